@@ -1,0 +1,40 @@
+# pip only. PIP_INDEX_URL and pip's other variables, and its configuration files, work as usual.
+PYTHON ?= python3
+PY     := .venv/bin/python
+INSTALL = $(PY) -m pip install -q -c constraints.txt -e
+
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test setup clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@echo "PYTHON=... chooses the interpreter for .venv (now $(PYTHON); 3.11 or newer)"
+
+demo: .venv/installed-core  ## install into .venv, then a small run from training to report, in expunge-demo/
+	@.venv/bin/expunge demo --out expunge-demo
+
+test: .venv/installed-dev  ## install into .venv with the tools, then lint, format, types and tests
+	@scripts/check
+
+setup: .venv/installed-dev  ## install into .venv with the development tools
+
+clean:  ## remove .venv, the demo's output and every cache
+	rm -rf .venv expunge-demo build dist src/expunge.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is older than what it was made from when the environment must be brought up to date.
+# A .venv made by hand has no stamp and is installed into.
+.venv/installed-core: pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@echo "installing into .venv"
+	@$(INSTALL) .
+	@touch $@
+
+.venv/installed-dev: pyproject.toml constraints.txt
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	@echo "installing into .venv, with the development tools"
+	@$(INSTALL) '.[dev]'
+	@touch $@ .venv/installed-core

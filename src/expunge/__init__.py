@@ -1,0 +1,121 @@
+"""Make a trained PyTorch model forget part of its training data, and measure whether it did."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from expunge.api import Record, Result, audit, train, unlearn
+    from expunge.audits.gaps import average_gap, excess_gap, gap
+    from expunge.audits.score import Score
+    from expunge.cost import Cost
+    from expunge.data.batch import Batch, Part
+    from expunge.data.load import Data, load_data
+    from expunge.data.split import Split
+    from expunge.data.view import DataView
+    from expunge.errors import (
+        AccessError,
+        ConfigError,
+        DataError,
+        DivergenceError,
+        ExpungeError,
+        ModelError,
+        SplitError,
+        UserError,
+    )
+    from expunge.folders import load_model, save_model
+    from expunge.methods import METHODS
+    from expunge.methods.base import Method
+    from expunge.recipe import Recipe
+    from expunge.run import Run
+    from expunge.task import Classification, Task
+    from expunge.training import fit
+
+_HOMES = {
+    "AccessError": "errors",
+    "Batch": "data.batch",
+    "Classification": "task",
+    "ConfigError": "errors",
+    "Cost": "cost",
+    "Data": "data.load",
+    "DataError": "errors",
+    "DataView": "data.view",
+    "DivergenceError": "errors",
+    "ExpungeError": "errors",
+    "METHODS": "methods",
+    "Method": "methods.base",
+    "ModelError": "errors",
+    "Part": "data.batch",
+    "Recipe": "recipe",
+    "Record": "api",
+    "Result": "api",
+    "Run": "run",
+    "Score": "audits.score",
+    "Split": "data.split",
+    "SplitError": "errors",
+    "Task": "task",
+    "UserError": "errors",
+    "audit": "api",
+    "average_gap": "audits.gaps",
+    "excess_gap": "audits.gaps",
+    "fit": "training",
+    "gap": "audits.gaps",
+    "load_data": "data.load",
+    "load_model": "folders",
+    "save_model": "folders",
+    "train": "api",
+    "unlearn": "api",
+}
+
+__all__ = [
+    "METHODS",
+    "AccessError",
+    "Batch",
+    "Classification",
+    "ConfigError",
+    "Cost",
+    "Data",
+    "DataError",
+    "DataView",
+    "DivergenceError",
+    "ExpungeError",
+    "Method",
+    "ModelError",
+    "Part",
+    "Recipe",
+    "Record",
+    "Result",
+    "Run",
+    "Score",
+    "Split",
+    "SplitError",
+    "Task",
+    "UserError",
+    "__version__",
+    "audit",
+    "average_gap",
+    "excess_gap",
+    "fit",
+    "gap",
+    "load_data",
+    "load_model",
+    "save_model",
+    "train",
+    "unlearn",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import expunge` alone stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'expunge' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"expunge.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,320 @@
+"""`train`, `unlearn`, `audit`: the calls that Python users, the command line and studies make."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge.audits import Outputs, Score, score_outputs
+from expunge.cost import Cost, Meter
+from expunge.data.batch import Batch, Part
+from expunge.data.duplicates import duplicates_left
+from expunge.data.load import Data
+from expunge.data.split import Split
+from expunge.data.transform import Augmentation, Transform
+from expunge.data.view import DataView
+from expunge.errors import ConfigError, SplitError
+from expunge.methods import Method, make_method
+from expunge.models.table import build_model
+from expunge.observe import observe
+from expunge.precision import arithmetic, resolve_precision
+from expunge.progress import Reporter, Silent
+from expunge.recipe import Recipe
+from expunge.run import Mask, Run, accelerator_on
+from expunge.task import Classification, Task
+from expunge.training import train_from
+
+Fresh = Callable[[], nn.Module]
+FEW = 30
+"""Forget sets smaller than this get intervals and per-sample losses, and no verdict."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a model came about.
+
+    step: "train" or the method's name. names: the seed names. cost: see `Cost`. warnings: what the
+    person should know, one sentence each.
+    """
+
+    step: str
+    settings: dict[str, Any]
+    names: tuple[str | int, ...]
+    cost: Cost
+    warnings: tuple[str, ...] = ()
+    log: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A model and the record of its making. split: what it retains and what it forgot."""
+
+    model: nn.Module
+    record: Record
+    split: Split
+    recipe: Recipe | None = None
+    mask: Mask | None = None
+
+
+def train(
+    data: Data,
+    model: str | Fresh = "resnet18",
+    *,
+    recipe: Recipe | None = None,
+    split: Split | None = None,
+    seed: int = 0,
+    task: Task | None = None,
+    device: str | None = None,
+    progress: Reporter | None = None,
+) -> Result:
+    """Train an original model.
+
+    model: an architecture's name, `module:function`, or a function that returns an untrained model.
+    split: what to learn from (its retain and forget sets together) and what to validate on; by
+        default everything but 10 % for validation.
+    seed: of the weights, the order and the augmentation, under the name ("original", seed).
+    device: "cpu", "cuda", or None for the best there is.
+
+    Raises DivergenceError if training diverges.
+    """
+    recipe = resolve_recipe(recipe or Recipe(), data)
+    split = split or Split.whole(data)
+    learned = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
+    fresh = constructor(model, data, learned)
+    run = _run(("original", seed), "training", recipe, fresh, task, None, device, progress)
+    view = _view(data, learned, Part.RETAIN | Part.VALIDATION, run)
+    network = run.fresh()
+    warmed = warm_up(network, view, run)
+    with Meter(run.device) as meter:
+        fitted = train_from(network, view, run, recipe)
+    log = {"losses": fitted.losses, "precision": fitted.precision}
+    if fitted.validation:
+        log["validation"] = fitted.validation
+    record = Record(
+        "train", recipe.model_dump(), run.names, _cost(meter, view, run, warmed), log=log
+    )
+    return Result(_finished(network, torch.device("cpu"), None), record, learned, recipe)
+
+
+def unlearn(
+    model: nn.Module,
+    data: Data,
+    split: Split,
+    method: str | Method,
+    *,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    fresh: str | Fresh | None = None,
+    task: Task | None = None,
+    mask: Mask | None = None,
+    device: str | None = None,
+    progress: Reporter | None = None,
+    names: Sequence[str | int] | None = None,
+) -> Result:
+    """Make a model forget `split.forget`; the caller's model is not changed.
+
+    model: any `nn.Module`. data: as `load_data` returns it. method: a name, or a method object.
+    recipe: the original's, which `retrain` needs. fresh: makes an untrained model, for `retrain`;
+    a function, an architecture's name or `module:function`.
+    mask: of a sparse model: parameter name -> bool tensor, True = kept; held throughout.
+    seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed). `names` replaces
+    these: ("retrain", seed, "floor") is the second retraining of the noise floor.
+
+    Raises SplitError if there is nothing to forget, ConfigError for settings that do not fit,
+    DivergenceError if the method diverges.
+    """
+    method = make_method(method) if isinstance(method, str) else method
+    if not split.forget:
+        raise SplitError(
+            "the split has nothing to forget; make one with Split.parse or Split.random"
+        )
+    if names is None:
+        names = ("retrain", seed) if method.name == "retrain" else ("unlearn", method.name, seed)
+    build = constructor(fresh, data, split) if fresh is not None else None
+    recipe = resolve_recipe(recipe, data) if recipe is not None else None
+    run = _run(tuple(names), method.name, recipe, build, task, mask, device, progress)
+    view = _view(data, split, method.reads, run)
+    before = next((p.device for p in model.parameters()), run.device)
+    private = copy.deepcopy(model).to(run.device)
+    warmed = warm_up(private, view, run)
+    with Meter(run.device) as meter:
+        forgotten = method.unlearn(private, view, run)
+    record = Record(
+        step=method.name,
+        settings=method.model_dump(mode="json"),
+        names=run.names,
+        cost=_cost(meter, view, run, warmed),
+        warnings=tuple(warnings_for(data, split)),
+        log=dict(run.log),
+    )
+    return Result(_finished(forgotten, before, mask), record, split, recipe, mask)
+
+
+def audit(
+    model: nn.Module,
+    data: Data,
+    split: Split,
+    *,
+    original: nn.Module | None = None,
+    retrained: nn.Module | None = None,
+    features: Sequence[str] = ("confidence",),
+    seed: int = 0,
+    task: Task | None = None,
+    device: str | None = None,
+    progress: Reporter | None = None,
+) -> list[Score]:
+    """Score a model after forgetting: UA, RA, TA, TA_forget and MIA, each in percent.
+
+    retrained: the reference; with it every score carries the reference's value and the gap.
+    original: the model before; with it every score's detail carries its value as "original".
+    features: of the membership attack; "confidence" is the papers'.
+    No model is changed.
+    """
+    run = _run(("audit", seed), "audit", None, None, task, None, device, progress)
+    return audit_outputs(
+        observe(model, data, split, run),
+        original=observe(original, data, split, run) if original is not None else None,
+        retrained=observe(retrained, data, split, run) if retrained is not None else None,
+        features=features,
+        seed=seed,
+    )
+
+
+def audit_outputs(
+    outputs: Outputs,
+    *,
+    original: Outputs | None = None,
+    retrained: Outputs | None = None,
+    features: Sequence[str] = ("confidence",),
+    seed: int = 0,
+) -> list[Score]:
+    """`audit` for outputs that were observed before."""
+    scores = score_outputs(outputs, retrained, seed=seed, features=features)
+    if original is None:
+        return scores
+    before = {s.name: s.value for s in score_outputs(original, seed=seed, features=features)}
+    for score in scores:
+        if isinstance(score.detail, dict) and score.name in before:
+            score.detail["original"] = before[score.name]
+    return scores
+
+
+def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
+    """A function that makes an untrained model for these data."""
+    if not isinstance(model, str):
+        return model
+    name = model
+    shape = data.train.shape(data.train.position[split.retain[0]])
+    return lambda: build_model(name, shape, len(data.classes))
+
+
+def resolve_recipe(recipe: Recipe, data: Data) -> Recipe:
+    """The recipe with augmentation "auto" decided for these data, as it is then recorded."""
+    if recipe.augmentation != "auto":
+        return recipe
+    shape = data.train.shape() if data.normalisation is not None else ()
+    colour = len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= 16
+    return recipe.but(augmentation="crop_flip" if colour else "none")
+
+
+def warnings_for(data: Data, split: Split) -> list[str]:
+    """What a person should know about a forget request before trusting its scores."""
+    found = []
+    if len(split.forget) < FEW:
+        found.append(
+            f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
+            "verdict is given under 30"
+        )
+    copies = duplicates_left(data, split)
+    if copies:
+        shown = ", ".join(f"{kept} (copy of {struck})" for struck, kept in copies[:5])
+        found.append(
+            f"{len(copies)} exact copies of forget samples stay in the retain set: {shown}"
+            f"{', ...' if len(copies) > 5 else ''}; add them to the request if they belong to it"
+        )
+    return found
+
+
+def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
+    """One training step on a copy with random inputs, so that timing starts warm.
+
+    Reads no data; skipped (False) for inputs whose shape is known only by reading one.
+    """
+    tensor = getattr(view.samples.store, "tensor", None)
+    if tensor is None:
+        return False
+    shape = (8, *tensor.shape[1:])
+    copied = copy.deepcopy(model).train()
+    inputs = run_inputs(torch.zeros(shape, dtype=tensor.dtype), view, run)
+    labels = torch.zeros(8, dtype=torch.int64, device=run.device)
+    batch = Batch(view.samples.ids[:0], inputs, labels, None)
+    asked = run.recipe.precision if run.recipe is not None else "auto"
+    with torch.random.fork_rng(devices=[]):
+        with arithmetic(resolve_precision(asked, model, run.device), run.device):
+            loss = run.loss(copied, batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+    return True
+
+
+def run_inputs(raw: torch.Tensor, view: DataView, run: Run) -> Any:
+    """Raw samples as model inputs on the device."""
+    return view.transform(raw.to(run.device))
+
+
+def _run(
+    names: tuple[str | int, ...], label: str, recipe: Recipe | None, fresh: Fresh | None,
+    task: Task | None, mask: Mask | None, device: str | None, progress: Reporter | None,
+) -> Run:  # fmt: skip
+    return Run(
+        names=names, label=label, task=task or Classification(), recipe=recipe, constructor=fresh,
+        mask=mask, progress=progress or Silent(), accelerator=accelerator_on(device),
+    )  # fmt: skip
+
+
+def _view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
+    augmentation = run.recipe.augmentation if run.recipe is not None else "none"
+    if augmentation == "auto":
+        raise ConfigError("augmentation 'auto' must be resolved before a run starts")
+    return DataView(
+        data=data, split=split, declared=reads, names=run.names,
+        transform=Transform(data.normalisation, _augmentation(augmentation)),
+        device=run.device, rank=run.rank, world=run.world,
+    )  # fmt: skip
+
+
+def _augmentation(name: str) -> Augmentation:
+    kinds: dict[str, Augmentation] = {k: k for k in ("none", "crop", "flip", "crop_flip")}  # type: ignore[misc]
+    return kinds[name]
+
+
+def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
+    counts = torch.tensor([view.reads[part] for part in Part], device=run.device)
+    totals = dict(zip(Part, run.sum(counts).tolist(), strict=True))
+    return Cost(
+        seconds=meter.seconds,
+        reads={part.names()[0]: int(count) for part, count in totals.items()},
+        epoch_equivalents=sum(
+            count for part, count in totals.items() if part is not Part.FORGET_LABELS
+        ) / max(1, view.size(Part.RETAIN)),
+        peak_memory_bytes=meter.peak_memory_bytes,
+        memory=meter.memory,
+        device=str(run.device),
+        processes=run.world,
+        warmed_up=warmed,
+    )  # fmt: skip
+
+
+def _finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
+    """The model as it is handed out: on its old device, in evaluation mode, mask held once more."""
+    model = model.to(device).eval().requires_grad_(True)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    with torch.no_grad():
+        parameters = dict(model.named_parameters())
+        for name, keep in (mask or {}).items():
+            parameters[name].mul_(keep.to(device))
+    return model

@@ -1,0 +1,162 @@
+"""Membership inference: does the model still treat the forgotten samples as members?
+
+The attack and its score are those of Jia et al. (2023), "Model Sparsity Can Simplify Machine
+Unlearning" ("MIA-Efficacy"): a support vector machine learns to tell retain samples
+from test samples by what the unlearned model says about them, then judges the forget set. The
+features are those compared by Song & Mittal (2021), "Systematic Evaluation of Privacy Risks of
+Machine Learning Models".
+
+Modified entropy is Song & Mittal's formula. A much-copied implementation has log p where the
+formula has log(1 - p) and writes one column for every row, so that its feature does not depend on
+the label; scores by that feature are not comparable with ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.svm import SVC
+from torch import Tensor
+
+from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.audits.score import Score
+from expunge.audits.statistics import wilson
+from expunge.errors import ConfigError
+from expunge.seeds import numpy_generator
+
+SMALLEST = 1e-30
+"""Logarithms are taken of no less than this (Song & Mittal's code), so p = 0 and p = 1 are safe."""
+
+
+def confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """p_y, the probability given to the label: (n, classes), (n,) -> (n,), in [0, 1]."""
+    return probabilities.gather(1, labels[:, None])[:, 0]
+
+
+def correctness(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """1 where the most probable class is the label, else 0: (n, classes), (n,) -> (n,)."""
+    return (probabilities.argmax(dim=1) == labels).to(probabilities.dtype)
+
+
+def entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """-sum_c p_c log p_c in nats: (n, classes), (n,) -> (n,), in [0, log classes].
+
+    The label plays no part; it is taken so that all features are called alike.
+    """
+    return -(probabilities * _safe_log(probabilities)).sum(dim=1)
+
+
+def modified_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """-(1 - p_y) log p_y - sum_{c != y} p_c log(1 - p_c) in nats, 0 for a sure and right answer.
+
+    (n, classes), (n,) -> (n,). Song & Mittal (2021). A sure and wrong answer has the
+    largest value, about 2 * 69 with logarithms cut at `SMALLEST`.
+    """
+    others = -probabilities * _safe_log(1 - probabilities)
+    of_label = -(1 - probabilities) * _safe_log(probabilities)
+    is_label = torch.zeros_like(probabilities, dtype=torch.bool).scatter(1, labels[:, None], True)
+    return torch.where(is_label, of_label, others).sum(dim=1)
+
+
+def all_probabilities(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """The whole row: (n, classes), (n,) -> (n, classes). The label plays no part."""
+    return probabilities
+
+
+FEATURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "confidence": confidence,
+        "correctness": correctness,
+        "entropy": entropy,
+        "modified_entropy": modified_entropy,
+        "probabilities": all_probabilities,
+    }
+)
+"""What the attack may look at, by name."""
+
+
+def score_name(feature: str) -> str:
+    """The score's name: "MIA" for the papers' feature, confidence, else "MIA-<feature>"."""
+    return "MIA" if feature == "confidence" else f"MIA-{feature}"
+
+
+def mia_efficacy(
+    outputs: Outputs,
+    feature: str = "confidence",
+    seed: int = 0,
+    *,
+    max_samples: int | None = None,
+) -> Score:
+    """`MIA`: percent of the forget set that an attack on this model calls non-member.
+
+    Members are m retain samples, non-members m samples of the test part that TA uses, m the
+    smaller of the two sizes; the larger part's m are drawn by `seed` and by ids, so neither the
+    order of the rows nor the feature changes the draw. The attack is an RBF-kernel SVC with C = 3
+    and gamma = "auto". 100 = no forgotten sample looks like a member; to be read against the
+    retrained model's value.
+
+    Args:
+        outputs: of the model under attack; forget, retain and test_kept are read.
+        feature: a name in `FEATURES`.
+        seed: of the draw.
+        max_samples: an upper bound for m, where minutes matter more than the papers' definition
+            (time grows with m squared: 10 to 20 s for m = 10,000); None = no bound.
+
+    Raises:
+        ConfigError: for an unknown feature, a bound under 1, or an empty part.
+    """
+    if feature not in FEATURES:
+        raise ConfigError(f"unknown MIA feature {feature!r}; there are: {', '.join(FEATURES)}")
+    if max_samples is not None and max_samples < 1:
+        raise ConfigError(f"max_samples must be 1 or more, or None; got {max_samples}")
+    forget = _required(outputs.forget, "forget", "there is nothing to judge")
+    retain = _required(outputs.retain, "retain", "the attack has no members to learn from")
+    test = _required(outputs.test_kept, "test", "the attack has no non-members to learn from")
+
+    m = min(retain.n, test.n, max_samples or retain.n)
+    members = _feature(retain, feature)[_draw(retain, m, "retain", seed)]
+    non_members = _feature(test, feature)[_draw(test, m, "test", seed)]
+    attack = SVC(C=3, gamma="auto", kernel="rbf")
+    attack.fit(np.concatenate([members, non_members]), np.repeat([1, 0], m))
+    called_non_member = int((attack.predict(_feature(forget, feature)) == 0).sum())
+
+    low, high = wilson(called_non_member, forget.n)
+    return Score(
+        name=score_name(feature),
+        value=100 * called_non_member / forget.n,
+        n=forget.n,
+        low=100 * low,
+        high=100 * high,
+        unit="percent",
+        target="retrained",
+        detail={"feature": feature, "m": m, "seed": seed},
+    )
+
+
+def _required(part: PartOutputs | None, name: str, why: str) -> PartOutputs:
+    if part is None or part.n == 0:
+        raise ConfigError(f"MIA needs samples in the {name} part, which is empty: {why}")
+    return part
+
+
+def _feature(part: PartOutputs, feature: str) -> npt.NDArray[np.float64]:
+    """(n, 1), or (n, classes) for all probabilities."""
+    values = FEATURES[feature](part.probabilities, part.labels)
+    array: npt.NDArray[np.float64] = values.reshape(part.n, -1).numpy()
+    return array
+
+
+def _draw(part: PartOutputs, m: int, name: str, seed: int) -> npt.NDArray[np.intp]:
+    """Rows of m samples, chosen among the ids in sorted order and listed in that order."""
+    by_id = np.argsort(np.array(part.ids, dtype=np.str_), kind="stable")
+    chosen = numpy_generator("mia", name, seed).choice(part.n, size=m, replace=False)
+    rows: npt.NDArray[np.intp] = by_id[np.sort(chosen)]
+    return rows
+
+
+def _safe_log(values: Tensor) -> Tensor:
+    return values.clamp_min(SMALLEST).log()

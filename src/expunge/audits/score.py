@@ -1,0 +1,68 @@
+"""One measured number with its interval, and the retrained model's number beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+Target = Literal["retrained", "low", "high"]
+"""What a score should be: as the retrained model's, as low, or as high as it goes."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of one model.
+
+    Attributes:
+        name: a key of `expunge.audits.AUDITS`.
+        value: in `unit`; nan where it is undefined.
+        n: how many samples (or repetitions) it was measured on.
+        low, high: ends of the 95 % interval, in `unit`; None where there is none.
+        unit: "percent" (0 to 100), "seconds", ...
+        target: what the value should be near.
+        detail: what else was found on the way (the feature, the sizes, a missing verdict).
+        reference: the retrained model's value of the same score; None without such a model.
+    """
+
+    name: str
+    value: float
+    n: int
+    low: float | None
+    high: float | None
+    unit: str
+    target: Target
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    reference: float | None = None
+
+    @property
+    def gap(self) -> float | None:
+        """Absolute difference to the retrained model, in `unit`; None without one."""
+        return None if self.reference is None else abs(self.value - self.reference)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, `gap` included; a number that is not finite becomes None."""
+        names = ("name", "value", "n", "low", "high", "unit", "target", "reference", "gap")
+        plain = {name: _plain(getattr(self, name)) for name in names}
+        return plain | {"detail": _plain(self.detail)}
+
+
+def _plain(value: Any) -> Any:
+    """`value` with JSON's types only."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(item) for item in value), key=str)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return str(value)

@@ -1,0 +1,129 @@
+"""Encoded images (parquet, folders) into one uint8 tensor, or streamed where that would not fit."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from expunge.data.samples import ResidentStore, Store, StreamStore
+from expunge.errors import DataError
+
+Size = tuple[int, int]
+GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
+MEMORY_SHARE = 0.5
+"""Share of the memory now free that decoded images may take before they are streamed instead."""
+
+
+class EncodedImages(Dataset[Tensor]):
+    """Images as encoded bytes or file paths; item `row` is a uint8 tensor (channels, height, width).
+
+    size: (height, width). With `resize`, images of another size are resized; else they are refused.
+    """
+
+    def __init__(
+        self, sources: Sequence[bytes | Path], size: Size, *, resize: bool, colour: bool
+    ) -> None:
+        self.sources = sources
+        self.size = size
+        self.resize = resize
+        self.mode = "RGB" if colour else "L"
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __getitem__(self, row: int) -> Tensor:
+        with open_image(self.sources[row]) as image:
+            image = image.convert(self.mode)
+            if image.size != self.size[::-1]:
+                if not self.resize:
+                    raise _sizes_differ(self.size, image.size[::-1])
+                image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+            array = np.asarray(image)
+        array = array[:, :, None] if array.ndim == 2 else array
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def open_image(source: bytes | Path) -> Image.Image:
+    """Open encoded bytes or a file; the pixels are read later."""
+    try:
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (UnidentifiedImageError, OSError) as error:
+        name = source if isinstance(source, Path) else f"a record of {len(source)} bytes"
+        raise DataError(f"cannot read {name} as an image ({error}); remove or repair it") from error
+
+
+def image_store(sources: Sequence[bytes | Path], size: Size | None, where: str) -> Store:
+    """Decode all images into memory if they fit, else a store that decodes them on the way.
+
+    Raises DataError if the images differ in size and no `size` was asked for.
+    """
+    if not len(sources):
+        raise DataError(f"{where} holds no images")
+    probe = [open_image(source) for source in _spread(sources)]
+    colour = any(image.mode not in GREY_MODES for image in probe)
+    sizes = {image.size[::-1] for image in probe}
+    if size is None and len(sizes) > 1:
+        raise _sizes_differ(min(sizes), max(sizes))
+    resize = size is not None
+    size = size or sizes.pop()
+    images = EncodedImages(sources, size, resize=resize, colour=colour)
+    needed_bytes = len(sources) * size[0] * size[1] * (3 if colour else 1)
+    if needed_bytes > MEMORY_SHARE * psutil.virtual_memory().available:
+        return StreamStore(images, workers=min(4, (psutil.cpu_count() or 2) - 1))
+    return ResidentStore(_decode_all(images))
+
+
+def _sizes_differ(one: Size, other: Size) -> DataError:
+    return DataError(
+        f"the images differ in size ({one[0]}x{one[1]} and {other[0]}x{other[1]} pixels, for "
+        "example); append @SIZE to the data specification to resize them, as in photos@64"
+    )
+
+
+def _spread(sources: Sequence[bytes | Path], count: int = 2000) -> list[bytes | Path]:
+    """Up to `count` sources from all over, to learn size and mode from their headers."""
+    step = max(1, len(sources) // count)
+    return list(sources[::step])
+
+
+def _decode_all(images: EncodedImages) -> Tensor:
+    """All images as one tensor (n, channels, height, width) uint8; decoding runs in threads."""
+    first = images[0]
+    out = torch.empty((len(images), *first.shape), dtype=torch.uint8)
+
+    def decode(rows: range) -> None:
+        for row in rows:
+            out[row] = images[row]
+
+    chunk = 512
+    with ThreadPoolExecutor(max_workers=psutil.cpu_count() or 2) as pool:
+        starts = range(0, len(images), chunk)
+        for _ in pool.map(lambda s: decode(range(s, min(s + chunk, len(images)))), starts):
+            pass
+    return out
+
+
+def images_from_array(array: NDArray[Any]) -> Tensor:
+    """An array of samples as a tensor; images come out channels first.
+
+    uint8 arrays (n, height, width) and (n, height, width, 1|3|4) are images. Everything else keeps
+    its shape: (n, channels, height, width), (n, features), ...
+    """
+    if array.ndim == 3 and array.dtype == np.uint8:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
+        array = array.transpose(0, 3, 1, 2)
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,227 @@
+"""A dataset as this package sees it: stable ids, labels that need no inputs, and a store of inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from expunge.data.batch import Ids, Indices, first_tensor
+from expunge.data.transform import Normalisation, to_device
+from expunge.errors import DataError
+
+
+class Store(Protocol):
+    """Where inputs come from. Indices count rows of the store."""
+
+    def fetch(self, index: Indices, device: torch.device) -> Any:
+        """Inputs of some rows on the device: a tensor (len(index), ...) or a pytree of them."""
+        ...
+
+    def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
+        """Inputs of many batches, one after another, read ahead where that helps."""
+        ...
+
+
+class ResidentStore:
+    """Inputs held whole: in memory, and once on each device that asks for them."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self._copies: dict[torch.device, Tensor] = {}
+
+    def on(self, device: torch.device) -> Tensor:
+        """The whole tensor on a device; copied there the first time."""
+        if device.type == "cpu":
+            return self.tensor
+        if device not in self._copies:
+            self._copies[device] = self.tensor.to(device)
+        return self._copies[device]
+
+    def fetch(self, index: Indices, device: torch.device) -> Tensor:
+        """Rows of the resident tensor."""
+        rows = torch.from_numpy(np.ascontiguousarray(index)).to(device, non_blocking=True)
+        return self.on(device).index_select(0, rows)
+
+    def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Tensor]:
+        """Rows of the resident tensor, batch by batch."""
+        for index in batches:
+            yield self.fetch(index, device)
+
+
+class StreamStore:
+    """Inputs read from a map-style dataset when they are needed, never all at once.
+
+    Items are (input, label, ...) tuples, dictionaries, or inputs alone; labels are dropped here,
+    since they are read elsewhere. PIL images and arrays become tensors.
+    """
+
+    label_keys = ("label", "labels")
+
+    def __init__(self, dataset: Dataset[Any], workers: int = 0) -> None:
+        self.dataset = dataset
+        self.workers = workers
+
+    def __getitem__(self, row: int) -> Any:
+        item = self.dataset[int(row)]
+        if isinstance(item, Mapping):
+            return {k: as_tensor(v) for k, v in item.items() if k not in self.label_keys}
+        return as_tensor(item[0] if isinstance(item, tuple | list) else item)
+
+    def fetch(self, index: Indices, device: torch.device) -> Any:
+        """Read rows one by one and stack them."""
+        return to_device(default_collate([self[row] for row in index.tolist()]), device)
+
+    def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
+        """Read batches through a DataLoader."""
+        loader: DataLoader[Any] = DataLoader(
+            self,  # type: ignore[arg-type]  # anything with __getitem__ will do for a batch sampler
+            batch_sampler=[index.tolist() for index in batches],
+            num_workers=self.workers,
+            pin_memory=device.type == "cuda",
+        )
+        for inputs in loader:
+            yield to_device(inputs, device)
+
+
+def as_tensor(value: Any) -> Any:
+    """A PIL image or an array as a tensor (images: uint8, channels first); the rest as it is."""
+    if isinstance(value, Tensor):
+        return value
+    if hasattr(value, "getbands"):  # a PIL image, without importing PIL here
+        array = np.asarray(value)
+        array = array[:, :, None] if array.ndim == 2 else array
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    return value
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Samples with stable ids.
+
+    ids: (n,) strings, all different. labels: (n,) int64 class indices, readable without inputs.
+    positional: the ids are row numbers, so they mean something only for this very file.
+    fingerprint: a digest of the content, computed without reading single samples.
+    columns: further per-sample values (n,), for `group:COLUMN=VALUE`.
+    """
+
+    ids: Ids
+    labels: NDArray[np.int64]
+    store: Store
+    fingerprint: str
+    positional: bool
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.labels):
+            raise DataError(
+                f"{len(self.ids)} ids but {len(self.labels)} labels: give one of each per sample"
+            )
+        if len(self.position) != len(self.ids):
+            names, counts = np.unique(self.ids, return_counts=True)
+            raise DataError(
+                f"the id {str(names[counts > 1][0])!r} occurs {int(counts.max())} times: "
+                "ids name single samples, so each must be different"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """Row of each id."""
+        return {str(name): row for row, name in enumerate(self.ids)}
+
+    def subset(self, index: Indices) -> Samples:
+        """Some rows as a dataset of their own; ids stay what they were."""
+        marks = hashlib.sha256("\n".join(self.ids[index].tolist()).encode()).hexdigest()[:16]
+        tensor = resident(self)
+        rows = torch.from_numpy(np.ascontiguousarray(index))
+        return replace(
+            self,
+            ids=self.ids[index],
+            labels=self.labels[index],
+            store=RowsOf(self.store, index) if tensor is None else ResidentStore(tensor[rows]),
+            columns={name: values[index] for name, values in self.columns.items()},
+            fingerprint=f"{self.fingerprint}/{marks}",
+        )
+
+    def shape(self, row: int = 0) -> tuple[int, ...]:
+        """Shape of one input, without the sample axis. A streamed store reads sample `row` for it."""
+        tensor = resident(self)
+        if tensor is not None:
+            return tuple(tensor.shape[1:])
+        index = np.array([row], dtype=np.int64)
+        return tuple(first_tensor(self.store.fetch(index, torch.device("cpu"))).shape[1:])
+
+    def statistics(self) -> Normalisation | None:
+        """Mean and standard deviation of resident inputs per channel or feature, else None."""
+        tensor = resident(self)
+        if tensor is None or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
+            return None
+        axes = (0, 2, 3) if tensor.ndim == 4 else (0,)
+        if tensor.ndim not in (2, 4) or not len(tensor):
+            return None
+        scale = 255.0 if tensor.dtype == torch.uint8 else 1.0
+        total: Tensor = torch.zeros(tensor.shape[1], dtype=torch.float64)
+        square = total.clone()
+        for chunk in tensor.split(4096):
+            values = chunk.double() / scale
+            total += values.sum(axes)
+            square += values.square().sum(axes)
+        count = tensor.numel() / tensor.shape[1]
+        mean = total / count
+        std = (square / count - mean.square()).clamp_min(0).sqrt()
+        std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a constant pixel stays finite
+        return Normalisation(
+            tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
+        )
+
+
+class RowsOf:
+    """Some rows of another store."""
+
+    def __init__(self, store: Store, rows: Indices) -> None:
+        self.store = store
+        self.rows = rows
+
+    def fetch(self, index: Indices, device: torch.device) -> Any:
+        """Rows of the chosen rows."""
+        return self.store.fetch(self.rows[index], device)
+
+    def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
+        """Batches of the chosen rows."""
+        return self.store.stream([self.rows[index] for index in batches], device)
+
+
+def resident(samples: Samples) -> Tensor | None:
+    """The inputs as one CPU tensor (n, ...) where they are held in memory, else None."""
+    if isinstance(samples.store, ResidentStore):
+        return samples.store.tensor
+    return None
+
+
+def row_ids(count: int) -> Ids:
+    """Row numbers as ids."""
+    return np.arange(count).astype(np.str_)
+
+
+def digest_arrays(*arrays: NDArray[Any]) -> str:
+    """Digest of array bytes, shapes and dtypes."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(
+            np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""
+        )
+    return digest.hexdigest()[:32]

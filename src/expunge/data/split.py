@@ -1,0 +1,308 @@
+"""What to forget: every sample of the training data in exactly one of four disjoint parts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.data.batch import Indices, Part
+from expunge.data.classes import resolve_class
+from expunge.data.load import Data, stratified
+from expunge.data.samples import Samples
+from expunge.errors import SplitError, nearest
+from expunge.seeds import numpy_generator
+
+Ids = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint ids of the training data; the test set stands apart.
+
+    retain: kept and learned from. forget: to be forgotten. validation: never learned from, for
+    schedules and tuning. excluded: struck by an earlier request, or asked for now but never learned
+    from; never read again, and allowed to be gone from the data.
+
+    The constructors `random`, `classes`, `ids`, `groups`, `mask`, `indices` and `parse` take a
+    `base`: the split of the model that is to forget; without one, `Split.whole(data)`.
+    All raise SplitError for requests that are empty, ask for everything, or name what is not there.
+    """
+
+    retain: Ids
+    forget: Ids = ()
+    validation: Ids = ()
+    excluded: Ids = ()
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for name in ("retain", "forget", "validation", "excluded"):
+            for key in getattr(self, name):
+                if key in seen:
+                    raise SplitError(
+                        f"id {key!r} is in {seen[key]} and in {name}: each sample belongs to one part"
+                    )
+                seen[key] = name
+
+    @classmethod
+    def whole(cls, data: Data, *, validation: float = 0.1, split_seed: int = 0) -> Split:
+        """Nothing forgotten: everything in retain but a stratified share for validation.
+
+        validation: share in [0, 1) of the training samples, drawn by `split_seed` alone.
+        """
+        if not 0 <= validation < 1:
+            raise SplitError(f"validation is a share from 0 up to below 1, not {validation}")
+        samples = data.train
+        generator = numpy_generator("validation", split_seed)
+        held = stratified(samples.labels, validation, generator) if validation else _no_rows()
+        kept = np.setdiff1d(np.arange(len(samples)), held)
+        return cls(retain=_names(samples, kept), validation=_names(samples, held))
+
+    @classmethod
+    def random(
+        cls, data: Data, fraction: float, *, seed: int = 0, base: Split | None = None
+    ) -> Split:
+        """Forget a share in (0, 1) of the retain set, drawn by `seed`; at least one sample."""
+        base = base or cls.whole(data)
+        if not 0 < fraction < 1:
+            raise SplitError(f"random:{fraction:g} - the fraction must lie between 0 and 1")
+        count = round(fraction * len(base.retain))
+        if count == 0:
+            raise SplitError(
+                f"random:{fraction:g} of {len(base.retain)} samples is none; ask for a larger share"
+            )
+        chosen = numpy_generator("forget", seed).choice(len(base.retain), count, replace=False)
+        return base.forgetting([base.retain[row] for row in chosen])
+
+    @classmethod
+    def classes(
+        cls, data: Data, classes: Iterable[str | int], *, base: Split | None = None
+    ) -> Split:
+        """Forget whole classes, by name, or by index (an int, or text such as "#3")."""
+        base = base or cls.whole(data)
+        texts = [f"#{c}" if isinstance(c, int) else c for c in classes]
+        wanted = {resolve_class(text, data.classes) for text in texts}
+        rows = np.flatnonzero(np.isin(data.train.labels, sorted(wanted)))
+        struck = set(base.excluded)
+        names = [name for name in _names(data.train, rows) if name not in struck]
+        labels = ", ".join(data.classes[c] for c in sorted(wanted))
+        return base.forgetting(names, what=f"class {labels}")
+
+    @classmethod
+    def ids(cls, data: Data, ids: Iterable[str], *, base: Split | None = None) -> Split:
+        """Forget samples by id; each must be in the training data, once, and not struck before."""
+        base = base or cls.whole(data)
+        names = [str(name) for name in ids]
+        repeated = [name for name, count in Counter(names).items() if count > 1]
+        if repeated:
+            raise SplitError(
+                f"id {repeated[0]!r} is listed {Counter(names)[repeated[0]]} times; list each once"
+            )
+        struck = sorted(set(names) & set(base.excluded))
+        if struck:
+            raise SplitError(
+                f"id {struck[0]!r} was struck or set aside before, this model never reads it again; "
+                "remove it from the list"
+            )
+        known = data.train.position
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            hint = nearest(unknown[0], known) if len(known) <= 100_000 else ""
+            span = (
+                f"ids are row numbers from 0 to {len(data.train) - 1}"
+                if data.train.positional
+                else f"an id looks like {str(data.train.ids[0])!r}"
+            )
+            raise SplitError(
+                f"id {unknown[0]!r} is not in the training data{hint} "
+                f"({len(unknown)} of {len(names)} unknown; {span})"
+            )
+        return base.forgetting(names)
+
+    @classmethod
+    def indices(cls, data: Data, rows: Iterable[int], *, base: Split | None = None) -> Split:
+        """Forget rows of the training data, counted from 0."""
+        wanted = [int(row) for row in rows]
+        wrong = [row for row in wanted if not 0 <= row < len(data.train)]
+        if wrong:
+            raise SplitError(
+                f"row {wrong[0]} is out of range: the training data has rows 0 to "
+                f"{len(data.train) - 1}"
+            )
+        return cls.ids(data, [str(data.train.ids[row]) for row in wanted], base=base)
+
+    @classmethod
+    def mask(
+        cls, data: Data, mask: Sequence[bool] | NDArray[np.bool_], *, base: Split | None = None
+    ) -> Split:
+        """Forget where a boolean per training sample is true."""
+        chosen = np.asarray(mask)
+        if chosen.dtype != np.bool_ or chosen.shape != (len(data.train),):
+            raise SplitError(
+                f"the mask is {chosen.dtype} of shape {chosen.shape}; give one boolean for each of "
+                f"the {len(data.train)} training samples"
+            )
+        return cls.indices(data, np.flatnonzero(chosen).tolist(), base=base)
+
+    @classmethod
+    def groups(cls, data: Data, column: str, value: str, *, base: Split | None = None) -> Split:
+        """Forget the samples whose `column` reads `value`, such as all of one person."""
+        base = base or cls.whole(data)
+        columns = data.train.columns
+        if column not in columns:
+            there = ", ".join(columns) or "none (they come from parquet columns and npz arrays)"
+            raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
+        values = np.asarray(columns[column]).astype(np.str_)
+        rows = np.flatnonzero(values == value)
+        if not len(rows):
+            known = np.unique(values).tolist()
+            raise SplitError(
+                f"column {column!r} never reads {value!r}{nearest(value, known)} "
+                f"(it has {len(known)} values, such as {known[0]!r})"
+            )
+        struck = set(base.excluded)
+        names = [name for name in _names(data.train, rows) if name not in struck]
+        return base.forgetting(names, what=f"{column}={value}")
+
+    @classmethod
+    def parse(cls, data: Data, spec: str, *, seed: int = 0, base: Split | None = None) -> Split:
+        """Read a forget request as typed:
+
+        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, one id per line; `-` reads
+        standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`.
+        """
+        kind, colon, rest = spec.partition(":")
+        if kind not in SPECS or not colon or not rest.strip():
+            raise SplitError(
+                f"{spec!r} is no forget request{nearest(kind, SPECS)}; write one of "
+                + ", ".join(SPECS.values())
+            )
+        if kind == "random":
+            return cls.random(data, _number(spec, rest), seed=seed, base=base)
+        if kind == "class":
+            return cls.classes(data, [c.strip() for c in rest.split(",")], base=base)
+        if kind == "ids":
+            return cls.ids(data, read_ids(rest), base=base)
+        if kind == "indices":
+            return cls.indices(data, [int(_number(spec, r)) for r in rest.split(",")], base=base)
+        column, equals, value = rest.partition("=")
+        if not equals:
+            raise SplitError(f"{spec!r} lacks a value; write {SPECS['group']}")
+        return cls.groups(data, column, value, base=base)
+
+    def forgetting(self, names: Iterable[str], *, what: str = "the request") -> Split:
+        """This split with some more ids to forget.
+
+        Ids in validation were never learned from: they become excluded, so that nothing reads them
+        again. An earlier forget set becomes excluded too.
+        """
+        wanted = set(names)
+        forget = tuple(name for name in self.retain if name in wanted)
+        if not wanted:
+            raise SplitError(
+                f"{what} names no samples, or all of them were struck before; name some to forget"
+            )
+        if not forget:
+            raise SplitError(
+                f"{what} names only samples that the model never learned from (validation or set "
+                "aside); there is nothing to forget"
+            )
+        if len(forget) == len(self.retain):
+            raise SplitError(
+                f"{what} names all {len(forget)} samples that the model learned from; nothing would "
+                "be retained: delete the model instead, or keep some samples"
+            )
+        return Split(
+            retain=tuple(name for name in self.retain if name not in wanted),
+            forget=forget,
+            validation=tuple(name for name in self.validation if name not in wanted),
+            excluded=tuple(
+                sorted({*self.excluded, *self.forget, *(wanted & set(self.validation))})
+            ),
+        )
+
+    def settled(self) -> Split:
+        """This split after its forget set is forgotten: the base of a further request."""
+        struck = tuple(sorted({*self.excluded, *self.forget}))
+        return replace(self, forget=(), excluded=struck)
+
+    def rows(self, samples: Samples, part: Part) -> Indices:
+        """Rows of one part in the data, ascending.
+
+        Raises SplitError if ids of a part that must be readable are gone from the data.
+        """
+        names = {
+            Part.RETAIN: self.retain,
+            Part.FORGET: self.forget,
+            Part.FORGET_LABELS: self.forget,
+            Part.VALIDATION: self.validation,
+        }[part]
+        position = samples.position
+        missing = [name for name in names if name not in position]
+        if missing:
+            raise SplitError(
+                f"{len(missing)} of the {len(names)} {part.names()[0]} samples are not in the data "
+                f"(id {missing[0]!r}, for example); give the data that the model was trained on"
+            )
+        return np.sort(np.fromiter((position[n] for n in names), np.int64, len(names)))
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hexadecimal digits that depend on the ids of each part, not on their order."""
+        digest = hashlib.sha256()
+        for name in ("retain", "forget", "validation", "excluded"):
+            digest.update(f"{name}\x1e".encode())
+            digest.update("\x1f".join(sorted(getattr(self, name))).encode())
+        return digest.hexdigest()[:32]
+
+    def forgotten_classes(self, samples: Samples) -> tuple[int, ...]:
+        """Classes of which nothing is retained: forgotten whole, now or by an earlier request."""
+        labels = samples.labels
+        position = samples.position
+        gone = [position[n] for n in (*self.forget, *self.excluded) if n in position]
+        kept = [position[n] for n in self.retain if n in position]
+        return tuple(sorted(set(labels[gone].tolist()) - set(labels[kept].tolist())))
+
+
+SPECS = {
+    "random": "random:FRACTION",
+    "class": "class:LABEL[,LABEL...]",
+    "ids": "ids:FILE",
+    "group": "group:COLUMN=VALUE",
+    "indices": "indices:ROW[,ROW...]",
+}
+
+
+def read_ids(source: str) -> list[str]:
+    """Ids from a UTF-8 file, one per line; blank lines are skipped; `-` is standard input."""
+    try:
+        path = Path("/dev/stdin" if source == "-" else source).expanduser()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SplitError(f"cannot read ids from {source!r} ({error}); one id per line, UTF-8") \
+            from error  # fmt: skip
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise SplitError(f"{source!r} holds no ids; write one per line")
+    return names
+
+
+def _number(spec: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise SplitError(f"{spec!r}: {text!r} is not a number; write {SPECS['random']}") from error
+
+
+def _names(samples: Samples, rows: NDArray[np.int64]) -> Ids:
+    return tuple(samples.ids[rows].tolist())
+
+
+def _no_rows() -> Indices:
+    return np.empty(0, dtype=np.int64)

@@ -1,0 +1,122 @@
+"""From stored samples to model inputs: crop, flip and normalise, a whole batch at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+Augmentation = Literal["none", "crop", "flip", "crop_flip"]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation per channel (images) or per feature (vectors).
+
+    For uint8 samples both are in units of the full scale (0 to 1), as is usual for images.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Turns a batch as it is stored into what the model reads.
+
+    uint8 inputs become float32 in [0, 1]; then `normalisation` is applied; images come out
+    channels-last. Anything that is not a plain tensor passes through untouched: a dataset of
+    dictionaries brings its own preprocessing.
+    """
+
+    normalisation: Normalisation | None = None
+    augmentation: Augmentation = "none"
+
+    def __call__(self, inputs: Any, draws: Draws | None = None) -> Any:
+        """Transform a batch; augment it if random choices are given (see `draw`)."""
+        if not isinstance(inputs, Tensor):
+            return inputs
+        if draws is not None:
+            inputs = augment(inputs, draws, self.augmentation)
+        return self.normalise(inputs)
+
+    def draw(self, inputs: Any, count: int, generator: torch.Generator) -> Draws | None:
+        """Random choices for a global batch of `count` such inputs; None where none apply.
+
+        The generator lives on the CPU, so that a seed means the same crops on every device.
+        """
+        if self.augmentation == "none" or not isinstance(inputs, Tensor) or inputs.ndim != 4:
+            return None
+        span = 2 * padding_of(*inputs.shape[2:]) + 1
+        return Draws(
+            rows=torch.randint(0, span, (count,), generator=generator),
+            columns=torch.randint(0, span, (count,), generator=generator),
+            flips=torch.rand(count, generator=generator) < 0.5,
+        )
+
+    def normalise(self, inputs: Tensor) -> Tensor:
+        """Scale and normalise a batch (batch, ...), without augmentation."""
+        images = inputs.ndim == 4
+        scale = 255.0 if inputs.dtype == torch.uint8 else 1.0
+        if not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+            return inputs  # token ids and the like
+        if self.normalisation is None:
+            outputs = inputs.float() / scale if scale != 1.0 else inputs.float()
+        else:
+            shape = (1, -1, 1, 1) if images else (1, *([-1] if inputs.ndim > 1 else []))
+            mean = torch.tensor(self.normalisation.mean, device=inputs.device).reshape(shape)
+            std = torch.tensor(self.normalisation.std, device=inputs.device).reshape(shape)
+            # one fused pass: (x / scale - mean) / std = x * a + b
+            outputs = inputs.float() * (1.0 / (scale * std)) - mean / std
+        return outputs.contiguous(memory_format=torch.channels_last) if images else outputs
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random choices for one batch: offsets (batch,) in [0, 2 * padding], flips (batch,) bool."""
+
+    rows: Tensor
+    columns: Tensor
+    flips: Tensor
+
+    def share(self, rank: int, world: int) -> Draws:
+        """The choices for one process's share of a global batch."""
+        return Draws(self.rows[rank::world], self.columns[rank::world], self.flips[rank::world])
+
+
+def padding_of(height: int, width: int) -> int:
+    """Pixels of zero padding for a random crop: 4 at 32x32, an eighth of the shorter side."""
+    return max(1, min(height, width) // 8)
+
+
+def augment(inputs: Tensor, draws: Draws, kind: Augmentation) -> Tensor:
+    """Random crop after zero padding, and horizontal flip, each image its own choice.
+
+    inputs: (batch, channels, height, width), any dtype; the same shape comes out.
+    """
+    count, _, height, width = inputs.shape
+    device = inputs.device
+    if kind in ("crop", "crop_flip"):
+        pad = padding_of(height, width)
+        padded = torch.nn.functional.pad(inputs, (pad, pad, pad, pad))
+        # every window as a strided view; the gather below copies only the chosen ones
+        windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+        chosen = torch.arange(count, device=device)
+        rows = draws.rows.to(device, non_blocking=True)
+        columns = draws.columns.to(device, non_blocking=True)
+        inputs = windows[chosen, :, rows, columns]
+    if kind in ("flip", "crop_flip"):
+        flips = draws.flips.to(device, non_blocking=True).reshape(-1, 1, 1, 1)
+        inputs = torch.where(flips, inputs.flip(-1), inputs)
+    return inputs
+
+
+def to_device(inputs: Any, device: torch.device) -> Any:
+    """Move every tensor of a pytree."""
+    return tree_map(
+        lambda leaf: leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf,
+        inputs,
+    )

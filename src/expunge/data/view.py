@@ -1,0 +1,331 @@
+"""The access contract: a method reads what it declared, through here, and every sample is counted."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expunge.data.batch import Batch, Indices, Part, first_tensor
+from expunge.data.load import Data
+from expunge.data.samples import Samples
+from expunge.data.split import Split
+from expunge.data.transform import Transform, to_device
+from expunge.errors import AccessError
+from expunge.seeds import numpy_generator, torch_generator
+
+SMALLEST_LAST = 8
+"""A last batch under this joins the batch before it: BatchNorm cannot train on one sample, and no
+process of up to this many is left without a share. The same for any number of processes."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Batches of one epoch; iterate it as often as wanted, always the same.
+
+    `len()` is the number of steps.
+    """
+
+    source: Source
+    order: Indices
+    size: int
+    epoch: int
+    augment: bool
+
+    def __len__(self) -> int:
+        return len(_cuts(len(self.order), self.size))
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = [self.order[start:stop] for start, stop in _cuts(len(self.order), self.size)]
+        return self.source.read(batches, self.epoch, self.augment)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two streams side by side; the shorter cycles, shuffled anew each time round."""
+
+    a: Source
+    b: Source
+    size: int
+    epoch: int
+    shuffle: bool
+    augment: bool
+
+    def __len__(self) -> int:
+        return max(len(self._stream(self.a, 0)), len(self._stream(self.b, 0)))
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
+        steps = len(self)
+        for _, one, other in zip(
+            range(steps), self._cycle(self.a), self._cycle(self.b), strict=False
+        ):
+            yield one, other
+
+    def _stream(self, source: Source, round_: int) -> Stream:
+        epoch = self.epoch if round_ == 0 else self.epoch + 1_000_003 * round_
+        return source.batches(self.size, epoch=epoch, shuffle=self.shuffle, augment=self.augment)
+
+    def _cycle(self, source: Source) -> Iterator[Batch]:
+        round_ = 0
+        while True:
+            yield from self._stream(source, round_)
+            round_ += 1
+
+
+class Source(Protocol):
+    """Anything that hands out batches: a part, a subset of one, tensors, or a mix of these."""
+
+    def __len__(self) -> int: ...
+
+    def batches(
+        self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
+    ) -> Stream:
+        """The batches of one epoch."""
+        ...
+
+    def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
+        """Read global batches given as positions in this source; yields this process's shares."""
+        ...
+
+
+@dataclass(frozen=True)
+class PartSource:
+    """Some rows of one part of the training data. Made by `DataView` alone."""
+
+    view: DataView
+    part: Part
+    rows: Indices
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices (n,) on the device."""
+        return torch.from_numpy(self.view.samples.labels[self.rows]).to(self.view.device)
+
+    def batches(
+        self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
+    ) -> Stream:
+        """The batches of one epoch, shuffled by (the view's seed names, epoch).
+
+        Every sample of the training data draws its own sort key, so the order of the retain set is
+        the order of the whole set with the forget set left out: a paired retraining.
+        """
+        order = np.arange(len(self.rows))
+        if shuffle:
+            generator = numpy_generator(*self.view.names, "order", epoch)
+            keys = generator.random(len(self.view.samples))
+            order = np.argsort(keys[self.rows], kind="stable")
+        return Stream(self, order, size, epoch, augment)
+
+    def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
+        """Read, count, augment and normalise."""
+        view = self.view
+        rows = [self.rows[batch] for batch in batches]
+        shares = [view.share(row) for row in rows]
+        generator = torch_generator(*view.names, "augment", epoch) if augment else None
+        inputs = view.samples.store.stream([mine for mine, _ in shares], view.device)
+        for row, (mine, weight), raw in zip(rows, shares, inputs, strict=True):
+            if weight:
+                view.reads[self.part] += len(mine)
+            draws = generator and view.transform.draw(raw, len(row), generator)
+            if draws is not None and view.world > 1:
+                draws = draws.share(view.rank, view.world) if weight else draws.share(0, len(row))
+            labels = torch.from_numpy(view.samples.labels[mine]).to(view.device, non_blocking=True)
+            ids = view.samples.ids[mine]
+            yield Batch(ids, view.transform(raw, draws), labels, self.part, weight)
+
+
+@dataclass(frozen=True)
+class TensorSource:
+    """Samples that a method made itself (noise, adversarial examples), already as model inputs."""
+
+    inputs: Tensor
+    labels: Tensor
+    view: DataView
+    part: Part | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def batches(
+        self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
+    ) -> Stream:
+        """The batches of one epoch; they are never augmented."""
+        return Stream(self, self.view.order(len(self), epoch, shuffle), size, epoch, augment)
+
+    def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
+        """Index the tensors; nothing is copied through the host."""
+        for batch in batches:
+            mine, weight = self.view.share(batch)
+            rows = torch.from_numpy(mine).to(self.inputs.device)
+            ids = np.char.add("made:", mine.astype(np.str_))
+            yield Batch(ids, self.inputs[rows], self.labels[rows], self.part, weight)
+
+
+@dataclass(frozen=True)
+class MixSource:
+    """Several sources shuffled together; a batch holds samples of each by chance."""
+
+    sources: tuple[Source, ...]
+    view: DataView
+
+    def __len__(self) -> int:
+        return sum(len(source) for source in self.sources)
+
+    def batches(
+        self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
+    ) -> Stream:
+        """The batches of one epoch."""
+        return Stream(self, self.view.order(len(self), epoch, shuffle), size, epoch, augment)
+
+    def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
+        """Read each source's rows of a batch and join them."""
+        starts = np.cumsum([0, *(len(source) for source in self.sources)])
+        for number, batch in enumerate(batches):
+            pieces: list[Batch] = []
+            for source, start, stop in zip(self.sources, starts, starts[1:], strict=False):
+                rows = batch[(batch >= start) & (batch < stop)] - start
+                if len(rows):
+                    # a stream of its own per batch, so its augmentation needs a seed of its own
+                    pieces.extend(source.read([rows], epoch * 1_000_003 + number, augment))
+            yield _join(pieces, self.view.world, len(batch))
+
+
+@dataclass
+class DataView:
+    """The only way a method reaches data: declared parts, every sample counted.
+
+    declared: what may be read; anything else raises AccessError at the call.
+    names: seed names; the same names give the same batches.
+    reads: samples read so far per part, in this process.
+    """
+
+    data: Data
+    split: Split
+    declared: Part
+    names: tuple[str | int, ...] = ("view",)
+    transform: Transform = field(default_factory=Transform)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    rank: int = 0
+    world: int = 1
+    reads: Counter[Part] = field(default_factory=Counter)
+    _rows: dict[Part, Indices] = field(default_factory=dict, repr=False)
+
+    def _rows_of(self, part: Part) -> Indices:
+        if part not in self._rows:
+            self._rows[part] = self.split.rows(self.samples, part)
+        return self._rows[part]
+
+    @property
+    def samples(self) -> Samples:
+        """The training samples. For this package's own use: methods read through `batches`."""
+        return self.data.train
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all classes."""
+        return self.data.classes
+
+    def source(self, part: Part) -> PartSource:
+        """One declared part as a source of batches."""
+        if len(part.names()) != 1:
+            raise AccessError(f"read one part at a time, not {' and '.join(part.names())}")
+        if part not in self.declared:
+            allowed = ", ".join(self.declared.names()) or "nothing"
+            raise AccessError(f"this method reads {part.names()[0]} but declared only {allowed}")
+        if part is Part.FORGET_LABELS:
+            raise AccessError("the labels of the forget set have no inputs: use forget_labels()")
+        return PartSource(self, part, self._rows_of(part))
+
+    def size(self, part: Part) -> int:
+        """How many samples a part has; allowed for any part, since no sample is read."""
+        return len(self._rows_of(part))
+
+    def batches(
+        self, part: Part, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
+    ) -> Stream:
+        """Batches of `size` samples of a declared part.
+
+        A short last batch (under 8) joins the one before it. Augmentation is the original recipe's.
+        """
+        return self.source(part).batches(size, epoch=epoch, shuffle=shuffle, augment=augment)
+
+    def forget_labels(self) -> Tensor:
+        """Class indices (n,) of the forget set, counted as FORGET_LABELS; no input is touched."""
+        if not self.declared & (Part.FORGET_LABELS | Part.FORGET):
+            raise AccessError("this method reads forget_labels but did not declare them")
+        rows = self._rows_of(Part.FORGET_LABELS)
+        self.reads[Part.FORGET_LABELS] += len(rows)
+        return torch.from_numpy(self.samples.labels[rows]).to(self.device)
+
+    def take(self, part: Part, n: int, *, per_class: bool = False) -> PartSource:
+        """A seeded subset of a declared part: `n` samples, or `n` of each class, or all there are."""
+        whole = self.source(part)
+        generator = numpy_generator(*self.names, "take", part.names()[0])
+        shuffled = generator.permutation(whole.rows)
+        if per_class:
+            labels = self.samples.labels[shuffled]
+            shuffled = np.concatenate([shuffled[labels == c][:n] for c in np.unique(labels)])
+        else:
+            shuffled = shuffled[:n]
+        return PartSource(self, part, np.sort(shuffled))
+
+    def tensors(self, inputs: Tensor, labels: Tensor) -> TensorSource:
+        """Samples of the method's own making as a source: (n, ...) model inputs, (n,) labels."""
+        return TensorSource(inputs, labels, self)
+
+    def mix(self, *sources: Source) -> MixSource:
+        """Sources shuffled together."""
+        return MixSource(sources, self)
+
+    def pairs(
+        self, a: Source, b: Source, size: int, *, epoch: int = 0, shuffle: bool = True,
+        augment: bool = True,
+    ) -> Pairs:  # fmt: skip
+        """Batches of `a` beside batches of `b`; the shorter side cycles, reshuffled."""
+        return Pairs(a, b, size, epoch, shuffle, augment)
+
+    def order(self, count: int, epoch: int, shuffle: bool) -> Indices:
+        """Positions 0 to count - 1, shuffled by (seed names, epoch) if asked."""
+        if not shuffle:
+            return np.arange(count)
+        return numpy_generator(*self.names, "order", epoch).permutation(count)
+
+    def share(self, batch: Indices) -> tuple[Indices, float]:
+        """This process's share of a global batch, and its weight (see `Batch.weight`)."""
+        mine = batch[self.rank :: self.world]
+        if len(mine):
+            return mine, len(mine) * self.world / len(batch)
+        return batch[:1], 0.0  # keeps this process in step, and counts for nothing
+
+
+def _cuts(count: int, size: int) -> list[tuple[int, int]]:
+    """Start and end of each batch; a last one under SMALLEST_LAST joins the one before it."""
+    steps = math.ceil(count / size)
+    if steps > 1 and count - (steps - 1) * size < min(SMALLEST_LAST, size):
+        steps -= 1
+    return [(step * size, count if step == steps - 1 else (step + 1) * size)
+            for step in range(steps)]  # fmt: skip
+
+
+def _join(pieces: list[Batch], world: int, total: int) -> Batch:
+    """Batches of several sources as one; stand-ins of weight 0 drop out unless they are all."""
+    real = [piece for piece in pieces if piece.weight] or pieces[:1]
+    count = sum(len(first_tensor(piece.inputs)) for piece in real if piece.weight)
+    device = first_tensor(real[0].inputs).device
+    labels = [piece.labels for piece in real if piece.labels is not None]
+    return Batch(
+        ids=np.concatenate([piece.ids for piece in real]),
+        inputs=torch.cat([to_device(piece.inputs, device) for piece in real]),
+        labels=torch.cat(labels) if len(labels) == len(real) else None,
+        part=real[0].part if len({piece.part for piece in real}) == 1 else None,
+        weight=count * world / total,
+    )

@@ -1,0 +1,57 @@
+"""What can go wrong, arranged by what the reader must do about it.
+
+    ExpungeError
+    ├── UserError            the call or the input is wrong: the message says what, why, the remedy
+    │   ├── DataError        a dataset cannot be found, read or matched to a model
+    │   ├── SplitError       a forget request that cannot be met (empty, everything, unknown ids)
+    │   ├── ModelError       a model cannot be built, loaded or saved
+    │   └── ConfigError      a recipe's or a method's setting is out of range or missing
+    ├── AccessError          a method read a part of the data that it did not declare
+    └── DivergenceError      an optimisation left the finite world; nothing was written
+
+The command line prints a `UserError` or a `DivergenceError` as one line and exits with 2;
+an `AccessError` is a bug in a method and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ExpungeError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class UserError(ExpungeError):
+    """The call or the input is wrong; the message says what, why and the remedy."""
+
+
+class DataError(UserError):
+    """A dataset cannot be found, read or matched to a model."""
+
+
+class SplitError(UserError):
+    """A forget request that cannot be met."""
+
+
+class ModelError(UserError):
+    """A model cannot be built, loaded or saved."""
+
+
+class ConfigError(UserError):
+    """A setting is out of range, unknown or missing."""
+
+
+class AccessError(ExpungeError):
+    """A method read a part of the data that it did not declare."""
+
+
+class DivergenceError(ExpungeError):
+    """A loss became non-finite or the weights exploded; the run wrote nothing."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`", did you mean 'x'?"` for the closest known word, or nothing when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""

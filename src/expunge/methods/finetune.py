@@ -1,0 +1,44 @@
+"""Fine-tuning on what is kept, trusting that the rest fades."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from expunge.data.batch import Part
+from expunge.data.view import DataView
+from expunge.methods.base import Method, sgd
+from expunge.run import Run
+from expunge.training import fit
+
+
+class Finetune(Method):
+    """FT: stochastic gradient descent on the retain set, from the original weights.
+
+    Defaults are those of Jia et al. (10 epochs, lr 0.01); momentum 0.9, weight decay 5e-4.
+    """
+
+    name: ClassVar[str] = "finetune"
+    paper: ClassVar[str] = (
+        "Warnecke et al., NDSS 2023; settings of Jia et al., NeurIPS 2023, app. C"
+    )
+    reads: ClassVar[Part] = Part.RETAIN
+
+    epochs: int = Field(10, ge=1, description="passes over the retain set")
+    lr: float = Field(0.01, gt=0, description="learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of SGD")
+    batch_size: int = Field(256, ge=1, description="samples a step")
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        fit(
+            model,
+            lambda epoch: data.batches(Part.RETAIN, self.batch_size, epoch=epoch),
+            lambda model, batch, _: run.loss(model, batch),
+            recipe=sgd(run, **self.model_dump()),
+            run=run,
+        )
+        return model

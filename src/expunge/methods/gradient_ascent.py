@@ -1,0 +1,52 @@
+"""Gradient ascent: climb the loss of what is to be forgotten."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import nn
+
+from expunge.data.batch import Part
+from expunge.data.view import DataView
+from expunge.methods.base import Method, sgd
+from expunge.run import Run
+from expunge.training import fit
+
+
+class GradientAscent(Method):
+    """GA: stochastic gradient ascent on the cross-entropy of the forget set.
+
+    The loss has no ceiling, so few small steps are taken, and `fit` ends a run whose weights
+    explode. The learning rate is tuned per setting in the paper; 1e-4 is its usual value.
+
+    Deviation: normalisation layers keep their running statistics by default. The published code
+    trains them on the forget set, which shifts every prediction; norm="train" does the same.
+    """
+
+    name: ClassVar[str] = "gradient_ascent"
+    paper: ClassVar[str] = (
+        "Graves et al., AAAI 2021; Thudi et al., EuroS&P 2022; settings of Jia et al."
+    )
+    reads: ClassVar[Part] = Part.FORGET
+
+    epochs: int = Field(5, ge=1, description="passes over the forget set")
+    lr: float = Field(1e-4, gt=0, description="learning rate; tune it, on a seed not reported")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of SGD")
+    batch_size: int = Field(256, ge=1, description="samples a step")
+    norm: Literal["eval", "train"] = Field(
+        "eval", description="eval: normalisation layers keep their statistics; train: they drift"
+    )
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        fit(
+            model,
+            lambda epoch: data.batches(Part.FORGET, self.batch_size, epoch=epoch),
+            lambda model, batch, _: -run.loss(model, batch),
+            recipe=sgd(run, **self.model_dump(exclude={"norm"})),
+            run=run,
+            norm=self.norm,
+        )
+        return model

@@ -1,0 +1,50 @@
+"""NegGrad+: descend on what is kept while ascending on what is to be forgotten."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from expunge.data.batch import Batch, Part
+from expunge.data.view import DataView
+from expunge.methods.base import Method, sgd
+from expunge.run import Run
+from expunge.training import fit
+
+
+class NegGradPlus(Method):
+    """SGD on alpha * loss(retain) - (1 - alpha) * loss(forget), the forget set cycled.
+
+    alpha 1 is fine-tuning, alpha 0 gradient ascent. A well-tuned one is a baseline that newer
+    methods must beat.
+    """
+
+    name: ClassVar[str] = "neggrad_plus"
+    paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023 (SCRUB), eq. 2"
+    reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
+
+    alpha: float = Field(0.95, ge=0, le=1, description="weight of the retain loss")
+    epochs: int = Field(10, ge=1, description="passes over the longer of the two sets")
+    lr: float = Field(0.01, gt=0, description="learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of SGD")
+    batch_size: int = Field(256, ge=1, description="samples of each set a step")
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        retain, forget = data.source(Part.RETAIN), data.source(Part.FORGET)
+
+        def loss(model: nn.Module, pair: tuple[Batch, Batch], _: float) -> Tensor:
+            kept, struck = pair
+            return self.alpha * run.loss(model, kept) - (1 - self.alpha) * run.loss(model, struck)
+
+        fit(
+            model,
+            lambda epoch: data.pairs(retain, forget, self.batch_size, epoch=epoch),
+            loss,
+            recipe=sgd(run, **self.model_dump(exclude={"alpha"})),
+            run=run,
+        )
+        return model

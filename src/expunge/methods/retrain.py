@@ -1,0 +1,33 @@
+"""Retraining from scratch: exact, dear, and what every other method is read against."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from expunge.data.batch import Part
+from expunge.data.view import DataView
+from expunge.methods.base import Method
+from expunge.run import Run
+from expunge.training import train_from
+
+
+class Retrain(Method):
+    """Train a new model on the retain set with the original's recipe, unchanged.
+
+    Weights start from a fresh draw, never from the original's. Under a pruning mask the same mask
+    is held. Validation samples are read only where the recipe's schedule is "plateau", for it
+    watches their loss.
+    """
+
+    name: ClassVar[str] = "retrain"
+    paper: ClassVar[str] = "exact unlearning; the reference of Jia et al., NeurIPS 2023, section 3"
+    reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        recipe = run.original_recipe()
+        fresh = run.fresh()
+        train_from(fresh, data, run, recipe)
+        return fresh

@@ -1,0 +1,133 @@
+"""The architectures that have a name, and how a name or `module:function` becomes a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from expunge.errors import ModelError, nearest
+from expunge.models import allcnn, cnn, mlp, resnet18, resnet20, vgg16_bn
+from expunge.plugins import import_object
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One row of the table.
+
+    Attributes:
+        name: what the user types.
+        build: (shape of one input, number of classes) -> a fresh model.
+        summary: one line for lists.
+        paper: where it was published.
+    """
+
+    name: str
+    build: Callable[[tuple[int, ...], int], nn.Module]
+    summary: str
+    paper: str
+
+
+def _table(*rows: Architecture) -> dict[str, Architecture]:
+    table: dict[str, Architecture] = {}
+    for row in rows:
+        if row.name in table:
+            raise ValueError(f"two architectures are called {row.name!r}")
+        table[row.name] = row
+    return table
+
+
+ARCHITECTURES = _table(
+    Architecture(
+        "mlp", mlp.build, "two hidden layers, 256 and 128 units; any input", "LeCun et al., 1998"
+    ),
+    Architecture(
+        "cnn", cnn.build, "three convolutions, quick on a CPU", "after LeCun et al., 1998"
+    ),
+    Architecture(
+        "resnet20", resnet20.build, "the CIFAR ResNet, 0.27 M weights", "He et al., CVPR 2016"
+    ),
+    Architecture(
+        "resnet18",
+        resnet18.build,
+        "ResNet-18 with a 3x3 stem, 11 M weights",
+        "He et al., CVPR 2016",
+    ),
+    Architecture(
+        "allcnn",
+        allcnn.build,
+        "All-CNN-C with BatchNorm",
+        "Springenberg et al., ICLR workshop 2015",
+    ),
+    Architecture(
+        "vgg16_bn",
+        vgg16_bn.build,
+        "VGG-16 with BatchNorm, 15 M weights",
+        "Simonyan and Zisserman, ICLR 2015",
+    ),
+)
+
+
+def build_model(
+    name: str, shape: tuple[int, ...], classes: int, *, allow_code: bool = True
+) -> nn.Module:
+    """A fresh model, its weights drawn from torch's global generator (seed that before).
+
+    Args:
+        name: a key of `ARCHITECTURES`, or `module:function`, imported with the current directory
+            on the path. The function is called with those of the keyword arguments `shape` and
+            `classes` that it names; `**kwargs` alone gets neither.
+        shape: shape of one input, without the batch axis: (channels, height, width) or (d,).
+        classes: number of logits, at least 1.
+        allow_code: whether `module:function` may be imported; False for a name that comes from a
+            file rather than from the user.
+
+    Raises:
+        ModelError: an unknown name, code that is not allowed or gives no `nn.Module`, or a shape
+            that the architecture cannot take.
+    """
+    shape = tuple(shape)
+    if not shape or min(shape) < 1:
+        raise ModelError(f"the shape of one input must be positive sizes, not {shape}")
+    if classes < 1:
+        raise ModelError(f"the number of classes must be at least 1, not {classes}")
+    if ":" in name:
+        available = {"shape": shape, "classes": classes}
+        return _build_from_code(name, available, allow_code=allow_code)
+    if name not in ARCHITECTURES:
+        raise ModelError(
+            f"no architecture is called {name!r}{nearest(name.lower(), ARCHITECTURES)}; "
+            f"choose from {', '.join(ARCHITECTURES)}, or give module:function"
+        )
+    return ARCHITECTURES[name].build(shape, classes)
+
+
+def _build_from_code(name: str, available: dict[str, Any], *, allow_code: bool) -> nn.Module:
+    function = import_object(name, allow_code=allow_code, what="model", error=ModelError)
+    if not callable(function):
+        raise ModelError(f"{name!r} must be a function that returns a model, not {function!r}")
+    model = function(**_accepted(name, function, available))
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name!r} must return a torch.nn.Module, not {type(model).__name__}")
+    return model
+
+
+def _accepted(
+    name: str, function: Callable[..., object], available: dict[str, Any]
+) -> dict[str, Any]:
+    """Those of the `available` arguments that `function` names and takes by keyword."""
+    by_keyword = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+    try:
+        signature = inspect.signature(function)
+        named = {key for key, value in signature.parameters.items() if value.kind in by_keyword}
+        chosen = {key: value for key, value in available.items() if key in named}
+        signature.bind(**chosen)
+    except (TypeError, ValueError) as error:  # ValueError: a builtin without a signature
+        raise ModelError(
+            f"{name!r} is called with the keyword arguments shape and classes, those that it "
+            f"names, and that does not fit: {error}"
+        ) from error
+    return chosen

@@ -1,0 +1,74 @@
+"""A model's outputs on every part, observed once; all scores that need outputs come from these."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.data.batch import Batch, Indices, Part
+from expunge.data.load import Data
+from expunge.data.samples import Samples
+from expunge.data.split import Split
+from expunge.data.transform import Transform
+from expunge.run import Run
+from expunge.training import evaluating
+
+BATCH = 512
+
+
+def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
+    """Outputs on forget, retain and test: evaluation mode, no augmentation, float32.
+
+    The test set is divided into samples of classes that stay and of classes forgotten whole. The
+    model comes back as it was.
+    """
+    gone = split.forgotten_classes(data.train)
+    lost = np.isin(data.test.labels, gone)
+    transform = Transform(data.normalisation)
+
+    def part(samples: Samples, rows: Indices) -> PartOutputs:
+        return _observe(model, samples, rows, transform, run)
+
+    device = next((p.device for p in model.parameters()), run.device)
+    model.to(run.device)
+    try:
+        with evaluating(model), run.progress.work("observing outputs", 4) as bar:
+            parts = []
+            for samples, rows in (
+                (data.train, split.rows(data.train, Part.FORGET)),
+                (data.train, split.rows(data.train, Part.RETAIN)),
+                (data.test, np.flatnonzero(~lost)),
+                (data.test, np.flatnonzero(lost)),
+            ):
+                parts.append(part(samples, rows) if len(rows) else None)
+                bar.advance()
+    finally:
+        model.to(device)
+    return Outputs(forget=parts[0], retain=parts[1], test_kept=parts[2], test_forgotten=parts[3])
+
+
+def accuracy(model: nn.Module, data: Data, run: Run) -> float:
+    """Accuracy on the whole test set, in percent."""
+    rows = np.arange(len(data.test))
+    with evaluating(model):
+        seen = _observe(model, data.test, rows, Transform(data.normalisation), run)
+    return 100 * float(seen.correct.double().mean())
+
+
+def _observe(
+    model: nn.Module, samples: Samples, rows: Indices, transform: Transform, run: Run
+) -> PartOutputs:
+    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    logits = []
+    with torch.no_grad():
+        for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
+            labels = torch.from_numpy(samples.labels[index]).to(run.device)
+            batch = Batch(samples.ids[index], transform(raw), labels, None)
+            logits.append(run.task.observe(model, batch)["logits"].float().cpu())
+    return PartOutputs(
+        logits=torch.cat(logits),
+        labels=torch.from_numpy(samples.labels[rows]),
+        ids=tuple(samples.ids[rows].tolist()),
+    )

@@ -1,0 +1,40 @@
+"""Objects of the user's own, named `module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from expunge.errors import UserError
+
+
+def import_object(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> Any:
+    """Import `module:attribute`, with the current folder importable as `python -m` has it.
+
+    allow_code: False for a name that stands in a file from elsewhere and was not typed.
+    what: what the name stands for, for messages. error: the type to raise.
+    """
+    if not allow_code:
+        raise error(
+            f"the {what} {name!r} names code to run, and the name comes from a file: look at that "
+            "code, then pass --allow-code"
+        )
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise error(f"{what} {name!r} is incomplete; write module:function")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    importlib.invalidate_caches()
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, SyntaxError) as cause:
+        raise error(
+            f"cannot import {module_name!r} for {what} {name!r} ({cause}); run from the folder that "
+            "holds it, or set PYTHONPATH"
+        ) from cause
+    try:
+        return getattr(module, attribute)
+    except AttributeError as cause:
+        raise error(f"module {module_name!r} has no {attribute!r} for {what} {name!r}") from cause

@@ -1,0 +1,38 @@
+"""Which arithmetic a training step runs in."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 natively, not by emulation."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def resolve_precision(asked: str, model: nn.Module, device: torch.device) -> str:
+    """`auto` becomes bfloat16 for models with convolutions where the processor has it.
+
+    Small linear layers lose more to the casts than they gain.
+    """
+    if asked != "auto":
+        return asked
+    convolutional = any(isinstance(module, CONVOLUTIONS) for module in model.modules())
+    return "bfloat16" if convolutional and has_bfloat16(device) else "float32"
+
+
+def arithmetic(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """The context that a forward pass runs in: autocast for bfloat16, else nothing."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,1 @@
+"""Tables and figures from a table of scores; nothing here needs torch."""

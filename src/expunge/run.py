@@ -1,0 +1,122 @@
+"""What a method is given besides the model and the data."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from expunge.data.batch import Batch
+from expunge.errors import ConfigError
+from expunge.progress import Reporter, Silent
+from expunge.recipe import Recipe
+from expunge.seeds import seed_for
+from expunge.task import Classification, Task
+
+Mask = Mapping[str, Tensor]
+"""Parameter name -> bool tensor of its shape, True = kept."""
+
+
+@functools.lru_cache(maxsize=2)
+def accelerator_on(device: str | None) -> Accelerator:
+    """The accelerate object for this process; `torchrun` makes it one of several.
+
+    device: "cpu", "cuda", or None for the best there is. Precision is the recipe's affair, so
+    accelerate is always asked for none.
+    """
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    # buffers are averaged at the end of `fit`; broadcasting them in the middle of a step would break
+    # a loss of two forward passes
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[ddp])
+
+
+@dataclass(frozen=True)
+class Run:
+    """Device, task, seeds and constructors for one training or unlearning run.
+
+    names: seed names of the run, such as ("unlearn", "finetune", 0).
+    label: what to call it in progress and in errors.
+    recipe: the recipe of the original model, None where it is not known.
+    constructor: makes an untrained model, seeded by the caller.
+    mask: of a sparse model; `fit` holds it, methods never mention it.
+    """
+
+    names: tuple[str | int, ...] = ("run", 0)
+    label: str = "run"
+    task: Task = field(default_factory=Classification)
+    recipe: Recipe | None = None
+    constructor: Callable[[], nn.Module] | None = None
+    mask: Mask | None = None
+    progress: Reporter = field(default_factory=Silent)
+    accelerator: Accelerator = field(default_factory=lambda: accelerator_on(None))
+    log: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.accelerator.device
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+        return int(self.accelerator.process_index)
+
+    @property
+    def world(self) -> int:
+        """How many processes there are."""
+        return int(self.accelerator.num_processes)
+
+    def seed_for(self, *names: str | int) -> int:
+        """A seed that hashes the run's names and these."""
+        return seed_for(*self.names, *names)
+
+    def original_recipe(self) -> Recipe:
+        """The original's recipe.
+
+        Raises ConfigError where it is not known: it is never guessed.
+        """
+        if self.recipe is None:
+            raise ConfigError(
+                f"{self.label} trains as the original was trained, and this model comes without a "
+                "recipe: give it one with `expunge import --recipe FILE`, or recipe=Recipe(...)"
+            )
+        return self.recipe
+
+    def fresh(self, *names: str | int) -> nn.Module:
+        """An untrained model on the device, its weights drawn by this run's seed (and `names`)."""
+        if self.constructor is None:
+            raise ConfigError(
+                f"{self.label} starts from untrained weights, and nobody said how to make them: "
+                "pass fresh=..., a function that returns a new model"
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed_for("weights", *names))
+            model = self.constructor()
+        return model.to(self.device)
+
+    def frozen_copy(self, model: nn.Module) -> nn.Module:
+        """A teacher: shares nothing with `model`, in evaluation mode, without gradients."""
+        return copy.deepcopy(model).eval().requires_grad_(False)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Mean loss over the global batch, as this process's share of it."""
+        return self.task.losses(model, batch).mean() * batch.weight
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Sum over processes."""
+        if self.world == 1:
+            return tensor
+        reduced: Tensor = self.accelerator.reduce(tensor, reduction="sum")
+        return reduced
+
+    def named(self, label: str, *names: str | int) -> Run:
+        """The same run under other seed names, for a part of the work."""
+        return replace(self, names=names, label=label)

@@ -1,0 +1,54 @@
+"""The learning rate over a run: torch's schedulers, stepped per step or per epoch as each wants."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
+
+from expunge.recipe import Recipe
+
+
+class Schedule:
+    """steps: of an epoch; None where a stream does not say, and smooth schedules go by epochs."""
+
+    def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int | None) -> None:
+        self.by_step: LRScheduler | None = None
+        self.by_epoch: LRScheduler | None = None
+        self.plateau: ReduceLROnPlateau | None = None
+        total = recipe.epochs * (steps or 1)
+        smooth: LRScheduler | None = None
+        if recipe.schedule == "step":
+            self.by_epoch = MultiStepLR(optimizer, list(recipe.milestones), gamma=recipe.gamma)
+        elif recipe.schedule == "cosine":
+            smooth = CosineAnnealingLR(optimizer, T_max=total)
+        elif recipe.schedule == "onecycle":
+            smooth = OneCycleLR(
+                optimizer, max_lr=recipe.lr, total_steps=total + 1, cycle_momentum=False,
+                pct_start=recipe.warmup_fraction,
+            )  # fmt: skip
+        elif recipe.schedule == "plateau":
+            self.plateau = ReduceLROnPlateau(
+                optimizer, factor=recipe.gamma, patience=recipe.patience
+            )
+        if steps:
+            self.by_step = smooth
+        elif smooth is not None:
+            self.by_epoch = smooth
+
+    def after_step(self) -> None:
+        """Advance what goes by steps."""
+        if self.by_step is not None:
+            self.by_step.step()
+
+    def after_epoch(self, validation: float | None) -> None:
+        """Advance what goes by epochs."""
+        if self.by_epoch is not None:
+            self.by_epoch.step()
+        if self.plateau is not None and validation is not None:
+            self.plateau.step(validation)

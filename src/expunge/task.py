@@ -1,0 +1,57 @@
+"""What a sample's loss and a model's output mean. Classification now; other tasks fit the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from expunge.data.batch import Batch
+from expunge.errors import DataError
+
+
+class Task(Protocol):
+    """Per-sample losses to train with, and outputs to score."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Loss of each sample (batch,), differentiable in the model's parameters."""
+        ...
+
+    def observe(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Outputs to score, first axis = sample, float32."""
+        ...
+
+
+class Classification:
+    """Cross-entropy on class logits.
+
+    The model may return logits (batch, classes), or an object or a mapping with `logits`. Inputs
+    that are a dictionary are passed as keyword arguments, as models of the Hugging Face hub want.
+    """
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross-entropy of each sample (batch,), computed in float32."""
+        if batch.labels is None:
+            raise DataError("classification needs labels, and this batch has none")
+        return functional.cross_entropy(logits_of(model, batch), batch.labels, reduction="none")
+
+    def observe(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """`logits`: (batch, classes) float32."""
+        return {"logits": logits_of(model, batch)}
+
+
+def logits_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Class logits (batch, classes) in float32."""
+    inputs: Any = batch.inputs
+    outputs = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
+    if not isinstance(outputs, Tensor):
+        outputs = outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits
+    if outputs.ndim != 2:
+        raise DataError(
+            f"the model returns shape {tuple(outputs.shape)}; classification needs logits of shape "
+            "(batch, classes)"
+        )
+    return outputs if outputs.dtype == torch.float64 else outputs.float()

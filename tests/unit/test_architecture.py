@@ -1,0 +1,225 @@
+"""The shape of the house: where imports point, how large things may grow, what is never written.
+
+Every module is read as text, so imports inside functions and under TYPE_CHECKING count too.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+PACKAGE = SRC / "expunge"
+
+# A module imports from its own package and from parts with a lower number; nothing else.
+LAYERS = {
+    "errors": 0,
+    "seeds": 1,
+    "plugins": 1,
+    "data": 2,
+    "models": 2,
+    "task": 3,
+    "recipe": 3,
+    "progress": 3,
+    "precision": 3,
+    "run": 4,
+    "training": 5,
+    "per_sample": 5,
+    "methods": 6,
+    "pruning": 6,
+    "audits": 6,
+    "api": 7,
+    "study": 8,
+    "demo": 8,
+    "report": 8,
+    "cli": 9,
+    "__main__": 10,
+}
+# The report reads finished results, perhaps on a machine that has no torch.
+ONLY = {"report": {"errors"}}
+MAX_MODULE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(SRC).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def part_of(module: str) -> str:
+    """`expunge.data.split` -> `data`; the package itself -> ``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported_modules(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[tuple[int, str]]:
+    """(line, absolute name) of every import; `from expunge import x` yields `expunge.x`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                up = node.level - is_package
+                package = module.split(".")[: len(module.split(".")) - up]
+                base = ".".join([*package, *([base] if base else [])])
+            if base == "expunge":
+                yield from ((node.lineno, f"expunge.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, base
+
+
+def import_faults(source: str, module: str, *, is_package: bool = False) -> list[str]:
+    part = part_of(module)
+    if part == "":
+        return []  # the package's own __init__ names everything public
+    if part not in LAYERS:
+        return [f"{part} is new: add it to LAYERS in {Path(__file__).name}"]
+    faults = []
+    for line, target in imported_modules(ast.parse(source), module, is_package=is_package):
+        if target.split(".")[0] != "expunge":
+            continue
+        other = part_of(target)
+        if other == part or target == "expunge.__version__":
+            continue
+        if other not in LAYERS:
+            faults.append(f"line {line}: {target} is no part in LAYERS; import from its module")
+        elif LAYERS[other] >= LAYERS[part]:
+            faults.append(f"line {line}: {part} may not import {other}")
+        elif part in ONLY and other not in ONLY[part]:
+            faults.append(f"line {line}: {part} imports only {sorted(ONLY[part])}, not {other}")
+    return faults
+
+
+def size_faults(source: str) -> list[str]:
+    faults = []
+    lines = len(source.splitlines())
+    if lines > MAX_MODULE_LINES:
+        faults.append(f"{lines} lines; {MAX_MODULE_LINES} at most")
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MAX_FUNCTION_LINES:
+                faults.append(f"{node.name}: {lines} lines; {MAX_FUNCTION_LINES} at most")
+    return faults
+
+
+PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
+
+
+def forbidden_faults(source: str) -> list[str]:
+    """Asserts (they vanish under -O), and everything that unpickles or builds objects from YAML."""
+    faults = []
+    tree = ast.parse(source)
+    for line, target in imported_modules(tree, "", is_package=False):
+        if target.split(".")[0] in PICKLERS:
+            faults.append(f"line {line}: {target}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            faults.append(f"line {node.lineno}: assert; raise an error of expunge.errors")
+        elif isinstance(node, ast.ImportFrom) and node.module in {"torch", "yaml", "joblib"}:
+            if any(alias.name in {"load", "unsafe_load"} for alias in node.names):
+                faults.append(f"line {node.lineno}: from {node.module} import load")
+        elif isinstance(node, ast.Call):
+            faults.extend(f"line {node.lineno}: {fault}" for fault in _call_faults(node))
+    return faults
+
+
+def _call_faults(call: ast.Call) -> Iterator[str]:
+    name = ast.unparse(call.func)
+    given = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
+    if name == "torch.load" and given.get("weights_only") is not True:
+        yield "torch.load without weights_only=True"
+    if name in {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "joblib.load"}:
+        yield f"{name}; use yaml.safe_load"
+    if given.get("allow_pickle") is True:
+        yield "allow_pickle=True"
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module(path: Path) -> None:
+    source = read(path)
+    is_package = path.name == "__init__.py"
+    faults = import_faults(source, module_name(path), is_package=is_package)
+    faults += size_faults(source) + forbidden_faults(source)
+    assert not faults, "\n".join(faults)
+
+
+def test_report_runs_without_torch() -> None:
+    modules = [m for m in map(module_name, FILES) if m.startswith("expunge.report.")]
+    if not modules:
+        pytest.skip("no report yet")
+    code = f"import {', '.join(modules)}, sys; sys.exit('torch' in sys.modules)"
+    paths = [str(SRC), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr or "the report imports torch, perhaps indirectly"
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("expunge.data.split", "from expunge.models.table import build_model"),
+        ("expunge.task", "def f():\n    from expunge.run import Run"),
+        ("expunge.task", "if TYPE_CHECKING:\n    import expunge.run"),
+        ("expunge.methods.scrub", "from ..pruning import magnitude"),
+        ("expunge.methods.scrub", "from expunge import audits"),
+        ("expunge.methods.scrub", "from expunge import unlearn"),
+        ("expunge.methods.scrub", "import expunge"),
+        ("expunge.report.html", "from expunge.audits.mia import Score"),
+        ("expunge.novelty", "import torch"),
+    ],
+)
+def test_import_faults_are_found(module: str, source: str) -> None:
+    assert len(import_faults(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("expunge.data.split", "from .view import DataView"),
+        ("expunge.methods.scrub", "from ..training import fit"),
+        ("expunge.methods.scrub", "from expunge import errors"),
+        ("expunge.cli", "from expunge import __version__"),
+        ("expunge.report.html", "from expunge.errors import ConfigError"),
+        ("expunge", "from expunge.cli import main"),
+    ],
+)
+def test_import_faults_spare_the_innocent(module: str, source: str) -> None:
+    assert import_faults(source, module) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "source"),
+    [
+        (size_faults, "x = 1\n" * 401),
+        (size_faults, "def f():\n" + "    pass\n" * 60),
+        (forbidden_faults, "assert x"),
+        (forbidden_faults, "import pickle"),
+        (forbidden_faults, "from pickle import loads"),
+        (forbidden_faults, "torch.load(path)"),
+        (forbidden_faults, "torch.load(path, weights_only=False)"),
+        (forbidden_faults, "from torch import load"),
+        (forbidden_faults, "yaml.load(text, Loader=yaml.SafeLoader)"),
+        (forbidden_faults, "np.load(path, allow_pickle=True)"),
+    ],
+)
+def test_other_faults_are_found(check: Callable[[str], list[str]], source: str) -> None:
+    assert len(check(source)) == 1
+
+
+def test_safe_loading_passes() -> None:
+    assert forbidden_faults("torch.load(p, weights_only=True); yaml.safe_load(t)") == []

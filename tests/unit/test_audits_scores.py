@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from expunge.audits import (
+    AUDITS,
+    FEATURES,
+    Outputs,
+    PartOutputs,
+    mia_efficacy,
+    near_empty_report,
+    score_outputs,
+    wilson,
+)
+from expunge.audits.accuracy import unlearning_accuracy
+from expunge.errors import ConfigError, SplitError, UserError
+
+CLASSES = 4
+
+
+def part(name: str, n: int, *, right: int | None = None, margin: float = 3.0) -> PartOutputs:
+    """n samples, the first `right` of them answered correctly, all by the same margin."""
+    right = n if right is None else right
+    labels = torch.arange(n) % CLASSES
+    said = torch.where(torch.arange(n) < right, labels, (labels + 1) % CLASSES)
+    logits = margin * torch.nn.functional.one_hot(said, CLASSES).float().reshape(n, CLASSES)
+    return PartOutputs(logits, labels, tuple(f"{name}-{i}" for i in range(n)))
+
+
+def random_part(name: str, n: int, seed: int) -> PartOutputs:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(CLASSES, (n,), generator=generator)
+    logits = 3 * torch.randn(n, CLASSES, generator=generator)
+    return PartOutputs(logits, labels, tuple(f"{name}-{i}" for i in range(n)))
+
+
+def shuffled(outputs: PartOutputs, seed: int) -> PartOutputs:
+    order = np.random.default_rng(seed).permutation(outputs.n).tolist()
+    ids = tuple(outputs.ids[i] for i in order)
+    return PartOutputs(outputs.logits[order], outputs.labels[order], ids)
+
+
+EMPTY = part("none", 0)
+
+
+def outputs(**parts: PartOutputs | None) -> Outputs:
+    whole = {"forget": part("f", 40, right=30), "retain": part("r", 90, right=81)}
+    return Outputs(**{"test_kept": part("t", 50, right=40), **whole, **parts})
+
+
+def test_accuracies_in_percent_with_their_intervals() -> None:
+    found = {score.name: score for score in score_outputs(outputs(), features=())}
+    assert {name: score.value for name, score in found.items()} == {"UA": 25, "RA": 90, "TA": 80}
+    assert {name: score.n for name, score in found.items()} == {"UA": 40, "RA": 90, "TA": 50}
+    low, high = wilson(10, 40)
+    assert (found["UA"].low, found["UA"].high) == (100 * low, 100 * high)
+
+
+def test_forgotten_classes_are_scored_only_when_there_are_some() -> None:
+    names = [s.name for s in score_outputs(outputs(test_forgotten=EMPTY), features=())]
+    assert names == ["UA", "RA", "TA"]
+    scores = score_outputs(outputs(test_forgotten=part("tf", 20, right=5)), features=())
+    assert [(s.name, s.value) for s in scores][-1] == ("TA_forget", 25)
+
+
+@pytest.mark.parametrize("forget", [None, EMPTY])
+def test_before_any_forgetting_there_is_no_forget_score(forget: PartOutputs | None) -> None:
+    assert [s.name for s in score_outputs(outputs(forget=forget))] == ["RA", "TA"]
+
+
+def test_an_empty_part_has_no_accuracy() -> None:
+    with pytest.raises(ConfigError, match="UA needs samples in the forget part"):
+        unlearning_accuracy(EMPTY)
+
+
+def test_every_score_is_in_the_table_and_in_its_order() -> None:
+    everything = outputs(test_forgotten=part("tf", 20))
+    scores = score_outputs(everything, features=list(FEATURES))
+    names = [score.name for score in scores]
+    assert sorted(names) == sorted(name for name in AUDITS if "outputs" in AUDITS[name].needs)
+    assert names[:5] == ["UA", "RA", "TA", "TA_forget", "MIA"]
+    for score in scores:
+        assert (score.unit, score.target) == (AUDITS[score.name].unit, AUDITS[score.name].target)
+
+
+def test_the_table_is_whole() -> None:
+    for name, info in AUDITS.items():
+        assert name == info.name
+        assert info.measures
+        assert info.paper
+        assert info.needs <= {"outputs", "model", "shadows"}
+    assert AUDITS["RTE"].needs == frozenset()
+
+
+def test_reference_fills_the_gaps() -> None:
+    retrained = outputs(forget=part("f", 40, right=38), retain=part("r", 90))
+    found = {s.name: s for s in score_outputs(outputs(), retrained)}
+    alone = {s.name: s.value for s in score_outputs(retrained)}
+    assert {name: s.reference for name, s in found.items()} == alone
+    assert found["UA"].gap == 20
+    assert all(s.reference is None for s in score_outputs(outputs()))
+
+
+def test_a_reference_that_lacks_a_part_leaves_its_scores_without_one() -> None:
+    found = {s.name: s for s in score_outputs(outputs(), outputs(retain=None))}
+    assert found["RA"].reference is None
+    assert found["MIA"].reference is None
+    assert found["UA"].reference == 25
+
+
+@pytest.mark.parametrize("name", ["forget", "retain", "test_kept"])
+def test_a_reference_of_another_split_is_refused(name: str) -> None:
+    with pytest.raises(SplitError, match=f"{name} part holds other samples"):
+        score_outputs(outputs(), outputs(**{name: part("other", 40)}))
+
+
+def test_few_forget_samples_give_intervals_and_no_verdict() -> None:
+    few, enough = (
+        {s.name: s for s in score_outputs(outputs(forget=part("f", n, right=20)))} for n in (29, 30)
+    )
+    for name in ("UA", "MIA"):
+        assert few[name].detail["verdict"] == "none: fewer than 30 forget samples"
+        assert few[name].low is not None
+        assert "verdict" not in enough[name].detail
+    assert "verdict" not in few["RA"].detail
+
+
+def test_one_forgotten_sample_is_enough_to_score() -> None:
+    scores = {s.name: s for s in score_outputs(outputs(forget=part("f", 1)))}
+    assert scores["UA"].value == 0
+    assert scores["UA"].n == scores["MIA"].n == 1
+    assert scores["UA"].high > 70
+
+
+def test_near_empty_report_pairs_by_id() -> None:
+    mine = outputs(forget=random_part("f", 5, seed=0))
+    retrained = random_part("f", 5, seed=1)
+    rows = near_empty_report(mine, outputs(forget=shuffled(retrained, 3)))
+    assert [row.id for row in rows] == [f"f-{i}" for i in range(5)]
+    assert [row.label for row in rows] == mine.forget.labels.tolist()
+    assert [row.loss for row in rows] == mine.forget.losses.tolist()
+    assert [row.reference_loss for row in rows] == retrained.losses.tolist()
+
+
+def test_near_empty_report_without_a_reference_or_a_forget_set() -> None:
+    assert near_empty_report(outputs(forget=part("f", 1)))[0].reference_loss is None
+    with_empty = near_empty_report(outputs(forget=part("f", 1)), outputs(forget=None))
+    assert with_empty[0].reference_loss is None
+    assert near_empty_report(outputs(forget=None)) == []
+    with pytest.raises(SplitError, match="f-0"):
+        near_empty_report(outputs(forget=part("f", 1)), outputs(forget=part("g", 1)))
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize(("margin", "expected"), [(12.0, 0.0), (0.2, 100.0)])
+def test_mia_on_separable_data(feature: str, margin: float, expected: float) -> None:
+    # Members are answered surely and rightly, non-members hesitantly and wrongly.
+    right = 40 if margin > 1 else 0
+    found = mia_efficacy(
+        Outputs(
+            forget=part("f", 40, right=right, margin=margin),
+            retain=part("r", 90, margin=12.0),
+            test_kept=part("t", 60, right=0, margin=0.2),
+        ),
+        feature,
+    )
+    assert found.value == expected
+    assert found.n == 40
+    assert found.detail["m"] == 60
+    low, high = wilson(round(expected * 40 / 100), 40)
+    assert (found.low, found.high) == (100 * low, 100 * high)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 25), st.integers(1, 25), st.integers(1, 25))
+@settings(deadline=None, max_examples=30)
+def test_scores_stay_in_percent_and_ignore_the_order_of_rows(
+    seed: int, forget: int, retain: int, test: int
+) -> None:
+    parts = [random_part(n, k, seed) for n, k in (("f", forget), ("r", retain), ("t", test))]
+    first = score_outputs(Outputs(*parts), seed=seed, features=list(FEATURES))
+    again = score_outputs(
+        Outputs(*(shuffled(p, seed) for p in parts)), seed=seed, features=list(FEATURES)
+    )
+    assert first == again
+    for score in first:
+        assert 0 <= score.low <= score.value <= score.high <= 100
+
+
+def test_mia_depends_on_the_seed_alone() -> None:
+    whole = Outputs(random_part("f", 60, 0), random_part("r", 300, 1), random_part("t", 40, 2))
+    values = [mia_efficacy(whole, seed=seed).value for seed in range(5)]
+    assert values == [mia_efficacy(whole, seed=seed).value for seed in range(5)]
+    assert len(set(values)) > 1
+
+
+def test_mia_bound_on_its_samples() -> None:
+    assert mia_efficacy(outputs(), max_samples=10).detail["m"] == 10
+    assert mia_efficacy(outputs(), max_samples=1000).detail["m"] == 50
+    with pytest.raises(ConfigError, match="max_samples"):
+        mia_efficacy(outputs(), max_samples=0)
+
+
+@pytest.mark.parametrize(
+    ("missing", "says"),
+    [
+        ("forget", "nothing to judge"),
+        ("retain", "no members to learn from"),
+        ("test_kept", "no non-members to learn from"),
+    ],
+)
+def test_mia_says_which_part_is_missing(missing: str, says: str) -> None:
+    for nothing in (None, EMPTY):
+        with pytest.raises(UserError, match=says):
+            mia_efficacy(outputs(**{missing: nothing}))
+
+
+def test_mia_on_outputs_that_tell_nothing_is_a_number() -> None:
+    same = Outputs(part("f", 5, margin=0.0), part("r", 9, margin=0.0), part("t", 9, margin=0.0))
+    assert mia_efficacy(same).value in (0, 100)
+
+
+def test_features_are_named_once_and_known() -> None:
+    names = [s.name for s in score_outputs(outputs(), features=["entropy", "entropy"])]
+    assert names[3:] == ["MIA-entropy"]
+    assert [s.name for s in score_outputs(outputs(), features="entropy")][3:] == ["MIA-entropy"]
+    with pytest.raises(ConfigError, match="modified_entropy"):
+        score_outputs(outputs(), features=["guess"])
+    with pytest.raises(ConfigError, match="'guess'"):
+        mia_efficacy(outputs(), "guess")
+
+
+def test_a_score_is_not_changed_by_its_reference() -> None:
+    found = score_outputs(outputs(), outputs())
+    assert [replace(s, reference=None) for s in found] == score_outputs(outputs())
+    assert all(s.gap == 0 and not math.isnan(s.value) for s in found)

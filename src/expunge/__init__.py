@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from expunge.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from expunge.api import Record, Result, audit, train, unlearn
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
         SplitError,
         UserError,
     )
-    from expunge.folders import load_model, save_model
     from expunge.methods import METHODS
     from expunge.methods.base import Method
     from expunge.recipe import Recipe
     from expunge.run import Run
+    from expunge.stored import load_model, save_model
     from expunge.task import Classification, Task
     from expunge.training import fit
 
@@ -64,8 +64,8 @@ _HOMES = {
     "fit": "training",
     "gap": "audits.gaps",
     "load_data": "data.load",
-    "load_model": "folders",
-    "save_model": "folders",
+    "load_model": "stored",
+    "save_model": "stored",
     "train": "api",
     "unlearn": "api",
 }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from expunge.audits import Outputs, Score, score_outputs
+from expunge.audits import NEAR_EMPTY, Outputs, Score, score_outputs
 from expunge.cost import Cost, Meter
 from expunge.data.batch import Batch, Part
 from expunge.data.duplicates import duplicates_left
@@ -30,8 +30,6 @@ from expunge.task import Classification, Task
 from expunge.training import train_from
 
 Fresh = Callable[[], nn.Module]
-FEW = 30
-"""Forget sets smaller than this get intervals and per-sample losses, and no verdict."""
 
 
 @dataclass(frozen=True)
@@ -225,10 +223,10 @@ def resolve_recipe(recipe: Recipe, data: Data) -> Recipe:
 def warnings_for(data: Data, split: Split) -> list[str]:
     """What a person should know about a forget request before trusting its scores."""
     found = []
-    if len(split.forget) < FEW:
+    if len(split.forget) < NEAR_EMPTY:
         found.append(
             f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
-            "verdict is given under 30"
+            f"verdict is given under {NEAR_EMPTY}"
         )
     copies = duplicates_left(data, split)
     if copies:
@@ -241,17 +239,20 @@ def warnings_for(data: Data, split: Split) -> list[str]:
 
 
 def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
-    """One training step on a copy with random inputs, so that timing starts warm.
+    """One forward and backward pass on a copy with blank inputs, so that timing starts warm.
 
-    Reads no data; skipped (False) for inputs whose shape is known only by reading one.
+    The batch has the recipe's size, for kernels are prepared per shape. Reads no data; skipped
+    (False) for inputs whose shape is known only by reading one.
     """
     tensor = getattr(view.samples.store, "tensor", None)
     if tensor is None:
         return False
-    shape = (8, *tensor.shape[1:])
+    size = run.recipe.batch_size if run.recipe is not None else 256
+    size = max(2, min(size, view.size(Part.RETAIN)) // run.world)
+    shape = (size, *tensor.shape[1:])
     copied = copy.deepcopy(model).train()
     inputs = run_inputs(torch.zeros(shape, dtype=tensor.dtype), view, run)
-    labels = torch.zeros(8, dtype=torch.int64, device=run.device)
+    labels = torch.zeros(size, dtype=torch.int64, device=run.device)
     batch = Batch(view.samples.ids[:0], inputs, labels, None)
     asked = run.recipe.precision if run.recipe is not None else "auto"
     with torch.random.fork_rng(devices=[]):
@@ -277,19 +278,16 @@ def _run(
 
 
 def _view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
-    augmentation = run.recipe.augmentation if run.recipe is not None else "none"
+    augmentation: Augmentation | Literal["auto"] = "none"
+    if run.recipe is not None:
+        augmentation = run.recipe.augmentation
     if augmentation == "auto":
         raise ConfigError("augmentation 'auto' must be resolved before a run starts")
     return DataView(
         data=data, split=split, declared=reads, names=run.names,
-        transform=Transform(data.normalisation, _augmentation(augmentation)),
+        transform=Transform(data.normalisation, augmentation),
         device=run.device, rank=run.rank, world=run.world,
     )  # fmt: skip
-
-
-def _augmentation(name: str) -> Augmentation:
-    kinds: dict[str, Augmentation] = {k: k for k in ("none", "crop", "flip", "crop_flip")}  # type: ignore[misc]
-    return kinds[name]
 
 
 def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:

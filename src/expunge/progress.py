@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -33,17 +33,9 @@ class Step(Protocol):
 class Reporter(Protocol):
     """Where progress is shown."""
 
-    def work(self, label: str, steps: int) -> AbstractStep:
+    def work(self, label: str, steps: int) -> AbstractContextManager[Step]:
         """A context manager around a piece of work of so many steps."""
         ...
-
-
-class AbstractStep(Protocol):
-    """Context manager that yields a `Step`."""
-
-    def __enter__(self) -> Step: ...
-
-    def __exit__(self, *details: object) -> bool | None: ...
 
 
 class Silent:

@@ -29,29 +29,41 @@ class Recipe(Settings):
     from 0.1 with milestones 91 and 136.
     """
 
-    epochs: int = Field(30, ge=1, description="passes over the data")
-    batch_size: int = Field(256, ge=1, description="samples a step, over all processes")
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0, description="learning rate; the peak of one-cycle")
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; Adam's first beta")
-    nesterov: bool = Field(False, description="Nesterov momentum, SGD only")
-    weight_decay: float = Field(5e-4, ge=0)
-    schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = "onecycle"
-    milestones: tuple[int, ...] = Field(
-        (), description="epochs at which `step` multiplies by gamma"
+    epochs: int = Field(default=30, ge=1, description="passes over the data")
+    batch_size: int = Field(default=256, ge=1, description="samples a step, over all processes")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(default="sgd", description="update rule")
+    lr: float = Field(default=0.1, gt=0, description="learning rate; the peak of one-cycle")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; Adam's first beta")
+    nesterov: bool = Field(default=False, description="Nesterov momentum, SGD only")
+    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty; decoupled in adamw")
+    schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = Field(
+        default="onecycle", description="of the learning rate; plateau watches the validation loss"
     )
-    gamma: float = Field(0.1, gt=0, le=1, description="factor of `step` and `plateau`")
-    warmup_fraction: float = Field(0.3, gt=0, lt=1, description="rising share of one-cycle")
-    patience: int = Field(5, ge=0, description="epochs without progress before `plateau` acts")
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of the whole gradient")
-    clip_value: float | None = Field(None, gt=0, description="largest entry of the gradient")
+    milestones: tuple[int, ...] = Field(
+        default=(), description="epochs at which `step` multiplies by gamma"
+    )
+    gamma: float = Field(default=0.1, gt=0, le=1, description="factor of `step` and `plateau`")
+    warmup_fraction: float = Field(default=0.3, gt=0, lt=1, description="rising share of one-cycle")
+    patience: int = Field(
+        default=5, ge=0, description="epochs without progress before `plateau` acts"
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest norm of the whole gradient"
+    )
+    clip_value: float | None = Field(
+        default=None, gt=0, description="largest entry of the gradient"
+    )
     augmentation: Literal["auto", "none", "crop", "flip", "crop_flip"] = Field(
-        "auto", description="auto: crop and flip for colour images of 16 pixels and more, else none"
+        default="auto",
+        description="auto: crop and flip for colour images of 16 pixels and more, else none",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 autocast for convolutions where the processor has it"
+        default="auto",
+        description="auto: bfloat16 autocast for convolutions where the processor has it",
     )
-    compile: bool = Field(False, description="torch.compile the model; pays on long GPU runs")
+    compile: bool = Field(
+        default=False, description="torch.compile the model; pays on long GPU runs"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

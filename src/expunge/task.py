@@ -1,4 +1,4 @@
-"""What a sample's loss and a model's output mean. Classification now; other tasks fit the protocol."""
+"""What a sample's loss and a model's output mean: classification, and the protocol for others."""
 
 from __future__ import annotations
 
@@ -54,4 +54,5 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
             f"the model returns shape {tuple(outputs.shape)}; classification needs logits of shape "
             "(batch, classes)"
         )
-    return outputs if outputs.dtype == torch.float64 else outputs.float()
+    logits: Tensor = outputs if outputs.dtype == torch.float64 else outputs.float()
+    return logits

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from expunge.data.batch import Batch
-from expunge.data.view import DataView, Part
+from expunge.data.batch import Batch, Part
+from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError
 from expunge.precision import arithmetic, resolve_precision
 from expunge.progress import Step
@@ -106,7 +106,7 @@ def _epoch(
     steps = _length(stream)
     seen: Tensor | float = 0.0
     step = -1
-    for step, batch in enumerate(stream):  # noqa: B007 - its last value counts below
+    for step, batch in enumerate(stream):
         done = (epoch + (step / steps if steps else 0.0)) / loop.recipe.epochs
         seen = seen + loop.step(loss, batch, done, log.precision)
         loop.check(epoch, step)
@@ -305,7 +305,7 @@ def _holds(
 
 def _freeze_norms(model: nn.Module, *, everything: bool) -> set[nn.Module]:
     """Put normalisation layers in evaluation mode: all, or those without trainable parameters."""
-    frozen = set()
+    frozen: set[nn.Module] = set()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         still = bool(own) and not any(p.requires_grad for p in own)

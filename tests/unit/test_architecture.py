@@ -20,29 +20,37 @@ PACKAGE = SRC / "expunge"
 # A module imports from its own package and from parts with a lower number; nothing else.
 LAYERS = {
     "errors": 0,
+    "version": 0,
     "seeds": 1,
     "plugins": 1,
+    "atomic": 1,
     "data": 2,
     "models": 2,
     "task": 3,
     "recipe": 3,
     "progress": 3,
     "precision": 3,
+    "cost": 3,
+    "schedule": 4,
     "run": 4,
     "training": 5,
     "per_sample": 5,
     "methods": 6,
     "pruning": 6,
     "audits": 6,
-    "api": 7,
-    "study": 8,
-    "demo": 8,
-    "report": 8,
-    "cli": 9,
-    "__main__": 10,
+    "observe": 7,
+    "api": 8,
+    "stored": 9,
+    "folders": 10,
+    "study": 11,
+    "demo": 11,
+    "report": 11,
+    "show": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 # The report reads finished results, perhaps on a machine that has no torch.
-ONLY = {"report": {"errors"}}
+ONLY = {"report": {"errors", "atomic"}}
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60
 

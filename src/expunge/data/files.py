@@ -92,7 +92,7 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
 
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
+        return bool(kind.get_field_index("bytes") >= 0)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
@@ -102,7 +102,7 @@ def _is_label(kind: pa.DataType) -> bool:
 
 def _column(path: Path, table: pa.Table, fits: Any, what: str, names: Sequence[str]) -> str:
     """The column for `what`: a usual name first, else the only one of a fitting type."""
-    fitting = [field.name for field in table.schema if fits(field.type)]
+    fitting: list[str] = [field.name for field in table.schema if fits(field.type)]
     for name in names:
         if name in fitting:
             return name

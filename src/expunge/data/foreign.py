@@ -17,7 +17,8 @@ from expunge.errors import DataError
 
 def is_dataset(value: Any) -> bool:
     """Whether this looks like a dataset: anything with __getitem__ and __len__, or an iterable one
-    (which is refused later, with its reason)."""
+    (which is refused later, with its reason).
+    """
     if isinstance(value, IterableDataset):
         return True
     plain = isinstance(value, str | bytes | list | tuple | Mapping)

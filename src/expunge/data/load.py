@@ -99,7 +99,7 @@ class DataSpec:
 
 
 def load_data(
-    spec: str | Data | Dataset[Any] | tuple[Any, Any],
+    spec: str | Path | Data | Dataset[Any] | tuple[Any, Any],
     *,
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,

@@ -175,7 +175,7 @@ class Samples:
         scale = 255.0 if tensor.dtype == torch.uint8 else 1.0
         total: Tensor = torch.zeros(tensor.shape[1], dtype=torch.float64)
         square = total.clone()
-        for chunk in tensor.split(4096):
+        for chunk in torch.split(tensor, 4096):
             values = chunk.double() / scale
             total += values.sum(axes)
             square += values.square().sum(axes)

@@ -135,7 +135,9 @@ class PartSource:
         for row, (mine, weight), raw in zip(rows, shares, inputs, strict=True):
             if weight:
                 view.reads[self.part] += len(mine)
-            draws = generator and view.transform.draw(raw, len(row), generator)
+            draws = None
+            if generator is not None:
+                draws = view.transform.draw(raw, len(row), generator)
             if draws is not None and view.world > 1:
                 draws = draws.share(view.rank, view.world) if weight else draws.share(0, len(row))
             labels = torch.from_numpy(view.samples.labels[mine]).to(view.device, non_blocking=True)

@@ -26,11 +26,11 @@ class Finetune(Method):
     )
     reads: ClassVar[Part] = Part.RETAIN
 
-    epochs: int = Field(10, ge=1, description="passes over the retain set")
-    lr: float = Field(0.01, gt=0, description="learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(256, ge=1, description="samples a step")
+    epochs: int = Field(default=10, ge=1, description="passes over the retain set")
+    lr: float = Field(default=0.01, gt=0, description="learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of SGD")
+    batch_size: int = Field(default=256, ge=1, description="samples a step")
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

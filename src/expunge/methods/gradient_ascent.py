@@ -30,13 +30,16 @@ class GradientAscent(Method):
     )
     reads: ClassVar[Part] = Part.FORGET
 
-    epochs: int = Field(5, ge=1, description="passes over the forget set")
-    lr: float = Field(1e-4, gt=0, description="learning rate; tune it, on a seed not reported")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(0.0, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(256, ge=1, description="samples a step")
+    epochs: int = Field(default=5, ge=1, description="passes over the forget set")
+    lr: float = Field(
+        default=1e-4, gt=0, description="learning rate; tune it, on a seed not reported"
+    )
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty of SGD")
+    batch_size: int = Field(default=256, ge=1, description="samples a step")
     norm: Literal["eval", "train"] = Field(
-        "eval", description="eval: normalisation layers keep their statistics; train: they drift"
+        default="eval",
+        description="eval: normalisation layers keep their statistics; train: they drift",
     )
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:

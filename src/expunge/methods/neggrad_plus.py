@@ -25,12 +25,12 @@ class NegGradPlus(Method):
     paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023 (SCRUB), eq. 2"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
 
-    alpha: float = Field(0.95, ge=0, le=1, description="weight of the retain loss")
-    epochs: int = Field(10, ge=1, description="passes over the longer of the two sets")
-    lr: float = Field(0.01, gt=0, description="learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(256, ge=1, description="samples of each set a step")
+    alpha: float = Field(default=0.95, ge=0, le=1, description="weight of the retain loss")
+    epochs: int = Field(default=10, ge=1, description="passes over the longer of the two sets")
+    lr: float = Field(default=0.01, gt=0, description="learning rate")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
+    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of SGD")
+    batch_size: int = Field(default=256, ge=1, description="samples of each set a step")
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
+from expunge.atomic import written_whole
 from expunge.errors import ModelError
 from expunge.models.table import build_model
 
@@ -240,39 +237,6 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
     if overwrite and target.exists() and not (target / "model.json").is_file():
         raise ModelError(f"{target} exists and is no model folder; choose another name")
-
-
-@contextmanager
-def written_whole(target: Path, *, overwrite: bool) -> Any:
-    """A temporary folder beside `target` that takes its name at the end, or disappears."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield folder
-        for file in folder.iterdir():
-            _flush(file)
-        _flush(folder)
-        folder.chmod(0o755)
-        if overwrite and target.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.replace(target, old / "folder")
-            os.replace(folder, target)
-            shutil.rmtree(old)
-        else:
-            os.rename(folder, target)
-        _flush(target.parent)
-    finally:
-        if folder.exists():
-            shutil.rmtree(folder)
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file or a folder's entries are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest_file(path: Path) -> str:

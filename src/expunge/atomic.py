@@ -1,0 +1,47 @@
+"""Folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its name at the end, or disappears.
+
+    Files are flushed to the disk before the rename. With `overwrite`, a folder in the way is moved
+    aside by rename first and deleted last.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield folder
+        for file in folder.iterdir():
+            _flush(file)
+        _flush(folder)
+        folder.chmod(0o755)
+        if overwrite and target.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+            os.replace(target, old / "folder")
+            os.replace(folder, target)
+            shutil.rmtree(old)
+        else:
+            os.rename(folder, target)
+        _flush(target.parent)
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file or a folder's entries are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

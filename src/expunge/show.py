@@ -1,0 +1,198 @@
+"""What the command line puts on the screen: tables and descriptions, made of rich's parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from pydantic_core import PydanticUndefined
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from expunge.audits import AUDITS, Score
+from expunge.audits.near_empty import SampleLoss
+from expunge.cost import Cost
+from expunge.data.load import BUILT_IN, OTHER_SPECS
+from expunge.errors import ConfigError, nearest
+from expunge.methods import METHODS, Method
+from expunge.models.table import ARCHITECTURES
+from expunge.recipe import Recipe, Settings
+from expunge.report.tables import cells
+
+
+def scores_table(scores: Sequence[Score], title: str = "") -> Table:
+    """One row per score: value, 95 % interval, original, retrained, gap."""
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    columns = ("score", "value", "95 % interval", "n", "original", "retrained", "gap", "what it is")
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("score", "what it is") else "right")
+    for score in scores:
+        known = AUDITS.get(score.name)
+        interval = "–" if score.low is None else f"{score.low:.1f} to {score.high:.1f}"
+        before = score.detail.get("original")
+        table.add_row(
+            score.name,
+            _value(score.value, score.unit),
+            interval,
+            str(score.n),
+            "–" if before is None else _value(before, score.unit),
+            "n/a" if score.reference is None else _value(score.reference, score.unit),
+            "n/a" if score.gap is None or score.target != "retrained" else f"{score.gap:.2f}",
+            known.measures if known else "",
+        )
+    return table
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
+
+
+def study_table(frame: pd.DataFrame) -> Table:
+    """The papers' table of a long frame."""
+    headers, rows = cells(frame)
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, header in enumerate(headers):
+        left = number < headers.index("seeds") if "seeds" in headers else number == 0
+        table.add_column(header, justify="left" if left else "right", no_wrap=number > 0)
+    for number, row in enumerate(rows):
+        table.add_row(*(escape(text) for text in row))
+        if number + 1 < len(rows) and rows[number + 1][0] != row[0] and "scenario" in headers:
+            table.add_section()
+    return table
+
+
+def losses_table(losses: Iterable[SampleLoss]) -> Table:
+    """Loss of each forget sample, for requests too small for a verdict."""
+    table = Table(box=box.SIMPLE_HEAD, title="losses of the forget samples", title_justify="left")
+    for name in ("id", "label", "loss", "retrained"):
+        table.add_column(name, justify="left" if name == "id" else "right")
+    for row in losses:
+        other = "n/a" if row.reference_loss is None else f"{row.reference_loss:.4f}"
+        table.add_row(escape(row.id), str(row.label), f"{row.loss:.4f}", other)
+    return table
+
+
+def cost_line(cost: Cost) -> str:
+    """Seconds, reads and memory in one line."""
+    reads = ", ".join(f"{count:,} of {part}" for part, count in cost.reads.items() if count)
+    return (
+        f"{cost.seconds:.1f} s on {cost.device}; read {reads or 'nothing'} "
+        f"({cost.epoch_equivalents:.2f} epochs); peak memory "
+        f"{cost.peak_memory_bytes / 2**20:,.0f} MiB ({cost.memory})"
+    )
+
+
+KINDS = ("methods", "datasets", "models", "audits", "recipe")
+
+
+def listing(kind: str | None, name: str | None) -> RenderableType:
+    """What `expunge list [KIND] [NAME]` shows. Raises ConfigError for unknown kinds and names."""
+    if kind is None:
+        return Group(*(_overview(each) for each in KINDS if each != "recipe"))
+    if kind not in KINDS:
+        raise ConfigError(
+            f"no list of {kind!r}{nearest(kind, KINDS)}; there are: {', '.join(KINDS)}"
+        )
+    if kind == "recipe":
+        return Group("A recipe: how a model is trained (--set, --recipe).", _fields(Recipe))
+    if name is None:
+        return _overview(kind)
+    entries = _entries(kind)
+    if name not in entries:
+        raise ConfigError(
+            f"no {kind.rstrip('s')} {name!r}{nearest(name, entries)}; there are: {', '.join(entries)}"
+        )
+    if kind == "methods":
+        return _method(METHODS[name])
+    if kind == "audits":
+        info = AUDITS[name]
+        return Group(
+            f"[bold]{name}[/bold]: {escape(info.measures)}",
+            f"unit: {info.unit}; target: {info.target}",
+            f"needs: {', '.join(sorted(info.needs)) or 'the record of the run'}",
+            f"source: {escape(info.paper)}",
+        )
+    paper = f"\nsource: {ARCHITECTURES[name].paper}" if kind == "models" else ""
+    return f"[bold]{escape(name)}[/bold]: {escape(entries[name])}{escape(paper)}"
+
+
+def _entries(kind: str) -> Mapping[str, str]:
+    if kind == "methods":
+        return {name: _summary(method) for name, method in METHODS.items()}
+    if kind == "models":
+        own = {"module:function": "a function of yours; gets shape= and classes= if it wants them"}
+        return {name: one.summary for name, one in ARCHITECTURES.items()} | own
+    if kind == "audits":
+        return {name: info.measures for name, info in AUDITS.items()}
+    return {**BUILT_IN, **OTHER_SPECS}
+
+
+def _overview(kind: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=kind, title_justify="left", title_style="bold")
+    table.add_column("name", no_wrap=kind != "datasets")
+    table.add_column("what it is")
+    if kind == "methods":
+        table.add_column("reads")
+    for name, text in _entries(kind).items():
+        reads = [", ".join(METHODS[name].reads.names())] if kind == "methods" else []
+        table.add_row(escape(name), escape(text), *reads)
+    return table
+
+
+def _summary(method: type[Method]) -> str:
+    return " ".join((method.__doc__ or "").split("\n\n")[0].split())
+
+
+def _method(method: type[Method]) -> RenderableType:
+    paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
+    return Group(
+        f"[bold]{method.name}[/bold]",
+        *(escape(text) + "\n" for text in paragraphs),
+        f"reads: {', '.join(method.reads.names())}",
+        f"paper: {escape(method.paper)}",
+        _fields(method),
+    )
+
+
+def _fields(settings: type[Settings]) -> RenderableType:
+    """Parameters with type, default, range and meaning."""
+    if not settings.model_fields:
+        return "parameters: none"
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("parameter", "default", "range", "meaning"):
+        table.add_column(name)
+    properties = settings.model_json_schema()["properties"]
+    for name, field in settings.model_fields.items():
+        default = "required" if field.default is PydanticUndefined else json.dumps(field.default)
+        table.add_row(
+            name, default, escape(_range(properties[name])), escape(field.description or "")
+        )
+    return table
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    """A JSON schema's bounds as a person writes them."""
+    if "anyOf" in schema:
+        return " or ".join(_range(option) for option in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(str(value) for value in schema["enum"])
+    kind = {"integer": "whole number", "number": "number", "boolean": "true | false",
+            "null": "none", "array": "list"}.get(schema.get("type", ""), "text")  # fmt: skip
+    bounds = [
+        f"{sign} {schema[key]:g}"
+        for key, sign in (
+            ("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="),
+            ("exclusiveMaximum", "<"),
+        )
+        if key in schema
+    ]  # fmt: skip
+    return f"{kind} {', '.join(bounds)}".strip()
+
+
+def consoles() -> tuple[Console, Console]:
+    """Standard output for results, standard error for progress and messages."""
+    return Console(highlight=False), Console(stderr=True, highlight=False)

@@ -1,0 +1,184 @@
+"""Small data, models and runs that the tests share."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from expunge.api import resolve_recipe
+from expunge.data.batch import Batch, Part
+from expunge.data.load import Data, load_data
+from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
+from expunge.data.split import Split
+from expunge.data.transform import Transform
+from expunge.data.view import DataView
+from expunge.models.table import build_model
+from expunge.recipe import Recipe
+from expunge.run import Run, accelerator_on
+
+EVERYTHING = Part.RETAIN | Part.FORGET | Part.FORGET_LABELS | Part.VALIDATION
+
+
+@functools.cache
+def digits(count: int = 300) -> Data:
+    return load_data(f"digits:{count}")
+
+
+@functools.cache
+def _original(architecture: str, count: int) -> nn.Module:
+    data = digits(count)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(architecture, data.train.shape(), len(data.classes))
+        # a few plain steps, so that weights and running statistics are those of no fresh model
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        split = Split.whole(data)
+        view = view_of(data, split)
+        for batch in view.batches(Part.RETAIN, 64):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(batch.inputs), batch.labels).backward()
+            optimizer.step()
+    return model.eval().requires_grad_(True).to(memory_format=torch.contiguous_format)
+
+
+def original(architecture: str, count: int = 300) -> nn.Module:
+    """A model trained a little on digits; the caller may change it."""
+    model = copy.deepcopy(_original(architecture, count))
+    model.zero_grad(set_to_none=True)
+    return model
+
+
+def run_on_cpu(**fields: Any) -> Run:
+    return Run(**{"accelerator": accelerator_on("cpu"), **fields})
+
+
+def view_of(
+    data: Data,
+    split: Split,
+    declared: Part = EVERYTHING,
+    names: tuple[str | int, ...] = ("view",),
+    **fields: Any,
+) -> DataView:
+    return DataView(
+        data=data,
+        split=split,
+        declared=declared,
+        names=names,
+        transform=fields.pop("transform", Transform(data.normalisation)),
+        **fields,
+    )
+
+
+def toy(
+    labels: Sequence[int],
+    *,
+    inputs: Tensor | None = None,
+    ids: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    columns: dict[str, Any] | None = None,
+    test: int = 4,
+) -> Data:
+    """Data of the given labels; input i is the vector (i, -i) unless inputs are given."""
+    array = np.asarray(labels, dtype=np.int64)
+    numbers = torch.arange(len(array), dtype=torch.float32)
+    if inputs is None:
+        inputs = torch.stack([numbers, -numbers], dim=1)
+    names = row_ids(len(array)) if ids is None else np.array(ids, dtype=np.str_)
+    train = Samples(
+        names, array, ResidentStore(inputs), digest_arrays(names, array), ids is None,
+        columns=columns or {},
+    )  # fmt: skip
+    tested = Samples(
+        np.array([f"t{i}" for i in range(test)]), np.zeros(test, np.int64),
+        ResidentStore(inputs[:1].repeat(test, *[1] * (inputs.ndim - 1))), "test", True,
+    )  # fmt: skip
+    known = classes or [str(c) for c in range(int(array.max(initial=0)) + 1)]
+    return Data(train, tested, tuple(known), normalise=False)
+
+
+def same_state(one: nn.Module, other: nn.Module) -> bool:
+    """Bit-identical weights and buffers under the same names."""
+    first, second = one.state_dict(), other.state_dict()
+    return list(first) == list(second) and all(
+        first[key].dtype == second[key].dtype and torch.equal(first[key], second[key])
+        for key in first
+    )
+
+
+def changed(before: nn.Module, after: nn.Module) -> set[str]:
+    """Names of weights and buffers that differ in a bit."""
+    first, second = before.state_dict(), after.state_dict()
+    return {key for key in first if not torch.equal(first[key], second[key])}
+
+
+def random_mask(model: nn.Module, kept: float = 0.1, seed: int = 0) -> dict[str, Tensor]:
+    """A mask on the weights of convolutions, or of linear layers where there are none."""
+    kinds = nn.Conv2d if any(isinstance(m, nn.Conv2d) for m in model.modules()) else nn.Linear
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"{name}.weight": torch.rand(module.weight.shape, generator=generator) < kept
+        for name, module in model.named_modules()
+        if isinstance(module, kinds)
+    }
+
+
+def resolved(recipe: Recipe, data: Data) -> Recipe:
+    return resolve_recipe(recipe, data)
+
+
+def seen(batches: Any) -> list[str]:
+    """Ids of all batches, in order."""
+    return [str(name) for batch in batches for name in batch.ids]
+
+
+def batch_of(inputs: Tensor, labels: Sequence[int] | Tensor, weight: float = 1.0) -> Batch:
+    return Batch(row_ids(len(inputs)), inputs, torch.as_tensor(labels), None, weight)
+
+
+class Named:
+    """A dataset as people write them: items are (input, label), ids are strings, nothing wrapped.
+
+    forbidden: ids whose inputs must not be read. read: ids that were, in order.
+    """
+
+    def __init__(
+        self, inputs: Tensor, labels: Sequence[int], ids: Sequence[str],
+        forbidden: Sequence[str] = (), classes: Sequence[str] | None = None,
+    ) -> None:  # fmt: skip
+        self.inputs = inputs
+        self.targets = [int(label) for label in labels]
+        self.ids = list(ids)
+        self.forbidden = set(forbidden)
+        self.classes = list(classes) if classes else None
+        self.read: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        name = self.ids[row]
+        if name in self.forbidden:
+            raise RuntimeError(f"{name} was read")
+        self.read.append(name)
+        return self.inputs[row], self.targets[row]
+
+
+def named_digits(count: int = 120, forbidden: Sequence[str] = ()) -> tuple[Named, Data]:
+    """Digits as a streamed dataset of float images with string ids, and its `Data`."""
+    data = digits(300)
+    inputs = data.train.store.tensor[:count].float() / 255  # type: ignore[attr-defined]
+    labels = data.train.labels[:count].tolist()
+    ids = [f"scan-{row:03d}.png" for row in range(count)]
+    names = [str(c) for c in range(10)]
+    train = Named(inputs, labels, ids, forbidden, names)
+    test = Named(
+        data.test.store.tensor[:60].float() / 255,  # type: ignore[attr-defined]
+        data.test.labels[:60].tolist(), [f"test-{row}" for row in range(60)],
+    )  # fmt: skip
+    return train, load_data((train, test))

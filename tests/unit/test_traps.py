@@ -1,0 +1,307 @@
+"""The traps of METHODS.md: mistakes that public code makes, each with a test of its name."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from helpers import (
+    EVERYTHING,
+    changed,
+    digits,
+    named_digits,
+    original,
+    run_on_cpu,
+    same_state,
+    view_of,
+)
+from torch import nn
+
+from expunge.api import unlearn
+from expunge.data.batch import Batch, Part
+from expunge.data.split import Split
+from expunge.errors import ConfigError, DivergenceError
+from expunge.methods import neggrad_plus
+from expunge.methods.finetune import Finetune
+from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.neggrad_plus import NegGradPlus
+from expunge.methods.retrain import Retrain
+from expunge.models.table import build_model
+from expunge.recipe import Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def tenth() -> Split:
+    return Split.random(digits(), 0.1)
+
+
+def is_statistic(name: str) -> bool:
+    return name.endswith(STATISTICS)
+
+
+# --- retrain
+
+
+def test_retrain_never_starts_from_trained_weights() -> None:
+    """Whatever model is handed in, the same model comes out."""
+    trained, other = original("cnn"), original("cnn")
+    with torch.no_grad():
+        for tensor in other.state_dict().values():
+            tensor.mul_(3)
+    found = [
+        unlearn(m, digits(), tenth(), Retrain(), recipe=RECIPE, fresh="cnn", device="cpu").model
+        for m in (trained, other)
+    ]
+    assert same_state(*found)
+
+
+class Nested(nn.Module):
+    """Layers three levels deep, where a reset of the top-level children does not reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        inner = nn.Sequential(nn.Sequential(nn.Linear(64, 12), nn.BatchNorm1d(12)), nn.ReLU())
+        self.body = nn.Sequential(nn.Sequential(nn.Flatten(), inner))
+        self.scale = nn.Parameter(torch.randn(12))  # belongs to no layer, so nothing resets it
+        self.register_buffer("offset", torch.randn(12))
+        self.head = nn.Linear(12, 10)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.head(self.body(inputs) * self.scale + self.offset)
+        return logits
+
+
+def test_retrain_draws_every_nested_parameter_and_buffer_anew() -> None:
+    used = Nested()
+    with torch.no_grad():
+        for tensor in used.state_dict().values():
+            tensor.fill_(7)
+    still = RECIPE.but(lr=1e-30, schedule="constant", epochs=1, weight_decay=0)
+    result = unlearn(
+        used, digits(), tenth(), "retrain", recipe=still, fresh=Nested, device="cpu", seed=2
+    )
+    drawn = run_on_cpu(names=("retrain", 2), constructor=Nested).fresh().state_dict()
+    for name, value in result.model.state_dict().items():
+        assert not (value == 7).any(), name
+        if not is_statistic(name):
+            torch.testing.assert_close(value, drawn[name])
+    steps = math.ceil(len(result.split.retain) / 64)
+    assert result.model.state_dict()["body.0.1.0.1.num_batches_tracked"] == steps
+
+
+def test_retrain_draws_other_weights_than_the_original() -> None:
+    def first_weights(*names: str | int) -> nn.Module:
+        return run_on_cpu(names=names, constructor=Nested).fresh()
+
+    assert not same_state(first_weights("original", 0), first_weights("retrain", 0))
+    assert not same_state(first_weights("retrain", 0), first_weights("retrain", 0, "floor"))
+    assert same_state(first_weights("retrain", 0), first_weights("retrain", 0))
+
+
+def test_retrain_without_a_recipe_never_guesses() -> None:
+    with pytest.raises(ConfigError, match=r"retrain trains as the original.*without a recipe.*--r"):
+        unlearn(original("mlp"), digits(), tenth(), "retrain", fresh="mlp", device="cpu")
+
+
+def test_retrain_without_a_constructor_says_what_to_pass() -> None:
+    with pytest.raises(ConfigError, match=r"retrain starts from untrained weights.*pass fresh="):
+        unlearn(original("mlp"), digits(), tenth(), "retrain", recipe=RECIPE, device="cpu")
+
+
+def test_retrain_leaves_the_forget_set_alone() -> None:
+    """A retraining is that on data which never held the forget set, up to the order of reading."""
+    dataset, data = named_digits()
+    split = Split.random(data, 0.2)
+    dataset.forbidden = set(split.forget) | set(split.validation)
+    model = original("mlp")
+    unlearn(model, data, split, "retrain", recipe=RECIPE, fresh="mlp", device="cpu")
+    assert Counter(dataset.read) >= Counter(dict.fromkeys(split.retain, RECIPE.epochs))
+
+
+def test_retrain_keeps_the_mask_and_draws_what_it_keeps() -> None:
+    model = original("mlp")
+    mask = {"fc1.weight": torch.rand(256, 64) < 0.5}
+    still = RECIPE.but(lr=1e-30, schedule="constant", epochs=1, weight_decay=0)
+    found = unlearn(
+        model, digits(), tenth(), "retrain", recipe=still, fresh="mlp", mask=mask, device="cpu"
+    ).model
+    drawn = run_on_cpu(
+        names=("retrain", 0), constructor=lambda: build_model("mlp", (1, 8, 8), 10)
+    ).fresh()
+    expected = drawn.get_parameter("fc1.weight") * mask["fc1.weight"]
+    torch.testing.assert_close(found.get_parameter("fc1.weight"), expected)
+
+
+# --- gradient ascent
+
+
+@pytest.mark.parametrize("norm", ["eval", "train"])
+def test_gradient_ascent_leaves_batchnorm_statistics_alone_unless_told(norm: Any) -> None:
+    model = original("cnn")
+    method = GradientAscent(epochs=2, lr=1e-3, batch_size=16, norm=norm)
+    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    moved = changed(model, found)
+    statistics = {name for name in model.state_dict() if is_statistic(name)}
+    assert statistics
+    assert {name for name in moved if is_statistic(name)} == (
+        set() if norm == "eval" else statistics
+    )
+    assert any(not is_statistic(name) for name in moved)
+
+
+def test_gradient_ascent_does_not_train_batchnorm_by_default() -> None:
+    assert GradientAscent().norm == "eval"
+    assert GradientAscent().weight_decay == 0
+
+
+def test_gradient_ascent_raises_the_loss_of_the_forget_set() -> None:
+    model = original("mlp")
+    method = GradientAscent(epochs=3, lr=0.01)
+    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    batch = next(iter(view_of(digits(), tenth()).batches(Part.FORGET, 100)))
+    run = run_on_cpu()
+    with torch.no_grad():
+        assert run.loss(found, batch) > run.loss(model, batch) + 0.01
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+def test_an_unbounded_loss_is_noticed(architecture: str) -> None:
+    """The ascended loss has no ceiling: it rises, and stays finite for long."""
+    method = GradientAscent(epochs=60, lr=2.0, batch_size=8)
+    with pytest.raises(DivergenceError, match=r"gradient_ascent diverged.*lower lr \(now 2\)"):
+        unlearn(original(architecture), digits(), tenth(), method, device="cpu")
+
+
+def test_an_unbounded_loss_is_noticed_in_neggrad_plus_too() -> None:
+    method = NegGradPlus(alpha=0, epochs=60, lr=2.0, batch_size=16)
+    with pytest.raises(DivergenceError, match=r"neggrad_plus diverged in epoch \d+ of 60"):
+        unlearn(original("mlp"), digits(), tenth(), method, device="cpu")
+
+
+def test_a_rising_loss_alone_is_no_divergence() -> None:
+    """GA's loss must be free to rise: here it triples, and the weights' norm hardly moves."""
+    model = original("mlp")
+    method = GradientAscent(epochs=20, lr=0.02)
+    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    batch = next(iter(view_of(digits(), tenth()).batches(Part.FORGET, 100)))
+    with torch.no_grad():
+        before, after = run_on_cpu().loss(model, batch), run_on_cpu().loss(found, batch)
+    assert after > 3 * before
+
+
+# --- NegGrad+
+
+
+def test_neggrad_plus_with_alpha_1_is_finetuning() -> None:
+    settings = {"epochs": 2, "lr": 0.02, "batch_size": 48}
+    model = original("mlp")
+    plus, tuned = (
+        unlearn(model, digits(), tenth(), method, names=("same", 1), device="cpu").model
+        for method in (NegGradPlus(alpha=1, **settings), Finetune(**settings))
+    )
+    assert changed(model, plus)
+    for name, value in plus.state_dict().items():
+        torch.testing.assert_close(value, tuned.state_dict()[name])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.95, 1.0])
+def test_neggrad_plus_weighs_the_two_losses(alpha: float, monkeypatch: Any) -> None:
+    """alpha * loss(retain) - (1 - alpha) * loss(forget), each the mean over its own batch."""
+    caught: dict[str, Any] = {}
+
+    def catch(model: nn.Module, batches: Any, loss: Any, **_: Any) -> None:
+        caught.update(batches=batches, loss=loss)
+
+    monkeypatch.setattr(neggrad_plus, "fit", catch)
+    data, model = digits(), original("mlp")
+    view = view_of(data, tenth(), EVERYTHING)
+    NegGradPlus(alpha=alpha, batch_size=20).unlearn(model, view, run_on_cpu())
+    retain, forget = next(iter(caught["batches"](0)))
+    assert (retain.part, forget.part) == (Part.RETAIN, Part.FORGET)
+    assert set(retain.ids) <= set(tenth().retain)
+    assert set(forget.ids) <= set(tenth().forget)
+
+    def by_hand(batch: Batch) -> float:
+        logits = model(batch.inputs).double()
+        assert batch.labels is not None
+        losses = [
+            torch.logsumexp(row, 0) - row[label]
+            for row, label in zip(logits, batch.labels.tolist(), strict=True)
+        ]
+        return float(sum(losses)) / len(batch)  # type: ignore[arg-type]
+
+    with torch.no_grad():
+        found = float(caught["loss"](model, (retain, forget), 0.0))
+        expected = alpha * by_hand(retain) - (1 - alpha) * by_hand(forget)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_neggrad_plus_cycles_the_forget_set() -> None:
+    """An epoch is one pass over the retain set; the forget set comes round as often as it takes."""
+    dataset, data = named_digits(count=120)
+    base = Split.whole(data, validation=0)
+    split = Split.ids(data, base.retain[:10], base=base)
+    method = NegGradPlus(epochs=1, batch_size=10)
+    result = unlearn(original("mlp"), data, split, method, device="cpu")
+    read = Counter(dataset.read)
+    assert {read[name] for name in split.retain} == {1}
+    assert {read[name] for name in split.forget} == {11}  # 110 retained in batches of 10
+    assert result.record.cost.reads["forget"] == 110
+
+
+def test_neggrad_plus_cycles_the_retain_set_where_that_is_shorter() -> None:
+    dataset, data = named_digits(count=120)
+    base = Split.whole(data, validation=0)
+    split = Split.ids(data, base.retain[:100], base=base)
+    unlearn(original("mlp"), data, split, NegGradPlus(epochs=2, batch_size=10), device="cpu")
+    read = Counter(dataset.read)
+    assert {read[name] for name in split.forget} == {2}
+    assert {read[name] for name in split.retain} == {10}
+
+
+# --- all
+
+
+def test_published_defaults() -> None:
+    """Settings that belong to a method's own paper, not to another's."""
+    assert Finetune().model_dump() == {
+        "epochs": 10, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256
+    }  # fmt: skip
+    assert GradientAscent().model_dump() == {
+        "epochs": 5, "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 256,
+        "norm": "eval",
+    }  # fmt: skip
+    assert NegGradPlus().model_dump() == {
+        "alpha": 0.95, "epochs": 10, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
+        "batch_size": 256,
+    }  # fmt: skip
+    assert Retrain().model_dump() == {}
+
+
+def test_seed_0_is_a_seed() -> None:
+    """`if seed:` would take 0 for none."""
+    model, method = original("mlp"), Finetune(epochs=1, batch_size=32)
+    zero, again, one = (
+        unlearn(model, digits(), tenth(), method, seed=seed, device="cpu").model
+        for seed in (0, 0, 1)
+    )
+    assert same_state(zero, again)
+    assert not same_state(zero, one)
+
+
+def test_a_teacher_shares_nothing_with_its_student() -> None:
+    student = original("cnn").train()
+    teacher = run_on_cpu().frozen_copy(student)
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert student.training
+    assert all(p.requires_grad for p in student.parameters())
+    with torch.no_grad():
+        for tensor in student.state_dict().values():
+            tensor.zero_()
+    assert changed(student, teacher) >= {"classifier.weight", "features.1.running_var"}

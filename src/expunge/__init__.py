@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from expunge.version import VERSION as __version__
+from expunge.version import VERSION
+
+__version__ = VERSION
 
 if TYPE_CHECKING:
     from expunge.api import Record, Result, audit, train, unlearn

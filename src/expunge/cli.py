@@ -80,13 +80,13 @@ def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
     from expunge.report.figures import gap_figure
     from expunge.report.files import check_folder, write_tables
     from expunge.report.tables import note
-    from expunge.show import study_table
+    from expunge.show import study_tables
 
     screen, messages = _consoles()
     check_folder(out, overwrite=overwrite)
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
     frame, seconds = run_demo(Bars(messages))
-    screen.print(study_table(frame))
+    screen.print(study_tables(frame, screen.width))
     screen.print(note(frame) + "\n", style="dim")
     for sentence in meaning(frame):
         screen.print(f"• {sentence}", markup=False)

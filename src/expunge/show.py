@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -51,17 +53,33 @@ def _value(value: float, unit: str) -> str:
     return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
 
 
-def study_table(frame: pd.DataFrame) -> Table:
-    """The papers' table of a long frame."""
+NARROW = 120
+"""On a terminal narrower than this the table leaves out what the files have beside it."""
+LEFT_OUT = ("seeds", "95 % interval", "RTE s")
+
+
+def study_tables(frame: pd.DataFrame, width: int) -> Group:
+    """The papers' table of a long frame, one for each scenario."""
+    return Group(*(
+        _study_table(part, str(scenario), width)
+        for scenario, part in frame.groupby("scenario", sort=False)
+    ))  # fmt: skip
+
+
+def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     headers, rows = cells(frame)
-    table = Table(box=box.SIMPLE_HEAD)
-    for number, header in enumerate(headers):
-        left = number < headers.index("seeds") if "seeds" in headers else number == 0
-        table.add_column(header, justify="left" if left else "right", no_wrap=number > 0)
-    for number, row in enumerate(rows):
-        table.add_row(*(escape(text) for text in row))
-        if number + 1 < len(rows) and rows[number + 1][0] != row[0] and "scenario" in headers:
-            table.add_section()
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"forget {title}", title_justify="left", pad_edge=False
+    )
+    kept = [n for n, name in enumerate(headers) if width >= NARROW or name not in LEFT_OUT]
+    for number in kept:
+        table.add_column(
+            headers[number], justify="right" if number else "left", no_wrap=number == 0
+        )
+    for row in rows:
+        texts = [row[number] if width >= NARROW else row[number].replace(" (", "\n(")
+                 for number in kept]  # fmt: skip
+        table.add_row(*(escape(text) for text in texts))
     return table
 
 
@@ -195,4 +213,5 @@ def _range(schema: Mapping[str, Any]) -> str:
 
 def consoles() -> tuple[Console, Console]:
     """Standard output for results, standard error for progress and messages."""
-    return Console(highlight=False), Console(stderr=True, highlight=False)
+    wide = {} if sys.stdout.isatty() or "COLUMNS" in os.environ else {"width": 140}
+    return Console(highlight=False, **wide), Console(stderr=True, highlight=False)

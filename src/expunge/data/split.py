@@ -86,7 +86,7 @@ class Split:
     ) -> Split:
         """Forget whole classes, by name, or by index (an int, or text such as "#3")."""
         base = base or cls.whole(data)
-        texts = [f"#{c}" if isinstance(c, int) else c for c in classes]
+        texts = [c if isinstance(c, str) else f"#{int(c)}" for c in classes]
         wanted = {resolve_class(text, data.classes) for text in texts}
         rows = np.flatnonzero(np.isin(data.train.labels, sorted(wanted)))
         struck = set(base.excluded)
@@ -190,7 +190,7 @@ class Split:
         if kind == "ids":
             return cls.ids(data, read_ids(rest), base=base)
         if kind == "indices":
-            return cls.indices(data, [int(_number(spec, r)) for r in rest.split(",")], base=base)
+            return cls.indices(data, [_row(spec, r) for r in rest.split(",")], base=base)
         column, equals, value = rest.partition("=")
         if not equals:
             raise SplitError(f"{spec!r} lacks a value; write {SPECS['group']}")
@@ -298,6 +298,13 @@ def _number(spec: str, text: str) -> float:
         return float(text)
     except ValueError as error:
         raise SplitError(f"{spec!r}: {text!r} is not a number; write {SPECS['random']}") from error
+
+
+def _row(spec: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SplitError(f"{spec!r}: {text!r} is not a row; write {SPECS['indices']}") from error
 
 
 def _names(samples: Samples, rows: NDArray[np.int64]) -> Ids:

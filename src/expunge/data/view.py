@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from expunge.data.batch import Batch, Indices, Part, first_tensor
 from expunge.data.load import Data
@@ -58,7 +59,8 @@ class Pairs:
     augment: bool
 
     def __len__(self) -> int:
-        return max(len(self._stream(self.a, 0)), len(self._stream(self.b, 0)))
+        steps = len(self._stream(self.a, 0)), len(self._stream(self.b, 0))
+        return max(steps) if all(steps) else 0  # an empty side would cycle for ever
 
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
         steps = len(self)
@@ -326,7 +328,9 @@ def _join(pieces: list[Batch], world: int, total: int) -> Batch:
     labels = [piece.labels for piece in real if piece.labels is not None]
     return Batch(
         ids=np.concatenate([piece.ids for piece in real]),
-        inputs=torch.cat([to_device(piece.inputs, device) for piece in real]),
+        inputs=tree_map(
+            lambda *leaves: torch.cat(leaves), *[to_device(piece.inputs, device) for piece in real]
+        ),
         labels=torch.cat(labels) if len(labels) == len(real) else None,
         part=real[0].part if len({piece.part for piece in real}) == 1 else None,
         weight=count * world / total,

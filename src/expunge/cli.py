@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
-from rich.markup import escape
 
-from expunge.errors import ConfigError, DivergenceError, UserError
+from expunge.arguments import read_floats, read_pairs, read_recipe
+from expunge.errors import DivergenceError, UserError
 from expunge.version import VERSION
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from expunge.recipe import Recipe
 
 app = typer.Typer(
     name="expunge",
@@ -133,9 +131,9 @@ def train(
 
     screen, messages = _consoles()
     given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-    changes = {k: v for k, v in given.items() if v is not None} | _pairs(settings)
+    changes = {k: v for k, v in given.items() if v is not None} | read_pairs(settings)
     result, loaded = train_folder(
-        data, model, out, recipe=_recipe(recipe, changes), seed=seed, validation=validation,
+        data, model, out, recipe=read_recipe(recipe, changes), seed=seed, validation=validation,
         split_seed=split_seed, data_dir=data_dir, device=device, progress=Bars(messages),
         overwrite=overwrite,
     )  # fmt: skip
@@ -184,9 +182,9 @@ def import_(
 
     screen, _ = _consoles()
     result, loaded = import_folder(
-        model, weights, data, out, recipe=_recipe(recipe, {}) if recipe else None,
-        trained_on=trained_on, validation=validation, mean=_floats(mean, "--mean"),
-        std=_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
+        model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,
+        trained_on=trained_on, validation=validation, mean=read_floats(mean, "--mean"),
+        std=read_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
     )  # fmt: skip
     screen.print(f"imported {weights} as {model}: learned from {len(result.split.retain):,} samples",
                  markup=False)  # fmt: skip
@@ -242,30 +240,22 @@ def unlearn(
     from expunge.folders import audit_forgotten, unlearn_folder
     from expunge.methods import make_method
     from expunge.progress import Bars
-    from expunge.show import cost_line, losses_table, scores_table
+    from expunge.show import show_forgotten, show_report
 
     screen, messages = _consoles()
     done = unlearn_folder(
-        model_dir, forget, make_method(method, _pairs(settings)), out, seed=seed,
+        model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
         forget_seed=forget_seed, with_reference=with_reference, data=data, data_dir=data_dir,
         device=device, progress=Bars(messages), overwrite=overwrite, redact_ids=redact_ids,
         allow_code=allow_code,
     )  # fmt: skip
-    split = done.result.split
-    for warning in done.result.record.warnings:
-        messages.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
-    screen.print(f"{method} forgot {len(split.forget):,} samples, {len(split.retain):,} retained",
-                 markup=False)  # fmt: skip
-    screen.print(cost_line(done.result.record.cost), markup=False)
+    show_forgotten(done, screen, messages)
     if done.reference is None:
         extra = " --allow-code" if allow_code else ""
         _next(screen, out, f"expunge audit {out} --original {model_dir}{extra}")
         return
-    scores, losses = audit_forgotten(done, device=device, progress=Bars(messages))
-    screen.print(scores_table(scores))
-    if losses:
-        screen.print(losses_table(losses))
-    screen.print("Empirical evidence, no formal guarantee.", style="dim")
+    report = audit_forgotten(done, device=device, progress=Bars(messages))
+    show_report(report, screen)
     screen.print(f"retrained reference: {done.reference_path}", markup=False)
     screen.print(f"written: {out}", markup=False)
 
@@ -299,7 +289,7 @@ def audit(
     from expunge.audits import FEATURES
     from expunge.folders import audit_folder
     from expunge.progress import Bars
-    from expunge.show import losses_table, scores_table
+    from expunge.show import show_report
 
     screen, messages = _consoles()
     chosen = list(FEATURES) if features == "all" else [f.strip() for f in features.split(",")]
@@ -311,12 +301,7 @@ def audit(
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
         return
-    screen.print(scores_table(report.scores))
-    if report.losses:
-        screen.print(losses_table(report.losses))
-    if retrained is None:
-        screen.print("Without --retrained there is no gap: these numbers say little alone.")
-    screen.print("Empirical evidence, no formal guarantee.", style="dim")
+    show_report(report, screen)
 
 
 @app.command("list", epilog="Example: expunge list methods neggrad_plus")
@@ -389,62 +374,6 @@ def _show_accuracy(screen: Console, model: Any, data: Any, device: str | None) -
 def _next(screen: Console, out: Path, command: str) -> None:
     screen.print(f"written: {out}", markup=False)
     screen.print(f"next: {command}", markup=False, soft_wrap=True)
-
-
-def _pairs(settings: list[str] | None) -> dict[str, Any]:
-    """`--set key=value`, values read as YAML: numbers, lists, true, null."""
-    pairs: dict[str, Any] = {}
-    for text in settings or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r}: write key=value, as in --set lr=0.01")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: {value!r} is not a value") from error
-        pairs[key.strip()] = _number(parsed)
-    return pairs
-
-
-def _number(value: Any) -> Any:
-    """YAML reads 1e-4 as text; people mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _recipe(file: Path | None, changes: dict[str, Any]) -> Recipe:
-    """A recipe file with some fields changed; the defaults without a file."""
-    from expunge.recipe import Recipe
-
-    if file is None:
-        return Recipe(**changes)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"cannot read the recipe {file} ({reason}); write YAML or JSON"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(
-            f"the recipe {file} is not a list of settings; write lines like `lr: 0.1`"
-        )
-    return Recipe(**{**{str(k): _number(v) for k, v in content.items()}, **changes})
-
-
-def _floats(text: str | None, option: str) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(
-            f"{option} {text!r}: write numbers, as in {option} 0.49,0.48,0.45"
-        ) from error
 
 
 if __name__ == "__main__":

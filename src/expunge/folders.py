@@ -230,17 +230,16 @@ def audit_folder(
 
 def audit_forgotten(
     done: Forgotten, *, device: str | None = None, progress: Reporter | None = None
-) -> tuple[list[Score], list[SampleLoss]]:
+) -> AuditReport:
     """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
     reference = done.reference
     cost = cost_score(
         done.result.record.cost.to_dict(), reference.record.cost.to_dict() if reference else None
     )
-    report = _report(
+    return _report(
         done.loaded, done.result.split, done.result.model, done.loaded.model,
         reference.model if reference else None, ("confidence",), device, progress, cost,
     )  # fmt: skip
-    return report.scores, report.losses
 
 
 def _report(

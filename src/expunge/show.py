@@ -20,6 +20,7 @@ from expunge.audits.near_empty import SampleLoss
 from expunge.cost import Cost
 from expunge.data.load import BUILT_IN, OTHER_SPECS
 from expunge.errors import ConfigError, nearest
+from expunge.folders import AuditReport, Forgotten
 from expunge.methods import METHODS, Method
 from expunge.models.table import ARCHITECTURES
 from expunge.recipe import Recipe, Settings
@@ -55,7 +56,7 @@ def _value(value: float, unit: str) -> str:
 
 NARROW = 120
 """On a terminal narrower than this the table leaves out what the files have beside it."""
-LEFT_OUT = ("seeds", "95 % interval", "RTE s")
+LEFT_OUT = ("seeds", "excess gap", "95 % interval", "RTE s")
 
 
 def study_tables(frame: pd.DataFrame, width: int) -> Group:
@@ -68,17 +69,16 @@ def study_tables(frame: pd.DataFrame, width: int) -> Group:
 
 def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     headers, rows = cells(frame)
+    narrow = width < NARROW
     table = Table(
-        box=box.SIMPLE_HEAD, title=f"forget {title}", title_justify="left", pad_edge=False
-    )
-    kept = [n for n, name in enumerate(headers) if width >= NARROW or name not in LEFT_OUT]
+        box=box.SIMPLE_HEAD, title=f"forget {title}", title_justify="left",
+        padding=0 if narrow else (0, 1), pad_edge=False,
+    )  # fmt: skip
+    kept = [n for n, name in enumerate(headers) if not (narrow and name in LEFT_OUT)]
     for number in kept:
-        table.add_column(
-            headers[number], justify="right" if number else "left", no_wrap=number == 0
-        )
+        table.add_column(headers[number], justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        texts = [row[number] if width >= NARROW else row[number].replace(" (", "\n(")
-                 for number in kept]  # fmt: skip
+        texts = [row[number].replace(" (", "\n(") if narrow else row[number] for number in kept]
         table.add_row(*(escape(text) for text in texts))
     return table
 
@@ -102,6 +102,28 @@ def cost_line(cost: Cost) -> str:
         f"({cost.epoch_equivalents:.2f} epochs); peak memory "
         f"{cost.peak_memory_bytes / 2**20:,.0f} MiB ({cost.memory})"
     )
+
+
+def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
+    """What was forgotten at what cost, and what to beware of."""
+    for warning in done.result.record.warnings:
+        messages.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    split = done.result.split
+    screen.print(
+        f"{done.result.record.step} forgot {len(split.forget):,} samples, "
+        f"{len(split.retain):,} retained", markup=False,
+    )  # fmt: skip
+    screen.print(cost_line(done.result.record.cost), markup=False)
+
+
+def show_report(report: AuditReport, screen: Console) -> None:
+    """Scores, per-sample losses where there are few samples, and how far to trust them."""
+    screen.print(scores_table(report.scores))
+    if report.losses:
+        screen.print(losses_table(report.losses))
+    if all(score.reference is None for score in report.scores):
+        screen.print("Without a retrained model there is no gap: these numbers say little alone.")
+    screen.print("Empirical evidence, no formal guarantee.", style="dim")
 
 
 KINDS = ("methods", "datasets", "models", "audits", "recipe")
@@ -213,5 +235,6 @@ def _range(schema: Mapping[str, Any]) -> str:
 
 def consoles() -> tuple[Console, Console]:
     """Standard output for results, standard error for progress and messages."""
-    wide = {} if sys.stdout.isatty() or "COLUMNS" in os.environ else {"width": 140}
-    return Console(highlight=False, **wide), Console(stderr=True, highlight=False)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    screen = Console(highlight=False, width=None if known else 160)
+    return screen, Console(stderr=True, highlight=False)

@@ -46,6 +46,7 @@ LAYERS = {
     "demo": 11,
     "report": 11,
     "show": 12,
+    "arguments": 12,
     "cli": 13,
     "__main__": 14,
 }

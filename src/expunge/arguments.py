@@ -1,0 +1,66 @@
+"""What people type, as values: `key=value` pairs, recipe files, lists of numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expunge.errors import ConfigError
+from expunge.recipe import Recipe
+
+
+def read_pairs(settings: list[str] | None) -> dict[str, Any]:
+    """`--set key=value`, values read as YAML: numbers, lists, true, null."""
+    pairs: dict[str, Any] = {}
+    for text in settings or []:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r}: write key=value, as in --set lr=0.01")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: {value!r} is not a value") from error
+        pairs[key.strip()] = _number(parsed)
+    return pairs
+
+
+def _number(value: Any) -> Any:
+    """YAML reads 1e-4 as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def read_recipe(file: Path | None, changes: dict[str, Any]) -> Recipe:
+    """A recipe file with some fields changed; the defaults without a file."""
+    if file is None:
+        return Recipe(**changes)
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"cannot read the recipe {file} ({reason}); write YAML or JSON"
+        ) from error
+    if not isinstance(content, dict):
+        raise ConfigError(
+            f"the recipe {file} is not a list of settings; write lines like `lr: 0.1`"
+        )
+    return Recipe(**{**{str(k): _number(v) for k, v in content.items()}, **changes})
+
+
+def read_floats(text: str | None, option: str) -> list[float] | None:
+    """`0.49,0.48,0.45` as numbers; None stays None."""
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"{option} {text!r}: write numbers, as in {option} 0.49,0.48,0.45"
+        ) from error

@@ -54,8 +54,8 @@ def _value(value: float, unit: str) -> str:
     return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
 
 
-NARROW = 120
-"""On a terminal narrower than this the table leaves out what the files have beside it."""
+ONE_LINE, ALL_COLUMNS = 190, 110
+"""Terminal widths from which a cell takes one line, and from which no column is left out."""
 LEFT_OUT = ("seeds", "excess gap", "95 % interval", "RTE s")
 
 
@@ -69,16 +69,20 @@ def study_tables(frame: pd.DataFrame, width: int) -> Group:
 
 def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     headers, rows = cells(frame)
-    narrow = width < NARROW
+    wrapped = width < ONE_LINE
     table = Table(
         box=box.SIMPLE_HEAD, title=f"forget {title}", title_justify="left",
-        padding=0 if narrow else (0, 1), pad_edge=False,
+        padding=0 if wrapped else (0, 1), pad_edge=False,
     )  # fmt: skip
-    kept = [n for n, name in enumerate(headers) if not (narrow and name in LEFT_OUT)]
+    kept = [n for n, name in enumerate(headers) if width >= ALL_COLUMNS or name not in LEFT_OUT]
     for number in kept:
-        table.add_column(headers[number], justify="right" if number else "left", no_wrap=True)
+        header = headers[number]
+        if wrapped:
+            header = header.replace("TA_", "TA_\n").replace(" gap", "\ngap")
+            header = header.replace(" interval", "\ninterval").replace(" retrain", "\nretrain")
+        table.add_column(header, justify="right" if number else "left", no_wrap=True)
     for row in rows:
-        texts = [row[number].replace(" (", "\n(") if narrow else row[number] for number in kept]
+        texts = [row[number].replace(" (", "\n(") if wrapped else row[number] for number in kept]
         table.add_row(*(escape(text) for text in texts))
     return table
 
@@ -236,5 +240,5 @@ def _range(schema: Mapping[str, Any]) -> str:
 def consoles() -> tuple[Console, Console]:
     """Standard output for results, standard error for progress and messages."""
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    screen = Console(highlight=False, width=None if known else 160)
+    screen = Console(highlight=False, width=None if known else 190)
     return screen, Console(stderr=True, highlight=False)

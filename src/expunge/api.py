@@ -207,8 +207,13 @@ def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
     if not isinstance(model, str):
         return model
     name = model
-    shape = data.train.shape(data.train.position[split.retain[0]])
-    return lambda: build_model(name, shape, len(data.classes))
+
+    def build() -> nn.Module:
+        # only here, for a streamed store reads a sample to learn the shape
+        shape = data.train.shape(data.train.position[split.retain[0]])
+        return build_model(name, shape, len(data.classes))
+
+    return build
 
 
 def resolve_recipe(recipe: Recipe, data: Data) -> Recipe:
@@ -258,7 +263,8 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     with torch.random.fork_rng(devices=[]):
         with arithmetic(resolve_precision(asked, model, run.device), run.device):
             loss = run.loss(copied, batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if loss.requires_grad:  # a model may come frozen, for retraining or by mistake
+            loss.backward()  # type: ignore[no-untyped-call]
     return True
 
 
@@ -309,7 +315,7 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
 
 def _finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
     """The model as it is handed out: on its old device, in evaluation mode, mask held once more."""
-    model = model.to(device).eval().requires_grad_(True)
+    model = model.to(device).eval()
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with torch.no_grad():
         parameters = dict(model.named_parameters())

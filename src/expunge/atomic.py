@@ -22,9 +22,10 @@ def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     try:
         yield folder
         for file in folder.iterdir():
+            file.chmod(0o666 & ~_umask())
             _flush(file)
         _flush(folder)
-        folder.chmod(0o755)
+        folder.chmod(0o777 & ~_umask())
         if overwrite and target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             os.replace(target, old / "folder")
@@ -36,6 +37,13 @@ def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     finally:
         if folder.exists():
             shutil.rmtree(folder)
+
+
+def _umask() -> int:
+    """The rights that new files are not to have; temporary ones are made for their owner alone."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _flush(path: Path) -> None:

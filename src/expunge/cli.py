@@ -317,18 +317,23 @@ def list_(
     _consoles()[0].print(listing(kind, name))
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     code = 0
     try:
         outcome = app(standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this
+            raise KeyboardInterrupt
     except (UserError, DivergenceError) as error:
         code = _complain(str(error), 2)
     except typer.TyperException as error:
         code = _complain(f"{error.format_message()} See `expunge --help`.", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = _complain("interrupted; nothing was left half-written", 130)
+        code = _complain("interrupted; nothing was left half-written", INTERRUPTED)
     except BrokenPipeError:
         code = 141
         sys.stderr.close()

@@ -171,6 +171,7 @@ class AuditReport:
     scores: list[Score]
     losses: list[SampleLoss]
     split: Split
+    classes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -259,7 +260,7 @@ def _report(
     )  # fmt: skip
     few = len(split.forget) < NEAR_EMPTY
     losses = near_empty_report(outputs, reference) if few else []
-    return AuditReport([*scores, *([cost] if cost else [])], losses, split)
+    return AuditReport([*scores, *([cost] if cost else [])], losses, split, loaded.data.classes)
 
 
 def run_time(card: ModelCard, reference: ModelCard | None = None) -> Score | None:

@@ -12,13 +12,13 @@ from expunge.errors import ConfigError, nearest
 class Settings(BaseModel):
     """Base of recipes and methods: frozen, no unknown fields, errors that say what to change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(explain(error, type(self), values)) from None
+            raise ConfigError(explain(error, type(self))) from None
 
 
 class Recipe(Settings):
@@ -80,7 +80,7 @@ class Recipe(Settings):
         return Recipe(**{**self.model_dump(), **changes})
 
 
-def explain(error: ValidationError, kind: type[BaseModel], values: dict[str, Any]) -> str:
+def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     """One line for the first thing that pydantic found wrong."""
     problem = error.errors()[0]
     name = ".".join(str(part) for part in problem["loc"])
@@ -94,4 +94,4 @@ def explain(error: ValidationError, kind: type[BaseModel], values: dict[str, Any
     message = message[:1].lower() + message[1:]
     if not name:
         return f"{kind.__name__}: {message}"
-    return f"{kind.__name__}: {name} = {values.get(name)!r}: {message}"
+    return f"{kind.__name__}: {name} = {problem['input']!r}: {message}"

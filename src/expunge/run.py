@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
@@ -30,12 +31,17 @@ def accelerator_on(device: str | None) -> Accelerator:
     device: "cpu", "cuda", or None for the best there is. Precision is the recipe's affair, so
     accelerate is always asked for none.
     """
-    from accelerate.utils import DistributedDataParallelKwargs
-
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if device not in (None, "cpu", found.type if found is not None else "cpu"):
+        raise ConfigError(
+            f"no device {device!r} here; there is cpu{f' and {found.type}' if found else ''}"
+        )
     # buffers are averaged at the end of `fit`; broadcasting them in the middle of a step would break
     # a loss of two forward passes
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
-    return Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[ddp])
+    # several CPU processes find each other only if a CPU is asked for
+    cpu = device == "cpu" or found is None
+    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[ddp])
 
 
 @dataclass(frozen=True)

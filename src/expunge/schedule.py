@@ -28,9 +28,12 @@ class Schedule:
         elif recipe.schedule == "cosine":
             smooth = CosineAnnealingLR(optimizer, T_max=total)
         elif recipe.schedule == "onecycle":
+            rising = recipe.warmup_fraction
+            if rising * (total + 1) == 1:  # torch would divide by the length of the warm-up, 0
+                rising *= 1 - 1e-9
             smooth = OneCycleLR(
                 optimizer, max_lr=recipe.lr, total_steps=total + 1, cycle_momentum=False,
-                pct_start=recipe.warmup_fraction,
+                pct_start=rising,
             )  # fmt: skip
         elif recipe.schedule == "plateau":
             self.plateau = ReduceLROnPlateau(

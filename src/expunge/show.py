@@ -87,14 +87,14 @@ def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     return table
 
 
-def losses_table(losses: Iterable[SampleLoss]) -> Table:
+def losses_table(losses: Iterable[SampleLoss], classes: Sequence[str]) -> Table:
     """Loss of each forget sample, for requests too small for a verdict."""
     table = Table(box=box.SIMPLE_HEAD, title="losses of the forget samples", title_justify="left")
     for name in ("id", "label", "loss", "retrained"):
         table.add_column(name, justify="left" if name == "id" else "right")
     for row in losses:
         other = "n/a" if row.reference_loss is None else f"{row.reference_loss:.4f}"
-        table.add_row(escape(row.id), str(row.label), f"{row.loss:.4f}", other)
+        table.add_row(escape(row.id), escape(classes[row.label]), f"{row.loss:.4f}", other)
     return table
 
 
@@ -124,7 +124,7 @@ def show_report(report: AuditReport, screen: Console) -> None:
     """Scores, per-sample losses where there are few samples, and how far to trust them."""
     screen.print(scores_table(report.scores))
     if report.losses:
-        screen.print(losses_table(report.losses))
+        screen.print(losses_table(report.losses, report.classes))
     if all(score.reference is None for score in report.scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     screen.print("Empirical evidence, no formal guarantee.", style="dim")

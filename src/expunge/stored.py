@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from torch import nn
 
@@ -148,7 +149,7 @@ def save_model(
         split_seed=parent.card.split_seed if parent else split_seed,
         lineage=(*(parent.card.lineage if parent else ()), ancestor),
     )
-    state = PartialState()
+    state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
     if state.is_main_process:
         redact = redact_ids or (parent is not None and parent.redacted)
         plain = split_to_plain(result.split, redact=redact)

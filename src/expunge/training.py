@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,9 +26,12 @@ from expunge.seeds import seed_for
 Batches = Callable[[int], Iterable[Any]]
 Loss = Callable[[nn.Module, Any, float], Tensor]
 Update = Mapping[str, Tensor | bool]
+Held = list[tuple[nn.Parameter, Tensor, Tensor | None]]
 
 EXPLOSION = 100.0
 """A parameter norm above this many times its start counts as divergence."""
+SMALLEST_START = 1.0
+"""A parameter norm that starts below this counts as this: weights that start at 0 may grow too."""
 CHECK_EVERY = 50
 """Steps between divergence checks on a GPU, where each costs a synchronisation."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -161,7 +165,7 @@ class Loop:
     optimizer: torch.optim.Optimizer
     recipe: Recipe
     run: Run
-    hold: list[tuple[nn.Parameter, Tensor, Tensor | None]]
+    hold: Held
     norms: list[nn.Module]
     norm_start: float
     trainable: list[nn.Parameter]
@@ -232,26 +236,29 @@ def prepared(
     """Optimiser, processes, frozen parts and modes; undone on the way out."""
     modes = {module: module.training for module in model.modules()}
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
-    hold = _holds(model, run.mask, update)
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise ConfigError(f"{run.label}: the model has no parameters to train")
-    model.train()
-    frozen = _freeze_norms(model, everything=norm == "eval")
-    optimizer = make_optimizer(trainable, recipe)
-    wrapped: nn.Module = model
-    if run.world > 1:
-        wrapped = run.accelerator.prepare_model(model)
-    if recipe.compile:
-        wrapped = torch.compile(wrapped)  # type: ignore[assignment]
-    loop = Loop(
-        model=model, wrapped=wrapped, optimizer=optimizer, recipe=recipe, run=run, hold=hold,
-        norms=[m for m in model.modules() if isinstance(m, NORMS) and m not in frozen],
-        norm_start=max(parameter_norm(trainable), 1e-3),
-        trainable=trainable, first_bad=torch.tensor(-1, device=run.device),
-    )  # fmt: skip
-    loop.restore()
     try:
+        hold = _holds(model, run.mask, update)
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        if not trainable:
+            raise ConfigError(
+                f"{run.label}: the model has no parameters to train, all are frozen; call "
+                "requires_grad_(True) on those that may change"
+            )
+        model.train()
+        frozen = _freeze_norms(model, everything=norm == "eval")
+        optimizer = make_optimizer(trainable, recipe)
+        wrapped: nn.Module = model
+        if run.world > 1:
+            wrapped = distributed(model, run)
+        if recipe.compile:
+            wrapped = torch.compile(wrapped)  # type: ignore[assignment]
+        loop = Loop(
+            model=model, wrapped=wrapped, optimizer=optimizer, recipe=recipe, run=run, hold=hold,
+            norms=[m for m in model.modules() if isinstance(m, NORMS) and m not in frozen],
+            norm_start=max(parameter_norm(trainable), SMALLEST_START),
+            trainable=trainable, first_bad=torch.tensor(-1, device=run.device),
+        )  # fmt: skip
+        loop.restore()
         with torch.random.fork_rng(devices=_cuda_indices(run)):
             # dropout and the like: the same numbers for the same run, whatever ran before
             torch.manual_seed(seed_for(*run.names, "fit", run.rank))
@@ -263,6 +270,15 @@ def prepared(
             parameter.grad = None
         for module, training in modes.items():
             module.training = training
+
+
+def distributed(model: nn.Module, run: Run) -> nn.Module:
+    """The model under accelerate's data parallelism: gradients are averaged over processes."""
+    with warnings.catch_warnings():
+        # torch 2.13 renames the option of `accelerator_on`; both names mean the same to it
+        warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
+        wrapped: nn.Module = run.accelerator.prepare_model(model)
+    return wrapped
 
 
 def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
@@ -279,20 +295,20 @@ def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.opti
     )  # fmt: skip
 
 
-def _holds(
-    model: nn.Module, mask: Mask | None, update: Update | None
-) -> list[tuple[nn.Parameter, Tensor, Tensor | None]]:
+def _holds(model: nn.Module, mask: Mask | None, update: Update | None) -> Held:
     """What `restore` needs, and requires_grad switched off for wholly frozen parameters."""
     parameters = dict(model.named_parameters())
     for name, given in (("mask", mask or {}), ("update", update or {})):
         unknown = set(given) - set(parameters)
         if unknown:
             raise ConfigError(f"the {name} names {sorted(unknown)[0]!r}, which the model lacks")
-    hold: list[tuple[nn.Parameter, Tensor, Tensor | None]] = []
-    for name, kept in (mask or {}).items():
-        hold.append((parameters[name], kept.to(parameters[name].device), None))
+    masked: Held = [
+        (parameters[name], kept.to(parameters[name].device), None)
+        for name, kept in (mask or {}).items()
+    ]
     if update is None:
-        return hold
+        return masked
+    hold: Held = []
     for name, parameter in parameters.items():
         allowed = update.get(name, False)
         if isinstance(allowed, Tensor) and not allowed.all() and allowed.any():
@@ -300,7 +316,7 @@ def _holds(
             hold.append((parameter, allowed.to(parameter.device), start))
         elif not (bool(allowed.any()) if isinstance(allowed, Tensor) else allowed):
             parameter.requires_grad_(False)
-    return hold
+    return hold + masked  # the mask last: it holds in what must not change, too
 
 
 def _freeze_norms(model: nn.Module, *, everything: bool) -> set[nn.Module]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -173,9 +175,9 @@ def read_npz(path: Path) -> tuple[Raw, Raw | None]:
     Further arrays as long as x serve groups (with `_test` appended for the test set).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
             f"cannot read {path} ({error}); save plain arrays with numpy.savez, object arrays would "
             "have to be unpickled"
@@ -208,6 +210,7 @@ def _npz_part(
         name.removesuffix(suffix): values
         for name, values in arrays.items()
         if name not in reserved and values.shape == labels.shape and name.endswith(suffix)
+        if suffix or name.removesuffix("_test") not in arrays.keys() - {name}
     }
     return Raw(
         store=ResidentStore(images_from_array(inputs)),

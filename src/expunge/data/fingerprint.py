@@ -19,9 +19,9 @@ def cache_file() -> Path:
 def fingerprint_files(files: Sequence[Path], root: Path) -> str:
     """Digest of the bytes and the relative names of some files, 32 hexadecimal digits.
 
-    Computed again only when the path, size or modification time of one of them changed.
+    Computed again only when the root, or the path, size or modification time of one of them changed.
     """
-    stamps = []
+    stamps = [str(root.resolve())]
     for file in files:
         status = file.stat()
         stamps.append(f"{file.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,14 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
         columns=columns,
     )
     return samples, labels
+
+
+def class_names(dataset: Any) -> Sequence[str] | None:
+    """The dataset's own attribute `classes`, of a Subset that of the whole; else None."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    names: Sequence[str] | None = getattr(dataset, "classes", None)
+    return names
 
 
 def _labels(dataset: Any) -> NDArray[Any]:

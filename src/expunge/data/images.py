@@ -44,12 +44,15 @@ class EncodedImages(Dataset[Tensor]):
 
     def __getitem__(self, row: int) -> Tensor:
         with open_image(self.sources[row]) as image:
-            image = image.convert(self.mode)
+            try:
+                image = image.convert(self.mode)
+            except (OSError, SyntaxError, ValueError) as error:  # cut short, or bad pixels
+                raise _unreadable(self.sources[row], error) from error
             if image.size != self.size[::-1]:
                 if not self.resize:
                     raise _sizes_differ(self.size, image.size[::-1])
                 image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
-            array = np.asarray(image)
+            array = np.array(image)
         array = array[:, :, None] if array.ndim == 2 else array
         return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
@@ -59,8 +62,12 @@ def open_image(source: bytes | Path) -> Image.Image:
     try:
         return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except (UnidentifiedImageError, OSError) as error:
-        name = source if isinstance(source, Path) else f"a record of {len(source)} bytes"
-        raise DataError(f"cannot read {name} as an image ({error}); remove or repair it") from error
+        raise _unreadable(source, error) from error
+
+
+def _unreadable(source: bytes | Path, error: Exception) -> DataError:
+    name = source if isinstance(source, Path) else f"a record of {len(source)} bytes"
+    return DataError(f"cannot read {name} as an image ({error}); remove or repair it")
 
 
 def image_store(sources: Sequence[bytes | Path], size: Size | None, where: str) -> Store:
@@ -70,9 +77,12 @@ def image_store(sources: Sequence[bytes | Path], size: Size | None, where: str) 
     """
     if not len(sources):
         raise DataError(f"{where} holds no images")
-    probe = [open_image(source) for source in _spread(sources)]
-    colour = any(image.mode not in GREY_MODES for image in probe)
-    sizes = {image.size[::-1] for image in probe}
+    modes, sizes = set(), set()
+    for source in _spread(sources):
+        with open_image(source) as image:
+            modes.add(image.mode)
+            sizes.add(image.size[::-1])
+    colour = not modes <= set(GREY_MODES)
     if size is None and len(sizes) > 1:
         raise _sizes_differ(min(sizes), max(sizes))
     resize = size is not None

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from expunge.data.batch import Indices
 from expunge.data.classes import encode_labels
 from expunge.data.files import Raw, read_folder, read_npz, read_parquet, read_parquet_pair
-from expunge.data.foreign import is_dataset, samples_from_dataset
+from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
 from expunge.data.images import Size
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.transform import Normalisation
@@ -132,6 +132,12 @@ def _load(
     spec: DataSpec, data_dir: str | Path | None, classes: Sequence[str] | None, allow_code: bool
 ) -> Data:
     path = Path(spec.base).expanduser()
+    arrays = spec.base == "digits" or path.suffix == ".npz" or ":" in spec.base
+    if spec.size is not None and arrays and not path.is_dir():
+        raise DataError(
+            f"@{spec.size[0]}x{spec.size[1]} resizes encoded images, and {spec.base} holds none; "
+            "leave it out"
+        )
     if spec.base == "digits":
         return _digits()
     if spec.base in BUILT_IN:
@@ -209,7 +215,7 @@ def _from_objects(made: Any, classes: Sequence[str] | None, spec: str | None) ->
                 f"{where} a {type(dataset).__name__}; give a map-style dataset (with __len__ and "
                 "__getitem__), or a pair (train, test) of them"
             )
-    names = classes or getattr(pair[0], "classes", None)
+    names = classes or class_names(pair[0])
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
     encoded, known = encode_labels([labels for _, labels in raws], names)
     samples = [
@@ -227,10 +233,12 @@ def set_aside(samples: Samples) -> tuple[Samples, Samples]:
     return samples.subset(keep), samples.subset(test)
 
 
-def stratified(labels: NDArray[np.int64], share: float, generator: np.random.Generator) -> Indices:
-    """Sorted positions of about `share` of each class; every class keeps at least one sample out.
+def stratified(
+    labels: NDArray[np.int64], share: float, generator: np.random.Generator, *, leave: int = 1
+) -> Indices:
+    """Sorted positions of about `share` of each class; every class keeps `leave` samples out.
 
-    The total is round(share * n): classes are filled by largest remainder.
+    The total is round(share * n), unless too few are left: classes are filled by largest remainder.
     """
     members = [generator.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
     quotas = np.array([share * len(rows) for rows in members])
@@ -238,7 +246,7 @@ def stratified(labels: NDArray[np.int64], share: float, generator: np.random.Gen
     short = round(share * len(labels)) - int(counts.sum())
     for index in np.argsort(counts - quotas, kind="stable")[: max(0, short)]:
         counts[index] += 1
-    chosen = [rows[: min(n, len(rows) - 1)] for rows, n in zip(members, counts, strict=True)]
+    chosen = [rows[: min(n, len(rows) - leave)] for rows, n in zip(members, counts, strict=True)]
     return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else np.empty(0, np.int64)
 
 
@@ -248,4 +256,5 @@ def _thin(samples: Samples, count: int, spec: str) -> Samples:
     if count == len(samples):
         return samples
     generator = numpy_generator("thin", 0)
-    return samples.subset(stratified(samples.labels, count / len(samples), generator))
+    share = count / len(samples)
+    return samples.subset(stratified(samples.labels, share, generator, leave=0))

@@ -87,6 +87,7 @@ class StreamStore:
             batch_sampler=[index.tolist() for index in batches],
             num_workers=self.workers,
             pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # it draws a seed, and not from the caller's stream
         )
         for inputs in loader:
             yield to_device(inputs, device)
@@ -97,11 +98,11 @@ def as_tensor(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value
     if hasattr(value, "getbands"):  # a PIL image, without importing PIL here
-        array = np.asarray(value)
+        array = np.array(value)  # a copy: what PIL and memory maps hand out may not be writable
         array = array[:, :, None] if array.ndim == 2 else array
         return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
     if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.array(value, order="C"))
     return value
 
 
@@ -220,6 +221,8 @@ def digest_arrays(*arrays: NDArray[Any]) -> str:
     """Digest of array bytes, shapes and dtypes."""
     digest = hashlib.sha256()
     for array in arrays:
+        if array.dtype.hasobject:
+            array = array.astype(np.str_)
         digest.update(f"{array.dtype.str}{array.shape}".encode())
         digest.update(
             np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""

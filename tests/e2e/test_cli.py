@@ -1,0 +1,324 @@
+"""Each command as a process of its own, the way people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from expunge import cli
+
+QUICK = ["--data", "digits:400", "--model", "cnn", "--epochs", "2", "--lr", "0.05"]
+
+
+def expunge(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "expunge", *arguments],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def refused(*arguments: str, cwd: Path) -> str:
+    """A user's mistake: exit code 2, and one line."""
+    done = expunge(*arguments, cwd=cwd, ok=False)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an original, a model without class 3, and its retrained reference."""
+    folder = tmp_path_factory.mktemp("cli")
+    expunge("train", *QUICK, "--out", "original", cwd=folder)
+    expunge("unlearn", "original", "--forget", "class:3", "--method", "neggrad_plus",
+            "--set", "epochs=1", "--with-reference", "--out", "forgot", cwd=folder)  # fmt: skip
+    return folder
+
+
+def test_train_writes_a_model_folder(work: Path) -> None:
+    names = {file.name for file in (work / "original").iterdir()}
+    assert names == {"model.safetensors", "model.json", "split.json"}
+    card = json.loads((work / "original/model.json").read_text())
+    assert card["architecture"] == "cnn" and card["recipe"]["epochs"] == 2
+    assert [step["step"] for step in card["lineage"]] == ["train"]
+
+
+def test_unlearn_keeps_the_original_and_records_its_lineage(work: Path) -> None:
+    card = json.loads((work / "forgot/model.json").read_text())
+    original = json.loads((work / "original/model.json").read_text())
+    assert [step["step"] for step in card["lineage"]] == ["train", "neggrad_plus"]
+    assert card["lineage"][1]["parent"] == original["weights"]
+    split = json.loads((work / "forgot/split.json").read_text())
+    assert len(split["forget"]) == card["lineage"][1]["forgotten"] > 0
+    retrained = json.loads((work / "forgot-retrained/model.json").read_text())
+    assert retrained["lineage"][1]["cost"]["reads"]["forget"] == 0
+
+
+def test_audit_prints_scores_beside_original_and_retrained(work: Path) -> None:
+    done = expunge("audit", "forgot", "--original", "original", "--retrained", "forgot-retrained",
+                   cwd=work)  # fmt: skip
+    for word in ("UA", "RA", "TA", "TA_forget", "MIA", "RTE", "gap", "no formal guarantee"):
+        assert word in done.stdout
+
+
+def test_audit_json_is_json_alone(work: Path) -> None:
+    done = expunge("audit", "forgot", "--retrained", "forgot-retrained", "--features", "all",
+                   "--json", cwd=work)  # fmt: skip
+    scores = {score["name"]: score for score in json.loads(done.stdout)["scores"]}
+    assert {"UA", "MIA", "MIA-entropy", "MIA-probabilities"} <= set(scores)
+    ua = scores["UA"]
+    assert ua["gap"] == pytest.approx(abs(ua["value"] - ua["reference"]))
+
+
+def test_audit_of_an_original_asks_what_it_would_forget(work: Path) -> None:
+    message = refused("audit", "original", cwd=work)
+    assert "--forget" in message
+    expunge("audit", "original", "--forget", "random:0.2", cwd=work)
+
+
+def test_audit_refuses_a_reference_of_another_split(work: Path) -> None:
+    message = refused("audit", "forgot", "--retrained", "original", cwd=work)
+    assert "learned from other samples" in message
+
+
+def test_a_second_deletion_keeps_what_the_first_one_struck(work: Path) -> None:
+    expunge("unlearn", "forgot", "--forget", "random:0.05", "--method", "finetune",
+            "--set", "epochs=1", "--out", "again", cwd=work)  # fmt: skip
+    first = json.loads((work / "forgot/split.json").read_text())
+    second = json.loads((work / "again/split.json").read_text())
+    assert set(first["forget"]) <= set(second["excluded"])
+    assert not set(first["forget"]) & {*second["retain"], *second["forget"], *second["validation"]}
+    struck = first["forget"][0]
+    (work / "ids.txt").write_text(f"{struck}\n")
+    message = refused("unlearn", "again", "--forget", "ids:ids.txt", "--method", "finetune",
+                      "--out", "third", cwd=work)  # fmt: skip
+    assert repr(struck) in message
+
+
+def test_redacted_ids_stay_out_of_the_folder(work: Path) -> None:
+    expunge("unlearn", "original", "--forget", "class:7", "--method", "finetune", "--set",
+            "epochs=1", "--redact-ids", "--out", "redacted", cwd=work)  # fmt: skip
+    split = json.loads((work / "redacted/split.json").read_text())
+    assert all(len(key) == 32 for key in split["forget"])
+    assert "--forget" in refused("audit", "redacted", cwd=work)
+    assert "is not what" in refused("audit", "redacted", "--forget", "class:6", cwd=work)
+    assert "UA" in expunge("audit", "redacted", "--forget", "class:7", cwd=work).stdout
+    expunge("unlearn", "redacted", "--forget", "class:1", "--method", "finetune", "--set",
+            "epochs=1", "--out", "redacted-again", cwd=work)  # fmt: skip
+    assert "salt" in json.loads((work / "redacted-again/split.json").read_text())
+
+
+def test_list_shows_everything_there_is(tmp_path: Path) -> None:
+    text = expunge("list", cwd=tmp_path).stdout
+    for word in ("finetune", "digits", "module:function", "resnet20", "TA_forget"):
+        assert word in text
+
+
+def test_list_shows_a_method_in_full(tmp_path: Path) -> None:
+    text = expunge("list", "methods", "neggrad_plus", cwd=tmp_path).stdout
+    for word in ("alpha", "0.95", "reads: retain, forget", "paper:", ">= 0, <= 1"):
+        assert word in text
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "import", "unlearn", "audit", "list"])
+def test_help_has_an_example(command: str, tmp_path: Path) -> None:
+    text = expunge(command, "--help", cwd=tmp_path).stdout
+    assert f"Example: expunge {command}" in text
+
+
+def test_no_command_shows_help(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "expunge"], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=60)  # fmt: skip
+    assert "Usage" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["frobnicate"], ["frobnicate", "--help"]),
+        (["train", "--data", "digit", "--out", "x"], ["'digit'", "did you mean 'digits'"]),
+        (["train", "--data", "digits"], ["--out"]),
+        (["train", "--data", "digits", "--model", "resnet8", "--out", "x"], ["resnet8"]),
+        (["train", "--data", "digits", "--set", "epoch=3", "--out", "x"], ["epoch", "epochs"]),
+        (["train", "--data", "digits", "--set", "lr", "--out", "x"], ["key=value"]),
+        (["train", "--data", "digits", "--lr", "-1", "--out", "x"], ["lr", "-1"]),
+        (["train", "--data", "digits", "--validation", "2", "--out", "x"], ["validation", "2"]),
+        (["train", "--data", "cifar10", "--out", "x"], ["--data-dir", "EXPUNGE_DATA"]),
+        (["unlearn", "nowhere", "--forget", "class:1", "--method", "finetune", "--out", "x"],
+         ["nowhere", "expunge train"]),
+        (["unlearn", "nowhere", "--forget", "class:1", "--method", "magic", "--out", "x"],
+         ["magic", "finetune"]),
+        (["unlearn", "nowhere", "--forget", "class:1", "--method", "finetune", "--set", "lr=0",
+          "--out", "x"], ["lr", "0"]),
+        (["list", "method"], ["method", "methods"]),
+        (["list", "methods", "finetun"], ["finetune"]),
+        (["import", "--model", "cnn", "--weights", "no.pt", "--data", "digits", "--out", "x"],
+         ["no.pt"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_costs_one_line(
+    arguments: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EXPUNGE_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["expunge", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    message = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert len(message.strip().splitlines()) == 1
+    assert all(word in message for word in words), message
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_class_is_refused_by_name(work: Path) -> None:
+    message = refused("unlearn", "original", "--forget", "class:eleven", "--method", "finetune",
+                      "--out", "x", cwd=work)  # fmt: skip
+    assert "'eleven'" in message and not (work / "x").exists()
+
+
+def test_divergence_writes_nothing(work: Path) -> None:
+    message = refused("unlearn", "original", "--forget", "class:2", "--method", "gradient_ascent",
+                      "--set", "lr=1e6", "--out", "diverged", cwd=work)  # fmt: skip
+    assert "gradient_ascent diverged" in message and "lr" in message
+    assert not list(work.glob("*diverged*")) and not list(work.glob(".diverged*"))
+
+
+def test_an_existing_folder_is_refused_without_overwrite(work: Path, tmp_path: Path) -> None:
+    expunge("train", *QUICK, "--out", "m", cwd=tmp_path)
+    before = (tmp_path / "m/model.json").read_bytes()
+    assert "--overwrite" in refused("train", *QUICK, "--out", "m", cwd=tmp_path)
+    assert (tmp_path / "m/model.json").read_bytes() == before
+    expunge("train", *QUICK, "--seed", "1", "--out", "m", "--overwrite", cwd=tmp_path)
+    assert (tmp_path / "m/model.json").read_bytes() != before
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/thesis.txt").write_text("mine")
+    refused("train", *QUICK, "--out", "precious", "--overwrite", cwd=tmp_path)
+    assert (tmp_path / "precious/thesis.txt").read_text() == "mine"
+
+
+def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "expunge", "train", "--data", "digits", "--model", "resnet20",
+         "--epochs", "500", "--out", "m"],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "training" in process.stderr.readline()  # the first line of progress
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert message.strip().splitlines()[-1].startswith("error: interrupted")
+    assert "Traceback" not in message
+    assert not list(tmp_path.iterdir())
+
+
+MODULE = '''
+"""A model and data of a user's own; no wrapper."""
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+
+class Records(torch.utils.data.Dataset):
+    """Map-style, ids as strings, inputs read one by one."""
+
+    def __init__(self, start, stop):
+        digits = load_digits()
+        self.images = digits.images[start:stop].astype(np.float32) / 16
+        self.labels = digits.target[start:stop]
+        self.ids = [f"patient-{row}" for row in range(start, stop)]
+        self.touched = []
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, row):
+        self.touched.append(self.ids[row])
+        return torch.from_numpy(self.images[row]).flatten(), int(self.labels[row])
+
+
+def load():
+    return Records(0, 500), Records(500, 700)
+
+
+def build():
+    return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+'''
+
+
+def test_a_model_and_data_of_a_users_own(tmp_path: Path) -> None:
+    """Import, unlearn, audit: a module and a dataset class of the user's, string ids, no wrapper."""
+    (tmp_path / "mine.py").write_text(MODULE)
+    script = (
+        "import torch, mine\n"
+        "torch.manual_seed(0)\n"
+        "net = mine.build()\n"
+        "data, _ = mine.load()\n"
+        "x = torch.stack([data[i][0] for i in range(len(data))])\n"
+        "y = torch.as_tensor(data.labels)\n"
+        "opt = torch.optim.Adam(net.parameters(), 0.01)\n"
+        "for _ in range(60):\n"
+        "    opt.zero_grad()\n"
+        "    torch.nn.functional.cross_entropy(net(x), y).backward()\n"
+        "    opt.step()\n"
+        "torch.save(net.state_dict(), 'net.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=120)
+    (tmp_path / "recipe.yaml").write_text(
+        "epochs: 5\nlr: 1e-2\noptimizer: adam\nschedule: constant\n"
+    )
+    done = expunge("import", "--model", "mine:build", "--weights", "net.pt", "--data", "mine:load",
+                   "--recipe", "recipe.yaml", "--out", "original", cwd=tmp_path)  # fmt: skip
+    assert "500 samples" in done.stdout
+    (tmp_path / "ids.txt").write_text("".join(f"patient-{row}\n" for row in range(0, 500, 10)))
+    request = ["--forget", "ids:ids.txt", "--method", "neggrad_plus", "--set", "epochs=2"]
+    assert "--allow-code" in refused("unlearn", "original", *request, "--out", "f", cwd=tmp_path)
+    done = expunge("unlearn", "original", *request, "--with-reference", "--allow-code", "--out", "f",
+                   cwd=tmp_path)  # fmt: skip
+    assert "forgot 50 samples, 450 retained" in done.stdout
+    split = json.loads((tmp_path / "f/split.json").read_text())
+    assert split["forget"][:2] == ["patient-0", "patient-10"]
+    done = expunge("audit", "f", "--original", "original", "--retrained", "f-retrained",
+                   "--allow-code", "--json", cwd=tmp_path)  # fmt: skip
+    assert {score["name"] for score in json.loads(done.stdout)["scores"]} >= {
+        "UA",
+        "RA",
+        "TA",
+        "MIA",
+    }
+
+
+def test_demo(tmp_path: Path) -> None:
+    """The demonstration ends with its files, its explanation and a command ready to paste."""
+    done = expunge("demo", "--out", "out", cwd=tmp_path)
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {
+        "table.md",
+        "table.csv",
+        "table.json",
+        "scores.csv",
+        "figure.png",
+        "figure.svg",
+    }
+    text = " ".join(done.stdout.split())
+    for word in ("retrain", "floor", "gradient_ascent", "TA_", "did not forget", "Did not forget"):
+        assert word.lower() in text.lower()
+    assert "expunge train --data digits" in done.stdout
+    assert "--overwrite" in refused("demo", "--out", "out", cwd=tmp_path)

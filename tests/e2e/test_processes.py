@@ -1,0 +1,51 @@
+"""Two processes under torchrun run the same method code as one, and share the reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
+def run(*arguments: str, cwd: Path, processes: int) -> None:
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0"]
+    done = subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else []), "-m", "expunge", *arguments],
+        cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+
+
+def scores(folder: str, cwd: Path) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", "expunge", "audit", folder, "--json"],
+        cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    return {score["name"]: score["value"] for score in json.loads(done.stdout)["scores"]}
+
+
+def test_two_processes_read_each_sample_once_and_agree_with_one(tmp_path: Path) -> None:
+    run("train", "--data", "digits", "--model", "cnn", "--epochs", "5", "--lr", "0.05",
+        "--batch-size", "128", "--out", "original", cwd=tmp_path, processes=1)  # fmt: skip
+    epochs = 3
+    request = ["--forget", "class:3", "--method", "neggrad_plus", "--set", f"epochs={epochs}"]
+    run("unlearn", "original", *request, "--out", "one", cwd=tmp_path, processes=1)
+    run("unlearn", "original", *request, "--out", "two", cwd=tmp_path, processes=2)
+
+    split = json.loads((tmp_path / "two/split.json").read_text())
+    one, two = (
+        json.loads((tmp_path / name / "model.json").read_text())["lineage"][-1]["cost"]
+        for name in ("one", "two")
+    )
+    assert (one["processes"], two["processes"]) == (1, 2)
+    # over both processes together, each retain sample once per epoch
+    assert two["reads"]["retain"] == epochs * len(split["retain"])
+    assert two["reads"] == one["reads"]
+    alone, together = scores("one", tmp_path), scores("two", tmp_path)
+    assert abs(alone["RA"] - together["RA"]) < 3
+    assert abs(alone["TA"] - together["TA"]) < 3

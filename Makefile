@@ -13,7 +13,7 @@ help:  ## show this list
 	@echo "PYTHON=... chooses the interpreter for .venv (now $(PYTHON); 3.11 or newer)"
 
 demo: .venv/installed-core  ## install into .venv, then a small run from training to report, in expunge-demo/
-	@.venv/bin/expunge demo --out expunge-demo
+	@.venv/bin/expunge demo --out expunge-demo --overwrite
 
 test: .venv/installed-dev  ## install into .venv with the tools, then lint, format, types and tests
 	@scripts/check

@@ -26,6 +26,7 @@ from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.demo import Grid, meaning, run_grid
+from expunge.errors import DivergenceError
 from expunge.methods import make_method
 from expunge.observe import observe
 from expunge.progress import Bars
@@ -65,9 +66,12 @@ def tuned_rates(grid: Grid, data: Data, bars: Bars) -> dict[str, float]:
         target = _accuracies(reference, scored, split, run)
         gaps = {}
         for rate in RATES:
-            made = unlearn(
-                original.model, data, split, make_method("gradient_ascent", {"lr": rate}), **common
-            ).model
+            method = make_method("gradient_ascent", {"lr": rate})
+            try:
+                made = unlearn(original.model, data, split, method, **common).model
+            except DivergenceError:
+                gaps[rate] = float("inf")
+                continue
             seen = _accuracies(made, scored, split, run)
             gaps[rate] = float(np.mean(np.abs(seen - target)))
         print(kind, "gap by rate on the tuning seed:", {k: round(v, 2) for k, v in gaps.items()})

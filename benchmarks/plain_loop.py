@@ -125,7 +125,10 @@ def _scheduler(
         case "step":
             return lr_scheduler.MultiStepLR(optimizer, [epochs // 2, epochs * 3 // 4], gamma=0.1)
         case "onecycle":
-            return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=epochs * steps)
+            total = epochs * steps
+            return lr_scheduler.OneCycleLR(
+                optimizer, max_lr=lr, total_steps=total, cycle_momentum=False
+            )
     raise ValueError(f"unknown schedule {schedule!r}")
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("expunge", deadline=None)  # other work shares the processor
@@ -18,6 +19,12 @@ def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _every_warning() -> None:
+    """torch warns of some things once in a process; here every time, so that order is no matter."""
+    torch.set_warn_always(True)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -213,15 +213,15 @@ def _fields(settings: type[Settings]) -> RenderableType:
     for name, field in settings.model_fields.items():
         default = "required" if field.default is PydanticUndefined else json.dumps(field.default)
         table.add_row(
-            name, default, escape(_range(properties[name])), escape(field.description or "")
+            name, default, escape(range_of(properties[name])), escape(field.description or "")
         )
     return table
 
 
-def _range(schema: Mapping[str, Any]) -> str:
+def range_of(schema: Mapping[str, Any]) -> str:
     """A JSON schema's bounds as a person writes them."""
     if "anyOf" in schema:
-        return " or ".join(_range(option) for option in schema["anyOf"])
+        return " or ".join(range_of(option) for option in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(str(value) for value in schema["enum"])
     kind = {"integer": "whole number", "number": "number", "boolean": "true | false",

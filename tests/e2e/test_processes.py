@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,11 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
 def run(*arguments: str, cwd: Path, processes: int) -> None:
-    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}",
+                "--master_addr=127.0.0.1", f"--master_port={port}"]  # fmt: skip
     done = subprocess.run(
         [sys.executable, *(launcher if processes > 1 else []), "-m", "expunge", *arguments],
         cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300,

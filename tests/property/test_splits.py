@@ -60,7 +60,9 @@ def test_parts_are_disjoint_and_make_up_the_data(
 @given(datasets(), SHARES, SEEDS)
 def test_validation_is_stratified(data: Data, share: float, seed: int) -> None:
     """Each class gives its share, rounded up or down, and keeps one sample to learn from."""
-    held = Counter(classes_of(data, Split.whole(data, validation=share, split_seed=seed).validation))
+    held = Counter(
+        classes_of(data, Split.whole(data, validation=share, split_seed=seed).validation)
+    )
     sizes = Counter(data.train.labels.tolist())
     for label, size in sizes.items():
         most = min(math.ceil(share * size), size - 1)
@@ -319,7 +321,7 @@ def test_ids_that_cannot_be_struck(ids: list[str], message: str) -> None:
 
 
 def test_row_numbers_that_cannot_be_struck() -> None:
-    with pytest.raises(SplitError, match="id '99' is not .*; ids are row numbers from 0 to 23"):
+    with pytest.raises(SplitError, match=r"id '99' is not .*; ids are row numbers from 0 to 23"):
         Split.ids(NUMBERS, ["99"])
 
 
@@ -340,7 +342,9 @@ def test_validation_in_a_request_is_set_aside_for_good() -> None:
 
 def test_what_was_struck_cannot_be_struck_again() -> None:
     base = struck(ANIMALS, ["photo-02.png", "photo-06.png"])
-    with pytest.raises(SplitError, match=r"id 'photo-06.png' was struck .* remove it from the list"):
+    with pytest.raises(
+        SplitError, match=r"id 'photo-06.png' was struck .* remove it from the list"
+    ):
         Split.ids(ANIMALS, ["photo-06.png", "photo-07.png"], base=base)
     with pytest.raises(SplitError, match=r"id 'photo-02.png' was struck"):
         Split.indices(ANIMALS, [2], base=base)

@@ -21,9 +21,7 @@ class Finetune(Method):
     """
 
     name: ClassVar[str] = "finetune"
-    paper: ClassVar[str] = (
-        "Warnecke et al., NDSS 2023; settings of Jia et al., NeurIPS 2023, app. C"
-    )
+    paper: ClassVar[str] = "Warnecke et al., NDSS 2023; settings of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN
 
     epochs: int = Field(default=10, ge=1, description="passes over the retain set")

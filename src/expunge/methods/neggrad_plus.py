@@ -22,7 +22,7 @@ class NegGradPlus(Method):
     """
 
     name: ClassVar[str] = "neggrad_plus"
-    paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023 (SCRUB), eq. 2"
+    paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023 (SCRUB), as a baseline"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
 
     alpha: float = Field(default=0.95, ge=0, le=1, description="weight of the retain loss")

@@ -22,7 +22,7 @@ class Retrain(Method):
     """
 
     name: ClassVar[str] = "retrain"
-    paper: ClassVar[str] = "exact unlearning; the reference of Jia et al., NeurIPS 2023, section 3"
+    paper: ClassVar[str] = "exact unlearning; the reference of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:

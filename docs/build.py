@@ -1,0 +1,44 @@
+"""Write docs/methods.md from the table of methods: `python docs/build.py` (`--check` only compares)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from expunge.methods import METHODS, Method
+from expunge.show import range_of
+
+PAGE = Path(__file__).with_name("methods.md")
+
+
+def section(method: type[Method]) -> str:
+    """One method: what it does, what it reads, its parameters, its paper."""
+    paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
+    lines = [f"## `{method.name}`", "", *(line for part in paragraphs for line in (part, ""))]
+    lines += [f"Reads: {', '.join(method.reads.names())}.", "", f"Source: {method.paper}.", ""]
+    if method.model_fields:
+        lines += ["| parameter | default | range | meaning |", "|---|---|---|---|"]
+        properties = method.model_json_schema()["properties"]
+        for name, field in method.model_fields.items():
+            bounds = range_of(properties[name]).replace("|", "\\|")
+            lines.append(
+                f"| `{name}` | {json.dumps(field.default)} | {bounds} | {field.description} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def page() -> str:
+    """The whole page."""
+    head = (
+        "# Methods\n\nWritten from the code by `python docs/build.py`. A method's fields are its "
+        "parameters, with\nthe defaults of its paper; `expunge list methods NAME` shows the same.\n"
+    )
+    return "\n".join([head, *(section(method) for method in METHODS.values())])
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(0 if PAGE.read_text(encoding="utf-8") == page() else "docs/methods.md is stale")
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,34 @@
+"""What is written about the project is true of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from expunge.cli import app
+from expunge.methods import METHODS
+from expunge.models.table import ARCHITECTURES
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_methods_page_is_what_the_code_says() -> None:
+    spec = importlib.util.spec_from_file_location("build", ROOT / "docs/build.py")
+    assert spec is not None and spec.loader is not None
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    assert (ROOT / "docs/methods.md").read_text(encoding="utf-8") == build.page()
+
+
+def test_the_readme_names_every_command_method_and_model() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [command.name or command.callback.__name__ for command in app.registered_commands]
+    for name in (*commands, *METHODS, *ARCHITECTURES):
+        assert re.search(rf"\b{name}\b", text), f"README.md does not mention {name}"
+
+
+def test_links_in_the_docs_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -39,7 +39,7 @@ LR = 0.1
 TARGETS = {"resnet20": 1.8, "resnet18": 2.3}
 """Speed over the plain loop that is aimed at, on two cores that multiply bfloat16."""
 STEPS = {"resnet20": 10, "resnet18": 2, "vgg16_bn": 4, "allcnn": 4}
-"""Steps a round, some seconds of the plain loop on two cores; 40 for smaller models."""
+"""Steps a round, some seconds of the plain loop on two cores; 20 for smaller models."""
 
 TRIES = 20
 
@@ -70,7 +70,8 @@ def main() -> int:
         return 2
     result = {"speed": speed, "accuracy": accuracy, "gpu": gpu}[options.command](options, data)
     if options.json is not None:
-        save(options.json, options.command, {"machine": about, **result})
+        section = " ".join([options.command, *([options.model] if "model" in options else [])])
+        save(options.json, section, {"machine": about, **result})
     return 0
 
 
@@ -79,33 +80,42 @@ def main() -> int:
 
 def speed(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     """Rounds of plain, fit, plain, fit, ...; a ratio is of neighbours, within one round."""
-    rows = []
+    rows, busy = [], {}
     for name in options.models:
-        steps = options.steps or STEPS.get(name, 40)
+        steps = options.steps or STEPS.get(name, 20)
         part = subset(data, steps * options.batch_size)
         loops = contenders(name, part, options)
         for loop in loops.values():
             loop(1)  # threads started, kernels chosen
         rates: dict[str, list[float]] = {label: [] for label in loops}
+        shares = []
         for _ in range(options.rounds):
-            seconds = quiet_round(loops, steps, options.others)
+            seconds, others = quiet_round(loops, steps, options.others)
+            shares.append(round(others, 3))
             for label in loops:
                 rates[label].append(steps * options.batch_size / seconds[label])
         rows += report_speed(name, steps, rates)
-    return {"batch_size": options.batch_size, "rounds": options.rounds, "models": rows}
+        busy[name] = shares
+    return {
+        "batch_size": options.batch_size, "rounds": options.rounds,
+        "share_of_other_programs": busy, "loops": rows,
+    }  # fmt: skip
 
 
 def quiet_round(
     loops: dict[str, Callable[[int], float]], steps: int, most: float
-) -> dict[str, float]:
-    """Seconds of each loop; measured again while other programs take too much of the machine."""
+) -> tuple[dict[str, float], float]:
+    """Seconds of each loop, and the share of all computing that other programs did meanwhile.
+
+    Measured again while that share is above `most`.
+    """
     for _ in range(TRIES):
         before = cpu_seconds()
         seconds = {label: loop(steps) for label, loop in loops.items()}
         ours, all_ = (b - a for a, b in zip(before, cpu_seconds(), strict=True))
         others = 1 - ours / all_
         if others <= most:
-            return seconds
+            return seconds, others
         print(f"  others took {others:.0%} of what was computed: again", flush=True)
     raise SystemExit(f"the machine was too busy {TRIES} times: wait, or allow it with --others 1")
 
@@ -397,7 +407,12 @@ def arguments() -> argparse.ArgumentParser:
     three.add_argument("--model", choices=names, default="resnet18", help="default resnet18")
     three.add_argument("--epochs", type=int, default=30, help="default 30")
     three.add_argument("--lr", type=float, default=0.2, help="the cycle's peak (default 0.2)")
-    three.add_argument("--batch-size", type=int, default=512, help="default 512")
+    three.add_argument(
+        "--batch-size",
+        type=int,
+        default=500,
+        help="default 500, which divides 50,000: one graph to compile",
+    )
     three.add_argument("--seed", type=int, default=0, help="default 0")
     three.set_defaults(device="cuda")
     return parser

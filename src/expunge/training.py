@@ -211,7 +211,8 @@ class Loop:
             return
         where = f"{self.run.label} diverged in epoch {epoch + 1} of {self.recipe.epochs}"
         advice = f"lower lr (now {self.recipe.lr:g})"
-        if self.recipe.clip_norm is None and self.recipe.clip_value is None:
+        clipped = self.recipe.clip_norm is not None or self.recipe.clip_value is not None
+        if self.recipe == self.run.recipe and not clipped:  # a method's own recipe has no clipping
             advice += " or set clip_norm"
         bad = int(self.run.sum((self.first_bad >= 0).long().to(self.run.device)))
         if bad:

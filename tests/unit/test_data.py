@@ -6,6 +6,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -408,6 +409,14 @@ def test_image_folder(folder: Path) -> None:
     assert data.train.labels.tolist() == [0] * 6 + [1] * 6
     assert np.array_equal(pixels(data.train)[2], in_channels_first(picture(seed=102)))
     assert not data.train.positional
+
+
+def test_a_test_folder_that_lacks_a_class_counts_by_the_training_folders(folder: Path) -> None:
+    shutil.rmtree(folder / "test" / "cat")
+    data = load_data(folder)
+    assert data.classes == ("cat", "dog")
+    assert data.test.ids.tolist() == ["test/dog/0.png", "test/dog/1.png"]
+    assert data.test.labels.tolist() == [1, 1]
 
 
 def test_image_folder_without_a_test_set(folder: Path) -> None:

@@ -633,10 +633,11 @@ def test_a_loss_that_is_not_finite() -> None:
 
     told = (
         r"^a run diverged in epoch 2 of 4, step 2: the loss is not finite; "
-        r"lower lr \(now 0\.05\) or set clip_norm$"
+        r"lower lr \(now 0\.05\)"
     )
+    recipe = PLAIN.but(epochs=4)
     with pytest.raises(DivergenceError, match=told):
-        trained(small(), PLAIN.but(epochs=4), loss=loss, run=run_on_cpu(label="a run"))
+        trained(small(), recipe, loss=loss, run=run_on_cpu(label="a run", recipe=recipe))
     assert len(seen) == 5, "it goes no further"
 
 
@@ -645,11 +646,23 @@ def test_an_infinite_loss() -> None:
         trained(small(), loss=lambda m, b, _: cross_entropy(m, b) * math.inf)
 
 
-@pytest.mark.parametrize("clip", [{"clip_norm": 1.0}, {"clip_value": 1.0}])
-def test_who_clips_already_is_not_told_to(clip: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("settings", "own", "advice"),
+    [
+        ({}, True, "lower lr (now 0.05) or set clip_norm"),
+        ({"clip_norm": 1.0}, True, "lower lr (now 0.05)"),  # it clips already
+        ({"clip_value": 1.0}, True, "lower lr (now 0.05)"),
+        ({}, False, "lower lr (now 0.05)"),  # a method without such a setting
+    ],
+)
+def test_the_advice_is_one_that_can_be_followed(
+    settings: dict[str, float], own: bool, advice: str
+) -> None:
+    recipe = PLAIN.but(**settings)
+    run = run_on_cpu(recipe=recipe if own else None)
     with pytest.raises(DivergenceError) as caught:
-        trained(small(), PLAIN.but(**clip), loss=lambda m, b, _: cross_entropy(m, b) * math.nan)
-    assert str(caught.value).endswith("lower lr (now 0.05)")
+        trained(small(), recipe, loss=lambda m, b, _: cross_entropy(m, b) * math.nan, run=run)
+    assert str(caught.value).endswith(advice)
 
 
 def test_weights_that_explode_while_the_loss_is_finite() -> None:
@@ -714,6 +727,16 @@ def test_a_step_runs_in_the_recipes_precision(precision: Any) -> None:
     assert kinds == {getattr(torch, precision)}
     assert log.precision == precision
     assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_losses_are_taken_in_float32() -> None:
+    """Logits of bfloat16 have three digits; a cross-entropy of them would have no more."""
+    batch = batches()[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = Classification().losses(small(), batch)
+        logits = Classification().observe(small(), batch)["logits"]
+    assert losses.dtype == logits.dtype == torch.float32
+    assert not torch.equal(losses, losses.bfloat16().float())
 
 
 def test_float64_models_stay_in_float64() -> None:

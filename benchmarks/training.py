@@ -30,6 +30,7 @@ from scipy import stats
 from torch import nn
 
 from expunge import Data, DataView, Part, Recipe, Run, Split, UserError, fit, load_data
+from expunge.data.samples import resident
 from expunge.data.transform import Normalisation, Transform
 from expunge.models.table import ARCHITECTURES, build_model
 from expunge.run import accelerator_on
@@ -285,7 +286,7 @@ def subset(data: Data, count: int) -> Data:
 
 def pixels(data: Data) -> tuple[Images, Labels]:
     """What the plain loop reads: (n, height, width, 3) uint8 and labels (n,)."""
-    return data.train.store.tensor.permute(0, 2, 3, 1).contiguous().numpy(), data.train.labels
+    return resident(data.train).permute(0, 2, 3, 1).contiguous().numpy(), data.train.labels
 
 
 def new_model(name: str, seed: int) -> nn.Module:

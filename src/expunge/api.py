@@ -15,6 +15,7 @@ from expunge.cost import Cost, Meter
 from expunge.data.batch import Batch, Part
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
+from expunge.data.samples import resident
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
@@ -249,7 +250,7 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     The batch has the recipe's size, for kernels are prepared per shape. Reads no data; skipped
     (False) for inputs whose shape is known only by reading one.
     """
-    tensor = getattr(view.samples.store, "tensor", None)
+    tensor = resident(view.samples)
     if tensor is None:
         return False
     size = run.recipe.batch_size if run.recipe is not None else 256

@@ -303,6 +303,12 @@ def _holds(model: nn.Module, mask: Mask | None, update: Update | None) -> Held:
         unknown = set(given) - set(parameters)
         if unknown:
             raise ConfigError(f"the {name} names {sorted(unknown)[0]!r}, which the model lacks")
+        for key, value in given.items():
+            if isinstance(value, Tensor) and value.shape != parameters[key].shape:
+                raise ConfigError(
+                    f"the {name} of {key!r} has shape {tuple(value.shape)}, the parameter "
+                    f"{tuple(parameters[key].shape)}; give one boolean per weight"
+                )
     masked: Held = [
         (parameters[name], kept.to(parameters[name].device), None)
         for name, kept in (mask or {}).items()

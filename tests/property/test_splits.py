@@ -323,7 +323,7 @@ def test_ids_that_cannot_be_struck(ids: list[str], message: str) -> None:
 
 
 def test_row_numbers_that_cannot_be_struck() -> None:
-    with pytest.raises(SplitError, match=r"id '99' is not .*; ids are row numbers from 0 to 23"):
+    with pytest.raises(SplitError, match=r"id '99' is not .*; ids are row numbers of the file, 0 to 23"):
         Split.ids(NUMBERS, ["99"])
 
 

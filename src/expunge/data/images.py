@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from expunge.data.batch import Indices
 from expunge.data.samples import ResidentStore, Store, StreamStore
 from expunge.errors import DataError
 
@@ -45,6 +47,11 @@ class EncodedImages(Dataset[Tensor]):
     def __getitem__(self, row: int) -> Tensor:
         with open_image(self.sources[row]) as image:
             try:
+                if self.mode == "L" and image.mode not in GREY_MODES:
+                    raise DataError(
+                        f"{_name(self.sources[row])} is in colour among grey images; convert it, or "
+                        "all of them"
+                    )
                 image = image.convert(self.mode)
             except (OSError, SyntaxError, ValueError) as error:  # cut short, or bad pixels
                 raise _unreadable(self.sources[row], error) from error
@@ -56,6 +63,47 @@ class EncodedImages(Dataset[Tensor]):
         array = array[:, :, None] if array.ndim == 2 else array
         return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
+    def rows(self, index: Indices) -> EncodedImages:
+        """Some of the images."""
+        sources = [self.sources[row] for row in index.tolist()]
+        return EncodedImages(
+            sources, self.size, resize=self.resize, colour=self.mode == "RGB"
+        )  # fmt: skip
+
+
+class ImageStore:
+    """Encoded images: decoded into memory at the first use if they fit, else on the way.
+
+    Rows that are left out before that are never decoded.
+    """
+
+    def __init__(self, images: EncodedImages) -> None:
+        self.images = images
+
+    @cached_property
+    def _decoded(self) -> Store:
+        height, width = self.images.size
+        needed_bytes = len(self.images) * height * width * (3 if self.images.mode == "RGB" else 1)
+        if needed_bytes > MEMORY_SHARE * psutil.virtual_memory().available:
+            return StreamStore(self.images, workers=min(4, (psutil.cpu_count() or 2) - 1))
+        return ResidentStore(_decode_all(self.images))
+
+    def fetch(self, index: Indices, device: torch.device) -> Any:
+        """Rows on the device."""
+        return self._decoded.fetch(index, device)
+
+    def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
+        """Rows of many batches."""
+        return self._decoded.stream(batches, device)
+
+    def rows(self, index: Indices) -> Store:
+        """Some of the rows; the others need not be decoded."""
+        return ImageStore(self.images.rows(index))
+
+    def whole(self) -> Tensor | None:
+        """All images (n, channels, height, width) uint8, if they fit into memory."""
+        return self._decoded.whole()
+
 
 def open_image(source: bytes | Path) -> Image.Image:
     """Open encoded bytes or a file; the pixels are read later."""
@@ -66,12 +114,15 @@ def open_image(source: bytes | Path) -> Image.Image:
 
 
 def _unreadable(source: bytes | Path, error: Exception) -> DataError:
-    name = source if isinstance(source, Path) else f"a record of {len(source)} bytes"
-    return DataError(f"cannot read {name} as an image ({error}); remove or repair it")
+    return DataError(f"cannot read {_name(source)} as an image ({error}); remove or repair it")
+
+
+def _name(source: bytes | Path) -> str:
+    return str(source) if isinstance(source, Path) else f"a record of {len(source)} bytes"
 
 
 def image_store(sources: Sequence[bytes | Path], size: Size | None, where: str) -> Store:
-    """Decode all images into memory if they fit, else a store that decodes them on the way.
+    """A store of encoded images; only headers are read here, to learn size and colour.
 
     Raises DataError if the images differ in size and no `size` was asked for.
     """
@@ -87,11 +138,7 @@ def image_store(sources: Sequence[bytes | Path], size: Size | None, where: str) 
         raise _sizes_differ(min(sizes), max(sizes))
     resize = size is not None
     size = size or sizes.pop()
-    images = EncodedImages(sources, size, resize=resize, colour=colour)
-    needed_bytes = len(sources) * size[0] * size[1] * (3 if colour else 1)
-    if needed_bytes > MEMORY_SHARE * psutil.virtual_memory().available:
-        return StreamStore(images, workers=min(4, (psutil.cpu_count() or 2) - 1))
-    return ResidentStore(_decode_all(images))
+    return ImageStore(EncodedImages(sources, size, resize=resize, colour=colour))
 
 
 def _sizes_differ(one: Size, other: Size) -> DataError:

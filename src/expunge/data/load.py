@@ -20,7 +20,7 @@ from expunge.data.classes import encode_labels
 from expunge.data.files import Raw, read_folder, read_npz, read_parquet, read_parquet_pair
 from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
 from expunge.data.images import Size
-from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
+from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError, nearest
 from expunge.plugins import import_object
@@ -125,6 +125,8 @@ def load_data(
     data = _load(parsed, data_dir, classes, allow_code)
     if parsed.count is not None:
         data = replace(data, train=_thin(data.train, parsed.count, spec))
+    for samples in (data.train, data.test):
+        resident(samples)  # decodes now what was chosen, so that a broken file is known at once
     return replace(data, spec=spec)
 
 

@@ -30,6 +30,14 @@ class Store(Protocol):
         """Inputs of many batches, one after another, read ahead where that helps."""
         ...
 
+    def rows(self, index: Indices) -> Store:
+        """A store of some of the rows."""
+        ...
+
+    def whole(self) -> Tensor | None:
+        """All inputs as one CPU tensor (n, ...), if they are held in memory."""
+        ...
+
 
 class ResidentStore:
     """Inputs held whole: in memory, and once on each device that asks for them."""
@@ -55,6 +63,14 @@ class ResidentStore:
         """Rows of the resident tensor, batch by batch."""
         for index in batches:
             yield self.fetch(index, device)
+
+    def rows(self, index: Indices) -> Store:
+        """A copy of some of the rows."""
+        return ResidentStore(self.tensor[torch.from_numpy(np.ascontiguousarray(index))])
+
+    def whole(self) -> Tensor:
+        """The tensor itself."""
+        return self.tensor
 
 
 class StreamStore:
@@ -91,6 +107,13 @@ class StreamStore:
         )
         for inputs in loader:
             yield to_device(inputs, device)
+
+    def rows(self, index: Indices) -> Store:
+        """Some of the rows, still read when they are needed."""
+        return RowsOf(self, index)
+
+    def whole(self) -> None:
+        """Never held in memory."""
 
 
 def as_tensor(value: Any) -> Any:
@@ -146,13 +169,11 @@ class Samples:
     def subset(self, index: Indices) -> Samples:
         """Some rows as a dataset of their own; ids stay what they were."""
         marks = hashlib.sha256("\n".join(self.ids[index].tolist()).encode()).hexdigest()[:16]
-        tensor = resident(self)
-        rows = torch.from_numpy(np.ascontiguousarray(index))
         return replace(
             self,
             ids=self.ids[index],
             labels=self.labels[index],
-            store=RowsOf(self.store, index) if tensor is None else ResidentStore(tensor[rows]),
+            store=self.store.rows(index),
             columns={name: values[index] for name, values in self.columns.items()},
             fingerprint=f"{self.fingerprint}/{marks}",
         )
@@ -190,26 +211,31 @@ class Samples:
 
 
 class RowsOf:
-    """Some rows of another store."""
+    """Some rows of a streamed store."""
 
-    def __init__(self, store: Store, rows: Indices) -> None:
+    def __init__(self, store: Store, chosen: Indices) -> None:
         self.store = store
-        self.rows = rows
+        self.chosen = chosen
 
     def fetch(self, index: Indices, device: torch.device) -> Any:
         """Rows of the chosen rows."""
-        return self.store.fetch(self.rows[index], device)
+        return self.store.fetch(self.chosen[index], device)
 
     def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
         """Batches of the chosen rows."""
-        return self.store.stream([self.rows[index] for index in batches], device)
+        return self.store.stream([self.chosen[index] for index in batches], device)
+
+    def rows(self, index: Indices) -> Store:
+        """Rows of the chosen rows."""
+        return RowsOf(self.store, self.chosen[index])
+
+    def whole(self) -> None:
+        """Never held in memory."""
 
 
 def resident(samples: Samples) -> Tensor | None:
     """The inputs as one CPU tensor (n, ...) where they are held in memory, else None."""
-    if isinstance(samples.store, ResidentStore):
-        return samples.store.tensor
-    return None
+    return samples.store.whole()
 
 
 def row_ids(count: int) -> Ids:

@@ -115,7 +115,7 @@ class Split:
         if unknown:
             hint = nearest(unknown[0], known) if len(known) <= 100_000 else ""
             span = (
-                f"ids are row numbers from 0 to {len(data.train) - 1}"
+                f"ids are row numbers of the file, {data.train.ids[0]} to {data.train.ids[-1]}"
                 if data.train.positional
                 else f"an id looks like {str(data.train.ids[0])!r}"
             )

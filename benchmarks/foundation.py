@@ -2,9 +2,9 @@
 
     python benchmarks/foundation.py --data-dir DATA --out runs/foundation
 
-One CSV per seed is written whole when its seed is done, so an interrupted run goes on where it
-stopped. Gradient ascent's learning rate is chosen first, on a seed that is not reported, by the gap
-to that seed's own retrained model on validation data; every other field keeps its default.
+One CSV per seed and way to forget is written whole when it is done, so an interrupted run goes on
+where it stopped. Gradient ascent's learning rate is chosen first, on a seed that is not reported, by
+the gap to that seed's own retrained model on validation data; other fields keep their defaults.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def tuned_rates(grid: Grid, data: Data, bars: Bars) -> dict[str, float]:
         split = (
             Split.classes(data, [TUNING_SEED % len(data.classes)], base=base)
             if kind == "class"
-            else Split.random(data, grid.random_fraction or 0.1, seed=TUNING_SEED, base=base)
+            else Split.random(data, grid.random_fraction, seed=TUNING_SEED, base=base)
         )
         common = {
             "recipe": original.recipe,
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--kinds", nargs="+", default=["class", "random"])
     parser.add_argument("--out", type=Path, default=Path("runs/foundation"))
     options = parser.parse_args()
 
@@ -111,16 +112,19 @@ def main() -> None:
     grid = replace(grid, methods=methods, class_methods=by_class)
 
     frames = []
-    for seed in options.seeds:
-        file = options.out / f"seed-{seed}.csv"
-        if not file.exists():
-            frame = run_grid(replace(grid, seeds=(seed,)), data=data, progress=bars)
-            frame.to_csv(file.with_suffix(".part"), index=False)
-            os.replace(file.with_suffix(".part"), file)
-        frames.append(pd.read_csv(file))
+    for kind in options.kinds:
+        for seed in options.seeds:
+            file = options.out / f"{kind}-{seed}.csv"
+            if not file.exists():
+                part = replace(grid, seeds=(seed,), kinds=(kind,))
+                frame = run_grid(part, data=data, progress=bars)
+                frame.to_csv(file.with_suffix(".part"), index=False)
+                os.replace(file.with_suffix(".part"), file)
+            frames.append(pd.read_csv(file))
     frame = pd.concat(frames, ignore_index=True)
     Console(width=190).print(study_tables(frame, 190))
-    print("\n".join(meaning(frame)))
+    if "class" in options.kinds:
+        print("\n".join(meaning(frame)))
     print(f"gradient_ascent lr, tuned on seed {TUNING_SEED}: {rates}")
     print(f"{options.data}, {options.model}, {recipe}")
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -45,7 +45,7 @@ PASTE = (
 class Grid:
     """What to run: data, model, recipe, methods with settings, seeds, and the two ways to forget.
 
-    random_fraction: of the retain set, or None to leave random forgetting out.
+    kinds: "class", "random" or both. random_fraction: of the retain set.
     """
 
     data: str = "digits"
@@ -54,7 +54,8 @@ class Grid:
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: dict(SETTINGS))
     class_methods: Mapping[str, Mapping[str, Any]] | None = None
     seeds: Sequence[int] = SEEDS
-    random_fraction: float | None = 0.1
+    kinds: Sequence[str] = ("class", "random")
+    random_fraction: float = 0.1
 
 
 def run_grid(
@@ -70,15 +71,14 @@ def run_grid(
     reporter = progress or Silent()
     rows: list[dict[str, Any]] = []
     methods = {"class": grid.class_methods or grid.methods, "random": grid.methods}
-    kinds = ["class", *(["random"] if grid.random_fraction else [])]
-    steps = len(grid.seeds) * (1 + sum(2 + len(methods[kind]) for kind in kinds))
+    steps = len(grid.seeds) * (1 + sum(2 + len(methods[kind]) for kind in grid.kinds))
     with reporter.work(f"{grid.data}, {len(grid.seeds)} seeds", steps) as bar:
         for seed in grid.seeds:
             original = train(
                 data, grid.model, recipe=grid.recipe, seed=seed, progress=progress, device=device
             )
             bar.advance()
-            for kind in kinds:
+            for kind in grid.kinds:
                 cell = _Cell(grid, data, original, kind, seed, reporter, device)
                 for name, settings in methods[kind].items():
                     cell.method(name, METHODS[name](**settings))
@@ -102,7 +102,7 @@ class _Cell:
             self.split = Split.classes(data, [struck], base=original.split)
             self.scenario = "one class"
         else:
-            fraction = grid.random_fraction or 0.1
+            fraction = grid.random_fraction
             self.split = Split.random(data, fraction, seed=seed, base=original.split)
             self.scenario = f"random {fraction:.0%}"
         self.observed: dict[str, Outputs] = {"original": self._observe(original.model)}

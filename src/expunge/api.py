@@ -28,7 +28,7 @@ from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.run import Mask, Run, accelerator_on
 from expunge.task import Classification, Task
-from expunge.training import train_from
+from expunge.training import lay_out, train_from
 
 Fresh = Callable[[], nn.Module]
 
@@ -81,8 +81,7 @@ def train(
 
     Raises DivergenceError if training diverges.
     """
-    recipe = resolve_recipe(recipe or Recipe(), data)
-    split = split or Split.whole(data)
+    recipe = resolve_recipe(recipe or Recipe(), data, split := split or Split.whole(data))
     learned = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
     fresh = constructor(model, data, learned)
     run = _run(("original", seed), "training", recipe, fresh, task, None, device, progress)
@@ -135,7 +134,7 @@ def unlearn(
     if names is None:
         names = ("retrain", seed) if method.name == "retrain" else ("unlearn", method.name, seed)
     build = constructor(fresh, data, split) if fresh is not None else None
-    recipe = resolve_recipe(recipe, data) if recipe is not None else None
+    recipe = resolve_recipe(recipe, data, split) if recipe is not None else None
     run = _run(tuple(names), method.name, recipe, build, task, mask, device, progress)
     view = _view(data, split, method.reads, run)
     before = next((p.device for p in model.parameters()), run.device)
@@ -211,17 +210,21 @@ def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
 
     def build() -> nn.Module:
         # only here, for a streamed store reads a sample to learn the shape
-        shape = data.train.shape(data.train.position[split.retain[0]])
-        return build_model(name, shape, len(data.classes))
+        return build_model(name, _shape(data, split), len(data.classes))
 
     return build
 
 
-def resolve_recipe(recipe: Recipe, data: Data) -> Recipe:
+def _shape(data: Data, split: Split) -> tuple[int, ...]:
+    """Shape of one input; read off a retain sample where the data are streamed."""
+    return data.train.shape(data.train.position[split.retain[0]])
+
+
+def resolve_recipe(recipe: Recipe, data: Data, split: Split) -> Recipe:
     """The recipe with augmentation "auto" decided for these data, as it is then recorded."""
     if recipe.augmentation != "auto":
         return recipe
-    shape = data.train.shape() if data.normalisation is not None else ()
+    shape = _shape(data, split) if data.normalisation is not None else ()
     colour = len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= 16
     return recipe.but(augmentation="crop_flip" if colour else "none")
 
@@ -317,7 +320,7 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
 def _finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
     """The model as it is handed out: on its old device, in evaluation mode, mask held once more."""
     model = model.to(device).eval()
-    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    lay_out(model, torch.contiguous_format)
     with torch.no_grad():
         parameters = dict(model.named_parameters())
         for name, keep in (mask or {}).items():

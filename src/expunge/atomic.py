@@ -28,9 +28,13 @@ def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
         folder.chmod(0o777 & ~_umask())
         if overwrite and target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-            os.replace(target, old / "folder")
-            os.replace(folder, target)
-            shutil.rmtree(old)
+            try:
+                os.replace(target, old / "folder")
+                os.replace(folder, target)
+            finally:
+                if not target.exists():
+                    os.replace(old / "folder", target)
+                shutil.rmtree(old)
         else:
             os.rename(folder, target)
         _flush(target.parent)

@@ -323,6 +323,8 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     code = 0
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
     try:
         outcome = app(standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0
@@ -337,6 +339,8 @@ def main() -> None:
     except BrokenPipeError:
         code = 141
         sys.stderr.close()
+    except OSError as error:
+        code = _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
     _leave_processes()
     sys.exit(code)
 

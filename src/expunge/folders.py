@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,15 @@ from typing import Any
 
 from torch import nn
 
-from expunge.api import Record, Result, audit_outputs, constructor, train, unlearn
+from expunge.api import (
+    Record,
+    Result,
+    audit_outputs,
+    constructor,
+    resolve_recipe,
+    train,
+    unlearn,
+)
 from expunge.audits import NEAR_EMPTY, Outputs, SampleLoss, Score, near_empty_report
 from expunge.cost import Cost
 from expunge.data.load import Data, load_data
@@ -87,9 +96,13 @@ def import_folder(
                 f"{len(normal.mean)} means and {len(normal.std)} deviations for {channels} channels; "
                 "give one of each per channel"
             )
+        if not all(math.isfinite(v) for v in (*normal.mean, *normal.std)) or min(normal.std) <= 0:
+            raise ConfigError("means must be numbers, and deviations must be above 0")
     network = constructor(model, loaded, split)()
     load_weights(network, weights)
     record = Record("import", {"weights": Path(weights).name}, (), Cost(0.0))
+    if recipe is not None:
+        recipe = resolve_recipe(recipe, loaded, split)
     result = Result(network.eval(), record, split, recipe)
     save_model(
         result, out, data=loaded, architecture=model, data_dir=data_dir, overwrite=overwrite
@@ -130,7 +143,7 @@ def unlearn_folder(
     forget: a request as `Split.parse` reads it. What earlier requests struck is never read.
     with_reference: also train the retrained model, written to OUT-retrained.
     """
-    target = Path(out)
+    target = Path(out).absolute()
     reference_path = target.with_name(f"{target.name}-retrained")
     check_target(target, overwrite=overwrite)
     if with_reference:
@@ -162,6 +175,10 @@ def unlearn_folder(
     reference = run("retrain")
     save(reference, reference_path)
     return Forgotten(result, loaded.data, loaded, reference, reference_path)
+
+
+Prepared = tuple[nn.Module, Data]
+"""A model, and the data as it wants them normalised."""
 
 
 @dataclass(frozen=True)
@@ -204,11 +221,12 @@ def audit_folder(
     forget: for an original, what one would ask it to forget; needed where ids are redacted.
     Raises SplitError for a reference whose split differs.
     """
+    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
 
     def load(folder: str | Path) -> Loaded:
-        return load_model(folder, data=data, data_dir=data_dir, allow_code=allow_code)
+        # the samples are in memory already; each model keeps its own normalisation
+        return load_model(folder, data=loaded.data, allow_code=allow_code)
 
-    loaded = load(path)
     split = _audited_split(loaded, forget, forget_seed)
     before = load(original) if original is not None else None
     reference = load(retrained) if retrained is not None else None
@@ -223,8 +241,8 @@ def audit_folder(
             "folder that this one was made from"
         )
     return _report(
-        loaded, split, loaded.model, before.model if before else None,
-        reference.model if reference else None, features, device, progress,
+        (loaded.model, loaded.data), split, (before.model, before.data) if before else None,
+        (reference.model, reference.data) if reference else None, features, device, progress,
         run_time(loaded.card, reference.card if reference else None),
     )  # fmt: skip
 
@@ -238,29 +256,28 @@ def audit_forgotten(
         done.result.record.cost.to_dict(), reference.record.cost.to_dict() if reference else None
     )
     return _report(
-        done.loaded, done.result.split, done.result.model, done.loaded.model,
-        reference.model if reference else None, ("confidence",), device, progress, cost,
+        (done.result.model, done.data), done.result.split, (done.loaded.model, done.data),
+        (reference.model, done.data) if reference else None, ("confidence",), device, progress, cost,
     )  # fmt: skip
 
 
 def _report(
-    loaded: Loaded, split: Split, model: nn.Module, original: nn.Module | None,
-    retrained: nn.Module | None, features: Sequence[str], device: str | None,
-    progress: Reporter | None, cost: Score | None,
+    model: Prepared, split: Split, original: Prepared | None, retrained: Prepared | None,
+    features: Sequence[str], device: str | None, progress: Reporter | None, cost: Score | None,
 ) -> AuditReport:  # fmt: skip
-    """Observe each model once, and score."""
+    """Observe each model once, with the normalisation that it was trained with, and score."""
     run = Run(accelerator=accelerator_on(device), progress=progress or Silent())
 
-    def seen(network: nn.Module | None) -> Outputs | None:
-        return None if network is None else observe(network, loaded.data, split, run)
+    def seen(pair: Prepared | None) -> Outputs | None:
+        return None if pair is None else observe(*pair, split, run)
 
-    outputs, reference = observe(model, loaded.data, split, run), seen(retrained)
+    outputs, reference = observe(*model, split, run), seen(retrained)
     scores = audit_outputs(
         outputs, original=seen(original), retrained=reference, features=features
     )  # fmt: skip
     few = len(split.forget) < NEAR_EMPTY
     losses = near_empty_report(outputs, reference) if few else []
-    return AuditReport([*scores, *([cost] if cost else [])], losses, split, loaded.data.classes)
+    return AuditReport([*scores, *([cost] if cost else [])], losses, split, model[1].classes)
 
 
 def run_time(card: ModelCard, reference: ModelCard | None = None) -> Score | None:
@@ -286,7 +303,10 @@ def _audited_split(loaded: Loaded, forget: str | None, forget_seed: int) -> Spli
             raise SplitError(
                 f"{loaded.path} keeps hashes of ids only; give the request again with --forget"
             )
-        base = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
+        # as the original had them: in the order of the data, set-aside samples back in validation
+        order = loaded.data.train.position
+        learned = sorted((*split.retain, *split.forget), key=lambda name: order[name])
+        base = Split(tuple(learned), (), (*split.validation, *split.excluded))
         asked = Split.parse(loaded.data, forget, seed=forget_seed, base=base)
         if set(asked.forget) != set(split.forget):
             raise SplitError(f"--forget {forget!r} is not what {loaded.path} forgot")
@@ -318,6 +338,8 @@ def _imported_split(data: Data, trained_on: str | None, validation: str | None) 
     both = held & learned
     if both:
         raise SplitError(f"id {sorted(both)[0]!r} is in --trained-on and in --validation")
+    if not learned:
+        raise SplitError("no sample is left that the model learned from; shorten --validation")
     order = data.train.ids.tolist()
     return Split(
         retain=tuple(name for name in order if name in learned),

@@ -24,7 +24,7 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     The test set is divided into samples of classes that stay and of classes forgotten whole. The
     model comes back as it was.
     """
-    gone = split.forgotten_classes(data.train)
+    gone = split.forgotten_classes(data)
     lost = np.isin(data.test.labels, gone)
     transform = Transform(data.normalisation)
 

@@ -22,17 +22,20 @@ def import_object(name: str, *, allow_code: bool, what: str, error: type[UserErr
             "code, then pass --allow-code"
         )
     module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise error(f"{what} {name!r} is incomplete; write module:function")
+    if not attribute or not all(part.isidentifier() for part in module_name.split(".")):
+        raise error(
+            f"{what} {name!r} is no module:function; write the module as Python imports it, such as "
+            "package.module:function, not as a path"
+        )
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, SyntaxError) as cause:
+    except Exception as cause:  # whatever the user's own code raises while it is imported
         raise error(
-            f"cannot import {module_name!r} for {what} {name!r} ({cause}); run from the folder that "
-            "holds it, or set PYTHONPATH"
+            f"cannot import {module_name!r} for {what} {name!r} ({type(cause).__name__}: {cause}); run "
+            "from the folder that holds it, or set PYTHONPATH"
         ) from cause
     try:
         return getattr(module, attribute)

@@ -13,9 +13,9 @@ from accelerate import PartialState
 from torch import nn
 
 from expunge.api import Fresh, Result
-from expunge.data.load import Data, load_data
+from expunge.data.load import BUILT_IN, Data, DataSpec, load_data
 from expunge.data.split import Split
-from expunge.data.split_file import split_from_plain, split_to_plain
+from expunge.data.split_file import home_of, split_from_plain, split_to_plain
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
 from expunge.models.folder import (
@@ -25,6 +25,7 @@ from expunge.models.folder import (
     builder,
     load_folder,
     read_card,
+    read_split,
     save_folder,
 )
 from expunge.recipe import Recipe
@@ -69,6 +70,7 @@ def load_model(
     Raises ModelError or DataError where folder or data do not fit each other.
     """
     card = read_card(Path(path))
+    plain = read_split(Path(path))
     spec = data if data is not None else card.data.spec
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
@@ -76,10 +78,16 @@ def load_model(
     found = load_data(
         spec,
         data_dir=data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir,
-        classes=card.classes if ":" not in str(spec) else None,
+        classes=card.classes,
         allow_code=typed or allow_code,
+        home=home_of(plain),
     )
     _check_data(found, card, path)
+    for values in (card.mean, card.std):
+        if values is not None and len(values) not in (1, card.shape[0]):
+            raise DataError(
+                f"{path}/model.json normalises {len(values)} channels, its inputs have {card.shape[0]}"
+            )
     if card.mean is not None and card.std is not None:
         found = found.with_normalisation(Normalisation(card.mean, card.std))
     else:
@@ -90,11 +98,11 @@ def load_model(
         model=folder.model,
         card=card,
         data=found,
-        split=split_from_plain(folder.split, found),
+        split=split_from_plain(plain, found),
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
         fresh=build or builder(card, allow_code=True),
         mask=folder.mask,
-        redacted="salt" in folder.split,
+        redacted="salt" in plain,
     )
 
 
@@ -136,7 +144,7 @@ def save_model(
         shape=parent.card.shape if parent else data.train.shape(data.train.position[kept]),
         classes=data.classes,
         data=DataCard(
-            spec=data.spec,
+            spec=_lasting(data.spec),
             data_dir=_hint(data_dir, parent),
             fingerprint=data.train.fingerprint,
             positional=data.train.positional,
@@ -152,7 +160,7 @@ def save_model(
     state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
     if state.is_main_process:
         redact = redact_ids or (parent is not None and parent.redacted)
-        plain = split_to_plain(result.split, redact=redact)
+        plain = split_to_plain(result.split, data, redact=redact)
         card = save_folder(
             out, result.model, card, plain, mask=result.mask, overwrite=overwrite
         )  # fmt: skip
@@ -172,6 +180,16 @@ def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
             f"the data have changed since {path} was written, and their ids are row numbers, which "
             "now may mean other samples; restore the file, or give samples ids of their own"
         )
+
+
+def _lasting(spec: str | None) -> str | None:
+    """A specification that means the same from another folder: paths made absolute."""
+    if spec is None:
+        return None
+    base = DataSpec.parse(spec).base
+    path = Path(base).expanduser()
+    known = base in BUILT_IN or not path.exists()
+    return spec if known else f"{path.resolve()}{spec[len(base) :]}"
 
 
 def _hint(data_dir: str | Path | None, parent: Loaded | None) -> str | None:

@@ -66,7 +66,8 @@ def fit(
     loss: (model, batch, progress in [0, 1)) -> scalar, this process's share of the global mean
         (`run.loss` gives it).
     update: parameter name -> True, or a bool tensor of its shape: what may change. Everything else
-        stays bit-identical, buffers of wholly frozen modules too. None: all may change.
+        stays bit-identical, buffers of modules whose own parameters are all frozen too (a BatchNorm
+        without parameters goes on counting). None: all may change.
     norm: "eval" makes normalisation layers use their running statistics and leave them alone.
     after_epoch: called with the bare model and the epoch's number, from 0.
     validate: model -> loss, once an epoch; schedule `plateau` needs it.
@@ -83,8 +84,8 @@ def fit(
     log = FitLog(precision=resolve_precision(recipe.precision, model, run.device))
     start = time.perf_counter()
     model.to(run.device)
-    if run.world == 1 and run.device.type in ("cpu", "cuda"):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if run.world == 1:
+        lay_out(model, torch.channels_last)
     with prepared(model, recipe, run, update, norm) as loop:
         first = batches(0)
         schedule = Schedule(recipe, loop.optimizer, _length(first))
@@ -271,6 +272,15 @@ def prepared(
             parameter.grad = None
         for module, training in modes.items():
             module.training = training
+        if run.world > 1:
+            run.accelerator.free_memory()  # it keeps every model that it prepared
+
+
+def lay_out(model: nn.Module, form: torch.memory_format) -> None:
+    """Store the weights of 2-D convolutions in a memory format; the others have none."""
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=form)
 
 
 def distributed(model: nn.Module, run: Run) -> nn.Module:

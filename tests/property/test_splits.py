@@ -124,7 +124,7 @@ def test_whole_classes(data: Data, wanted: set[int]) -> None:
     assert set(split.excluded) == {
         key for key in base.validation if data.train.labels[data.train.position[key]] in wanted
     }
-    assert set(split.forgotten_classes(data.train)) == wanted & learned
+    assert set(split.forgotten_classes(data)) == wanted & learned
     names = [data.classes[c] for c in wanted]
     assert split == Split.classes(data, names) == Split.parse(data, "class:" + ",".join(names))
 
@@ -323,7 +323,9 @@ def test_ids_that_cannot_be_struck(ids: list[str], message: str) -> None:
 
 
 def test_row_numbers_that_cannot_be_struck() -> None:
-    with pytest.raises(SplitError, match=r"id '99' is not .*; ids are row numbers of the file, 0 to 23"):
+    with pytest.raises(
+        SplitError, match=r"id '99' is not .*; ids are row numbers of the file, 0 to 23"
+    ):
         Split.ids(NUMBERS, ["99"])
 
 
@@ -413,10 +415,10 @@ def test_excluded_samples_may_be_gone_and_others_not() -> None:
 
 def test_forgotten_classes_are_those_that_nothing_is_retained_of() -> None:
     base = Split.whole(ANIMALS, validation=0)
-    assert Split.classes(ANIMALS, ["cat"], base=base).forgotten_classes(ANIMALS.train) == (2,)
+    assert Split.classes(ANIMALS, ["cat"], base=base).forgotten_classes(ANIMALS) == (2,)
     some = Split.indices(ANIMALS, range(2, 20, 4), base=base)
-    assert some.forgotten_classes(ANIMALS.train) == ()
+    assert some.forgotten_classes(ANIMALS) == ()
     rest = Split.classes(ANIMALS, ["cat"], base=some.settled())
-    assert rest.forgotten_classes(ANIMALS.train) == (2,)
+    assert rest.forgotten_classes(ANIMALS) == (2,)
     both = Split.classes(ANIMALS, ["ant"], base=rest.settled())
-    assert both.forgotten_classes(ANIMALS.train) == (0, 2)
+    assert both.forgotten_classes(ANIMALS) == (0, 2)

@@ -278,7 +278,7 @@ def test_published_defaults() -> None:
     }  # fmt: skip
     assert NegGradPlus().model_dump() == {
         "alpha": 0.95, "epochs": 10, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
-        "batch_size": 256,
+        "batch_size": 256, "norm": "train",
     }  # fmt: skip
     assert Retrain().model_dump() == {}
 

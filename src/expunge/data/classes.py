@@ -50,6 +50,30 @@ def encode_labels(
     return encoded, classes
 
 
+def adopt_names(
+    labels: Sequence[NDArray[Any]], own: Sequence[str] | None, wanted: Sequence[str] | None
+) -> tuple[list[NDArray[Any]], Sequence[str] | None]:
+    """Labels and class names, by the names wanted.
+
+    Where integer labels are indices into names of the data's own, they become indices into the names
+    wanted: a class that is gone from the data must not move the others up.
+    Raises DataError if the data have a class that is not wanted.
+    """
+    arrays = [np.asarray(part) for part in labels]
+    if wanted is None or own is None or tuple(own) == tuple(wanted):
+        return arrays, wanted if wanted is not None else own
+    unknown = [name for name in own if name not in wanted]
+    if unknown:
+        raise DataError(
+            f"the data have a class {unknown[0]!r}, which is none of {list(wanted)}; give the data "
+            "that the model was trained on"
+        )
+    if any(array.dtype.kind in "USO" for array in arrays):
+        return arrays, wanted
+    index = np.array([list(wanted).index(name) for name in own], dtype=np.int64)
+    return [index[array] for array in arrays], wanted
+
+
 def resolve_class(text: str, classes: Sequence[str]) -> int:
     """The index of the class that a person means: an exact name first, then an index; `#3` is always
     the index.

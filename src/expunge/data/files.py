@@ -202,6 +202,11 @@ def _npz_part(
     classes: tuple[str, ...] | None, digest: str,
 ) -> Raw:  # fmt: skip
     inputs, labels = arrays[x], arrays[y]
+    if inputs.dtype.kind not in "uifb" or inputs.ndim < 2 or labels.ndim != 1:
+        raise DataError(
+            f"{x} is {inputs.dtype} of shape {inputs.shape}, {y} of shape {labels.shape}; give numbers "
+            "(n, ...) and one label for each"
+        )
     if len(inputs) != len(labels):
         raise DataError(f"{x} holds {len(inputs)} samples but {y} holds {len(labels)} labels")
     ids = arrays.get(f"id{suffix}")

@@ -25,12 +25,12 @@ def fingerprint_files(files: Sequence[Path], root: Path) -> str:
     for file in files:
         status = file.stat()
         stamps.append(f"{file.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}")
-    key = hashlib.sha256("\n".join(stamps).encode()).hexdigest()
+    key = hashlib.sha256(os.fsencode("\n".join(stamps))).hexdigest()
     known = _read_cache()
     if key not in known:
         digest = hashlib.sha256()
         for file in files:
-            digest.update(f"{file.relative_to(root).as_posix()}\x1f".encode())
+            digest.update(os.fsencode(file.relative_to(root).as_posix()) + b"\x1f")
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())
         known[key] = digest.hexdigest()[:32]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
-from expunge.data.classes import encode_labels
+from expunge.data.classes import adopt_names, encode_labels
 from expunge.data.files import Raw, read_folder, read_npz, read_parquet, read_parquet_pair
 from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
 from expunge.data.images import Size
@@ -43,11 +43,15 @@ OTHER_SPECS = {
 }
 
 
+Home = Callable[[str], str | None]
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """What is learned from and what is tested on.
 
     classes: names, by class index. spec: how it was asked for, None for objects made in Python.
+    test_drawn: the test set was set aside here, for the data bring none.
     """
 
     train: Samples
@@ -56,6 +60,7 @@ class Data:
     spec: str | None = None
     fixed_normalisation: Normalisation | None = None
     normalise: bool = True
+    test_drawn: bool = False
 
     @cached_property
     def normalisation(self) -> Normalisation | None:
@@ -104,13 +109,16 @@ def load_data(
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,
     allow_code: bool = True,
+    home: Home | None = None,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
     spec: see `BUILT_IN` and `OTHER_SPECS`; a map-style dataset, a pair (train, test) of them, or
         `Data`, which is returned as it is.
     data_dir: where `cifar10` and `mnist` lie; by default the environment's EXPUNGE_DATA.
-    classes: class names, by class index; by default the data's own, else "0", "1", ...
+    classes: class names, by class index; by default the data's own, else "0", "1", ... Data with
+        names of their own are matched by name.
+    home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
 
     Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
     Raises DataError for anything that cannot be found or read.
@@ -120,19 +128,20 @@ def load_data(
     if isinstance(spec, Path):
         spec = str(spec)
     if not isinstance(spec, str):
-        return _from_objects(spec, classes, None)
+        return _from_objects(spec, classes, None, home)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code)
+    data = _load(parsed, data_dir, classes, allow_code, home)
     if parsed.count is not None:
-        data = replace(data, train=_thin(data.train, parsed.count, spec))
+        data = replace(data, train=_thin(data.train, parsed.count, spec, home))
     for samples in (data.train, data.test):
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
     return replace(data, spec=spec)
 
 
 def _load(
-    spec: DataSpec, data_dir: str | Path | None, classes: Sequence[str] | None, allow_code: bool
-) -> Data:
+    spec: DataSpec, data_dir: str | Path | None, classes: Sequence[str] | None, allow_code: bool,
+    home: Home | None,
+) -> Data:  # fmt: skip
     path = Path(spec.base).expanduser()
     arrays = spec.base == "digits" or path.suffix == ".npz" or ":" in spec.base
     if spec.size is not None and arrays and not path.is_dir():
@@ -143,20 +152,22 @@ def _load(
     if spec.base == "digits":
         return _digits()
     if spec.base in BUILT_IN:
-        return _from_raw(read_parquet_pair(_data_folder(spec.base, data_dir), spec.size), classes)
+        return _from_raw(
+            read_parquet_pair(_data_folder(spec.base, data_dir), spec.size), classes, home
+        )
     if path.suffix == ".npz" and path.exists():
-        return _from_raw(read_npz(path), classes)
+        return _from_raw(read_npz(path), classes, home)
     if path.suffix == ".parquet" and path.exists():
-        return _from_raw((read_parquet(path, spec.size), None), classes)
+        return _from_raw((read_parquet(path, spec.size), None), classes, home)
     if path.is_dir():
         parquet = any(path.glob("train*.parquet"))
         reader: Callable[..., tuple[Raw, Raw | None]] = (
             read_parquet_pair if parquet else read_folder
         )
-        return _from_raw(reader(path, spec.size), classes)
+        return _from_raw(reader(path, spec.size), classes, home)
     if ":" in spec.base and not path.exists():
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
-        return _from_objects(made() if callable(made) else made, classes, spec.base)
+        return _from_objects(made() if callable(made) else made, classes, spec.base, home)
     raise DataError(
         f"no dataset or path {spec.base!r}{nearest(spec.base, BUILT_IN)}; there are "
         f"{', '.join(BUILT_IN)}, a .parquet or .npz file, a folder, or module:function"
@@ -196,17 +207,21 @@ def _digits() -> Data:
     return Data(train, test, tuple(str(digit) for digit in range(10)))
 
 
-def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None) -> Data:
+def _from_raw(
+    parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, home: Home | None
+) -> Data:
     train, test = parts
     labels = [part.labels for part in (train, test) if part is not None]
-    encoded, names = encode_labels(labels, classes or train.classes)
+    encoded, names = encode_labels(*adopt_names(labels, train.classes, classes))
     first = train.samples(encoded[0])
     if test is None:
-        return Data(*set_aside(first), classes=names)
+        return Data(*set_aside(first, home), classes=names, test_drawn=True)
     return Data(first, test.samples(encoded[1]), names)
 
 
-def _from_objects(made: Any, classes: Sequence[str] | None, spec: str | None) -> Data:
+def _from_objects(
+    made: Any, classes: Sequence[str] | None, spec: str | None, home: Home | None
+) -> Data:
     if isinstance(made, Data):
         return made
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -217,20 +232,37 @@ def _from_objects(made: Any, classes: Sequence[str] | None, spec: str | None) ->
                 f"{where} a {type(dataset).__name__}; give a map-style dataset (with __len__ and "
                 "__getitem__), or a pair (train, test) of them"
             )
-    names = classes or class_names(pair[0])
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    encoded, known = encode_labels([labels for _, labels in raws], names)
+    named = adopt_names([labels for _, labels in raws], class_names(pair[0]), classes)
+    encoded, known = encode_labels(*named)
     samples = [
         replace(part, labels=labels) for (part, _), labels in zip(raws, encoded, strict=True)
     ]
-    train, test = samples if len(samples) == 2 else set_aside(samples[0])
+    drawn = len(samples) == 1
+    train, test = set_aside(samples[0], home) if drawn else samples
     # tensors that someone made in Python are fed to the model as they are
-    return Data(train, test, known, spec=spec, normalise=False)
+    return Data(train, test, known, spec=spec, normalise=False, test_drawn=drawn)
 
 
-def set_aside(samples: Samples) -> tuple[Samples, Samples]:
-    """A stratified 20 % for testing, by a fixed seed that depends on nothing else."""
+def set_aside(samples: Samples, home: Home | None = None) -> tuple[Samples, Samples]:
+    """A stratified 20 % for testing, by a fixed seed that depends on nothing else.
+
+    home: where each id went when the data were first divided; the same division is made again, even
+    where some samples are gone by now.
+    """
+    if home is not None and not samples.positional:
+        places = np.array([home(name) or "" for name in samples.ids.tolist()])
+        if (places == "test").any():
+            return (
+                samples.subset(np.flatnonzero(places == "train")),
+                samples.subset(np.flatnonzero(places == "test")),
+            )
     test = stratified(samples.labels, TEST_SHARE, numpy_generator("test set", 0))
+    if not len(test):
+        raise DataError(
+            f"{len(samples)} samples are too few to set some aside for testing; give more, or a test "
+            "set of its own"
+        )
     keep = np.setdiff1d(np.arange(len(samples)), test)
     return samples.subset(keep), samples.subset(test)
 
@@ -252,7 +284,10 @@ def stratified(
     return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else np.empty(0, np.int64)
 
 
-def _thin(samples: Samples, count: int, spec: str) -> Samples:
+def _thin(samples: Samples, count: int, spec: str, home: Home | None) -> Samples:
+    if home is not None and not samples.positional:
+        places = np.array([home(name) or "" for name in samples.ids.tolist()])
+        return samples.subset(np.flatnonzero(places == "train"))
     if count > len(samples):
         raise DataError(f"{spec!r} asks for {count} training samples of {len(samples)}")
     if count == len(samples):

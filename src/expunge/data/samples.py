@@ -187,21 +187,22 @@ class Samples:
         return tuple(first_tensor(self.store.fetch(index, torch.device("cpu"))).shape[1:])
 
     def statistics(self) -> Normalisation | None:
-        """Mean and standard deviation of resident inputs per channel or feature, else None."""
-        tensor = resident(self)
-        if tensor is None or not (tensor.dtype == torch.uint8 or tensor.is_floating_point()):
-            return None
-        axes = (0, 2, 3) if tensor.ndim == 4 else (0,)
-        if tensor.ndim not in (2, 4) or not len(tensor):
-            return None
-        scale = 255.0 if tensor.dtype == torch.uint8 else 1.0
-        total: Tensor = torch.zeros(tensor.shape[1], dtype=torch.float64)
-        square = total.clone()
-        for chunk in torch.split(tensor, 4096):
-            values = chunk.double() / scale
-            total += values.sum(axes)
-            square += values.square().sum(axes)
-        count = tensor.numel() / tensor.shape[1]
+        """Mean and standard deviation per channel (images) or feature (vectors), in one pass.
+
+        None for inputs that are neither, such as token ids.
+        """
+        chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 2048))
+        total = square = torch.zeros(())
+        count = 0
+        for chunk in self.store.stream(chunks, torch.device("cpu")):
+            known = isinstance(chunk, Tensor) and chunk.ndim in (2, 4) and len(chunk)
+            if not known or not (chunk.dtype == torch.uint8 or chunk.is_floating_point()):
+                return None
+            axes = (0, 2, 3) if chunk.ndim == 4 else (0,)
+            values = chunk.double() / (255.0 if chunk.dtype == torch.uint8 else 1.0)
+            total = total + values.sum(axes)
+            square = square + values.square().sum(axes)
+            count += chunk.numel() // chunk.shape[1]
         mean = total / count
         std = (square / count - mean.square()).clamp_min(0).sqrt()
         std = torch.where(std > 1e-6, std, torch.ones_like(std))  # a constant pixel stays finite

@@ -62,6 +62,8 @@ class Split:
         generator = numpy_generator("validation", split_seed)
         held = stratified(samples.labels, validation, generator) if validation else _no_rows()
         kept = np.setdiff1d(np.arange(len(samples)), held)
+        if not len(kept):
+            raise SplitError("there are no samples to learn from; give data that hold some")
         return cls(retain=_names(samples, kept), validation=_names(samples, held))
 
     @classmethod
@@ -186,7 +188,8 @@ class Split:
         if kind == "random":
             return cls.random(data, _number(spec, rest), seed=seed, base=base)
         if kind == "class":
-            return cls.classes(data, [c.strip() for c in rest.split(",")], base=base)
+            named = [rest] if rest in data.classes else [c.strip() for c in rest.split(",")]
+            return cls.classes(data, named, base=base)
         if kind == "ids":
             return cls.ids(data, read_ids(rest), base=base)
         if kind == "indices":
@@ -261,13 +264,19 @@ class Split:
             digest.update("\x1f".join(sorted(getattr(self, name))).encode())
         return digest.hexdigest()[:32]
 
-    def forgotten_classes(self, samples: Samples) -> tuple[int, ...]:
-        """Classes of which nothing is retained: forgotten whole, now or by an earlier request."""
-        labels = samples.labels
-        position = samples.position
-        gone = [position[n] for n in (*self.forget, *self.excluded) if n in position]
-        kept = [position[n] for n in self.retain if n in position]
-        return tuple(sorted(set(labels[gone].tolist()) - set(labels[kept].tolist())))
+    def forgotten_classes(self, data: Data) -> tuple[int, ...]:
+        """Classes of which nothing is retained: forgotten whole, now or by an earlier request.
+
+        Where struck samples are gone from the data, so are their labels: then a class without any
+        sample left to learn from counts too.
+        """
+        labels, position = data.train.labels, data.train.position
+        struck = [position.get(name) for name in (*self.forget, *self.excluded)]
+        gone = set(labels[[row for row in struck if row is not None]].tolist())
+        if None in struck:
+            gone |= set(range(len(data.classes))) - set(labels.tolist())
+        kept = {position[name] for name in self.retain if name in position}
+        return tuple(sorted(gone - set(labels[sorted(kept)].tolist())))
 
 
 SPECS = {

@@ -7,27 +7,43 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from expunge.data.load import Data
+from expunge.data.load import Data, Home
 from expunge.data.split import Split
 from expunge.errors import SplitError
 
 PARTS = ("retain", "forget", "validation", "excluded")
 
 
-def split_to_plain(split: Split, *, redact: bool = False) -> dict[str, Any]:
-    """Ids of each part; with `redact`, their salted hashes, which need the data to be read again."""
+def split_to_plain(split: Split, data: Data, *, redact: bool = False) -> dict[str, Any]:
+    """Ids of each part; with `redact`, their salted hashes, which need the data to be read again.
+
+    Where the test set was drawn from the data, its ids stand beside, so that the same division is
+    made when samples are gone.
+    """
+    parts = {name: list(getattr(split, name)) for name in PARTS}
+    if data.test_drawn:
+        parts["test"] = data.test.ids.tolist()
     if not redact:
-        return {"digest": split.digest, **{name: list(getattr(split, name)) for name in PARTS}}
+        return {"digest": split.digest, **parts}
     salt = secrets.token_hex(16)
-    hashed = {name: [_hash(salt, key) for key in getattr(split, name)] for name in PARTS}
+    hashed = {name: [_hash(salt, key) for key in keys] for name, keys in parts.items()}
     return {"digest": split.digest, "salt": salt, **hashed}
 
 
-def split_from_plain(plain: Mapping[str, Any], data: Data) -> Split:
-    """The split again. Hashes are matched with the ids of the data; an excluded sample that is gone
-    from the data keeps its hash for an id.
+def home_of(plain: Mapping[str, Any]) -> Home:
+    """Id -> "train" or "test", as a stored split has it; None for an id that it does not know."""
+    salt = plain.get("salt")
+    places = {str(key): "train" for name in PARTS for key in plain.get(name, ())}
+    places |= {str(key): "test" for key in plain.get("test", ())}
+    return lambda name: places.get(name if salt is None else _hash(str(salt), name))
 
-    Raises SplitError for content that is no split, or hashes of learned samples that match nothing.
+
+def split_from_plain(plain: Mapping[str, Any], data: Data) -> Split:
+    """The split again. Hashes are matched with the ids of the data; a struck sample that is gone from
+    the data keeps its hash for an id.
+
+    Raises SplitError for content that is no split or was changed, or for hashes of learned samples
+    that match nothing.
     """
     try:
         parts = {name: tuple(str(key) for key in plain[name]) for name in PARTS}
@@ -36,7 +52,7 @@ def split_from_plain(plain: Mapping[str, Any], data: Data) -> Split:
     salt = plain.get("salt")
     if salt is not None:
         known = {_hash(salt, name): name for name in data.train.position}
-        for name in ("retain", "forget", "validation"):
+        for name in ("retain", "validation"):
             gone = [key for key in parts[name] if key not in known]
             if gone:
                 raise SplitError(
@@ -47,7 +63,14 @@ def split_from_plain(plain: Mapping[str, Any], data: Data) -> Split:
             name: tuple(known.get(key, f"redacted:{key}") for key in keys)
             for name, keys in parts.items()
         }
-    return Split(**parts)
+    split = Split(**parts)
+    whole = not any(key.startswith("redacted:") for key in (*split.forget, *split.excluded))
+    if whole and split.digest != plain.get("digest"):
+        raise SplitError(
+            "split.json was changed after it was written (its digest differs); copy the whole folder "
+            "again"
+        )
+    return split
 
 
 def _hash(salt: str, key: str) -> str:

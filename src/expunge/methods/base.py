@@ -34,12 +34,11 @@ class Method(Settings):
 
 def sgd(
     run: Run, *, epochs: int, lr: float, batch_size: int, momentum: float, weight_decay: float,
-    clip_norm: float | None = None,
 ) -> Recipe:  # fmt: skip
     """SGD at a constant rate, in the original's precision where that is known."""
     original = run.recipe or Recipe(augmentation="none")
     return Recipe(
         epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
-        clip_norm=clip_norm, schedule="constant", precision=original.precision,
+        schedule="constant", precision=original.precision,
         augmentation=original.augmentation,
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ class NegGradPlus(Method):
 
     alpha 1 is fine-tuning, alpha 0 gradient ascent. A well-tuned one is a baseline that newer
     methods must beat.
+
+    As published, normalisation layers see both sets in training, so that their running statistics
+    end up half way to the forget set; norm="eval" leaves them as the original has them.
     """
 
     name: ClassVar[str] = "neggrad_plus"
@@ -31,6 +34,10 @@ class NegGradPlus(Method):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of SGD")
     batch_size: int = Field(default=256, ge=1, description="samples of each set a step")
+    norm: Literal["train", "eval"] = Field(
+        default="train",
+        description="train: normalisation layers follow both sets; eval: they keep their statistics",
+    )
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
@@ -44,7 +51,8 @@ class NegGradPlus(Method):
             model,
             lambda epoch: data.pairs(retain, forget, self.batch_size, epoch=epoch),
             loss,
-            recipe=sgd(run, **self.model_dump(exclude={"alpha"})),
+            recipe=sgd(run, **self.model_dump(exclude={"alpha", "norm"})),
             run=run,
+            norm=self.norm,
         )
         return model

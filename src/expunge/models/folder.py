@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
@@ -61,8 +62,8 @@ class ModelCard(BaseModel):
     """Everything about a model but its weights.
 
     architecture: a name or `module:function`; None for a module made in Python, which must be
-    given again to load. shape: of one input. seed: of the original training. weights: digest of
-    the weights file.
+    given again to load. shape: of one input. seed: of the original training. weights, mask: digests
+    of these files; mask is empty for a dense model.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,20 +78,19 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any] | None = None
     seed: int | None = None
     split_seed: int | None = None
-    lineage: tuple[Ancestor, ...]
+    lineage: tuple[Ancestor, ...] = Field(min_length=1)
     weights: str = ""
+    mask: str = ""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A model folder, loaded. split is plain data, as stored."""
+    """A model folder, loaded but for its split (see `read_split`)."""
 
     path: Path
     model: nn.Module
     card: ModelCard
-    split: dict[str, Any]
     mask: dict[str, Tensor] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 def save_folder(
@@ -115,7 +115,8 @@ def save_folder(
         if mask is not None:
             packed = {name: keep.to("cpu", torch.bool).contiguous() for name, keep in mask.items()}
             save_file(packed, folder / "mask.safetensors")
-        card = card.model_copy(update={"weights": digest_file(weights)})
+        masked = digest_file(folder / "mask.safetensors") if mask is not None else ""
+        card = card.model_copy(update={"weights": digest_file(weights), "mask": masked})
         _write_json(folder / "model.json", card.model_dump(mode="json"))
         _write_json(folder / "split.json", dict(split))
     return card
@@ -151,9 +152,24 @@ def load_folder(
             f"the weights in {folder} do not fit architecture {card.architecture!r}: "
             f"{str(error).splitlines()[-1].strip()}"
         ) from error
-    sparse = folder / "mask.safetensors"
-    mask = load_file(sparse) if sparse.is_file() else None
-    return Folder(folder, model.eval(), card, _read_json(folder / "split.json"), mask)
+    mask = _read_mask(folder / "mask.safetensors", card)
+    return Folder(folder, model.eval(), card, mask)
+
+
+def _read_mask(file: Path, card: ModelCard) -> dict[str, Tensor] | None:
+    """The mask that the card describes; None for a dense model."""
+    if not card.mask:
+        return None
+    if not file.is_file() or digest_file(file) != card.mask:
+        raise ModelError(
+            f"{file} is missing or not the file that model.json describes; copy the whole folder again"
+        )
+    return load_file(file)
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """The split of a model folder as plain data."""
+    return _read_json(folder / "split.json")
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -208,7 +224,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a file that it will not read
         raise ModelError(
-            f"cannot read {file} without unpickling it ({str(error).splitlines()[0]}); save the "
+            f"cannot read {file} without unpickling it ({_first_line(error)}); save the "
             "weights alone, with safetensors or torch.save(model.state_dict(), ...)"
         ) from error
     for key in ("state_dict", "model"):
@@ -216,8 +232,14 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             state = state[key]
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"{file} holds no state dict; save model.state_dict()")
-    state = {name.removeprefix("module."): value for name, value in state.items()}
     expected = model.state_dict()
+    if not set(state) & set(expected):  # as DataParallel leaves them
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    for name, value in expected.items():  # tied weights are saved once
+        twins = [other for other, one in expected.items() if one.data_ptr() == value.data_ptr()]
+        saved = [other for other in twins if other in state]
+        if name not in state and saved and value.numel():
+            state[name] = state[saved[0]]
     missing = sorted(set(expected) - set(state))
     surplus = sorted(set(state) - set(expected))
     wrong = [n for n in expected if n in state and state[n].shape != expected[n].shape]
@@ -231,8 +253,15 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     model.load_state_dict(state)
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise ModelError early if a folder could not be written later."""
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ModelError(f"{target} cannot be made: {above} is no folder that you may write to")
     if target.exists() and not overwrite:
         raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
     if overwrite and target.exists() and not (target / "model.json").is_file():

@@ -1,0 +1,275 @@
+"""Model folders over time: data that shrink, files that are tampered with, requests made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from expunge import (
+    ConfigError,
+    ModelError,
+    Recipe,
+    Split,
+    SplitError,
+    load_data,
+    load_model,
+    save_model,
+    train,
+)
+from expunge.atomic import written_whole
+from expunge.data.samples import Samples
+from expunge.folders import audit_folder, import_folder, train_folder, unlearn_folder
+from expunge.methods import make_method
+from expunge.models.folder import load_weights
+
+QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
+METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32})
+
+
+def write_npz(path: Path, keep: np.ndarray | None = None) -> None:
+    """120 samples of 3 classes with ids, and no test set of their own."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    inputs = (rng.normal(size=(120, 6)) + 2 * labels[:, None]).astype(np.float32)
+    ids = np.array([f"person-{row}" for row in range(120)])
+    rows = np.arange(120) if keep is None else keep
+    np.savez(path, x=inputs[rows], y=labels[rows], id=ids[rows], classes=["ant", "bee", "cow"])
+
+
+def rows_without(folder: Path, *parts: str) -> np.ndarray:
+    split = json.loads((folder / "split.json").read_text())
+    gone = {int(key.removeprefix("person-")) for part in parts for key in split[part]}
+    return np.array([row for row in range(120) if row not in gone])
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    write_npz(tmp_path / "data.npz")
+    train_folder(str(tmp_path / "data.npz"), "mlp", tmp_path / "original", recipe=QUICK)
+    return tmp_path / "original"
+
+
+def scores(folder: Path) -> dict[str, float]:
+    return {s.name: s.value for s in audit_folder(folder).scores if s.name != "RTE"}
+
+
+@pytest.mark.parametrize("request_", ["random:0.2", "class:bee"])
+def test_struck_samples_may_be_gone_from_the_data(original: Path, request_: str) -> None:
+    """The test set was drawn from the data; it stays what it was when samples are deleted."""
+    first, second = original.with_name("first"), original.with_name("second")
+    unlearn_folder(original, request_, METHOD, first)
+    before = load_model(first)
+    assert before.split.forget
+    write_npz(original.with_name("data.npz"), rows_without(first, "forget", "excluded"))
+    after = load_model(first)
+    assert after.data.test.ids.tolist() == before.data.test.ids.tolist()
+    assert after.split == before.split
+    assert after.split.forgotten_classes(after.data) == before.split.forgotten_classes(before.data)
+    unlearn_folder(first, "random:0.1", METHOD, second)
+    split = load_model(second).split
+    assert set(before.split.forget) <= set(split.excluded)
+    assert scores(second).keys() >= {"UA", "RA", "TA", "MIA"}
+    assert ("TA_forget" in scores(second)) == (request_ == "class:bee")
+
+
+def test_a_redacted_folder_loads_when_struck_samples_are_gone(original: Path) -> None:
+    first = original.with_name("first")
+    unlearn_folder(original, "random:0.2", METHOD, first, redact_ids=True)
+    before = load_model(first).split
+    gone = {int(key.removeprefix("person-")) for key in before.forget}
+    write_npz(original.with_name("data.npz"), np.array([r for r in range(120) if r not in gone]))
+    after = load_model(first).split
+    assert after.retain == before.retain and len(after.forget) == len(before.forget)
+    unlearn_folder(first, "random:0.1", METHOD, original.with_name("second"))
+
+
+@pytest.mark.parametrize("request_", ["random:0.2", "class:bee"])
+def test_a_redacted_request_can_be_given_again(original: Path, request_: str) -> None:
+    first = original.with_name("first")
+    unlearn_folder(original, request_, METHOD, first, redact_ids=True, forget_seed=3)
+    assert audit_folder(first, forget=request_, forget_seed=3).scores
+    with pytest.raises(SplitError, match="is not what"):
+        audit_folder(first, forget="random:0.3", forget_seed=3)
+
+
+def test_a_class_that_is_gone_does_not_move_the_others_up(tmp_path: Path) -> None:
+    for part, count in (("train", 12), ("test", 4)):
+        for number, name in enumerate(("cat", "dog", "horse")):
+            folder = tmp_path / "pets" / part / name
+            folder.mkdir(parents=True)
+            for row in range(count):
+                image = np.full((8, 8), 40 + 80 * number + row, dtype=np.uint8)
+                Image.fromarray(image).save(folder / f"{row}.png")
+    train_folder(str(tmp_path / "pets"), "mlp", tmp_path / "original", recipe=QUICK)
+    unlearn_folder(tmp_path / "original", "class:cat", METHOD, tmp_path / "first")
+    shutil.rmtree(tmp_path / "pets/train/cat")
+    data = load_model(tmp_path / "first").data
+    names = {data.classes[label] for label in data.train.labels.tolist()}
+    assert data.classes == ("cat", "dog", "horse") and names == {"dog", "horse"}
+    for row, name in enumerate(data.train.ids.tolist()):
+        assert data.classes[data.train.labels[row]] in name
+
+
+def test_a_changed_split_is_refused(original: Path) -> None:
+    first = original.with_name("first")
+    unlearn_folder(original, "random:0.2", METHOD, first)
+    split = json.loads((first / "split.json").read_text())
+    split["retain"].append(split["forget"].pop())
+    (first / "split.json").write_text(json.dumps(split))
+    with pytest.raises(SplitError, match="changed after it was written"):
+        load_model(first)
+
+
+def test_a_lost_mask_is_noticed(original: Path) -> None:
+    data = load_data(str(original.with_name("data.npz")))
+    result = train(data, "mlp", recipe=QUICK)
+    name = next(n for n, p in result.model.named_parameters() if p.ndim == 2)
+    keep = {name: torch.rand_like(result.model.get_parameter(name)) > 0.5}
+    sparse = original.with_name("sparse")
+    save_model(
+        type(result)(result.model, result.record, result.split, result.recipe, keep),
+        sparse, data=data, architecture="mlp",
+    )  # fmt: skip
+    assert load_model(sparse).mask is not None
+    (sparse / "mask.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"mask\.safetensors is missing"):
+        load_model(sparse)
+
+
+def test_each_model_is_scored_with_its_own_normalisation(original: Path, tmp_path: Path) -> None:
+    """The same function, once with the normalisation in the folder and once in the weights."""
+    loaded = load_model(original)
+    mean, std = (torch.tensor(values) for values in (loaded.card.mean, loaded.card.std))
+    first = next(m for m in loaded.model.modules() if isinstance(m, nn.Linear))
+    with torch.no_grad():
+        first.weight.div_(std)
+        first.bias.sub_(first.weight @ mean)
+    torch.save(loaded.model.state_dict(), tmp_path / "folded.pt")
+    spec = str(original.with_name("data.npz"))
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(loaded.split.retain))
+    folded = tmp_path / "folded"
+    import_folder("mlp", tmp_path / "folded.pt", spec, folded, trained_on=f"ids:{ids}")
+    report = audit_folder(original, forget="random:0.1", original=folded)
+    for score in report.scores:
+        if score.name in ("UA", "RA", "TA"):
+            assert score.detail["original"] == pytest.approx(score.value)
+    losses = {loss.id: loss.loss for loss in report.losses}
+    other = audit_folder(folded, forget="random:0.1")
+    assert {k.id: pytest.approx(k.loss, abs=1e-4) for k in other.losses} == losses
+
+
+def test_a_data_path_means_the_same_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_npz(tmp_path / "data.npz")
+    monkeypatch.chdir(tmp_path)
+    train_folder("data.npz:60", "mlp", "original", recipe=QUICK)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(load_model(tmp_path / "original").data.train) == 60
+    unlearn_folder("../original", "random:0.2", METHOD, "here")
+    with pytest.raises(ModelError, match="exists"):
+        unlearn_folder("../original", "random:0.2", METHOD, ".")
+
+
+def test_an_overwrite_that_fails_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "m"
+    target.mkdir()
+    (target / "file").write_text("old")
+    real = os.replace
+
+    def fails_second(source: object, to: object) -> None:
+        if str(to) == str(target) and "old" not in str(source):
+            raise OSError(28, "No space left on device")
+        real(source, to)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "replace", fails_second)
+    with pytest.raises(OSError, match="No space"), written_whole(target, overwrite=True) as folder:
+        (folder / "file").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert (target / "file").read_text() == "old"
+
+
+def test_weights_under_a_prefix_and_of_a_child_called_module(tmp_path: Path) -> None:
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = nn.Linear(3, 2)
+
+    for made in (nn.Linear(3, 2), Wrapped()):
+        torch.save(made.state_dict(), tmp_path / "plain.pt")
+        prefixed = {f"module.{key}": value + 1 for key, value in made.state_dict().items()}
+        torch.save(prefixed, tmp_path / "parallel.pt")
+        before = {key: value.clone() for key, value in made.state_dict().items()}
+        load_weights(made, tmp_path / "plain.pt")
+        assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
+        load_weights(made, tmp_path / "parallel.pt")
+        assert all(torch.equal(value, before[key] + 1) for key, value in made.state_dict().items())
+
+
+def test_a_deviation_of_zero_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_npz(tmp_path / "data.npz")
+    data = load_data(str(tmp_path / "data.npz"))
+    model = train(data, "mlp", recipe=QUICK).model
+    torch.save(model.state_dict(), tmp_path / "net.pt")
+    with pytest.raises(ConfigError, match="deviations must be above 0"):
+        import_folder(
+            "mlp", tmp_path / "net.pt", str(tmp_path / "data.npz"), tmp_path / "out",
+            mean=[0.0] * 6, std=[1.0] * 5 + [0.0],
+        )  # fmt: skip
+    assert not (tmp_path / "out").exists()
+
+
+def test_volumes_go_through_three_dimensional_convolutions() -> None:
+    class Volumes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 3)
+            self.head = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.conv(x).mean((2, 3, 4)))
+
+    dataset = torch.utils.data.TensorDataset(
+        torch.randn(40, 1, 4, 4, 4), torch.arange(40) % 2
+    )  # fmt: skip
+    data = load_data((dataset, dataset))
+    assert train(data, Volumes, recipe=QUICK.but(augmentation="none")).record.cost.seconds > 0
+
+
+def test_a_streamed_store_has_the_statistics_of_the_resident_one() -> None:
+    data = load_data("digits:300")
+
+    class Streamed:
+        def __init__(self, samples: Samples) -> None:
+            self.store, self.labels = samples.store, samples.labels
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
+            return self.store.whole()[row], int(self.labels[row])  # type: ignore[index]
+
+    streamed = load_data((Streamed(data.train), Streamed(data.test))).train.statistics()
+    resident = data.train.statistics()
+    assert streamed is not None and resident is not None
+    assert streamed.mean == pytest.approx(resident.mean, abs=1e-6)
+    assert streamed.std == pytest.approx(resident.std, abs=1e-6)
+
+
+def test_whole_needs_something_to_learn_from() -> None:
+    data = load_data("digits:300")
+    none = type(data)(data.train.subset(np.array([], dtype=np.int64)), data.test, data.classes)
+    with pytest.raises(SplitError, match="no samples to learn from"):
+        Split.whole(none)

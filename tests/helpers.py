@@ -129,7 +129,7 @@ def random_mask(model: nn.Module, kept: float = 0.1, seed: int = 0) -> dict[str,
 
 
 def resolved(recipe: Recipe, data: Data) -> Recipe:
-    return resolve_recipe(recipe, data)
+    return resolve_recipe(recipe, data, Split.whole(data, validation=0))
 
 
 def seen(batches: Any) -> list[str]:

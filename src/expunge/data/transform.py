@@ -67,10 +67,13 @@ class Transform:
             outputs = inputs.float() / scale if scale != 1.0 else inputs.float()
         else:
             shape = (1, -1, 1, 1) if images else (1, *([-1] if inputs.ndim > 1 else []))
-            mean = torch.tensor(self.normalisation.mean, device=inputs.device).reshape(shape)
-            std = torch.tensor(self.normalisation.std, device=inputs.device).reshape(shape)
-            # one fused pass: (x / scale - mean) / std = x * a + b
-            outputs = inputs.float() * (1.0 / (scale * std)) - mean / std
+            # made on the CPU and sent along: a GPU need not wait for them
+            mean = torch.tensor(self.normalisation.mean).reshape(shape)
+            std = torch.tensor(self.normalisation.std).reshape(shape)
+            # (x / scale - mean) / std = x * factor + shift
+            factor = (1.0 / (scale * std)).to(inputs.device, non_blocking=True)
+            shift = (-mean / std).to(inputs.device, non_blocking=True)
+            outputs = inputs.float() * factor + shift
         return outputs.contiguous(memory_format=torch.channels_last) if images else outputs
 
 

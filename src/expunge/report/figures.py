@@ -39,7 +39,7 @@ BAND, TARGET, DOT = "0.86", "0.0", "#1f5f99"
 STYLE: dict[Any, Any] = {
     "font.size": 11,
     "text.parse_math": False,  # a class may be called $x$
-    "svg.hashsalt": "expunge",  # with no date in the file: the same scores, the same bytes
+    "svg.hashsalt": "expunge",  # names by content; with no date, two files differ by rounding
 }
 
 

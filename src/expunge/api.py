@@ -20,15 +20,17 @@ from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, SplitError
+from expunge.loop import lay_out
 from expunge.methods import Method, make_method
+from expunge.models.mask import Mask, apply_mask, sparsity_of
 from expunge.models.table import build_model
 from expunge.observe import observe
 from expunge.precision import arithmetic, resolve_precision
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
-from expunge.run import Mask, Run, accelerator_on
+from expunge.run import Run, accelerator_on
 from expunge.task import Classification, Task
-from expunge.training import lay_out, train_from
+from expunge.training import train_from
 
 Fresh = Callable[[], nn.Module]
 
@@ -84,8 +86,8 @@ def train(
     recipe = resolve_recipe(recipe or Recipe(), data, split := split or Split.whole(data))
     learned = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
     fresh = constructor(model, data, learned)
-    run = _run(("original", seed), "training", recipe, fresh, task, None, device, progress)
-    view = _view(data, learned, Part.RETAIN | Part.VALIDATION, run)
+    run = make_run(("original", seed), "training", recipe, fresh, task, None, device, progress)
+    view = make_view(data, learned, Part.RETAIN | Part.VALIDATION, run)
     network = run.fresh()
     warmed = warm_up(network, view, run)
     with Meter(run.device) as meter:
@@ -94,9 +96,9 @@ def train(
     if fitted.validation:
         log["validation"] = fitted.validation
     record = Record(
-        "train", recipe.model_dump(), run.names, _cost(meter, view, run, warmed), log=log
+        "train", recipe.model_dump(), run.names, cost_of(meter, view, run, warmed), log=log
     )
-    return Result(_finished(network, torch.device("cpu"), None), record, learned, recipe)
+    return Result(finished(network, torch.device("cpu"), None), record, learned, recipe)
 
 
 def unlearn(
@@ -110,6 +112,7 @@ def unlearn(
     fresh: str | Fresh | None = None,
     task: Task | None = None,
     mask: Mask | None = None,
+    mask_saw_forget: bool | None = None,
     device: str | None = None,
     progress: Reporter | None = None,
     names: Sequence[str | int] | None = None,
@@ -120,6 +123,8 @@ def unlearn(
     recipe: the original's, which `retrain` needs. fresh: makes an untrained model, for `retrain`;
     a function, an architecture's name or `module:function`.
     mask: of a sparse model: parameter name -> bool tensor, True = kept; held throughout.
+    mask_saw_forget: whether the mask was found with the forget samples in sight (None: unknown);
+    recorded, for such a mask carries what they taught into the retrained reference too.
     seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed). `names` replaces
     these: ("retrain", seed, "floor") is the second retraining of the noise floor.
 
@@ -135,10 +140,13 @@ def unlearn(
         names = ("retrain", seed) if method.name == "retrain" else ("unlearn", method.name, seed)
     build = constructor(fresh, data, split) if fresh is not None else None
     recipe = resolve_recipe(recipe, data, split) if recipe is not None else None
-    run = _run(tuple(names), method.name, recipe, build, task, mask, device, progress)
-    view = _view(data, split, method.reads, run)
+    run = make_run(tuple(names), method.name, recipe, build, task, mask, device, progress)
+    view = make_view(data, split, method.reads, run)
     before = next((p.device for p in model.parameters()), run.device)
     private = copy.deepcopy(model).to(run.device)
+    if mask:
+        run.log["mask"] = {"sparsity": sparsity_of(mask), "saw_forget_set": mask_saw_forget}
+        apply_mask(private, mask)
     warmed = warm_up(private, view, run)
     with Meter(run.device) as meter:
         forgotten = method.unlearn(private, view, run)
@@ -146,11 +154,11 @@ def unlearn(
         step=method.name,
         settings=method.model_dump(mode="json"),
         names=run.names,
-        cost=_cost(meter, view, run, warmed),
+        cost=cost_of(meter, view, run, warmed),
         warnings=tuple(warnings_for(data, split)),
         log=dict(run.log),
     )
-    return Result(_finished(forgotten, before, mask), record, split, recipe, mask)
+    return Result(finished(forgotten, before, mask), record, split, recipe, mask)
 
 
 def audit(
@@ -173,7 +181,7 @@ def audit(
     features: of the membership attack; "confidence" is the papers'.
     No model is changed.
     """
-    run = _run(("audit", seed), "audit", None, None, task, None, device, progress)
+    run = make_run(("audit", seed), "audit", None, None, task, None, device, progress)
     return audit_outputs(
         observe(model, data, split, run),
         original=observe(original, data, split, run) if original is not None else None,
@@ -277,17 +285,19 @@ def run_inputs(raw: torch.Tensor, view: DataView, run: Run) -> Any:
     return view.transform(raw.to(run.device))
 
 
-def _run(
+def make_run(
     names: tuple[str | int, ...], label: str, recipe: Recipe | None, fresh: Fresh | None,
     task: Task | None, mask: Mask | None, device: str | None, progress: Reporter | None,
 ) -> Run:  # fmt: skip
+    """A `Run` with what was left out filled in."""
     return Run(
         names=names, label=label, task=task or Classification(), recipe=recipe, constructor=fresh,
         mask=mask, progress=progress or Silent(), accelerator=accelerator_on(device),
     )  # fmt: skip
 
 
-def _view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
+def make_view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
+    """The data as a run may read them, augmented as its recipe says."""
     augmentation: Augmentation | Literal["auto"] = "none"
     if run.recipe is not None:
         augmentation = run.recipe.augmentation
@@ -300,7 +310,8 @@ def _view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
     )  # fmt: skip
 
 
-def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
+def cost_of(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
+    """What a run has cost, reads summed over processes."""
     counts = torch.tensor([view.reads[part] for part in Part], device=run.device)
     totals = dict(zip(Part, run.sum(counts).tolist(), strict=True))
     return Cost(
@@ -317,12 +328,9 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
     )  # fmt: skip
 
 
-def _finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
+def finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
     """The model as it is handed out: on its old device, in evaluation mode, mask held once more."""
     model = model.to(device).eval()
     lay_out(model, torch.contiguous_format)
-    with torch.no_grad():
-        parameters = dict(model.named_parameters())
-        for name, keep in (mask or {}).items():
-            parameters[name].mul_(keep.to(device))
+    apply_mask(model, mask)
     return model

@@ -12,8 +12,8 @@ from expunge.data.load import Data
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform
+from expunge.loop import evaluating
 from expunge.run import Run
-from expunge.training import evaluating
 
 BATCH = 512
 

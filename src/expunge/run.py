@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
+from expunge.models.mask import Mask
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.seeds import seed_for
 from expunge.task import Classification, Task
 
-Mask = Mapping[str, Tensor]
-"""Parameter name -> bool tensor of its shape, True = kept."""
+__all__ = ["Mask", "Run", "accelerator_on"]
 
 
 @functools.lru_cache(maxsize=2)

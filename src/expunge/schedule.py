@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -15,9 +17,15 @@ from expunge.recipe import Recipe
 
 
 class Schedule:
-    """steps: of an epoch; None where a stream does not say, and smooth schedules go by epochs."""
+    """steps: of an epoch; None where a stream does not say, and smooth schedules go by epochs.
 
-    def __init__(self, recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int | None) -> None:
+    first_epoch: start as if so many epochs were over.
+    """
+
+    def __init__(
+        self, recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int | None,
+        first_epoch: int = 0,
+    ) -> None:  # fmt: skip
         self.by_step: LRScheduler | None = None
         self.by_epoch: LRScheduler | None = None
         self.plateau: ReduceLROnPlateau | None = None
@@ -43,6 +51,13 @@ class Schedule:
             self.by_step = smooth
         elif smooth is not None:
             self.by_epoch = smooth
+        with warnings.catch_warnings():
+            # no step of the optimiser goes before these, and that is meant
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+            for _ in range(first_epoch):
+                for _ in range(steps or 0):
+                    self.after_step()
+                self.after_epoch(None)
 
     def after_step(self) -> None:
         """Advance what goes by steps."""

@@ -27,13 +27,14 @@ from expunge.data.batch import Batch, Part
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError, DataError, DivergenceError
+from expunge.loop import evaluating, make_optimizer
 from expunge.models.table import build_model
 from expunge.precision import has_bfloat16, resolve_precision
 from expunge.recipe import Recipe
 from expunge.run import Run
 from expunge.seeds import seed_for
 from expunge.task import Classification
-from expunge.training import FitLog, evaluating, fit, make_optimizer, train_from
+from expunge.training import FitLog, fit, train_from
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(epochs=2, batch_size=16, lr=0.05, schedule="constant")

@@ -238,6 +238,11 @@ class DataView:
         """Names of all classes."""
         return self.data.classes
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input; read off a retain sample, uncounted, where the data are streamed."""
+        return self.samples.shape(self.samples.position[self.split.retain[0]])
+
     def source(self, part: Part) -> PartSource:
         """One declared part as a source of batches."""
         if len(part.names()) != 1:

@@ -1,0 +1,31 @@
+"""One-shot magnitude pruning."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import nn
+
+from expunge.data.view import DataView
+from expunge.models.mask import Mask, keep_largest, prunable
+from expunge.pruning.base import Rewinding
+from expunge.run import Run
+
+
+class OneShot(Rewinding):
+    """OMP: train, cut the smallest weights of all layers at once, rewind, train again.
+
+    Weights and BatchNorm buffers go back to an early epoch, with the learning-rate schedule and a
+    fresh optimiser.
+    """
+
+    name: ClassVar[str] = "omp"
+    paper: ClassVar[str] = "Ma et al., NeurIPS 2021; settings of Jia et al., NeurIPS 2023"
+
+    def mask(
+        self, model: nn.Module, data: DataView, run: Run, *, sparsity: float,
+        within: Mask | None = None,
+    ) -> Mask:  # fmt: skip
+        """The weights of largest magnitude."""
+        scores = {name: weight.detach().abs() for name, weight in prunable(model).items()}
+        return keep_largest(scores, sparsity, within)

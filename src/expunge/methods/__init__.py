@@ -7,7 +7,10 @@ from collections.abc import Iterable, Mapping
 from expunge.errors import ConfigError, nearest
 from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
+from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.influence import Influence
+from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 
@@ -22,7 +25,7 @@ def table(methods: Iterable[type[Method]]) -> Mapping[str, type[Method]]:
     return named
 
 
-METHODS = table([Retrain, Finetune, GradientAscent, NegGradPlus])
+METHODS = table([Retrain, Finetune, GradientAscent, NegGradPlus, L1Sparse, Influence, Fisher])
 
 
 def make_method(name: str, settings: Mapping[str, object] | None = None) -> Method:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from torch import nn
 
 from expunge.data.batch import Part
 from expunge.data.view import DataView
+from expunge.errors import DivergenceError
+from expunge.loop import EXPLOSION, SMALLEST_START, parameter_norm
 from expunge.recipe import Recipe, Settings
 from expunge.run import Run
 
@@ -42,3 +46,20 @@ def sgd(
         schedule="constant", precision=original.precision,
         augmentation=original.augmentation,
     )  # fmt: skip
+
+
+@contextmanager
+def check_weights(model: nn.Module, run: Run, advice: str) -> Iterator[None]:
+    """For a method that sets weights at once: the same check for divergence as `fit` makes.
+
+    Raises DivergenceError with the advice if the weights are not finite afterwards, or their norm
+    exceeds 100 times what it was.
+    """
+    start = max(parameter_norm(model.parameters()), SMALLEST_START)
+    yield
+    size = parameter_norm(model.parameters())
+    if not size <= EXPLOSION * start:
+        raise DivergenceError(
+            f"{run.label} diverged: the weights' norm is {size:.3g}, more than {EXPLOSION:g} times "
+            f"the {start:.3g} it started from; {advice}"
+        )

@@ -1,0 +1,117 @@
+"""Fisher forgetting: noise where the retain set does not pin the weights down."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from expunge.data.batch import Part
+from expunge.data.view import DataView
+from expunge.methods.base import Method, check_weights
+from expunge.per_sample import fisher_diagonal
+from expunge.run import Run
+from expunge.seeds import torch_generator
+
+SMALLEST = 1e-8
+"""Added to F in the released variant."""
+LARGEST, LARGEST_LAST = 1e3, 1e2
+"""Ceilings of 1 / F in the released variant; the second for the last layer."""
+CLASS_ROW_VARIANCE = 1e-4
+MORE_NOISE = 10.0
+"""Factor of the variance in the last layer and in parameters of one dimension."""
+
+
+class Fisher(Method):
+    """FF: Gaussian noise on every weight, larger where the retain set's Fisher information is small.
+
+    F is the per-sample diagonal over the model's own predictions,
+    E_x sum_y p(y|x) (d loss_y)^2, exact over all classes or with one sampled label.
+
+    variant "theory": standard deviation sigma F^(-1/4), F at least `floor`. variant "released" is the
+    authors' program: variance alpha min(1 / (F + 1e-8), 1000; 100 in the last layer), averaged over
+    the second axis; where whole classes are forgotten, their row and bias of the last layer get mean
+    0 and variance 1e-4; then ten times the variance in the last layer and in parameters of one
+    dimension. Published alpha: 1e-9 to 1e-6, tuned.
+
+    Deviations: pruned weights get no noise and do not count in that average.
+    """
+
+    name: ClassVar[str] = "fisher"
+    paper: ClassVar[str] = "Golatkar et al., CVPR 2020; settings of Jia et al., NeurIPS 2023"
+    reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
+
+    variant: Literal["released", "theory"] = Field(
+        default="released", description="the authors' program, or the paper's equation"
+    )
+    alpha: float = Field(default=3e-8, gt=0, description="scale of the released variance; tune it")
+    sigma: float = Field(default=1e-3, gt=0, description="scale of the theory's deviation; tune it")
+    floor: float = Field(default=1e-8, gt=0, description="smallest F of the theory")
+    labels: Literal["all", "sampled"] = Field(
+        default="all", description="all classes exactly, or one label drawn from each prediction"
+    )
+    batch_size: int = Field(default=256, ge=1, description="samples a pass")
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        source = data.source(Part.RETAIN)
+        batches = source.batches(self.batch_size, shuffle=False, augment=False)
+        fisher = fisher_diagonal(model, batches, run, labels=self.labels, mask=run.mask)
+        struck = torch.unique(data.forget_labels())
+        gone = struck[~torch.isin(struck, source.labels)]
+        last = last_layer(model, len(data.classes))
+        generator = torch_generator(*run.names, "noise")
+        with torch.no_grad(), check_weights(model, run, "lower alpha or sigma"):
+            for name, parameter in model.named_parameters():
+                if name not in fisher:
+                    continue
+                mask = (run.mask or {}).get(name)
+                if self.variant == "theory":
+                    variance = theory_variance(fisher[name], self.sigma, self.floor)
+                else:
+                    variance = released_variance(
+                        fisher[name], self.alpha, mask=mask, last=name in last
+                    )
+                    if name in last:
+                        parameter[gone] = 0.0
+                        variance[gone] = MORE_NOISE * CLASS_ROW_VARIANCE
+                noise = torch.randn(parameter.shape, generator=generator).to(parameter)
+                parameter.add_(
+                    variance.sqrt() * noise * (1 if mask is None else mask.to(noise.device))
+                )
+        return model
+
+
+def theory_variance(fisher: Tensor, sigma: float, floor: float) -> Tensor:
+    """sigma^2 F^(-1/2): the square of Golatkar et al.'s standard deviation, F at least `floor`."""
+    return sigma**2 * fisher.clamp(min=floor).rsqrt()
+
+
+def released_variance(
+    fisher: Tensor, alpha: float, *, mask: Tensor | None = None, last: bool = False
+) -> Tensor:
+    """The released program's variance of each weight, without its rule for class rows.
+
+    fisher: diagonal of one parameter, >= 0. mask: its kept weights. last: of the last layer.
+    """
+    variance = alpha * (1 / (fisher + SMALLEST)).clamp(max=LARGEST_LAST if last else LARGEST)
+    if fisher.ndim > 1:
+        kept = torch.ones_like(variance) if mask is None else mask.to(variance)
+        mean = (variance * kept).sum(dim=1, keepdim=True) / kept.sum(dim=1, keepdim=True).clamp(
+            min=1
+        )
+        variance = mean.expand_as(variance).clone()
+    return variance * MORE_NOISE if last or fisher.ndim == 1 else variance
+
+
+def last_layer(model: nn.Module, classes: int) -> set[str]:
+    """Names of weight and bias of the last linear or convolutional layer with one row per class."""
+    found: set[str] = set()
+    for name, module in model.named_modules():
+        rows = isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and len(module.weight)
+        if rows == classes:
+            prefix = f"{name}." if name else ""
+            found = {prefix + each for each, _ in module.named_parameters(recurse=False)}
+    return found

@@ -1,4 +1,7 @@
-"""Write docs/methods.md from the table of methods: `python docs/build.py` (`--check` only compares)."""
+"""Write docs/methods.md from the tables of methods and pruners: `python docs/build.py`.
+
+`--check` only compares.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,23 @@ import sys
 from pathlib import Path
 
 from expunge.methods import METHODS, Method
+from expunge.pruning import PRUNERS, Pruner
 from expunge.show import range_of
 
 PAGE = Path(__file__).with_name("methods.md")
 
 
-def section(method: type[Method]) -> str:
-    """One method: what it does, what it reads, its parameters, its paper."""
+def section(method: type[Method | Pruner]) -> str:
+    """One method or pruner: what it does, what it reads, its parameters, its paper."""
     paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
     lines = [f"## `{method.name}`", "", *(line for part in paragraphs for line in (part, ""))]
-    lines += [f"Reads: {', '.join(method.reads.names())}.", "", f"Source: {method.paper}.", ""]
+    if issubclass(method, Method):
+        reads = f"Reads: {', '.join(method.reads.names())}."
+    else:
+        reads = (
+            "Cuts trained weights." if method.trained else "Cuts untrained weights, without data."
+        )
+    lines += [reads, "", f"Source: {method.paper}.", ""]
     if method.model_fields:
         lines += ["| parameter | default | range | meaning |", "|---|---|---|---|"]
         properties = method.model_json_schema()["properties"]
@@ -35,7 +45,13 @@ def page() -> str:
         "# Methods\n\nWritten from the code by `python docs/build.py`. A method's fields are its "
         "parameters, with\nthe defaults of its paper; `expunge list methods NAME` shows the same.\n"
     )
-    return "\n".join([head, *(section(method) for method in METHODS.values())])
+    middle = (
+        "# Pruners\n\n`expunge prune` makes a sparse original with one of these; whatever is then done "
+        "to it keeps\nits mask. Cut are convolution weights, or linear weights where there are no "
+        "convolutions.\n"
+    )
+    methods = [section(method) for method in METHODS.values()]
+    return "\n".join([head, *methods, middle, *(section(pruner) for pruner in PRUNERS.values())])
 
 
 if __name__ == "__main__":

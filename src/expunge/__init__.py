@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     )
     from expunge.methods import METHODS
     from expunge.methods.base import Method
+    from expunge.models.mask import Mask
+    from expunge.pruning import PRUNERS
+    from expunge.pruning.base import Pruner
     from expunge.recipe import Recipe
     from expunge.run import Run
+    from expunge.sparsity import Pruned, prune
     from expunge.stored import load_model, save_model
     from expunge.task import Classification, Task
     from expunge.training import fit
@@ -48,9 +52,13 @@ _HOMES = {
     "DivergenceError": "errors",
     "ExpungeError": "errors",
     "METHODS": "methods",
+    "Mask": "models.mask",
     "Method": "methods.base",
     "ModelError": "errors",
+    "PRUNERS": "pruning",
     "Part": "data.batch",
+    "Pruned": "sparsity",
+    "Pruner": "pruning.base",
     "Recipe": "recipe",
     "Record": "api",
     "Result": "api",
@@ -67,6 +75,7 @@ _HOMES = {
     "gap": "audits.gaps",
     "load_data": "data.load",
     "load_model": "stored",
+    "prune": "sparsity",
     "save_model": "stored",
     "train": "api",
     "unlearn": "api",
@@ -74,6 +83,7 @@ _HOMES = {
 
 __all__ = [
     "METHODS",
+    "PRUNERS",
     "AccessError",
     "Batch",
     "Classification",
@@ -84,9 +94,12 @@ __all__ = [
     "DataView",
     "DivergenceError",
     "ExpungeError",
+    "Mask",
     "Method",
     "ModelError",
     "Part",
+    "Pruned",
+    "Pruner",
     "Recipe",
     "Record",
     "Result",
@@ -104,6 +117,7 @@ __all__ = [
     "gap",
     "load_data",
     "load_model",
+    "prune",
     "save_model",
     "train",
     "unlearn",

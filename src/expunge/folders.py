@@ -159,7 +159,8 @@ def unlearn_folder(
     def run(chosen: str | Method) -> Result:
         return unlearn(
             loaded.model, loaded.data, split, chosen, seed=seed, recipe=loaded.recipe,
-            fresh=loaded.fresh, mask=loaded.mask, device=device, progress=progress,
+            fresh=loaded.fresh, mask=loaded.mask, mask_saw_forget=saw_data(loaded.card),
+            device=device, progress=progress,
         )  # fmt: skip
 
     def save(result: Result, where: Path) -> None:
@@ -175,6 +176,14 @@ def unlearn_folder(
     reference = run("retrain")
     save(reference, reference_path)
     return Forgotten(result, loaded.data, loaded, reference, reference_path)
+
+
+def saw_data(card: ModelCard) -> bool | None:
+    """Whether the mask of a folder was found with sight of training data; None: dense or unknown."""
+    steps = [ancestor.log for ancestor in card.lineage if ancestor.step == "prune"]
+    if not card.mask or not steps:
+        return None
+    return any(bool(log.get("saw_data", True)) for log in steps)
 
 
 Prepared = tuple[nn.Module, Data]

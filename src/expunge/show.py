@@ -23,8 +23,11 @@ from expunge.errors import ConfigError, nearest
 from expunge.folders import AuditReport, Forgotten
 from expunge.methods import METHODS, Method
 from expunge.models.table import ARCHITECTURES
+from expunge.pruning import PRUNERS, Pruner
 from expunge.recipe import Recipe, Settings
 from expunge.report.tables import cells
+from expunge.report.theory import theory_cells
+from expunge.sparsity import Criteria
 
 
 def scores_table(scores: Sequence[Score], title: str = "") -> Table:
@@ -87,6 +90,29 @@ def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     return table
 
 
+ALL_THEORY = 140
+LESS_THEORY = ("weight change", "product", "distance", "moved", "TA")
+"""Left out where a terminal is narrower than that: the relative values remain."""
+
+
+def theory_table(frame: pd.DataFrame, width: int) -> Table:
+    """The theory check of sparsity, a row per sparsity."""
+    headers, rows = theory_cells(frame)
+    wrapped = width < ONE_LINE
+    table = Table(
+        box=box.SIMPLE_HEAD, title="sparsity and proposition 2", title_justify="left",
+        padding=0 if wrapped else (0, 1), pad_edge=False,
+    )  # fmt: skip
+    kept = [n for n, name in enumerate(headers) if width >= ALL_THEORY or name not in LESS_THEORY]
+    for number in kept:
+        header = "\n".join(headers[number].rsplit(" ", 1)) if wrapped else headers[number]
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        texts = [row[number].replace(" (", "\n(") if wrapped else row[number] for number in kept]
+        table.add_row(*(escape(text) for text in texts))
+    return table
+
+
 def losses_table(losses: Iterable[SampleLoss], classes: Sequence[str]) -> Table:
     """Loss of each forget sample, for requests too small for a verdict."""
     table = Table(box=box.SIMPLE_HEAD, title="losses of the forget samples", title_justify="left")
@@ -108,6 +134,28 @@ def cost_line(cost: Cost) -> str:
     )
 
 
+def sparsity_table(log: Mapping[str, Any]) -> Table:
+    """Share of weights cut, by layer and in all, from the record of a pruning."""
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True)
+    table.add_column("layer", footer="all prunable weights")
+    table.add_column("sparsity %", footer=f"{100 * log['sparsity']:.2f}", justify="right")
+    for name, share in log["layers"].items():
+        table.add_row(escape(name), f"{100 * share:.2f}")
+    return table
+
+
+def criteria_lines(found: Criteria) -> list[str]:
+    """The three criteria of a pruner as sentences."""
+    return [
+        f"overlap of this mask with one found without the request: {found.overlap:.3f} "
+        "(1 = it does not depend on those samples)",
+        f"test accuracy: {found.test_accuracy:.2f} %, dense {found.dense_test_accuracy:.2f} %: "
+        f"{found.difference:+.2f} points",
+        f"seconds to find the mask: {found.seconds:.1f}, to train the dense model: "
+        f"{found.dense_seconds:.1f}",
+    ]
+
+
 def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     """What was forgotten at what cost, and what to beware of."""
     for warning in done.result.record.warnings:
@@ -118,6 +166,14 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
         f"{len(split.retain):,} retained", markup=False,
     )  # fmt: skip
     screen.print(cost_line(done.result.record.cost), markup=False)
+    mask = done.result.record.log.get("mask")
+    if mask is not None:
+        saw = {True: "with the forget set in sight, so the retrained reference inherits that much "
+               "of it", False: "without any data", None: "nobody recorded how"}  # fmt: skip
+        screen.print(
+            f"{mask['sparsity']:.1%} of the prunable weights stay 0; the mask was found "
+            f"{saw[mask['saw_forget_set']]}", markup=False,
+        )  # fmt: skip
 
 
 def show_report(report: AuditReport, screen: Console) -> None:
@@ -130,7 +186,7 @@ def show_report(report: AuditReport, screen: Console) -> None:
     screen.print("Empirical evidence, no formal guarantee.", style="dim")
 
 
-KINDS = ("methods", "datasets", "models", "audits", "recipe")
+KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
 
 
 def listing(kind: str | None, name: str | None) -> RenderableType:
@@ -152,6 +208,8 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
         )
     if kind == "methods":
         return _method(METHODS[name])
+    if kind == "pruners":
+        return _method(PRUNERS[name])
     if kind == "audits":
         info = AUDITS[name]
         return Group(
@@ -167,6 +225,8 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
 def _entries(kind: str) -> Mapping[str, str]:
     if kind == "methods":
         return {name: _summary(method) for name, method in METHODS.items()}
+    if kind == "pruners":
+        return {name: _summary(pruner) for name, pruner in PRUNERS.items()}
     if kind == "models":
         own = {"module:function": "a function of yours; gets shape= and classes= if it wants them"}
         return {name: one.summary for name, one in ARCHITECTURES.items()} | own
@@ -187,16 +247,21 @@ def _overview(kind: str) -> Table:
     return table
 
 
-def _summary(method: type[Method]) -> str:
+def _summary(method: type[Method | Pruner]) -> str:
     return " ".join((method.__doc__ or "").split("\n\n")[0].split())
 
 
-def _method(method: type[Method]) -> RenderableType:
+def _method(method: type[Method | Pruner]) -> RenderableType:
     paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
+    reads = (
+        "reads: " + ", ".join(method.reads.names())
+        if issubclass(method, Method)
+        else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")
+    )
     return Group(
         f"[bold]{method.name}[/bold]",
         *(escape(text) + "\n" for text in paragraphs),
-        f"reads: {', '.join(method.reads.names())}",
+        reads,
         f"paper: {escape(method.paper)}",
         _fields(method),
     )

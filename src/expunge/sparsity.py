@@ -28,7 +28,7 @@ from expunge.data.batch import Part
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.data.view import DataView
-from expunge.errors import SplitError
+from expunge.errors import ConfigError, SplitError
 from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, sparsity_of
 from expunge.observe import accuracy
 from expunge.progress import Reporter
@@ -80,14 +80,16 @@ def prune(
     `sparse_recipe`, by default the recipe at a constant rate of 0.01 for 10 epochs.
     mask: of `trained`, if it is sparse already: it is cut further.
 
+    recipe may be None for a trained model whose recipe is not known and that is not rewound.
+
     Raises ConfigError for settings that do not fit, DivergenceError if a training diverges.
     """
     pruner = make_pruner(pruner) if isinstance(pruner, str) else pruner
     split = split or Split.whole(data)
-    recipe = resolve_recipe(recipe or Recipe(), data, split)
-    used = recipe
-    if trained is not None and rewind is None:
-        used = resolve_recipe(sparse_recipe or recipe.but(**FINE_TUNING), data, split)
+    if recipe is not None or trained is None:
+        recipe = resolve_recipe(recipe or Recipe(), data, split)
+    used = _recipe_under_mask(recipe, sparse_recipe, trained is not None, rewind is not None)
+    used = resolve_recipe(used, data, split)
     learned, view, run = _prepared(
         data, model, pruner, split, used, seed, mask, task, device, progress
     )
@@ -101,15 +103,10 @@ def prune(
         )  # fmt: skip
         dense = _restored(network, search.dense)
         fitted = train_found(network, search, view, run, used)
-    log = {
-        **_described(pruner, search, trained is not None),
-        "losses": fitted.losses,
-        "precision": fitted.precision,
-    }
-    record = Record(
-        "prune", {"pruner": pruner.name, **pruner.model_dump(), "recipe": used.model_dump()},
-        run.names, cost_of(meter, view, run, warmed), log=log,
-    )  # fmt: skip
+    log = _described(pruner, search, trained is not None)
+    log |= {"losses": fitted.losses, "precision": fitted.precision}
+    settings = {"pruner": pruner.name, **pruner.model_dump(), "recipe": used.model_dump()}
+    record = Record("prune", settings, run.names, cost_of(meter, view, run, warmed), log=log)
     cpu = torch.device("cpu")
     kept = {name: keep.cpu() for name, keep in search.mask.items()}
     return Pruned(
@@ -180,6 +177,25 @@ def pruning_criteria(
         seconds=float(sparse.record.log["seconds_to_mask"]),
         dense_seconds=dense.record.cost.seconds,
     )
+
+
+def _recipe_under_mask(
+    recipe: Recipe | None, asked: Recipe | None, trained: bool, rewound: bool
+) -> Recipe:
+    """What the training under the mask goes by."""
+    if trained and not rewound:
+        return asked or (recipe or Recipe(augmentation="none")).but(**FINE_TUNING)
+    if asked is not None:
+        raise ConfigError(
+            "training from rewound or initial weights repeats the original's recipe; leave other "
+            "settings of training out, or do not rewind"
+        )
+    if recipe is None:
+        raise ConfigError(
+            "rewinding goes on with the original's recipe, and this model comes without one: "
+            "import it with --recipe, or leave --rewind out and fine-tune the cut weights"
+        )
+    return recipe
 
 
 def _prepared(

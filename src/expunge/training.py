@@ -57,8 +57,7 @@ def fit(
         stays bit-identical, buffers of modules whose own parameters are all frozen too (a BatchNorm
         without parameters goes on counting). None: all may change.
     norm: "eval" makes normalisation layers use their running statistics and leave them alone.
-    first_epoch: go on from here, with the batches and the learning rate of a run from epoch 0, and
-        a fresh optimiser: rewinding.
+    first_epoch: rewinding: batches and rate as in a run from epoch 0, with a fresh optimiser.
     after_step: called with the bare model and the progress after every update, before what must not
         change is put back.
     after_epoch: called with the bare model and the epoch's number, from 0.

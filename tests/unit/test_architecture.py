@@ -44,6 +44,7 @@ LAYERS = {
     "stored": 10,
     "folders": 11,
     "sparsity": 12,
+    "sparse_folders": 13,
     "study": 13,
     "demo": 13,
     "diagnose": 13,

@@ -9,6 +9,7 @@ from pathlib import Path
 from expunge.cli import app
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
+from expunge.pruning import PRUNERS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +25,8 @@ def test_the_methods_page_is_what_the_code_says() -> None:
 def test_the_readme_names_every_command_method_and_model() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = [command.name or command.callback.__name__ for command in app.registered_commands]
-    for name in (*commands, *METHODS, *ARCHITECTURES):
+    groups = [group.name or "" for group in app.registered_groups]
+    for name in (*commands, *groups, *METHODS, *PRUNERS, *ARCHITECTURES):
         assert re.search(rf"\b{name}\b", text), f"README.md does not mention {name}"
 
 

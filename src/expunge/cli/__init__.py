@@ -1,0 +1,127 @@
+"""The command line: arguments in, one library call out, results on the screen.
+
+Heavy imports wait until a command runs, so that help and mistakes answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from expunge.cli.forget import audit, unlearn
+from expunge.cli.models import import_, train
+from expunge.cli.overview import demo, list_
+from expunge.cli.sparsity import diagnose_sparsity, prune
+from expunge.errors import DivergenceError, UserError
+from expunge.version import VERSION
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    name="expunge",
+    help="Make a trained PyTorch model forget part of its training data, and measure whether it did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings=SETTINGS,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    """Show the version, or go on to the command."""
+    if version:
+        typer.echo(f"expunge {VERSION}")
+        raise typer.Exit
+
+
+for _name, _command, _example in (
+    ("demo", demo, "--out expunge-demo"),
+    (
+        "train", train,
+        "--data cifar10:5000 --data-dir DATA --model resnet20 --epochs 15 --out runs/original",
+    ),
+    (
+        "import", import_,
+        "--model mynet:build --weights net.safetensors --data photos@64 --recipe recipe.yaml"
+        " --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 --out runs/original",
+    ),
+    (
+        "prune", prune,
+        "--data cifar10:5000 --data-dir DATA --model resnet20 --epochs 15 --pruner omp"
+        " --sparsity 0.95 --out runs/sparse",
+    ),
+    (
+        "unlearn", unlearn,
+        "runs/original --forget class:3 --method neggrad_plus --set alpha=0.9 --with-reference"
+        " --out runs/without-3",
+    ),
+    (
+        "audit", audit,
+        "runs/without-3 --original runs/original --retrained runs/without-3-retrained",
+    ),
+    ("list", list_, "methods neggrad_plus"),
+):  # fmt: skip
+    app.command(_name, epilog=f"Example: expunge {_name} {_example}")(_command)
+
+diagnose = typer.Typer(
+    help="Look into why: what theory says, and what is measured.", no_args_is_help=True,
+    context_settings=SETTINGS,
+)  # fmt: skip
+diagnose.command(
+    "sparsity",
+    epilog="Example: expunge diagnose sparsity --data digits --model cnn --epochs 20 --lr 0.05"
+    " --forget random:0.1 --out runs/theory",
+)(diagnose_sparsity)
+app.add_typer(diagnose, name="diagnose")
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run a command; a mistake costs one line and exit code 2."""
+    code = 0
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    try:
+        outcome = app(standalone_mode=False)
+        code = outcome if isinstance(outcome, int) else 0
+        if code == INTERRUPTED:  # typer turns Ctrl-C into this
+            raise KeyboardInterrupt
+    except (UserError, DivergenceError) as error:
+        code = _complain(str(error), 2)
+    except typer.TyperException as error:
+        code = _complain(f"{error.format_message()} See `expunge --help`.", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _complain("interrupted; nothing was left half-written", INTERRUPTED)
+    except BrokenPipeError:
+        code = 141
+        sys.stderr.close()
+    except OSError as error:
+        code = _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+    _leave_processes()
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    """One line on standard error."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _leave_processes() -> None:
+    """Under torchrun, end the process group that accelerate made."""
+    if "torch" in sys.modules:
+        import torch.distributed as distributed
+
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

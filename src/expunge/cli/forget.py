@@ -1,0 +1,121 @@
+"""`unlearn` and `audit`: forget, and measure whether it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from expunge.arguments import read_pairs
+from expunge.cli.options import (
+    MODEL_DIR,
+    AllowCode,
+    DataDir,
+    Device,
+    ForgetSeed,
+    OtherData,
+    Out,
+    Overwrite,
+    Seed,
+    Settings,
+    consoles,
+    next_step,
+)
+
+
+def unlearn(
+    model_dir: Annotated[Path, MODEL_DIR],
+    forget: Annotated[
+        str,
+        typer.Option(
+            "--forget",
+            help="random:FRACTION, class:LABEL,..., ids:FILE, group:COLUMN=VALUE, indices:ROW,...",
+            show_default=False,
+        ),
+    ],
+    method: Annotated[
+        str, typer.Option("--method", help="See `expunge list methods`.", show_default=False)
+    ],
+    out: Out,
+    settings: Settings = None,
+    seed: Seed = 0,
+    forget_seed: ForgetSeed = 0,
+    with_reference: Annotated[
+        bool,
+        typer.Option(
+            "--with-reference", help="Also retrain without the data, and audit against it."
+        ),
+    ] = False,
+    redact_ids: Annotated[
+        bool, typer.Option("--redact-ids", help="Keep salted hashes of ids in the new folder.")
+    ] = False,
+    data: OtherData = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    allow_code: AllowCode = False,
+) -> None:
+    """Make a model forget: write a new model folder, leave the old one as it is."""
+    from expunge.folders import audit_forgotten, unlearn_folder
+    from expunge.methods import make_method
+    from expunge.progress import Bars
+    from expunge.show import show_forgotten, show_report
+
+    screen, messages = consoles()
+    done = unlearn_folder(
+        model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
+        forget_seed=forget_seed, with_reference=with_reference, data=data, data_dir=data_dir,
+        device=device, progress=Bars(messages), overwrite=overwrite, redact_ids=redact_ids,
+        allow_code=allow_code,
+    )  # fmt: skip
+    show_forgotten(done, screen, messages)
+    if done.reference is None:
+        extra = " --allow-code" if allow_code else ""
+        next_step(screen, out, f"expunge audit {out} --original {model_dir}{extra}")
+        return
+    report = audit_forgotten(done, device=device, progress=Bars(messages))
+    show_report(report, screen)
+    screen.print(f"retrained reference: {done.reference_path}", markup=False)
+    screen.print(f"written: {out}", markup=False)
+
+
+def audit(
+    model_dir: Annotated[Path, MODEL_DIR],
+    original: Annotated[
+        Path | None, typer.Option("--original", help="The folder before forgetting.")
+    ] = None,
+    retrained: Annotated[
+        Path | None, typer.Option("--retrained", help="A folder retrained without the data.")
+    ] = None,
+    forget: Annotated[
+        str | None, typer.Option("--forget", help="For an original, or where ids are redacted.")
+    ] = None,
+    forget_seed: ForgetSeed = 0,
+    features: Annotated[
+        str, typer.Option("--features", help="Of the membership attack, comma-separated, or all.")
+    ] = "confidence",
+    as_json: Annotated[bool, typer.Option("--json", help="Scores as JSON.")] = False,
+    data: OtherData = None,
+    data_dir: DataDir = None,
+    device: Device = None,
+    allow_code: AllowCode = False,
+) -> None:
+    """Score a model: what it still knows of the forgotten, the retained and the unseen."""
+    from expunge.audits import FEATURES
+    from expunge.folders import audit_folder
+    from expunge.progress import Bars
+    from expunge.show import show_report
+
+    screen, messages = consoles()
+    chosen = list(FEATURES) if features == "all" else [f.strip() for f in features.split(",")]
+    report = audit_folder(
+        model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
+        features=chosen, data=data, data_dir=data_dir, device=device, progress=Bars(messages),
+        allow_code=allow_code,
+    )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
+        return
+    show_report(report, screen)

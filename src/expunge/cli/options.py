@@ -1,0 +1,85 @@
+"""Options that several commands share, and how commands talk: results out, messages aside."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expunge.arguments import read_pairs
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder that holds cifar10/ and mnist/; else EXPUNGE_DATA."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace folders that exist.")]
+Device = Annotated[
+    str | None, typer.Option("--device", help="cpu or cuda; else the best there is.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of this run.")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="Run the module:function that a model folder names.")
+]
+Data = Annotated[
+    str, typer.Option("--data", help="Data: see `expunge list datasets`.", show_default=False)
+]
+OtherData = Annotated[
+    str | None, typer.Option("--data", help="Data instead of those that the folder names.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="A setting, key=value; again for more.", show_default=False),
+]
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", help="YAML or JSON file: see `expunge list recipe`.")
+]
+ForgetSeed = Annotated[int, typer.Option("--forget-seed", help="Seed of a random forget draw.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")]
+Validation = Annotated[
+    float, typer.Option("--validation", help="Share of the training data kept for validation.")
+]
+SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of that share.")]
+MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_default=False)
+
+
+def consoles() -> tuple[Console, Console]:
+    """Screen and messages; silent in all processes but the first."""
+    from expunge import show
+
+    screen, messages = show.consoles()
+    if os.environ.get("RANK", "0") != "0":
+        screen.quiet = messages.quiet = True
+    return screen, messages
+
+
+def recipe_changes(
+    epochs: int | None, lr: float | None, batch_size: int | None, settings: list[str] | None
+) -> dict[str, Any]:
+    """What was typed of a recipe, by field."""
+    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+    return {name: value for name, value in given.items() if value is not None} | read_pairs(
+        settings
+    )
+
+
+def show_accuracy(screen: Console, model: Any, data: Any, device: str | None) -> None:
+    """Test accuracy of a model in one line."""
+    from expunge.observe import accuracy
+    from expunge.run import Run, accelerator_on
+
+    value = accuracy(model, data, Run(accelerator=accelerator_on(device)))
+    screen.print(f"test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
+
+
+def next_step(screen: Console, out: Path, command: str) -> None:
+    """What was written, and the command that a person would want next."""
+    screen.print(f"written: {out}", markup=False)
+    screen.print(f"next: {command}", markup=False, soft_wrap=True)

@@ -1,0 +1,159 @@
+"""`prune` and `diagnose sparsity`: sparse originals, and what theory says of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expunge.arguments import read_pairs, read_recipe
+from expunge.cli.options import (
+    AllowCode,
+    BatchSize,
+    DataDir,
+    Device,
+    Epochs,
+    ForgetSeed,
+    Out,
+    Overwrite,
+    Rate,
+    RecipeFile,
+    Settings,
+    SplitSeed,
+    Validation,
+    consoles,
+    next_step,
+    recipe_changes,
+    show_accuracy,
+)
+from expunge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from expunge.sparse_folders import PrunedFolder
+
+
+Source = Annotated[
+    Path | None,
+    typer.Argument(metavar="MODEL_DIR", help="A trained folder; else --data and --model."),
+]
+AnyData = Annotated[str | None, typer.Option("--data", help="Data: see `expunge list datasets`.")]
+AnyModel = Annotated[str | None, typer.Option("--model", help="See `expunge list models`.")]
+PrunerName = Annotated[str, typer.Option("--pruner", help="See `expunge list pruners`.")]
+Share = Annotated[float, typer.Option("--sparsity", help="Share of the prunable weights to cut.")]
+PrunerSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set-pruner", help="A setting of the pruner, key=value; again for more."),
+]
+Rewind = Annotated[
+    Path | None,
+    typer.Option("--rewind", help="Weights of an early epoch, for MODEL_DIR; else fine-tune."),
+]
+RewindEpoch = Annotated[
+    int | None, typer.Option("--rewind-epoch", help="Which epoch these weights are of.")
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        "--criteria",
+        help="Also judge the pruner on a forget request (random:0.1, class:3, ...): a dense model, "
+        "and a second mask found without it.",
+    ),
+]
+AnySeed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of this run; else 0, or the folder's.")
+]
+
+
+def prune(
+    out: Out,
+    model_dir: Source = None,
+    data: AnyData = None,
+    model: AnyModel = None,
+    pruner: PrunerName = "omp",
+    sparsity: Share = 0.95,
+    pruner_settings: PrunerSettings = None,
+    rewind: Rewind = None,
+    rewind_epoch: RewindEpoch = None,
+    criteria: Judge = None,
+    forget_seed: ForgetSeed = 0,
+    epochs: Epochs = None,
+    lr: Rate = None,
+    batch_size: BatchSize = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    seed: AnySeed = None,
+    validation: Validation = 0.1,
+    split_seed: SplitSeed = 0,
+    data_dir: DataDir = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    allow_code: AllowCode = False,
+) -> None:
+    """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
+    from expunge.progress import Bars
+    from expunge.pruning import make_pruner
+    from expunge.sparse_folders import prune_folder, prune_new
+
+    screen, messages = consoles()
+    chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
+    changes = recipe_changes(epochs, lr, batch_size, settings)
+    common: dict[str, Any] = {
+        "data_dir": data_dir, "device": device, "progress": Bars(messages), "overwrite": overwrite,
+    }  # fmt: skip
+    own = read_recipe(recipe, changes)
+    if model_dir is None:
+        if data is None or model is None:
+            raise ConfigError("say what to prune: a MODEL_DIR, or --data and --model to train")
+        if rewind is not None or rewind_epoch is not None:
+            raise ConfigError("--rewind is for a MODEL_DIR; else use --set-pruner rewind_epoch=N")
+        done = prune_new(
+            data, model, chosen, out, recipe=own, seed=seed or 0, validation=validation,
+            split_seed=split_seed, criteria=criteria, forget_seed=forget_seed, **common,
+        )  # fmt: skip
+    else:
+        if model is not None or criteria is not None:
+            raise ConfigError("--model and --criteria train from scratch; leave MODEL_DIR out")
+        tuning = own if recipe else _fine_tuning(changes) if changes else None
+        done = prune_folder(
+            model_dir, chosen, out, rewind=rewind, rewind_epoch=rewind_epoch, data=data,
+            sparse_recipe=tuning, seed=seed, allow_code=allow_code, **common,
+        )  # fmt: skip
+    _show(done, device)
+    next_step(screen, out, f"expunge unlearn {out} --forget random:0.1 --method finetune "
+              f"--with-reference --out {out}-forgot")  # fmt: skip
+
+
+def _fine_tuning(changes: dict[str, Any]) -> Any:
+    """The usual fine-tuning with what was typed changed."""
+    from expunge.recipe import Recipe
+    from expunge.sparsity import FINE_TUNING
+
+    return Recipe(**{**FINE_TUNING, **changes})
+
+
+def _show(done: PrunedFolder, device: str | None) -> None:
+    """Sparsity by layer, how the mask came about, and accuracy before and after."""
+    from expunge.show import cost_line, criteria_lines, sparsity_table
+
+    screen, _ = consoles()
+    result, log = done.result, done.result.record.log
+    screen.print(sparsity_table(log))
+    screen.print(f"training under the mask began from {log['start']}", markup=False)
+    saw = "has seen the training data, the samples of any later request among them"
+    screen.print(
+        f"the mask {saw if log['saw_data'] else 'has seen no data'}; found in "
+        f"{log['seconds_to_mask']:.1f} s", markup=False,
+    )  # fmt: skip
+    if done.before is not None:
+        screen.print("before pruning: ", end="")
+        show_accuracy(screen, done.before, done.data, device)
+    screen.print("sparse: ", end="")
+    show_accuracy(screen, result.model, done.data, device)
+    for line in criteria_lines(done.criteria) if done.criteria else ():
+        screen.print(line, markup=False)
+    screen.print(cost_line(result.record.cost), markup=False)
+
+
+def diagnose_sparsity() -> None:
+    """Sparsity."""

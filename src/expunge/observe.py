@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.data.batch import Batch, Indices, Part
@@ -15,7 +17,9 @@ from expunge.data.transform import Transform
 from expunge.loop import evaluating
 from expunge.run import Run
 
-BATCH = 512
+BATCH = {"cpu": 64}
+"""Samples a pass by kind of device: a processor is fastest while activations stay in its caches."""
+LARGE_BATCH = 512
 
 
 def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
@@ -60,15 +64,23 @@ def accuracy(model: nn.Module, data: Data, run: Run) -> float:
 def _observe(
     model: nn.Module, samples: Samples, rows: Indices, transform: Transform, run: Run
 ) -> PartOutputs:
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    size = BATCH.get(run.device.type, LARGE_BATCH)
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
     logits = []
     with torch.no_grad():
         for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
             labels = torch.from_numpy(samples.labels[index]).to(run.device)
-            batch = Batch(samples.ids[index], transform(raw), labels, None)
+            batch = Batch(samples.ids[index], _channels_last(transform(raw)), labels, None)
             logits.append(run.task.observe(model, batch)["logits"].float().cpu())
     return PartOutputs(
         logits=torch.cat(logits),
         labels=torch.from_numpy(samples.labels[rows]),
         ids=tuple(samples.ids[rows].tolist()),
     )
+
+
+def _channels_last(inputs: Any) -> Any:
+    """Images with their channels innermost, the layout that convolutions are fastest in."""
+    if isinstance(inputs, Tensor) and inputs.ndim == 4:
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs

@@ -90,15 +90,15 @@ def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     return table
 
 
-ALL_THEORY = 140
+FULL_THEORY, ALL_THEORY = 210, 140
+"""Terminal widths from which a header takes one line, and from which no column is left out."""
 LESS_THEORY = ("weight change", "product", "distance", "moved", "TA")
-"""Left out where a terminal is narrower than that: the relative values remain."""
 
 
 def theory_table(frame: pd.DataFrame, width: int) -> Table:
     """The theory check of sparsity, a row per sparsity."""
     headers, rows = theory_cells(frame)
-    wrapped = width < ONE_LINE
+    wrapped = width < FULL_THEORY
     table = Table(
         box=box.SIMPLE_HEAD, title="sparsity and proposition 2", title_justify="left",
         padding=0 if wrapped else (0, 1), pad_edge=False,

@@ -40,12 +40,20 @@ QUICK: dict[str, dict[str, Any]] = {
     "finetune": {"epochs": 1, "batch_size": 64},
     "gradient_ascent": {"epochs": 2, "batch_size": 8, "lr": 1e-3},
     "neggrad_plus": {"epochs": 1, "batch_size": 64},
+    "l1_sparse": {"epochs": 1, "batch_size": 64},
+    "influence": {"samples": 16, "batch_size": 64},
+    "fisher": {"labels": "sampled", "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
 # Methods that draw no random numbers at all, so that every seed gives the same weights.
 WITHOUT_CHANCE: set[str] = set()
 HUGE = 1e8
+# Settings that throw the weights out at once, of methods that have no learning rate.
+EXPLOSIVE: dict[str, dict[str, Any]] = {
+    "influence": {"alpha": 1e12},
+    "fisher": {"alpha": 1e12},
+}
 
 every_method = pytest.mark.parametrize("name", METHODS)
 both_models = pytest.mark.parametrize("architecture", ["cnn", "mlp"])
@@ -267,6 +275,7 @@ def test_a_forget_set_of_one_sample(name: str, architecture: str) -> None:
 def test_settings_that_diverge_raise_and_say_what_to_change(name: str, architecture: str) -> None:
     rates = [key for key in METHODS[name].model_fields if key == "lr" or key.endswith("_lr")]
     if not rates and name != "retrain":
+        assert name in EXPLOSIVE, "a learning rate, or a row there"
         pytest.skip(f"{name} has no learning rate to set too high")
     method = quick(name, **dict.fromkeys(rates, HUGE))
     recipe = RECIPE.but(lr=HUGE) if name == "retrain" else RECIPE
@@ -275,6 +284,18 @@ def test_settings_that_diverge_raise_and_say_what_to_change(name: str, architect
     with pytest.raises(DivergenceError) as caught:
         forget(name, model, architecture, method=method, recipe=recipe)
     told = rf"{name} diverged in epoch \d+ of \d+, step \d+: .*; lower lr \(now 1e\+08\)"
+    assert caught.match(told)
+    assert same_state(model, before)
+
+
+@both_models
+@pytest.mark.parametrize("name", EXPLOSIVE)
+def test_weights_set_at_once_that_explode_raise_too(name: str, architecture: str) -> None:
+    model = original(architecture)
+    before = copy.deepcopy(model)
+    with pytest.raises(DivergenceError) as caught:
+        forget(name, model, architecture, method=quick(name, **EXPLOSIVE[name]))
+    told = rf"^{name} diverged: the weights' norm is .*, more than 100 times .*; .*lower alpha"
     assert caught.match(told)
     assert same_state(model, before)
 

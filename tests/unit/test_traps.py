@@ -26,11 +26,16 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import neggrad_plus
 from expunge.methods.finetune import Finetune
+from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.influence import Influence
+from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 from expunge.models.table import build_model
+from expunge.pruning import make_pruner
 from expunge.recipe import Recipe
+from expunge.sparsity import prune
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -38,6 +43,10 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 def tenth() -> Split:
     return Split.random(digits(), 0.1)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def is_statistic(name: str) -> bool:
@@ -264,6 +273,77 @@ def test_neggrad_plus_cycles_the_retain_set_where_that_is_shorter() -> None:
     assert {read[name] for name in split.retain} == {10}
 
 
+# --- l1-sparse
+
+
+def test_a_subgradient_gives_no_exact_zeros_and_the_record_does_not_say_so() -> None:
+    """Sparse in name: what is counted as pruned is only near zero."""
+    split, settings = tenth(), {"epochs": 3, "batch_size": 64, "gamma": 0.01}
+    plain, proximal = (
+        unlearn(original("mlp"), digits(), split, L1Sparse(proximal=p, **settings), device="cpu")
+        for p in (False, True)
+    )
+    for result, any_zeros in ((plain, False), (proximal, True)):
+        values = torch.cat([p.detach().flatten() for p in result.model.parameters()])
+        zeros = float((values == 0).double().mean())
+        assert result.record.log["zero_fraction"] == pytest.approx(zeros)
+        assert (zeros > 0.05) == any_zeros
+    assert plain.record.log["near_zero_fraction"] > plain.record.log["zero_fraction"]
+
+
+def test_l1_sparse_penalises_under_a_mask_and_keeps_it() -> None:
+    model = original("mlp")
+    mask = {"fc1.weight": torch.rand(256, 64, generator=seeded(1)) < 0.5}
+    sizes = []
+    for gamma in (0.0, 0.05):
+        method = L1Sparse(epochs=2, batch_size=64, gamma=gamma)
+        found = unlearn(model, digits(), tenth(), method, mask=mask, device="cpu").model
+        weight = found.get_parameter("fc1.weight")
+        assert not weight[~mask["fc1.weight"]].any()
+        sizes.append(float(weight.detach().abs().sum()))
+    assert sizes[1] < 0.9 * sizes[0]
+
+
+# --- sparse originals
+
+
+def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
+    """Weights of an early epoch under statistics of the last one are no network of any epoch."""
+    recipe = RECIPE.but(epochs=3)
+    pruner = make_pruner("omp", {"sparsity": 0.5, "rewind_epoch": 1})
+    found = prune(digits(), "cnn", pruner, recipe=recipe, device="cpu")
+    assert found.early is not None
+    assert found.dense is not None
+    late = found.dense.state_dict()
+    statistics = [name for name in late if is_statistic(name)]
+    assert len(statistics) == 9
+    for name in statistics:
+        assert not torch.equal(found.early[name], late[name]), name
+    # these statistics have counted one epoch; trained on from epoch 2 of 3, they count one more
+    again = prune(
+        digits(), "cnn", make_pruner("omp", {"rewind_epoch": 2}), recipe=recipe, device="cpu",
+        trained=found.dense, rewind=found.early, rewind_epoch=2,
+    )  # fmt: skip
+    counted = again.model.state_dict()["features.1.num_batches_tracked"]
+    steps = int(late["features.1.num_batches_tracked"]) // 3
+    assert int(counted) == 2 * steps
+
+
+def test_a_mask_found_on_all_data_says_that_it_saw_them() -> None:
+    """It carries what the forget set taught into the reference that is retrained under it."""
+    sparse = prune(digits(), "mlp", "omp", recipe=RECIPE, device="cpu")
+    blind = prune(
+        digits(), "mlp", make_pruner("synflow", {"steps": 5}), recipe=RECIPE, device="cpu"
+    )
+    assert (sparse.record.log["saw_data"], blind.record.log["saw_data"]) == (True, False)
+    for found in (sparse, blind):
+        retrained = unlearn(
+            found.model, digits(), tenth(), "retrain", recipe=RECIPE, fresh="mlp", mask=found.mask,
+            mask_saw_forget=found.record.log["saw_data"], device="cpu",
+        )  # fmt: skip
+        assert retrained.record.log["mask"]["saw_forget_set"] is found.record.log["saw_data"]
+
+
 # --- all
 
 
@@ -279,6 +359,19 @@ def test_published_defaults() -> None:
     assert NegGradPlus().model_dump() == {
         "alpha": 0.95, "epochs": 10, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
         "batch_size": 256, "norm": "train",
+    }  # fmt: skip
+    assert L1Sparse().model_dump() == {
+        "gamma": 5e-4, "scheduler": "decreasing", "proximal": False, "epochs": 10, "lr": 0.01,
+        "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256,
+    }  # fmt: skip
+    assert Influence().model_dump() == {
+        "alpha": 1.0, "damping": 1.0, "samples": 1000, "curvature": "fisher", "solver": "auto",
+        "iterations": 200, "tolerance": 1e-6, "batch_size": 256,
+    }  # fmt: skip
+    fisher = Fisher().model_dump()
+    assert 1e-9 <= fisher.pop("alpha") <= 1e-6
+    assert fisher == {
+        "variant": "released", "sigma": 1e-3, "floor": 1e-8, "labels": "all", "batch_size": 256
     }  # fmt: skip
     assert Retrain().model_dump() == {}
 

@@ -76,7 +76,7 @@ diagnose = typer.Typer(
 diagnose.command(
     "sparsity",
     epilog="Example: expunge diagnose sparsity --data digits --model cnn --epochs 20 --lr 0.05"
-    " --forget random:0.1 --out runs/theory",
+    " --batch-size 128 --forget random:0.1 --set-method lr=0.005 --out runs/theory",
 )(diagnose_sparsity)
 app.add_typer(diagnose, name="diagnose")
 

@@ -14,6 +14,7 @@ from expunge.cli.options import (
     AllowCode,
     DataDir,
     Device,
+    Forget,
     ForgetSeed,
     OtherData,
     Out,
@@ -27,14 +28,7 @@ from expunge.cli.options import (
 
 def unlearn(
     model_dir: Annotated[Path, MODEL_DIR],
-    forget: Annotated[
-        str,
-        typer.Option(
-            "--forget",
-            help="random:FRACTION, class:LABEL,..., ids:FILE, group:COLUMN=VALUE, indices:ROW,...",
-            show_default=False,
-        ),
-    ],
+    forget: Forget,
     method: Annotated[
         str, typer.Option("--method", help="See `expunge list methods`.", show_default=False)
     ],

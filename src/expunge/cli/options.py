@@ -40,6 +40,14 @@ RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", help="YAML or JSON file: see `expunge list recipe`.")
 ]
 ForgetSeed = Annotated[int, typer.Option("--forget-seed", help="Seed of a random forget draw.")]
+Forget = Annotated[
+    str,
+    typer.Option(
+        "--forget",
+        help="random:FRACTION, class:LABEL,..., ids:FILE, group:COLUMN=VALUE, indices:ROW,...",
+        show_default=False,
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")]

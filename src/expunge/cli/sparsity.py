@@ -7,18 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expunge.arguments import read_pairs, read_recipe
+from expunge.arguments import read_floats, read_pairs, read_recipe
 from expunge.cli.options import (
     AllowCode,
     BatchSize,
+    Data,
     DataDir,
     Device,
     Epochs,
+    Forget,
     ForgetSeed,
     Out,
     Overwrite,
     Rate,
     RecipeFile,
+    Seed,
     Settings,
     SplitSeed,
     Validation,
@@ -155,5 +158,67 @@ def _show(done: PrunedFolder, device: str | None) -> None:
     screen.print(cost_line(result.record.cost), markup=False)
 
 
-def diagnose_sparsity() -> None:
-    """Sparsity."""
+Method = Annotated[str, typer.Option("--method", help="What forgets: see `expunge list methods`.")]
+MethodSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set-method", help="A setting of the method, key=value; again for more."),
+]
+Sparsities = Annotated[
+    str, typer.Option("--sparsities", help="Shares of weights to cut, comma-separated, 0 first.")
+]
+
+
+def diagnose_sparsity(
+    data: Data,
+    out: Out,
+    forget: Forget,
+    model: AnyModel = "cnn",
+    pruner: PrunerName = "omp",
+    sparsities: Sparsities = "0,0.5,0.75,0.9,0.95,0.99",
+    method: Method = "gradient_ascent",
+    method_settings: MethodSettings = None,
+    epochs: Epochs = None,
+    lr: Rate = None,
+    batch_size: BatchSize = None,
+    recipe: RecipeFile = None,
+    settings: Settings = None,
+    seed: Seed = 0,
+    forget_seed: ForgetSeed = 0,
+    validation: Validation = 0.1,
+    split_seed: SplitSeed = 0,
+    data_dir: DataDir = None,
+    device: Device = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Does the error of gradient ascent fall with sparsity as its bound says? Table and figure.
+
+    Trains one dense and several sparse models by plain SGD (constant rate, no momentum unless set),
+    as the proposition assumes, and a paired retraining of each.
+    """
+    from expunge.data.load import load_data
+    from expunge.data.split import Split
+    from expunge.diagnose import diagnose_sparsity
+    from expunge.methods import make_method
+    from expunge.progress import Bars
+    from expunge.report.files import check_folder
+    from expunge.report.theory import theory_notes, write_theory
+    from expunge.show import theory_table
+
+    screen, messages = consoles()
+    shares = read_floats(sparsities, "--sparsities")
+    changes = {"momentum": 0.0} if recipe is None else {}
+    chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
+    check_folder(out, overwrite=overwrite)
+    loaded = load_data(data, data_dir=data_dir)
+    whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
+    split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
+    frame = diagnose_sparsity(
+        loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
+        method=make_method(method, read_pairs(method_settings)), seed=seed, device=device,
+        progress=Bars(messages),
+    )  # fmt: skip
+    screen.print(theory_table(frame, screen.width))
+    for sentence in theory_notes(frame):
+        screen.print(f"• {sentence}", markup=False)
+    written = write_theory(frame, out, overwrite=overwrite)
+    screen.print(f"{frame['seconds'].sum():.0f} s. Written: {', '.join(map(str, written))}")

@@ -1,0 +1,90 @@
+"""Batches cut to what memory holds, and the model held still while it is looked at."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from expunge.data.batch import Batch
+from expunge.errors import ConfigError
+from expunge.loop import evaluating
+from expunge.models.mask import Mask, check_fits
+
+MEMORY = 2**30
+"""Bytes that a pass may hold where the caller does not say."""
+LARGEST = 128
+"""Samples in one piece at most: more gain nothing, and leave the processor's caches."""
+
+
+def counted(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches that hold samples of their own; a stand-in of weight 0 counts for nothing."""
+    for batch in batches:
+        if batch.weight and len(batch):
+            yield batch
+
+
+def piece(batch: Batch, start: int, stop: int) -> Batch:
+    """Samples `start` to `stop` of a batch."""
+    count = len(batch)
+
+    def cut(leaf: object) -> object:
+        along = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == count
+        return leaf[start:stop] if along else leaf  # type: ignore[index]
+
+    labels = None if batch.labels is None else batch.labels[start:stop]
+    return replace(
+        batch, ids=batch.ids[start:stop], inputs=tree_map(cut, batch.inputs), labels=labels
+    )
+
+
+def pieces(batch: Batch, size: int) -> Iterator[Batch]:
+    """A batch in the fewest pieces of at most `size` samples, as equal as can be."""
+    count = len(batch)
+    parts = math.ceil(count / size)
+    if parts <= 1:
+        yield batch
+        return
+    for part in range(parts):
+        yield piece(batch, part * count // parts, (part + 1) * count // parts)
+
+
+def size_for(memory_bytes: int, bytes_per_sample: int) -> int:
+    """Samples in a piece: at least 1, however little memory there is."""
+    return max(1, min(LARGEST, memory_bytes // max(1, bytes_per_sample)))
+
+
+def wanted(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that count: those that require a gradient.
+
+    Raises ConfigError if there are none.
+    """
+    found = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not found:
+        raise ConfigError(
+            "no parameter of the model requires a gradient, so there is nothing to differentiate "
+            "by; call model.requires_grad_(True)"
+        )
+    return found
+
+
+def checked_mask(model: nn.Module, mask: Mask | None) -> dict[str, Tensor]:
+    """The mask on the parameters' devices; raises ConfigError where it does not fit the model."""
+    check_fits(model, mask or {}, "mask")
+    parameters = dict(model.named_parameters())
+    return {
+        name: kept.to(device=parameters[name].device, dtype=torch.bool)
+        for name, kept in (mask or {}).items()
+    }
+
+
+@contextmanager
+def held_still(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, with gradients enabled whatever the caller has; modes are put back."""
+    with evaluating(model), torch.enable_grad():
+        yield

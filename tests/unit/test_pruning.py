@@ -1,0 +1,300 @@
+"""Where each pruner cuts: magnitudes, rounds of imp, chance, synaptic flow by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import digits, original, run_on_cpu, toy, view_of
+from torch import Tensor, nn
+
+from expunge.data.batch import Part
+from expunge.data.load import Data
+from expunge.data.split import Split
+from expunge.data.view import DataView
+from expunge.errors import ConfigError
+from expunge.models.mask import (
+    Mask,
+    apply_mask,
+    layer_sparsity,
+    overlap,
+    prunable,
+)
+from expunge.pruning import make_pruner, synflow, table
+from expunge.pruning.imp import Iterative
+from expunge.pruning.omp import OneShot
+from expunge.pruning.random import Random
+from expunge.pruning.synflow import SynFlow
+from expunge.recipe import Recipe
+
+T, F = True, False
+
+
+def seeded(build: Any) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def bools(*rows: Any) -> Tensor:
+    return torch.tensor(rows, dtype=torch.bool)
+
+
+def blind(data: Data | None = None) -> DataView:
+    """A view that hands out no sample."""
+    data = data or digits()
+    return view_of(data, Split.whole(data, validation=0), Part.NONE)
+
+
+# --- the table
+
+
+def test_unknown_pruners_and_settings() -> None:
+    with pytest.raises(
+        ConfigError, match=r"no pruner 'ompp', did you mean 'omp'\?; there are: omp"
+    ):
+        make_pruner("ompp")
+    with pytest.raises(ConfigError, match="OneShot has no setting 'rate'"):
+        make_pruner("omp", {"rate": 0.2})
+    with pytest.raises(ValueError, match="two pruners are called 'omp'"):
+        table([OneShot, OneShot])
+
+
+# --- magnitude
+
+
+def test_omp_cuts_the_smallest_magnitudes_of_all_layers() -> None:
+    """The obvious slow code: every |w| in one numpy array, sorted."""
+    model = original("cnn")
+    mask = OneShot().mask(model, blind(), run_on_cpu(), sparsity=0.8)
+    sizes = {key: np.abs(p.detach().numpy()) for key, p in prunable(model).items()}
+    flat = np.sort(np.concatenate([size.ravel() for size in sizes.values()]))[::-1]
+    smallest = flat[round(0.2 * len(flat)) - 1]
+    for key, size in sizes.items():
+        assert (mask[key].numpy() == (size >= smallest)).all(), key
+    assert len(set(layer_sparsity(mask).values())) == 3, "layers are cut unequally"
+
+
+def test_imp_cuts_a_share_of_what_is_left_each_round() -> None:
+    pruner = Iterative()
+    assert (pruner.sparsity, pruner.rate) == (0.95, 0.2)
+    cuts = pruner.cuts()
+    assert len(cuts) == 14
+    assert cuts[:3] == pytest.approx((0.2, 0.36, 0.488))
+    assert cuts[:-1] == pytest.approx([1 - 0.8**k for k in range(1, 14)])
+    assert cuts[-1] == 0.95
+    assert cuts[-2] < 0.95 < 1 - 0.8**14
+    assert len(Iterative(rate=0.4508).cuts()) == 5
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "rate", "rounds"),
+    [(0.2, 0.2, 1), (0.36, 0.2, 2), (0.488, 0.2, 3), (0.5, 0.5, 1), (0.1, 0.2, 1), (0.0, 0.2, 1),
+     (0.9, 0.9, 1), (0.3, 0.3, 1), (0.51, 0.3, 2)],
+)  # fmt: skip
+def test_imp_takes_no_round_that_cuts_nothing(sparsity: float, rate: float, rounds: int) -> None:
+    """Each costs a training: 1 - 0.8 is a hair under 0.2, and that is no reason for another."""
+    cuts = Iterative(sparsity=sparsity, rate=rate).cuts()
+    assert len(cuts) == rounds
+    assert cuts[-1] == sparsity
+
+
+def test_one_cut_elsewhere() -> None:
+    for pruner in (OneShot(sparsity=0.7), SynFlow(sparsity=0.7), Random(sparsity=0.7)):
+        assert pruner.cuts() == (0.7,)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(182, 8), (91, 4), (30, 1), (45, 2), (2, 1), (3, 1), (1, 0)]
+)
+def test_rewinding_is_to_epoch_8_of_182_scaled(epochs: int, expected: int) -> None:
+    recipe = Recipe(epochs=epochs)
+    for pruner in (OneShot(), Iterative()):
+        assert pruner.rewind_to(recipe) == expected
+    assert OneShot(rewind_epoch=0).rewind_to(recipe) == 0
+    assert OneShot(rewind_epoch=17).rewind_to(recipe) == 17
+    assert SynFlow().rewind_to(recipe) == Random().rewind_to(recipe) == 0
+
+
+# --- chance
+
+
+def test_random_cuts_are_drawn_over_all_layers_by_the_seed() -> None:
+    model = original("cnn")
+    masks = [
+        Random().mask(model, blind(), run_on_cpu(names=("original", seed)), sparsity=0.9)
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(masks[0][key], masks[1][key]) for key in masks[0])
+    assert not any(torch.equal(masks[0][key], masks[2][key]) for key in masks[0])
+    total = sum(keep.numel() for keep in masks[0].values())
+    assert sum(int(keep.sum()) for keep in masks[0].values()) == round(0.1 * total)
+    # 1 / 19 is what two independent masks share
+    assert overlap(masks[0], masks[2]) == pytest.approx(0.1 / 1.9, abs=0.01)
+    for key in ("features.4.weight", "features.8.weight"):
+        assert layer_sparsity(masks[0])[key] == pytest.approx(0.9, abs=0.01)
+
+
+def test_random_cuts_do_not_look_at_the_weights() -> None:
+    one, other = original("cnn"), original("cnn")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.copy_(torch.arange(parameter.numel()).view_as(parameter))
+    first, second = (
+        Random().mask(model, blind(), run_on_cpu(), sparsity=0.9) for model in (one, other)
+    )
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+# --- synaptic flow
+
+
+def two_layers(*between: nn.Module) -> nn.Sequential:
+    """Weights [[1, -2], [3, 4]] and [[-5, 6]], with biases that must not count."""
+    model = nn.Sequential(nn.Linear(2, 2), *between, nn.ReLU(), nn.Linear(2, 1))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, 4.0]]))
+        model[0].bias.copy_(torch.tensor([100.0, -100.0]))
+        model[-1].weight.copy_(torch.tensor([[-5.0, 6.0]]))
+        model[-1].bias.copy_(torch.tensor([1000.0]))
+    return model
+
+
+def loud_norm() -> nn.BatchNorm1d:
+    """BatchNorm with statistics, scale and shift that would turn every score around."""
+    norm = nn.BatchNorm1d(2)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1000.0, 0.001]))
+        norm.bias.copy_(torch.tensor([-7.0, 9.0]))
+        norm.running_mean.copy_(torch.tensor([50.0, -3.0]))  # type: ignore[union-attr]
+        norm.running_var.copy_(torch.tensor([1e-6, 1e6]))  # type: ignore[union-attr]
+    return norm
+
+
+ONES = torch.ones(1, 2, dtype=torch.float64)
+# |w2_i| |w1_ij| for the first layer, |w2_i| sum_j |w1_ij| for the second
+BY_HAND = {"first": [[5.0, 10.0], [18.0, 24.0]], "last": [[15.0, 42.0]]}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [(), (loud_norm(),), (nn.LayerNorm(2), nn.Dropout(0.5)), (nn.GroupNorm(1, 2),)],
+    ids=["plain", "batchnorm", "layernorm", "groupnorm"],
+)
+def test_synaptic_flow_by_hand(between: tuple[nn.Module, ...]) -> None:
+    """R = |w2| |W1| 1 = 57; normalisation is the identity, biases are 0, signs do not count."""
+    model = two_layers(*between)
+    flow = synflow.linearised(model)
+    last = f"{len(model) - 1}.weight"
+    mask = {"0.weight": bools([T, T], [T, T]), last: bools([T, T])}
+    scores = synflow.synaptic_flow(flow, ONES, mask)
+    assert {key: score.tolist() for key, score in scores.items()} == {
+        "0.weight": BY_HAND["first"], last: BY_HAND["last"]
+    }  # fmt: skip
+    assert all(score.dtype == torch.float64 for score in scores.values())
+
+
+def test_synaptic_flow_under_a_mask_by_hand() -> None:
+    """Without w1_00 and w2_1: row 1 carries nothing any more, row 0 only 2 * 5."""
+    flow = synflow.linearised(two_layers())
+    mask = {"0.weight": bools([F, T], [T, T]), "2.weight": bools([T, F])}
+    scores = synflow.synaptic_flow(flow, ONES, mask)
+    assert scores["0.weight"].tolist() == [[0, 10], [0, 0]]
+    assert scores["2.weight"].tolist() == [[10, 0]]
+
+
+def test_synflow_scores_anew_after_each_cut() -> None:
+    """One cut to 4 of 6 weights keeps w2_0 (15), into which no flow is left.
+
+    Two cuts, to 5 and to 4: first w1_00 goes (5), which leaves w1_01 and w2_0 with 10 each; the
+    first in order stays.
+    """
+    data = toy([0, 1, 0, 1])
+    once = SynFlow(steps=1).mask(two_layers(), blind(data), run_on_cpu(), sparsity=1 / 3)
+    assert torch.equal(once["0.weight"], bools([F, F], [T, T]))
+    assert torch.equal(once["2.weight"], bools([T, T]))
+    twice = SynFlow(steps=2).mask(two_layers(), blind(data), run_on_cpu(), sparsity=1 / 3)
+    assert torch.equal(twice["0.weight"], bools([F, T], [T, T]))
+    assert torch.equal(twice["2.weight"], bools([F, T]))
+
+
+def test_synflow_keeps_a_falling_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(1 - s)^(k / n) of the weights after step k."""
+    counts: list[int] = []
+    honest = synflow.synaptic_flow
+
+    def spy(flow: nn.Module, ones: Tensor, mask: Mask) -> Any:
+        counts.append(sum(int(keep.sum()) for keep in mask.values()))
+        return honest(flow, ones, mask)
+
+    monkeypatch.setattr(synflow, "synaptic_flow", spy)
+    model = original("mlp")
+    mask = SynFlow().mask(model, blind(), run_on_cpu(), sparsity=0.95)
+    total = sum(weight.numel() for weight in prunable(model).values())
+    assert SynFlow().steps == 100
+    assert counts == [round(0.05 ** (k / 100) * total) for k in range(100)]
+    assert sum(int(keep.sum()) for keep in mask.values()) == round(0.05 * total)
+
+
+def test_synflow_sees_neither_data_nor_statistics() -> None:
+    model, other = original("cnn"), original("cnn")
+    with torch.no_grad():
+        for name, tensor in other.state_dict().items():
+            if (
+                name.endswith(("running_mean", "running_var", "bias"))
+                or name == "features.1.weight"
+            ):
+                tensor.copy_(torch.rand(tensor.shape, generator=torch.Generator().manual_seed(1)))
+    few = digits(100)
+    first = SynFlow(steps=20).mask(model, blind(), run_on_cpu(), sparsity=0.95)
+    second = SynFlow(steps=20).mask(other, blind(few), run_on_cpu(), sparsity=0.95)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_synflow_collapses_no_layer_where_magnitude_does() -> None:
+    """A layer a thousand times smaller than the others is cut whole by magnitude, not by flow."""
+    model = original("cnn")
+    with torch.no_grad():
+        model.get_parameter("features.4.weight").mul_(1e-3)
+    magnitude = OneShot().mask(model, blind(), run_on_cpu(), sparsity=0.99)
+    flow = SynFlow().mask(model, blind(), run_on_cpu(), sparsity=0.99)
+    assert layer_sparsity(magnitude)["features.4.weight"] == 1
+    assert max(layer_sparsity(flow).values()) < 1
+    apply_mask(model, flow)
+    assert synflow.linearised(model)(torch.ones(1, 1, 8, 8).double()).sum() > 0
+
+
+def test_synflow_refuses_a_flow_that_overflows() -> None:
+    model = nn.Sequential(*[nn.Linear(2, 2) for _ in range(12)])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1e30)
+    with pytest.raises(ConfigError, match="flow of ones overflows in this model; use omp or imp"):
+        SynFlow().mask(model, blind(toy([0, 1])), run_on_cpu(), sparsity=0.5)
+
+
+class Words(nn.Module):
+    """Takes a dictionary by keywords, as models of the Hugging Face hub do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(9, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(self.words(input_ids).mean(1))
+        return logits
+
+
+class TwoInputs(Words):
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(input_ids)
+
+
+@pytest.mark.parametrize("kind", [Words, TwoInputs])
+def test_synflow_refuses_a_model_that_wants_other_inputs(kind: type[Words]) -> None:
+    model = seeded(kind)
+    with pytest.raises(ConfigError, match="synflow feeds the model one tensor of ones"):
+        SynFlow().mask(model, blind(toy([0, 1])), run_on_cpu(), sparsity=0.5)

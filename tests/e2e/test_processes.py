@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
+
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
@@ -54,3 +57,25 @@ def test_two_processes_read_each_sample_once_and_agree_with_one(tmp_path: Path) 
     alone, together = scores("one", tmp_path), scores("two", tmp_path)
     assert abs(alone["RA"] - together["RA"]) < 3
     assert abs(alone["TA"] - together["TA"]) < 3
+
+
+def test_two_processes_take_the_same_newton_step_as_one(tmp_path: Path) -> None:
+    """Influence by conjugate gradients, and Fisher's diagonal, sum over processes."""
+    run("prune", "--data", "digits:400", "--model", "mlp", "--epochs", "3", "--lr", "0.05",
+        "--pruner", "omp", "--sparsity", "0.5", "--out", "sparse", cwd=tmp_path,
+        processes=1)  # fmt: skip
+    for name, settings in (
+        ("influence", ["solver=cg", "samples=100", "tolerance=1e-9"]),
+        ("fisher", ["alpha=1e-6"]),
+    ):
+        given = [part for setting in settings for part in ("--set", setting)]
+        request = ["--forget", "random:0.1", "--method", name, *given]
+        run("unlearn", "sparse", *request, "--out", f"{name}-one", cwd=tmp_path, processes=1)
+        run("unlearn", "sparse", *request, "--out", f"{name}-two", cwd=tmp_path, processes=2)
+        one, two = (
+            load_file(tmp_path / f"{name}-{count}/model.safetensors") for count in ("one", "two")
+        )
+        before = load_file(tmp_path / "sparse/model.safetensors")
+        for key, value in one.items():
+            moved = float((value - before[key]).abs().max())
+            assert torch.allclose(value, two[key], rtol=0, atol=1e-3 * moved + 1e-7), (name, key)

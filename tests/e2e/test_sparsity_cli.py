@@ -89,3 +89,24 @@ def test_a_trained_folder_is_pruned_further_or_rewound(work: Path) -> None:
 def test_mistakes_cost_one_line(work: Path, arguments: list[str], told: str) -> None:
     assert told in refused("prune", *arguments, cwd=work)
     assert not (work / "x").exists()
+
+
+def test_diagnose_sparsity_prints_and_draws_both_series(tmp_path: Path) -> None:
+    arguments = ["diagnose", "sparsity", "--data", "digits:300", "--model", "cnn", "--epochs", "2",
+                 "--lr", "0.05", "--forget", "random:0.1", "--sparsities", "0,0.9",
+                 "--set-method", "lr=0.005", "--out", "theory"]  # fmt: skip
+    done = expunge(*arguments, cwd=tmp_path)
+    for words in ("proposition 2", "rank correlation", "eigenvalue", "untouched"):
+        assert words in done.stdout, words
+    names = {file.name for file in (tmp_path / "theory").iterdir()}
+    assert names == {"figure.png", "figure.svg", "table.csv", "table.json", "table.md"}
+    assert "theory exists" in refused(*arguments, cwd=tmp_path)
+    told = refused(*arguments[:-2], "--sparsities", "0.5,0.9", "--out", "x", cwd=tmp_path)
+    assert "relative to sparsity 0" in told
+
+
+def test_list_shows_pruners_and_one_in_full(tmp_path: Path) -> None:
+    shown = expunge("list", "pruners", cwd=tmp_path).stdout
+    assert all(name in shown for name in ("omp", "imp", "synflow", "random"))
+    shown = expunge("list", "pruners", "imp", cwd=tmp_path).stdout
+    assert "rate" in shown and "Frankle" in shown and "0.95" in shown

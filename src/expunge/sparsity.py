@@ -40,6 +40,7 @@ from expunge.task import Task
 
 FINE_TUNING = {"epochs": 10, "lr": 0.01, "schedule": "constant"}
 """What changes in the recipe where cut weights of a trained model are trained on: fine-tuning."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def prune(
     Raises ConfigError for settings that do not fit, DivergenceError if a training diverges.
     """
     pruner = make_pruner(pruner) if isinstance(pruner, str) else pruner
+    if trained is None and (rewind is not None or mask is not None):
+        raise ConfigError("rewind and mask belong to a trained model; pass it as trained=")
     split = split or Split.whole(data)
     if recipe is not None or trained is None:
         recipe = resolve_recipe(recipe or Recipe(), data, split)
@@ -107,11 +110,10 @@ def prune(
     log |= {"losses": fitted.losses, "precision": fitted.precision}
     settings = {"pruner": pruner.name, **pruner.model_dump(), "recipe": used.model_dump()}
     record = Record("prune", settings, run.names, cost_of(meter, view, run, warmed), log=log)
-    cpu = torch.device("cpu")
     kept = {name: keep.cpu() for name, keep in search.mask.items()}
     return Pruned(
-        finished(network, cpu, kept), record, learned, recipe, kept,
-        dense=finished(dense, cpu, None) if dense is not None else None, early=search.early,
+        finished(network, CPU, kept), record, learned, recipe, kept,
+        dense=finished(dense, CPU, None) if dense is not None else None, early=search.early,
     )  # fmt: skip
 
 

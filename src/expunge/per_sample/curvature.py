@@ -97,7 +97,7 @@ def solve_by_conjugate_gradients(
         maxiter=iterations,
     )  # fmt: skip
     residual = float(np.linalg.norm(damped(x) - right)) / max(float(np.linalg.norm(right)), 1e-300)
-    top = top_eigenvalue(lambda p: masked(product(p), mask), vector)
+    top = top_eigenvalue(lambda p: masked(product(masked(p, mask)), mask), vector)
     return Solved(masked(unflat(x, vector), mask), top, residual, calls)
 
 

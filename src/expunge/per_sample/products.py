@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -10,36 +12,54 @@ from torch.func import jvp
 
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
-from expunge.per_sample.chunks import counted, held_still, pieces, wanted
+from expunge.per_sample.chunks import MEMORY, counted, held_still, piece, pieces, wanted
 from expunge.per_sample.layers import total_type
-from expunge.per_sample.plain import as_function
+from expunge.per_sample.plain import Output, as_function, gradients_by_loop
+from expunge.per_sample.probe import piece_size
 from expunge.run import Run
+
+Named = Mapping[str, Tensor]
+Way = Callable[[nn.Module, Output, Named, Named, Batch], Tensor]
+"""(model, losses, parameters, vector, batch) -> (batch,) derivatives of the losses along it."""
 
 
 def gradient_products(
     model: nn.Module, batches: Iterable[Batch], run: Run, vector: Mapping[str, Tensor]
 ) -> Tensor:
-    """G v (n,): the derivative of each sample's loss along `vector`."""
-    with held_still(model):
-        parameters = {name: p.detach() for name, p in wanted(model).items()}
+    """G v (n,): the derivative of each sample's loss (`run.task.losses`) along `vector`.
+
+    vector: parameter name -> tensor of its shape; parameters that it does not name count as 0.
+    Under several processes each returns the products of its own samples.
+    Raises ConfigError for names or shapes that are not those of parameters with a gradient.
+    """
+    with held_still(model), _quiet_forward_mode():
+        parameters = wanted(model)
+        _check(vector, parameters)
         tangent = {
             name: vector[name].to(p) if name in vector else torch.zeros_like(p)
             for name, p in parameters.items()
         }
-        function = as_function(model, run.task.losses)
-        parts = []
+        losses = run.task.losses
+        way: Way | None = None
+        one = next(iter(parameters.values()))
+        parts = [torch.zeros(0, dtype=total_type(one.dtype), device=one.device)]
         for batch in counted(batches):
-            for part in pieces(batch, 128):
-                with torch.no_grad():
-                    _, along = jvp(lambda p: function(p, part), (parameters,), (tangent,))  # noqa: B023
-                parts.append(along.detach())
+            way = way or _way(model, losses, parameters, tangent, batch)
+            for part in pieces(batch, piece_size(model, losses, batch, MEMORY // 2)):
+                found = way(model, losses, parameters, tangent, part)
+                parts.append(found.detach().to(parts[0].dtype))
         return torch.cat(parts)
 
 
 def weighted_gradient(
     model: nn.Module, batches: Iterable[Batch], run: Run, weights: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Gᵀ w: the sum over samples of weight times gradient, by parameter name."""
+    """Gᵀ w: the sum over samples of weight times gradient, name -> tensor like the parameter.
+
+    weights: (n,) in the order of `batches`; None is 1 for every sample of every process, and the
+        sum is then over all processes. With weights it is over this process's samples.
+    Raises ConfigError unless there is one weight per sample.
+    """
     with held_still(model):
         parameters = wanted(model)
         total = {
@@ -47,20 +67,102 @@ def weighted_gradient(
         }
         start = 0
         for batch in counted(batches):
-            for part in pieces(batch, 128):
+            for part in pieces(batch, piece_size(model, run.task.losses, batch, MEMORY)):
                 losses = run.task.losses(model, part)
-                share = losses.sum()
-                if weights is not None:
-                    share = (losses * weights[start : start + len(part)].to(losses)).sum()
-                start += len(part)
-                gradient = torch.autograd.grad(share, list(parameters.values()), allow_unused=True)
-                for name, value in zip(parameters, gradient, strict=True):
+                stop = start + len(part)
+                if weights is not None and stop <= len(weights):
+                    losses = losses * weights[start:stop].to(losses)
+                start = stop
+                found = torch.autograd.grad(
+                    losses.sum(), list(parameters.values()), allow_unused=True
+                )
+                for name, value in zip(parameters, found, strict=True):
                     if value is not None:
                         total[name] += value
+        if weights is not None and weights.shape != (start,):
+            raise ConfigError(
+                f"weights of shape {tuple(weights.shape)} for {start} samples; give one per sample"
+            )
         if weights is None:
             total = {name: run.sum(value) for name, value in total.items()}
-        elif len(weights) != start:
-            raise ConfigError(
-                f"{len(weights)} weights for {start} samples; give one weight per sample"
-            )
         return {name: total[name].to(p.dtype) for name, p in parameters.items()}
+
+
+# ---- ways to differentiate the losses along a vector, best first
+
+
+def forward_mode(
+    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
+) -> Tensor:
+    """One pass in forward mode: values and derivatives side by side."""
+    function = as_function(model, losses)
+    given = {name: p.detach() for name, p in parameters.items()}
+    with torch.no_grad():
+        pair = jvp(lambda p: function(p, batch), (given,), (dict(vector),))
+    along: Tensor = pair[1]
+    return along
+
+
+def backward_twice(
+    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
+) -> Tensor:
+    """For operations without a forward mode: G v is the gradient of vᵀ(Gᵀu) by u."""
+    values = losses(model, batch)
+    u = torch.ones_like(values, requires_grad=True)
+    back = torch.autograd.grad(
+        (values * u).sum(), list(parameters.values()), create_graph=True, allow_unused=True
+    )
+    terms = [
+        (gradient * vector[name]).sum()
+        for name, gradient in zip(parameters, back, strict=True)
+        if gradient is not None
+    ]
+    if not terms:
+        return torch.zeros_like(values)
+    (along,) = torch.autograd.grad(torch.stack(terms).sum(), u)
+    return along
+
+
+def one_by_one(
+    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
+) -> Tensor:
+    """For operations that differentiate only once: each sample's gradient times the vector."""
+    products = []
+    for row in range(len(batch)):
+        gradient = gradients_by_loop(model, parameters, losses, piece(batch, row, row + 1))
+        products.append(sum((gradient[name][0] * vector[name]).sum() for name in gradient))
+    return torch.stack([torch.as_tensor(product) for product in products])
+
+
+def _way(model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch) -> Way:
+    """The first way that the model's operations allow, tried on one sample."""
+    for way in (forward_mode, backward_twice):
+        try:
+            way(model, losses, parameters, vector, piece(batch, 0, 1))
+        except Exception:
+            # whatever it was, the last way meets it again if it is the model's own fault
+            continue
+        return way
+    return one_by_one
+
+
+def _check(vector: Named, parameters: Named) -> None:
+    for name, value in vector.items():
+        if name not in parameters:
+            raise ConfigError(
+                f"the vector names {name!r}, which is no parameter of the model with a gradient; "
+                "name only those"
+            )
+        if value.shape != parameters[name].shape:
+            raise ConfigError(
+                f"the vector's {name!r} has shape {tuple(value.shape)}, the parameter "
+                f"{tuple(parameters[name].shape)}; give one number per weight"
+            )
+
+
+@contextmanager
+def _quiet_forward_mode() -> Iterator[None]:
+    """Forward mode, when it is first used, calls something that torch itself deprecates."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
+        yield

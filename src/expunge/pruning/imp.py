@@ -28,7 +28,7 @@ class Iterative(OneShot):
         """1 - (1 - rate)^k for k = 1, 2, ..., the last one the target itself."""
         found: list[float] = []
         kept = 1 - self.rate
-        while 1 - kept < self.sparsity:
+        while 1 - kept < self.sparsity - 1e-9:  # a round that only rounding asks for cuts nothing
             found.append(1 - kept)
             kept *= 1 - self.rate
         return (*found, self.sparsity)

@@ -42,11 +42,13 @@ class SynFlow(Pruner):
         flow = linearised(model)
         start = prunable(flow)
         mask = within or {name: torch.ones_like(p, dtype=torch.bool) for name, p in start.items()}
+        if 1 - sparsity > kept_share(mask):
+            return keep_largest(start, sparsity, mask)  # raises: less sparsity than there is
         ones = torch.ones(1, *data.shape, dtype=torch.float64, device=run.device)
         for step in range(1, self.steps + 1):
             scores = synaptic_flow(flow, ones, mask)
             cut = 1 - (1 - sparsity) ** (step / self.steps)
-            if within is None or 1 - cut < kept_share(mask):
+            if 1 - cut <= kept_share(mask):
                 mask = keep_largest(scores, cut, mask)
         return mask
 
@@ -82,10 +84,10 @@ def synaptic_flow(flow: nn.Module, ones: Tensor, mask: Mask) -> Mapping[str, Ten
     weights = prunable(flow)
     try:
         outputs = flow(ones)
-    except TypeError as error:
+    except (TypeError, RuntimeError) as error:
         raise ConfigError(
-            f"synflow feeds the model one tensor of ones, and it does not take that ({error}); use "
-            "omp or imp"
+            f"synflow feeds the model one tensor of ones, and it does not take that "
+            f"({str(error).splitlines()[0]}); use omp or imp"
         ) from error
     total = getattr(outputs, "logits", outputs).sum()
     if not torch.isfinite(total):

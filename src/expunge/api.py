@@ -155,7 +155,7 @@ def unlearn(
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=cost_of(meter, view, run, warmed),
-        warnings=tuple(warnings_for(data, split)),
+        warnings=(*warnings_for(data, split), *run.log.pop("warnings", ())),
         log=dict(run.log),
     )
     return Result(finished(forgotten, before, mask), record, split, recipe, mask)

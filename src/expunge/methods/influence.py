@@ -22,6 +22,9 @@ from expunge.per_sample.curvature import (
 )
 from expunge.run import Run
 
+LOOSE = 1e-2
+"""A relative residual above this is worth a warning."""
+
 
 class Influence(Method):
     """IU: theta + alpha (C + damping I)⁻¹ v, with v the change of the gradient that forgetting makes.
@@ -76,6 +79,7 @@ class Influence(Method):
         run.log["top_eigenvalue"] = solved.top_eigenvalue
         if solved.residual is not None:
             run.log["residual"], run.log["products"] = solved.residual, solved.iterations
+            _check_residual(solved, run)
         with torch.no_grad(), check_weights(model, run, "raise damping or lower alpha"):
             for name, parameter in model.named_parameters():
                 if name in solved.x:
@@ -99,3 +103,14 @@ class Influence(Method):
 
     def _all(self, data: DataView, part: Part) -> Stream:
         return data.batches(part, self.batch_size, shuffle=False, augment=False)
+
+
+def _check_residual(solved: Solved, run: Run) -> None:
+    """Warn of a loose solution: it is not the Newton step."""
+    residual = solved.residual or 0.0
+    if not residual <= LOOSE:
+        run.log.setdefault("warnings", []).append(
+            f"{run.label}: conjugate gradients left a residual of {residual:.2g} of the right side "
+            f"after {solved.iterations} products, so this is not the Newton step; raise iterations, "
+            "or damping, which must outweigh negative eigenvalues"
+        )

@@ -35,6 +35,9 @@ from expunge.per_sample.probe import choose
 from expunge.run import Run
 from expunge.task import Classification
 
+# torch's own, of a convolution whose padding is wider on one side
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+
 RUN = run_on_cpu(names=("per sample", 0))
 CLASSES = 4
 ENGINES = ["hooks", "vmap", "loop"]
@@ -246,7 +249,11 @@ class Centred(Twice):
 
 
 class Overwritten(Twice):
-    """The input of a layer is changed after the layer has read it."""
+    """The input of a layer is changed after the layer has read it; the bias alone is wanted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first.weight.requires_grad_(False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = inputs * 1.0
@@ -339,7 +346,7 @@ UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "past the hooks": (Outside, "vmap"),
     "crosswise": (Crosswise, "vmap"),
     "centred": (Centred, "vmap"),
-    "overwritten": (Overwritten, "vmap"),
+    "overwritten": (Overwritten, "loop"),
     "weight norm": (lambda: nn.Sequential(
         torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), nn.Linear(5, CLASSES)
     ), "vmap"),
@@ -575,7 +582,7 @@ def test_gram_of_many_samples_goes_by_blocks() -> None:
     model, batch = digits_case("mlp", 300)
     G = label_rows(model, batch.inputs, batch.labels)
     close(gram_matrix(model, cut(batch, 64), RUN), G @ G.T)
-    close(gram_matrix(model, cut(batch, 64), RUN, memory_bytes=2**20), G @ G.T)
+    close(gram_matrix(model, cut(batch, 64), RUN, engine="vmap"), G @ G.T)
 
 
 @pytest.mark.parametrize("name", ["cnn", "branches", "centred"])
@@ -708,7 +715,7 @@ def test_the_model_is_left_as_it_was(
 
         def losses(self, model: nn.Module, batch: Batch) -> Tensor:
             self.calls += 1
-            if self.calls > 12:
+            if self.calls > 8:
                 raise RuntimeError("the task fails")
             return super().losses(model, batch)
 
@@ -725,7 +732,6 @@ def test_the_model_is_left_as_it_was(
     ]
     for call in calls:
         if fails and call is not calls[-1]:
-            Failing.calls = 0
             run.task.calls = 0  # type: ignore[attr-defined]
             with pytest.raises(RuntimeError, match="the task fails"):
                 call()

@@ -1,8 +1,9 @@
-"""The Gram matrix of per-sample gradients."""
+"""The Gram matrix of per-sample gradients, layer by layer and never as n rows of all parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -11,9 +12,34 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
-from expunge.per_sample.chunks import MEMORY, checked_mask, counted
-from expunge.per_sample.plain import per_sample_gradients
+from expunge.per_sample.chunks import (
+    MEMORY,
+    channels_last,
+    checked_mask,
+    counted,
+    held_still,
+    pieces,
+    size_for,
+    wanted,
+)
+from expunge.per_sample.half import HalfBackward, half_backward
+from expunge.per_sample.kernels import add_pairs, add_rows, cost
+from expunge.per_sample.layers import (
+    Layer,
+    as_matrix,
+    left_factor,
+    right_factor,
+    rows_of,
+    total_type,
+    weight_rows,
+)
+from expunge.per_sample.passes import recording
+from expunge.per_sample.plain import gradients_by_loop, gradients_by_vmap
+from expunge.per_sample.probe import Choice, Engine, choose
 from expunge.run import Run
+
+SAMPLES = 64
+"""Samples in one piece of a pass at most."""
 
 
 def gram_matrix(
@@ -22,22 +48,263 @@ def gram_matrix(
     run: Run,
     *,
     mask: Mask | None = None,
-    engine: Literal["auto", "loop", "vmap", "hooks"] = "auto",
+    engine: Engine = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     memory_bytes: int = MEMORY,
 ) -> Tensor:
-    """G Gᵀ (n, n)."""
+    """G Gᵀ (n, n), rows of G the gradients of `run.task.losses` in the order of `batches`.
+
+    batches: read several times where they do not fit a quarter of the memory.
+    mask: weights that it cuts do not count.
+    engine: "auto" is the fastest that is right for the model; "hooks", "vmap" or "loop" ask for one.
+    precision: "bfloat16" multiplies in it (not in forward passes), at an error of some tenths of a
+        percent. "auto" is float32: who solves with the matrix divides by a small damping, and
+        that multiplies errors.
+    memory_bytes: aimed at, beside the model and the matrix.
+
+    float32, or float64 for a float64 model; symmetric to the bit.
+    Raises ConfigError under several processes, for batches that can be read only once and do not
+    fit, and without samples.
+    """
     if run.world > 1:
         raise ConfigError(
             f"{run.label}: a Gram matrix needs all samples in one process, and there are "
             f"{run.world}; use solver='cg', or one process"
         )
-    kept = checked_mask(model, mask)
-    rows = []
-    for batch in counted(batches):
-        gradients = per_sample_gradients(model, batch, run, engine="loop")
-        kept_rows = {n: g for n, g in gradients.items() if n not in kept}
-        kept_rows |= {n: g * kept[n] for n, g in gradients.items() if n in kept}
-        rows.append(torch.cat([g.flatten(1) for g in kept_rows.values()], 1))
-    matrix = torch.cat(rows)
-    return matrix @ matrix.T
+    with held_still(model):
+        parameters = wanted(model)
+        kept = checked_mask(model, mask)
+        samples = Samples(batches, memory_bytes // 4)
+        first = max(samples.least(3), key=len, default=None)
+        if first is None:
+            raise ConfigError(
+                f"{run.label}: there are no samples for a Gram matrix; check the part"
+            )
+        choice = choose(model, parameters, run.task.losses, first, engine)
+        half = None
+        if precision == "bfloat16" and choice.engine == "hooks":
+            half = half_backward(precision, model, run.device)
+        one = next(iter(parameters.values()))
+        K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)
+        passes = Passes(model, run, samples, parameters, kept, memory_bytes, choice, half)
+        if choice.engine == "hooks":
+            passes.by_hooks(K)
+        else:
+            passes.by_rows(K)
+        return K.triu() + K.triu(1).t()
+
+
+class Samples:
+    """Batches that are read again and again: kept if they fit, else read anew.
+
+    memory_bytes: that kept batches may take.
+    """
+
+    def __init__(self, batches: Iterable[Batch], memory_bytes: int) -> None:
+        self.batches = batches
+        self.kept: list[Batch] | None = []
+        self.count = held = 0
+        for batch in counted(batches):
+            self.count += len(batch)
+            held += _bytes(batch)
+            if self.kept is not None:
+                self.kept = [*self.kept, batch] if held <= memory_bytes else None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.kept is not None:
+            yield from self.kept
+            return
+        found = 0
+        for batch in counted(self.batches):
+            found += len(batch)
+            yield batch
+        if found != self.count:
+            raise ConfigError(
+                f"the batches held {self.count} samples at first and {found} when read again; give "
+                "a list or a stream, which can be read several times, or more memory_bytes"
+            )
+
+    def least(self, count: int) -> list[Batch]:
+        """The first batches, until one holds `count` samples."""
+        found = []
+        for batch in self:
+            found.append(batch)
+            if len(batch) >= count:
+                break
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """What one pass keeps of one layer.
+
+    form: "rows" (some columns of the layer's gradients), "tiles" or "pairs" (inputs and output
+        gradients, from which rows or products are made afterwards).
+    numbers: kept per sample. start, stop: columns among the layer's kept weights, for rows.
+    """
+
+    layer: Layer
+    form: str
+    numbers: int
+    start: int = 0
+    stop: int = 0
+    shifted: bool = False
+
+
+@dataclass
+class Passes:
+    """Everything that the passes over the samples share."""
+
+    model: nn.Module
+    run: Run
+    samples: Samples
+    parameters: Mapping[str, nn.Parameter]
+    mask: Mapping[str, Tensor]
+    memory_bytes: int
+    choice: Choice
+    half: HalfBackward | None
+
+    def by_rows(self, K: Tensor) -> None:
+        """Plain engines: as many columns of G at a time as fit, one pass for each."""
+        every = sum(self.columns(name) for name in self.parameters)
+        width = max(1, self.memory_bytes // 2 // (len(K) * K.element_size()))
+        by = gradients_by_vmap if self.choice.engine == "vmap" else gradients_by_loop
+        size = size_for(self.memory_bytes // 2, max(self.choice.fixed_bytes, 4 * every))
+        for start in range(0, every, width):
+            rows = K.new_empty(len(K), min(width, every - start))
+            at = 0
+            for batch in self.samples:
+                for part in pieces(batch, size):
+                    found = by(self.model, self.parameters, self.run.task.losses, part)
+                    joined = self.joined(found)
+                    rows[at : at + len(part)] = joined[:, start : start + width]
+                    at += len(part)
+            add_rows(K, rows)
+
+    def columns(self, name: str) -> int:
+        """Weights of a parameter that count."""
+        return int(self.mask[name].sum()) if name in self.mask else self.parameters[name].numel()
+
+    def joined(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        """Kept weights of named gradients (batch, *shape) side by side."""
+        return torch.cat(
+            [
+                value[:, self.mask[name]] if name in self.mask else value.reshape(len(value), -1)
+                for name, value in gradients.items()
+            ],
+            dim=1,
+        )
+
+    def by_hooks(self, K: Tensor) -> None:
+        """Some layers at a time, as many as fit: one pass over the samples, then their products."""
+        limit = self.memory_bytes * 5 // 8
+        group: list[Item] = []
+        held = 0
+        for item in self.items(limit // len(K)):
+            size = item.numbers * len(K) * K.element_size()
+            if group and held + size > limit:
+                self.one_pass(K, group)
+                group, held = [], 0
+            group.append(item)
+            held += size
+        if group:
+            self.one_pass(K, group)
+
+    def items(self, bytes_per_sample: int) -> Iterator[Item]:
+        """How each layer is treated, by its sizes alone."""
+        for layer, sizes in self.choice.sizes.items():
+            names = list(layer.own.values())
+            columns = sum(self.columns(name) for name in names)
+            factors = sizes.inputs + sizes.output
+            if layer.kind == "factored":
+                by = cost(layer, sizes.fan_in, sizes.positions, sizes.inputs, sizes.output)
+                if by.pairs < by.rows and not any(name in self.mask for name in names):
+                    yield Item(layer, "pairs", factors, shifted=by.shifted)
+                    continue
+                if factors < columns:
+                    yield Item(layer, "tiles", factors)
+                    continue
+            width = max(1, bytes_per_sample // 8)
+            for start in range(0, columns, width):
+                stop = min(start + width, columns)
+                yield Item(layer, "rows", stop - start, start, stop)
+
+    def one_pass(self, K: Tensor, group: list[Item]) -> None:
+        """Read all samples once, keep what the items want, and add their products to K."""
+        kept: dict[Item, list[Tensor]] = {}
+        layers = list(dict.fromkeys(item.layer for item in group))
+        size = size_for(
+            self.memory_bytes // 8, self.choice.fixed_bytes + self.choice.direction_bytes
+        )
+        at = 0
+        for batch in self.samples:
+            for part in pieces(batch, min(size, SAMPLES)):
+                with recording(self.model, layers, self.half) as seen:
+                    losses = self.run.task.losses(self.model, channels_last(part))
+                seen.check(len(part))
+                deltas = seen.backward(losses, [torch.ones_like(losses)], half=bool(self.half))
+                for item in group:
+                    delta = deltas[item.layer][0]
+                    found = self.keep(item, seen.seen[item.layer].inputs, delta)
+                    if item not in kept:  # one buffer, since joining pieces would hold them twice
+                        kept[item] = [_room(value, len(K)) for value in found]
+                    for room, value in zip(kept[item], found, strict=True):
+                        room[at : at + len(part)] = value
+                at += len(part)
+        for item in group:
+            first, *others = kept.pop(item)
+            if item.form == "rows":
+                add_rows(K, first)
+            elif item.form == "pairs":
+                add_pairs(K, item.layer, first, others[0], shifted=item.shifted)
+            else:
+                self.add_tiles(K, item.layer, first, others[0])
+
+    def keep(self, item: Item, inputs: tuple[Tensor, ...], delta: Tensor) -> tuple[Tensor, ...]:
+        """What a piece leaves behind for an item."""
+        if item.form != "rows":
+            return inputs[0].to(delta.dtype), delta
+        rows = rows_of(item.layer, inputs, delta)
+        return (self.joined(rows)[:, item.start : item.stop],)
+
+    def add_tiles(self, K: Tensor, layer: Layer, inputs: Tensor, delta: Tensor) -> None:
+        """Gradients of some outputs of a factored layer at a time, all samples, times themselves."""
+        B = right_factor(layer.module, [delta])[:, 0]  # (n, fan-out, positions)
+        if "bias" in layer.own:
+            bias = B.sum(-1, dtype=K.dtype)
+            name = layer.own["bias"]
+            add_rows(K, bias[:, self.mask[name]] if name in self.mask else bias)
+        if "weight" not in layer.own:
+            return
+        name = layer.own["weight"]
+        weight = self.parameters[name]
+        kept = as_matrix(self.mask[name]) if name in self.mask else None
+        fan_in = weight[0].numel()
+        width = max(1, self.memory_bytes // 8 // (len(K) * fan_in * B.element_size()))
+        for start in range(0, len(weight), width):
+            stop = min(start + width, len(weight))
+            inside = None if kept is None else kept[start:stop].flatten().nonzero().flatten()
+            columns = (stop - start) * fan_in if inside is None else len(inside)
+            rows = B.new_empty(len(K), columns)
+            for at in range(0, len(K), SAMPLES):
+                some = slice(at, at + SAMPLES)
+                A = left_factor(layer.module, inputs[some])
+                made = weight_rows(A, B[some, start:stop].unsqueeze(1)).flatten(1)
+                rows[some] = made if inside is None else made[:, inside]
+            add_rows(K, rows)
+
+
+def _room(piece: Tensor, count: int) -> Tensor:
+    """An empty tensor for `count` rows like those of a piece, images channels last as theirs are."""
+    shape = (count, *piece.shape[1:])
+    last = piece.ndim == 4 and piece.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=form)
+
+
+def _bytes(batch: Batch) -> int:
+    leaves = torch.utils._pytree.tree_leaves((batch.inputs, batch.labels))
+    return sum(leaf.nbytes for leaf in leaves if isinstance(leaf, Tensor))

@@ -14,7 +14,7 @@ generic     any other layer: `vmap` of the layer's own backward pass
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,44 +54,75 @@ def kind_of(module: nn.Module) -> str:
 
 
 def left_factor(module: nn.Module, inputs: Tensor) -> Tensor:
-    """What the weight multiplied, (batch, fan-in, positions)."""
+    """What the weight multiplied, (batch, fan-in, positions), fan-in ordered as in `as_matrix`."""
     if isinstance(module, nn.Linear):
         return inputs.reshape(len(inputs), -1, inputs.shape[-1]).transpose(1, 2)
-    return unfolded(module, inputs)
+    if isinstance(module, CONVOLUTIONS):
+        return patches(module, inputs)
+    raise TypeError(f"{type(module).__name__} has no factors")
 
 
-def unfolded(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Patches of a convolution's input: (batch, channels * kernel, positions)."""
-    if not isinstance(module, CONVOLUTIONS):
-        raise TypeError(f"{type(module).__name__} has no patches")
-    padding: tuple[int, ...] | int
+def patches(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
+    """Patches of a convolution's input, (batch, kernel * channels, positions).
+
+    Channels come last, as `fit` stores images, so that a patch is copied in runs of a kernel's row.
+    """
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         # as the layer's own forward pass does it: "same" may pad one side more than the other
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         inputs = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
-        padding = (0,) * len(module.kernel_size)
+        inputs = inputs.movedim(1, -1)
     else:
-        padding = module.padding
+        around = [side for side in reversed(module.padding) for _ in range(2)]
+        inputs = functional.pad(inputs.movedim(1, -1), [0, 0, *around])
+    inputs = inputs.contiguous()
     kernel, dilation, stride = module.kernel_size, module.dilation, module.stride
-    if isinstance(module, nn.Conv1d):
-        inputs = inputs.unsqueeze(2)
-        kernel, dilation, stride = (1, *kernel), (1, *dilation), (1, *stride)
-        padding = (0, *padding)
-    if max(kernel) == 1 and max(padding) == 0:
-        return inputs[:, :, :: stride[0], :: stride[1]].flatten(2)
-    return functional.unfold(inputs, kernel, dilation, padding, stride)
+    batch, *sides, channels = inputs.shape
+    steps = inputs.stride()[1:-1]
+    places = [
+        (side - (k - 1) * d - 1) // s + 1
+        for side, k, d, s in zip(sides, kernel, dilation, stride, strict=True)
+    ]
+    view = inputs.as_strided(
+        (batch, *places, *kernel, channels),
+        (
+            inputs.stride(0),
+            *(step * s for step, s in zip(steps, stride, strict=True)),
+            *(step * d for step, d in zip(steps, dilation, strict=True)),
+            1,
+        ),
+    )
+    positions = math.prod(places)
+    return view.reshape(batch, positions, math.prod(kernel) * channels).transpose(1, 2)
 
 
-def right_factor(module: nn.Module, deltas: Tensor) -> Tensor:
-    """(batch, directions, *output) -> (batch, directions, fan-out, positions)."""
+def right_factor(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
+    """Output gradients as (batch, directions, fan-out, positions).
+
+    deltas: one (batch, *output) per direction.
+    """
     if isinstance(module, nn.Linear):
-        batch, directions, width = len(deltas), deltas.shape[1], deltas.shape[-1]
-        return deltas.reshape(batch, directions, -1, width).transpose(2, 3)
-    return deltas.flatten(3)
+        return torch.stack([d.reshape(len(d), -1, d.shape[-1]) for d in deltas], 2).permute(
+            0, 2, 3, 1
+        )
+    # positions first in memory, where channels lie last: copied in runs, and a view afterwards
+    return torch.stack([d.flatten(2).transpose(1, 2) for d in deltas], 2).permute(0, 2, 3, 1)
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight (fan-out, channels, *kernel) as (fan-out, kernel * channels); a matrix as it is."""
+    return weight.movedim(1, -1).flatten(1)
+
+
+def as_weight(matrix: Tensor, shape: Sequence[int]) -> Tensor:
+    """Matrices (..., fan-out, kernel * channels) as weights of a shape: undoes `as_matrix`."""
+    fan_out, channels, *kernel = shape
+    weights = matrix.reshape(*matrix.shape[:-2], fan_out, *kernel, channels)
+    return weights.movedim(-1, matrix.ndim - 1)
 
 
 def weight_rows(A: Tensor, B: Tensor) -> Tensor:
-    """Gradients of the weight, (batch, directions * fan-out, fan-in).
+    """Gradients of the weight as matrices, (batch, directions * fan-out, fan-in).
 
     A: left factor (batch, fan-in, positions). B: right factor.
     """
@@ -147,6 +178,20 @@ def scaled_rows(layer: Layer, hat: Tensor, delta: Tensor) -> dict[str, Tensor]:
 # ---- generic: any layer
 
 
+def pullback(
+    function: Callable[[Mapping[str, Tensor]], Tensor], parameters: Mapping[str, Tensor]
+) -> tuple[Tensor, Callable[[Tensor], dict[str, Tensor]]]:
+    """Outputs of a function of parameters, and what takes their gradient to the parameters'."""
+    outputs, back = vjp(function, dict(parameters))[:2]
+
+    def pull(delta: Tensor) -> dict[str, Tensor]:
+        (found,) = back(delta)
+        result: dict[str, Tensor] = found
+        return result
+
+    return outputs, pull
+
+
 def generic_rows(layer: Layer, inputs: tuple[Tensor, ...], delta: Tensor) -> dict[str, Tensor]:
     """Gradients of a layer's parameters by its own backward pass, own name -> (batch, *shape)."""
     module = layer.module
@@ -155,10 +200,8 @@ def generic_rows(layer: Layer, inputs: tuple[Tensor, ...], delta: Tensor) -> dic
 
     def one(delta: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         single = tuple(value.unsqueeze(0) for value in inputs)
-        output, pull = vjp(lambda p: functional_call(module, p, single), parameters)
-        (gradient,) = pull(delta.unsqueeze(0).to(output.dtype))
-        found: dict[str, Tensor] = gradient
-        return found
+        output, pull = pullback(lambda p: functional_call(module, dict(p), single), parameters)
+        return pull(delta.unsqueeze(0).to(output.dtype))
 
     # inputs may be bfloat16 under autocast, while the parameters are not
     plain = [value.to(dtype) if value.is_floating_point() else value for value in inputs]
@@ -180,11 +223,11 @@ def rows_of(layer: Layer, inputs: tuple[Tensor, ...], delta: Tensor) -> dict[str
     elif layer.kind == "scaled":
         rows = scaled_rows(layer, normalised(module, inputs[0]).to(delta.dtype), delta)
     else:
-        B = right_factor(module, delta.unsqueeze(1))
+        B = right_factor(module, [delta])
         rows = {}
         if "weight" in layer.own:
-            A = left_factor(module, inputs[0]).to(B.dtype)
-            rows["weight"] = weight_rows(A, B).view(-1, *weight_shape(module))
+            A = left_factor(module, inputs[0].to(B.dtype))
+            rows["weight"] = as_weight(weight_rows(A, B), weight_shape(module))
         if "bias" in layer.own:
             rows["bias"] = B[:, 0].sum(-1, dtype=total_type(B.dtype))
     return {layer.own[name]: value for name, value in rows.items()}
@@ -212,15 +255,25 @@ def pairs_are_cheaper(positions: int, directions: int, dtype: torch.dtype) -> bo
     return positions * (positions + 1) < directions * (2 * positions + square)
 
 
+def zeros_like(parameter: Tensor) -> Tensor:
+    """Zeros to sum in, stored so that `as_matrix` of them is a view."""
+    shape = parameter.shape
+    if len(shape) < 3:
+        return torch.zeros(shape, dtype=total_type(parameter.dtype), device=parameter.device)
+    moved = (shape[0], *shape[2:], shape[1])
+    stored = torch.zeros(moved, dtype=total_type(parameter.dtype), device=parameter.device)
+    return stored.movedim(-1, 1)
+
+
 def add_squares(
     layer: Layer, inputs: tuple[Tensor, ...], deltas: list[Tensor], total: Mapping[str, Tensor]
 ) -> None:
     """Add the squared gradients, summed over samples and directions, to `total`.
 
-    deltas: one (batch, *output) per direction. total: model's names, in what sums are kept in.
+    deltas: one (batch, *output) per direction. total: model's names -> sums, made by `zeros_like`.
     """
     add: Callable[[str, Tensor], object] = lambda name, value: total[layer.own[name]].add_(  # noqa: E731
-        value.view_as(total[layer.own[name]])
+        value
     )
     if layer.kind != "factored":
         hat = None
@@ -235,14 +288,14 @@ def add_squares(
             for name, value in rows.items():
                 add(name, value.square().sum(0))
         return
-    B = right_factor(layer.module, torch.stack(deltas, 1))
+    B = right_factor(layer.module, deltas)
     if "weight" in layer.own:
-        A = left_factor(layer.module, inputs[0]).to(B.dtype)
+        A = left_factor(layer.module, inputs[0].to(B.dtype))
+        weight = as_matrix(total[layer.own["weight"]])
         if pairs_are_cheaper(A.shape[2], B.shape[1], B.dtype):
-            add("weight", squares_by_pairs(A, B))
+            weight.add_(squares_by_pairs(A, B))
         else:
-            weight = total[layer.own["weight"]]
-            add_squares_by_rows(A, B, weight.view(len(weight), -1))
+            add_squares_by_rows(A, B, weight)
     if "bias" in layer.own:
         add("bias", B.sum(-1, dtype=total_type(B.dtype)).square().sum((0, 1)))
 
@@ -277,7 +330,7 @@ def add_squares_by_rows(A: Tensor, B: Tensor, total: Tensor) -> None:
     """
     batch, fan_in, _ = A.shape
     directions, fan_out = B.shape[1:3]
-    B = B.flatten(1, 2).contiguous()
+    B = B.flatten(1, 2)
     height = directions * fan_out
     width = max(1, min(fan_in, BUFFER // height))
     width = math.ceil(fan_in / math.ceil(fan_in / width))

@@ -11,11 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from expunge.errors import ConfigError
+from expunge.per_sample.half import HalfBackward
 from expunge.per_sample.layers import Layer
 
 
-class UnfitError(Exception):
-    """The hooks cannot follow this model; the message says why."""
+class UnfitError(ConfigError):
+    """The hooks cannot follow this model; the message says why.
+
+    Caught where an engine is chosen. It gets out only for a model that does something else with
+    a later batch than with the samples that it was tried on.
+    """
 
 
 @dataclass
@@ -63,11 +69,17 @@ class Recording:
                 raise UnfitError(f"the first axis of {_name(layer)} does not count samples")
 
     def backward(
-        self, output: Tensor, directions: Sequence[Tensor], *, keep: bool = False
+        self,
+        output: Tensor,
+        directions: Sequence[Tensor],
+        *,
+        half: bool = False,
+        keep: bool = False,
     ) -> dict[Layer, list[Tensor]]:
         """Gradients of the layers' outputs along each direction, in order.
 
-        directions: each of the shape of `output`. keep: whether more passes follow.
+        directions: each of the shape of `output`. half: give bfloat16 where a product follows.
+        keep: whether more passes follow.
         Layers that the output does not depend on are left out.
         """
         layers = list(self.seen)
@@ -82,6 +94,8 @@ class Recording:
             )  # fmt: skip
             for layer, delta in zip(layers, found, strict=True):
                 if delta is not None:
+                    if half and layer.kind == "factored":
+                        delta = delta.bfloat16()
                     deltas.setdefault(layer, []).append(delta)
         return deltas
 
@@ -91,22 +105,30 @@ def _name(layer: Layer) -> str:
 
 
 @contextmanager
-def recording(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Recording]:
-    """Record the layers' calls; the model's parameters require no gradient meanwhile.
+def recording(
+    model: nn.Module, layers: Sequence[Layer], half: HalfBackward | None = None
+) -> Iterator[Recording]:
+    """Record the layers' calls in a forward pass; backward passes come after.
 
-    Without that, backward passes would compute the gradients of weights, which nobody needs.
+    The model's parameters require no gradient meanwhile: backward passes would compute the
+    gradients of weights, which nobody needs.
+    half: convolutions that go backward in bfloat16.
     """
     found = Recording()
     handles = []
     flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
     try:
         model.requires_grad_(False)
+        if half is not None:
+            half.attach()
         for layer in layers:
             handles.append(
                 layer.module.register_forward_hook(_hook(found, layer), with_kwargs=True)
             )
         yield found
     finally:
+        if half is not None:
+            half.detach()
         for handle in handles:
             handle.remove()
         for parameter, flag in flags.items():

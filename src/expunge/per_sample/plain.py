@@ -9,12 +9,13 @@ from typing import Any, Literal, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from expunge.data.batch import Batch, Ids
 from expunge.errors import ConfigError
 from expunge.per_sample.chunks import held_still, piece, wanted
+from expunge.per_sample.layers import pullback
 from expunge.run import Run
 
 Parameters = Mapping[str, Tensor]
@@ -36,8 +37,8 @@ class Untold:
     def _refuse(self, *_: object) -> NoReturn:
         raise ConfigError("ids are not known under vmap, and the task uses them")
 
-    __getitem__ = __iter__ = __len__ = __array__ = __eq__ = _refuse  # type: ignore[assignment]
-    __hash__ = None  # type: ignore[assignment]
+    __getitem__ = __iter__ = __len__ = __array__ = __eq__ = _refuse
+    __hash__ = object.__hash__
 
 
 class Bound(nn.Module):
@@ -106,10 +107,10 @@ def squares_by_vmap(
     along = directions(outputs, batch)
 
     def one(single: Batch, mine: Tensor) -> dict[str, Tensor]:
-        _, pull = vjp(lambda p: function(p, single), given)
+        _, pull = pullback(lambda p: function(p, single), given)
         total = {name: torch.zeros_like(value) for name, value in given.items()}
         for direction in mine.unbind(0):
-            (gradient,) = pull(direction.unsqueeze(0))
+            gradient = pull(direction.unsqueeze(0))
             total = {name: total[name] + gradient[name].square() for name in total}
         return total
 
@@ -145,9 +146,8 @@ def gradients_by_vmap(
     given = {name: value.detach() for name, value in parameters.items()}
 
     def one(single: Batch) -> dict[str, Tensor]:
-        outputs, pull = vjp(lambda p: function(p, single), given)
-        (gradient,) = pull(torch.ones_like(outputs))
-        return cast(dict[str, Tensor], gradient)
+        outputs, pull = pullback(lambda p: function(p, single), given)
+        return pull(torch.ones_like(outputs))
 
     return cast(dict[str, Tensor], over_samples(one, batch))
 

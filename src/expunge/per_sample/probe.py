@@ -7,7 +7,6 @@ another's. Each of these is looked at here, and what fails one goes to `vmap` or
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -17,11 +16,10 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
-from expunge.per_sample.chunks import piece
+from expunge.per_sample.chunks import piece, size_for
 from expunge.per_sample.layers import Layer, kind_of, left_factor, rows_of
 from expunge.per_sample.passes import UnfitError, recording
 from expunge.per_sample.plain import Output, gradients_by_vmap, over_samples
-from expunge.precision import arithmetic
 
 Engine = Literal["auto", "loop", "vmap", "hooks"]
 SAMPLES = 3
@@ -31,13 +29,26 @@ TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Numbers of one sample at a layer: what it is given, what it returns, shape of its left factor.
+
+    The last two are 0 for layers that have no factors.
+    """
+
+    inputs: int
+    output: int
+    fan_in: int = 0
+    positions: int = 0
+
+
+@dataclass(frozen=True)
 class Choice:
     """An engine, and what one sample needs of it.
 
     layers: for the hooks, else empty.
     fixed_bytes: held per sample whatever the directions. direction_bytes: for each direction.
     outputs: of a sample: classes, or 1 where the output is a loss.
-    shapes: of the hooks' factored layers: (fan-in, positions).
+    sizes: of the hooks' layers.
     tried: samples that it was found with.
     """
 
@@ -47,17 +58,16 @@ class Choice:
     direction_bytes: int = 0
     outputs: int = 1
     tried: int = 0
-    shapes: Mapping[Layer, tuple[int, int]] = field(default_factory=dict)
+    sizes: Mapping[Layer, Sizes] = field(default_factory=dict)
 
 
 def choose(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], output: Output, batch: Batch,
-    engine: Engine, precision: str,
+    engine: Engine,
 ) -> Choice:  # fmt: skip
     """The engine for a model: hooks where they are right, else vmap where it follows, else the loop.
 
     output: (model, batch) -> (batch,) or (batch, classes), whose gradients are wanted.
-    precision: of the hooks' passes.
     Raises ConfigError if an engine was asked for by name that cannot follow the model.
     """
     part = piece(batch, 0, min(SAMPLES, len(batch)))
@@ -65,11 +75,12 @@ def choose(
     if engine in ("auto", "hooks"):
         try:
             layers = layers_of(model, parameters)
-            return tried(model, layers, parameters, output, part, precision)
-        except UnfitError as error:
+            return tried(model, layers, parameters, output, part)
+        except Exception as error:
+            # mostly UnfitError; whatever else it was, the loop meets it again
             if engine == "hooks":
                 raise ConfigError(
-                    f"engine 'hooks' cannot follow this model: {error}; use engine='auto'"
+                    f"engine 'hooks' cannot follow this model: {_line(error)}; use engine='auto'"
                 ) from error
     if engine != "loop":
         try:
@@ -79,14 +90,13 @@ def choose(
         except Exception as error:
             if engine == "vmap":
                 raise ConfigError(
-                    f"engine 'vmap' cannot follow this model ({error}); use engine='auto'"
+                    f"engine 'vmap' cannot follow this model: {_line(error)}; use engine='auto'"
                 ) from error
     return Choice("loop", tried=len(part))
 
 
 def layers_of(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[Layer]:
     """The modules that own the parameters, in order; UnfitError unless each is a plain leaf."""
-    owners: Counter[int] = Counter()
     layers = []
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
@@ -96,49 +106,46 @@ def layers_of(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[
             for local, p in module.named_parameters(recurse=False)
             if p.requires_grad
         }
-        owners.update(id(p) for p in module.parameters(recurse=False))
         if not own:
             continue
         if next(module.children(), None) is not None:
             raise UnfitError(f"{name or 'the model'} has parameters of its own beside its layers")
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise UnfitError(f"{name} has hooks of its own, which may change what it computes")
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            raise UnfitError(f"{name} has hooks or a forward of its own, and may compute anything")
         kind = kind_of(module)
         if kind != "generic" and not set(own) <= {"weight", "bias"}:
             raise UnfitError(f"{name} has parameters that a {type(module).__name__} has not")
         layers.append(Layer(module, own, kind))
-    if max(owners.values(), default=0) > 1:
-        raise UnfitError("some layers share a parameter")
     if {full for layer in layers for full in layer.own.values()} != set(parameters):
-        raise UnfitError("some parameters belong to no layer")
+        raise UnfitError("some layers share a parameter")
     return layers
 
 
 def tried(
     model: nn.Module, layers: list[Layer], parameters: Mapping[str, nn.Parameter], output: Output,
-    part: Batch, precision: str,
+    part: Batch,
 ) -> Choice:  # fmt: skip
     """What the hooks need per sample; UnfitError where they would be wrong."""
     if used_elsewhere(model, layers, parameters, output, part):
         raise UnfitError("a parameter is used outside of its layer's forward pass")
     together(model, output, part)
-    device = next(iter(parameters.values())).device
     for count in range(max(1, len(part) - 1), len(part) + 1):
         some = piece(part, 0, count)
         saved: dict[int, int] = {}
-        with recording(model, layers) as seen:
-            with _counting(saved, model), arithmetic(precision, device):
-                outputs = output(model, some)
-            seen.check(count)
-            deltas = seen.backward(outputs, [torch.ones_like(outputs)])
-    fixed, direction, work = sum(saved.values()) // count, 0, 0
-    shapes = {}
+        with recording(model, layers) as seen, _counting(saved, model):
+            outputs = output(model, some)
+        seen.check(count)
+        deltas = seen.backward(outputs, [torch.ones_like(outputs)])
+    direction = work = 0
+    sizes = {}
     for layer, call in seen.seen.items():
         if layer not in deltas:
             continue
         (delta,) = deltas[layer]
-        fixed += sum(value.nbytes for value in call.inputs) // count
         direction += 2 * delta.nbytes // count
+        fan_in = positions = 0
+        # mostly kept for backward, too, and then no more than that
+        saved |= {v.untyped_storage().data_ptr(): v.untyped_storage().nbytes() for v in call.inputs}
         if layer.kind == "generic":
             try:
                 rows = rows_of(layer, call.inputs, delta)
@@ -147,10 +154,13 @@ def tried(
             work = max(work, 3 * sum(value.nbytes for value in rows.values()) // count)
         if layer.kind == "factored":
             A = left_factor(layer.module, call.inputs[0][:1])
-            shapes[layer] = (A.shape[1], A.shape[2])
+            fan_in, positions = A.shape[1:]
             work = max(work, 2 * A.numel() * delta.element_size())
+        given = sum(value.numel() for value in call.inputs) // count
+        sizes[layer] = Sizes(given, delta.numel() // count, fan_in, positions)
     outs = outputs.shape[1] if outputs.ndim > 1 else 1
-    return Choice("hooks", layers, fixed + work, direction, outs, len(part), shapes)
+    fixed = sum(saved.values()) // count + work
+    return Choice("hooks", layers, fixed, direction, outs, len(part), sizes)
 
 
 def used_elsewhere(
@@ -193,13 +203,30 @@ def together(model: nn.Module, output: Output, part: Batch) -> None:
     try:
         alone: Tensor = over_samples(lambda single: output(model, single)[0], part)
     except Exception as error:
-        raise UnfitError(f"vmap cannot follow the model ({error})") from error
+        raise UnfitError(f"vmap cannot follow it ({_line(error)})") from error
     scale = float(whole.abs().max()) if whole.numel() else 0.0
     tolerance = TOLERANCE.get(whole.dtype, 0.05) * max(scale, 1e-3)
     if whole.shape != alone.shape or not torch.allclose(
         whole, alone, rtol=0, atol=tolerance, equal_nan=True
     ):
         raise UnfitError("a sample's output depends on the others in its batch")
+
+
+def piece_size(model: nn.Module, output: Output, batch: Batch, memory_bytes: int) -> int:
+    """Samples that a forward pass kept for backward may hold; 1 where samples act on each other."""
+    part = piece(batch, 0, min(SAMPLES, len(batch)))
+    try:
+        together(model, output, part)
+    except UnfitError:
+        return 1
+    saved: dict[int, int] = {}
+    with _counting(saved, model):
+        output(model, part)
+    return size_for(memory_bytes, sum(saved.values()) // len(part))
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__).strip()
 
 
 def _counting(saved: dict[int, int], model: nn.Module) -> Any:

@@ -19,7 +19,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -258,7 +258,7 @@ def tune(experiment: Experiment, data: Data, out: Path, kind: str, bars: Bars) -
 
 def run_part(
     experiment: Experiment, data: Data, out: Path, kind: str, level: str, seed: int, bars: Bars,
-    floor: bool,
+    floor: bool, chosen: Collection[str],
 ) -> pd.DataFrame:  # fmt: skip
     """One seed, one way to forget, one level: everything scored, in long form."""
     tuned = json.loads((out / f"tuned-{kind}.json").read_text())
@@ -292,7 +292,7 @@ def run_part(
     work("retrain", "retrain", {}, "retrain", seed)
     if floor:
         work("floor", "retrain", {}, "retrain", seed, "floor")
-    for row in GRID:
+    for row in chosen:
         work(row, *experiment.settings(row, fields[row]["fields"]))
     return pd.DataFrame(rows)
 
@@ -346,6 +346,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=["class", "random"])
     parser.add_argument("--levels", nargs="+", default=list(LEVELS))
     parser.add_argument("--floors", nargs="*", default=["dense", "omp"], help="levels with a floor")
+    parser.add_argument("--rows", nargs="+", default=list(GRID), choices=list(GRID))
     parser.add_argument("--out", type=Path, default=Path("runs/sparsity"))
     options = parser.parse_args()
     experiment = Experiment(
@@ -375,7 +376,7 @@ def main() -> None:
                 start = time.time()
                 frame = run_part(
                     experiment, data, options.out, kind, level, seed, bars,
-                    level in options.floors,
+                    level in options.floors, options.rows,
                 )  # fmt: skip
                 frame.to_csv(file.with_suffix(".new"), index=False)
                 os.replace(file.with_suffix(".new"), file)

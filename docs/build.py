@@ -22,6 +22,11 @@ def section(method: type[Method | Pruner]) -> str:
     lines = [f"## `{method.name}`", "", *(line for part in paragraphs for line in (part, ""))]
     if issubclass(method, Method):
         reads = f"Reads: {', '.join(method.reads.names())}."
+        if method.whole_classes:
+            reads += " Forgets whole classes only."
+        for preset, values in method.presets.items():
+            shown = ", ".join(f"`{name}={value}`" for name, value in values.items())
+            reads += f"\n\nPreset `{method.name}:{preset}`: {shown}."
     else:
         reads = (
             "Cuts trained weights." if method.trained else "Cuts untrained weights, without data."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,11 +21,12 @@ from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, SplitError
 from expunge.loop import lay_out
-from expunge.methods import Method, make_method
+from expunge.methods import METHODS, Method, make_method
 from expunge.models.mask import Mask, apply_mask, sparsity_of
 from expunge.models.table import build_model
 from expunge.observe import observe
 from expunge.precision import arithmetic, resolve_precision
+from expunge.probing import Panel, Subject, check_extra, extra_scores
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
@@ -53,13 +54,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Result:
-    """A model and the record of its making. split: what it retains and what it forgot."""
+    """A model and the record of its making.
+
+    split: what it retains and what it forgot. artifacts: tensors that the method made on its way,
+    such as UNSIR's noise, for pictures; they are not saved with the model.
+    """
 
     model: nn.Module
     record: Record
     split: Split
     recipe: Recipe | None = None
     mask: Mask | None = None
+    artifacts: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 def train(
@@ -128,14 +134,15 @@ def unlearn(
     seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed). `names` replaces
     these: ("retrain", seed, "floor") is the second retraining of the noise floor.
 
-    Raises SplitError if there is nothing to forget, ConfigError for settings that do not fit,
-    DivergenceError if the method diverges.
+    Raises SplitError if there is nothing to forget, ConfigError for settings or requests that do
+    not fit the method, DivergenceError if the method diverges.
     """
     method = make_method(method) if isinstance(method, str) else method
     if not split.forget:
         raise SplitError(
             "the split has nothing to forget; make one with Split.parse or Split.random"
         )
+    check_request(method, data, split)
     if names is None:
         names = ("retrain", seed) if method.name == "retrain" else ("unlearn", method.name, seed)
     build = constructor(fresh, data, split) if fresh is not None else None
@@ -158,7 +165,23 @@ def unlearn(
         warnings=(*warnings_for(data, split), *run.log.pop("warnings", ())),
         log=dict(run.log),
     )
-    return Result(finished(forgotten, before, mask), record, split, recipe, mask)
+    model = finished(forgotten, before, mask)
+    return Result(model, record, split, recipe, mask, dict(run.artifacts))
+
+
+def check_request(method: Method, data: Data, split: Split) -> None:
+    """Raise ConfigError for a method that forgets whole classes only, asked for anything else."""
+    if not method.whole_classes:
+        return
+    asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())
+    staying = sorted(asked - set(split.forgotten_classes(data)))
+    if staying:
+        able = ", ".join(name for name, other in METHODS.items() if not other.whole_classes)
+        raise ConfigError(
+            f"{method.name} forgets whole classes only, and this request leaves samples of class "
+            f"{data.classes[staying[0]]!r} in the retain set; ask for class:LABEL, or choose a "
+            f"method that can: {able}"
+        )
 
 
 def audit(
@@ -169,6 +192,9 @@ def audit(
     original: nn.Module | None = None,
     retrained: nn.Module | None = None,
     features: Sequence[str] = ("confidence",),
+    also: Sequence[str] = (),
+    paired: bool | None = None,
+    mask: Mask | None = None,
     seed: int = 0,
     task: Task | None = None,
     device: str | None = None,
@@ -179,16 +205,34 @@ def audit(
     retrained: the reference; with it every score carries the reference's value and the gap.
     original: the model before; with it every score's detail carries its value as "original".
     features: of the membership attack; "confidence" is the papers'.
+    also: further scores, names in `audits.EXTRA`: relearn_time (with AIN), which needs the original;
+    weight_distance and prediction_distribution, which need the retrained model.
+    paired: whether the retrained model began with the original's initial weights and order, as
+    weight_distance then says. mask: of sparse models, held while they relearn.
     No model is changed.
     """
+    check_extra(also, original=original is not None, retrained=retrained is not None)
     run = make_run(("audit", seed), "audit", None, None, task, None, device, progress)
-    return audit_outputs(
-        observe(model, data, split, run),
+    panel = Panel(
+        Subject(model, data, mask), observe(model, data, split, run), split, run,
         original=observe(original, data, split, run) if original is not None else None,
-        retrained=observe(retrained, data, split, run) if retrained is not None else None,
-        features=features,
+        retrained=Subject(retrained, data, mask) if retrained is not None else None,
+        reference=observe(retrained, data, split, run) if retrained is not None else None,
+        paired=paired,
+    )  # fmt: skip
+    return audit_panel(panel, features=features, also=also, seed=seed)
+
+
+def audit_panel(
+    panel: Panel, *, features: Sequence[str] = ("confidence",), also: Sequence[str] = (),
+    seed: int = 0,
+) -> list[Score]:  # fmt: skip
+    """`audit` for models that were observed before."""
+    scores = audit_outputs(
+        panel.outputs, original=panel.original, retrained=panel.reference, features=features,
         seed=seed,
-    )
+    )  # fmt: skip
+    return [*scores, *extra_scores(also, panel)]
 
 
 def audit_outputs(

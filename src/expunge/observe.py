@@ -53,12 +53,21 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     return Outputs(forget=parts[0], retain=parts[1], test_kept=parts[2], test_forgotten=parts[3])
 
 
+def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:
+    """Outputs on the whole test set. The model comes back as it was."""
+    rows = np.arange(len(data.test))
+    device = next((p.device for p in model.parameters()), run.device)
+    model.to(run.device)
+    try:
+        with evaluating(model):
+            return _observe(model, data.test, rows, Transform(data.normalisation), run)
+    finally:
+        model.to(device)
+
+
 def accuracy(model: nn.Module, data: Data, run: Run) -> float:
     """Accuracy on the whole test set, in percent."""
-    rows = np.arange(len(data.test))
-    with evaluating(model):
-        seen = _observe(model, data.test, rows, Transform(data.normalisation), run)
-    return 100 * float(seen.correct.double().mean())
+    return 100 * float(observe_test(model, data, run).correct.double().mean())
 
 
 def _observe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,12 +16,13 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from expunge.audit_folders import AuditReport
 from expunge.audits import AUDITS, Score
 from expunge.audits.near_empty import SampleLoss
 from expunge.cost import Cost
 from expunge.data.load import BUILT_IN, OTHER_SPECS
 from expunge.errors import ConfigError, nearest
-from expunge.folders import AuditReport, Forgotten
+from expunge.folders import Forgotten
 from expunge.methods import METHODS, Method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner
@@ -47,13 +49,19 @@ def scores_table(scores: Sequence[Score], title: str = "") -> Table:
             str(score.n),
             "–" if before is None else _value(before, score.unit),
             "n/a" if score.reference is None else _value(score.reference, score.unit),
-            "n/a" if score.gap is None or score.target != "retrained" else f"{score.gap:.2f}",
+            "n/a"
+            if score.gap is None or not math.isfinite(score.gap) or score.target != "retrained"
+            else f"{score.gap:.2f}",
             known.measures if known else "",
         )
     return table
 
 
 def _value(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "n/a"
+    if unit == "steps":
+        return f"{value:.0f} steps"
     return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
 
 
@@ -181,9 +189,38 @@ def show_report(report: AuditReport, screen: Console) -> None:
     screen.print(scores_table(report.scores))
     if report.losses:
         screen.print(losses_table(report.losses, report.classes))
+    for note in score_notes(report.scores):
+        screen.print(note, markup=False)
     if all(score.reference is None for score in report.scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     screen.print("Empirical evidence, no formal guarantee.", style="dim")
+
+
+def score_notes(scores: Sequence[Score]) -> list[str]:
+    """What a number alone would hide."""
+    notes = []
+    for score in scores:
+        detail = score.detail
+        if score.name == "relearn_time":
+            for who, key in (
+                ("this model", "reached"),
+                ("the retrained model", "retrained_reached"),
+            ):
+                if detail.get(key) is False:
+                    notes.append(
+                        f"relearn_time: {who} had not reached the accuracy when relearning stopped"
+                    )
+        if score.name == "AIN" and not math.isfinite(score.value):
+            notes.append(
+                "AIN is undefined: the retrained model needs no step, or one of the two never "
+                "relearned"
+            )
+        if score.name == "weight_distance" and not detail.get("paired"):
+            notes.append(
+                "weight_distance: the retrained model began elsewhere, so this measures mostly the "
+                "draw of initial weights; retrain with --with-reference --paired"
+            )
+    return notes
 
 
 KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
@@ -254,7 +291,9 @@ def _summary(method: type[Method | Pruner]) -> str:
 def _method(method: type[Method | Pruner]) -> RenderableType:
     paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
     reads = (
-        "reads: " + ", ".join(method.reads.names())
+        "reads: "
+        + ", ".join(method.reads.names())
+        + ("; forgets whole classes only" if method.whole_classes else "")
         if issubclass(method, Method)
         else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")
     )
@@ -262,9 +301,19 @@ def _method(method: type[Method | Pruner]) -> RenderableType:
         f"[bold]{method.name}[/bold]",
         *(escape(text) + "\n" for text in paragraphs),
         reads,
+        *_presets(method),
         f"paper: {escape(method.paper)}",
         _fields(method),
     )
+
+
+def _presets(method: type[Method | Pruner]) -> list[str]:
+    """Published settings other than the defaults, as they are typed."""
+    found = method.presets if issubclass(method, Method) else {}
+    return [
+        f"{method.name}:{preset}  {', '.join(f'{k}={v}' for k, v in values.items())}"
+        for preset, values in found.items()
+    ]
 
 
 def _fields(settings: type[Settings]) -> RenderableType:

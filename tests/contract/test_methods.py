@@ -31,7 +31,7 @@ from expunge.api import Result, unlearn
 from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
-from expunge.errors import AccessError, DivergenceError
+from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import METHODS, Method, make_method
 from expunge.recipe import Recipe
 
@@ -43,6 +43,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "l1_sparse": {"epochs": 1, "batch_size": 64},
     "influence": {"samples": 16, "batch_size": 64},
     "fisher": {"labels": "sampled", "batch_size": 64},
+    "unsir": {"noise_batch": 8, "noise_steps": 4, "noise_repeats": 2, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -63,11 +64,18 @@ def quick(name: str, **changes: Any) -> Method:
     return make_method(name, {**QUICK.get(name, {}), **changes})
 
 
+def request(name: str, data: Data, share: float = 0.1, base: Split | None = None) -> Split:
+    """A share of the data, or one class for a method that forgets nothing else."""
+    if METHODS[name].whole_classes:
+        return Split.classes(data, [3], base=base)
+    return Split.random(data, share, base=base)
+
+
 def forget(name: str, model: nn.Module, architecture: str = "mlp", **changes: Any) -> Result:
     """`unlearn` on a tenth of 300 digits, as everybody calls it."""
     data = changes.pop("data", digits())
     given: dict[str, Any] = {
-        "split": Split.random(data, 0.1),
+        "split": request(name, data),
         "method": quick(name),
         "recipe": RECIPE,
         "fresh": architecture,
@@ -150,7 +158,7 @@ def directly(name: str, declared: Part) -> nn.Module:
     data = digits()
     recipe = resolved(RECIPE, data)
     run = run_on_cpu(label=name, recipe=recipe, constructor=lambda: original("mlp"))
-    view = view_of(data, Split.random(data, 0.1), declared)
+    view = view_of(data, request(name, data), declared)
     return quick(name).unlearn(original("mlp"), view, run)
 
 
@@ -161,12 +169,12 @@ def test_nothing_declared_means_nothing_done(name: str) -> None:
     directly(name, declared=EVERYTHING)  # it was the declaration, nothing else
 
 
-def streamed(gone: bool) -> tuple[Any, Data, Split]:
+def streamed(name: str, gone: bool) -> tuple[Any, Data, Split]:
     """A dataset that reads items one by one, 12 of them excluded; with `gone` they are not there."""
     dataset, data = named_digits()
     whole = Split.whole(data)
-    split = Split.random(data, 0.2, base=Split.random(data, 0.1, base=whole).settled())
-    assert len(split.excluded) == round(0.1 * len(whole.retain))
+    split = request(name, data, 0.2, Split.random(data, 0.1, base=whole).settled())
+    assert len(split.excluded) >= round(0.1 * len(whole.retain))
     forbidden = set(split.excluded)
     if gone:
         keep = [row for row, key in enumerate(dataset.ids) if key not in forbidden]
@@ -182,7 +190,7 @@ def streamed(gone: bool) -> tuple[Any, Data, Split]:
 @every_method
 def test_excluded_samples_are_never_read(name: str, gone: bool) -> None:
     """Nor is anything else that was not declared, be it for the shape of one input."""
-    dataset, data, split = streamed(gone)
+    dataset, data, split = streamed(name, gone)
     method = METHODS[name]
     if Part.FORGET not in method.reads:
         dataset.forbidden |= set(split.forget)
@@ -198,7 +206,7 @@ def test_excluded_samples_are_never_read(name: str, gone: bool) -> None:
 
 @every_method
 def test_every_sample_read_is_counted(name: str) -> None:
-    dataset, data, split = streamed(gone=False)
+    dataset, data, split = streamed(name, gone=False)
     result = forget(name, original("mlp"), data=data, split=split, fresh=lambda: original("mlp"))
     for part, ids in (("retain", split.retain), ("forget", split.forget)):
         assert result.record.cost.reads[part] == sum(key in set(ids) for key in dataset.read)
@@ -256,13 +264,30 @@ def one_pixel() -> nn.Module:
         return OnePixel()
 
 
+def alone(data: Data, whole: Split) -> Split:
+    """The same split, in which the eighth sample is the only one of its class."""
+    first = whole.retain[7]
+    label = data.train.labels[data.train.position[first]]
+    others = {
+        key
+        for key in (*whole.retain, *whole.validation)
+        if data.train.labels[data.train.position[key]] == label and key != first
+    }
+    return Split(
+        tuple(key for key in whole.retain if key not in others), (),
+        tuple(key for key in whole.validation if key not in others), tuple(sorted(others)),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("architecture", ["mlp", "cnn", "one_pixel", "resnet18"])
 @every_method
 def test_a_forget_set_of_one_sample(name: str, architecture: str) -> None:
     few = digits(100) if architecture == "resnet18" else digits()
     build: Any = one_pixel if architecture == "one_pixel" else architecture
     model = one_pixel() if build is one_pixel else original(architecture, len(few.train))
-    split = Split.ids(few, [Split.whole(few).retain[7]])
+    class_only = METHODS[name].whole_classes
+    whole = Split.whole(few)
+    split = Split.ids(few, [whole.retain[7]], base=alone(few, whole) if class_only else whole)
     assert len(split.forget) == 1
     recipe = RECIPE.but(epochs=1)
     found = forget(name, model, data=few, split=split, fresh=build, recipe=recipe)
@@ -283,7 +308,9 @@ def test_settings_that_diverge_raise_and_say_what_to_change(name: str, architect
     before = copy.deepcopy(model)
     with pytest.raises(DivergenceError) as caught:
         forget(name, model, architecture, method=method, recipe=recipe)
-    told = rf"{name} diverged in epoch \d+ of \d+, step \d+: .*; lower lr \(now 1e\+08\)"
+    told = (
+        rf"{name}( \([a-z]+\))? diverged in epoch \d+ of \d+, step \d+: .*; lower lr \(now 1e\+08\)"
+    )
     assert caught.match(told)
     assert same_state(model, before)
 
@@ -313,6 +340,28 @@ def test_a_method_explains_itself(name: str) -> None:
         assert (field.description or "").strip(), f"{key} needs a description"
         assert not field.is_required(), f"{key} needs a default"
     assert method() == make_method(name)
+    for preset, values in method.presets.items():
+        assert make_method(f"{name}:{preset}") == method(**values)
+        assert method(**values) != method()
+
+
+@every_method
+def test_requests_that_do_not_fit_are_refused(name: str) -> None:
+    """A method that forgets whole classes only names those that do what was asked."""
+    if not METHODS[name].whole_classes:
+        forget(name, original("mlp"))  # some of every class
+        return
+    data = digits()
+    model = original("mlp")
+    whole = Split.whole(data)
+    zeros = [key for key in whole.retain if data.train.labels[data.train.position[key]] == 0]
+    more = Split.classes(data, [3], base=whole)
+    mixed = Split.ids(data, [*more.forget, zeros[0]], base=whole)
+    for split in (Split.random(data, 0.1), Split.ids(data, zeros[1:]), mixed):
+        with pytest.raises(ConfigError, match=rf"^{name} forgets whole classes only") as caught:
+            forget(name, model, split=split)
+        assert "finetune" in str(caught.value)
+        assert name not in str(caught.value).removeprefix(name)
 
 
 @every_method

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from helpers import digits, original, run_on_cpu, same_state, view_of
+from helpers import digits, original, run_on_cpu, same_state
+from seeded_helpers import global_randomness_stays  # noqa: F401
+from sparse_helpers import blind, equal, is_within
 from torch import nn
 
-from expunge.data.batch import Part
-from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask, keep_largest, layer_sparsity, prunable, sparsity_of
 from expunge.pruning import PRUNERS, Pruner, make_pruner
@@ -43,20 +42,13 @@ def cut(
     name: str, model: nn.Module, sparsity: float, *, within: Mask | None = None, seed: int = 0
 ) -> Mask:
     """One cut on a view that hands out no sample at all."""
-    view = view_of(digits(), Split.whole(digits()), Part.NONE)
     run = run_on_cpu(names=("original", seed))
-    return quick(name).mask(model, view, run, sparsity=sparsity, within=within)
+    return quick(name).mask(model, blind(), run, sparsity=sparsity, within=within)
 
 
-def same_mask(one: Mask, other: Mask) -> bool:
-    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
-
-
-@pytest.fixture(autouse=True)
-def _global_randomness_stays() -> Iterator[None]:
-    before = torch.get_rng_state()
-    yield
-    assert torch.equal(torch.get_rng_state(), before)
+def pruned(name: str, architecture: str = "mlp", seed: int = 0) -> Pruned:
+    pruner = quick(name, sparsity=0.9)
+    return prune(digits(), architecture, pruner, recipe=RECIPE, seed=seed, device="cpu")
 
 
 @every_pruner
@@ -136,8 +128,8 @@ def test_the_same_seed_gives_the_same_mask(name: str, architecture: str) -> None
         torch.manual_seed(99)
         second = cut(name, model, 0.8, seed=3)
     other = cut(name, model, 0.8, seed=4)
-    assert same_mask(first, second)
-    assert same_mask(first, other) == (name not in BY_CHANCE)
+    assert equal(first, second)
+    assert equal(first, other) == (name not in BY_CHANCE)
 
 
 @both_models
@@ -148,12 +140,13 @@ def test_what_is_cut_stays_cut(name: str, architecture: str) -> None:
     generator = torch.Generator().manual_seed(5)
     chance = {key: torch.rand(p.shape, generator=generator) for key, p in prunable(model).items()}
     within = keep_largest(chance, 0.5)
+    before = {key: keep.clone() for key, keep in within.items()}
     total = sum(keep.numel() for keep in within.values())
     for sparsity in (0.5, 0.6, 0.95):
         mask = cut(name, model, sparsity, within=within)
-        assert not any((keep & ~within[key]).any() for key, keep in mask.items())
+        assert is_within(mask, within)
         assert sum(int(k.sum()) for k in mask.values()) == round((1 - sparsity) * total)
-    assert sparsity_of(within) == 0.5, "the earlier mask itself is left alone"
+    assert equal(within, before), "the earlier mask itself is left alone"
 
 
 @every_pruner
@@ -180,11 +173,6 @@ def test_a_sparse_original_is_sparse_and_can_be_used(name: str, architecture: st
     assert list(found.model.state_dict()) == list(original(architecture).state_dict())
 
 
-def pruned(name: str, architecture: str = "mlp", seed: int = 0) -> Pruned:
-    pruner = quick(name, sparsity=0.9)
-    return prune(digits(), architecture, pruner, recipe=RECIPE, seed=seed, device="cpu")
-
-
 @every_pruner
 def test_the_same_seed_gives_the_same_sparse_original(name: str) -> None:
     first = pruned(name, seed=3)
@@ -194,8 +182,8 @@ def test_the_same_seed_gives_the_same_sparse_original(name: str) -> None:
     other = pruned(name, seed=4)
     assert same_state(first.model, second.model)
     assert not same_state(first.model, other.model)
-    assert same_mask(first.mask or {}, second.mask or {})
-    assert not same_mask(first.mask or {}, other.mask or {})
+    assert equal(first.mask or {}, second.mask or {})
+    assert not equal(first.mask or {}, other.mask or {})
 
 
 @every_pruner

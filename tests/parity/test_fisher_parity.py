@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import changed, digits, original, random_mask, run_on_cpu, toy, view_of
+from helpers import changed, digits, original, random_mask, run_on_cpu, view_of
+from seeded_helpers import other_vectors, seeded, view_of_vectors, with_statistics
 from torch import Tensor, nn
 
 from expunge.api import unlearn
 from expunge.data.batch import Batch, Part
-from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import DivergenceError
@@ -41,23 +41,11 @@ class Tiny(nn.Module):
 
 
 def tiny() -> Tiny:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = Tiny()
-        for _ in range(3):  # statistics of its own
-            model(2 * torch.randn(20, 5) + 1)
-    return model
-
-
-def vectors() -> Data:
-    generator = torch.Generator().manual_seed(4)
-    return toy([i % 3 for i in range(40)], inputs=torch.randn(40, 5, generator=generator))
+    return seeded(lambda: with_statistics(Tiny, other_vectors), seed=3)
 
 
 def view(rows: Iterable[int] = range(9)) -> DataView:
-    data = vectors()
-    split = Split.indices(data, rows, base=Split.whole(data, validation=0))
-    return view_of(data, split, Fisher.reads, names=NAMES)
+    return view_of_vectors(rows, Fisher.reads, NAMES)
 
 
 def by_hand(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:
@@ -237,16 +225,22 @@ def test_buffers_and_frozen_weights_get_no_noise(variant: Any) -> None:
 
 @pytest.mark.parametrize("variant", ["released", "theory"])
 def test_the_mask_changes_no_other_noise(variant: Any) -> None:
-    """Kept weights get noise by the information of the sparse model; cut ones stay 0."""
+    """Kept weights get noise by the information of the sparse model; cut ones stay 0.
+
+    What no mask names gets the noise that it gets without one.
+    """
     mask = random_mask(tiny(), kept=0.5)
     model = tiny()
     apply_mask(model, mask)
-    before = copy.deepcopy(model)
+    before, without = copy.deepcopy(model), copy.deepcopy(model)
     forgotten(Fisher(variant=variant, alpha=1e-3), model=model, mask=mask)
     for name, keep in mask.items():
         assert not model.get_parameter(name)[~keep].any()
         moved = model.get_parameter(name) != before.get_parameter(name)
         assert torch.equal(moved, keep)
+    forgotten(Fisher(variant=variant, alpha=1e-3), model=without)
+    for name in dict(model.named_parameters()).keys() - mask.keys():
+        assert torch.equal(model.get_parameter(name), without.get_parameter(name))
 
 
 def test_noise_that_explodes_raises() -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from helpers import batch_of, changed, random_mask, run_on_cpu, toy, view_of
 from numpy.typing import NDArray
+from seeded_helpers import other_vectors, seeded, view_of_vectors, with_statistics
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch, Part
-from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError
@@ -42,23 +42,11 @@ class Tiny(nn.Module):
 
 
 def tiny() -> Tiny:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        model = Tiny()
-        for _ in range(3):  # statistics of its own
-            model(2 * torch.randn(20, 5) + 1)
-    return model
-
-
-def vectors() -> Data:
-    generator = torch.Generator().manual_seed(4)
-    return toy([i % 3 for i in range(40)], inputs=torch.randn(40, 5, generator=generator))
+    return seeded(lambda: with_statistics(Tiny, other_vectors), seed=3)
 
 
 def view() -> DataView:
-    data = vectors()
-    split = Split.indices(data, FORGOTTEN, base=Split.whole(data, validation=0))
-    return view_of(data, split, Influence.reads, names=NAMES)
+    return view_of_vectors(FORGOTTEN, Influence.reads, NAMES)
 
 
 def gradient(model: nn.Module, batch: Batch) -> Matrix:
@@ -147,6 +135,18 @@ def step_of(method: Influence, mask: Mask | None = None) -> tuple[Matrix, dict[s
 def error(found: Matrix, expected: Matrix) -> float:
     return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
+
+def test_the_slow_gradient_by_hand() -> None:
+    """What all else here is measured by: (softmax - one-hot) x, for a linear model."""
+    model = nn.Linear(2, 2).double()
+    with torch.no_grad():
+        model.weight.zero_()
+        model.bias.zero_()
+    found = gradient(model, batch_of(torch.tensor([[2.0, -4.0]]).double(), [1]))
+    assert found.tolist() == [1.0, -2.0, -1.0, 2.0, 0.5, -0.5]
+
+
+# --- the step
 
 MASKS = {"dense": None, "masked": random_mask(tiny(), kept=0.6)}
 with_and_without_mask = pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
@@ -342,13 +342,3 @@ def test_on_ridge_regression_one_step_is_retraining(forgotten: int, batch_size: 
     assert error(model.weight.detach().numpy()[0], retrained) < 1e-10
     assert error(original, retrained) > 1e-3
     assert run.log["residual"] < 1e-12
-
-
-def test_a_batch_of_made_samples_has_gradients_by_hand() -> None:
-    """The rows of G: (softmax - one-hot) x, for a linear model."""
-    model = nn.Linear(2, 2).double()
-    with torch.no_grad():
-        model.weight.zero_()
-        model.bias.zero_()
-    found = gradient(model, batch_of(torch.tensor([[2.0, -4.0]]).double(), [1]))
-    assert found.tolist() == [1.0, -2.0, -1.0, 2.0, 0.5, -0.5]

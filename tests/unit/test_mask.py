@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,9 @@ import torch
 from helpers import same_state
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from seeded_helpers import seeded
+from sparse_helpers import F, T, bools
+from torch import nn
 
 from expunge.errors import ConfigError, ModelError
 from expunge.models.mask import (
@@ -25,18 +26,6 @@ from expunge.models.mask import (
     sparsity_of,
 )
 from expunge.models.table import ARCHITECTURES, build_model
-
-T, F = True, False
-
-
-def seeded(build: Any) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()
-
-
-def bools(*rows: Any) -> Tensor:
-    return torch.tensor(rows, dtype=torch.bool)
 
 
 def test_one_cut_over_all_layers() -> None:

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import digits, original, run_on_cpu, toy, view_of
+from helpers import digits, original, run_on_cpu, toy
+from seeded_helpers import seeded
+from sparse_helpers import F, T, blind, bools
 from torch import Tensor, nn
 
-from expunge.data.batch import Part
-from expunge.data.load import Data
-from expunge.data.split import Split
-from expunge.data.view import DataView
 from expunge.errors import ConfigError
 from expunge.models.mask import (
     Mask,
@@ -22,31 +20,12 @@ from expunge.models.mask import (
     overlap,
     prunable,
 )
-from expunge.pruning import make_pruner, synflow, table
+from expunge.pruning import make_pruner, synflow
 from expunge.pruning.imp import Iterative
 from expunge.pruning.omp import OneShot
 from expunge.pruning.random import Random
 from expunge.pruning.synflow import SynFlow
 from expunge.recipe import Recipe
-
-T, F = True, False
-
-
-def seeded(build: Any) -> Any:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return build()
-
-
-def bools(*rows: Any) -> Tensor:
-    return torch.tensor(rows, dtype=torch.bool)
-
-
-def blind(data: Data | None = None) -> DataView:
-    """A view that hands out no sample."""
-    data = data or digits()
-    return view_of(data, Split.whole(data, validation=0), Part.NONE)
-
 
 # --- the table
 
@@ -58,8 +37,6 @@ def test_unknown_pruners_and_settings() -> None:
         make_pruner("ompp")
     with pytest.raises(ConfigError, match="OneShot has no setting 'rate'"):
         make_pruner("omp", {"rate": 0.2})
-    with pytest.raises(ValueError, match="two pruners are called 'omp'"):
-        table([OneShot, OneShot])
 
 
 # --- magnitude

@@ -1,95 +1,39 @@
-"""`prune`: rewinding to the bit, fine-tuning, masks cut further, records; and how pruners are judged."""
+"""`prune`: rewinding to the bit, fine-tuning, masks cut further, records."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from helpers import digits, original, run_on_cpu, same_state, toy, view_of
-from torch import Tensor, nn
+from helpers import digits, original, same_state, toy
+from seeded_helpers import global_randomness_stays  # noqa: F401
+from sparse_helpers import (
+    RECIPE,
+    State,
+    equal,
+    is_within,
+    pruned,
+    quick,
+    run_by_hand,
+    state_of,
+    trained_by_hand,
+    under,
+)
+from torch import nn
 
 from expunge.api import Result, train, unlearn
-from expunge.data.batch import Part
 from expunge.data.split import Split
-from expunge.errors import ConfigError, DivergenceError, SplitError
-from expunge.models.mask import Mask, keep_largest, overlap, prunable, sparsity_of
-from expunge.models.table import build_model
-from expunge.observe import accuracy
-from expunge.pruning import Pruner, make_pruner, sparse
+from expunge.errors import ConfigError, DivergenceError
+from expunge.models.mask import Mask, keep_largest, prunable, sparsity_of
+from expunge.pruning import sparse
 from expunge.pruning.random import Random
 from expunge.recipe import Recipe
 from expunge.run import Run
-from expunge.sparsity import FINE_TUNING, Criteria, Pruned, prune, pruning_criteria
-from expunge.training import train_from
-
-State = dict[str, Tensor]
-RECIPE = Recipe(epochs=3, batch_size=64, lr=0.05, augmentation="none", precision="float32")
-
-
-@pytest.fixture(autouse=True)
-def _global_randomness_stays() -> Iterator[None]:
-    before = torch.get_rng_state()
-    yield
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def state_of(model: nn.Module) -> State:
-    return {key: value.detach().clone() for key, value in model.state_dict().items()}
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Bit-identical tensors under the same names."""
-    return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def under(mask: Mask, state: State) -> State:
-    """A state with 0 wherever the mask cuts."""
-    return {
-        key: torch.where(mask[key], value, 0) if key in mask else value
-        for key, value in state.items()
-    }
-
-
-def pruned(pruner: str | Pruner, architecture: str = "cnn", **options: Any) -> Pruned:
-    pruner = quick(pruner) if isinstance(pruner, str) else pruner
-    return prune(
-        digits(), architecture, pruner, **{"recipe": RECIPE, "device": "cpu", **options}
-    )  # fmt: skip
-
-
-def quick(name: str, **settings: Any) -> Pruner:
-    return make_pruner(name, {**({"steps": 10} if name == "synflow" else {}), **settings})
-
-
-def run_by_hand(architecture: str = "cnn", seed: int = 0) -> Run:
-    """The run that trains an original."""
-    return run_on_cpu(
-        names=("original", seed), constructor=lambda: build_model(architecture, (1, 8, 8), 10)
-    )
-
-
-def trained_by_hand(
-    recipe: Recipe = RECIPE, *, start: State | None = None, mask: Mask | None = None,
-    first_epoch: int = 0, split: Split | None = None, architecture: str = "cnn",
-) -> dict[int, State]:  # fmt: skip
-    """Epochs done -> state, of a training on digits as an original gets it."""
-    run = run_by_hand(architecture)
-    split = split or Split.whole(digits())
-    view = view_of(digits(), split, names=run.names)
-    model = run.fresh()
-    if start is not None:
-        model.load_state_dict(start)
-    states = {first_epoch: state_of(model)}
-    train_from(
-        model, view, run_on_cpu(names=run.names, mask=mask), recipe, first_epoch=first_epoch,
-        after_epoch=lambda network, epoch: states.update({epoch + 1: state_of(network)}),
-    )  # fmt: skip
-    return states
+from expunge.sparsity import FINE_TUNING, prune
 
 
 @dataclass(frozen=True)
@@ -177,8 +121,7 @@ def test_imp_rewinds_every_round(trainings: list[Training]) -> None:
         assert equal(training.start, under(mask, early))
         scores = {key: round_.end[key].abs() for key in mask}
         assert equal(mask, keep_largest(scores, target, before)), "cut by the round's own weights"
-        if before is not None:
-            assert not any((keep & ~before[key]).any() for key, keep in mask.items())
+        assert before is None or is_within(mask, before)
         before = mask
     assert found.record.log["cuts"] == 4
     assert found.mask is not None
@@ -208,7 +151,7 @@ def test_every_cut_is_within_the_one_before() -> None:
     masks = [mask for mask in (*given[1:], found.mask) if mask is not None]
     assert [sparsity_of(mask) for mask in masks] == pytest.approx([0.4, 0.6, 0.8], abs=1e-4)
     for wide, narrow in itertools.pairwise(masks):
-        assert not any((keep & ~wide[key]).any() for key, keep in narrow.items())
+        assert is_within(narrow, wide)
 
 
 def test_default_rewinding_is_to_one_epoch_of_a_few() -> None:
@@ -328,7 +271,7 @@ def test_a_sparse_model_is_cut_further(name: str, trainings: list[Training]) -> 
     assert found.mask is not None
     assert equal(first.mask, before)
     assert sparsity_of(found.mask) == pytest.approx(0.8, abs=1e-4)
-    assert not any((keep & ~first.mask[key]).any() for key, keep in found.mask.items())
+    assert is_within(found.mask, first.mask)
     (only,) = trainings
     assert equal(only.mask or {}, found.mask)
     assert not any(
@@ -388,59 +331,6 @@ def test_a_sparse_original_can_forget(method: str) -> None:
     assert forgotten.record.log["mask"] == told
 
 
-# --- how good a pruner is
-
-
-def criteria(name: str, **options: Any) -> Criteria:
-    pruner = quick(name, sparsity=0.9)
-    split = options.pop("split", Split.random(digits(), 0.3))
-    options = {"recipe": RECIPE, "device": "cpu", **options}
-    return pruning_criteria(digits(), "cnn", pruner, split, **options)
-
-
-@pytest.mark.parametrize(("name", "blind"), [("synflow", True), ("random", True), ("omp", False)])
-def test_only_trained_masks_depend_on_the_forget_set(name: str, blind: bool) -> None:
-    found = criteria(name)
-    assert (found.overlap == 1) == blind
-    assert 0.05 < found.overlap <= 1, "masks of the same initialisation have much in common"
-    assert found.pruner == name
-    assert found.sparsity == pytest.approx(0.9, abs=1e-4)
-    assert found.seconds > 0
-    assert found.dense_seconds > 0
-
-
-def test_criteria_by_hand() -> None:
-    """The second mask: the same initialisation, the same order of what stays."""
-    split = Split.random(digits(), 0.3)
-    whole = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
-    kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
-    pruner = quick("omp", sparsity=0.9)
-    sparse_one = pruned(pruner, split=whole)
-    dense = train(digits(), "cnn", recipe=RECIPE, split=whole, device="cpu")
-    found = criteria("omp", split=split)
-    masks = []
-    for learned in (whole, kept):
-        end = trained_by_hand(split=learned)[3]
-        masks.append(keep_largest({k: end[k].abs() for k in sparse_one.mask or {}}, 0.9))
-    assert equal(masks[0], sparse_one.mask)
-    assert found.overlap == overlap(*masks)
-    run = run_on_cpu()
-    assert found.test_accuracy == accuracy(sparse_one.model, digits(), run)
-    assert found.dense_test_accuracy == accuracy(dense.model, digits(), run)
-    assert found.difference == found.test_accuracy - found.dense_test_accuracy
-    assert found.dense_test_accuracy > 50
-
-    given = criteria("omp", split=split, sparse=sparse_one, dense=dense)
-    assert given.seconds == sparse_one.record.log["seconds_to_mask"]
-    assert given.dense_seconds == dense.record.cost.seconds
-    assert (given.overlap, given.difference) == (found.overlap, found.difference)
-
-
-def test_criteria_without_a_forget_set() -> None:
-    with pytest.raises(SplitError, match="without a forget set no mask depends on it"):
-        criteria("omp", split=Split.whole(digits()))
-
-
 def test_flat_data_will_do() -> None:
     """Vectors and a model of one's own, pruned in its linear layers."""
 
@@ -453,4 +343,4 @@ def test_flat_data_will_do() -> None:
                       split=Split.whole(data, validation=0))  # fmt: skip
         assert sorted(found.mask or {}) == ["0.weight", "2.weight"]
         assert sparsity_of(found.mask or {}) == 0.5
-        assert found.record.cost.reads[Part.RETAIN.names()[0]] > 0
+        assert found.record.cost.reads["retain"] > 0

@@ -39,6 +39,7 @@ from expunge.errors import ConfigError
 
 __all__ = [
     "AUDITS",
+    "EXTRA",
     "FEATURES",
     "NEAR_EMPTY",
     "AuditInfo",
@@ -82,6 +83,7 @@ class AuditInfo:
 _OUTPUTS: frozenset[Need] = frozenset({"outputs"})
 _JIA = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
 _SONG = "Song & Mittal 2021, Systematic Evaluation of Privacy Risks of Machine Learning Models"
+_TARUN = "Tarun et al. 2023, Fast Yet Effective Machine Unlearning"
 _CALLED = "share of the forget set that an attack calls non-member"
 
 
@@ -100,6 +102,38 @@ _TABLE = (
     _percent("MIA-modified_entropy", f"{_CALLED}, by the entropy that knows the label", _SONG),
     _percent("MIA-probabilities", f"{_CALLED}, by all probabilities", _SONG),
     AuditInfo(
+        "relearn_time",
+        "steps on the forget set until the original's accuracy there is within 5 % again",
+        frozenset({"model"}),
+        "retrained",
+        "steps",
+        _TARUN,
+    ),
+    AuditInfo(
+        "AIN",
+        "anamnesis index: relearn time by that of the retrained model; 1 = forgotten as well",
+        frozenset({"model"}),
+        "retrained",
+        "ratio",
+        "Chundawat et al. 2023, Zero-Shot Machine Unlearning",
+    ),
+    AuditInfo(
+        "weight_distance",
+        "distance of all weights to the retrained model's, by the norm of those",
+        frozenset({"model"}),
+        "low",
+        "relative",
+        _TARUN,
+    ),
+    AuditInfo(
+        "prediction_distribution",
+        "divergence of the mean prediction on the forget set from the retrained model's",
+        _OUTPUTS,
+        "low",
+        "bits",
+        _TARUN,
+    ),
+    AuditInfo(
         "RTE",
         "run-time efficiency: wall time inside the method, evaluation excluded (from the record)",
         frozenset(),
@@ -110,6 +144,8 @@ _TABLE = (
 )
 AUDITS: Mapping[str, AuditInfo] = MappingProxyType({info.name: info for info in _TABLE})
 """Every score by name, in the order in which tables print them."""
+EXTRA = ("relearn_time", "weight_distance", "prediction_distribution")
+"""Scores that are computed when asked for; AIN comes with `relearn_time` and a retrained model."""
 
 
 def score_outputs(

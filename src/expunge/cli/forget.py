@@ -12,6 +12,7 @@ from expunge.arguments import read_pairs
 from expunge.cli.options import (
     MODEL_DIR,
     AllowCode,
+    Also,
     DataDir,
     Device,
     Forget,
@@ -22,8 +23,26 @@ from expunge.cli.options import (
     Seed,
     Settings,
     consoles,
+    names,
     next_step,
 )
+
+WithReference = Annotated[
+    bool,
+    typer.Option("--with-reference", help="Also retrain without the data, and audit against it."),
+]
+Paired = Annotated[
+    bool,
+    typer.Option(
+        "--paired", help="The reference begins with the original's initial weights and order."
+    ),
+]
+Figures = Annotated[
+    Path | None, typer.Option("--figures", help="Folder for pictures of what has changed.")
+]
+Redact = Annotated[
+    bool, typer.Option("--redact-ids", help="Keep salted hashes of ids in the new folder.")
+]
 
 
 def unlearn(
@@ -36,15 +55,11 @@ def unlearn(
     settings: Settings = None,
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
-    with_reference: Annotated[
-        bool,
-        typer.Option(
-            "--with-reference", help="Also retrain without the data, and audit against it."
-        ),
-    ] = False,
-    redact_ids: Annotated[
-        bool, typer.Option("--redact-ids", help="Keep salted hashes of ids in the new folder.")
-    ] = False,
+    with_reference: WithReference = False,
+    paired: Paired = False,
+    also: Also = None,
+    figures: Figures = None,
+    redact_ids: Redact = False,
     data: OtherData = None,
     data_dir: DataDir = None,
     device: Device = None,
@@ -52,26 +67,38 @@ def unlearn(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a model forget: write a new model folder, leave the old one as it is."""
-    from expunge.folders import audit_forgotten, unlearn_folder
+    from expunge.audit_folders import audit_forgotten
+    from expunge.folders import unlearn_folder
     from expunge.methods import make_method
+    from expunge.pictures import draw_forgotten
+    from expunge.probing import check_extra
     from expunge.progress import Bars
+    from expunge.report.forgetting import check_figures_folder
     from expunge.show import show_forgotten, show_report
 
     screen, messages = consoles()
+    further = names(also)
+    check_extra(further, original=True, retrained=with_reference)
+    if figures is not None:
+        check_figures_folder(figures, overwrite=overwrite)
     done = unlearn_folder(
         model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
-        forget_seed=forget_seed, with_reference=with_reference, data=data, data_dir=data_dir,
-        device=device, progress=Bars(messages), overwrite=overwrite, redact_ids=redact_ids,
-        allow_code=allow_code,
+        forget_seed=forget_seed, with_reference=with_reference, paired=paired, data=data,
+        data_dir=data_dir, device=device, progress=Bars(messages), overwrite=overwrite,
+        redact_ids=redact_ids, allow_code=allow_code,
     )  # fmt: skip
     show_forgotten(done, screen, messages)
-    if done.reference is None:
+    if figures is not None:
+        for path in draw_forgotten(done, figures, device=device, overwrite=overwrite):
+            screen.print(f"drawn: {path}", markup=False)
+    if done.reference is None and not further:
         extra = " --allow-code" if allow_code else ""
         next_step(screen, out, f"expunge audit {out} --original {model_dir}{extra}")
         return
-    report = audit_forgotten(done, device=device, progress=Bars(messages))
+    report = audit_forgotten(done, also=further, device=device, progress=Bars(messages))
     show_report(report, screen)
-    screen.print(f"retrained reference: {done.reference_path}", markup=False)
+    if done.reference_path is not None:
+        screen.print(f"retrained reference: {done.reference_path}", markup=False)
     screen.print(f"written: {out}", markup=False)
 
 
@@ -90,6 +117,7 @@ def audit(
     features: Annotated[
         str, typer.Option("--features", help="Of the membership attack, comma-separated, or all.")
     ] = "confidence",
+    also: Also = None,
     as_json: Annotated[bool, typer.Option("--json", help="Scores as JSON.")] = False,
     data: OtherData = None,
     data_dir: DataDir = None,
@@ -97,16 +125,16 @@ def audit(
     allow_code: AllowCode = False,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
+    from expunge.audit_folders import audit_folder
     from expunge.audits import FEATURES
-    from expunge.folders import audit_folder
     from expunge.progress import Bars
     from expunge.show import show_report
 
     screen, messages = consoles()
-    chosen = list(FEATURES) if features == "all" else [f.strip() for f in features.split(",")]
+    chosen = list(FEATURES) if features == "all" else names(features)
     report = audit_folder(
         model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
-        features=chosen, data=data, data_dir=data_dir, device=device, progress=Bars(messages),
+        features=chosen, also=names(also), data=data, data_dir=data_dir, device=device, progress=Bars(messages),
         allow_code=allow_code,
     )  # fmt: skip
     if as_json:

@@ -48,6 +48,13 @@ Forget = Annotated[
         show_default=False,
     ),
 ]
+Also = Annotated[
+    str | None,
+    typer.Option(
+        "--also",
+        help="Further scores: relearn_time, weight_distance, prediction_distribution.",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")]
@@ -66,6 +73,11 @@ def consoles() -> tuple[Console, Console]:
     if os.environ.get("RANK", "0") != "0":
         screen.quiet = messages.quiet = True
     return screen, messages
+
+
+def names(text: str | None) -> list[str]:
+    """A comma-separated list as typed."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def recipe_changes(

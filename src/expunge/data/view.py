@@ -149,15 +149,19 @@ class PartSource:
 
 @dataclass(frozen=True)
 class TensorSource:
-    """Samples that a method made itself (noise, adversarial examples), already as model inputs."""
+    """Samples that a method made itself (noise, adversarial examples), already as model inputs.
+
+    Each counts `repeats` times; it is held once, and indexed.
+    """
 
     inputs: Tensor
     labels: Tensor
     view: DataView
     part: Part | None = None
+    repeats: int = 1
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.inputs) * self.repeats
 
     def batches(
         self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
@@ -169,6 +173,7 @@ class TensorSource:
         """Index the tensors; nothing is copied through the host."""
         for batch in batches:
             mine, weight = self.view.share(batch)
+            mine = mine % len(self.inputs)
             rows = torch.from_numpy(mine).to(self.inputs.device)
             ids = np.char.add("made:", mine.astype(np.str_))
             yield Batch(ids, self.inputs[rows], self.labels[rows], self.part, weight)
@@ -287,9 +292,12 @@ class DataView:
             shuffled = shuffled[:n]
         return PartSource(self, part, np.sort(shuffled))
 
-    def tensors(self, inputs: Tensor, labels: Tensor) -> TensorSource:
-        """Samples of the method's own making as a source: (n, ...) model inputs, (n,) labels."""
-        return TensorSource(inputs, labels, self)
+    def tensors(self, inputs: Tensor, labels: Tensor, *, repeats: int = 1) -> TensorSource:
+        """Samples of the method's own making as a source: (n, ...) model inputs, (n,) labels.
+
+        repeats: how often each of them counts; memory does not grow with it.
+        """
+        return TensorSource(inputs, labels, self, repeats=repeats)
 
     def mix(self, *sources: Source) -> MixSource:
         """Sources shuffled together."""

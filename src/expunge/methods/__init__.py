@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from expunge.errors import ConfigError, nearest
 from expunge.methods.base import Method
@@ -13,28 +13,32 @@ from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
+from expunge.methods.unsir import Unsir
+from expunge.named import by_name, pick
 
-
-def table(methods: Iterable[type[Method]]) -> Mapping[str, type[Method]]:
-    """Name -> class. Raises ValueError for a name that occurs twice."""
-    named: dict[str, type[Method]] = {}
-    for method in methods:
-        if method.name in named:
-            raise ValueError(f"two methods are called {method.name!r}")
-        named[method.name] = method
-    return named
-
-
-METHODS = table([Retrain, Finetune, GradientAscent, NegGradPlus, L1Sparse, Influence, Fisher])
+CLASSES: tuple[type[Method], ...] = (
+    Retrain, Finetune, GradientAscent, NegGradPlus, L1Sparse, Influence, Fisher, Unsir,
+)  # fmt: skip
+METHODS: Mapping[str, type[Method]] = by_name("method", ((m.name, m) for m in CLASSES))
 
 
 def make_method(name: str, settings: Mapping[str, object] | None = None) -> Method:
-    """A method by name with some settings; ConfigError names what is wrong and what there is."""
-    if name not in METHODS:
-        raise ConfigError(
-            f"no method {name!r}{nearest(name, METHODS)}; there are: {', '.join(METHODS)}"
-        )
-    return METHODS[name](**dict(settings or {}))
+    """A method by name, or by NAME:PRESET, with some settings that go before the preset's.
+
+    Raises ConfigError, which names what is wrong and what there is.
+    """
+    name, colon, preset = name.partition(":")
+    method = pick("method", METHODS, name)
+    start: Mapping[str, object] = {}
+    if colon:
+        if preset not in method.presets:
+            known = ", ".join(method.presets) or "none"
+            raise ConfigError(
+                f"{name} has no preset {preset!r}{nearest(preset, method.presets)}; "
+                f"there are: {known}"
+            )
+        start = method.presets[preset]
+    return method(**{**start, **(settings or {})})
 
 
 __all__ = ["METHODS", "Method", "make_method"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -22,11 +22,16 @@ class Method(Settings):
 
     A new method is one file with such a class, and one line in `expunge.methods.METHODS`; the
     contract tests then cover it.
+
+    whole_classes: it forgets whole classes and nothing else; other requests are refused.
+    presets: published settings other than the defaults, by name: `make_method("unsir:notebook")`.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     reads: ClassVar[Part]
+    whole_classes: ClassVar[bool] = False
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
@@ -36,14 +41,15 @@ class Method(Settings):
         """
 
 
-def sgd(
-    run: Run, *, epochs: int, lr: float, batch_size: int, momentum: float, weight_decay: float,
+def constant_rate(
+    run: Run, *, epochs: int, lr: float, batch_size: int, momentum: float = 0.9,
+    weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd",
 ) -> Recipe:  # fmt: skip
-    """SGD at a constant rate, in the original's precision where that is known."""
+    """A recipe without a schedule, in the original's precision where that is known."""
     original = run.recipe or Recipe(augmentation="none")
     return Recipe(
         epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
-        schedule="constant", precision=original.precision,
+        optimizer=optimizer, schedule="constant", precision=original.precision,
         augmentation=original.augmentation,
     )  # fmt: skip
 

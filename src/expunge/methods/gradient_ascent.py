@@ -9,7 +9,7 @@ from torch import nn
 
 from expunge.data.batch import Part
 from expunge.data.view import DataView
-from expunge.methods.base import Method, sgd
+from expunge.methods.base import Method, constant_rate
 from expunge.run import Run
 from expunge.training import fit
 
@@ -48,7 +48,7 @@ class GradientAscent(Method):
             model,
             lambda epoch: data.batches(Part.FORGET, self.batch_size, epoch=epoch),
             lambda model, batch, _: -run.loss(model, batch),
-            recipe=sgd(run, **self.model_dump(exclude={"norm"})),
+            recipe=constant_rate(run, **self.model_dump(exclude={"norm"})),
             run=run,
             norm=self.norm,
         )

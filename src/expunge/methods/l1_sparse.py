@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch, Part
 from expunge.data.view import DataView
-from expunge.methods.base import Method, sgd
+from expunge.methods.base import Method, constant_rate
 from expunge.run import Run
 from expunge.training import fit
 
@@ -69,7 +69,9 @@ class L1Sparse(Method):
             model,
             lambda epoch: data.batches(Part.RETAIN, self.batch_size, epoch=epoch),
             loss,
-            recipe=sgd(run, **self.model_dump(exclude={"gamma", "scheduler", "proximal"})),
+            recipe=constant_rate(
+                run, **self.model_dump(exclude={"gamma", "scheduler", "proximal"})
+            ),
             run=run,
             after_step=shrink if self.proximal else None,
         )

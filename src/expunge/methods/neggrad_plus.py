@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch, Part
 from expunge.data.view import DataView
-from expunge.methods.base import Method, sgd
+from expunge.methods.base import Method, constant_rate
 from expunge.run import Run
 from expunge.training import fit
 
@@ -51,7 +51,7 @@ class NegGradPlus(Method):
             model,
             lambda epoch: data.pairs(retain, forget, self.batch_size, epoch=epoch),
             loss,
-            recipe=sgd(run, **self.model_dump(exclude={"alpha", "norm"})),
+            recipe=constant_rate(run, **self.model_dump(exclude={"alpha", "norm"})),
             run=run,
             norm=self.norm,
         )

@@ -54,6 +54,12 @@ def conv3x3(channels: int, width: int, stride: int = 1, *, bias: bool = False) -
     return nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=bias)
 
 
+def projection(channels: int, width: int, stride: int) -> nn.Module:
+    """Option B of a ResNet's shortcuts: a 1x1 convolution and BatchNorm."""
+    convolution = nn.Conv2d(channels, width, 1, stride=stride, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(width))
+
+
 def global_mean(features: Tensor) -> Tensor:
     """(batch, channels, height, width) -> (batch, channels)."""
     return features.mean(dim=(2, 3))
@@ -79,9 +85,10 @@ class BasicBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem of stride 1, stages of basic blocks, global mean, one linear layer.
+    """A stem, stages of basic blocks, global mean, one linear layer.
 
-    Every stage after the first halves the image in its first block.
+    Every stage after the first halves the image in its first block. The stem is a 3x3 convolution of
+    stride 1, and a stage does not halve an image that would go under 2 pixels a side.
 
     Args:
         shape: (channels, height, width) of one input.
@@ -90,6 +97,8 @@ class ResNet(nn.Module):
         depth: blocks per stage.
         shortcut: (channels, width, stride) -> the module that brings a block's input to the
             shape of its output, where the two differ.
+        imagenet: the original's stem instead, a 7x7 convolution and max-pooling, both of stride 2,
+            and every stage halves, down to 1 pixel.
     """
 
     def __init__(
@@ -100,18 +109,25 @@ class ResNet(nn.Module):
         widths: tuple[int, ...],
         depth: int,
         shortcut: Callable[[int, int, int], nn.Module],
+        imagenet: bool = False,
     ) -> None:
         super().__init__()
         sides = Sides(*shape[1:])
         channels = widths[0]
-        self.conv1 = conv3x3(shape[0], channels)
+        self.conv1 = (
+            nn.Conv2d(shape[0], channels, 7, stride=2, padding=3, bias=False)
+            if imagenet
+            else conv3x3(shape[0], channels)
+        )
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU()
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if imagenet else nn.Identity()
         self.stages = [f"layer{number}" for number in range(1, len(widths) + 1)]
         for stage, width in zip(self.stages, widths, strict=True):
             blocks = []
             for block in range(depth):
-                stride = sides.stride() if block == 0 and stage != "layer1" else 1
+                halving = block == 0 and stage != "layer1"
+                stride = (2 if imagenet else sides.stride()) if halving else 1
                 same = stride == 1 and channels == width
                 bridge = nn.Identity() if same else shortcut(channels, width, stride)
                 blocks.append(BasicBlock(channels, width, stride, bridge))
@@ -122,7 +138,7 @@ class ResNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(batch, channels, height, width) -> logits (batch, classes)."""
-        features = self.relu(self.bn1(self.conv1(inputs)))
+        features = self.maxpool(self.relu(self.bn1(self.conv1(inputs))))
         for stage in self.stages:
             features = self.get_submodule(stage)(features)
         return self.fc(global_mean(features))  # type: ignore[no-any-return]

@@ -13,13 +13,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from expunge.models.blocks import ResNet, image_shape
-
-
-def _projection(channels: int, width: int, stride: int) -> nn.Module:
-    """Option B: a 1x1 convolution and BatchNorm."""
-    convolution = nn.Conv2d(channels, width, 1, stride=stride, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(width))
+from expunge.models.blocks import ResNet, image_shape, projection
 
 
 def build(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -29,4 +23,4 @@ def build(shape: tuple[int, ...], classes: int) -> nn.Module:
         ModelError: `shape` is not (channels, height, width).
     """
     image = image_shape(shape, "resnet18")
-    return ResNet(image, classes, widths=(64, 128, 256, 512), depth=2, shortcut=_projection)
+    return ResNet(image, classes, widths=(64, 128, 256, 512), depth=2, shortcut=projection)

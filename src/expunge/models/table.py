@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from expunge.errors import ModelError, nearest
-from expunge.models import allcnn, cnn, mlp, resnet18, resnet20, vgg16_bn
+from expunge.errors import ModelError
+from expunge.models import allcnn, cnn, mlp, resnet18, resnet18_imagenet, resnet20, vgg16_bn
+from expunge.named import by_name, pick
 from expunge.plugins import import_object
 
 
@@ -31,16 +32,7 @@ class Architecture:
     paper: str
 
 
-def _table(*rows: Architecture) -> dict[str, Architecture]:
-    table: dict[str, Architecture] = {}
-    for row in rows:
-        if row.name in table:
-            raise ValueError(f"two architectures are called {row.name!r}")
-        table[row.name] = row
-    return table
-
-
-ARCHITECTURES = _table(
+ROWS = (
     Architecture(
         "mlp", mlp.build, "two hidden layers, 256 and 128 units; any input", "LeCun et al., 1998"
     ),
@@ -57,6 +49,12 @@ ARCHITECTURES = _table(
         "He et al., CVPR 2016",
     ),
     Architecture(
+        "resnet18_imagenet",
+        resnet18_imagenet.build,
+        "ResNet-18 with its 7x7 stem; ten times faster on small images",
+        "He et al., CVPR 2016",
+    ),
+    Architecture(
         "allcnn",
         allcnn.build,
         "All-CNN-C with BatchNorm",
@@ -69,6 +67,7 @@ ARCHITECTURES = _table(
         "Simonyan and Zisserman, ICLR 2015",
     ),
 )
+ARCHITECTURES = by_name("architecture", ((row.name, row) for row in ROWS))
 
 
 def build_model(
@@ -97,12 +96,8 @@ def build_model(
     if ":" in name:
         available = {"shape": shape, "classes": classes}
         return _build_from_code(name, available, allow_code=allow_code)
-    if name not in ARCHITECTURES:
-        raise ModelError(
-            f"no architecture is called {name!r}{nearest(name.lower(), ARCHITECTURES)}; "
-            f"choose from {', '.join(ARCHITECTURES)}, or give module:function"
-        )
-    return ARCHITECTURES[name].build(shape, classes)
+    found = pick("architecture", ARCHITECTURES, name, also=("module:function",), error=ModelError)
+    return found.build(shape, classes)
 
 
 def _build_from_code(name: str, available: dict[str, Any], *, allow_code: bool) -> nn.Module:

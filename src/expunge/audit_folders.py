@@ -1,0 +1,178 @@
+"""Audits of model folders: what lies on the disk, beside its original and a retrained model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from expunge.api import audit_panel
+from expunge.audits import NEAR_EMPTY, Outputs, SampleLoss, Score, near_empty_report
+from expunge.data.split import Split
+from expunge.errors import SplitError
+from expunge.folders import Forgotten, original_names
+from expunge.models.folder import ModelCard
+from expunge.observe import observe
+from expunge.probing import Panel, Subject, check_extra
+from expunge.progress import Reporter, Silent
+from expunge.run import Run, accelerator_on
+from expunge.stored import Loaded, load_model
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """Scores of one model. losses: of each forget sample, where there are fewer than 30."""
+
+    scores: list[Score]
+    losses: list[SampleLoss]
+    split: Split
+    classes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "split": self.split.digest,
+            "forgotten": len(self.split.forget),
+            "retained": len(self.split.retain),
+            "scores": [score.to_dict() for score in self.scores],
+            "forget_losses": [asdict(loss) for loss in self.losses],
+            "note": "empirical evidence, no formal guarantee",
+        }
+
+
+def audit_folder(
+    path: str | Path,
+    *,
+    original: str | Path | None = None,
+    retrained: str | Path | None = None,
+    forget: str | None = None,
+    forget_seed: int = 0,
+    features: Sequence[str] = ("confidence",),
+    also: Sequence[str] = (),
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    progress: Reporter | None = None,
+    allow_code: bool = False,
+) -> AuditReport:
+    """Score the model of a folder on its own split, beside its original and a retrained model.
+
+    forget: for an original, what one would ask it to forget; needed where ids are redacted.
+    also: further scores, as `audit` takes them.
+    Raises SplitError for a reference whose split differs.
+    """
+    check_extra(also, original=original is not None, retrained=retrained is not None)
+    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+
+    def load(folder: str | Path) -> Loaded:
+        # the samples are in memory already; each model keeps its own normalisation
+        return load_model(folder, data=loaded.data, allow_code=allow_code)
+
+    split = _audited_split(loaded, forget, forget_seed)
+    before = load(original) if original is not None else None
+    reference = load(retrained) if retrained is not None else None
+    if reference is not None and set(reference.split.retain) != set(split.retain):
+        raise SplitError(
+            f"{retrained} learned from other samples than {path} retains, so it is no reference for "
+            "it; retrain with the same --forget and --forget-seed"
+        )
+    if before is not None and set(before.split.retain) != {*split.retain, *split.forget}:
+        raise SplitError(
+            f"{original} did not learn from the samples that {path} retains and forgot; name the "
+            "folder that this one was made from"
+        )
+    return _report(
+        loaded, split, before, reference, run_time(loaded.card, reference.card if reference else None),
+        paired=is_paired(reference.card) if reference else None, features=features, also=also,
+        device=device, progress=progress,
+    )  # fmt: skip
+
+
+def audit_forgotten(
+    done: Forgotten, *, also: Sequence[str] = (), device: str | None = None,
+    progress: Reporter | None = None,
+) -> AuditReport:  # fmt: skip
+    """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
+    reference = done.reference
+    cost = cost_score(
+        done.result.record.cost.to_dict(), reference.record.cost.to_dict() if reference else None
+    )
+    return _report(
+        Subject(done.result.model, done.data, done.loaded.mask), done.result.split, done.loaded,
+        Subject(reference.model, done.data, done.loaded.mask) if reference else None, cost,
+        paired=done.paired, features=("confidence",), also=also, device=device, progress=progress,
+    )  # fmt: skip
+
+
+def _report(
+    model: Subject | Loaded, split: Split, original: Subject | Loaded | None,
+    retrained: Subject | Loaded | None, cost: Score | None, *, paired: bool | None,
+    features: Sequence[str], also: Sequence[str], device: str | None, progress: Reporter | None,
+) -> AuditReport:  # fmt: skip
+    """Observe each model once, with the normalisation that it was trained with, and score."""
+    run = Run(names=("audit", 0), accelerator=accelerator_on(device), progress=progress or Silent())
+
+    def seen(one: Subject | Loaded | None) -> Outputs | None:
+        return None if one is None else observe(one.model, one.data, split, run)
+
+    def subject(one: Subject | Loaded) -> Subject:
+        return Subject(one.model, one.data, one.mask)
+
+    outputs = observe(model.model, model.data, split, run)
+    panel = Panel(
+        subject(model), outputs, split, run, original=seen(original), reference=seen(retrained),
+        retrained=subject(retrained) if retrained is not None else None, paired=paired,
+    )  # fmt: skip
+    scores = audit_panel(panel, features=features, also=also)
+    few = len(split.forget) < NEAR_EMPTY
+    losses = near_empty_report(outputs, panel.reference) if few else []
+    return AuditReport([*scores, *([cost] if cost else [])], losses, split, model.data.classes)
+
+
+def is_paired(card: ModelCard) -> bool:
+    """Whether a retrained model began with its original's initial weights and order."""
+    return card.lineage[-1].step == "retrain" and card.lineage[-1].names == original_names(card)
+
+
+def run_time(card: ModelCard, reference: ModelCard | None = None) -> Score | None:
+    """RTE from the last step of a card: seconds, the rest of the cost in detail."""
+    return cost_score(card.lineage[-1].cost, reference.lineage[-1].cost if reference else None)
+
+
+def cost_score(cost: Mapping[str, Any], reference: Mapping[str, Any] | None) -> Score | None:
+    """RTE from a recorded cost; None for an imported model, whose cost nobody measured."""
+    if not cost.get("seconds"):
+        return None
+    before = float(reference["seconds"]) if reference and reference.get("seconds") else None
+    return Score(
+        "RTE", float(cost["seconds"]), 1, None, None, "seconds", "low", dict(cost), before
+    )  # fmt: skip
+
+
+def _audited_split(loaded: Loaded, forget: str | None, forget_seed: int) -> Split:
+    """The split to score on: the folder's own, or a request on an original."""
+    split = loaded.split
+    if loaded.redacted and split.forget:
+        if forget is None:
+            raise SplitError(
+                f"{loaded.path} keeps hashes of ids only; give the request again with --forget"
+            )
+        # as the original had them: in the order of the data, set-aside samples back in validation
+        order = loaded.data.train.position
+        learned = sorted((*split.retain, *split.forget), key=lambda name: order[name])
+        base = Split(tuple(learned), (), (*split.validation, *split.excluded))
+        asked = Split.parse(loaded.data, forget, seed=forget_seed, base=base)
+        if set(asked.forget) != set(split.forget):
+            raise SplitError(f"--forget {forget!r} is not what {loaded.path} forgot")
+        return split
+    if split.forget:
+        if forget is not None:
+            raise SplitError(f"{loaded.path} has forgotten already; leave --forget out")
+        return split
+    if forget is None:
+        raise SplitError(
+            f"{loaded.path} has forgotten nothing yet; say with --forget what it would be asked to, "
+            "or audit a folder that `expunge unlearn` wrote"
+        )
+    return Split.parse(loaded.data, forget, seed=forget_seed, base=split)

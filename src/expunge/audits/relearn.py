@@ -1,0 +1,123 @@
+"""Relearn time: how quickly a model picks up again what it was made to forget.
+
+Tarun et al. (TNNLS 2023) propose the score; the anamnesis index (AIN), its ratio to the retrained
+model's, is Chundawat et al.'s (TIFS 2023). A model that relearns much faster than one that never saw
+the forget set has hidden what it knew, not lost it.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from expunge.audits.score import Score
+from expunge.data.batch import Batch, Part
+from expunge.data.view import DataView
+from expunge.errors import ConfigError, DivergenceError
+from expunge.loop import evaluating
+from expunge.recipe import Recipe, Settings
+from expunge.run import Run
+from expunge.training import fit
+
+
+class Relearning(Settings):
+    """How a model is made to learn the forget set again: the same for every model."""
+
+    lr: float = Field(default=1e-3, gt=0, description="learning rate of Adam")
+    batch_size: int = Field(default=256, ge=1, description="forget samples a step")
+    cap: int = Field(default=500, ge=1, description="steps after which to give up")
+    margin: float = Field(
+        default=0.05, ge=0, lt=1, description="relative distance to the original's accuracy"
+    )
+
+
+@dataclass(frozen=True)
+class Relearned:
+    """steps: mini-batches until the accuracy was reached. reached: False at the cap, or diverged."""
+
+    steps: int
+    reached: bool
+
+
+def relearn(
+    model: nn.Module, data: DataView, run: Run, *, original_percent: float,
+    how: Relearning | None = None,
+) -> Relearned:  # fmt: skip
+    """Train a copy on the forget set until its accuracy there is within 5 % of the original's.
+
+    data: a view that may read the forget set; it is not augmented, and it is measured whole, in
+    evaluation mode, before the first step and after each.
+    original_percent: the original's accuracy on the forget set, 0 to 100.
+    """
+    how = how or Relearning()
+    wanted = (1 - how.margin) * original_percent / 100
+    pupil = copy.deepcopy(model).to(run.device).requires_grad_(True)
+    source = data.source(Part.FORGET)
+
+    def reached() -> bool:
+        right = torch.zeros((), dtype=torch.int64, device=run.device)
+        with evaluating(pupil), torch.no_grad():
+            for batch in source.batches(how.batch_size, shuffle=False, augment=False):
+                predicted = run.task.observe(pupil, batch)["logits"].argmax(dim=1)
+                right += torch.eq(predicted, _labels(batch)).sum() * bool(batch.weight)
+        return int(run.sum(right)) >= wanted * len(source) - 1e-9
+
+    if reached():
+        return Relearned(0, True)
+    done = Relearned(0, False)
+
+    def steps() -> Iterator[Batch]:
+        nonlocal done
+        for epoch in itertools.count():
+            for batch in source.batches(how.batch_size, epoch=epoch, augment=False):
+                yield batch
+                done = Relearned(done.steps + 1, reached())  # resumed when the step is made
+                if done.reached or done.steps == how.cap:
+                    return
+
+    recipe = Recipe(
+        epochs=1, lr=how.lr, batch_size=how.batch_size, optimizer="adam", weight_decay=0.0,
+        schedule="constant", augmentation="none",
+    )  # fmt: skip
+    try:
+        fit(
+            pupil, lambda _: steps(), lambda m, batch, _: run.loss(m, batch), recipe=recipe, run=run
+        )
+    except DivergenceError:
+        return Relearned(done.steps, False)
+    return done
+
+
+def _labels(batch: Batch) -> Tensor:
+    if batch.labels is None:
+        raise ConfigError("relearn_time asks how often the model is right, and there are no labels")
+    return batch.labels
+
+
+def relearn_scores(model: Relearned, retrained: Relearned | None = None) -> list[Score]:
+    """`relearn_time` in steps, and with a retrained model `AIN`, which should be 1.
+
+    AIN is undefined (nan) where the retrained model needs no step, as random forgetting often has
+    it, and where one of the two never got there.
+    """
+    beside = None if retrained is None else float(retrained.steps)
+    detail = {"reached": model.reached}
+    scores = [
+        Score(
+            "relearn_time", float(model.steps), 1, None, None, "steps", "retrained",
+            detail if retrained is None else {**detail, "retrained_reached": retrained.reached},
+            beside,
+        )
+    ]  # fmt: skip
+    if retrained is None:
+        return scores
+    known = model.reached and retrained.reached and retrained.steps > 0
+    ratio = model.steps / retrained.steps if known else math.nan
+    return [*scores, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0)]

@@ -1,0 +1,84 @@
+"""What the pictures of one forgetting run show, computed from its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from expunge.audits.weights import layer_distances
+from expunge.data.load import Data
+from expunge.data.split import Split
+from expunge.folders import Forgotten
+from expunge.observe import observe_test
+from expunge.report.forgetting import forgetting_figures
+from expunge.run import Run, accelerator_on
+
+
+def draw_forgotten(
+    done: Forgotten, out: Path, *, device: str | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Draw what `unlearn_folder` changed: accuracy by class, weights by layer, noise if there is any.
+
+    Returns the paths written. The models are left as they were.
+    """
+    run = Run(accelerator=accelerator_on(device))
+    models = {"before": done.loaded.model, "after": done.result.model}
+    if done.reference is not None:
+        models["retrained"] = done.reference.model
+    noise = done.result.artifacts.get("noise")
+    shown = done.result.artifacts.get("noise_classes")
+    return forgetting_figures(
+        out,
+        accuracy=accuracy_by_class(models, done.data, done.result.split, run),
+        distance=distance_by_layer(
+            done.result.model, done.loaded.model, models.get("retrained")
+        ),
+        noise=None if noise is None else noise.numpy(),
+        noise_names=[] if shown is None else [done.data.classes[int(c)] for c in shown],
+        paired=done.paired if done.reference is not None else None,
+        overwrite=overwrite,
+    )  # fmt: skip
+
+
+def accuracy_by_class(
+    models: Mapping[str, nn.Module], data: Data, split: Split, run: Run
+) -> pd.DataFrame:
+    """One row per class: name, whether it is forgotten whole, test accuracy of each model in percent.
+
+    nan for a class without test samples.
+    """
+    gone = set(split.forgotten_classes(data))
+    frame = pd.DataFrame(
+        {"class": list(data.classes), "forgotten": [c in gone for c in range(len(data.classes))]}
+    )
+    for name, model in models.items():
+        seen = observe_test(model, data, run)
+        right, labels = seen.correct.double().numpy(), seen.labels.numpy()
+        counts = np.bincount(labels, minlength=len(data.classes)).astype(float)
+        sums = np.bincount(labels, weights=right, minlength=len(data.classes))
+        frame[name] = 100 * np.divide(
+            sums, counts, out=np.full_like(sums, np.nan), where=counts > 0
+        )
+    return frame
+
+
+def distance_by_layer(
+    model: nn.Module, original: nn.Module, retrained: nn.Module | None
+) -> pd.DataFrame:
+    """One row per layer: relative distance of its parameters from the original's and retrained's."""
+    columns = {"from_original": layer_distances(model, original)}
+    if retrained is not None:
+        columns["from_retrained"] = layer_distances(model, retrained)
+    layers = [name for name in columns["from_original"] if name]
+    return pd.DataFrame(
+        {
+            "layer": layers,
+            **{
+                name: [found[layer].relative for layer in layers] for name, found in columns.items()
+            },
+        }
+    )

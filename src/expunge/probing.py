@@ -1,0 +1,94 @@
+"""Scores that need the model itself, or ask more of its outputs; each works on a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from expunge.audits import EXTRA, Outputs, Score
+from expunge.audits.predictions import prediction_distribution
+from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
+from expunge.audits.weights import weight_distance
+from expunge.data.batch import Part
+from expunge.data.load import Data
+from expunge.data.split import Split
+from expunge.data.transform import Transform
+from expunge.data.view import DataView
+from expunge.errors import ConfigError
+from expunge.models.mask import Mask
+from expunge.run import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to be audited, and the data as it wants them normalised. mask: held in relearning."""
+
+    model: nn.Module
+    data: Data
+    mask: Mask | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A model beside its original and a retrained model, each observed once.
+
+    paired: whether the retrained model began with the original's initial weights and order.
+    """
+
+    subject: Subject
+    outputs: Outputs
+    split: Split
+    run: Run
+    original: Outputs | None = None
+    retrained: Subject | None = None
+    reference: Outputs | None = None
+    paired: bool | None = None
+
+
+def check_extra(names: Collection[str], *, original: bool, retrained: bool) -> None:
+    """Raise ConfigError for names that there are not, or that lack a model to compare with."""
+    unknown = [name for name in names if name not in EXTRA]
+    if unknown:
+        raise ConfigError(f"no further score {unknown[0]!r}; there are: {', '.join(EXTRA)}")
+    if "relearn_time" in names and not original:
+        raise ConfigError(
+            "relearn_time asks when the original's accuracy is reached again; name the original with "
+            "--original"
+        )
+    for name in ("weight_distance", "prediction_distribution"):
+        if name in names and not retrained:
+            raise ConfigError(f"{name} compares with a retrained model; name one with --retrained")
+
+
+def extra_scores(
+    names: Collection[str], panel: Panel, how: Relearning | None = None
+) -> Iterator[Score]:
+    """The further scores that were asked for, in the order of `AUDITS`. No model is changed."""
+    if "relearn_time" in names and panel.original is not None and panel.original.forget is not None:
+        percent = 100 * float(panel.original.forget.correct.double().mean())
+        yield from relearn_scores(
+            _relearn(panel.subject, panel, percent, how),
+            _relearn(panel.retrained, panel, percent, how) if panel.retrained else None,
+        )
+    if "weight_distance" in names and panel.retrained is not None:
+        yield weight_distance(
+            panel.subject.model, panel.retrained.model, paired=panel.paired
+        )  # fmt: skip
+    if "prediction_distribution" in names and panel.outputs.forget is not None:
+        other = panel.reference.forget if panel.reference is not None else None
+        yield prediction_distribution(panel.outputs.forget, other)
+
+
+def _relearn(subject: Subject, panel: Panel, percent: float, how: Relearning | None) -> Relearned:
+    """The same seed names for every model, so that they see the same batches."""
+    run = replace(
+        panel.run, names=("relearn", *panel.run.names), label="relearning", mask=subject.mask
+    )
+    view = DataView(
+        data=subject.data, split=panel.split, declared=Part.FORGET, names=run.names,
+        transform=Transform(subject.data.normalisation), device=run.device, rank=run.rank,
+        world=run.world,
+    )  # fmt: skip
+    return relearn(subject.model, view, run, original_percent=percent, how=how)

@@ -1,0 +1,113 @@
+"""Products with per-sample gradients, the gradients themselves, and all of it for other tasks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import run_on_cpu
+from per_sample_helpers import RUN, close, cut, flat, label_rows, rows
+from per_sample_models import (
+    Custom,
+    Inplace,
+    OneWay,
+    OneWayOnce,
+    Twice,
+    case,
+    digits_case,
+    samples,
+    seeded,
+)
+from torch import Tensor, nn
+
+from expunge.data.batch import Batch
+from expunge.per_sample import (
+    fisher_diagonal,
+    gradient_products,
+    gram_matrix,
+    per_sample_gradients,
+    weighted_gradient,
+)
+from expunge.task import Classification
+
+
+@pytest.mark.parametrize("name", ["cnn", "branches", "centred"])
+def test_products(name: str) -> None:
+    model, batch = digits_case("cnn") if name == "cnn" else case(name)
+    G = label_rows(model, batch.inputs, batch.labels)
+    generator = torch.Generator().manual_seed(1)
+    vector = {
+        n: torch.randn(p.shape, generator=generator, dtype=torch.float64)
+        for n, p in model.named_parameters()
+    }
+    weights = torch.randn(len(batch), generator=generator, dtype=torch.float64)
+    for size in (1, 3, 7):
+        batches = cut(batch, size)
+        close(gradient_products(model, batches, RUN, vector), G @ flat(vector))
+        close(flat(weighted_gradient(model, batches, RUN, weights)), weights @ G)
+        close(flat(weighted_gradient(model, batches, RUN)), G.sum(0))
+    named = next(iter(vector))
+    alone = {n: v if n == named else torch.zeros_like(v) for n, v in vector.items()}
+    close(gradient_products(model, [batch], RUN, {named: vector[named]}), G @ flat(alone))
+
+
+@pytest.mark.parametrize("function", [OneWay, OneWayOnce])
+def test_products_without_a_forward_mode(function: Any) -> None:
+    batch = samples(6)
+    model = seeded(lambda: Custom(function), batch.inputs)
+    G = label_rows(model, batch.inputs, batch.labels)
+    vector = {n: torch.ones_like(p) for n, p in model.named_parameters()}
+    close(gradient_products(model, [batch], RUN, vector), G @ flat(vector))
+
+
+@pytest.mark.parametrize("engine", ["auto", "vmap", "loop"])
+def test_per_sample_gradients(engine: Any) -> None:
+    model, batch = case("token and attention")
+    found = per_sample_gradients(model, batch, RUN, engine=engine)
+    G = torch.cat([value.flatten(1) for value in found.values()], 1)
+    close(G, label_rows(model, batch.inputs, batch.labels))
+
+
+# ---- other tasks
+
+
+class Regression(Classification):
+    """Squared error of one output against a target that the inputs carry."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        outputs = model(batch.inputs["x"])
+        result: Tensor = (outputs[:, 0] - batch.inputs["y"]).square() / 2
+        return result
+
+
+class ById(Regression):
+    """Its losses depend on who the sample is."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        scale = torch.tensor([float(name) + 1 for name in batch.ids], dtype=torch.float64)
+        return scale * super().losses(model, batch)
+
+
+@pytest.mark.parametrize("task", [Regression(), ById()])
+def test_other_tasks(task: Any) -> None:
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    y = torch.randn(6, generator=generator, dtype=torch.float64)
+    inputs: Any = {"x": x, "y": y}
+    batch = Batch(np.array([str(i) for i in range(6)]), inputs, None, None)
+    model = seeded(Twice, x) if isinstance(task, ById) else seeded(Inplace, x)
+    run = run_on_cpu(task=task)
+    scale = torch.arange(1.0, 7.0) if isinstance(task, ById) else torch.ones(6)
+
+    def loss(model: nn.Module, row: int) -> Tensor:
+        return scale[row] * (model(x[row : row + 1])[0, 0] - y[row]) ** 2 / 2
+
+    G = rows(model, loss, 6)
+    vector = {n: torch.ones_like(p) for n, p in model.named_parameters()}
+    for batches in ([batch], cut(batch, 2)):
+        close(flat(fisher_diagonal(model, batches, run, labels="true")), G.square().mean(0))
+        close(gram_matrix(model, batches, run), G @ G.T)
+        close(gradient_products(model, batches, run, vector), G.sum(1))
+        close(flat(weighted_gradient(model, batches, run)), G.sum(0))

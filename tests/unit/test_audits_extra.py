@@ -1,0 +1,296 @@
+"""Relearn time and AIN, weight distance, prediction distribution: what they are, and on copies."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import digits, original, run_on_cpu, same_state, view_of
+from scipy.spatial.distance import jensenshannon
+from torch import Tensor, nn
+
+from expunge.api import Result, audit, train, unlearn
+from expunge.audits import AUDITS, EXTRA
+from expunge.audits.outputs import PartOutputs
+from expunge.audits.predictions import jensen_shannon, mean_prediction, prediction_distribution
+from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
+from expunge.audits.weights import layer_distances, weight_distance
+from expunge.data.batch import Part
+from expunge.data.load import Data
+from expunge.data.split import Split
+from expunge.errors import AccessError, ConfigError, ModelError
+from expunge.recipe import Recipe
+
+
+@functools.cache
+def trio() -> tuple[Data, Split, Result, Result, Result]:
+    """Data, split, original, a model without class 3, and one to be judged."""
+    data = digits(600)
+    first = train(data, "cnn", recipe=Recipe(epochs=10, lr=0.05, batch_size=64), device="cpu")
+    split = Split.classes(data, [3], base=first.split)
+    common: dict[str, Any] = {"recipe": first.recipe, "fresh": "cnn", "device": "cpu"}
+    retrained = unlearn(
+        first.model, data, split, "retrain", names=("original", 0), **common
+    )  # fmt: skip
+    tuned = unlearn(first.model, data, split, "finetune", **common)
+    return data, split, first, retrained, tuned
+
+
+# --- relearn time
+
+
+class Slow(nn.Module):
+    """One weight per class: logits are that weight, whatever the input is."""
+
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(10))
+        with torch.no_grad():
+            self.logits[3] = start
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.logits.expand(len(inputs), 10)
+
+
+def steps_of(start: float, percent: float = 100.0, **how: Any) -> Relearned:
+    data = digits(600)
+    view = view_of(data, Split.classes(data, [3]), Part.FORGET)
+    return relearn(Slow(start), view, run_on_cpu(), original_percent=percent, how=Relearning(**how))
+
+
+def test_relearn_time_is_the_number_of_steps_until_the_answer_is_right() -> None:
+    """Adam moves each weight by lr a step here: class 3 rises from -0.1, the others fall from 0."""
+    lr = 0.01
+    found = steps_of(-0.1, lr=lr, batch_size=16)
+    expected = next(k for k in range(1, 100) if -0.1 + k * lr > 0 - k * lr)
+    assert found == Relearned(expected, True)
+
+
+def test_a_model_that_knows_needs_no_step() -> None:
+    assert steps_of(0.5) == Relearned(0, True)
+
+
+def test_no_accuracy_to_come_back_to_needs_no_step() -> None:
+    assert steps_of(-0.5, percent=0.0) == Relearned(0, True)
+
+
+def test_relearning_stops_at_the_cap() -> None:
+    assert steps_of(-1e3, lr=1e-4, cap=7, batch_size=16) == Relearned(7, False)
+
+
+def test_the_margin_is_relative_to_the_original() -> None:
+    """Within 5 % of 60 is 57: half of the samples are not enough, three fifths are."""
+
+    class RightOften(Slow):
+        share = 0.0
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            right = torch.arange(len(inputs)) < self.share * len(inputs)
+            flat = torch.zeros(len(inputs), 10) + 0 * self.logits.sum()
+            return flat + 5.0 * nn.functional.one_hot(torch.where(right, 3, 4), 10)
+
+    data = digits(600)
+    view = view_of(data, Split.classes(data, [3]), Part.FORGET)
+    how = Relearning(cap=1, batch_size=1000)
+    for share, wanted in ((0.5, False), (0.58, True)):
+        model = RightOften(0.0)
+        model.share = share
+        found = relearn(model, view, run_on_cpu(), original_percent=60.0, how=how)
+        assert (found.steps == 0) is wanted
+
+
+def test_relearning_leaves_the_model_as_it_was() -> None:
+    data, split, _, retrained, _ = trio()
+    model = copy.deepcopy(retrained.model)
+    modes = [module.training for module in model.modules()]
+    view = view_of(data, split, Part.FORGET)
+    before = torch.get_rng_state()
+    found = relearn(model, view, run_on_cpu(), original_percent=100.0)
+    assert found.steps > 0
+    assert same_state(model, retrained.model)
+    assert [module.training for module in model.modules()] == modes
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), before)
+    assert found == relearn(model, view, run_on_cpu(), original_percent=100.0)
+    with pytest.raises(AccessError):
+        relearn(model, view_of(data, split, Part.RETAIN), run_on_cpu(), original_percent=100.0)
+
+
+def test_a_model_that_cannot_learn_any_more_is_told_from_one_that_does() -> None:
+    data = digits(600)
+    view = view_of(data, Split.classes(data, [3]), Part.FORGET)
+    wild = Relearning(lr=1e6, cap=50, batch_size=16)
+    found = relearn(original("cnn"), view, run_on_cpu(), original_percent=100.0, how=wild)
+    assert not found.reached
+    assert found.steps < 50
+
+
+def test_a_sparse_model_stays_sparse_while_it_relearns() -> None:
+    """Every weight that could learn is cut, so it never gets there."""
+    data = digits(600)
+    view = view_of(data, Split.classes(data, [3]), Part.FORGET)
+    model = Slow(-0.1)
+    mask = {"logits": torch.arange(10) != 3}
+    how = Relearning(lr=0.01, batch_size=16, cap=20)
+    free = relearn(model, view, run_on_cpu(), original_percent=100.0, how=how)
+    held = relearn(model, view, run_on_cpu(mask=mask), original_percent=100.0, how=how)
+    assert free.reached
+    assert held != free
+    assert float(model.logits.detach()[3]) == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize(
+    ("mine", "other", "ratio"),
+    [
+        (Relearned(4, True), Relearned(8, True), 0.5),
+        (Relearned(0, True), Relearned(8, True), 0.0),
+        (Relearned(4, True), Relearned(0, True), math.nan),
+        (Relearned(500, False), Relearned(8, True), math.nan),
+        (Relearned(4, True), Relearned(500, False), math.nan),
+    ],
+)
+def test_ain_is_the_ratio_and_nothing_where_there_is_none(
+    mine: Relearned, other: Relearned, ratio: float
+) -> None:
+    time, ain = relearn_scores(mine, other)
+    assert (time.name, time.value, time.reference) == ("relearn_time", mine.steps, other.steps)
+    assert ain.value == pytest.approx(ratio, nan_ok=True)
+    assert ain.reference == 1.0
+    assert [score.name for score in relearn_scores(mine)] == ["relearn_time"]
+
+
+# --- weight distance
+
+
+def test_weight_distance_is_the_norm_of_the_difference() -> None:
+    one, other = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), None
+    other = copy.deepcopy(one)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.fill_(2.0)
+        for parameter in one.parameters():
+            parameter.fill_(2.0)
+        one[0].weight[0, 0] += 3.0
+        one[0].bias[1] -= 4.0
+        one[1].running_mean += 100.0  # type: ignore[operator]  # a buffer is no weight
+    found = layer_distances(one, other)
+    assert list(found) == ["0", "1", ""]
+    assert found["0"].l2 == pytest.approx(5.0)
+    assert found["0"].relative == pytest.approx(5.0 / math.sqrt(6 * 4))
+    assert found["1"].l2 == 0.0
+    assert found[""].l2 == pytest.approx(5.0)
+    score = weight_distance(one, other, paired=True)
+    assert score.value == pytest.approx(5.0 / math.sqrt(10 * 4))
+    assert score.detail["l2"] == pytest.approx(5.0)
+    assert score.detail["paired"] is True
+    assert score.detail["layers"]["0"]["l2"] == pytest.approx(5.0)
+
+
+def test_weight_distance_of_other_architectures_and_of_zero_weights() -> None:
+    with pytest.raises(ModelError, match="different parameters"):
+        layer_distances(nn.Linear(2, 3), nn.Linear(3, 2))
+    zero = nn.Linear(2, 2, bias=False)
+    nn.init.zeros_(zero.weight)
+    assert math.isnan(layer_distances(nn.Linear(2, 2, bias=False), zero)["weight"].relative)
+
+
+def test_a_paired_retraining_is_nearer_than_one_from_other_weights() -> None:
+    data, split, first, paired, _ = trio()
+    fresh = unlearn(
+        first.model, data, split, "retrain", recipe=first.recipe, fresh="cnn", device="cpu"
+    )
+    near, far = (weight_distance(r.model, paired.model).value for r in (first, fresh))
+    assert near < 0.8 * far
+
+
+# --- prediction distribution
+
+
+def part(logits: Tensor) -> PartOutputs:
+    count = len(logits)
+    labels = torch.zeros(count, dtype=torch.int64)
+    return PartOutputs(logits.float(), labels, tuple(map(str, range(count))))
+
+
+def test_jensen_shannon_equals_scipys() -> None:
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        p, q = generator.dirichlet(np.full(7, 0.3), size=2)
+        p[0] = 0.0
+        p /= p.sum()
+        found = jensen_shannon(torch.from_numpy(p), torch.from_numpy(q))
+        assert found == pytest.approx(jensenshannon(p, q, base=2) ** 2, abs=1e-12)
+    same = torch.tensor([0.25, 0.75, 0.0], dtype=torch.float64)
+    assert jensen_shannon(same, same) == 0.0
+    apart = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    assert jensen_shannon(same, apart) == pytest.approx(1.0)
+
+
+def test_the_mean_prediction_is_of_probabilities_and_not_of_logits() -> None:
+    logits = torch.tensor([[10.0, 0.0], [0.0, 1.0]])
+    first = [math.exp(10) / (math.exp(10) + 1), 1 / (1 + math.e)]
+    expected = torch.tensor([sum(first) / 2, 1 - sum(first) / 2], dtype=torch.float64)
+    torch.testing.assert_close(mean_prediction(part(logits)), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_the_score_has_both_distributions_and_no_value_alone() -> None:
+    mine, other = part(torch.tensor([[50.0, 0.0]])), part(torch.tensor([[0.0, 50.0]]))
+    score = prediction_distribution(mine, other)
+    assert score.value == pytest.approx(1.0)
+    assert score.n == 1
+    assert score.to_dict()["detail"]["retrained"] == pytest.approx([0.0, 1.0], abs=1e-12)
+    alone = prediction_distribution(mine)
+    assert math.isnan(alone.value)
+    assert "retrained" not in alone.detail
+
+
+# --- all of them, through `audit`
+
+
+def test_audit_gives_them_when_asked_and_changes_no_model() -> None:
+    data, split, first, retrained, tuned = trio()
+    models = (first.model, retrained.model, tuned.model)
+    before = [copy.deepcopy(model) for model in models]
+    common: dict[str, Any] = {
+        "original": first.model, "retrained": retrained.model, "device": "cpu", "features": (),
+    }  # fmt: skip
+    plain = audit(tuned.model, data, split, **common)
+    scores = audit(tuned.model, data, split, also=EXTRA, paired=True, **common)
+    assert [s.name for s in scores[: len(plain)]] == [s.name for s in plain]
+    named = {score.name: score for score in scores[len(plain) :]}
+    assert list(named) == [
+        "relearn_time", "AIN", "weight_distance", "prediction_distribution",
+    ]  # fmt: skip
+    assert set(named) <= set(AUDITS)
+    for name, score in named.items():
+        assert score.unit == AUDITS[name].unit
+        assert score.target == AUDITS[name].target
+    assert named["AIN"].value < 1, "fine-tuning on the rest does not make a digit forgotten"
+    assert named["weight_distance"].detail["paired"] is True
+    assert 0 <= named["prediction_distribution"].value <= 1
+    for model, old in zip(models, before, strict=True):
+        assert same_state(model, old)
+        assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("also", "given", "message"),
+    [
+        ("relearn_time", ("retrained",), "name the original with --original"),
+        ("weight_distance", ("original",), "name one with --retrained"),
+        ("prediction_distribution", ("original",), "name one with --retrained"),
+        ("UA", ("original", "retrained"), "no further score 'UA'; there are: relearn_time"),
+    ],
+)
+def test_what_a_score_compares_with_must_be_there(
+    also: str, given: tuple[str, ...], message: str
+) -> None:
+    data, split, first, retrained, tuned = trio()
+    models = {"original": first.model, "retrained": retrained.model}
+    with pytest.raises(ConfigError, match=message):
+        audit(tuned.model, data, split, also=[also], **{name: models[name] for name in given})

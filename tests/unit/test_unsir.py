@@ -1,0 +1,321 @@
+"""UNSIR on digits: what its phases do, what it reads, and each trap of the programs it follows."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import Named, digits, named_digits, run_on_cpu, same_state, toy, view_of
+from torch import Tensor, nn
+
+from expunge.api import Result, train, unlearn
+from expunge.data.batch import Batch, Part
+from expunge.data.load import Data, load_data
+from expunge.data.split import Split
+from expunge.errors import AccessError, ConfigError, DivergenceError
+from expunge.methods import make_method
+from expunge.methods.noise import learn_noise, sizes
+from expunge.methods.unsir import Unsir
+from expunge.observe import observe_test
+from expunge.recipe import Recipe
+from expunge.task import Classification
+
+GONE = (2, 5)
+RECIPE = Recipe(epochs=12, lr=0.05, batch_size=64)
+
+
+@functools.cache
+def trained() -> tuple[Data, Result]:
+    """A cnn that knows its digits: 1,000 of them."""
+    data = digits(1000)
+    return data, train(data, "cnn", recipe=RECIPE, device="cpu")
+
+
+def split(data: Data) -> Split:
+    return Split.classes(data, GONE)
+
+
+@dataclass
+class Spy(Classification):
+    """The ordinary task, which also writes down every training batch that it sees."""
+
+    batches: list[Batch] = field(default_factory=list)
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        if model.training and len(batch.ids):  # the warm-up's blank batch has no names
+            self.batches.append(batch)
+        return super().losses(model, batch)
+
+
+def forget(method: Unsir, model: nn.Module | None = None, **changes: Any) -> Result:
+    data, original = trained()
+    return unlearn(
+        model or original.model, data, split(data), method, recipe=original.recipe, device="cpu",
+        **changes,
+    )  # fmt: skip
+
+
+def accuracies(model: nn.Module) -> tuple[float, float]:
+    """On the test samples of the classes that stay, and of those that go, in percent."""
+    data, _ = trained()
+    seen = observe_test(model, data, run_on_cpu())
+    gone = np.isin(seen.labels.numpy(), GONE)
+    right = seen.correct.numpy()
+    return 100 * right[~gone].mean(), 100 * right[gone].mean()
+
+
+def noise_of(model: nn.Module, **changes: Any) -> tuple[Any, Tensor]:
+    """Learned noise of both classes, and what it started from."""
+    given: dict[str, Any] = {
+        "recipe": Recipe(epochs=40, lr=0.1, optimizer="adam", schedule="constant",
+                         weight_decay=0.0, precision="float32"),
+        "batch": 32, "weight": 0.1, "size": "squared",
+    }  # fmt: skip
+    run = run_on_cpu(names=("noise", 0))
+    found = learn_noise(model, torch.tensor(GONE), (1, 8, 8), run, **{**given, **changes})
+    still = given["recipe"].but(epochs=1, lr=1e-30)
+    start = learn_noise(model, torch.tensor(GONE), (1, 8, 8), run, **{**given, "recipe": still})
+    return found, start.images
+
+
+# --- what the phases do
+
+
+def test_the_noise_is_more_wrong_while_its_objective_falls() -> None:
+    _, original = trained()
+    found, start = noise_of(original.model)
+    classes = torch.tensor(GONE)
+
+    def measured(images: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and objective of each class."""
+        flat = images.flatten(0, 1)
+        with torch.no_grad():
+            losses = nn.functional.cross_entropy(
+                original.model(flat), classes.repeat_interleave(32), reduction="none"
+            )
+        objective = 0.1 * sizes(flat, "squared") - losses
+        return losses.reshape(2, -1).mean(1), objective.reshape(2, -1).mean(1)
+
+    (loss, objective), (loss_before, objective_before) = measured(found.images), measured(start)
+    assert (loss > loss_before + 1).all()
+    assert (objective < objective_before - 1).all()
+    torch.testing.assert_close(found.losses[0], loss_before, rtol=1e-3, atol=1e-3)
+    assert (found.losses[-1] > found.losses[0] + 1).all()
+
+
+def test_impair_breaks_and_repair_mends() -> None:
+    _, original = trained()
+    kept, gone = accuracies(original.model)
+    assert kept > 90
+    assert gone > 90
+    settings = {"noise_batch": 64, "retain_per_class": 100, "batch_size": 32}
+    impaired = accuracies(forget(Unsir(repair_epochs=0, **settings)).model)
+    repaired = accuracies(forget(Unsir(**settings)).model)
+    assert impaired[1] < 10
+    assert impaired[0] < kept - 5
+    assert repaired[0] > impaired[0] + 2
+    assert repaired[1] < 10
+
+
+def test_one_class_of_several_leaves_the_other() -> None:
+    data, original = trained()
+    one = Split.classes(data, [GONE[0]])
+    method = Unsir(noise_batch=64, retain_per_class=100, batch_size=32)
+    found = unlearn(original.model, data, one, method, recipe=original.recipe, device="cpu").model
+    seen = observe_test(found, data, run_on_cpu())
+    for label, low, high in ((GONE[0], 0, 10), (GONE[1], 50, 100)):
+        mine = seen.labels == label
+        assert low <= 100 * float(seen.correct[mine].double().mean()) <= high
+
+
+def test_the_record_tells_phases_and_noise() -> None:
+    result = forget(Unsir(noise_batch=4, noise_steps=3, noise_repeats=2))
+    log = result.record.log
+    assert list(log["seconds"]) == ["noise", "impair", "repair"]
+    assert 0 < sum(log["seconds"].values()) <= result.record.cost.seconds
+    assert log["noise_images_added"] == 2 * 4 * 2
+    assert list(log["noise_loss"]) == ["2", "5"]
+    assert result.artifacts["noise"].shape == (2, 4, 1, 8, 8)
+    assert result.artifacts["noise_classes"].tolist() == [2, 5]
+
+
+# --- zero glance
+
+
+def test_it_works_when_the_forget_samples_are_not_on_the_machine() -> None:
+    """Their labels are known; touching an image of theirs raises, whoever touches it."""
+    dataset, data = named_digits()
+    asked = Split.classes(data, [3])
+    assert len(asked.forget) > 3
+    lost = torch.zeros(0)
+    dataset.forbidden = set(asked.forget)
+    dataset.inputs = [  # type: ignore[assignment]
+        lost if key in dataset.forbidden else image
+        for key, image in zip(dataset.ids, dataset.inputs, strict=True)
+    ]
+    with pytest.raises(RuntimeError, match="was read"):
+        dataset[dataset.ids.index(asked.forget[0])]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    result = unlearn(model, data, asked, "unsir", device="cpu")
+    reads = result.record.cost.reads
+    assert reads["forget"] == 0
+    assert reads["forget_labels"] == len(asked.forget)
+    assert reads["retain"] == len(dataset.read) > 0
+    with pytest.raises(RuntimeError, match="was read"):
+        unlearn(model, data, asked, "neggrad_plus", device="cpu")
+
+
+def test_it_declares_a_part_of_the_retain_set_and_labels_alone() -> None:
+    assert Unsir.reads == Part.RETAIN | Part.FORGET_LABELS
+    result = forget(Unsir(noise_batch=4, noise_steps=2, retain_per_class=5))
+    # one for the shape of an input, and 5 of each of 8 classes for impair and for repair
+    assert result.record.cost.reads["retain"] == 1 + 2 * 5 * 8
+
+
+def test_flat_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, 7, generator=generator)
+    data = toy([i % 3 for i in range(60)], inputs=inputs)
+    model = nn.Sequential(nn.Linear(7, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    result = unlearn(model, data, Split.classes(data, [1]), "unsir:notebook", device="cpu")
+    assert result.artifacts["noise"].shape == (1, 8, 7)
+    assert all(torch.isfinite(p).all() for p in result.model.parameters())
+
+
+def test_inputs_that_noise_cannot_stand_for_are_refused() -> None:
+    tokens = toy([0, 1, 2] * 10, inputs=torch.arange(30).reshape(30, 1))
+    model = nn.Sequential(nn.Embedding(30, 4), nn.Flatten(), nn.Linear(4, 3))
+    with pytest.raises(ConfigError, match=r"noise is learned in place of inputs.*use neggrad_plus"):
+        unlearn(model, tokens, Split.classes(tokens, [1]), "unsir", device="cpu")
+
+    class Pairs(Named):
+        def __getitem__(self, row: int) -> Any:
+            image, label = super().__getitem__(row)
+            return {"left": image, "right": image, "labels": label}
+
+    data = digits()
+    pixels = data.train.store.tensor[:60].float()  # type: ignore[attr-defined]
+    labels = data.train.labels[:60].tolist()
+    pairs = load_data(Pairs(pixels, labels, [f"p{row}" for row in range(60)]))
+    with pytest.raises(ConfigError, match="noise is learned in place of inputs"):
+        unlearn(nn.Linear(1, 1), pairs, Split.classes(pairs, [1]), "unsir", device="cpu")
+
+
+def test_noise_that_leaves_the_finite_world_says_which_rate_it_was() -> None:
+    with pytest.raises(DivergenceError, match=r"^unsir \(noise\) diverged in epoch .*lower lr"):
+        forget(Unsir(noise_lr=1e6))
+
+
+def test_presets_and_their_names() -> None:
+    assert make_method("unsir:notebook", {"noise_lr": 0.2}) == Unsir(
+        noise_used=3, noise_repeats=20, noise_lr=0.2
+    )
+    assert make_method("unsir:mnist_mlp", {"impair_lr": 0.1}).model_dump()["impair_lr"] == 0.1
+    with pytest.raises(
+        ConfigError, match=r"unsir has no preset 'notebok', did you mean 'notebook'"
+    ):
+        make_method("unsir:notebok")
+    with pytest.raises(ConfigError, match=r"finetune has no preset 'x'; there are: none"):
+        make_method("finetune:x")
+
+
+# --- the traps
+
+
+def test_trap_each_noise_batch_carries_its_own_class() -> None:
+    """The authors' loop labels the noise of every class 0."""
+    spy = Spy()
+    result = forget(Unsir(noise_batch=4, noise_steps=10, noise_repeats=3), task=spy)
+    labels: list[int] = []
+    for batch in spy.batches:
+        made = np.char.startswith(batch.ids, "made:")
+        if made.any():
+            assert batch.labels is not None
+            mine = batch.labels[torch.from_numpy(made)]
+            for image, label in zip(
+                batch.inputs[torch.from_numpy(made)], mine.tolist(), strict=True
+            ):
+                learned = result.artifacts["noise"][GONE.index(label)]
+                assert any(torch.equal(image, one) for one in learned), "another class's noise"
+                labels.append(label)
+    assert sorted(labels) == [2] * 12 + [5] * 12
+
+
+def test_trap_noise_is_learned_in_evaluation_mode() -> None:
+    """Learned in training mode, as the authors do, noise moves BatchNorm's statistics."""
+    _, original = trained()
+    model = copy.deepcopy(original.model).train()
+    before = copy.deepcopy(model)
+    assert any("running_mean" in name for name in model.state_dict())
+    noise_of(model)
+    assert same_state(model, before)
+    assert all(module.training for module in model.modules())
+    assert all(p.grad is None for p in model.parameters())
+    one = noise_of(model, chunk=1)[0].images
+    torch.testing.assert_close(noise_of(model.eval())[0].images, one, rtol=1e-3, atol=1e-3)
+
+
+def test_trap_noise_is_indexed_where_it_lies_and_not_copied() -> None:
+    """The authors copy each image through the CPU into a Python list, as often as it is repeated."""
+    data, _ = trained()
+    view = view_of(data, split(data))
+    images, labels = torch.randn(6, 1, 8, 8), torch.tensor([2, 2, 2, 5, 5, 5])
+    source = view.tensors(images, labels, repeats=1000)
+    assert len(source) == 6000
+    assert source.inputs.data_ptr() == images.data_ptr()
+    found = list(source.batches(256))
+    rows = torch.cat([batch.inputs for batch in found])
+    counts = [int((rows == one).flatten(1).all(1).sum()) for one in images]
+    assert counts == [1000] * 6
+    for batch in found:
+        assert batch.labels is not None
+        numbers = [int(name.removeprefix("made:")) for name in batch.ids.tolist()]
+        assert torch.equal(batch.inputs, images[numbers])
+        assert torch.equal(batch.labels, labels[numbers])
+
+
+def test_trap_the_notebook_counts_channels() -> None:
+    """It means 20 times the batch, and adds 3 images 20 times: its own preset, not the default."""
+    quick = {"noise_steps": 1}
+    notebook = forget(make_method("unsir:notebook", quick))  # type: ignore[arg-type]
+    assert notebook.record.log["noise_images_added"] == 2 * 60
+    whole = forget(Unsir(noise_steps=1, noise_batch=30))
+    assert whole.record.log["noise_images_added"] == 2 * 20 * 30
+    assert Unsir().noise_batch == 256
+
+
+def test_trap_of_the_mnist_program_cross_entropy_is_raised_not_lowered() -> None:
+    _, original = trained()
+    recipe = Recipe(epochs=120, lr=0.5, optimizer="sgd", momentum=0, schedule="constant",
+                    weight_decay=0.0, precision="float32")  # fmt: skip
+    found, _ = noise_of(original.model, recipe=recipe, weight=0.01, size="l2")
+    assert (found.losses[-1] > found.losses[0]).all()
+
+
+def test_trap_of_the_mnist_program_noise_stands_alone() -> None:
+    """It adds the noise to real forget images; here none is read, and none could be."""
+    result = forget(make_method("unsir:mnist_mlp"))  # type: ignore[arg-type]
+    assert result.record.cost.reads["forget"] == 0
+    assert not Unsir.reads & Part.FORGET
+    data, _ = trained()
+    with pytest.raises(AccessError):
+        view_of(data, split(data), Unsir.reads).batches(Part.FORGET, 8)
+
+
+def test_trap_of_the_mnist_program_each_batch_is_seen_once() -> None:
+    """It appends all batches stored so far to every step of impair."""
+    spy = Spy()
+    forget(Unsir(noise_batch=4, noise_steps=2, noise_repeats=3, batch_size=16), task=spy)
+    made = [name for batch in spy.batches for name in batch.ids.tolist() if "made:" in name]
+    assert len(made) == 2 * 4 * 3
+    assert all(made.count(name) == 3 for name in set(made))
+    real = [name for batch in spy.batches for name in batch.ids.tolist() if "made:" not in name]
+    assert all(real.count(name) == 2 for name in set(real)), "once in impair, once in repair"
+    assert max(len(batch) for batch in spy.batches) <= 16 + 7

@@ -388,9 +388,7 @@ def test_settings_of_a_method_are_checked_when_it_is_made() -> None:
 
 
 def test_an_unknown_architecture() -> None:
-    with pytest.raises(
-        ModelError, match=r"no architecture is called 'resnet81', did you mean 'res"
-    ):
+    with pytest.raises(ModelError, match=r"no architecture 'resnet81', did you mean 'res"):
         train(digits(), "resnet81", recipe=QUICK, device="cpu")
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from expunge.errors import ModelError
-from expunge.models import table
 from expunge.models.table import ARCHITECTURES, build_model
 
 SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 5, 7), (2, 2, 2), (1, 1, 1)]
@@ -57,6 +56,8 @@ def test_forward_and_backward(name: str, shape: tuple[int, ...], classes: int) -
         ("resnet20", (3, 32, 32), 10, 269_722),
         # torchvision's 11,689,512, less its 7x7 stem and 1000-way layer, plus ours.
         ("resnet18", (3, 32, 32), 10, 11_689_512 - 64 * 3 * (49 - 9) - 990 * 513),
+        # torchvision's, less its 1000-way layer, plus ours.
+        ("resnet18_imagenet", (3, 32, 32), 10, 11_689_512 - 990 * 513),
         # Table 1 of the paper: nine convolutions; BatchNorm has two weights a channel, no bias.
         (
             "allcnn",
@@ -107,6 +108,8 @@ def last_map(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         ("cnn", {32: 4, 28: 3, 8: 2, 4: 2, 3: 3, 1: 1}),
         ("resnet20", {32: 8, 28: 7, 5: 2, 3: 2, 2: 2, 1: 1}),
         ("resnet18", {32: 4, 28: 4, 8: 2, 2: 2, 1: 1}),
+        # as published: a 32nd of the side, rounded up, down to one pixel
+        ("resnet18_imagenet", {224: 7, 64: 2, 33: 2, 32: 1, 8: 1, 1: 1}),
         ("allcnn", {32: 8, 28: 7, 3: 2, 1: 1}),
         ("vgg16_bn", {32: 1, 28: 1, 64: 2, 2: 1, 1: 1}),
     ],
@@ -114,6 +117,23 @@ def last_map(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
 def test_down_sampling_stops_in_time(name: str, sides: dict[int, int]) -> None:
     found = {side: last_map(seeded(name, (1, side, side), 2), (1, side, side)) for side in sides}
     assert found == {side: (last, last) for side, last in sides.items()}
+
+
+def test_the_published_stem_and_names() -> None:
+    """Layers by torchvision's names and shapes, so its checkpoints load."""
+    state = seeded("resnet18_imagenet", (3, 32, 32), 10).state_dict()
+    shapes = {
+        "conv1.weight": (64, 3, 7, 7),
+        "layer1.0.conv1.weight": (64, 64, 3, 3),
+        "layer2.0.downsample.0.weight": (128, 64, 1, 1),
+        "layer4.1.bn2.running_var": (512,),
+        "fc.weight": (10, 512),
+    }
+    assert {name: tuple(state[name].shape) for name in shapes} == shapes
+    assert len(state) == 122  # as many as torchvision's
+    small = seeded("resnet18", (3, 32, 32), 10).state_dict()
+    assert list(small) == list(state)
+    assert {k for k in state if state[k].shape != small[k].shape} == {"conv1.weight"}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -192,14 +212,14 @@ def test_the_table() -> None:
         assert name == row.name
         assert row.summary
         assert row.paper
-    with pytest.raises(ValueError, match="two architectures are called 'cnn'"):
-        table._table(ARCHITECTURES["cnn"], ARCHITECTURES["cnn"])
 
 
 def test_an_unknown_name_gets_the_nearest_and_the_list() -> None:
     with pytest.raises(ModelError, match=r"'ResNet-20', did you mean 'resnet20'\?.*vgg16_bn"):
         build_model("ResNet-20", (3, 32, 32), 10)
-    with pytest.raises(ModelError, match=r"^no architecture is called 'zzz'; choose from mlp"):
+    with pytest.raises(
+        ModelError, match=r"^no architecture 'zzz'; there are: mlp.*module:function"
+    ):
         build_model("zzz", (3, 32, 32), 10)
 
 

@@ -160,6 +160,7 @@ def test_it_works_when_the_forget_samples_are_not_on_the_machine() -> None:
     ]
     with pytest.raises(RuntimeError, match="was read"):
         dataset[dataset.ids.index(asked.forget[0])]
+    data = load_data((dataset, data.test.store.dataset))  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -134,8 +134,8 @@ def audit(
     chosen = list(FEATURES) if features == "all" else names(features)
     report = audit_folder(
         model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
-        features=chosen, also=names(also), data=data, data_dir=data_dir, device=device, progress=Bars(messages),
-        allow_code=allow_code,
+        features=chosen, also=names(also), data=data, data_dir=data_dir, device=device,
+        progress=Bars(messages), allow_code=allow_code,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))

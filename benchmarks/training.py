@@ -10,11 +10,7 @@ The plain loop is in plain_loop.py. Both loops are timed whole: reading, augment
 from __future__ import annotations
 
 import argparse
-import datetime
 import itertools
-import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -25,6 +21,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from machine import machine, save
 from plain_loop import CIFAR10_MEAN, CIFAR10_STD, Images, Labels, train_plain
 from scipy import stats
 from torch import nn
@@ -326,97 +323,65 @@ def percent_right(model: nn.Module, data: Data, device: str) -> float:
     return round(100 * right / len(data.test), 2)
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What the numbers depend on."""
-    lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    names = [line.split(":")[1].strip() for line in lines.splitlines() if "model name" in line]
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    about: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "bfloat16": [key for key in ("avx512_bf16", "amx_bf16") if capabilities.get(key)],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    }
-    if device == "cuda":
-        about["gpu"] = torch.cuda.get_device_name()
-    return about
-
-
-def save(path: Path, section: str, result: dict[str, Any]) -> None:
-    """Write one section of the file; what other commands wrote there stays."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**known, section: result}, indent=2) + "\n")
-    print(f"written to {path}, section {section!r}")
-
-
 def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """The three commands and their options."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=raw)
     commands = parser.add_subparsers(dest="command", required=True)
-    kinds = {
-        "speed": "samples per second of both loops, and their ratio",
-        "accuracy": "test accuracy of both loops after the same epochs",
-        "gpu": "a compiled one-cycle run on a GPU",
-    }
-    made = {
-        name: commands.add_parser(
-            name, help=text, description=text, epilog=EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+    for name, text, add in (
+        ("speed", "samples per second of both loops, and their ratio", _speed_options),
+        ("accuracy", "test accuracy of both loops after the same epochs", _accuracy_options),
+        ("gpu", "a compiled one-cycle run on a GPU", _gpu_options),
+    ):
+        command = commands.add_parser(
+            name, help=text, description=text, epilog=EXAMPLES, formatter_class=raw
         )
-        for name, text in kinds.items()
-    }  # fmt: skip
-    for command in made.values():
         command.add_argument("--data-dir", help="folder that holds cifar10/; else EXPUNGE_DATA")
         command.add_argument("--json", type=Path, metavar="FILE", help="add the results to FILE")
         command.add_argument("--threads", type=int, help="of torch; by default its own choice")
+        add(command)
+    return parser
 
+
+def _speed_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
     names = list(ARCHITECTURES)
-    one = made["speed"]
-    one.add_argument("--models", nargs="+", choices=names, default=["resnet20", "resnet18"])
-    one.add_argument("--steps", type=int, help="steps a round; by default some seconds' worth")
-    one.add_argument("--rounds", type=int, default=5, help="default 5")
-    one.add_argument("--batch-size", type=int, default=256, help="default 256")
-    one.add_argument(
+    add("--models", nargs="+", choices=names, default=["resnet20", "resnet18"])
+    add("--steps", type=int, help="steps a round; by default some seconds' worth")
+    add("--rounds", type=int, default=5, help="default 5")
+    add("--batch-size", type=int, default=256, help="default 256")
+    add(
         "--workers", type=int, nargs="+", default=[0],
         help="of the plain loop's DataLoader; several are compared (default 0, best on two cores)",
     )  # fmt: skip
-    one.add_argument(
+    add(
         "--precision", nargs="+", choices=["auto", "float32", "bfloat16"], default=["auto"],
         help="of fit; several are compared (default auto)",
     )  # fmt: skip
-
-    one.add_argument(
+    add(
         "--others", type=float, default=0.05, metavar="SHARE",
         help="a round is measured again if other programs did more of the computing (default 0.05)",
     )  # fmt: skip
 
-    two = made["accuracy"]
-    two.add_argument("--model", choices=names, default="resnet20", help="default resnet20")
-    two.add_argument("--images", type=int, default=4000, help="to train on (default 4000)")
-    two.add_argument("--epochs", type=int, default=8, help="default 8")
-    two.add_argument("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
-    two.add_argument("--batch-size", type=int, default=256, help="default 256")
-    two.add_argument("--workers", type=int, default=0, help="of the plain loop (default 0)")
 
-    three = made["gpu"]
-    three.add_argument("--model", choices=names, default="resnet18", help="default resnet18")
-    three.add_argument("--epochs", type=int, default=30, help="default 30")
-    three.add_argument("--lr", type=float, default=0.2, help="the cycle's peak (default 0.2)")
-    three.add_argument(
-        "--batch-size",
-        type=int,
-        default=500,
-        help="default 500, which divides 50,000: one graph to compile",
-    )
-    three.add_argument("--seed", type=int, default=0, help="default 0")
-    three.set_defaults(device="cuda")
-    return parser
+def _accuracy_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--model", choices=list(ARCHITECTURES), default="resnet20", help="default resnet20")
+    add("--images", type=int, default=4000, help="to train on (default 4000)")
+    add("--epochs", type=int, default=8, help="default 8")
+    add("--seeds", type=int, default=5, help="how many, at least 2 (default 5)")
+    add("--batch-size", type=int, default=256, help="default 256")
+    add("--workers", type=int, default=0, help="of the plain loop (default 0)")
+
+
+def _gpu_options(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--model", choices=list(ARCHITECTURES), default="resnet18", help="default resnet18")
+    add("--epochs", type=int, default=30, help="default 30")
+    add("--lr", type=float, default=0.2, help="the cycle's peak (default 0.2)")
+    add("--batch-size", type=int, default=500, help="default 500, which divides 50,000: one graph")
+    add("--seed", type=int, default=0, help="default 0")
+    command.set_defaults(device="cuda")
 
 
 if __name__ == "__main__":

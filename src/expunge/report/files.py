@@ -15,13 +15,16 @@ MARK = "table.json"
 """A folder without this file was not written here, and is never replaced."""
 
 
-def check_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError early if the folder could not be written later."""
+def check_folder(out: Path, *, overwrite: bool, mark: str = MARK) -> None:
+    """Raise ConfigError early if the folder could not be written later.
+
+    `mark` names the file that shows who wrote a folder; one without it is never replaced.
+    """
     if not out.exists():
         return
     if not overwrite:
         raise ConfigError(f"{out} exists; choose another folder with --out, or pass --overwrite")
-    if not out.is_dir() or (any(out.iterdir()) and not (out / MARK).is_file()):
+    if not out.is_dir() or (any(out.iterdir()) and not (out / mark).is_file()):
         raise ConfigError(
             f"{out} exists and holds something else; choose another folder with --out"
         )

@@ -5,7 +5,8 @@
 The notebook's structure: one class after another, gradients of the weights computed and thrown away,
 noise and retain samples copied through the CPU into a Python list, a DataLoader over that list,
 float32. It takes the same steps here: noise in evaluation mode, the same images as often, the same
-optimisers, batches and passes. The two take turns; ratios are of neighbours.
+optimisers, batches and passes. With `unsir:notebook` the notebook learns 256 images per class and uses
+3, and the library learns these 3. The two take turns; ratios are of neighbours.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def notebook(
 ) -> dict[str, float]:  # fmt: skip
     """The three phases as the notebook has them; returns their seconds. Changes the model."""
     seconds = {}
-    begin = start = time.perf_counter()
+    begin = start = now()
     noises = {}
     model.eval()
     for label in classes:
@@ -57,7 +58,7 @@ def notebook(
             loss.backward()
             optimizer.step()
         noises[label] = noise
-    seconds["noise"], start = time.perf_counter() - start, time.perf_counter()
+    seconds["noise"], start = now() - start, now()
 
     samples: list[Sample] = []
     for label in classes:
@@ -67,10 +68,17 @@ def notebook(
             samples += [(batch[row], label) for row in range(used)]
     samples += retain
     epoch(model, samples, method.impair_lr, method.batch_size, device)
-    seconds["impair"], start = time.perf_counter() - start, time.perf_counter()
+    seconds["impair"], start = now() - start, now()
     epoch(model, retain, method.repair_lr, method.batch_size, device)
-    end = time.perf_counter()
+    end = now()
     return {**seconds, "repair": end - start, "whole": end - begin}
+
+
+def now() -> float:
+    """Seconds, after all that a GPU was asked to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def epoch(

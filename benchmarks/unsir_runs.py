@@ -38,7 +38,7 @@ from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
 from expunge.observe import observe, observe_test
-from expunge.probing import Panel, Subject
+from expunge.probing import Subject, observe_panel
 from expunge.progress import Bars
 from expunge.recipe import Recipe
 from expunge.report.tables import Cell
@@ -137,10 +137,11 @@ class Case:
     def all(self) -> list[dict[str, Any]]:
         """Rows of scenario, method, seed, score, value."""
         retrain = self._unlearn("retrain", ("original", self.seed))
-        seen = observe(self.original.model, self.scored, self.split, self.run)
-        self.before = seen
-        self.reference = Subject(retrain.model, self.scored)
-        self.target = observe(retrain.model, self.scored, self.split, self.run)
+        self.panel = observe_panel(
+            Subject(self.original.model, self.scored), self.split, self.run,
+            original=Subject(self.original.model, self.scored),
+            retrained=Subject(retrain.model, self.scored), paired=True,
+        )  # fmt: skip
         self._score("original", self.original)
         self._score("retrain", retrain)
         if self.experiment.floor:
@@ -160,16 +161,15 @@ class Case:
         )  # fmt: skip
 
     def _score(self, name: str, result: Result) -> None:
-        panel = Panel(
-            Subject(result.model, self.scored),
-            observe(result.model, self.scored, self.split, self.run), self.split, self.run,
-            original=self.before, retrained=self.reference, reference=self.target, paired=True,
+        panel = replace(
+            self.panel, subject=Subject(result.model, self.scored),
+            outputs=observe(result.model, self.scored, self.split, self.run),
         )  # fmt: skip
         also = () if name in ("original", "retrain") else self.experiment.also
         for score in audit_panel(panel, also=also, seed=self.seed):
             self._row(name, score.name, score.value)
             if score.name == "relearn_time" and name == "floor":
-                self._row("retrain", score.name, float(score.reference or 0.0))
+                self._row("retrain", score.name, float(score.reference))  # type: ignore[arg-type]
         self._row(name, "RTE", result.record.cost.seconds)
         for phase, seconds in result.record.log.get("seconds", {}).items():
             self._row(name, f"{phase} s", seconds)
@@ -230,14 +230,11 @@ def main() -> None:
     parser.add_argument("--data-dir", default=None)
     parser.add_argument("--out", type=Path, default=Path("runs/unsir"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--no-floor", action="store_true")
     options = parser.parse_args()
     if options.run == "tables":
         print_tables(options.out)
         return
     experiment = EXPERIMENTS[options.run]
-    if options.no_floor:
-        experiment = replace(experiment, floor=False)
     print(f"{experiment}\n{platform.machine()}, torch {torch.__version__}, "
           f"{torch.get_num_threads()} threads", flush=True)  # fmt: skip
     bars = Bars(Console(stderr=True), every_seconds=60)

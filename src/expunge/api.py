@@ -24,9 +24,8 @@ from expunge.loop import lay_out
 from expunge.methods import METHODS, Method, make_method
 from expunge.models.mask import Mask, apply_mask, sparsity_of
 from expunge.models.table import build_model
-from expunge.observe import observe
 from expunge.precision import arithmetic, resolve_precision
-from expunge.probing import Panel, Subject, check_extra, extra_scores
+from expunge.probing import Panel, Subject, check_extra, extra_scores, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
@@ -213,12 +212,10 @@ def audit(
     """
     check_extra(also, original=original is not None, retrained=retrained is not None)
     run = make_run(("audit", seed), "audit", None, None, task, None, device, progress)
-    panel = Panel(
-        Subject(model, data, mask), observe(model, data, split, run), split, run,
-        original=observe(original, data, split, run) if original is not None else None,
-        retrained=Subject(retrained, data, mask) if retrained is not None else None,
-        reference=observe(retrained, data, split, run) if retrained is not None else None,
-        paired=paired,
+    panel = observe_panel(
+        Subject(model, data, mask), split, run,
+        original=Subject(original, data, mask) if original is not None else None,
+        retrained=Subject(retrained, data, mask) if retrained is not None else None, paired=paired,
     )  # fmt: skip
     return audit_panel(panel, features=features, also=also, seed=seed)
 
@@ -229,8 +226,8 @@ def audit_panel(
 ) -> list[Score]:  # fmt: skip
     """`audit` for models that were observed before."""
     scores = audit_outputs(
-        panel.outputs, original=panel.original, retrained=panel.reference, features=features,
-        seed=seed,
+        panel.outputs, original=panel.original_outputs, retrained=panel.retrained_outputs,
+        features=features, seed=seed,
     )  # fmt: skip
     return [*scores, *extra_scores(also, panel)]
 

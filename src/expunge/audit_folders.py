@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from expunge.api import audit_panel
-from expunge.audits import NEAR_EMPTY, Outputs, SampleLoss, Score, near_empty_report
+from expunge.audits import NEAR_EMPTY, SampleLoss, Score, near_empty_report
 from expunge.data.split import Split
 from expunge.errors import SplitError
-from expunge.folders import Forgotten, original_names
+from expunge.folders import Forgotten, initial_names
 from expunge.models.folder import ModelCard
-from expunge.observe import observe
-from expunge.probing import Panel, Subject, check_extra
+from expunge.probing import Subject, check_extra, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.run import Run, accelerator_on
 from expunge.stored import Loaded, load_model
@@ -84,8 +83,8 @@ def audit_folder(
         )
     return _report(
         loaded, split, before, reference, run_time(loaded.card, reference.card if reference else None),
-        paired=is_paired(reference.card) if reference else None, features=features, also=also,
-        device=device, progress=progress,
+        paired=is_paired(loaded.card, reference.card) if reference else None, features=features,
+        also=also, device=device, progress=progress,
     )  # fmt: skip
 
 
@@ -113,26 +112,23 @@ def _report(
     """Observe each model once, with the normalisation that it was trained with, and score."""
     run = Run(names=("audit", 0), accelerator=accelerator_on(device), progress=progress or Silent())
 
-    def seen(one: Subject | Loaded | None) -> Outputs | None:
-        return None if one is None else observe(one.model, one.data, split, run)
+    def subject(one: Subject | Loaded | None) -> Subject | None:
+        return None if one is None else Subject(one.model, one.data, one.mask)
 
-    def subject(one: Subject | Loaded) -> Subject:
-        return Subject(one.model, one.data, one.mask)
-
-    outputs = observe(model.model, model.data, split, run)
-    panel = Panel(
-        subject(model), outputs, split, run, original=seen(original), reference=seen(retrained),
-        retrained=subject(retrained) if retrained is not None else None, paired=paired,
+    panel = observe_panel(
+        Subject(model.model, model.data, model.mask), split, run, original=subject(original),
+        retrained=subject(retrained), paired=paired,
     )  # fmt: skip
     scores = audit_panel(panel, features=features, also=also)
     few = len(split.forget) < NEAR_EMPTY
-    losses = near_empty_report(outputs, panel.reference) if few else []
+    losses = near_empty_report(panel.outputs, panel.retrained_outputs) if few else []
     return AuditReport([*scores, *([cost] if cost else [])], losses, split, model.data.classes)
 
 
-def is_paired(card: ModelCard) -> bool:
-    """Whether a retrained model began with its original's initial weights and order."""
-    return card.lineage[-1].step == "retrain" and card.lineage[-1].names == original_names(card)
+def is_paired(card: ModelCard, reference: ModelCard) -> bool | None:
+    """Whether two models began with the same initial weights and order; None: unknown."""
+    names = initial_names(card), initial_names(reference)
+    return None if None in names else names[0] == names[1]
 
 
 def run_time(card: ModelCard, reference: ModelCard | None = None) -> Score | None:

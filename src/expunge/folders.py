@@ -105,14 +105,21 @@ def import_folder(
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `unlearn_folder` did. reference: the retrained model, if asked for; paired: see there."""
+    """What `unlearn_folder` did. reference: the retrained model, if asked for."""
 
     result: Result
     data: Data
     loaded: Loaded
     reference: Result | None = None
     reference_path: Path | None = None
-    paired: bool = False
+
+    @property
+    def paired(self) -> bool | None:
+        """Whether the retrained model began as the original did; None where that is unknown."""
+        began = initial_names(self.loaded.card)
+        if self.reference is None or began is None:
+            return None
+        return self.reference.record.names == began
 
 
 def unlearn_folder(
@@ -167,7 +174,7 @@ def unlearn_folder(
         return Forgotten(result, loaded.data, loaded)
     reference = run("retrain", names)
     save(reference, reference_path)
-    return Forgotten(result, loaded.data, loaded, reference, reference_path, paired)
+    return Forgotten(result, loaded.data, loaded, reference, reference_path)
 
 
 def _check_reference(
@@ -183,7 +190,7 @@ def _check_reference(
         return None
     if not with_reference:
         raise ConfigError("--paired is about the reference; ask for it with --with-reference")
-    names = original_names(loaded.card)
+    names = initial_names(loaded.card)
     if names is None:
         raise ConfigError(
             f"{loaded.path} was imported or pruned, so nobody knows the weights that it began with; "
@@ -200,10 +207,15 @@ def saw_data(card: ModelCard) -> bool | None:
     return any(bool(log.get("saw_data", True)) for log in steps)
 
 
-def original_names(card: ModelCard) -> tuple[str | int, ...] | None:
-    """Seed names of a dense original's training; None for one that was imported or pruned."""
-    steps = [ancestor.step for ancestor in card.lineage]
-    return card.lineage[0].names if steps[:1] == ["train"] and "prune" not in steps else None
+def initial_names(card: ModelCard) -> tuple[str | int, ...] | None:
+    """Seed names of the training that a model began with; None for one imported or pruned."""
+    names: tuple[str | int, ...] | None = None
+    for ancestor in card.lineage:
+        if ancestor.step in ("train", "retrain"):
+            names = ancestor.names
+        if ancestor.step == "prune":  # it begins with weights that were rewound
+            names = None
+    return names
 
 
 def _imported_split(data: Data, trained_on: str | None, validation: str | None) -> Split:

@@ -97,7 +97,7 @@ class Loop:
         if not (force or due):
             return
         where = f"{self.run.label} diverged in epoch {epoch + 1} of {self.recipe.epochs}"
-        advice = f"lower lr (now {self.recipe.lr:g})"
+        advice = f"lower {self.run.rate} (now {self.recipe.lr:g})"
         clipped = self.recipe.clip_norm is not None or self.recipe.clip_value is not None
         if self.recipe == self.run.recipe and not clipped:  # a method's own recipe has no clipping
             advice += " or set clip_norm"

@@ -23,15 +23,18 @@ def draw_forgotten(
 ) -> list[Path]:
     """Draw what `unlearn_folder` changed: accuracy by class, weights by layer, noise if there is any.
 
-    Returns the paths written. The models are left as they were.
+    One process of several draws. Returns the paths written. The models are left as they were.
     """
     run = Run(accelerator=accelerator_on(device))
+    if run.rank != 0:
+        run.accelerator.wait_for_everyone()
+        return []
     models = {"before": done.loaded.model, "after": done.result.model}
     if done.reference is not None:
         models["retrained"] = done.reference.model
     noise = done.result.artifacts.get("noise")
     shown = done.result.artifacts.get("noise_classes")
-    return forgetting_figures(
+    paths = forgetting_figures(
         out,
         accuracy=accuracy_by_class(models, done.data, done.result.split, run),
         distance=distance_by_layer(
@@ -39,9 +42,11 @@ def draw_forgotten(
         ),
         noise=None if noise is None else noise.numpy(),
         noise_names=[] if shown is None else [done.data.classes[int(c)] for c in shown],
-        paired=done.paired if done.reference is not None else None,
+        paired=done.paired,
         overwrite=overwrite,
     )  # fmt: skip
+    run.accelerator.wait_for_everyone()
+    return paths
 
 
 def accuracy_by_class(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from expunge.audits import EXTRA, Outputs, Score
+from expunge.audits.outputs import PartOutputs
 from expunge.audits.predictions import prediction_distribution
 from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
 from expunge.audits.weights import weight_distance
@@ -16,8 +17,9 @@ from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.data.view import DataView
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, SplitError
 from expunge.models.mask import Mask
+from expunge.observe import observe
 from expunge.run import Run
 
 
@@ -32,7 +34,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Panel:
-    """A model beside its original and a retrained model, each observed once.
+    """A model beside its original and a retrained model, each observed once (see `observe_panel`).
 
     paired: whether the retrained model began with the original's initial weights and order.
     """
@@ -41,10 +43,26 @@ class Panel:
     outputs: Outputs
     split: Split
     run: Run
-    original: Outputs | None = None
+    original_outputs: Outputs | None = None
     retrained: Subject | None = None
-    reference: Outputs | None = None
+    retrained_outputs: Outputs | None = None
     paired: bool | None = None
+
+
+def observe_panel(
+    subject: Subject, split: Split, run: Run, *, original: Subject | None = None,
+    retrained: Subject | None = None, paired: bool | None = None,
+) -> Panel:  # fmt: skip
+    """Observe up to three models on a split."""
+
+    def seen(one: Subject | None) -> Outputs | None:
+        return None if one is None else observe(one.model, one.data, split, run)
+
+    return Panel(
+        subject, observe(subject.model, subject.data, split, run), split, run,
+        original_outputs=seen(original), retrained=retrained, retrained_outputs=seen(retrained),
+        paired=paired,
+    )  # fmt: skip
 
 
 def check_extra(names: Collection[str], *, original: bool, retrained: bool) -> None:
@@ -54,20 +72,23 @@ def check_extra(names: Collection[str], *, original: bool, retrained: bool) -> N
         raise ConfigError(f"no further score {unknown[0]!r}; there are: {', '.join(EXTRA)}")
     if "relearn_time" in names and not original:
         raise ConfigError(
-            "relearn_time asks when the original's accuracy is reached again; name the original with "
-            "--original"
+            "relearn_time asks when the original's accuracy is reached again, so give the original "
+            "too (audit: --original DIR)"
         )
     for name in ("weight_distance", "prediction_distribution"):
         if name in names and not retrained:
-            raise ConfigError(f"{name} compares with a retrained model; name one with --retrained")
+            raise ConfigError(
+                f"{name} compares with a retrained model, so give one too (audit: --retrained DIR; "
+                "unlearn: --with-reference)"
+            )
 
 
 def extra_scores(
     names: Collection[str], panel: Panel, how: Relearning | None = None
 ) -> Iterator[Score]:
     """The further scores that were asked for, in the order of `AUDITS`. No model is changed."""
-    if "relearn_time" in names and panel.original is not None and panel.original.forget is not None:
-        percent = 100 * float(panel.original.forget.correct.double().mean())
+    if "relearn_time" in names and panel.original_outputs is not None:
+        percent = 100 * float(_forget(panel.original_outputs).correct.double().mean())
         yield from relearn_scores(
             _relearn(panel.subject, panel, percent, how),
             _relearn(panel.retrained, panel, percent, how) if panel.retrained else None,
@@ -76,9 +97,19 @@ def extra_scores(
         yield weight_distance(
             panel.subject.model, panel.retrained.model, paired=panel.paired
         )  # fmt: skip
-    if "prediction_distribution" in names and panel.outputs.forget is not None:
-        other = panel.reference.forget if panel.reference is not None else None
-        yield prediction_distribution(panel.outputs.forget, other)
+    if "prediction_distribution" in names:
+        other = panel.retrained_outputs
+        yield prediction_distribution(
+            _forget(panel.outputs), None if other is None else _forget(other)
+        )
+
+
+def _forget(outputs: Outputs) -> PartOutputs:
+    if outputs.forget is None:
+        raise SplitError(
+            "these scores are about a forget set, and nothing was asked to be forgotten"
+        )
+    return outputs.forget
 
 
 def _relearn(subject: Subject, panel: Panel, percent: float, how: Relearning | None) -> Relearned:

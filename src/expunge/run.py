@@ -53,6 +53,7 @@ class Run:
     recipe: the recipe of the original model, None where it is not known.
     constructor: makes an untrained model, seeded by the caller.
     mask: of a sparse model; `fit` holds it, methods never mention it.
+    rate: the setting to lower where training diverges.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
     """
 
@@ -64,6 +65,7 @@ class Run:
     mask: Mask | None = None
     progress: Reporter = field(default_factory=Silent)
     accelerator: Accelerator = field(default_factory=lambda: accelerator_on(None))
+    rate: str = "lr"
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
 

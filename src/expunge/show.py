@@ -23,7 +23,7 @@ from expunge.cost import Cost
 from expunge.data.load import BUILT_IN, OTHER_SPECS
 from expunge.errors import ConfigError, nearest
 from expunge.folders import Forgotten
-from expunge.methods import METHODS, Method
+from expunge.methods import METHODS, Method, make_method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner
 from expunge.recipe import Recipe, Settings
@@ -202,23 +202,25 @@ def score_notes(scores: Sequence[Score]) -> list[str]:
     for score in scores:
         detail = score.detail
         if score.name == "relearn_time":
-            for who, key in (
-                ("this model", "reached"),
-                ("the retrained model", "retrained_reached"),
-            ):
-                if detail.get(key) is False:
+            for who, key in (("this model", ""), ("the retrained model", "retrained_")):
+                if detail.get(f"{key}reached") is False:
                     notes.append(
-                        f"relearn_time: {who} had not reached the accuracy when relearning stopped"
+                        f"relearn_time: {who} had not relearned after {detail[f'{key}steps']} steps"
                     )
         if score.name == "AIN" and not math.isfinite(score.value):
             notes.append(
                 "AIN is undefined: the retrained model needs no step, or one of the two never "
                 "relearned"
             )
-        if score.name == "weight_distance" and not detail.get("paired"):
+        if score.name == "weight_distance" and detail.get("paired") is None:
+            notes.append(
+                "weight_distance: nobody knows whether the retrained model began with the original's "
+                "initial weights; if not, this measures mostly these"
+            )
+        if score.name == "weight_distance" and detail.get("paired") is False:
             notes.append(
                 "weight_distance: the retrained model began elsewhere, so this measures mostly the "
-                "draw of initial weights; retrain with --with-reference --paired"
+                "draw of initial weights; for another, unlearn with --with-reference --paired"
             )
     return notes
 
@@ -238,6 +240,8 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
         return Group("A recipe: how a model is trained (--set, --recipe).", _fields(Recipe))
     if name is None:
         return _overview(kind)
+    if kind == "methods" and ":" in name:  # NAME:PRESET is described with its method
+        name = make_method(name).name
     entries = _entries(kind)
     if name not in entries:
         raise ConfigError(
@@ -339,7 +343,7 @@ def range_of(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return " | ".join(str(value) for value in schema["enum"])
     kind = {"integer": "whole number", "number": "number", "boolean": "true | false",
-            "null": "none", "array": "list"}.get(schema.get("type", ""), "text")  # fmt: skip
+            "null": "null", "array": "list"}.get(schema.get("type", ""), "text")  # fmt: skip
     bounds = [
         f"{sign} {schema[key]:g}"
         for key, sign in (

@@ -68,7 +68,7 @@ def test_further_scores_without_a_reference(work: Path) -> None:
     assert "AIN" not in done.stdout
     message = refused("unlearn", "original", "--forget", "class:1", "--method", "finetune",
                       "--also", "weight_distance", "--out", "x", cwd=work)  # fmt: skip
-    assert "--retrained" in message
+    assert "--with-reference" in message
     assert not (work / "x").exists()
 
 
@@ -89,6 +89,9 @@ def test_mistakes_with_pictures_and_pairs(work: Path) -> None:
         message = refused(*request, "--figures", "mine", *extra, "--out", "x", cwd=work)
         assert "mine" in message
     assert (work / "mine/thesis.txt").read_text() == "mine"
+    for place in ("x", "x/pictures", "x-retrained"):
+        message = refused(*request, "--figures", place, "--out", "x", cwd=work)
+        assert "model folder" in message
     assert "notebook" in refused(*request[:-1], "unsir:notebok", "--out", "x", cwd=work)
     assert not (work / "x").exists()
 
@@ -147,5 +150,6 @@ def test_the_samples_of_the_class_may_be_gone(
 
 def test_the_list_shows_presets_and_the_limit(tmp_path: Path) -> None:
     text = expunge("list", "methods", "unsir", cwd=tmp_path).stdout
+    assert expunge("list", "methods", "unsir:notebook", cwd=tmp_path).stdout == text
     for word in ("unsir:notebook", "unsir:mnist_mlp", "whole classes only", "noise_steps"):
         assert word in text

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -57,6 +58,27 @@ def test_two_processes_read_each_sample_once_and_agree_with_one(tmp_path: Path) 
     alone, together = scores("one", tmp_path), scores("two", tmp_path)
     assert abs(alone["RA"] - together["RA"]) < 3
     assert abs(alone["TA"] - together["TA"]) < 3
+
+
+def test_two_processes_learn_the_same_noise_as_one(tmp_path: Path) -> None:
+    run("train", "--data", "digits", "--model", "cnn", "--epochs", "3", "--lr", "0.05",
+        "--batch-size", "128", "--out", "original", cwd=tmp_path, processes=1)  # fmt: skip
+    request = ["--forget", "class:3,8", "--method", "unsir", "--set", "noise_batch=16",
+               "--set", "batch_size=64"]  # fmt: skip
+    steps = {}
+    for name, processes in (("one", 1), ("two", 2)):
+        run("unlearn", "original", *request, "--out", name, cwd=tmp_path, processes=processes)
+        card = json.loads((tmp_path / name / "model.json").read_text())
+        steps[name] = card["lineage"][-1]
+    one, two = steps["one"], steps["two"]
+    assert two["cost"]["processes"] == 2
+    assert two["cost"]["reads"] == one["cost"]["reads"]
+    assert one["cost"]["reads"]["forget_labels"] == one["forgotten"]
+    assert two["log"]["noise_images_added"] == one["log"]["noise_images_added"] == 2 * 16 * 20
+    for label, (start, end) in one["log"]["noise_loss"].items():
+        assert end > start + 1
+        assert two["log"]["noise_loss"][label] == pytest.approx([start, end], rel=0.02)
+    assert abs(scores("one", tmp_path)["UA"] - scores("two", tmp_path)["UA"]) < 5
 
 
 def test_two_processes_take_the_same_newton_step_as_one(tmp_path: Path) -> None:

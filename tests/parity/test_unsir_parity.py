@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch, Part
 from expunge.data.split import Split
-from expunge.methods.noise import Noise, learn_noise
+from expunge.methods.noise import Noise, Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
 from expunge.recipe import Recipe
 from expunge.run import Run
@@ -49,7 +50,7 @@ def network() -> Network:
 
 def recipe(optimizer: str) -> Recipe:
     return Recipe(
-        epochs=STEPS, lr=RATE[optimizer], optimizer=optimizer, schedule="constant",
+        epochs=1, lr=RATE[optimizer], optimizer=optimizer, schedule="constant",
         momentum=0.9 if optimizer == "adam" else 0.0, weight_decay=0.0, augmentation="none",
     )  # fmt: skip
 
@@ -58,8 +59,9 @@ def learned(
     model: nn.Module, optimizer: str, size: str, run: Run, chunk: int | None = None
 ) -> Noise:
     return learn_noise(
-        model, torch.tensor(CLASSES), SHAPE, run, recipe=recipe(optimizer), batch=BATCH, weight=0.1,
-        size=size, chunk=chunk, dtype=torch.float64,  # type: ignore[arg-type]
+        model, torch.tensor(CLASSES), SHAPE, run, recipe=recipe(optimizer), count=BATCH, steps=STEPS,
+        objective=Objective(0.1, size, BATCH),  # type: ignore[arg-type]
+        chunk=chunk, dtype=torch.float64,
     )  # fmt: skip
 
 
@@ -134,6 +136,20 @@ def test_noise_equals_the_plain_loop(optimizer: str, size: str, chunk: int | Non
     assert float((found.images.flatten(0, 1) - start).abs().max()) > 1e-3, "the noise did not move"
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_images_that_are_not_used_need_not_be_learned(optimizer: str) -> None:
+    """The first of a batch of 6, learned alone, are what they are in the batch."""
+    run, model = run_on_cpu(names=("parity", 0)), network()
+    one = torch.tensor(CLASSES[:1])
+    given: dict[str, Any] = {
+        "steps": STEPS, "recipe": recipe(optimizer), "objective": Objective(0.1, "squared", BATCH),
+        "dtype": torch.float64,
+    }  # fmt: skip
+    whole = learn_noise(model, one, SHAPE, run, count=BATCH, **given)
+    few = learn_noise(model, one, SHAPE, run, count=2, **given)
+    torch.testing.assert_close(few.images[0], whole.images[0, :2], rtol=1e-9, atol=1e-12)
+
+
 def by_hand(
     model: nn.Module, batches: Iterable[Batch], optimizer: str, rate: float,
     loss: Callable[[nn.Module, Batch], Tensor],
@@ -162,8 +178,8 @@ def test_impair_and_repair_equal_the_plain_loop(optimizer: str) -> None:
     fast = method.unlearn(copy.deepcopy(model), view, run)
 
     noise = run.artifacts["noise"]
-    assert noise.shape == (2, BATCH, *SHAPE), "all of it, or this test has no noise to train on"
-    images = torch.cat([noise[0, :4], noise[1, :4]])
+    assert noise.shape == (2, 4, *SHAPE), "all of it, or this test has no noise to train on"
+    images = torch.cat([noise[0], noise[1]])
     labels = torch.tensor([2] * 4 + [7] * 4)
     retain = view.take(Part.RETAIN, 9, per_class=True)
     assert len(retain) == 8 * 9
@@ -185,8 +201,6 @@ def test_impair_and_repair_equal_the_plain_loop(optimizer: str) -> None:
 
 def test_the_size_of_an_image() -> None:
     """3-4-5: the paper's text means the root, its program the sum of squares."""
-    from expunge.methods.noise import sizes
-
     images = torch.tensor([[[3.0, 4.0]], [[0.0, -2.0]]])
     assert sizes(images, "squared").tolist() == [25, 4]
     assert sizes(images, "l2").tolist() == [5, 2]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,25 @@ class Relearned:
     steps: int
     reached: bool
 
+    @property
+    def time(self) -> float:
+        """The steps, nan where the accuracy was not reached."""
+        return float(self.steps) if self.reached else math.nan
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Batches that may end before their length, which is what progress can promise."""
+
+    make: Callable[[], Iterator[Batch]]
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.make()
+
 
 def relearn(
     model: nn.Module, data: DataView, run: Run, *, original_percent: float,
@@ -57,17 +76,20 @@ def relearn(
     original_percent: the original's accuracy on the forget set, 0 to 100.
     """
     how = how or Relearning()
-    wanted = (1 - how.margin) * original_percent / 100
     pupil = copy.deepcopy(model).to(run.device).requires_grad_(True)
     source = data.source(Part.FORGET)
+    wanted = (1 - how.margin) * original_percent / 100 * len(source) - 1e-9
 
     def reached() -> bool:
-        right = torch.zeros((), dtype=torch.int64, device=run.device)
+        right, left = 0, len(source)
         with evaluating(pupil), torch.no_grad():
             for batch in source.batches(how.batch_size, shuffle=False, augment=False):
                 predicted = run.task.observe(pupil, batch)["logits"].argmax(dim=1)
-                right += torch.eq(predicted, _labels(batch)).sum() * bool(batch.weight)
-        return int(run.sum(right)) >= wanted * len(source) - 1e-9
+                right += int(torch.eq(predicted, _labels(batch)).sum()) * bool(batch.weight)
+                left -= len(batch) * bool(batch.weight)
+                if right + left < wanted:
+                    break  # too many are wrong already, whatever the others and other processes find
+        return int(run.sum(torch.tensor(right, device=run.device))) >= wanted
 
     if reached():
         return Relearned(0, True)
@@ -88,8 +110,9 @@ def relearn(
     )  # fmt: skip
     try:
         fit(
-            pupil, lambda _: steps(), lambda m, batch, _: run.loss(m, batch), recipe=recipe, run=run
-        )
+            pupil, lambda _: Stream(steps, how.cap), lambda m, batch, _: run.loss(m, batch),
+            recipe=recipe, run=run,
+        )  # fmt: skip
     except DivergenceError:
         return Relearned(done.steps, False)
     return done
@@ -104,20 +127,18 @@ def _labels(batch: Batch) -> Tensor:
 def relearn_scores(model: Relearned, retrained: Relearned | None = None) -> list[Score]:
     """`relearn_time` in steps, and with a retrained model `AIN`, which should be 1.
 
-    AIN is undefined (nan) where the retrained model needs no step, as random forgetting often has
-    it, and where one of the two never got there.
+    The time is nan for a model that never got there; the detail then has the steps it was given.
+    AIN is undefined (nan) where either time is, and where the retrained model needs no step, as
+    random forgetting often has it.
     """
-    beside = None if retrained is None else float(retrained.steps)
-    detail = {"reached": model.reached}
-    scores = [
-        Score(
-            "relearn_time", float(model.steps), 1, None, None, "steps", "retrained",
-            detail if retrained is None else {**detail, "retrained_reached": retrained.reached},
-            beside,
-        )
-    ]  # fmt: skip
-    if retrained is None:
-        return scores
-    known = model.reached and retrained.reached and retrained.steps > 0
-    ratio = model.steps / retrained.steps if known else math.nan
-    return [*scores, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0)]
+    detail: dict[str, object] = {"steps": model.steps, "reached": model.reached}
+    if retrained is not None:
+        detail |= {"retrained_steps": retrained.steps, "retrained_reached": retrained.reached}
+    beside = None if retrained is None else retrained.time
+    time = Score(
+        "relearn_time", model.time, 1, None, None, "steps", "retrained", detail, beside
+    )  # fmt: skip
+    if beside is None:
+        return [time]
+    ratio = model.time / beside if beside else math.nan
+    return [time, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0)]

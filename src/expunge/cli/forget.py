@@ -24,7 +24,6 @@ from expunge.cli.options import (
     Settings,
     consoles,
     names,
-    next_step,
 )
 
 WithReference = Annotated[
@@ -81,6 +80,7 @@ def unlearn(
     check_extra(further, original=True, retrained=with_reference)
     if figures is not None:
         check_figures_folder(figures, overwrite=overwrite)
+        check_apart(figures, out)
     done = unlearn_folder(
         model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
         forget_seed=forget_seed, with_reference=with_reference, paired=paired, data=data,
@@ -88,18 +88,33 @@ def unlearn(
         redact_ids=redact_ids, allow_code=allow_code,
     )  # fmt: skip
     show_forgotten(done, screen, messages)
+    # said before anything else may fail, for it is there
+    screen.print(f"written: {out}", markup=False)
+    if done.reference_path is not None:
+        screen.print(f"retrained reference: {done.reference_path}", markup=False)
     if figures is not None:
         for path in draw_forgotten(done, figures, device=device, overwrite=overwrite):
             screen.print(f"drawn: {path}", markup=False)
     if done.reference is None and not further:
         extra = " --allow-code" if allow_code else ""
-        next_step(screen, out, f"expunge audit {out} --original {model_dir}{extra}")
+        command = f"expunge audit {out} --original {model_dir}{extra}"
+        screen.print(f"next: {command}", markup=False, soft_wrap=True)
         return
-    report = audit_forgotten(done, also=further, device=device, progress=Bars(messages))
-    show_report(report, screen)
-    if done.reference_path is not None:
-        screen.print(f"retrained reference: {done.reference_path}", markup=False)
-    screen.print(f"written: {out}", markup=False)
+    show_report(audit_forgotten(done, also=further, device=device, progress=Bars(messages)), screen)
+
+
+def check_apart(figures: Path, out: Path) -> None:
+    """Raise ConfigError for pictures in a folder that a model is to be written to."""
+    from expunge.errors import ConfigError
+
+    place = figures.absolute()
+    models = [out.absolute(), out.absolute().with_name(f"{out.absolute().name}-retrained")]
+    for model in models:
+        if place == model or model in place.parents:
+            raise ConfigError(
+                f"--figures {figures} lies in the model folder {model.name}, which is written whole; "
+                "choose a folder of its own"
+            )
 
 
 def audit(

@@ -198,13 +198,13 @@ class MixSource:
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
         """Read each source's rows of a batch and join them."""
         starts = np.cumsum([0, *(len(source) for source in self.sources)])
+        feeds = []
+        for source, start, stop in zip(self.sources, starts, starts[1:], strict=False):
+            rows = [batch[(batch >= start) & (batch < stop)] - start for batch in batches]
+            # one stream per source, so that it can read ahead
+            feeds.append((rows, source.read([row for row in rows if len(row)], epoch, augment)))
         for number, batch in enumerate(batches):
-            pieces: list[Batch] = []
-            for source, start, stop in zip(self.sources, starts, starts[1:], strict=False):
-                rows = batch[(batch >= start) & (batch < stop)] - start
-                if len(rows):
-                    # a stream of its own per batch, so its augmentation needs a seed of its own
-                    pieces.extend(source.read([rows], epoch * 1_000_003 + number, augment))
+            pieces = [next(feed) for rows, feed in feeds if len(rows[number])]
             yield _join(pieces, self.view.world, len(batch))
 
 
@@ -277,7 +277,8 @@ class DataView:
         if not self.declared & (Part.FORGET_LABELS | Part.FORGET):
             raise AccessError("this method reads forget_labels but did not declare them")
         rows = self._rows_of(Part.FORGET_LABELS)
-        self.reads[Part.FORGET_LABELS] += len(rows)
+        if self.rank == 0:  # all processes read the same labels: they count once
+            self.reads[Part.FORGET_LABELS] += len(rows)
         return torch.from_numpy(self.samples.labels[rows]).to(self.device)
 
     def take(self, part: Part, n: int, *, per_class: bool = False) -> PartSource:

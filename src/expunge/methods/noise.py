@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,16 +27,28 @@ from expunge.training import fit
 
 CHUNK = {"cpu": 128}
 """Images a pass by kind of device: a processor is fastest while activations stay in its caches."""
-LARGE_CHUNK = 4096
+LARGE_CHUNK = 512
 
 Size = Literal["squared", "l2"]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What noise minimises, a mean over images: `weight` is lambda, `size` what it multiplies.
+
+    batch: images of the mean. Of these, fewer may be learned, for none depends on another.
+    """
+
+    weight: float
+    size: Size
+    batch: int
 
 
 @dataclass(frozen=True)
 class Noise:
     """Learned noise on the device, class after class.
 
-    images: (classes, batch, *shape), model inputs. classes: (classes,), their indices.
+    images: (classes, count, *shape), model inputs. classes: (classes,), their indices.
     losses: (steps, classes), the mean loss of each class's images before each step.
     """
 
@@ -43,74 +56,73 @@ class Noise:
     classes: Tensor
     losses: Tensor
 
-    def first(self, count: int) -> tuple[Tensor, Tensor]:
-        """The first `count` images of each class, (n, *shape), and their labels (n,)."""
-        images = self.images[:, :count]
-        return images.flatten(0, 1), self.classes.repeat_interleave(images.shape[1])
+    @property
+    def labels(self) -> Tensor:
+        """The class of each image, (classes * count,), in the order of `images.flatten(0, 1)`."""
+        return self.classes.repeat_interleave(self.images.shape[1])
 
 
 class Images(nn.Module):
-    """Images as the weights of a model without inputs, so that `fit` learns them."""
+    """Images as the weights of a model, so that `fit` learns them."""
 
     def __init__(self, start: Tensor) -> None:
         super().__init__()
         self.images = nn.Parameter(start)
 
-    def forward(self) -> Tensor:
-        """(n, *shape), the images."""
+    def forward(self, rows: Tensor) -> Tensor:
+        """(n, *shape), the images, whatever `rows` are: data parallelism wants some input."""
         return self.images
 
 
 def learn_noise(
-    model: nn.Module, classes: Tensor, shape: tuple[int, ...], run: Run, *, recipe: Recipe,
-    batch: int, weight: float, size: Size, chunk: int | None = None,
+    model: nn.Module, classes: Tensor, shape: tuple[int, ...], run: Run, *, count: int, steps: int,
+    recipe: Recipe, objective: Objective, chunk: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Noise:  # fmt: skip
-    """Learn `batch` images for each of the `classes` (k,), all classes in one loop.
+    """Learn `count` images for each of the `classes` (k,), all classes in one loop.
 
     The model is frozen and in evaluation mode, so no image sees another: steps on chunks of them
     are the same as steps on all. It is a copy, so `model` keeps its modes and buffers.
 
-    recipe: its optimiser, rate and precision; each of its epochs is one step.
-    weight: lambda of the equation; a class's objective is the mean over its images.
+    recipe: optimiser, rate and precision, of one epoch, which has `steps` steps.
     """
+    _warn_of_mixing(model, run)
     frozen = run.frozen_copy(model)
     lay_out(frozen, torch.channels_last)
     recipe = recipe.but(precision=resolve_precision(recipe.precision, model, run.device))
     classes = classes.to(run.device)
-    labels = classes.repeat_interleave(batch)
+    labels = classes.repeat_interleave(count)
     generator = torch_generator(*run.names, "noise")
     start = torch.randn((len(labels), *shape), generator=generator, dtype=dtype)
-    losses = torch.zeros((recipe.epochs, len(classes)), device=run.device)
+    losses = torch.zeros((steps, len(classes)), device=run.device)
     chunk = chunk or CHUNK.get(run.device.type, LARGE_CHUNK)
     learner = replace(run, progress=Silent(), mask=None)  # the mask is of weights, not of images
     pieces = []
-    with run.progress.work(run.label, recipe.epochs * -(-len(labels) // chunk)) as bar:
+    with run.progress.work(run.label, steps * -(-len(labels) // chunk)) as bar:
         for rows in torch.split(torch.arange(len(labels), device=run.device), chunk):
-            target = Batch(row_ids(len(rows)), rows, labels[rows], None)
+            # the rows stand for inputs: what is learned is the images that they name
+            target = [Batch(row_ids(len(rows)), rows, labels[rows], None)] * steps
             images = Images(start[rows.cpu()])
             fit(
-                images, lambda _, target=target: [target],  # type: ignore[misc]
-                _objective(frozen, run, weight, size, batch, losses), recipe=recipe, run=learner,
+                images, lambda _, target=target: target,  # type: ignore[misc]
+                _loss(frozen, run, objective, count, losses), recipe=recipe, run=learner,
                 after_step=lambda *_: bar.advance(),
             )  # fmt: skip
             pieces.append(images.images.detach())
-    return Noise(torch.cat(pieces).reshape(len(classes), batch, *shape), classes, losses)
+    return Noise(torch.cat(pieces).reshape(len(classes), count, *shape), classes, losses)
 
 
-def _objective(
-    frozen: nn.Module, run: Run, weight: float, size: Size, batch: int, losses: Tensor
-) -> Loss:
+def _loss(frozen: nn.Module, run: Run, objective: Objective, count: int, losses: Tensor) -> Loss:
     """The objective of some rows of the noise, which also adds up each class's mean loss."""
 
-    def objective(images: nn.Module, target: Batch, progress: float) -> Tensor:
-        noise = images()
+    def loss(images: nn.Module, target: Batch, progress: float) -> Tensor:
+        noise = images(target.inputs)
         found = run.task.losses(frozen, Batch(target.ids, noise, target.labels, None))
         step = losses[round(progress * len(losses))]
-        step.index_add_(0, target.inputs // batch, found.detach().to(step) / batch)
-        return (weight * sizes(noise, size) - found).sum() / batch
+        step.index_add_(0, target.inputs // count, found.detach().to(step) / count)
+        return (objective.weight * sizes(noise, objective.size) - found).sum() / objective.batch
 
-    return objective
+    return loss
 
 
 def sizes(images: Tensor, size: Size) -> Tensor:
@@ -121,10 +133,20 @@ def sizes(images: Tensor, size: Size) -> Tensor:
 
 def input_shape(source: Source) -> tuple[int, ...]:
     """Shape of one input, read off one sample. Raises ConfigError for what noise cannot stand for."""
-    inputs = next(iter(source.batches(1, shuffle=False, augment=False))).inputs
-    if not isinstance(inputs, Tensor) or not inputs.is_floating_point():
+    (batch,) = source.read([np.zeros(1, dtype=np.int64)], 0, False)
+    if not isinstance(batch.inputs, Tensor) or not batch.inputs.is_floating_point():
         raise ConfigError(
             "noise is learned in place of inputs, and these are no numbers that could be changed a "
             "little (token ids, or several tensors); use neggrad_plus or finetune"
         )
-    return tuple(inputs.shape[1:])
+    return tuple(batch.inputs.shape[1:])
+
+
+def _warn_of_mixing(model: nn.Module, run: Run) -> None:
+    """BatchNorm without running statistics lets images see each other even in evaluation mode."""
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
+    if any(norm.running_mean is None for norm in norms):
+        run.log.setdefault("warnings", []).append(
+            f"{run.label}: the model's BatchNorm keeps no running statistics, so the images of a pass "
+            "influence each other, across classes too; this noise is not the paper's"
+        )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from expunge.data.batch import Part
 from expunge.data.view import DataView, Source
 from expunge.methods.base import Method, constant_rate
-from expunge.methods.noise import input_shape, learn_noise
+from expunge.methods.noise import Objective, input_shape, learn_noise
 from expunge.recipe import Recipe
 from expunge.run import Run
 from expunge.training import fit
@@ -32,8 +33,9 @@ class Unsir(Method):
     times, labelled c.
 
     Preset `notebook` adds what the authors' program really adds: 3 images 20 times, for it counts
-    channels where it means images. Preset `mnist_mlp` has the settings of a later program for MNIST,
-    whose 5 passes over the class are 120 steps here.
+    channels where it means images. Preset `mnist_mlp` has the settings of a later program for MNIST:
+    its 5 passes over the class are 120 steps here, and its rate of 0.01 for its one image is 256 times
+    that for a mean over 256.
 
     Deviations from the authors' program: the noise carries its own class's label, not 0; BatchNorm
     does not follow the noise while it is learned.
@@ -46,12 +48,12 @@ class Unsir(Method):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "notebook": {"noise_used": 3, "noise_repeats": 20},
         "mnist_mlp": {
-            "noise_weight": 0.01, "noise_norm": "l2", "noise_optimizer": "sgd", "noise_lr": 0.01,
+            "noise_weight": 0.01, "noise_norm": "l2", "noise_optimizer": "sgd", "noise_lr": 2.56,
             "noise_steps": 120, "optimizer": "sgd", "impair_lr": 0.5, "repair_lr": 0.001,
         },
     }  # fmt: skip
 
-    noise_batch: int = Field(default=256, ge=1, description="noise images learned per class")
+    noise_batch: int = Field(default=256, ge=1, description="noise images per class")
     noise_steps: int = Field(default=40, ge=1, description="steps of learning them")
     noise_optimizer: Literal["adam", "sgd"] = Field(default="adam", description="of the noise")
     noise_lr: float = Field(default=0.1, gt=0, description="learning rate of the noise")
@@ -60,7 +62,7 @@ class Unsir(Method):
         default="squared", description="size of an image: its sum of squares, or the root of that"
     )
     noise_used: int | None = Field(
-        default=None, ge=1, description="noise images per class that impair adds; none: all"
+        default=None, ge=1, description="noise images per class that impair adds; null: all"
     )
     noise_repeats: int = Field(default=20, ge=1, description="how often impair adds each of them")
     retain_per_class: int = Field(default=1000, ge=1, description="retain samples of each class")
@@ -73,20 +75,29 @@ class Unsir(Method):
     repair_epochs: int = Field(default=1, ge=0, description="passes over the retain samples")
     batch_size: int = Field(default=256, ge=1, description="samples a step of impair and repair")
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Unsir:
+        if (self.noise_used or 0) > self.noise_batch:
+            raise ValueError(
+                f"noise_used {self.noise_used} is more than noise_batch {self.noise_batch} has"
+            )
+        return self
+
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         retain = data.take(Part.RETAIN, self.retain_per_class, per_class=True)
         classes = torch.unique(data.forget_labels())
         start = time.perf_counter()
         noise = learn_noise(
-            model, classes, input_shape(retain), run.named(f"{self.name} (noise)", *run.names),
-            recipe=self._recipe(run, self.noise_steps, self.noise_lr, self.noise_optimizer),
-            batch=self.noise_batch, weight=self.noise_weight, size=self.noise_norm,
+            model, classes, input_shape(retain), self._named(run, "noise", *run.names),
+            # images do not depend on each other: those that impair does not add need no learning
+            count=self.noise_used or self.noise_batch, steps=self.noise_steps,
+            recipe=self._recipe(run, 1, self.noise_lr, self.noise_optimizer),
+            objective=Objective(self.noise_weight, self.noise_norm, self.noise_batch),
         )  # fmt: skip
         seconds = {"noise": time.perf_counter() - start}
-        added = data.tensors(
-            *noise.first(self.noise_used or self.noise_batch), repeats=self.noise_repeats
-        )
+        images = noise.images.flatten(0, 1)
+        added = data.tensors(images, noise.labels, repeats=self.noise_repeats)
         for phase, source, epochs, lr in (
             ("impair", data.mix(added, retain), self.impair_epochs, self.impair_lr),
             ("repair", retain, self.repair_epochs, self.repair_lr),
@@ -100,9 +111,8 @@ class Unsir(Method):
             data.classes[int(c)]: [float(noise.losses[0, row]), float(noise.losses[-1, row])]
             for row, c in enumerate(classes)
         }
-        run.artifacts["noise"], run.artifacts["noise_classes"] = (
-            noise.images[:, :SHOWN].cpu(), classes.cpu()
-        )  # fmt: skip
+        run.artifacts["noise"] = noise.images[:, :SHOWN].cpu()
+        run.artifacts["noise_classes"] = classes.cpu()
         return model
 
     def _train(
@@ -114,8 +124,11 @@ class Unsir(Method):
             lambda epoch: source.batches(self.batch_size, epoch=epoch),
             lambda model, batch, _: run.loss(model, batch),
             recipe=recipe,
-            run=run.named(f"{self.name} ({phase})", *run.names, phase),
+            run=self._named(run, phase, *run.names, phase),
         ).seconds
+
+    def _named(self, run: Run, phase: str, *names: str | int) -> Run:
+        return replace(run, names=names, label=f"{self.name} ({phase})", rate=f"{phase}_lr")
 
     def _recipe(
         self, run: Run, epochs: int, lr: float, optimizer: Literal["adam", "sgd"]

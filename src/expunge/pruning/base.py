@@ -61,7 +61,7 @@ class Rewinding(Pruner):
     rewind_epoch: int | None = Field(
         default=None,
         ge=0,
-        description="epochs of training to rewind to; none: the paper's 8 of 182, scaled",
+        description="epochs of training to rewind to; null: the paper's 8 of 182, scaled",
     )
 
     def rewind_to(self, recipe: Recipe) -> int:

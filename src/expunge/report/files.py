@@ -23,11 +23,9 @@ def check_folder(out: Path, *, overwrite: bool, mark: str = MARK) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise ConfigError(f"{out} exists; choose another folder with --out, or pass --overwrite")
+        raise ConfigError(f"{out} exists; choose another folder, or pass --overwrite")
     if not out.is_dir() or (any(out.iterdir()) and not (out / mark).is_file()):
-        raise ConfigError(
-            f"{out} exists and holds something else; choose another folder with --out"
-        )
+        raise ConfigError(f"{out} exists and holds something else; choose another folder")
 
 
 def write_tables(

@@ -25,7 +25,7 @@ from expunge.run import Run
 from expunge.seeds import torch_generator
 from expunge.training import fit
 
-CHUNK = {"cpu": 128}
+CHUNK = {"cpu": 256}
 """Images a pass by kind of device: a processor is fastest while activations stay in its caches."""
 LARGE_CHUNK = 512
 

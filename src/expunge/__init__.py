@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         SplitError,
         UserError,
     )
+    from expunge.folders.store import load_model, save_model
     from expunge.methods import METHODS
     from expunge.methods.base import Method
     from expunge.models.mask import Mask
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from expunge.recipe import Recipe
     from expunge.run import Run
     from expunge.sparsity import Pruned, prune
-    from expunge.stored import load_model, save_model
     from expunge.task import Classification, Task
     from expunge.training import fit
 
@@ -74,9 +74,9 @@ _HOMES = {
     "fit": "training",
     "gap": "audits.gaps",
     "load_data": "data.load",
-    "load_model": "stored",
+    "load_model": "folders.store",
     "prune": "sparsity",
-    "save_model": "stored",
+    "save_model": "folders.store",
     "train": "api",
     "unlearn": "api",
 }

@@ -12,7 +12,7 @@ from torch import nn
 from expunge.audits.weights import layer_distances
 from expunge.data.load import Data
 from expunge.data.split import Split
-from expunge.folders import Forgotten
+from expunge.folders.make import Forgotten
 from expunge.observe import observe_test
 from expunge.report.forgetting import forgetting_figures
 from expunge.run import Run, accelerator_on

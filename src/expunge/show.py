@@ -16,13 +16,13 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from expunge.audit_folders import AuditReport
 from expunge.audits import AUDITS, Score
 from expunge.audits.near_empty import SampleLoss
 from expunge.cost import Cost
 from expunge.data.load import BUILT_IN, OTHER_SPECS
 from expunge.errors import ConfigError, nearest
-from expunge.folders import Forgotten
+from expunge.folders.audit import AuditReport
+from expunge.folders.make import Forgotten
 from expunge.methods import METHODS, Method, make_method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import expunge, refused
+from commands import RECORDS, expunge, refused
 
 from expunge import cli
 
@@ -207,43 +207,9 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-MODULE = '''
-"""A model and data of a user's own; no wrapper."""
-import numpy as np
-import torch
-from sklearn.datasets import load_digits
-
-
-class Records(torch.utils.data.Dataset):
-    """Map-style, ids as strings, inputs read one by one."""
-
-    def __init__(self, start, stop):
-        digits = load_digits()
-        self.images = digits.images[start:stop].astype(np.float32) / 16
-        self.labels = digits.target[start:stop]
-        self.ids = [f"patient-{row}" for row in range(start, stop)]
-        self.touched = []
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, row):
-        self.touched.append(self.ids[row])
-        return torch.from_numpy(self.images[row]).flatten(), int(self.labels[row])
-
-
-def load():
-    return Records(0, 500), Records(500, 700)
-
-
-def build():
-    return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-'''
-
-
 def test_a_model_and_data_of_a_users_own(tmp_path: Path) -> None:
     """Import, unlearn, audit: a module and a dataset class of the user's, string ids, no wrapper."""
-    (tmp_path / "mine.py").write_text(MODULE)
+    (tmp_path / "mine.py").write_text(RECORDS)
     script = (
         "import torch, mine\n"
         "torch.manual_seed(0)\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from commands import expunge, refused
+from commands import RECORDS, expunge, refused
 
 EXTRA = "relearn_time,weight_distance,prediction_distribution"
 
@@ -94,40 +94,6 @@ def test_mistakes_with_pictures_and_pairs(work: Path) -> None:
         assert "model folder" in message
     assert "notebook" in refused(*request[:-1], "unsir:notebok", "--out", "x", cwd=work)
     assert not (work / "x").exists()
-
-
-RECORDS = '''
-"""Records of which some are gone: their labels are known, their inputs raise."""
-import os
-import numpy as np
-import torch
-from sklearn.datasets import load_digits
-
-
-class Records(torch.utils.data.Dataset):
-    def __init__(self, start, stop):
-        digits = load_digits()
-        self.images = digits.images[start:stop].astype(np.float32) / 16
-        self.labels = digits.target[start:stop]
-        self.ids = [f"patient-{row}" for row in range(start, stop)]
-        self.gone = os.environ.get("GONE")
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, row):
-        if self.gone is not None and self.labels[row] == int(self.gone):
-            raise FileNotFoundError(f"{self.ids[row]} was deleted")
-        return torch.from_numpy(self.images[row]).flatten(), int(self.labels[row])
-
-
-def load():
-    return Records(0, 400), Records(400, 600)
-
-
-def build():
-    return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
-'''
 
 
 def test_the_samples_of_the_class_may_be_gone(

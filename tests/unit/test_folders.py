@@ -25,9 +25,9 @@ from expunge import (
     train,
 )
 from expunge.atomic import written_whole
-from expunge.audit_folders import audit_folder
 from expunge.data.samples import Samples
-from expunge.folders import import_folder, train_folder, unlearn_folder
+from expunge.folders.audit import audit_folder
+from expunge.folders.make import import_folder, train_folder, unlearn_folder
 from expunge.methods import make_method
 from expunge.models.folder import load_weights
 

@@ -66,8 +66,8 @@ def unlearn(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a model forget: write a new model folder, leave the old one as it is."""
-    from expunge.audit_folders import audit_forgotten
-    from expunge.folders import unlearn_folder
+    from expunge.folders.audit import audit_forgotten
+    from expunge.folders.make import unlearn_folder
     from expunge.methods import make_method
     from expunge.pictures import draw_forgotten
     from expunge.probing import check_extra
@@ -140,8 +140,8 @@ def audit(
     allow_code: AllowCode = False,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
-    from expunge.audit_folders import audit_folder
     from expunge.audits import FEATURES
+    from expunge.folders.audit import audit_folder
     from expunge.progress import Bars
     from expunge.show import show_report
 

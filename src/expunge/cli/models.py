@@ -46,7 +46,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train an original model and write its folder."""
-    from expunge.folders import train_folder
+    from expunge.folders.make import train_folder
     from expunge.progress import Bars
     from expunge.show import cost_line
 
@@ -93,7 +93,7 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model folder of a checkpoint that was trained elsewhere."""
-    from expunge.folders import import_folder
+    from expunge.folders.make import import_folder
 
     screen, _ = consoles()
     result, loaded = import_folder(

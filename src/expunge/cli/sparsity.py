@@ -33,7 +33,7 @@ from expunge.cli.options import (
 from expunge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from expunge.sparse_folders import PrunedFolder
+    from expunge.folders.sparse import PrunedFolder
 
 
 Source = Annotated[
@@ -94,9 +94,9 @@ def prune(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
+    from expunge.folders.sparse import prune_folder, prune_new
     from expunge.progress import Bars
     from expunge.pruning import make_pruner
-    from expunge.sparse_folders import prune_folder, prune_new
 
     screen, messages = consoles()
     chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})

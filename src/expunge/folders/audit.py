@@ -11,12 +11,12 @@ from expunge.api import audit_panel
 from expunge.audits import NEAR_EMPTY, SampleLoss, Score, near_empty_report
 from expunge.data.split import Split
 from expunge.errors import SplitError
-from expunge.folders import Forgotten, initial_names
+from expunge.folders.make import Forgotten, initial_names
+from expunge.folders.store import Loaded, load_model
 from expunge.models.folder import ModelCard
 from expunge.probing import Subject, check_extra, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.run import Run, accelerator_on
-from expunge.stored import Loaded, load_model
 
 
 @dataclass(frozen=True)

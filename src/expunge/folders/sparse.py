@@ -12,12 +12,12 @@ from expunge.api import resolve_recipe
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
+from expunge.folders.store import load_model, save_model
 from expunge.models.folder import check_target, load_weights
 from expunge.progress import Reporter
 from expunge.pruning import Pruner
 from expunge.recipe import Recipe
 from expunge.sparsity import Criteria, Pruned, prune, pruning_criteria
-from expunge.stored import load_model, save_model
 
 
 @dataclass(frozen=True)

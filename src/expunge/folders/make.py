@@ -1,4 +1,4 @@
-"""The same calls on model folders: train, import and unlearn what lies on the disk."""
+"""Make a model folder: train an original, import a checkpoint, unlearn from what lies on the disk."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from expunge.data.load import Data, load_data
 from expunge.data.split import Split, read_ids
 from expunge.data.transform import Normalisation
 from expunge.errors import ConfigError, SplitError
+from expunge.folders.store import Loaded, load_model, save_model
 from expunge.methods import Method
 from expunge.models.folder import ModelCard, check_target, load_weights
 from expunge.progress import Reporter
 from expunge.recipe import Recipe
-from expunge.stored import Loaded, load_model, save_model
 
 
 def train_folder(

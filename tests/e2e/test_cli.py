@@ -196,6 +196,8 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
         [sys.executable, "-m", "expunge", "train", "--data", "digits", "--model", "resnet20",
          "--epochs", "500", "--out", "m"],
         cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        # where these tests run in the background, a shell has told them to ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert process.stderr is not None
     assert "training" in process.stderr.readline()  # the first line of progress

@@ -14,6 +14,9 @@ from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
 from expunge.cli.sparsity import diagnose_sparsity, prune
+from expunge.cli.study import results as study_results
+from expunge.cli.study import run as study_run
+from expunge.cli.study import status as study_status
 from expunge.errors import DivergenceError, UserError
 from expunge.version import VERSION
 
@@ -79,6 +82,16 @@ diagnose.command(
     " --batch-size 128 --forget random:0.1 --set-method lr=0.005 --out runs/theory",
 )(diagnose_sparsity)
 app.add_typer(diagnose, name="diagnose")
+
+study = typer.Typer(
+    help="Compare methods over seeds and settings, as a file describes it.", no_args_is_help=True,
+    context_settings=SETTINGS,
+)  # fmt: skip
+_SMOKE = "studies/smoke.yaml --out runs/smoke"
+study.command("run", epilog=f"Example: expunge study run {_SMOKE} --workers 2")(study_run)
+study.command("status", epilog=f"Example: expunge study status {_SMOKE}")(study_status)
+study.command("results", epilog=f"Example: expunge study results {_SMOKE}")(study_results)
+app.add_typer(study, name="study")
 
 INTERRUPTED = 130
 

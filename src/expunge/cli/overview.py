@@ -47,7 +47,7 @@ def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="methods, datasets, models, audits or recipe.")
+        str | None, typer.Argument(help="methods, pruners, datasets, models, audits or recipe.")
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:

@@ -1,0 +1,112 @@
+"""`study`: run what a file describes, see how far it is, read what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from expunge.cli.options import DataDir, Device, consoles
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from expunge.study.launch import Planned
+
+StudyFile = Annotated[
+    Path, typer.Argument(metavar="STUDY.yaml", help="A study file.", show_default=False)
+]
+Folder = Annotated[
+    Path, typer.Option("--out", help="Folder of the study's cells.", show_default=False)
+]
+
+
+def run(
+    file: StudyFile,
+    out: Folder,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, help="Processes, of one thread each.")
+    ] = 1,
+    rerun_stale: Annotated[
+        bool,
+        typer.Option("--rerun-stale", help="Make cells anew whose method's source has changed."),
+    ] = False,
+    data_dir: DataDir = None,
+    device: Device = None,
+) -> None:
+    """Make what is missing: finished cells stay, failed ones are tried again."""
+    from expunge.progress import Bars
+    from expunge.study.launch import run_study
+
+    screen, messages = consoles()
+    study = _planned(file, out, data_dir, device)
+    run_study(study, workers=workers, renew=rerun_stale, progress=Bars(messages))
+    _show_status(study, screen)
+    _show_results(study, out, screen)
+    if study.counts().done < len(study.cells):
+        raise typer.Exit(1)
+
+
+def status(file: StudyFile, out: Folder, data_dir: DataDir = None) -> None:
+    """How many cells are done, running, failed, and why these failed."""
+    screen, _ = consoles()
+    _show_status(_planned(file, out, data_dir, None), screen)
+
+
+def results(file: StudyFile, out: Folder, data_dir: DataDir = None) -> None:
+    """The papers' tables with intervals, floor and claims, on the screen and in OUT/results."""
+    screen, _ = consoles()
+    _show_results(_planned(file, out, data_dir, None), out, screen)
+
+
+def _planned(file: Path, out: Path, data_dir: Path | None, device: str | None) -> Planned:
+    from expunge.study.launch import planned
+    from expunge.study.schema import read_study
+
+    return planned(read_study(file), out, data_dir=data_dir, device=device)
+
+
+def _show_status(study: Planned, screen: Console) -> None:
+    counts = study.counts()
+    parts = [
+        f"{number} {name}"
+        for name, number in (
+            ("running", counts.running), ("failed", counts.failed), ("blocked", counts.blocked),
+            ("waiting", counts.waiting), ("stale", counts.stale),
+        )
+        if number
+    ]  # fmt: skip
+    more = f"; {', '.join(parts)}" if parts else ""
+    screen.print(
+        f"study {study.study.name}: {counts.done} of {len(study.cells)} cells done{more}",
+        markup=False,
+    )
+    for cell in study.cells:
+        failure = None if study.store.done(cell.key) else study.store.failure(cell.key)
+        if failure is not None:
+            reason = " ".join(failure.message.split())
+            screen.print(f"failed: {cell.label}: {failure.error}: {reason}", markup=False)
+
+
+def _show_results(study: Planned, out: Path, screen: Console) -> None:
+    from expunge.report.figures import gap_figure
+    from expunge.report.files import write_tables
+    from expunge.report.tables import note
+    from expunge.show import study_tables
+    from expunge.study.claims import judge, parse_claim, sentence
+    from expunge.study.results import for_tables
+    from expunge.study.results import results as frame_of
+
+    frame = frame_of(study.rows, study.store)
+    if not len(frame):
+        screen.print("no row is finished yet; go on with `expunge study run`", markup=False)
+        return
+    table = for_tables(frame)
+    screen.print(study_tables(table, screen.width))
+    screen.print(note(table), style="dim", markup=False)
+    claims = [sentence(judge(parse_claim(text), frame)) for text in study.study.claims]
+    for line in claims:
+        screen.print(f"• {line}", markup=False)
+    write_tables(table, out / "results", figure=gap_figure, explanation=claims, overwrite=True)
+    screen.print(f"written: {out / 'results'}", markup=False)

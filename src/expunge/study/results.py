@@ -1,0 +1,89 @@
+"""A study's finished cells as one long frame, and that frame as the papers' tables want it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from expunge.study.store import Store
+
+if TYPE_CHECKING:
+    from expunge.study.cells import Row
+
+SETTING = ("data", "model", "recipe", "density", "scenario")
+"""What a row is under, beside its method and seed."""
+AVERAGED = ("UA", "MIA", "RA", "TA")
+AVERAGE_GAP = "average gap"
+
+
+def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
+    """One row per setting, method, seed and score: value, 95 % interval (low, high) and n.
+
+    `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is
+    left out; one whose cell failed has the score "failed" alone, without a value.
+    """
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        common = {**dict(zip(SETTING, row.setting, strict=True)), "method": row.method,
+                  "seed": row.seed, "cell": row.cell}  # fmt: skip
+        if not store.done(row.cell):
+            if store.failure(row.cell) is not None:
+                found.append({**common, "score": "failed", "value": np.nan})
+            continue
+        content = store.read(row.cell)
+        for score in content["scores"]:
+            kept = {name: score[name] for name in ("value", "low", "high", "n")}
+            found.append({**common, "score": score["name"], **kept})
+        found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
+    columns = [*SETTING, "method", "seed", "score", "value", "low", "high", "n", "cell"]
+    frame = pd.DataFrame(found, columns=columns)
+    numbers = ["value", "low", "high"]
+    frame[numbers] = frame[numbers].astype(float)
+    return frame
+
+
+def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
+    """The columns scenario, method, seed, score, value that `report.tables` takes.
+
+    The scenario's name says what else differs between the parts of the study. A failed row counts
+    as a missing value of every score that its method has elsewhere.
+    """
+    differing = [name for name in SETTING if name != "scenario" and frame[name].nunique() > 1]
+    named = frame["scenario"].map(plainly)
+    for name in differing:
+        named = named + ", " + frame[name].astype(str)
+    long = frame.assign(scenario=named)[["scenario", "method", "seed", "score", "value"]]
+    failed = long["score"] == "failed"
+    filled = long[failed].assign(score="UA")
+    return pd.concat([long[~failed], filled], ignore_index=True)
+
+
+def plainly(scenario: str) -> str:
+    """A forget request as people read it."""
+    if scenario == "class":
+        return "one class"
+    kind, _, rest = scenario.partition(":")
+    return f"random {100 * float(rest):g} %" if kind == "random" else scenario
+
+
+def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, and for each row the score "average gap".
+
+    It is the mean of |score - the retrained model's of the same setting and seed| over UA, MIA, RA
+    and TA; for the retrained model itself there is none.
+    """
+    keys = [*SETTING, "seed"]
+    wide = frame[frame["score"].isin(AVERAGED)].pivot_table(
+        index=[*keys, "method"], columns="score", values="value", sort=False
+    )
+    if not set(AVERAGED) <= set(wide.columns) or "retrain" not in wide.index.unique("method"):
+        return frame
+    retrain = wide.xs("retrain", level="method")
+    apart = wide.drop("retrain", level="method").reset_index("method")
+    apart = apart[apart.index.isin(retrain.index)]
+    gaps = (apart[list(AVERAGED)] - retrain.loc[apart.index, list(AVERAGED)]).abs()
+    extra = apart[["method"]].assign(value=gaps.mean(axis=1, skipna=False), score=AVERAGE_GAP)
+    return pd.concat([frame, extra.reset_index()], ignore_index=True)

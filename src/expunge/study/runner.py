@@ -1,0 +1,116 @@
+"""Workers that take whatever cell is ready and nobody else's; any number of them, from anywhere."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from expunge.study.cells import Cell
+from expunge.study.store import Store
+from expunge.study.work import Bench, do_cell, is_stale
+
+WAIT_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How far a study is. blocked: cells that need one which failed."""
+
+    done: int
+    running: int
+    failed: int
+    blocked: int
+    waiting: int
+    stale: int = 0
+
+    @property
+    def total(self) -> int:
+        """All cells."""
+        return self.done + self.running + self.failed + self.blocked + self.waiting
+
+
+def count(cells: Sequence[Cell], store: Store) -> Counts:
+    """Look at the store."""
+    state: dict[str, str] = {}
+    stale = 0
+    for cell in cells:  # what a cell needs stands before it
+        if store.done(cell.key):
+            state[cell.key] = "done"
+            stale += is_stale(cell, store)
+        elif store.claimed(cell.key):
+            state[cell.key] = "running"
+        elif any(state[need] in ("failed", "blocked") for need in cell.needs):
+            state[cell.key] = "blocked"
+        else:
+            state[cell.key] = "failed" if store.failure(cell.key) else "waiting"
+    found = list(state.values())
+    return Counts(
+        **{name: found.count(name) for name in ("done", "running", "failed", "blocked", "waiting")},
+        stale=stale,
+    )
+
+
+Told = Callable[[Cell, str], None]
+
+
+class Worker:
+    """One process's way through the cells of a study.
+
+    run: names this attempt: a cell that failed in an earlier one is tried again, once. renew: make
+    stale cells anew. told: called with a cell and "running", "done" or "failed".
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], bench: Bench, *, run: str = "", renew: bool = False,
+        told: Told | None = None,
+    ) -> None:  # fmt: skip
+        self.cells = {cell.key: cell for cell in cells}
+        self.bench, self.store = bench, bench.store
+        self.run = run or uuid.uuid4().hex
+        self.renew = renew
+        self.tell: Told = told or (lambda *_: None)
+
+    def work(self) -> None:
+        """Make cells until each is done, failed in this run, or needs one that failed."""
+        self.store.sweep()
+        left = list(self.cells.values())
+        while left:
+            waiting = [cell for cell in left if not self._over(cell)]
+            if len(waiting) == len(left):
+                time.sleep(WAIT_SECONDS)  # others are at the rest, or at what it needs
+            left = waiting
+
+    def _over(self, cell: Cell) -> bool:
+        """Make a cell if that can be done now; whether nothing is left to do about it."""
+        if self._done(cell) or self._hopeless(cell):
+            return True
+        if not all(self._done(self.cells[need]) for need in cell.needs):
+            return False
+        with self.store.claim(cell.key) as mine:
+            if not mine:
+                return False
+            if self._done(cell) or self._hopeless(cell):  # while we looked
+                return True
+            self.tell(cell, "running")
+            try:
+                do_cell(cell, self.bench)
+            except Exception as error:  # it belongs to the cell, and the others go on
+                self.store.fail(cell.key, error, self.run)
+                self.tell(cell, "failed")
+                return True
+        self.tell(cell, "done")
+        return True
+
+    def _done(self, cell: Cell) -> bool:
+        done = self.store.done(cell.key)
+        return done and not (self.renew and is_stale(cell, self.store))
+
+    def _hopeless(self, cell: Cell) -> bool:
+        """Whether it failed in this run, or needs one that did."""
+        if self._done(cell):
+            return False
+        failure = self.store.failure(cell.key)
+        failed = failure is not None and failure.run == self.run
+        return failed or any(self._hopeless(self.cells[need]) for need in cell.needs)

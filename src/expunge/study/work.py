@@ -1,0 +1,209 @@
+"""How one cell is made: train, retrain or unlearn, observe, score, and write it whole."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch import nn
+
+from expunge.api import Record, Result, audit_outputs, audit_panel, constructor, train, unlearn
+from expunge.cost import Cost
+from expunge.data.load import Data, load_data
+from expunge.data.split import Split
+from expunge.methods import METHODS, make_method
+from expunge.models.mask import Mask
+from expunge.observe import observe
+from expunge.probing import Subject, observe_panel
+from expunge.progress import Reporter, Silent
+from expunge.pruning import make_pruner
+from expunge.recipe import Recipe
+from expunge.run import Run, accelerator_on
+from expunge.sparsity import prune
+from expunge.study.cells import Cell
+from expunge.study.store import Store
+from expunge.version import VERSION
+
+
+@dataclass
+class Bench:
+    """What a worker needs for cells: the store, where data lie, the device; data are kept.
+
+    keep_all: write every cell's weights, not those alone that other cells start from.
+    """
+
+    store: Store
+    data_dir: str | None = None
+    device: str | None = None
+    keep_all: bool = False
+    progress: Reporter = field(default_factory=Silent)
+    _data: dict[str, Data] = field(default_factory=dict)
+
+    def data(self, spec: str) -> Data:
+        """The data of a specification, loaded once."""
+        if spec not in self._data:
+            self._data[spec] = load_data(spec, data_dir=self.data_dir)
+        return self._data[spec]
+
+
+@dataclass(frozen=True)
+class Base:
+    """An original as other cells start from it."""
+
+    model: nn.Module
+    data: Data
+    split: Split
+    recipe: Recipe
+    architecture: str
+    mask: Mask | None
+    saw_data: bool | None
+
+
+def do_cell(cell: Cell, bench: Bench) -> None:
+    """Make a cell and write it. The caller holds its claim, and what it needs is done."""
+    start = time.perf_counter()
+    scores: list[dict[str, Any]] = []
+    extra: dict[str, Any]
+    if cell.kind == "original":
+        result = _original(cell, bench)
+        extra = {"recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
+                 "saw_data": result.record.log.get("saw_data")}  # fmt: skip
+    else:
+        base = read_base(cell.needs[0], bench)
+        result, scores = _forget(cell, base, bench)
+        extra = {}
+    content = {
+        "kind": cell.kind, "label": cell.label, "config": dict(cell.config),
+        "needs": list(cell.needs), "seed": cell.seed, "scores": scores,
+        "cost": result.record.cost.to_dict(), "warnings": list(result.record.warnings),
+        "log": result.record.log, "source": source_of(cell), "version": VERSION,
+        "torch": torch.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": time.perf_counter() - start, **extra,
+    }  # fmt: skip
+    with bench.store.writing(cell.key, content) as folder:
+        if bench.keep_all or cell.kind == "original" or _is_reference(cell):
+            _write_model(folder, result.model, result.mask)
+
+
+def _is_reference(cell: Cell) -> bool:
+    return cell.kind == "retrain" and not cell.config["floor"]
+
+
+def _write_model(folder: Path, model: nn.Module, mask: Mask | None) -> None:
+    save_model(model, str(folder / "model.safetensors"))
+    if mask is not None:
+        packed = {name: keep.cpu().contiguous() for name, keep in mask.items()}
+        save_file(packed, folder / "mask.safetensors")
+
+
+def _original(cell: Cell, bench: Bench) -> Result:
+    config = cell.config
+    data = bench.data(config["data"])
+    split = Split.whole(
+        data, validation=config["validation"], split_seed=config["split_seed"]
+    )  # fmt: skip
+    common: dict[str, Any] = {
+        "recipe": Recipe(**config["recipe"]), "split": split, "seed": config["seed"],
+        "device": bench.device, "progress": bench.progress,
+    }  # fmt: skip
+    if not config["density"]:
+        return train(data, config["model"], **common)
+    settings = {name: value for name, value in config["density"].items() if name != "pruner"}
+    pruner = make_pruner(config["density"]["pruner"], settings)
+    return prune(data, config["model"], pruner, **common)
+
+
+def read_base(key: str, bench: Bench) -> Base:
+    """An original from the store."""
+    content = bench.store.read(key)
+    config = content["config"]
+    data = bench.data(config["data"])
+    split = Split.whole(
+        data, validation=config["validation"], split_seed=config["split_seed"]
+    )  # fmt: skip
+    model = constructor(config["model"], data, split)()
+    folder = bench.store.path(key)
+    load_model(model, str(folder / "model.safetensors"))
+    file = folder / "mask.safetensors"
+    mask = load_file(file) if file.exists() else None
+    return Base(
+        model.eval(), data, split, Recipe(**content["recipe"]), config["model"], mask,
+        content["saw_data"],
+    )  # fmt: skip
+
+
+def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, list[dict[str, Any]]]:
+    """Retrain, or run a method, or do nothing; and the scores of what came of it."""
+    config = cell.config
+    split = Split.parse(
+        base.data, config["scenario"], seed=config["forget_seed"], base=base.split
+    )  # fmt: skip
+    names: tuple[str | int, ...] | None = None
+    if cell.kind == "retrain":
+        names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
+        method = make_method("retrain")
+    elif "method" in config:
+        method = make_method(config["method"], config["settings"])
+    else:
+        result = _untouched(cell, base, split, bench)
+        return result, _scores(cell, result, base, split, bench)
+    result = unlearn(
+        base.model, base.data, split, method, seed=cell.seed, recipe=base.recipe, names=names,
+        fresh=base.architecture, mask=base.mask, mask_saw_forget=base.saw_data,
+        device=bench.device, progress=bench.progress,
+    )  # fmt: skip
+    return result, _scores(cell, result, base, split, bench)
+
+
+def _untouched(cell: Cell, base: Base, split: Split, bench: Bench) -> Result:
+    """The original as a row of its own; its cost is its training's."""
+    cost = Cost(**bench.store.read(cell.needs[0])["cost"])
+    record = Record("original", {}, (), cost)
+    return Result(base.model, record, split, base.recipe, base.mask)
+
+
+def _scores(
+    cell: Cell, result: Result, base: Base, split: Split, bench: Bench
+) -> list[dict[str, Any]]:
+    run = Run(names=("audit", cell.seed), accelerator=accelerator_on(bench.device))
+    also = cell.config.get("also", [])
+    if not also:
+        outputs = observe(result.model, base.data, split, run)
+        return [score.to_dict() for score in audit_outputs(outputs, seed=cell.seed)]
+    retrained = constructor(base.architecture, base.data, base.split)()
+    load_model(retrained, str(bench.store.path(cell.needs[1]) / "model.safetensors"))
+    panel = observe_panel(
+        Subject(result.model, base.data, base.mask), split, run,
+        original=Subject(base.model, base.data, base.mask),
+        retrained=Subject(retrained.eval(), base.data, base.mask), paired=False,
+    )  # fmt: skip
+    return [score.to_dict() for score in audit_panel(panel, also=also, seed=cell.seed)]
+
+
+def source_of(cell: Cell) -> str:
+    """Digest of the source of the method that a cell runs; empty where it runs none."""
+    name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
+    return method_source(name) if name else ""
+
+
+@functools.cache
+def method_source(name: str) -> str:
+    """Digest of the file that a method is written in, 32 hexadecimal digits."""
+    module = sys.modules[METHODS[name].__module__]
+    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:32]
+
+
+def is_stale(cell: Cell, store: Store) -> bool:
+    """Whether a finished cell was made by another source of its method than there is now."""
+    content: Mapping[str, Any] = store.read(cell.key)
+    return bool(content.get("source")) and content["source"] != source_of(cell)

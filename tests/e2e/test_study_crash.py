@@ -1,0 +1,160 @@
+"""Studies under fire: killed at random moments, two at once, and as a command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from commands import expunge, refused
+
+STUDY = """\
+name: fire
+data: ["digits:150"]
+models: [mlp]
+recipes:
+  quick: {epochs: 2, lr: 0.05, batch_size: 32}
+methods:
+  finetune: {epochs: 1}
+  neggrad_plus: {epochs: 1}
+seeds: [0, 1, 2]
+claims: ["UA of finetune at scenario class < UA of neggrad_plus"]
+"""
+# One process imports everything, then forks workers that have used no thread yet.
+DRIVER = """
+import json, os, random, signal, sys, time
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+from expunge.study.launch import planned
+from expunge.study.runner import Worker
+from expunge.study.schema import read_study
+
+mode, file, out = sys.argv[1:4]
+study = planned(read_study(file), out)
+log = os.open(Path(out).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def told(cell, what):
+    os.write(log, f"{what} {cell.key} {os.getpid()}\\n".encode())
+
+
+def worker():
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            Worker(study.cells, study.bench, told=told).work()
+            code = 0
+        finally:
+            os._exit(code)
+    return process
+
+
+kills = 0
+if mode == "kill":
+    chance = random.Random(7)
+    lost = []
+    while study.counts().done < len(study.cells) and kills < 60:
+        before = {c.key for c in study.cells if study.store.done(c.key)}
+        process = worker()
+        time.sleep(chance.uniform(0.0, 0.35))
+        os.kill(process, signal.SIGKILL)
+        os.waitpid(process, 0)
+        kills += 1
+        after = {c.key for c in study.cells if study.store.done(c.key)}
+        assert before <= after, "a finished cell was lost"
+processes = [worker() for _ in range(1 if mode == "kill" else 3)]
+codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+print(json.dumps({"kills": kills, "codes": codes, "cells": len(study.cells)}))
+"""
+
+
+def drive(mode: str, folder: Path) -> tuple[dict[str, int], list[list[str]]]:
+    """Run the driver; what it reports, and the log as lists of words."""
+    folder.mkdir(exist_ok=True)
+    (folder / "study.yaml").write_text(STUDY)
+    done = subprocess.run(
+        [sys.executable, "-c", DRIVER, mode, "study.yaml", "out"], cwd=folder, capture_output=True,
+        text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    log = [line.split() for line in (folder / "out.log").read_text().splitlines()]
+    return json.loads(done.stdout), log
+
+
+def cells_of(folder: Path) -> dict[str, dict[str, object]]:
+    """Scores of every finished cell, which must all be whole."""
+    found = {}
+    for cell in (folder / "out/cells").iterdir():
+        assert not cell.name.startswith("."), "a half-written cell was left"
+        content = json.loads((cell / "cell.json").read_text())
+        found[cell.name] = content["scores"]
+    return found
+
+
+def test_killed_at_random_moments_and_run_again(tmp_path: Path) -> None:
+    """Nothing that was finished is lost or done twice, and the results are the same in the end."""
+    told, log = drive("kill", tmp_path / "killed")
+    assert told["codes"] == [0]
+    assert told["kills"] >= 10
+    finished = Counter(key for what, key, _ in log if what == "done")
+    assert max(finished.values()) == 1
+    begun = Counter(key for what, key, _ in log if what == "running")
+    assert sum(begun.values()) <= told["cells"] + told["kills"], (
+        "more than those in flight were lost"
+    )
+    undisturbed, _ = drive("plain", tmp_path / "plain")
+    assert undisturbed["codes"] == [0, 0, 0]
+    assert cells_of(tmp_path / "killed") == cells_of(tmp_path / "plain")
+    assert len(cells_of(tmp_path / "plain")) == told["cells"]
+
+
+def test_several_runners_on_one_folder_never_do_a_cell_twice(tmp_path: Path) -> None:
+    told, log = drive("together", tmp_path)
+    assert told["codes"] == [0, 0, 0]
+    assert len({process for *_, process in log}) == 3, "one of them did everything"
+    for what in ("running", "done"):
+        assert set(Counter(key for w, key, _ in log if w == what).values()) == {1}
+    assert len(log) == 2 * told["cells"]
+
+
+def test_the_command_runs_shows_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("seeds: [0, 1, 2]", "seeds: [0, 1]"))
+    where = ["study.yaml", "--out", "out"]
+    before = expunge("study", "status", *where, cwd=tmp_path).stdout
+    assert "0 of 22 cells done; 22 waiting" in before
+    done = expunge("study", "run", *where, "--workers", "2", cwd=tmp_path)
+    assert "22 of 22" in done.stdout
+    assert "s left" in done.stderr, "progress with the time left"
+    for word in (
+        "retrain",
+        "floor",
+        "neggrad_plus",
+        "excess gap",
+        "UA of finetune at scenario class",
+    ):
+        assert word in " ".join(done.stdout.split())
+    names = {file.name for file in (tmp_path / "out/results").iterdir()}
+    assert {"table.md", "table.csv", "scores.csv", "figure.png"} <= names
+    assert "UA of finetune" in (tmp_path / "out/results/table.md").read_text()
+    again = expunge("study", "results", *where, cwd=tmp_path).stdout
+    assert "forget one class" in again
+    (tmp_path / "study.yaml").write_text(STUDY.replace("neggrad_plus:", "neggrad_pls:"))
+    message = refused("study", "run", *where, cwd=tmp_path)
+    assert "line 8" in message and "'neggrad_plus'" in message
+
+
+def test_a_failed_cell_shows_and_counts(tmp_path: Path) -> None:
+    wild = STUDY.replace("neggrad_plus: {epochs: 1}", "gradient_ascent: {lr: 1e9}")
+    wild = wild.replace("seeds: [0, 1, 2]", "seeds: [0]").replace("claims", "# claims")
+    (tmp_path / "study.yaml").write_text(wild)
+    done = expunge("study", "run", "study.yaml", "--out", "out", cwd=tmp_path, ok=False)
+    assert done.returncode == 1
+    assert "2 failed" in done.stdout
+    assert "failed: gradient_ascent" in done.stdout and "DivergenceError" in done.stdout

@@ -1,0 +1,112 @@
+"""Study files: what they say, what is filled in, and mistakes told by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from expunge.errors import ConfigError
+from expunge.methods import make_method
+from expunge.study.schema import Entry, Study, read_study, variants
+
+GOOD = """\
+name: small
+data: ["digits:100"]
+models: [mlp]
+recipes:
+  quick: {epochs: 1, lr: 1e-2, batch_size: 64}
+methods:
+  finetune: {epochs: 1}
+  ascent: {method: gradient_ascent, lr: [1e-4, 0.01]}
+seeds: [0, 1]
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_everything_is_filled_in_and_reads_back_the_same(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, GOOD))
+    assert study.recipes["quick"].lr == 0.01, "1e-2 is a number"
+    assert study.scenarios == ("class", "random:0.1")
+    assert study.methods["finetune"] == Entry(method="finetune", settings={"epochs": 1})
+    resolved = yaml.safe_load(study.to_yaml())
+    assert resolved["recipes"]["quick"]["momentum"] == 0.9
+    assert (
+        resolved["methods"]["finetune"]["settings"]["lr"]
+        == make_method("finetune").model_dump()["lr"]
+    )
+    assert resolved["methods"]["ascent"]["settings"]["lr"] == [0.0001, 0.01]
+    again = read_study(write(tmp_path, study.to_yaml()))
+    assert again.to_yaml() == study.to_yaml()
+
+
+def test_a_list_of_values_is_a_grid() -> None:
+    entry = Entry(
+        method="gradient_ascent", settings={"lr": [0.1, 0.2], "epochs": [1, 2], "batch_size": 8}
+    )
+    found = variants("GA", entry)
+    assert list(found) == [
+        "GA (lr=0.1, epochs=1)", "GA (lr=0.1, epochs=2)", "GA (lr=0.2, epochs=1)",
+        "GA (lr=0.2, epochs=2)",
+    ]  # fmt: skip
+    assert found["GA (lr=0.2, epochs=1)"] == make_method(
+        "gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8}
+    )
+    assert list(variants("plain", Entry(method="unsir:notebook"))) == ["plain"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "words"),
+    [
+        ("seeds: [0, 1]", "seed: [0, 1]", 9, ["'seed'", "did you mean 'seeds'"]),
+        ("epochs: 1, lr: 1e-2", "epoch: 1, lr: 1e-2", 5, ["'epoch'", "did you mean 'epochs'"]),
+        ("epochs: 1, lr: 1e-2", "epochs: 0, lr: 1e-2", 5, ["epochs", "0"]),
+        ("finetune: {epochs: 1}", "finetun: {epochs: 1}", 7, ["'finetun'", "'finetune'"]),
+        ("finetune: {epochs: 1}", "finetune: {epoch: 1}", 7, ["'epoch'", "'epochs'"]),
+        ("lr: [1e-4, 0.01]", "lr: []", 8, ["lists no values"]),
+        ("lr: [1e-4, 0.01]", "lr: [1e-4, -1]", 8, ["-1"]),
+        ("  ascent:", "  retrain:", 8, ["retrain", "every study has that row"]),
+        ("seeds: [0, 1]", "seeds: [0, 0]", 9, ["twice"]),
+        ("seeds: [0, 1]", "claims: [UA of x]", 9, ["compares nothing"]),
+        ("seeds: [0, 1]", "also: [relearn]", 9, ["'relearn'", "relearn_time"]),
+        ("seeds: [0, 1]", "densities: [{sparsity: 0.9}]", 9, ["needs a pruner"]),
+        ("seeds: [0, 1]", "densities: [{pruner: omq, sparsity: 0.9}]", 9, ["'omq'", "'omp'"]),
+        ("seeds: [0, 1]", "seeds: [0, 1", 10, ["mend the line"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_names_the_line_and_what_was_meant(
+    tmp_path: Path, old: str, new: str, line: int, words: list[str]
+) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        read_study(write(tmp_path, GOOD.replace(old, new)))
+    message = str(caught.value)
+    assert f"study.yaml, line {line}: " in message
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("text", "words"), [("- a\n", "no study"), ("", "no study")])
+def test_what_is_no_study(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_study(write(tmp_path, text))
+    with pytest.raises(ConfigError, match="cannot read the study"):
+        read_study(tmp_path / "none.yaml")
+
+
+def test_densities_have_labels_and_all_settings() -> None:
+    given: dict[str, Any] = {
+        **yaml.safe_load(GOOD.replace("1e-2", "0.01").replace("1e-4", "0.0001"))
+    }
+    given["densities"] = [{}, {"pruner": "omp", "sparsity": 0.95, "settings": {"rewind_epoch": 1}}]
+    dense, sparse = Study.model_validate(given).densities
+    assert (dense.label, sparse.label) == ("dense", "95 % omp")
+    assert dense.resolved() == {}
+    assert sparse.resolved() == {"pruner": "omp", "sparsity": 0.95, "rewind_epoch": 1}

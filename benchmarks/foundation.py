@@ -2,16 +2,15 @@
 
     python benchmarks/foundation.py --data-dir DATA --out runs/foundation
 
-One CSV per seed and way to forget is written whole when it is done, so an interrupted run goes on
-where it stopped. Gradient ascent's learning rate is chosen first, on a seed that is not reported, by
-the gap to that seed's own retrained model on validation data; other fields keep their defaults.
+A study per way to forget, so an interrupted run goes on where it stopped. Gradient ascent's learning
+rate is chosen first, on a seed that is not reported, by the gap to that seed's own retrained model on
+validation data; other fields keep their defaults.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from expunge.api import train, unlearn
 from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
-from expunge.demo import Grid, meaning, run_grid
+from expunge.demo import meaning
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
 from expunge.observe import observe
@@ -35,15 +34,21 @@ from expunge.report.figures import gap_figure
 from expunge.report.files import write_tables
 from expunge.run import Run
 from expunge.show import study_tables
+from expunge.study.launch import planned, run_study
+from expunge.study.results import for_tables, results
+from expunge.study.schema import Study
 
 TUNING_SEED = 100
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 
 
-def tuned_rates(grid: Grid, data: Data, bars: Bars) -> dict[str, float]:
+SCENARIOS = {"class": "class", "random": "random:0.1"}
+
+
+def tuned_rates(model: str, recipe: Recipe, data: Data, bars: Bars) -> dict[str, float]:
     """Gradient ascent's best rate for each way to forget: smallest mean gap of UA and validation
     accuracy to a retrained model, all on the tuning seed."""
-    original = train(data, grid.model, recipe=grid.recipe, seed=TUNING_SEED, progress=bars)
+    original = train(data, model, recipe=recipe, seed=TUNING_SEED, progress=bars)
     base = original.split
     # scored on validation samples, never on the test set
     held = data.train.subset(base.rows(data.train, Part.VALIDATION))
@@ -54,11 +59,11 @@ def tuned_rates(grid: Grid, data: Data, bars: Bars) -> dict[str, float]:
         split = (
             Split.classes(data, [TUNING_SEED % len(data.classes)], base=base)
             if kind == "class"
-            else Split.random(data, grid.random_fraction, seed=TUNING_SEED, base=base)
+            else Split.random(data, 0.1, seed=TUNING_SEED, base=base)
         )
         common = {
             "recipe": original.recipe,
-            "fresh": grid.model,
+            "fresh": model,
             "seed": TUNING_SEED,
             "progress": bars,
         }
@@ -100,27 +105,26 @@ def main() -> None:
     bars = Bars(Console(stderr=True), every_seconds=60)
     data = load_data(options.data, data_dir=options.data_dir)
     recipe = Recipe(epochs=options.epochs, batch_size=options.batch_size, lr=0.1)
-    grid = Grid(data=options.data, model=options.model, recipe=recipe)
     options.out.mkdir(parents=True, exist_ok=True)
 
     tuned = options.out / "tuned.json"
     if not tuned.exists():
-        tuned.write_text(json.dumps(tuned_rates(grid, data, bars)))
+        tuned.write_text(json.dumps(tuned_rates(options.model, recipe, data, bars)))
     rates = json.loads(tuned.read_text())
-    methods = {"finetune": {}, "gradient_ascent": {"lr": rates["random"]}, "neggrad_plus": {}}
-    by_class = {**methods, "gradient_ascent": {"lr": rates["class"]}}
-    grid = replace(grid, methods=methods, class_methods=by_class)
 
     frames = []
     for kind in options.kinds:
-        for seed in options.seeds:
-            file = options.out / f"{kind}-{seed}.csv"
-            if not file.exists():
-                part = replace(grid, seeds=(seed,), kinds=(kind,))
-                frame = run_grid(part, data=data, progress=bars)
-                frame.to_csv(file.with_suffix(".part"), index=False)
-                os.replace(file.with_suffix(".part"), file)
-            frames.append(pd.read_csv(file))
+        study = Study.model_validate({
+            "name": f"foundation-{kind}", "data": [options.data], "models": [options.model],
+            "recipes": {"recipe": recipe.model_dump()}, "scenarios": [SCENARIOS[kind]],
+            "methods": {
+                "finetune": {}, "gradient_ascent": {"lr": rates[kind]}, "neggrad_plus": {},
+            },
+            "seeds": options.seeds,
+        })  # fmt: skip
+        made = planned(study, options.out / kind, data_dir=options.data_dir)
+        run_study(made, progress=bars)
+        frames.append(for_tables(results(made.rows, made.store)))
     frame = pd.concat(frames, ignore_index=True)
     Console(width=190).print(study_tables(frame, 190))
     if "class" in options.kinds:

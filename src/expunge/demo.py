@@ -1,32 +1,23 @@
-"""The demonstration: on digits, forget one class and then a random tenth, by a fixed list of methods.
+"""The demonstration: a study on digits, forgetting one class and then a random tenth.
 
-Returns numbers in long form; nothing is printed or written here.
+Returns numbers; nothing is printed or kept here.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
-from expunge.api import Result, audit_outputs, train, unlearn
-from expunge.audits import Outputs
-from expunge.data.load import Data, load_data
-from expunge.data.split import Split
-from expunge.methods import METHODS, Method
-from expunge.observe import observe
-from expunge.progress import Reporter, Silent
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
+from expunge.progress import Reporter
+from expunge.study.launch import planned, run_study
+from expunge.study.results import for_tables, results
+from expunge.study.schema import Study
 
-SEEDS = (0, 1, 2)
-MODEL = "cnn"
-RECIPE = Recipe(epochs=20, lr=0.05, batch_size=128, augmentation="none")
 SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "finetune": {},
     "gradient_ascent": {"lr": 0.005},
@@ -41,112 +32,15 @@ PASTE = (
 )
 
 
-@dataclass(frozen=True)
-class Grid:
-    """What to run: data, model, recipe, methods with settings, seeds, and the two ways to forget.
-
-    kinds: "class", "random" or both. random_fraction: of the retain set.
-    """
-
-    data: str = "digits"
-    model: str = MODEL
-    recipe: Recipe = RECIPE
-    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: dict(SETTINGS))
-    class_methods: Mapping[str, Mapping[str, Any]] | None = None
-    seeds: Sequence[int] = SEEDS
-    kinds: Sequence[str] = ("class", "random")
-    random_fraction: float = 0.1
-
-
-def run_grid(
-    grid: Grid, *, data: Data | None = None, progress: Reporter | None = None,
-    device: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """Originals, retrained models, floors and methods over seeds, scored.
-
-    Returns one row per (scenario, method, seed, score): the columns are these and `value`. Class
-    forgetting strikes class s mod C for seed s; random forgetting draws with seed s.
-    """
-    data = data if data is not None else load_data(grid.data)
-    reporter = progress or Silent()
-    rows: list[dict[str, Any]] = []
-    methods = {"class": grid.class_methods or grid.methods, "random": grid.methods}
-    steps = len(grid.seeds) * (1 + sum(2 + len(methods[kind]) for kind in grid.kinds))
-    with reporter.work(f"{grid.data}, {len(grid.seeds)} seeds", steps) as bar:
-        for seed in grid.seeds:
-            original = train(
-                data, grid.model, recipe=grid.recipe, seed=seed, progress=progress, device=device
-            )
-            bar.advance()
-            for kind in grid.kinds:
-                cell = _Cell(grid, data, original, kind, seed, reporter, device)
-                for name, settings in methods[kind].items():
-                    cell.method(name, METHODS[name](**settings))
-                    bar.advance()
-                cell.references(bar.advance)
-                rows.extend(cell.rows)
-    return pd.DataFrame(rows, columns=["scenario", "method", "seed", "score", "value"])
-
-
-class _Cell:
-    """One seed and one way to forget: runs everything on the same original and split."""
-
-    def __init__(
-        self, grid: Grid, data: Data, original: Result, kind: str, seed: int, reporter: Reporter,
-        device: str | None,
-    ) -> None:  # fmt: skip
-        self.grid, self.data, self.original, self.seed = grid, data, original, seed
-        self.reporter, self.device = reporter, device
-        if kind == "class":
-            struck = seed % len(data.classes)
-            self.split = Split.classes(data, [struck], base=original.split)
-            self.scenario = "one class"
-        else:
-            fraction = grid.random_fraction
-            self.split = Split.random(data, fraction, seed=seed, base=original.split)
-            self.scenario = f"random {fraction:.0%}"
-        self.observed: dict[str, Outputs] = {"original": self._observe(original.model)}
-        self.seconds: dict[str, float] = {"original": original.record.cost.seconds}
-        self.rows: list[dict[str, Any]] = []
-
-    def method(self, name: str, method: Method) -> None:
-        """Unlearn by one method."""
-        self._unlearn(name, method, None)
-
-    def references(self, advance: Any) -> None:
-        """Retrain twice, the second time for the noise floor, and score everything."""
-        self._unlearn("retrain", METHODS["retrain"](), ("retrain", self.seed))
-        advance()
-        self._unlearn("floor", METHODS["retrain"](), ("retrain", self.seed, "floor"))
-        advance()
-        for name, outputs in self.observed.items():
-            for score in audit_outputs(outputs, seed=self.seed):
-                self._row(name, score.name, score.value)
-            self._row(name, "RTE", self.seconds[name])
-
-    def _unlearn(self, name: str, method: Method, names: tuple[str | int, ...] | None) -> None:
-        result = unlearn(
-            self.original.model, self.data, self.split, method, seed=self.seed, names=names,
-            recipe=self.original.recipe, fresh=self.grid.model, progress=self.reporter,
-            device=self.device,
-        )  # fmt: skip
-        self.observed[name] = self._observe(result.model)
-        self.seconds[name] = result.record.cost.seconds
-
-    def _observe(self, model: nn.Module) -> Outputs:
-        run = Run(accelerator=accelerator_on(self.device))
-        return observe(model, self.data, self.split, run)
-
-    def _row(self, name: str, score: str, value: float) -> None:
-        self.rows.append(
-            {
-                "scenario": self.scenario,
-                "method": name,
-                "seed": self.seed,
-                "score": score,
-                "value": value,
-            }
-        )
+def demo_study() -> Study:
+    """What the demonstration runs: as a file, it would be one for `expunge study run`."""
+    return Study.model_validate({
+        "name": "demo", "data": ["digits"], "models": ["cnn"],
+        "recipes": {
+            "demo": {"epochs": 20, "lr": 0.05, "batch_size": 128, "augmentation": "none"}
+        },
+        "scenarios": ["class", "random:0.1"], "methods": SETTINGS, "seeds": [0, 1, 2],
+    })  # fmt: skip
 
 
 def meaning(frame: pd.DataFrame) -> list[str]:
@@ -188,7 +82,7 @@ def meaning(frame: pd.DataFrame) -> list[str]:
 
 
 def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
-    """The demonstration's grid and its wall seconds.
+    """The study's frame as tables take it, and its wall seconds; its cells are thrown away.
 
     Runs on one thread: images of 8x8 pixels gain little from more, and lose much on a busy machine.
     """
@@ -196,6 +90,10 @@ def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
     start = time.perf_counter()
     torch.set_num_threads(1)
     try:
-        return run_grid(Grid(), progress=progress, device="cpu"), time.perf_counter() - start
+        with tempfile.TemporaryDirectory(prefix="expunge-demo-") as folder:
+            study = planned(demo_study(), folder, device="cpu")
+            run_study(study, progress=progress)
+            frame = for_tables(results(study.rows, study.store))
     finally:
         torch.set_num_threads(threads)
+    return frame, time.perf_counter() - start

@@ -46,7 +46,7 @@ LAYERS = {
     "sparsity": 11,
     "folders": 12,
     "study": 12,
-    "demo": 12,
+    "demo": 13,
     "diagnose": 12,
     "report": 12,
     "pictures": 13,

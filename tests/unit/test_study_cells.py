@@ -328,4 +328,4 @@ def test_tables_name_what_differs() -> None:
     frame = pd.concat([long({("dense", "a", 0): 1.0}), long({("95 % omp", "a", 0): 1.0})])
     assert for_tables(frame)["scenario"].tolist() == ["one class, dense", "one class, 95 % omp"]
     random = frame.assign(scenario="random:0.25")
-    assert for_tables(random)["scenario"].iloc[0] == "random 25 %, dense"
+    assert for_tables(random)["scenario"].iloc[0] == "random 25%, dense"

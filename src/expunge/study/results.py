@@ -66,7 +66,7 @@ def plainly(scenario: str) -> str:
     if scenario == "class":
         return "one class"
     kind, _, rest = scenario.partition(":")
-    return f"random {100 * float(rest):g} %" if kind == "random" else scenario
+    return f"random {100 * float(rest):g}%" if kind == "random" else scenario
 
 
 def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:

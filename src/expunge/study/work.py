@@ -48,12 +48,19 @@ class Bench:
     keep_all: bool = False
     progress: Reporter = field(default_factory=Silent)
     _data: dict[str, Data] = field(default_factory=dict)
+    _bases: dict[str, Base] = field(default_factory=dict)
 
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
         if spec not in self._data:
             self._data[spec] = load_data(spec, data_dir=self.data_dir)
         return self._data[spec]
+
+    def base(self, key: str) -> Base:
+        """An original of the store; the last one is kept, for its cells stand next to each other."""
+        if key not in self._bases:
+            self._bases = {key: read_base(key, self)}
+        return self._bases[key]
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         extra = {"recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
                  "saw_data": result.record.log.get("saw_data")}  # fmt: skip
     else:
-        base = read_base(cell.needs[0], bench)
+        base = bench.base(cell.needs[0])
         result, scores = _forget(cell, base, bench)
         extra = {}
     content = {

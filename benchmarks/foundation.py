@@ -123,7 +123,7 @@ def main() -> None:
             "seeds": options.seeds,
         })  # fmt: skip
         made = planned(study, options.out / kind, data_dir=options.data_dir)
-        run_study(made, progress=bars)
+        made = run_study(made, progress=bars)
         frames.append(for_tables(results(made.rows, made.store)))
     frame = pd.concat(frames, ignore_index=True)
     Console(width=190).print(study_tables(frame, 190))

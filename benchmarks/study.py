@@ -73,7 +73,7 @@ def engine(study: Study) -> float:
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         made = planned(study, folder, device="cpu")
-        counts = run_study(made)
+        counts = run_study(made).counts()
         seconds = time.perf_counter() - start
         assert counts.done == len(made.cells), counts
     return seconds

@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--data", default="cifar10")
     parser.add_argument("--data-dir", default=None)
     parser.add_argument("--model", default="resnet18_imagenet")
-    parser.add_argument("--methods", nargs="+", default=["unsir", "unsir:notebook"])
+    parser.add_argument("--methods", nargs="+", default=["unsir:text", "unsir:notebook"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--json", type=Path, default=None)

@@ -46,7 +46,7 @@ from expunge.run import Run
 from expunge.seeds import numpy_generator
 from expunge.show import study_tables
 
-AMOUNTS = ("unsir", "unsir:notebook")
+AMOUNTS = ("unsir:text", "unsir:notebook")
 AUTHORS = Recipe(
     epochs=12, batch_size=256, optimizer="adam", lr=0.01, schedule="plateau", clip_value=0.1,
     weight_decay=1e-4, augmentation="none",

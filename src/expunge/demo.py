@@ -92,7 +92,7 @@ def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
     try:
         with tempfile.TemporaryDirectory(prefix="expunge-demo-") as folder:
             study = planned(demo_study(), folder, device="cpu")
-            run_study(study, progress=progress)
+            study = run_study(study, progress=progress)
             frame = for_tables(results(study.rows, study.store))
     finally:
         torch.set_num_threads(threads)

@@ -117,5 +117,11 @@ def test_the_samples_of_the_class_may_be_gone(
 def test_the_list_shows_presets_and_the_limit(tmp_path: Path) -> None:
     text = expunge("list", "methods", "unsir", cwd=tmp_path).stdout
     assert expunge("list", "methods", "unsir:notebook", cwd=tmp_path).stdout == text
-    for word in ("unsir:notebook", "unsir:mnist_mlp", "whole classes only", "noise_steps"):
+    for word in (
+        "unsir:notebook",
+        "unsir:text",
+        "unsir:mnist_mlp",
+        "whole classes only",
+        "noise_steps",
+    ):
         assert word in text

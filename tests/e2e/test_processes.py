@@ -63,7 +63,7 @@ def test_two_processes_read_each_sample_once_and_agree_with_one(tmp_path: Path) 
 def test_two_processes_learn_the_same_noise_as_one(tmp_path: Path) -> None:
     run("train", "--data", "digits", "--model", "cnn", "--epochs", "3", "--lr", "0.05",
         "--batch-size", "128", "--out", "original", cwd=tmp_path, processes=1)  # fmt: skip
-    request = ["--forget", "class:3,8", "--method", "unsir", "--set", "noise_batch=16",
+    request = ["--forget", "class:3,8", "--method", "unsir:text", "--set", "noise_batch=16",
                "--set", "batch_size=64"]  # fmt: skip
     steps = {}
     for name, processes in (("one", 1), ("two", 2)):

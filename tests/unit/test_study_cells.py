@@ -93,7 +93,7 @@ def test_class_scenarios_follow_the_seed() -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     made = planned(study(), tmp_path_factory.mktemp("study") / "out")
-    counts = run_study(made)
+    counts = run_study(made).counts()
     assert counts == Counts(done=len(made.cells), running=0, failed=0, blocked=0, waiting=0)
     return made
 
@@ -118,7 +118,7 @@ def test_cells_say_what_they_are(finished: Planned) -> None:
 
 def test_results_do_not_depend_on_the_number_of_workers(finished: Planned, tmp_path: Path) -> None:
     other = planned(finished.study, tmp_path / "out")
-    assert run_study(other, workers=2).done == len(other.cells)
+    assert run_study(other, workers=2).counts().done == len(other.cells)
     columns = ["scenario", "method", "seed", "score", "value"]
     one, two = (
         results(made.rows, made.store)[columns].query("score != 'RTE'")
@@ -132,7 +132,7 @@ def test_a_cell_that_raises_is_recorded_tried_again_and_blocks_what_needs_it(
 ) -> None:
     wild = {"gradient_ascent": {"lr": 1e9}, "finetune": {"epochs": 1}}
     made = planned(study(methods=wild, seeds=[0]), tmp_path / "out")
-    counts = run_study(made)
+    counts = run_study(made).counts()
     assert (counts.failed, counts.blocked, counts.waiting) == (2, 0, 0)
     assert counts.done == len(made.cells) - 2
     failed = [cell for cell in made.cells if made.store.failure(cell.key)]
@@ -147,14 +147,14 @@ def test_a_cell_that_raises_is_recorded_tried_again_and_blocks_what_needs_it(
         "expunge.study.runner.do_cell",
         lambda cell, bench: (attempts.append(cell.key), original(cell, bench)),
     )
-    assert run_study(made).failed == 2
+    assert run_study(made).counts().failed == 2
     assert sorted(attempts) == sorted(cell.key for cell in failed), "these again, and no others"
 
 
 def test_what_needs_a_failed_cell_is_blocked(tmp_path: Path) -> None:
     recipe = {"quick": {"epochs": 1, "lr": 1e9, "batch_size": 32, "schedule": "constant"}}
     made = planned(study(recipes=recipe, seeds=[0]), tmp_path / "out")
-    counts = run_study(made)
+    counts = run_study(made).counts()
     assert (counts.done, counts.failed, counts.blocked) == (0, 1, len(made.cells) - 1)
 
 
@@ -169,12 +169,12 @@ def test_a_full_disk_fails_the_cell_and_leaves_nothing_behind(
 
     with monkeypatch.context() as patched:
         patched.setattr(work, "_write_model", full)
-        counts = run_study(made)
+        counts = run_study(made).counts()
     assert counts.failed == 1 and counts.done == 0
     assert not list((made.store.folder / "cells").iterdir())
     failure = made.store.failure(made.cells[0].key)
     assert failure is not None and "No space left" in failure.message
-    assert run_study(made).done == len(made.cells)
+    assert run_study(made).counts().done == len(made.cells)
     assert made.store.failure(made.cells[0].key) is None
 
 
@@ -182,7 +182,7 @@ def test_a_changed_source_marks_cells_stale_and_they_rerun_only_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = planned(study(seeds=[0]), tmp_path / "out")
-    assert run_study(made).stale == 0
+    assert run_study(made).counts().stale == 0
     mine = [c.key for c in made.cells if c.config.get("method") == "finetune"]
     real = work.method_source
     monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "finetune" else real(n))

@@ -113,7 +113,12 @@ def test_impair_breaks_and_repair_mends() -> None:
     kept, gone = accuracies(original.model)
     assert kept > 90
     assert gone > 90
-    settings = {"noise_batch": 64, "retain_per_class": 100, "batch_size": 32}
+    settings: dict[str, Any] = {
+        "noise_used": None,
+        "noise_batch": 64,
+        "retain_per_class": 100,
+        "batch_size": 32,
+    }
     impaired = accuracies(forget(Unsir(repair_epochs=0, **settings)).model)
     repaired = accuracies(forget(Unsir(**settings)).model)
     assert impaired[1] < 10
@@ -125,7 +130,7 @@ def test_impair_breaks_and_repair_mends() -> None:
 def test_one_class_of_several_leaves_the_other() -> None:
     data, original = trained()
     one = Split.classes(data, [GONE[0]])
-    method = Unsir(noise_batch=64, retain_per_class=100, batch_size=32)
+    method = Unsir(noise_used=None, noise_batch=64, retain_per_class=100, batch_size=32)
     found = unlearn(original.model, data, one, method, recipe=original.recipe, device="cpu").model
     seen = observe_test(found, data, run_on_cpu())
     for label, low, high in ((GONE[0], 0, 10), (GONE[1], 50, 100)):
@@ -134,7 +139,7 @@ def test_one_class_of_several_leaves_the_other() -> None:
 
 
 def test_the_record_tells_phases_and_noise() -> None:
-    result = forget(Unsir(noise_batch=4, noise_steps=3, noise_repeats=2))
+    result = forget(Unsir(noise_used=None, noise_batch=4, noise_steps=3, noise_repeats=2))
     log = result.record.log
     assert list(log["seconds"]) == ["noise", "impair", "repair"]
     assert 0 < sum(log["seconds"].values()) <= result.record.cost.seconds
@@ -159,7 +164,9 @@ def test_the_record_tells_phases_and_noise() -> None:
 def test_each_setting_of_the_noise_reaches_it(changes: dict[str, Any]) -> None:
     """The method's noise is `learn_noise` with its own settings, and not those of impair."""
     data, original = trained()
-    method = Unsir(**{"noise_batch": 4, "noise_steps": 5, "retain_per_class": 2, **changes})
+    method = Unsir(
+        **{"noise_used": None, "noise_batch": 4, "noise_steps": 5, "retain_per_class": 2, **changes}
+    )
     run = run_on_cpu(names=("settings", 0), label="unsir")
     method.unlearn(copy.deepcopy(original.model), view_of(data, split(data)), run)
     adam = method.noise_optimizer == "adam"
@@ -205,7 +212,7 @@ def test_it_works_when_the_forget_samples_are_not_on_the_machine() -> None:
 
 def test_it_declares_a_part_of_the_retain_set_and_labels_alone() -> None:
     assert Unsir.reads == Part.RETAIN | Part.FORGET_LABELS
-    result = forget(Unsir(noise_batch=4, noise_steps=2, retain_per_class=5))
+    result = forget(Unsir(noise_used=None, noise_batch=4, noise_steps=2, retain_per_class=5))
     # one for the shape of an input, and 5 of each of 8 classes for impair and for repair
     assert result.record.cost.reads["retain"] == 1 + 2 * 5 * 8
 
@@ -260,7 +267,7 @@ def test_batch_norm_without_statistics_gets_a_warning() -> None:
         nn.BatchNorm1d(8, track_running_stats=False),
         nn.Linear(8, 10),
     )
-    method = Unsir(noise_batch=4, noise_steps=2, retain_per_class=5)
+    method = Unsir(noise_used=None, noise_batch=4, noise_steps=2, retain_per_class=5)
     found = unlearn(model, data, split(data), method, device="cpu").record.warnings
     assert any("keeps no running statistics" in warning for warning in found)
     assert not any("statistics" in warning for warning in forget(method).record.warnings)
@@ -285,7 +292,9 @@ def test_presets_and_their_names() -> None:
 def test_trap_each_noise_batch_carries_its_own_class() -> None:
     """The authors' loop labels the noise of every class 0."""
     spy = Spy()
-    result = forget(Unsir(noise_batch=4, noise_steps=10, noise_repeats=3), task=spy)
+    result = forget(
+        Unsir(noise_used=None, noise_batch=4, noise_steps=10, noise_repeats=3), task=spy
+    )
     labels: list[int] = []
     for batch in spy.batches:
         made = np.char.startswith(batch.ids, "made:")
@@ -335,11 +344,11 @@ def test_trap_noise_is_indexed_where_it_lies_and_not_copied() -> None:
 
 
 def test_trap_the_notebook_counts_channels() -> None:
-    """It means 20 times the batch, and adds 3 images 20 times: its own preset, not the default."""
+    """It means 20 times the batch, and adds 3 images 20 times: a preset each."""
     quick = {"noise_steps": 1}
     notebook = forget(make_method("unsir:notebook", quick))  # type: ignore[arg-type]
     assert notebook.record.log["noise_images_added"] == 2 * 60
-    whole = forget(Unsir(noise_steps=1, noise_batch=30))
+    whole = forget(make_method("unsir:text", {"noise_steps": 1, "noise_batch": 30}))  # type: ignore[arg-type]
     assert whole.record.log["noise_images_added"] == 2 * 20 * 30
     assert Unsir().noise_batch == 256
 
@@ -364,7 +373,10 @@ def test_trap_of_the_mnist_program_noise_stands_alone() -> None:
 def test_trap_of_the_mnist_program_each_batch_is_seen_once() -> None:
     """It appends all batches stored so far to every step of impair."""
     spy = Spy()
-    forget(Unsir(noise_batch=4, noise_steps=2, noise_repeats=3, batch_size=16), task=spy)
+    forget(
+        Unsir(noise_used=None, noise_batch=4, noise_steps=2, noise_repeats=3, batch_size=16),
+        task=spy,
+    )
     made = [name for batch in spy.batches for name in batch.ids.tolist() if "made:" in name]
     assert len(made) == 2 * 4 * 3
     assert all(made.count(name) == 3 for name in set(made))

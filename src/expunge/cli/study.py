@@ -41,10 +41,10 @@ def run(
 
     screen, messages = consoles()
     study = _planned(file, out, data_dir, device)
-    run_study(study, workers=workers, renew=rerun_stale, progress=Bars(messages))
+    study = run_study(study, workers=workers, renew=rerun_stale, progress=Bars(messages))
     _show_status(study, screen)
     _show_results(study, out, screen)
-    if study.counts().done < len(study.cells):
+    if not study.tuned or not all(study.store.done(row.cell) for row in study.rows):
         raise typer.Exit(1)
 
 
@@ -97,6 +97,7 @@ def _show_results(study: Planned, out: Path, screen: Console) -> None:
     from expunge.study.claims import judge, parse_claim, sentence
     from expunge.study.results import for_tables
     from expunge.study.results import results as frame_of
+    from expunge.study.tuning import sentences
 
     frame = frame_of(study.rows, study.store)
     if not len(frame):
@@ -105,8 +106,10 @@ def _show_results(study: Planned, out: Path, screen: Console) -> None:
     table = for_tables(frame)
     screen.print(study_tables(table, screen.width))
     screen.print(note(table), style="dim", markup=False)
+    tuned = sentences(study.study, study.searches)
     claims = [sentence(judge(parse_claim(text), frame)) for text in study.study.claims]
-    for line in claims:
+    said = [*tuned, *claims]
+    for line in said:
         screen.print(f"• {line}", markup=False)
-    write_tables(table, out / "results", figure=gap_figure, explanation=claims, overwrite=True)
+    write_tables(table, out / "results", figure=gap_figure, explanation=said, overwrite=True)
     screen.print(f"written: {out / 'results'}", markup=False)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from expunge.data.load import Data
-from expunge.methods import Method
+from expunge.methods import Method, make_method
 from expunge.study.schema import FRESH, Study, variants
 
 Kind = Literal["original", "retrain", "unlearn"]
+Setting = tuple[str, str, str, str, str]
+"""Data, model, recipe, density and scenario, in words."""
 
 
 @dataclass(frozen=True)
@@ -58,70 +61,100 @@ def make_cell(kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], see
 class Row:
     """Which cells make one row of a table for one seed.
 
-    setting: data, model, recipe, density and scenario, in words. method: label of the row.
+    method: label of the row. cell: key of its cell. retrain: key of its reference.
     """
 
-    setting: tuple[str, str, str, str, str]
+    setting: Setting
     method: str
     seed: int
     cell: str
     retrain: str
 
 
-def plan(study: Study, load: Callable[[str], Data]) -> tuple[list[Cell], list[Row]]:
-    """All cells of a study, each once, after what it needs, and the rows that they make.
+class Cells:
+    """Cells by key, each once, in the order in which they were first needed."""
 
-    load: data specification -> data, for their fingerprints and classes.
-    """
-    cells: dict[str, Cell] = {}
-    rows = []
+    def __init__(self) -> None:
+        self._cells: dict[str, Cell] = {}
 
-    def add(kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], seed: int) -> str:
+    def add(self, kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], seed: int) -> str:
+        """Add a cell if it is not there; its key."""
         cell = make_cell(kind, config, needs, seed)
-        cells.setdefault(cell.key, cell)
+        self._cells.setdefault(cell.key, cell)
         return cell.key
 
-    for original, setting, seed, classes in _originals(study, load):
-        base = add("original", original, (), seed)
+    def all(self) -> list[Cell]:
+        """What a cell needs stands before it."""
+        return list(self._cells.values())
+
+
+def plan(
+    study: Study, load: Callable[[str], Data],
+    chosen: Mapping[tuple[Setting, str], Mapping[str, Any]] | None = None,
+) -> tuple[list[Cell], list[Row]]:  # fmt: skip
+    """All cells of a study, each once, after what it needs, and the rows that they make.
+
+    load: data specification -> data, for their fingerprints and classes. chosen: tuned fields by
+    setting and method.
+    """
+    cells, rows = Cells(), []
+    for config, setting, seed, classes in originals(study, load, study.seeds):
+        base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = f"class:#{seed % classes}" if scenario == FRESH else scenario
-            request = {"scenario": asked, "forget_seed": seed, "seed": seed}
-            here = (*setting, scenario)
-            retrain = add("retrain", {**request, "floor": False}, (base,), seed)
+            asked = request(scenario, seed, classes)
+            here: Setting = (*setting, scenario)
+            retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
             also = {"also": list(study.also)} if study.also else {}
             needs = (base, retrain) if study.also else (base,)
-            named: dict[str, Method | None] = {"original": None}
-            for label, entry in study.methods.items():
-                named |= variants(label, entry)
             made = {"retrain": retrain}
-            for label, method in named.items():
-                chosen: dict[str, Any] = {}
+            for label, method in _methods(study, here, chosen or {}).items():
+                run: dict[str, Any] = {}
                 if method is not None:
-                    chosen = {"method": method.name, "settings": method.model_dump(mode="json")}
-                config = {**request, **chosen, **also, "label": label}
-                made[label] = add("unlearn", config, needs, seed)
+                    run = {"method": method.name, "settings": method.model_dump(mode="json")}
+                made[label] = cells.add(
+                    "unlearn", {**asked, **run, **also, "label": label}, needs, seed
+                )
             if study.floor:
-                made["floor"] = add("retrain", {**request, "floor": True}, (base,), seed)
+                made["floor"] = cells.add("retrain", {**asked, "floor": True}, (base,), seed)
             rows += [Row(here, label, seed, key, retrain) for label, key in made.items()]
-    return list(cells.values()), rows
+    return cells.all(), rows
 
 
-def _originals(
-    study: Study, load: Callable[[str], Data]
+def _methods(
+    study: Study, setting: Setting, chosen: Mapping[tuple[Setting, str], Mapping[str, Any]]
+) -> dict[str, Method | None]:
+    """Label -> method in one setting; None is the original, to which nothing is done."""
+    found: dict[str, Method | None] = {"original": None}
+    for label, entry in study.methods.items():
+        fields = chosen.get((setting, label))
+        if fields is None:
+            found |= variants(label, entry)
+        else:
+            found[label] = make_method(entry.method, {**entry.settings, **fields})
+    return found
+
+
+def request(scenario: str, seed: int, classes: int) -> dict[str, Any]:
+    """What a cell is asked to forget, as plain data."""
+    asked = f"class:#{seed % classes}" if scenario == FRESH else scenario
+    return {"scenario": asked, "forget_seed": seed, "seed": seed}
+
+
+def originals(
+    study: Study, load: Callable[[str], Data], seeds: Sequence[int]
 ) -> Iterator[tuple[dict[str, Any], tuple[str, str, str, str], int, int]]:
     """Configuration of each original, its setting in words, its seed, and the number of classes."""
     for spec in study.data:
         data = load(spec)
-        for model in study.models:
-            for name, recipe in study.recipes.items():
-                for density in study.densities:
-                    for seed in study.seeds:
-                        config = {
-                            "data": spec, "fingerprint": [data.train.fingerprint, data.test.fingerprint],
-                            "model": model, "recipe": recipe.model_dump(mode="json"),
-                            "density": density.resolved(), "seed": seed,
-                            "validation": study.validation, "split_seed": study.split_seed,
-                        }  # fmt: skip
-                        setting = (spec, model, name, density.label)
-                        yield config, setting, seed, len(data.classes)
+        prints = [data.train.fingerprint, data.test.fingerprint]
+        for model, name, density, seed in itertools.product(
+            study.models, study.recipes, study.densities, seeds
+        ):
+            config = {
+                "data": spec, "fingerprint": prints, "model": model,
+                "recipe": study.recipes[name].model_dump(mode="json"),
+                "density": density.resolved(), "seed": seed, "validation": study.validation,
+                "split_seed": study.split_seed,
+            }  # fmt: skip
+            yield config, (spec, model, name, density.label), seed, len(data.classes)

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from expunge.study.cells import Cell, Row, plan
 from expunge.study.runner import Counts, Worker, count
 from expunge.study.schema import Study
 from expunge.study.store import Store
+from expunge.study.tuning import Search, chosen, searches
 from expunge.study.work import Bench
 
 POLL_SECONDS = 0.5
@@ -26,12 +27,17 @@ FILE = "study.yaml"
 
 @dataclass(frozen=True)
 class Planned:
-    """A study with its cells, its rows and the folder that holds them."""
+    """A study with its cells, its rows and the folder that holds them.
+
+    tuned: whether all fields are chosen; if not, the cells are tuning's, and there are no rows yet.
+    """
 
     study: Study
     cells: list[Cell]
     rows: list[Row]
     bench: Bench
+    searches: list[Search] = field(default_factory=list)
+    tuned: bool = True
 
     @property
     def store(self) -> Store:
@@ -64,22 +70,43 @@ def planned(
         Store(folder), str(data_dir) if data_dir is not None else None, device,
         keep_all=study.keep_weights == "all",
     )  # fmt: skip
-    cells, rows = plan(study, bench.data)
-    return Planned(study, cells, rows, bench)
+    return _plan(study, bench)
+
+
+def _plan(study: Study, bench: Bench) -> Planned:
+    """Cells and rows, as far as tuning has come."""
+    trials, found = searches(study, bench.data, bench.store)
+    best = chosen(found)
+    if best is None:
+        return Planned(study, trials, [], bench, found, tuned=False)
+    cells, rows = plan(study, bench.data, best)
+    return Planned(study, [*trials, *cells], rows, bench, found)
 
 
 def run_study(
     study: Planned, *, workers: int = 1, renew: bool = False, progress: Reporter | None = None
-) -> Counts:
+) -> Planned:
     """Make all cells, by so many processes of one thread each; one worker is this process.
 
     What is finished stays; what failed is tried again, once. renew: make stale cells anew.
-    Returns how far it came; failures stand in the store.
+    Returns the study as it is then planned: tuning decides what comes after it. Failures stand in
+    the store.
     """
     if workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
     run = uuid.uuid4().hex
-    reporter = progress or Silent()
+    while not study.tuned:
+        before = len(study.cells)
+        _run(study, run, workers, renew, progress or Silent())
+        study = _plan(study.study, study.bench)
+        if not study.tuned and len(study.cells) == before:
+            return study  # what tuning needs has failed
+    _run(study, run, workers, renew, progress or Silent())
+    return study
+
+
+def _run(study: Planned, run: str, workers: int, renew: bool, reporter: Reporter) -> None:
+    """Make the cells that are planned."""
     left = [cell for cell in study.cells if not study.store.done(cell.key)]
     with reporter.work(f"study {study.study.name}", len(study.cells)) as bar:
         for _ in range(len(study.cells) - len(left)):
@@ -93,7 +120,6 @@ def run_study(
             Worker(study.cells, study.bench, run=run, renew=renew, told=told).work()
         else:
             _several(study, run, workers, renew, bar)
-    return study.counts()
 
 
 def _several(study: Planned, run: str, workers: int, renew: bool, bar: Any) -> None:

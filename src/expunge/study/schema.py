@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -59,6 +60,40 @@ class Entry(Settings):
     settings: dict[str, Any] = Field(default={}, description="settings; a list tries each value")
 
 
+class Tuning(Settings):
+    """A search over fields of methods, with the same number of trials for each.
+
+    methods: label -> field -> values to try; with Optuna also a range, as in
+    {low: 1e-5, high: 0.1, log: true}.
+    """
+
+    seed: int = Field(default=100, description="tuned on; it must not be among the study's seeds")
+    trials: int = Field(ge=2, description="for every method")
+    search: Literal["grid", "optuna"] = Field(default="grid", description="grid: all combinations")
+    methods: dict[str, dict[str, list[Any] | dict[str, Any]]] = Field(
+        description="label -> field -> values"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Tuning:
+        for label, space in self.methods.items():
+            ranges = [name for name, values in space.items() if not isinstance(values, list)]
+            for name in ranges:
+                if self.search == "grid":
+                    raise ConfigError(f"tuning {label}: a grid needs a list of values of {name}")
+                if not {"low", "high"} <= set(space[name]) <= {"low", "high", "log"}:
+                    raise ConfigError(
+                        f"tuning {label}: write {name} as a list, or {{low: 1e-5, high: 0.1, log: true}}"
+                    )
+            count = math.prod(len(values) for values in space.values())
+            if self.search == "grid" and count != self.trials:
+                raise ConfigError(
+                    f"tuning {label}: its grid has {count} points, and every method gets "
+                    f"{self.trials} trials; give as many"
+                )
+        return self
+
+
 class Study(Settings):
     """Everything that decides a study's numbers: data x models x recipes x densities x scenarios x
     methods x seeds.
@@ -78,6 +113,7 @@ class Study(Settings):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="paired runs")
     floor: bool = Field(default=True, description="retrain a second time, for the noise floor")
     also: tuple[str, ...] = Field(default=(), description="further scores")
+    tuning: Tuning | None = Field(default=None, description="of fields that papers tune")
     claims: tuple[str, ...] = Field(default=(), description="statements that the seeds decide")
     validation: float = Field(default=0.1, ge=0, lt=1, description="share kept for validation")
     split_seed: int = Field(default=0, description="seed of that share")
@@ -98,6 +134,7 @@ class Study(Settings):
         for label, entry in self.methods.items():
             _check_label(label)
             variants(label, entry)
+        self._check_tuning()
         unknown = [name for name in self.also if name not in EXTRA]
         if unknown:
             raise ValueError(
@@ -112,6 +149,27 @@ class Study(Settings):
             if twice:
                 raise ValueError(f"{name} lists {twice[0]!r} twice")
         return self
+
+    def _check_tuning(self) -> None:
+        if self.tuning is None:
+            return
+        if self.tuning.seed in self.seeds:
+            raise ValueError(
+                f"tuning: seed {self.tuning.seed} is among the seeds that are reported; choose another"
+            )
+        if not self.validation:
+            raise ValueError("tuning needs validation samples; set validation above 0")
+        for label, space in self.tuning.methods.items():
+            if label not in self.methods:
+                raise ValueError(
+                    f"tuning: no method {label!r}{nearest(label, self.methods)}; there are: "
+                    f"{', '.join(self.methods)}"
+                )
+            entry = self.methods[label]
+            if len(variants(label, entry)) > 1:
+                raise ValueError(f"tuning: {label} lists values of its own; tune it, or list them")
+            first = {k: v[0] if isinstance(v, list) else v.get("low") for k, v in space.items()}
+            make_method(entry.method, {**entry.settings, **first})
 
     def to_yaml(self) -> str:
         """The study with every default filled in, those of methods too; `read_study` reads it."""

@@ -8,7 +8,7 @@ import inspect
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from torch import nn
 
 from expunge.api import Record, Result, audit_outputs, audit_panel, constructor, train, unlearn
 from expunge.cost import Cost
+from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.methods import METHODS, make_method
@@ -183,6 +184,8 @@ def _scores(
     cell: Cell, result: Result, base: Base, split: Split, bench: Bench
 ) -> list[dict[str, Any]]:
     run = Run(names=("audit", cell.seed), accelerator=accelerator_on(bench.device))
+    if cell.config.get("on") == "validation":  # tuning never sees the test set
+        base = replace(base, data=_judged_on_validation(base))
     also = cell.config.get("also", [])
     if not also:
         outputs = observe(result.model, base.data, split, run)
@@ -195,6 +198,12 @@ def _scores(
         retrained=Subject(retrained.eval(), base.data, base.mask), paired=False,
     )  # fmt: skip
     return [score.to_dict() for score in audit_panel(panel, also=also, seed=cell.seed)]
+
+
+def _judged_on_validation(base: Base) -> Data:
+    """The data with the validation samples in place of the test set."""
+    held = base.data.train.subset(base.split.rows(base.data.train, Part.VALIDATION))
+    return replace(base.data, test=held)
 
 
 def source_of(cell: Cell) -> str:

@@ -1,0 +1,193 @@
+"""Tuning on equal terms: as many trials for every method, on a seed that is not reported.
+
+Each setting (data, model, recipe, density, scenario) is tuned by itself, on validation samples, by the
+average gap to the tuning seed's own retrained model. Trials are cells like any others, so a search that
+was killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from expunge.data.load import Data
+from expunge.errors import ConfigError
+from expunge.methods import make_method
+from expunge.seeds import seed_for
+from expunge.study.cells import Cell, Cells, Setting, originals, request
+from expunge.study.schema import Study, Tuning
+from expunge.study.store import Store
+
+AVERAGED = ("UA", "MIA", "RA", "TA")
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One choice of a method's tuned fields. gap: average gap; inf if it failed, None: not known yet."""
+
+    fields: Fields
+    cell: str
+    gap: float | None
+
+
+@dataclass(frozen=True)
+class Search:
+    """All trials of one method in one setting. best: the smallest gap; None until all are known."""
+
+    setting: Setting
+    label: str
+    trials: tuple[Trial, ...]
+    budget: int
+
+    @property
+    def best(self) -> Trial | None:
+        """The first of the trials with the smallest gap."""
+        if len(self.trials) < self.budget or any(trial.gap is None for trial in self.trials):
+            return None
+        return min(self.trials, key=lambda trial: math.inf if trial.gap is None else trial.gap)
+
+
+def searches(
+    study: Study, load: Callable[[str], Data], store: Store
+) -> tuple[list[Cell], list[Search]]:
+    """The cells that tuning needs so far, and where each search stands."""
+    cells, found = Cells(), []
+    tuning = study.tuning
+    if tuning is None:
+        return [], []
+    for config, setting, seed, classes in originals(study, load, (tuning.seed,)):
+        base = cells.add("original", config, (), seed)
+        for scenario in study.scenarios:
+            asked = {**request(scenario, seed, classes), "on": "validation"}
+            retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
+            for label, space in tuning.methods.items():
+                here: Setting = (*setting, scenario)
+                trials = _trials(
+                    study, tuning, label, space, here, asked, base, retrain, cells, store
+                )
+                found.append(Search(here, label, tuple(trials), tuning.trials))
+    return cells.all(), found
+
+
+def _trials(
+    study: Study, tuning: Tuning, label: str, space: Mapping[str, Any], setting: Setting,
+    asked: Mapping[str, Any], base: str, retrain: str, cells: Cells, store: Store,
+) -> list[Trial]:  # fmt: skip
+    """Trials as far as they can be planned: a grid at once, Optuna's one after another."""
+    entry = study.methods[label]
+    proposals = _grid(space) if tuning.search == "grid" else _Optuna(tuning, label, space, setting)
+    trials: list[Trial] = []
+    for fields in proposals:
+        method = make_method(entry.method, {**entry.settings, **fields})
+        told = ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+                         for name, value in fields.items())  # fmt: skip
+        config = {**asked, "method": method.name, "settings": method.model_dump(mode="json"),
+                  "label": f"tuning {label} ({told})"}  # fmt: skip
+        key = cells.add("unlearn", config, (base,), tuning.seed)
+        trial = Trial(fields, key, gap_of(key, retrain, store))
+        trials.append(trial)
+        if isinstance(proposals, _Optuna):
+            if trial.gap is None:
+                break
+            proposals.tell(trial.gap)
+    return trials
+
+
+def gap_of(key: str, retrain: str, store: Store) -> float | None:
+    """Average gap of a finished cell to its retrained model; inf if it failed, None if not made yet."""
+    if store.done(key) and store.done(retrain):
+        ours, theirs = (
+            {str(score["name"]): float(score["value"]) for score in store.read(one)["scores"]}
+            for one in (key, retrain)
+        )
+        gaps = [abs(ours[name] - theirs[name]) for name in AVERAGED]
+        return sum(gaps) / len(gaps)
+    failed = any(store.failure(one) is not None and not store.done(one) for one in (key, retrain))
+    return math.inf if failed else None
+
+
+def _grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+
+
+class _Optuna:
+    """Proposals of Optuna's sampler: the same ones whenever the same gaps are told."""
+
+    def __init__(
+        self, tuning: Tuning, label: str, space: Mapping[str, Any], setting: Setting
+    ) -> None:
+        try:
+            import optuna
+        except ImportError as error:
+            raise ConfigError(
+                "search: optuna needs Optuna; install it with pip install expunge[tune], or use grid"
+            ) from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        seed = seed_for("tuning", tuning.seed, label, *setting) % 2**32
+        self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+        self.left = tuning.trials
+        self.space = {
+            name: optuna.distributions.CategoricalDistribution(values)
+            if isinstance(values, list)
+            else optuna.distributions.FloatDistribution(
+                values["low"], values["high"], log=bool(values.get("log", False))
+            )
+            for name, values in space.items()
+        }
+        self.trial: Any = None
+
+    def __iter__(self) -> _Optuna:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        self.trial = self.study.ask(self.space)
+        return dict(self.trial.params)
+
+    def tell(self, gap: float) -> None:
+        """What came of the last proposal."""
+        from optuna.trial import TrialState
+
+        if math.isfinite(gap):
+            self.study.tell(self.trial, gap)
+        else:
+            self.study.tell(self.trial, state=TrialState.FAIL)
+
+
+def chosen(found: Sequence[Search]) -> dict[tuple[Setting, str], Fields] | None:
+    """Best fields by setting and method; None while a search goes on.
+
+    Raises ConfigError where every trial of a method failed.
+    """
+    best = {}
+    for search in found:
+        if search.best is None:
+            return None
+        if search.best.gap == math.inf:
+            raise ConfigError(
+                f"tuning {search.label} ({', '.join(search.setting)}): all {search.budget} trials "
+                "failed; give other values to try"
+            )
+        best[search.setting, search.label] = search.best.fields
+    return best
+
+
+def sentences(study: Study, found: Sequence[Search]) -> list[str]:
+    """What was chosen at what budget, a line for each method and setting."""
+    if study.tuning is None:
+        return []
+    return [
+        f"{search.label} ({', '.join(search.setting)}): "
+        + ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+                    for name, value in search.best.fields.items())
+        + f", the best of {search.budget} by {study.tuning.search} on seed {study.tuning.seed}, "
+        f"average gap {search.best.gap:.2f} on validation samples"
+        for search in found
+        if search.best is not None
+    ]  # fmt: skip

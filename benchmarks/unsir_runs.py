@@ -83,7 +83,12 @@ EXPERIMENTS = {
     "mnist": Experiment("mnist", "mlp", MNIST, (*AMOUNTS, "unsir:mnist_mlp"), classes=(0,)),
     "cifar": Experiment("cifar10", "resnet18_imagenet", AUTHORS, AMOUNTS, classes=(0, 2)),
     "classes": Experiment(
-        "cifar10:10000", "resnet18_imagenet", AUTHORS, AMOUNTS, counts=(1, 2, 4, 7)
+        "cifar10:10000",
+        "resnet18_imagenet",
+        AUTHORS,
+        AMOUNTS,
+        counts=(1, 2, 4, 7),
+        also=("weight_distance", "prediction_distribution"),
     ),
 }
 EXPERIMENTS["choose"] = replace(

@@ -76,7 +76,7 @@ def test_two_processes_learn_the_same_noise_as_one(tmp_path: Path) -> None:
     assert one["cost"]["reads"]["forget_labels"] == one["forgotten"]
     assert two["log"]["noise_images_added"] == one["log"]["noise_images_added"] == 2 * 16 * 20
     for label, (start, end) in one["log"]["noise_loss"].items():
-        assert end > start + 1
+        assert end > start
         assert two["log"]["noise_loss"][label] == pytest.approx([start, end], rel=0.02)
     assert abs(scores("one", tmp_path)["UA"] - scores("two", tmp_path)["UA"]) < 5
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -37,6 +37,7 @@ class Panel:
     """A model beside its original and a retrained model, each observed once (see `observe_panel`).
 
     paired: whether the retrained model began with the original's initial weights and order.
+    relearned: the retrained model's relearning once it is known, for a panel with another subject.
     """
 
     subject: Subject
@@ -47,6 +48,7 @@ class Panel:
     retrained: Subject | None = None
     retrained_outputs: Outputs | None = None
     paired: bool | None = None
+    relearned: list[Relearned] = field(default_factory=list)
 
 
 def observe_panel(
@@ -89,10 +91,10 @@ def extra_scores(
     """The further scores that were asked for, in the order of `AUDITS`. No model is changed."""
     if "relearn_time" in names and panel.original_outputs is not None:
         percent = 100 * float(_forget(panel.original_outputs).correct.double().mean())
-        yield from relearn_scores(
-            _relearn(panel.subject, panel, percent, how),
-            _relearn(panel.retrained, panel, percent, how) if panel.retrained else None,
-        )
+        if panel.retrained is not None and not panel.relearned:
+            panel.relearned.append(_relearn(panel.retrained, panel, percent, how))
+        mine = _relearn(panel.subject, panel, percent, how)
+        yield from relearn_scores(mine, panel.relearned[0] if panel.relearned else None)
     if "weight_distance" in names and panel.retrained is not None:
         yield weight_distance(
             panel.subject.model, panel.retrained.model, paired=panel.paired

@@ -318,6 +318,9 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
             loss = run.loss(copied, batch)
         if loss.requires_grad:  # a model may come frozen, for retraining or by mistake
             loss.backward()  # type: ignore[no-untyped-call]
+    # the first optimiser of a process loads more of torch, which takes seconds
+    if parameters := list(copied.parameters()):
+        torch.optim.SGD(parameters, lr=0.0).zero_grad()
     return True
 
 

@@ -9,6 +9,7 @@ import yaml
 
 from expunge.errors import ConfigError
 from expunge.recipe import Recipe
+from expunge.values import numbers
 
 
 def read_pairs(settings: list[str] | None) -> dict[str, Any]:
@@ -22,18 +23,8 @@ def read_pairs(settings: list[str] | None) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r}: {value!r} is not a value") from error
-        pairs[key.strip()] = _number(parsed)
+        pairs[key.strip()] = numbers(parsed)
     return pairs
-
-
-def _number(value: Any) -> Any:
-    """YAML reads 1e-4 as text; people mean a number."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def read_recipe(file: Path | None, changes: dict[str, Any]) -> Recipe:
@@ -51,7 +42,7 @@ def read_recipe(file: Path | None, changes: dict[str, Any]) -> Recipe:
         raise ConfigError(
             f"the recipe {file} is not a list of settings; write lines like `lr: 0.1`"
         )
-    return Recipe(**{**{str(k): _number(v) for k, v in content.items()}, **changes})
+    return Recipe(**{**numbers(content), **changes})
 
 
 def read_floats(text: str | None, option: str) -> list[float] | None:

@@ -33,8 +33,8 @@ class Step(Protocol):
 class Reporter(Protocol):
     """Where progress is shown."""
 
-    def work(self, label: str, steps: int) -> AbstractContextManager[Step]:
-        """A context manager around a piece of work of so many steps."""
+    def work(self, label: str, steps: int, done: int = 0) -> AbstractContextManager[Step]:
+        """A context manager around a piece of work of so many steps, some of them done before."""
         ...
 
 
@@ -45,7 +45,7 @@ class Silent:
         """Nothing to show."""
 
     @contextmanager
-    def work(self, label: str, steps: int) -> Iterator[Step]:
+    def work(self, label: str, steps: int, done: int = 0) -> Iterator[Step]:
         """Nothing to show."""
         yield self
 
@@ -59,10 +59,10 @@ class Bars:
         self._bars: Progress | None = None
 
     @contextmanager
-    def work(self, label: str, steps: int) -> Iterator[Step]:
+    def work(self, label: str, steps: int, done: int = 0) -> Iterator[Step]:
         """A bar (or lines) for one piece of work; bars of nested work stand below one another."""
         if not self.console.is_terminal:
-            yield _Lines(self.console, label, steps, self.every_seconds)
+            yield _Lines(self.console, label, steps, self.every_seconds, done)
             return
         outermost = self._bars is None
         if self._bars is None:
@@ -72,7 +72,7 @@ class Bars:
                 TimeRemainingColumn(), console=self.console, transient=True,
             )  # fmt: skip
             self._bars.start()
-        task = self._bars.add_task(label, total=steps, note="")
+        task = self._bars.add_task(label, total=steps, completed=done, note="")
         try:
             yield _Bar(self._bars, task)
         finally:
@@ -92,12 +92,14 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, console: Console, label: str, steps: int, every_seconds: float) -> None:
+    def __init__(
+        self, console: Console, label: str, steps: int, every_seconds: float, done: int
+    ) -> None:
         self.console = console
         self.label = label
         self.steps = steps
         self.every_seconds = every_seconds
-        self.done = 0
+        self.before = self.done = done
         self.start = self.last = time.monotonic()
 
     def advance(self, note: str = "") -> None:
@@ -106,7 +108,8 @@ class _Lines:
         if now - self.last < self.every_seconds:
             return
         self.last = now
-        left = (now - self.start) / self.done * max(0, self.steps - self.done)
+        each = (now - self.start) / (self.done - self.before)  # what was done before took no time
+        left = each * max(0, self.steps - self.done)
         self.console.print(
             f"{self.label}: {self.done} of {self.steps}{f', {note}' if note else ''}, "
             f"{left:.0f} s left", highlight=False, markup=False,

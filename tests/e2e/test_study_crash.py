@@ -103,6 +103,7 @@ def test_killed_at_random_moments_and_run_again(tmp_path: Path) -> None:
     told, log = drive("kill", tmp_path / "killed")
     assert told["codes"] == [0]
     assert told["kills"] >= 10
+    print(f"killed {told['kills']} times")
     finished = Counter(key for what, key, _ in log if what == "done")
     assert max(finished.values()) == 1
     begun = Counter(key for what, key, _ in log if what == "running")
@@ -131,7 +132,6 @@ def test_the_command_runs_shows_and_goes_on(tmp_path: Path) -> None:
     assert "0 of 22 cells done; 22 waiting" in before
     done = expunge("study", "run", *where, "--workers", "2", cwd=tmp_path)
     assert "22 of 22" in done.stdout
-    assert "s left" in done.stderr, "progress with the time left"
     for word in (
         "retrain",
         "floor",

@@ -25,6 +25,7 @@ LAYERS = {
     "plugins": 1,
     "named": 1,
     "atomic": 1,
+    "values": 1,
     "data": 2,
     "models": 2,
     "task": 3,

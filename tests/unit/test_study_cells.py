@@ -8,19 +8,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from expunge.audits.statistics import paired_interval
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.report.tables import papers_table
 from expunge.study import work
 from expunge.study.cells import Cell, key_of, plan
-from expunge.study.claims import judge, parse_claim, sentence
 from expunge.study.launch import Planned, planned, run_study
-from expunge.study.results import for_tables, results, with_average_gap
+from expunge.study.results import for_tables, results
 from expunge.study.runner import Counts
 from expunge.study.schema import Study
 from expunge.study.store import Store
@@ -182,17 +179,17 @@ def test_a_changed_source_marks_cells_stale_and_they_rerun_only_when_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = planned(study(seeds=[0]), tmp_path / "out")
-    assert run_study(made).counts().stale == 0
+    assert run_study(made).counts(stale=True).stale == 0
     mine = [c.key for c in made.cells if c.config.get("method") == "finetune"]
     real = work.method_source
     monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "finetune" else real(n))
-    assert made.counts().stale == len(mine) == 2
+    assert made.counts(stale=True).stale == len(mine) == 2
     stamps = {key: made.store.read(key)["date"] for key in keys(made.cells)}
     times = {key: made.store.path(key).stat().st_mtime_ns for key in keys(made.cells)}
     run_study(made)
-    assert made.counts().stale == 2, "not asked"
+    assert made.counts(stale=True).stale == 2, "not asked"
     run_study(made, renew=True)
-    assert made.counts().stale == 0
+    assert made.counts(stale=True).stale == 0
     changed = {k for k in times if made.store.path(k).stat().st_mtime_ns != times[k]}
     assert changed == set(mine)
     assert set(stamps) == set(times)
@@ -233,99 +230,3 @@ def test_a_damaged_cell_says_what_to_do(tmp_path: Path) -> None:
     (store.path("k") / "cell.json").write_text("{")
     with pytest.raises(ConfigError, match="delete its folder, and run the study again"):
         store.read("k")
-
-
-# --- results and claims
-
-
-def long(values: dict[tuple[str, str, int], float], score: str = "UA") -> pd.DataFrame:
-    """(density, method, seed) -> value of one score."""
-    rows = [
-        {"data": "d", "model": "m", "recipe": "r", "density": density, "scenario": "class",
-         "method": method, "seed": seed, "score": score, "value": value}
-        for (density, method, seed), value in values.items()
-    ]  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def test_the_average_gap_by_hand() -> None:
-    target = {"UA": 100.0, "MIA": 90.0, "RA": 99.0, "TA": 95.0}
-    mine = {"UA": 80.0, "MIA": 100.0, "RA": 98.0, "TA": 96.0}
-    frames = [
-        long({("dense", name, 3): values[score]}, score)
-        for name, values in (("retrain", target), ("finetune", mine))
-        for score in values
-    ]
-    whole = with_average_gap(pd.concat(frames))
-    found = whole[whole["score"] == "average gap"]
-    assert found[["method", "seed"]].to_numpy().tolist() == [["finetune", 3]]
-    assert found["value"].item() == pytest.approx((20 + 10 + 1 + 1) / 4)
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "verdict"),
-    [
-        ([1.0, 2.0, 3.0], [4.0, 5.5, 6.0], "holds"),
-        ([4.0, 5.5, 6.0], [1.0, 2.0, 3.0], "fails"),
-        ([1.0, 5.0, 3.0], [4.0, 2.0, 3.5], "undecided"),
-        ([1.0], [4.0], "undecided"),
-    ],
-)
-def test_claims_are_decided_by_paired_differences(
-    left: list[float], right: list[float], verdict: str
-) -> None:
-    frame = long(
-        {("95 % omp", "finetune", seed): value for seed, value in enumerate(left)}
-        | {("dense", "finetune", 2 - seed): right[2 - seed] for seed in range(len(right))
-           if len(right) == 3} | ({("dense", "finetune", 0): right[0]} if len(right) == 1 else {})
-    )  # fmt: skip
-    found = judge(parse_claim("UA of finetune at sparsity 0.95 < at 0"), frame)
-    assert found.verdict == verdict
-    assert found.n == len(left)
-    if len(left) > 1:
-        mean, low, high = paired_interval(left, right)
-        assert (found.difference, found.low, found.high) == pytest.approx((mean, low, high))
-        assert f"{found.verdict}, difference" in sentence(found)
-    else:
-        assert "1 seed with both sides" in sentence(found)
-
-
-def test_a_claim_about_what_is_not_there_says_so() -> None:
-    frame = long({("dense", "finetune", 0): 1.0, ("dense", "finetune", 1): 1.0})
-    found = judge(parse_claim("UA of finetune at density dense < at density 95 % omp"), frame)
-    assert found.verdict == "undecided"
-    assert "no UA of finetune density 95 % omp" in sentence(found)
-
-
-def test_several_settings_count_once_per_seed() -> None:
-    """Ten data sets are not ten seeds: the differences of a seed are averaged first."""
-    parts = []
-    generator = np.random.default_rng(0)
-    for data in range(10):
-        values = {("dense", m, s): float(generator.normal(s)) for m in ("a", "b") for s in (0, 1)}
-        parts.append(long(values).assign(data=f"d{data}"))
-    found = judge(parse_claim("UA of a < UA of b"), pd.concat(parts))
-    assert found.n == 2
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("UA of a", "compares nothing"),
-        ("a < b < c", "compares nothing"),
-        ("x < UA of b", "names no score"),
-        ("UA of a < UA of a", "with itself"),
-        ("UA of a at sparsty 0.9 < at 0", "did you mean 'sparsity'"),
-        ("UA of a at sparsity < at 0", "has no value"),
-    ],
-)
-def test_claims_that_cannot_be_read(text: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        parse_claim(text)
-
-
-def test_tables_name_what_differs() -> None:
-    frame = pd.concat([long({("dense", "a", 0): 1.0}), long({("95 % omp", "a", 0): 1.0})])
-    assert for_tables(frame)["scenario"].tolist() == ["one class, dense", "one class, 95 % omp"]
-    random = frame.assign(scenario="random:0.25")
-    assert for_tables(random)["scenario"].iloc[0] == "random 25%, dense"

@@ -26,8 +26,23 @@ def run(
     file: StudyFile,
     out: Folder,
     workers: Annotated[
-        int, typer.Option("--workers", min=1, help="Processes, of one thread each.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            show_default="1, or as many as the cluster has room for",
+            help="Processes, of one thread each; they share the GPUs.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Work on a Ray cluster whose machines all see OUT: HOST:PORT, `auto`, or `local`.",
+            show_default=False,
+        ),
+    ] = None,
     rerun_stale: Annotated[
         bool,
         typer.Option("--rerun-stale", help="Make cells anew whose method's source has changed."),
@@ -41,7 +56,7 @@ def run(
 
     screen, messages = consoles()
     study = _planned(file, out, data_dir, device)
-    study = run_study(study, workers=workers, renew=rerun_stale, progress=Bars(messages))
+    study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=Bars(messages))
     _show_status(study, screen)
     _show_results(study, out, screen)
     if not study.tuned or not all(study.store.done(row.cell) for row in study.rows):
@@ -68,7 +83,7 @@ def _planned(file: Path, out: Path, data_dir: Path | None, device: str | None) -
 
 
 def _show_status(study: Planned, screen: Console) -> None:
-    counts = study.counts()
+    counts = study.counts(stale=True)
     parts = [
         f"{number} {name}"
         for name, number in (

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from expunge.errors import ConfigError
-from expunge.progress import Reporter, Silent
+from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Row, plan
+from expunge.study.crew import Crew, Orders, Processes
 from expunge.study.runner import Counts, Worker, count
 from expunge.study.schema import Study
 from expunge.study.store import Store
@@ -44,9 +41,9 @@ class Planned:
         """Where the cells lie."""
         return self.bench.store
 
-    def counts(self) -> Counts:
-        """How far it is."""
-        return count(self.cells, self.store)
+    def counts(self, *, stale: bool = False) -> Counts:
+        """How far it is. stale: count stale cells too, for which every finished one is read."""
+        return count(self.cells, self.store, stale=stale)
 
 
 def planned(
@@ -84,82 +81,86 @@ def _plan(study: Study, bench: Bench) -> Planned:
 
 
 def run_study(
-    study: Planned, *, workers: int = 1, renew: bool = False, progress: Reporter | None = None
-) -> Planned:
-    """Make all cells, by so many processes of one thread each; one worker is this process.
+    study: Planned, *, workers: int | None = None, ray: str | None = None, renew: bool = False,
+    progress: Reporter | None = None,
+) -> Planned:  # fmt: skip
+    """Make all cells.
 
-    What is finished stays; what failed is tried again, once. renew: make stale cells anew.
-    Returns the study as it is then planned: tuning decides what comes after it. Failures stand in
-    the store.
+    What is finished stays; what failed is tried again, once. workers: processes of one thread each;
+    None: one, which is this process, or on a cluster as many as it has room for. ray: address of a
+    Ray cluster to work on. renew: make stale cells anew. Returns the study as it is then planned:
+    tuning decides what comes after it. Failures stand in the store.
     """
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
     run = uuid.uuid4().hex
+    how = _How(run, workers, ray, renew, progress or Silent())
     while not study.tuned:
         before = len(study.cells)
-        _run(study, run, workers, renew, progress or Silent())
+        _run(study, how)
         study = _plan(study.study, study.bench)
         if not study.tuned and len(study.cells) == before:
             return study  # what tuning needs has failed
-    _run(study, run, workers, renew, progress or Silent())
+    _run(study, how)
     return study
 
 
-def _run(study: Planned, run: str, workers: int, renew: bool, reporter: Reporter) -> None:
+@dataclass(frozen=True)
+class _How:
+    run: str
+    workers: int | None
+    ray: str | None
+    renew: bool
+    reporter: Reporter
+
+
+def _run(study: Planned, how: _How) -> None:
     """Make the cells that are planned."""
-    left = [cell for cell in study.cells if not study.store.done(cell.key)]
-    with reporter.work(f"study {study.study.name}", len(study.cells)) as bar:
-        for _ in range(len(study.cells) - len(left)):
-            bar.advance()
-        if workers == 1:
+    done = sum(study.store.done(cell.key) for cell in study.cells)
+    if done == len(study.cells) and not how.renew:
+        return
+    with how.reporter.work(f"study {study.study.name}", len(study.cells), done) as bar:
+        if how.ray is None and how.workers in (None, 1):
 
             def told(cell: Cell, what: str) -> None:
                 if what != "running":
                     bar.advance(cell.label if what == "done" else f"{cell.label} failed")
 
-            Worker(study.cells, study.bench, run=run, renew=renew, told=told).work()
+            Worker(study.cells, study.bench, run=how.run, renew=how.renew, told=told).work()
         else:
-            _several(study, run, workers, renew, bar)
+            _several(study, how, bar, done)
 
 
-def _several(study: Planned, run: str, workers: int, renew: bool, bar: Any) -> None:
-    """Start processes and watch the store until they end."""
-    context = multiprocessing.get_context("spawn")
-    cards = torch.cuda.device_count()
-    started = []
-    for number in range(workers):
-        given = (study.cells, str(study.store.folder), study.bench.data_dir, study.bench.device,
-                 study.bench.keep_all, run, renew, number % cards if cards else None)  # fmt: skip
-        process = context.Process(target=_worker, args=given, daemon=True)
-        process.start()
-        started.append(process)
-    seen = study.counts().done
+def _several(study: Planned, how: _How, bar: Step, done: int) -> None:
+    """Start workers and watch the store until they end."""
+    orders = Orders(
+        study.cells, str(study.store.folder.resolve()), _absolute(study.bench.data_dir),
+        study.bench.device, study.bench.keep_all, how.run, how.renew,
+    )  # fmt: skip
+    crew: Crew
+    if how.ray is None:
+        crew = Processes(orders, how.workers or 1)
+    else:
+        from expunge.study.cluster import RayCrew
+
+        crew = RayCrew(orders, how.workers, how.ray)
     try:
-        while any(process.is_alive() for process in started):
+        alive = True
+        while alive:
             time.sleep(POLL_SECONDS)
-            now = study.counts()
-            for _ in range(now.done + now.failed - seen):
+            alive = crew.alive()
+            now = study.counts()  # after the last sign of life, so that nothing is missed
+            for _ in range(now.done + now.failed - done):
                 bar.advance(f"{now.running} running, {now.failed} failed")
-            seen = max(seen, now.done + now.failed)
+            done = max(done, now.done + now.failed)
     finally:
-        for process in started:
-            process.terminate()
-            process.join()
-    crashed = [process.exitcode for process in started if process.exitcode]
-    if len(crashed) == len(started):
+        crashed = crew.end()
+    if len(crashed) == crew.size:
         raise ConfigError(
-            f"all {workers} workers ended with exit code {crashed[0]}; run the study again with "
+            f"all {crew.size} workers ended early ({crashed[0]}); run the study again with "
             "--workers 1 to see why"
         )
 
 
-def _worker(
-    cells: list[Cell], folder: str, data_dir: str | None, device: str | None, keep_all: bool,
-    run: str, renew: bool, card: int | None,
-) -> None:  # fmt: skip
-    """What a worker process does: one thread, one card."""
-    torch.set_num_threads(1)
-    if card is not None:
-        torch.cuda.set_device(card)
-    bench = Bench(Store(folder), data_dir, device, keep_all)
-    Worker(cells, bench, run=run, renew=renew).work()
+def _absolute(folder: str | None) -> str | None:
+    return None if folder is None else str(Path(folder).resolve())

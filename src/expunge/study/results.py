@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from expunge.audits.gaps import AVERAGED
 from expunge.study.store import Store
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
 SETTING = ("data", "model", "recipe", "density", "scenario")
 """What a row is under, beside its method and seed."""
-AVERAGED = ("UA", "MIA", "RA", "TA")
 AVERAGE_GAP = "average gap"
 
 

@@ -31,14 +31,14 @@ class Counts:
         return self.done + self.running + self.failed + self.blocked + self.waiting
 
 
-def count(cells: Sequence[Cell], store: Store) -> Counts:
-    """Look at the store."""
+def count(cells: Sequence[Cell], store: Store, *, stale: bool = False) -> Counts:
+    """Look at the store. stale: count stale cells too, for which each finished one is read."""
     state: dict[str, str] = {}
-    stale = 0
+    old = 0
     for cell in cells:  # what a cell needs stands before it
         if store.done(cell.key):
             state[cell.key] = "done"
-            stale += is_stale(cell, store)
+            old += stale and is_stale(cell, store)
         elif store.claimed(cell.key):
             state[cell.key] = "running"
         elif any(state[need] in ("failed", "blocked") for need in cell.needs):
@@ -48,7 +48,7 @@ def count(cells: Sequence[Cell], store: Store) -> Counts:
     found = list(state.values())
     return Counts(
         **{name: found.count(name) for name in ("done", "running", "failed", "blocked", "waiting")},
-        stale=stale,
+        stale=old,
     )
 
 

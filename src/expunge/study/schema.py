@@ -18,6 +18,7 @@ from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
 from expunge.recipe import Recipe, Settings, explain
 from expunge.study.claims import parse_claim
+from expunge.values import numbers
 
 FRESH = "class"
 """The scenario that forgets class s mod C for seed s."""
@@ -283,20 +284,6 @@ def _parts(content: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Callab
             yield ("densities", row), functools.partial(Density, **value)
     for row, value in listed("claims"):
         yield ("claims", row), functools.partial(parse_claim, str(value))
-
-
-def numbers(value: Any) -> Any:
-    """YAML reads 1e-4 as text; people mean a number."""
-    if isinstance(value, Mapping):
-        return {str(key): numbers(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [numbers(one) for one in value]
-    if isinstance(value, str) and value[:1] in "+-.0123456789":
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def line_of(node: Any, place: tuple[Any, ...], message: str = "") -> int:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -99,8 +98,7 @@ class Store:
 
     def fail(self, key: str, error: BaseException, run: str) -> None:
         """Record that a cell could not be made."""
-        content = {"error": type(error).__name__, "message": str(error), "run": run,
-                   "time": time.time()}  # fmt: skip
+        content = {"error": type(error).__name__, "message": str(error), "run": run}
         handle, name = tempfile.mkstemp(dir=self.folder / "failed", prefix=f".{key}.")
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             json.dump(content, stream, ensure_ascii=False)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from expunge.audits.gaps import average_gap
 from expunge.data.load import Data
 from expunge.errors import ConfigError
 from expunge.methods import make_method
@@ -21,7 +22,6 @@ from expunge.study.cells import Cell, Cells, Setting, originals, request
 from expunge.study.schema import Study, Tuning
 from expunge.study.store import Store
 
-AVERAGED = ("UA", "MIA", "RA", "TA")
 Fields = Mapping[str, Any]
 
 
@@ -101,11 +101,10 @@ def gap_of(key: str, retrain: str, store: Store) -> float | None:
     """Average gap of a finished cell to its retrained model; inf if it failed, None if not made yet."""
     if store.done(key) and store.done(retrain):
         ours, theirs = (
-            {str(score["name"]): float(score["value"]) for score in store.read(one)["scores"]}
+            {str(score["name"]): [float(score["value"])] for score in store.read(one)["scores"]}
             for one in (key, retrain)
         )
-        gaps = [abs(ours[name] - theirs[name]) for name in AVERAGED]
-        return sum(gaps) / len(gaps)
+        return average_gap(ours, theirs).value
     failed = any(store.failure(one) is not None and not store.done(one) for one in (key, retrain))
     return math.inf if failed else None
 
@@ -130,7 +129,7 @@ class _Optuna:
         seed = seed_for("tuning", tuning.seed, label, *setting) % 2**32
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
         self.left = tuning.trials
-        self.space = {
+        self.space: dict[str, optuna.distributions.BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(values)
             if isinstance(values, list)
             else optuna.distributions.FloatDistribution(

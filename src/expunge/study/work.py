@@ -17,14 +17,14 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from expunge.api import Record, Result, audit_outputs, audit_panel, constructor, train, unlearn
+from expunge.api import Record, Result, audit_panel, constructor, train, unlearn
+from expunge.audits.details import details
 from expunge.cost import Cost
 from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.methods import METHODS, make_method
 from expunge.models.mask import Mask
-from expunge.observe import observe
 from expunge.probing import Subject, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.pruning import make_pruner
@@ -80,23 +80,21 @@ class Base:
 def do_cell(cell: Cell, bench: Bench) -> None:
     """Make a cell and write it. The caller holds its claim, and what it needs is done."""
     start = time.perf_counter()
-    scores: list[dict[str, Any]] = []
-    extra: dict[str, Any]
+    scored: dict[str, Any] = {"scores": []}
     if cell.kind == "original":
         result = _original(cell, bench)
-        extra = {"recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
-                 "saw_data": result.record.log.get("saw_data")}  # fmt: skip
+        scored |= {"recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
+                   "saw_data": result.record.log.get("saw_data")}  # fmt: skip
     else:
         base = bench.base(cell.needs[0])
-        result, scores = _forget(cell, base, bench)
-        extra = {}
+        result, scored = _forget(cell, base, bench)
     content = {
         "kind": cell.kind, "label": cell.label, "config": dict(cell.config),
-        "needs": list(cell.needs), "seed": cell.seed, "scores": scores,
+        "needs": list(cell.needs), "seed": cell.seed, **scored,
         "cost": result.record.cost.to_dict(), "warnings": list(result.record.warnings),
         "log": result.record.log, "source": source_of(cell), "version": VERSION,
         "torch": torch.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": time.perf_counter() - start, **extra,
+        "seconds": time.perf_counter() - start,
     }  # fmt: skip
     with bench.store.writing(cell.key, content) as folder:
         if bench.keep_all or cell.kind == "original" or _is_reference(cell):
@@ -117,9 +115,7 @@ def _write_model(folder: Path, model: nn.Module, mask: Mask | None) -> None:
 def _original(cell: Cell, bench: Bench) -> Result:
     config = cell.config
     data = bench.data(config["data"])
-    split = Split.whole(
-        data, validation=config["validation"], split_seed=config["split_seed"]
-    )  # fmt: skip
+    split = _whole(data, config)
     common: dict[str, Any] = {
         "recipe": Recipe(**config["recipe"]), "split": split, "seed": config["seed"],
         "device": bench.device, "progress": bench.progress,
@@ -131,14 +127,16 @@ def _original(cell: Cell, bench: Bench) -> Result:
     return prune(data, config["model"], pruner, **common)
 
 
+def _whole(data: Data, config: Mapping[str, Any]) -> Split:
+    return Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
+
+
 def read_base(key: str, bench: Bench) -> Base:
     """An original from the store."""
     content = bench.store.read(key)
     config = content["config"]
     data = bench.data(config["data"])
-    split = Split.whole(
-        data, validation=config["validation"], split_seed=config["split_seed"]
-    )  # fmt: skip
+    split = _whole(data, config)
     model = constructor(config["model"], data, split)()
     folder = bench.store.path(key)
     load_model(model, str(folder / "model.safetensors"))
@@ -150,8 +148,8 @@ def read_base(key: str, bench: Bench) -> Base:
     )  # fmt: skip
 
 
-def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, list[dict[str, Any]]]:
-    """Retrain, or run a method, or do nothing; and the scores of what came of it."""
+def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any]]:
+    """Retrain, or run a method, or do nothing; and the scores and details of what came of it."""
     config = cell.config
     split = Split.parse(
         base.data, config["scenario"], seed=config["forget_seed"], base=base.split
@@ -180,24 +178,27 @@ def _untouched(cell: Cell, base: Base, split: Split, bench: Bench) -> Result:
     return Result(base.model, record, split, base.recipe, base.mask)
 
 
-def _scores(
-    cell: Cell, result: Result, base: Base, split: Split, bench: Bench
-) -> list[dict[str, Any]]:
+def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) -> dict[str, Any]:
     run = Run(names=("audit", cell.seed), accelerator=accelerator_on(bench.device))
     if cell.config.get("on") == "validation":  # tuning never sees the test set
         base = replace(base, data=_judged_on_validation(base))
     also = cell.config.get("also", [])
-    if not also:
-        outputs = observe(result.model, base.data, split, run)
-        return [score.to_dict() for score in audit_outputs(outputs, seed=cell.seed)]
-    retrained = constructor(base.architecture, base.data, base.split)()
-    load_model(retrained, str(bench.store.path(cell.needs[1]) / "model.safetensors"))
+    original = retrained = None
+    if also:
+        model = constructor(base.architecture, base.data, base.split)()
+        load_model(model, str(bench.store.path(cell.needs[1]) / "model.safetensors"))
+        original = Subject(base.model, base.data, base.mask)
+        retrained = Subject(model.eval(), base.data, base.mask)
     panel = observe_panel(
-        Subject(result.model, base.data, base.mask), split, run,
-        original=Subject(base.model, base.data, base.mask),
-        retrained=Subject(retrained.eval(), base.data, base.mask), paired=False,
+        Subject(result.model, base.data, base.mask), split, run, original=original,
+        retrained=retrained, paired=False if also else None,
     )  # fmt: skip
-    return [score.to_dict() for score in audit_panel(panel, also=also, seed=cell.seed)]
+    scores = audit_panel(panel, also=also, seed=cell.seed)
+    return {
+        "scores": [score.to_dict() for score in scores],
+        "details": details(panel.outputs, base.data.classes),
+        "forgotten_classes": [base.data.classes[c] for c in split.forgotten_classes(base.data)],
+    }
 
 
 def _judged_on_validation(base: Base) -> Data:

@@ -1,0 +1,103 @@
+"""Workers on a Ray cluster (https://docs.ray.io), all at one folder that every machine sees.
+
+Ray finds machines and cards for the workers and starts a lost one again; which cell is whose is
+decided by the folder's claims, as on one machine, so both ways make the same cells.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from expunge.errors import ConfigError
+from expunge.study.crew import Orders, follow
+
+
+class RayCrew:
+    """Workers as Ray tasks of one processor each, and of a card each (or a share) if there are any.
+
+    address: of a running cluster ("auto": the one on this machine), or "local" to start one here for
+    as long as this lasts. workers: None takes one for each card, or for each processor without cards.
+
+    Raises ConfigError if Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, orders: Orders, workers: int | None, address: str) -> None:
+        self._ray = ray = _connected(address, workers)
+        try:
+            free = ray.cluster_resources()
+            cards = int(free.get("GPU", 0)) if orders.device in (None, "cuda") else 0
+            self.size = workers or cards or max(1, int(free.get("CPU", 1)))
+            # several workers share a card evenly; shares that do not fit a card whole would wait
+            share = 1.0 / -(-self.size // cards) if cards else 0.0
+            task = ray.remote(num_cpus=1, num_gpus=share)(_follow)
+            self._left = [task.remote(orders, os.getcwd()) for _ in range(self.size)]
+        except BaseException:
+            ray.shutdown()
+            raise
+        self._ended: list[Any] = []
+
+    def alive(self) -> bool:
+        """Whether any of them is still at work."""
+        ready, self._left = self._ray.wait(self._left, num_returns=len(self._left), timeout=0)
+        self._ended += ready
+        return bool(self._left)
+
+    def end(self) -> list[str]:
+        """Stop those that are left; why others ended before their time, one line each."""
+        reasons = []
+        try:
+            for task in self._ended:
+                try:
+                    self._ray.get(task)
+                except Exception as error:  # whatever broke a worker; its last line says what
+                    reasons.append(str(error).strip().splitlines()[-1])
+            for task in self._left:
+                self._ray.cancel(task, force=True)
+        finally:
+            self._ray.shutdown()
+        return reasons
+
+
+def _follow(orders: Orders, here: str) -> None:
+    """Work from the folder where the study was started, as far as this machine has it."""
+    if Path(here).is_dir():
+        os.chdir(here)
+    follow(orders)
+
+
+def _connected(address: str, workers: int | None) -> Any:
+    """Ray, connected to a cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError(
+            "--ray needs Ray; install it with pip install 'expunge[ray]', or leave --ray out"
+        ) from error
+    options: dict[str, Any] = {"address": address}
+    if address == "local":
+        number = max(workers or 1, os.cpu_count() or 1)
+        options |= {"num_cpus": number, "include_dashboard": False}
+    try:
+        _knock(address)
+        ray.init(
+            **options, log_to_driver=False, logging_level=logging.ERROR,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+        )  # fmt: skip
+    except Exception as error:  # Ray raises many kinds, from its own to OSError
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head` "
+            "and give its address, or write --ray local"
+        ) from error
+    return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT; Ray itself would ask again for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()

@@ -1,0 +1,188 @@
+"""Results of a study as a frame and as tables, and its claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from expunge.audits.gaps import AVERAGED
+from expunge.audits.statistics import paired_interval
+from expunge.errors import ConfigError
+from expunge.report import tables
+from expunge.report.tables import papers_table
+from expunge.study.cells import Row
+from expunge.study.claims import judge, parse_claim, sentence
+from expunge.study.results import for_tables, results, with_average_gap
+from expunge.study.store import Store
+
+
+def long(values: dict[tuple[str, str, int], float], score: str = "UA") -> pd.DataFrame:
+    """(density, method, seed) -> value of one score."""
+    rows = [
+        {"data": "d", "model": "m", "recipe": "r", "density": density, "scenario": "class",
+         "method": method, "seed": seed, "score": score, "value": value}
+        for (density, method, seed), value in values.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_the_average_gap_by_hand() -> None:
+    target = {"UA": 100.0, "MIA": 90.0, "RA": 99.0, "TA": 95.0}
+    mine = {"UA": 80.0, "MIA": 100.0, "RA": 98.0, "TA": 96.0}
+    frames = [
+        long({("dense", name, 3): values[score]}, score)
+        for name, values in (("retrain", target), ("finetune", mine))
+        for score in values
+    ]
+    whole = with_average_gap(pd.concat(frames))
+    found = whole[whole["score"] == "average gap"]
+    assert found[["method", "seed"]].to_numpy().tolist() == [["finetune", 3]]
+    assert found["value"].item() == pytest.approx((20 + 10 + 1 + 1) / 4)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "verdict"),
+    [
+        ([1.0, 2.0, 3.0], [4.0, 5.5, 6.0], "holds"),
+        ([4.0, 5.5, 6.0], [1.0, 2.0, 3.0], "fails"),
+        ([1.0, 5.0, 3.0], [4.0, 2.0, 3.5], "undecided"),
+        ([1.0], [4.0], "undecided"),
+    ],
+)
+def test_claims_are_decided_by_paired_differences(
+    left: list[float], right: list[float], verdict: str
+) -> None:
+    frame = long(
+        {("95 % omp", "finetune", seed): value for seed, value in enumerate(left)}
+        | {("dense", "finetune", 2 - seed): right[2 - seed] for seed in range(len(right))
+           if len(right) == 3} | ({("dense", "finetune", 0): right[0]} if len(right) == 1 else {})
+    )  # fmt: skip
+    found = judge(parse_claim("UA of finetune at sparsity 0.95 < at 0"), frame)
+    assert found.verdict == verdict
+    assert found.n == len(left)
+    if len(left) > 1:
+        mean, low, high = paired_interval(left, right)
+        assert (found.difference, found.low, found.high) == pytest.approx((mean, low, high))
+        assert f"{found.verdict}, difference" in sentence(found)
+    else:
+        assert "1 seed with both sides" in sentence(found)
+
+
+def test_a_claim_about_what_is_not_there_says_so() -> None:
+    frame = long({("dense", "finetune", 0): 1.0, ("dense", "finetune", 1): 1.0})
+    found = judge(parse_claim("UA of finetune at density dense < at density 95 % omp"), frame)
+    assert found.verdict == "undecided"
+    assert "no UA of finetune density 95 % omp" in sentence(found)
+
+
+def test_several_settings_count_once_per_seed() -> None:
+    """Ten data sets are not ten seeds: the differences of a seed are averaged first."""
+    parts = []
+    generator = np.random.default_rng(0)
+    for data in range(10):
+        values = {("dense", m, s): float(generator.normal(s)) for m in ("a", "b") for s in (0, 1)}
+        parts.append(long(values).assign(data=f"d{data}"))
+    found = judge(parse_claim("UA of a < UA of b"), pd.concat(parts))
+    assert found.n == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("UA of a", "compares nothing"),
+        ("a < b < c", "compares nothing"),
+        ("x < UA of b", "names no score"),
+        ("UA of a < UA of a", "with itself"),
+        ("UA of a at sparsty 0.9 < at 0", "did you mean 'sparsity'"),
+        ("UA of a at sparsity < at 0", "has no value"),
+    ],
+)
+def test_claims_that_cannot_be_read(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        parse_claim(text)
+
+
+def test_tables_name_what_differs() -> None:
+    frame = pd.concat([long({("dense", "a", 0): 1.0}), long({("95 % omp", "a", 0): 1.0})])
+    assert for_tables(frame)["scenario"].tolist() == ["one class, dense", "one class, 95 % omp"]
+    random = frame.assign(scenario="random:0.25")
+    assert for_tables(random)["scenario"].iloc[0] == "random 25%, dense"
+
+
+# --- from cells to the table, by hand
+
+SCORES: dict[str, list[dict[str, float]]] = {  # one dict a seed
+    "retrain": [
+        {"UA": 100.0, "MIA": 99.0, "RA": 98.0, "TA": 90.0},
+        {"UA": 100.0, "MIA": 97.0, "RA": 99.0, "TA": 92.0},
+        {"UA": 100.0, "MIA": 98.0, "RA": 97.0, "TA": 91.0},
+    ],
+    "floor": [
+        {"UA": 100.0, "MIA": 98.0, "RA": 98.5, "TA": 90.5},
+        {"UA": 100.0, "MIA": 97.0, "RA": 98.0, "TA": 91.0},
+        {"UA": 100.0, "MIA": 100.0, "RA": 97.0, "TA": 93.0},
+    ],
+    "finetune": [
+        {"UA": 60.0, "MIA": 79.0, "RA": 98.0, "TA": 91.0},
+        {"UA": 70.0, "MIA": 87.0, "RA": 97.0, "TA": 90.0},
+        {"UA": 80.0, "MIA": 92.0, "RA": 99.0, "TA": 92.0},
+    ],
+}
+
+
+def test_a_table_made_by_hand(tmp_path: Path) -> None:
+    """Cells written by hand, read as a study's results, against arithmetic on paper and scipy's."""
+    store, rows = Store(tmp_path), []
+    for method, seeds in SCORES.items():
+        for seed, scores in enumerate(seeds):
+            key = f"{method}{seed}"
+            listed = [{"name": n, "value": v, "low": None, "high": None, "n": 9}
+                      for n, v in scores.items()]  # fmt: skip
+            content = {"scores": listed, "cost": {"seconds": 10.0 * (1 + (method == "retrain"))}}
+            with store.writing(key, content):
+                pass
+            setting = ("d", "m", "r", "dense", "class")
+            rows.append(Row(setting, method, seed, key, f"retrain{seed}"))
+    frame = results(rows, store)
+    table = papers_table(for_tables(frame)).set_index("method")
+    cell = table.loc["finetune", "UA"]
+    assert (cell.mean, cell.gap, cell.n) == (70.0, 30.0, 3)
+    assert cell.sd == pytest.approx(10.0)
+    interval = stats.t.interval(0.95, 2, loc=70, scale=stats.sem([60, 70, 80]))
+    assert (cell.low, cell.high) == pytest.approx(interval)
+    # gaps of the means: UA 30, MIA |86 - 98| = 12, RA |98 - 98| = 0, TA |91 - 91| = 0
+    assert table.loc["finetune", "avg_gap"] == pytest.approx(42 / 4)
+    assert table.loc["finetune", "rte_ratio"] == pytest.approx(0.5)
+    # per seed: method (40+20+0+1)/4, (30+10+2+2)/4, (20+6+2+1)/4; floor (0+1+.5+.5)/4, 2/4, (2+2)/4
+    mine, floor = [61 / 4, 44 / 4, 29 / 4], [2 / 4, 2 / 4, 4 / 4]
+    excess = table.loc["finetune", "excess_gap"]
+    apart = [m - f for m, f in zip(mine, floor, strict=True)]
+    assert excess.mean == pytest.approx(sum(apart) / 3)
+    test = stats.ttest_rel(mine, floor).confidence_interval(0.95)
+    assert (excess.low, excess.high) == pytest.approx((test.low, test.high))
+    # and a claim, from the same cells
+    found = judge(parse_claim("average gap of floor < average gap of finetune"), frame)
+    assert found.difference == pytest.approx(-excess.mean)
+    assert (found.low, found.high) == pytest.approx((-excess.high, -excess.low))
+    assert found.verdict == ("holds" if excess.low > 0 else "undecided")
+
+
+def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    scores = [{"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}]
+    with store.writing("a", {"scores": scores, "cost": {"seconds": 1.0}}):
+        pass
+    store.fail("b", ValueError("broke"), "run")
+    setting = ("d", "m", "r", "dense", "class")
+    rows = [Row(setting, "x", seed, key, "r") for seed, key in enumerate(["a", "b", "c"])]
+    table = papers_table(for_tables(results(rows, store))).iloc[0]
+    assert (table["seeds"], table["failed"]) == (1, 1)
+
+
+def test_the_report_averages_the_scores_that_the_audits_average() -> None:
+    """The report imports no audit, so the names stand twice; they must not part."""
+    assert set(tables.AVERAGED) == set(AVERAGED)

@@ -28,8 +28,9 @@ from expunge.observe import observe
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
 from expunge.study.cells import Cell, plan
+from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
-from expunge.study.schema import Study, read_study
+from expunge.study.schema import Study
 
 SMOKE = Path(__file__).parents[1] / "studies/smoke.yaml"
 CELLS = 50

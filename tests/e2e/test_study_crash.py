@@ -33,7 +33,7 @@ import torch
 torch.set_num_threads(1)
 from expunge.study.launch import planned
 from expunge.study.runner import Worker
-from expunge.study.schema import read_study
+from expunge.study.file import read_study
 
 mode, file, out = sys.argv[1:4]
 study = planned(read_study(file), out)

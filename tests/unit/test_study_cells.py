@@ -206,7 +206,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_held_by_one_and_let_go(tmp_path: Path) -> None:
-    store, other = Store(tmp_path), Store(tmp_path)
+    store, other = Store(tmp_path).prepare(), Store(tmp_path).prepare()
     with store.claim("k") as mine, other.claim("k") as theirs:
         assert mine and not theirs
         assert other.claimed("k")
@@ -216,7 +216,7 @@ def test_a_claim_is_held_by_one_and_let_go(tmp_path: Path) -> None:
 
 
 def test_the_sweep_takes_what_nobody_is_at(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).prepare()
     for name in (".dead.abc", ".busy.abc"):
         (tmp_path / "cells" / name).mkdir()
     with store.claim("busy"):
@@ -225,7 +225,7 @@ def test_the_sweep_takes_what_nobody_is_at(tmp_path: Path) -> None:
 
 
 def test_a_damaged_cell_says_what_to_do(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).prepare()
     store.path("k").mkdir()
     (store.path("k") / "cell.json").write_text("{")
     with pytest.raises(ConfigError, match="delete its folder, and run the study again"):

@@ -136,7 +136,7 @@ SCORES: dict[str, list[dict[str, float]]] = {  # one dict a seed
 
 def test_a_table_made_by_hand(tmp_path: Path) -> None:
     """Cells written by hand, read as a study's results, against arithmetic on paper and scipy's."""
-    store, rows = Store(tmp_path), []
+    store, rows = Store(tmp_path).prepare(), []
     for method, seeds in SCORES.items():
         for seed, scores in enumerate(seeds):
             key = f"{method}{seed}"
@@ -172,7 +172,7 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
 
 
 def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store(tmp_path).prepare()
     scores = [{"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}]
     with store.writing("a", {"scores": scores, "cost": {"seconds": 1.0}}):
         pass

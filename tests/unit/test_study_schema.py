@@ -10,7 +10,9 @@ import yaml
 
 from expunge.errors import ConfigError
 from expunge.methods import make_method
-from expunge.study.schema import Entry, Study, read_study, variants
+from expunge.study.file import read_study
+from expunge.study.launch import planned, run_study
+from expunge.study.schema import Entry, Study, variants
 
 GOOD = """\
 name: small
@@ -110,3 +112,54 @@ def test_densities_have_labels_and_all_settings() -> None:
     assert (dense.label, sparse.label) == ("dense", "95 % omp")
     assert dense.resolved() == {}
     assert sparse.resolved() == {"pruner": "omp", "sparsity": 0.95, "rewind_epoch": 1}
+
+
+SCALED = (
+    GOOD
+    + """\
+scales:
+  small: {seeds: [0]}
+  large:
+    seeds: [0, 1, 2]
+    methods:
+      finetune: {lr: 0.1}
+"""
+)
+
+
+def test_a_scale_replaces_parts_and_the_first_is_taken(tmp_path: Path) -> None:
+    file = write(tmp_path, SCALED)
+    small, large = read_study(file), read_study(file, scale="large")
+    assert (small.scale, small.seeds, set(small.methods)) == ("small", (0,), {"finetune", "ascent"})
+    assert (large.scale, large.seeds, set(large.methods)) == ("large", (0, 1, 2), {"finetune"})
+    assert read_study(write(tmp_path, large.to_yaml())).to_yaml() == large.to_yaml()
+    assert read_study(write(tmp_path, GOOD)).scale == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "words"),
+    [
+        (SCALED, "larg", ["'larg'", "did you mean 'large'", "small, large"]),
+        (GOOD, "large", ["has no scales"]),
+        (SCALED.replace("lr: 0.1}", "lr: -1}"), "large", ["line 15:", "lr"]),
+        (SCALED.replace("small: {seeds: [0]}", "small: {seed: [0]}"), "small", ["line 11:", "'seeds'"]),
+        (SCALED.replace("small: {seeds: [0]}", "small: [0]"), "small", ["small is no list of keys"]),
+        (GOOD + "scales: [1]\n", None, ["line 10:", "scales are names"]),
+    ],
+)  # fmt: skip
+def test_mistakes_in_scales(tmp_path: Path, text: str, scale: str | None, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_study(write(tmp_path, text), scale=scale)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_a_folder_keeps_to_its_study_and_scale(tmp_path: Path) -> None:
+    """Looking writes nothing; a run writes what the study says, and another scale goes elsewhere."""
+    file = write(tmp_path, GOOD + "scales: {a: , b: }\n")
+    out = tmp_path / "out"
+    planned(read_study(file), out)
+    assert not out.exists()
+    run_study(planned(read_study(file), out))
+    assert (out / "study.yaml").read_text() == read_study(file).to_yaml()
+    with pytest.raises(ConfigError, match=r"holds the study .* at scale a, not .* at scale b"):
+        planned(read_study(file, scale="b"), out)

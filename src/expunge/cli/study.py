@@ -20,6 +20,10 @@ StudyFile = Annotated[
 Folder = Annotated[
     Path, typer.Option("--out", help="Folder of the study's cells.", show_default=False)
 ]
+Scale = Annotated[
+    str | None,
+    typer.Option("--scale", help="Which of the file's scales; the first.", show_default=False),
+]
 
 
 def run(
@@ -47,6 +51,7 @@ def run(
         bool,
         typer.Option("--rerun-stale", help="Make cells anew whose method's source has changed."),
     ] = False,
+    scale: Scale = None,
     data_dir: DataDir = None,
     device: Device = None,
 ) -> None:
@@ -55,7 +60,7 @@ def run(
     from expunge.study.launch import run_study
 
     screen, messages = consoles()
-    study = _planned(file, out, data_dir, device)
+    study = _planned(file, out, scale, data_dir, device)
     study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=Bars(messages))
     _show_status(study, screen)
     _show_results(study, out, screen)
@@ -63,23 +68,25 @@ def run(
         raise typer.Exit(1)
 
 
-def status(file: StudyFile, out: Folder, data_dir: DataDir = None) -> None:
+def status(file: StudyFile, out: Folder, scale: Scale = None, data_dir: DataDir = None) -> None:
     """How many cells are done, running, failed, and why these failed."""
     screen, _ = consoles()
-    _show_status(_planned(file, out, data_dir, None), screen)
+    _show_status(_planned(file, out, scale, data_dir, None), screen)
 
 
-def results(file: StudyFile, out: Folder, data_dir: DataDir = None) -> None:
+def results(file: StudyFile, out: Folder, scale: Scale = None, data_dir: DataDir = None) -> None:
     """The papers' tables with intervals, floor and claims, on the screen and in OUT/results."""
     screen, _ = consoles()
-    _show_results(_planned(file, out, data_dir, None), out, screen)
+    _show_results(_planned(file, out, scale, data_dir, None), out, screen)
 
 
-def _planned(file: Path, out: Path, data_dir: Path | None, device: str | None) -> Planned:
+def _planned(
+    file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None
+) -> Planned:
+    from expunge.study.file import read_study
     from expunge.study.launch import planned
-    from expunge.study.schema import read_study
 
-    return planned(read_study(file), out, data_dir=data_dir, device=device)
+    return planned(read_study(file, scale=scale), out, data_dir=data_dir, device=device)
 
 
 def _show_status(study: Planned, screen: Console) -> None:

@@ -12,6 +12,7 @@ from expunge.errors import ConfigError
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Row, plan
 from expunge.study.crew import Crew, Orders, Processes
+from expunge.study.file import read_study
 from expunge.study.runner import Counts, Worker, count
 from expunge.study.schema import Study
 from expunge.study.store import Store
@@ -49,25 +50,44 @@ class Planned:
 def planned(
     study: Study, out: str | Path, *, data_dir: str | Path | None = None, device: str | None = None
 ) -> Planned:
-    """Plan a study. Raises ConfigError for a folder that holds something else."""
+    """Plan a study. Nothing is written: that is `run_study`'s.
+
+    Raises ConfigError for a folder that holds something else, or another scale of the study.
+    """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder with --out")
-    strange = folder.exists() and any(folder.iterdir()) and not (folder / FILE).exists()
-    if strange:
+    file = folder / FILE
+    if folder.exists() and any(folder.iterdir()) and not file.exists():
         raise ConfigError(
             f"{folder} exists and holds something else; choose another folder with --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / FILE).exists() or (folder / FILE).read_text("utf-8") != study.to_yaml():
-        part = folder / f".{FILE}.{os.getpid()}"
-        part.write_text(study.to_yaml(), encoding="utf-8")
-        os.replace(part, folder / FILE)
+    held = read_study(file) if file.exists() else study
+    if (held.name, held.scale) != (study.name, study.scale):
+        raise ConfigError(
+            f"{folder} holds the study {_told(held)}, not {_told(study)}; choose another folder "
+            "with --out, or that study"
+        )
     bench = Bench(
         Store(folder), str(data_dir) if data_dir is not None else None, device,
         keep_all=study.keep_weights == "all",
     )  # fmt: skip
     return _plan(study, bench)
+
+
+def _told(study: Study) -> str:
+    return f"{study.name} at scale {study.scale}" if study.scale else study.name
+
+
+def _write(study: Study, folder: Path) -> None:
+    """Keep what the study says, with every default filled in, beside its cells."""
+    file = folder / FILE
+    if file.exists() and file.read_text("utf-8") == study.to_yaml():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f".{FILE}.{os.getpid()}"
+    part.write_text(study.to_yaml(), encoding="utf-8")
+    os.replace(part, file)
 
 
 def _plan(study: Study, bench: Bench) -> Planned:
@@ -93,6 +113,7 @@ def run_study(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
+    _write(study.study, study.store.folder)
     run = uuid.uuid4().hex
     how = _How(run, workers, ray, renew, progress or Silent())
     while not study.tuned:

@@ -74,7 +74,7 @@ class Worker:
 
     def work(self) -> None:
         """Make cells until each is done, failed in this run, or needs one that failed."""
-        self.store.sweep()
+        self.store.prepare().sweep()
         left = list(self.cells.values())
         while left:
             waiting = [cell for cell in left if not self._over(cell)]

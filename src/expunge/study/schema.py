@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from expunge.audits import EXTRA
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
-from expunge.recipe import Recipe, Settings, explain
+from expunge.recipe import Recipe, Settings
 from expunge.study.claims import parse_claim
-from expunge.values import numbers
 
 FRESH = "class"
 """The scenario that forgets class s mod C for seed s."""
@@ -105,6 +101,7 @@ class Study(Settings):
     """
 
     name: str = Field(description="of the study")
+    scale: str = Field(default="", description="which of the file's scales this is")
     data: tuple[str, ...] = Field(min_length=1, description="data specifications")
     models: tuple[str, ...] = Field(min_length=1, description="architectures")
     recipes: dict[str, Recipe] = Field(min_length=1, description="name -> how to train")
@@ -128,12 +125,12 @@ class Study(Settings):
         """`finetune: {lr: 0.01}` is short for an entry of that method."""
         if not isinstance(value, Mapping):
             return value
-        return {str(label): _entry(str(label), content) for label, content in value.items()}
+        return {str(label): entry_of(str(label), content) for label, content in value.items()}
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
         for label, entry in self.methods.items():
-            _check_label(label)
+            check_label(label)
             variants(label, entry)
         self._check_tuning()
         unknown = [name for name in self.also if name not in EXTRA]
@@ -181,12 +178,14 @@ class Study(Settings):
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def _check_label(label: str) -> None:
+def check_label(label: str) -> None:
+    """Raise ConfigError for a label that is a row of its own."""
     if label in YARDSTICKS:
         raise ConfigError(f"a method cannot be called {label!r}; every study has that row")
 
 
-def _entry(label: str, content: Any) -> Any:
+def entry_of(label: str, content: Any) -> Any:
+    """What a file says of a method, in full: `finetune: {lr: 0.01}` and `finetune:` are short forms."""
     if content is None:
         return {"method": label}
     if isinstance(content, Mapping) and "method" in content:
@@ -222,95 +221,3 @@ def variants(label: str, entry: Entry) -> dict[str, Method]:
                          else f"{name}={one[name]}" for name in listed)  # fmt: skip
         found[f"{label} ({told})" if told else label] = make_method(entry.method, one)
     return found
-
-
-def read_study(path: str | Path) -> Study:
-    """Read a study file. Raises ConfigError that names the line and the nearest valid key."""
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the study {file} ({error}); write YAML") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is no YAML"
-        raise ConfigError(f"{file}{where}: {problem}; mend the line") from error
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")
-    plain = numbers(content)
-    place: tuple[Any, ...] = ()
-    try:
-        for part, check in _parts(plain):  # one by one, so that a mistake's place is known
-            place = part
-            check()
-        place = ()
-        return Study.model_validate(plain)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        line = line_of(node, problem["loc"])
-        raise ConfigError(f"{file}, line {line}: {explain(error, Study)}") from None
-    except ConfigError as error:
-        line = line_of(node, place, str(error))
-        raise ConfigError(f"{file}, line {line}: {error}") from None
-
-
-def _parts(content: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Callable[[], object]]]:
-    """The parts of a study that can be checked alone, with their places."""
-
-    def entries(name: str) -> Iterable[tuple[Any, Any]]:
-        part = content.get(name)
-        return part.items() if isinstance(part, Mapping) else ()
-
-    def listed(name: str) -> Iterable[tuple[int, Any]]:
-        part = content.get(name)
-        return enumerate(part) if isinstance(part, list) else ()
-
-    def method(label: str, value: Any) -> None:
-        made = _entry(label, value)
-        _check_label(label)
-        if isinstance(made, Mapping):
-            variants(label, Entry(**made))
-
-    for name, value in entries("recipes"):
-        if isinstance(value, Mapping):
-            yield ("recipes", name), functools.partial(Recipe, **value)
-    for name, value in entries("methods"):
-        yield ("methods", name), functools.partial(method, name, value)
-    for row, value in listed("densities"):
-        if isinstance(value, Mapping):
-            yield ("densities", row), functools.partial(Density, **value)
-    for row, value in listed("claims"):
-        yield ("claims", row), functools.partial(parse_claim, str(value))
-
-
-def line_of(node: Any, place: tuple[Any, ...], message: str = "") -> int:
-    """Line of the part of a YAML document that a place leads to, from 1.
-
-    message: of a mistake; the key under that part which it names first is more exact.
-    """
-    line = node.start_mark.line + 1 if node is not None else 1
-    for step in place:
-        found = _child(node, step)
-        if found is None:
-            return int(line)
-        line, node = found
-    named = [
-        (match.start(), key.start_mark.line + 1)
-        for key, _ in (node.value if isinstance(node, yaml.MappingNode) else ())
-        if (match := re.search(rf"\b{re.escape(str(key.value))}\b", message))
-    ]
-    return int(min(named)[1] if named else line)
-
-
-def _child(node: Any, step: Any) -> tuple[int, Any] | None:
-    """Line and node of a mapping's key or a list's item; None where there is none."""
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(step):
-                return key.start_mark.line + 1, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        return node.value[step].start_mark.line + 1, node.value[step]
-    return None

@@ -39,8 +39,12 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+
+    def prepare(self) -> Store:
+        """Make the folder, so that cells can be claimed and written; returns itself."""
         for name in ("cells", "failed", "locks"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
+        return self
 
     def path(self, key: str) -> Path:
         """Folder of a finished cell."""

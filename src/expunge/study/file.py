@@ -1,0 +1,153 @@
+"""A study file, read: its scale chosen, its mistakes told by line."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from expunge.errors import ConfigError, nearest
+from expunge.recipe import Recipe, explain
+from expunge.study.claims import parse_claim
+from expunge.study.schema import Density, Entry, Study, check_label, entry_of, variants
+from expunge.values import numbers
+
+SCALES = "scales"
+"""The part of a file that says what differs between a small run and a large one."""
+
+
+def read_study(path: str | Path, *, scale: str | None = None) -> Study:
+    """Read a study file.
+
+    scale: which of `scales` to take, whose parts replace those of the same name; None: the first.
+    Raises ConfigError that names the line and the nearest valid key.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the study {file} ({error}); write YAML") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is no YAML"
+        raise ConfigError(f"{file}{where}: {problem}; mend the line") from error
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")
+    written = numbers(content)
+    chosen, changes = _scale(file, node, written, scale)
+    plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
+    if chosen:
+        plain["scale"] = chosen
+
+    def line(place: tuple[Any, ...], message: str = "") -> int:
+        inside = (SCALES, chosen, *place)
+        if place:
+            return line_of(node, inside if place[0] in changes else place, message)
+        found = line_of(node, inside, message) if changes else 0
+        return found if found > line_of(node, inside) else line_of(node, place, message)
+
+    place: tuple[Any, ...] = ()
+    try:
+        for part, check in _parts(plain):  # one by one, so that a mistake's place is known
+            place = part
+            check()
+        place = ()
+        return Study.model_validate(plain)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        at = line(problem["loc"])
+        raise ConfigError(f"{file}, line {at}: {explain(error, Study)}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}, line {line(place, str(error))}: {error}") from None
+
+
+def _scale(
+    file: Path, node: Any, content: Mapping[str, Any], scale: str | None
+) -> tuple[str, Mapping[str, Any]]:
+    """Name and parts of the scale that is asked for; none of a file without scales."""
+    scales = content.get(SCALES, {})
+    where = f"{file}, line {line_of(node, (SCALES,))}"
+    if not isinstance(scales, Mapping):
+        raise ConfigError(f"{where}: scales are names with what each changes under it")
+    if not scales and scale:
+        raise ConfigError(f"{file} has no scales; leave --scale {scale} out")
+    if not scales:
+        return "", {}
+    chosen = scale or next(iter(scales))
+    if chosen not in scales:
+        raise ConfigError(
+            f"{file} has no scale {chosen!r}{nearest(chosen, scales)}; there are: {', '.join(scales)}"
+        )
+    changes = scales[chosen]
+    if changes is None:
+        return chosen, {}
+    if not isinstance(changes, Mapping):
+        raise ConfigError(f"{where}: scale {chosen} is no list of keys, such as `data: [digits]`")
+    return chosen, changes
+
+
+def _parts(content: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Callable[[], object]]]:
+    """The parts of a study that can be checked alone, with their places."""
+
+    def entries(name: str) -> Iterable[tuple[Any, Any]]:
+        part = content.get(name)
+        return part.items() if isinstance(part, Mapping) else ()
+
+    def listed(name: str) -> Iterable[tuple[int, Any]]:
+        part = content.get(name)
+        return enumerate(part) if isinstance(part, list) else ()
+
+    def method(label: str, value: Any) -> None:
+        made = entry_of(label, value)
+        check_label(label)
+        if isinstance(made, Mapping):
+            variants(label, Entry(**made))
+
+    for name, value in entries("recipes"):
+        if isinstance(value, Mapping):
+            yield ("recipes", name), functools.partial(Recipe, **value)
+    for name, value in entries("methods"):
+        yield ("methods", name), functools.partial(method, name, value)
+    for row, value in listed("densities"):
+        if isinstance(value, Mapping):
+            yield ("densities", row), functools.partial(Density, **value)
+    for row, value in listed("claims"):
+        yield ("claims", row), functools.partial(parse_claim, str(value))
+
+
+def line_of(node: Any, place: tuple[Any, ...], message: str = "") -> int:
+    """Line of the part of a YAML document that a place leads to, from 1.
+
+    message: of a mistake; the key under that part which it names first is more exact.
+    """
+    line = node.start_mark.line + 1 if node is not None else 1
+    for step in place:
+        found = _child(node, step)
+        if found is None:
+            return int(line)
+        line, node = found
+    named = [
+        (match.start(), key.start_mark.line + 1)
+        for key, _ in (node.value if isinstance(node, yaml.MappingNode) else ())
+        if (match := re.search(rf"\b{re.escape(str(key.value))}\b", message))
+    ]
+    return int(min(named)[1] if named else line)
+
+
+def _child(node: Any, step: Any) -> tuple[int, Any] | None:
+    """Line and node of a mapping's key or a list's item; None where there is none."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == str(step):
+                return key.start_mark.line + 1, value
+    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step].start_mark.line + 1, node.value[step]
+    return None

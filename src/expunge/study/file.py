@@ -51,8 +51,8 @@ def read_study(path: str | Path, *, scale: str | None = None) -> Study:
         inside = (SCALES, chosen, *place)
         if place:
             return line_of(node, inside if place[0] in changes else place, message)
-        found = line_of(node, inside, message) if changes else 0
-        return found if found > line_of(node, inside) else line_of(node, place, message)
+        keys = _named(_at(node, inside)[1], message) + _named(node, message)
+        return min(keys)[1] if keys else 1
 
     place: tuple[Any, ...] = ()
     try:
@@ -128,18 +128,29 @@ def line_of(node: Any, place: tuple[Any, ...], message: str = "") -> int:
 
     message: of a mistake; the key under that part which it names first is more exact.
     """
+    line, part = _at(node, place)
+    keys = _named(part, message)
+    return min(keys)[1] if keys else line
+
+
+def _at(node: Any, place: tuple[Any, ...]) -> tuple[int, Any]:
+    """Line and node that a place leads to; of its last part that is there, without a node."""
     line = node.start_mark.line + 1 if node is not None else 1
     for step in place:
         found = _child(node, step)
         if found is None:
-            return int(line)
+            return line, None
         line, node = found
-    named = [
+    return line, node
+
+
+def _named(node: Any, message: str) -> list[tuple[int, int]]:
+    """Of the keys of a mapping that a message names: where in the message, and their lines."""
+    return [
         (match.start(), key.start_mark.line + 1)
         for key, _ in (node.value if isinstance(node, yaml.MappingNode) else ())
         if (match := re.search(rf"\b{re.escape(str(key.value))}\b", message))
     ]
-    return int(min(named)[1] if named else line)
 
 
 def _child(node: Any, step: Any) -> tuple[int, Any] | None:

@@ -6,10 +6,14 @@ import importlib.util
 import re
 from pathlib import Path
 
+import yaml
+
 from expunge.cli import app
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
+from expunge.study.file import read_study
+from expunge.study.schema import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,3 +38,16 @@ def test_links_in_the_docs_lead_somewhere() -> None:
     for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_study_file_of_the_docs_is_one_and_shows_every_key(tmp_path: Path) -> None:
+    text = (ROOT / "docs/studies.md").read_text(encoding="utf-8")
+    example = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
+    assert example is not None
+    file = tmp_path / "study.yaml"
+    file.write_text(example[1], encoding="utf-8")
+    assert read_study(file, scale="large").models == ("resnet18",)
+    written = set(yaml.safe_load(example[1]))
+    assert written - {"scales"} == set(Study.model_fields) - {"scale"}
+    for study in (ROOT / "studies").glob("*.yaml"):
+        assert f"../studies/{study.name}" in text, f"docs/studies.md does not list {study.name}"

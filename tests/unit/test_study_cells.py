@@ -84,6 +84,14 @@ def test_class_scenarios_follow_the_seed() -> None:
     assert asked == {"class:#0", "class:#3", "random:0.2"}
 
 
+def test_several_classes_follow_the_seed_and_some_must_stay() -> None:
+    cells, _ = plan(study(scenarios=["classes:3"], seeds=[8, 19]), load)
+    asked = {cell.seed: cell.config["scenario"] for cell in cells if cell.kind != "original"}
+    assert asked == {8: "class:#8,#9,#0", 19: "class:#9,#0,#1"}
+    with pytest.raises(ConfigError, match="there are 10 classes, and some must stay"):
+        plan(study(scenarios=["classes:10"]), load)
+
+
 # --- running
 
 

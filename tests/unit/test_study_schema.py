@@ -10,9 +10,10 @@ import yaml
 
 from expunge.errors import ConfigError
 from expunge.methods import make_method
+from expunge.study.claims import parse_claim
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
-from expunge.study.schema import Entry, Study, variants
+from expunge.study.schema import YARDSTICKS, Entry, Study, variants
 
 GOOD = """\
 name: small
@@ -163,3 +164,39 @@ def test_a_folder_keeps_to_its_study_and_scale(tmp_path: Path) -> None:
     assert (out / "study.yaml").read_text() == read_study(file).to_yaml()
     with pytest.raises(ConfigError, match=r"holds the study .* at scale a, not .* at scale b"):
         planned(read_study(file, scale="b"), out)
+
+
+STUDIES = Path(__file__).resolve().parents[2] / "studies"
+
+
+@pytest.mark.parametrize(
+    ("file", "scale"),
+    [
+        (file.name, scale)
+        for file in sorted(STUDIES.glob("*.yaml"))
+        for scale in yaml.safe_load(file.read_text("utf-8")).get("scales", [None])
+    ],
+)
+def test_shipped_studies_read_and_their_claims_are_about_what_they_hold(
+    file: str, scale: str | None
+) -> None:
+    study = read_study(STUDIES / file, scale=scale)
+    assert study.name == Path(file).stem
+    rows = {
+        *YARDSTICKS,
+        *(name for label, e in study.methods.items() for name in variants(label, e)),
+    }
+    densities = {density.label for density in study.densities}
+    for claim in map(parse_claim, study.claims):
+        for side in (claim.less, claim.more):
+            assert side.method in rows, claim.text
+            assert side.at.get("density", "dense") in densities, claim.text
+            assert side.at.get("scenario", study.scenarios[0]) in study.scenarios, claim.text
+            sparsity = float(side.at.get("sparsity", 0))
+            assert sparsity in {density.sparsity for density in study.densities}, claim.text
+
+
+@pytest.mark.parametrize("scenario", ["classes:0", "classes:two", "classes:"])
+def test_so_many_classes_are_a_number(tmp_path: Path, scenario: str) -> None:
+    with pytest.raises(ConfigError, match="write how many, as in classes:2"):
+        read_study(write(tmp_path, GOOD + f'scenarios: ["{scenario}"]\n'))

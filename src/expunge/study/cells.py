@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from expunge.data.load import Data
+from expunge.errors import ConfigError
 from expunge.methods import Method, make_method
-from expunge.study.schema import FRESH, Study, variants
+from expunge.study.schema import Study, fresh_classes, variants
 
 Kind = Literal["original", "retrain", "unlearn"]
 Setting = tuple[str, str, str, str, str]
@@ -137,7 +138,12 @@ def _methods(
 
 def request(scenario: str, seed: int, classes: int) -> dict[str, Any]:
     """What a cell is asked to forget, as plain data."""
-    asked = f"class:#{seed % classes}" if scenario == FRESH else scenario
+    number = fresh_classes(scenario)
+    asked = scenario
+    if number is not None:
+        if not 0 < number < classes:
+            raise ConfigError(f"{scenario}: there are {classes} classes, and some must stay")
+        asked = "class:" + ",".join(f"#{(seed + row) % classes}" for row in range(number))
     return {"scenario": asked, "forget_seed": seed, "seed": seed}
 
 

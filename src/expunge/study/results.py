@@ -66,6 +66,8 @@ def plainly(scenario: str) -> str:
     if scenario == "class":
         return "one class"
     kind, _, rest = scenario.partition(":")
+    if kind == "classes":
+        return "one class" if rest == "1" else f"{rest} classes"
     return f"random {100 * float(rest):g}%" if kind == "random" else scenario
 
 

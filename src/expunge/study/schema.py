@@ -17,7 +17,7 @@ from expunge.recipe import Recipe, Settings
 from expunge.study.claims import parse_claim
 
 FRESH = "class"
-"""The scenario that forgets class s mod C for seed s."""
+"""The scenario that forgets class s mod C for seed s; `classes:K` forgets K classes from there on."""
 YARDSTICKS = ("original", "retrain", "floor")
 """Rows that every study has, and that no method may be called."""
 
@@ -96,8 +96,8 @@ class Study(Settings):
     methods x seeds.
 
     methods: label -> settings of the method of that name (`finetune: {lr: 0.01}`), or an `Entry`.
-    scenarios: forget requests as `--forget` takes them; `class` forgets class s mod C for seed s, and
-    random requests draw with seed s.
+    scenarios: forget requests as `--forget` takes them; `class` forgets class s mod C for seed s,
+    `classes:K` that one and those after it, and random requests draw with seed s.
     """
 
     name: str = Field(description="of the study")
@@ -141,6 +141,8 @@ class Study(Settings):
             )
         for claim in self.claims:
             parse_claim(claim)
+        for scenario in self.scenarios:
+            fresh_classes(scenario)
         for name in ("data", "models", "scenarios", "seeds", "also"):
             values = getattr(self, name)
             twice = [value for value in values if values.count(value) > 1]
@@ -221,3 +223,18 @@ def variants(label: str, entry: Entry) -> dict[str, Method]:
                          else f"{name}={one[name]}" for name in listed)  # fmt: skip
         found[f"{label} ({told})" if told else label] = make_method(entry.method, one)
     return found
+
+
+def fresh_classes(scenario: str) -> int | None:
+    """How many classes a scenario takes from the seed; None of one that names what to forget.
+
+    Raises ConfigError for `classes:K` without a whole number.
+    """
+    if scenario == FRESH:
+        return 1
+    kind, _, number = scenario.partition(":")
+    if kind != "classes":
+        return None
+    if not number.isdigit() or not int(number):
+        raise ConfigError(f"scenario {scenario!r}: write how many, as in classes:2")
+    return int(number)

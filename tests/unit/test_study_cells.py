@@ -15,7 +15,7 @@ from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.report.tables import papers_table
 from expunge.study import work
-from expunge.study.cells import Cell, key_of, plan
+from expunge.study.cells import Cell, Facts, key_of, plan
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.runner import Counts
@@ -33,8 +33,9 @@ def study(**changes: Any) -> Study:
 
 
 @functools.cache
-def load(spec: str) -> Any:
-    return load_data(spec)
+def load(spec: str) -> Facts:
+    data = load_data(spec)
+    return Facts((data.train.fingerprint, data.test.fingerprint), tuple(data.classes))
 
 
 def keys(cells: list[Cell]) -> list[str]:

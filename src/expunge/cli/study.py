@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.cli.options import DataDir, Device, consoles
+from expunge.cli.options import DataDir, Device, Overwrite, consoles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,22 +71,56 @@ def run(
 def status(file: StudyFile, out: Folder, scale: Scale = None, data_dir: DataDir = None) -> None:
     """How many cells are done, running, failed, and why these failed."""
     screen, _ = consoles()
-    _show_status(_planned(file, out, scale, data_dir, None), screen)
+    _show_status(_planned(file, out, scale, data_dir, None, recorded=True), screen)
 
 
 def results(file: StudyFile, out: Folder, scale: Scale = None, data_dir: DataDir = None) -> None:
     """The papers' tables with intervals, floor and claims, on the screen and in OUT/results."""
     screen, _ = consoles()
-    _show_results(_planned(file, out, scale, data_dir, None), out, screen)
+    _show_results(_planned(file, out, scale, data_dir, None, recorded=True), out, screen)
+
+
+def report(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write.", show_default="DIR/report")
+    ] = None,
+    overwrite: Overwrite = False,
+    data_dir: DataDir = None,
+) -> None:
+    """One page to read and to print, with tables and figures as files beside it.
+
+    Pictures of forgotten samples are on it as far as the data are found; it needs nothing else.
+    """
+    from expunge.errors import ConfigError
+    from expunge.pages import study_report, typed
+    from expunge.report.page import write_report
+    from expunge.study.file import read_study
+    from expunge.study.launch import FILE, planned
+
+    screen, _ = consoles()
+    if not (folder / FILE).is_file():
+        raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
+    study = planned(read_study(folder / FILE), folder, data_dir=data_dir, recorded=True)
+    found = study_report(study, typed(["study", "report", str(folder)]))
+    target = out or folder / "report"
+    # what stands in the study's own folder was made from it, and can be made again
+    write_report(found, target, overwrite=overwrite or out is None)
+    screen.print(f"written: {target / 'report.html'}", markup=False)
 
 
 def _planned(
-    file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None
-) -> Planned:
+    file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None,
+    *, recorded: bool = False,
+) -> Planned:  # fmt: skip
     from expunge.study.file import read_study
     from expunge.study.launch import planned
 
-    return planned(read_study(file, scale=scale), out, data_dir=data_dir, device=device)
+    return planned(
+        read_study(file, scale=scale), out, data_dir=data_dir, device=device, recorded=recorded
+    )
 
 
 def _show_status(study: Planned, screen: Console) -> None:

@@ -14,19 +14,23 @@ from expunge.errors import SplitError
 from expunge.folders.make import Forgotten, initial_names
 from expunge.folders.store import Loaded, load_model
 from expunge.models.folder import ModelCard
-from expunge.probing import Subject, check_extra, observe_panel
+from expunge.probing import Panel, Subject, check_extra, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.run import Run, accelerator_on
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """Scores of one model. losses: of each forget sample, where there are fewer than 30."""
+    """Scores of one model.
+
+    losses: of each forget sample, where there are fewer than 30. panel: all that was observed.
+    """
 
     scores: list[Score]
     losses: list[SampleLoss]
     split: Split
     classes: tuple[str, ...]
+    panel: Panel
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -122,7 +126,9 @@ def _report(
     scores = audit_panel(panel, features=features, also=also)
     few = len(split.forget) < NEAR_EMPTY
     losses = near_empty_report(panel.outputs, panel.retrained_outputs) if few else []
-    return AuditReport([*scores, *([cost] if cost else [])], losses, split, model.data.classes)
+    return AuditReport(
+        [*scores, *([cost] if cost else [])], losses, split, model.data.classes, panel
+    )
 
 
 def is_paired(card: ModelCard, reference: ModelCard) -> bool | None:

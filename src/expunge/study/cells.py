@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from expunge.data.load import Data
 from expunge.errors import ConfigError
 from expunge.methods import Method, make_method
 from expunge.study.schema import Study, fresh_classes, variants
@@ -17,6 +16,14 @@ from expunge.study.schema import Study, fresh_classes, variants
 Kind = Literal["original", "retrain", "unlearn"]
 Setting = tuple[str, str, str, str, str]
 """Data, model, recipe, density and scenario, in words."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan needs to know of data: digests of both parts, and the names of the classes."""
+
+    fingerprints: tuple[str, str]
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,12 +97,12 @@ class Cells:
 
 
 def plan(
-    study: Study, load: Callable[[str], Data],
+    study: Study, load: Callable[[str], Facts],
     chosen: Mapping[tuple[Setting, str], Mapping[str, Any]] | None = None,
 ) -> tuple[list[Cell], list[Row]]:  # fmt: skip
     """All cells of a study, each once, after what it needs, and the rows that they make.
 
-    load: data specification -> data, for their fingerprints and classes. chosen: tuned fields by
+    load: data specification -> what is to be known of the data. chosen: tuned fields by
     setting and method.
     """
     cells, rows = Cells(), []
@@ -148,12 +155,12 @@ def request(scenario: str, seed: int, classes: int) -> dict[str, Any]:
 
 
 def originals(
-    study: Study, load: Callable[[str], Data], seeds: Sequence[int]
+    study: Study, load: Callable[[str], Facts], seeds: Sequence[int]
 ) -> Iterator[tuple[dict[str, Any], tuple[str, str, str, str], int, int]]:
     """Configuration of each original, its setting in words, its seed, and the number of classes."""
     for spec in study.data:
         data = load(spec)
-        prints = [data.train.fingerprint, data.test.fingerprint]
+        prints = list(data.fingerprints)
         for model, name, density, seed in itertools.product(
             study.models, study.recipes, study.densities, seeds
         ):

@@ -41,7 +41,8 @@ def read_study(path: str | Path, *, scale: str | None = None) -> Study:
         raise ConfigError(f"{file}{where}: {problem}; mend the line") from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")
-    written = numbers(content)
+    # what a paper printed stays as it printed it
+    written = {key: v if key == "published" else numbers(v) for key, v in content.items()}
     chosen, changes = _scale(file, node, written, scale)
     plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
     if chosen:

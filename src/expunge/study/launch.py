@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from expunge.errors import ConfigError
 from expunge.progress import Reporter, Silent, Step
-from expunge.study.cells import Cell, Row, plan
+from expunge.study.cells import Cell, Facts, Row, plan
 from expunge.study.crew import Crew, Orders, Processes
 from expunge.study.file import read_study
 from expunge.study.runner import Counts, Worker, count
@@ -20,7 +22,7 @@ from expunge.study.tuning import Search, chosen, searches
 from expunge.study.work import Bench
 
 POLL_SECONDS = 0.5
-FILE = "study.yaml"
+FILE, FACTS = "study.yaml", "data.json"
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,13 @@ class Planned:
 
 
 def planned(
-    study: Study, out: str | Path, *, data_dir: str | Path | None = None, device: str | None = None
-) -> Planned:
+    study: Study, out: str | Path, *, data_dir: str | Path | None = None,
+    device: str | None = None, recorded: bool = False,
+) -> Planned:  # fmt: skip
     """Plan a study. Nothing is written: that is `run_study`'s.
 
-    Raises ConfigError for a folder that holds something else, or another scale of the study.
+    recorded: believe what the last run noted of the data, which then need not be there; for looking
+    at results. Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -72,31 +76,52 @@ def planned(
         Store(folder), str(data_dir) if data_dir is not None else None, device,
         keep_all=study.keep_weights == "all",
     )  # fmt: skip
-    return _plan(study, bench)
+    if recorded and (facts := _read_facts(folder)).keys() >= set(study.data):
+        return _plan(study, bench, facts.__getitem__)
+    return _plan(study, bench, bench.facts)
 
 
 def _told(study: Study) -> str:
     return f"{study.name} at scale {study.scale}" if study.scale else study.name
 
 
-def _write(study: Study, folder: Path) -> None:
-    """Keep what the study says, with every default filled in, beside its cells."""
-    file = folder / FILE
-    if file.exists() and file.read_text("utf-8") == study.to_yaml():
-        return
+def _write(study: Planned) -> None:
+    """Keep what the study says, with every default filled in, and what it found its data to be."""
+    folder = study.store.folder
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{FILE}.{os.getpid()}"
-    part.write_text(study.to_yaml(), encoding="utf-8")
-    os.replace(part, file)
+    facts = {spec: asdict(study.bench.facts(spec)) for spec in study.study.data}
+    for name, text in (
+        (FILE, study.study.to_yaml()),
+        (FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n"),
+    ):
+        file = folder / name
+        if file.exists() and file.read_text("utf-8") == text:
+            continue
+        part = folder / f".{name}.{os.getpid()}"
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, file)
 
 
-def _plan(study: Study, bench: Bench) -> Planned:
+def _read_facts(folder: Path) -> dict[str, Facts]:
+    """What the last run noted of its data; nothing where there was none."""
+    try:
+        content = json.loads((folder / FACTS).read_text("utf-8"))
+        return {
+            spec: Facts((str(one["fingerprints"][0]), str(one["fingerprints"][1])),
+                        tuple(map(str, one["classes"])))
+            for spec, one in content.items()
+        }  # fmt: skip
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return {}
+
+
+def _plan(study: Study, bench: Bench, facts: Callable[[str], Facts]) -> Planned:
     """Cells and rows, as far as tuning has come."""
-    trials, found = searches(study, bench.data, bench.store)
+    trials, found = searches(study, facts, bench.store)
     best = chosen(found)
     if best is None:
         return Planned(study, trials, [], bench, found, tuned=False)
-    cells, rows = plan(study, bench.data, best)
+    cells, rows = plan(study, facts, best)
     return Planned(study, [*trials, *cells], rows, bench, found)
 
 
@@ -113,13 +138,13 @@ def run_study(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
-    _write(study.study, study.store.folder)
+    _write(study)
     run = uuid.uuid4().hex
     how = _How(run, workers, ray, renew, progress or Silent())
     while not study.tuned:
         before = len(study.cells)
         _run(study, how)
-        study = _plan(study.study, study.bench)
+        study = _plan(study.study, study.bench, study.bench.facts)
         if not study.tuned and len(study.cells) == before:
             return study  # what tuning needs has failed
     _run(study, how)

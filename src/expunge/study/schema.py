@@ -91,6 +91,26 @@ class Tuning(Settings):
         return self
 
 
+class Published(Settings):
+    """A table of a paper, quoted beside the results; a row has a text for each header."""
+
+    title: str = Field(description="what it is and where it stands")
+    headers: tuple[str, ...] = Field(min_length=1, description="of the columns")
+    rows: tuple[tuple[str, ...], ...] = Field(description="texts, a row each")
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _texts(cls, value: Any) -> Any:
+        return [[str(cell) for cell in row] for row in value] if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Published:
+        for row in self.rows:
+            if len(row) != len(self.headers):
+                raise ValueError(f"the row {', '.join(row)} has not {len(self.headers)} cells")
+        return self
+
+
 class Study(Settings):
     """Everything that decides a study's numbers: data x models x recipes x densities x scenarios x
     methods x seeds.
@@ -113,6 +133,7 @@ class Study(Settings):
     also: tuple[str, ...] = Field(default=(), description="further scores")
     tuning: Tuning | None = Field(default=None, description="of fields that papers tune")
     claims: tuple[str, ...] = Field(default=(), description="statements that the seeds decide")
+    published: tuple[Published, ...] = Field(default=(), description="tables of papers to quote")
     validation: float = Field(default=0.1, ge=0, lt=1, description="share kept for validation")
     split_seed: int = Field(default=0, description="seed of that share")
     keep_weights: Literal["needed", "all"] = Field(

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.audits.gaps import average_gap
-from expunge.data.load import Data
 from expunge.errors import ConfigError
 from expunge.methods import make_method
 from expunge.seeds import seed_for
-from expunge.study.cells import Cell, Cells, Setting, originals, request
+from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
 from expunge.study.schema import Study, Tuning
 from expunge.study.store import Store
 
@@ -52,7 +51,7 @@ class Search:
 
 
 def searches(
-    study: Study, load: Callable[[str], Data], store: Store
+    study: Study, load: Callable[[str], Facts], store: Store
 ) -> tuple[list[Cell], list[Search]]:
     """The cells that tuning needs so far, and where each search stands."""
     cells, found = Cells(), []

@@ -23,6 +23,7 @@ from expunge.cost import Cost
 from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
+from expunge.hardware import machine_name
 from expunge.methods import METHODS, make_method
 from expunge.models.mask import Mask
 from expunge.probing import Subject, observe_panel
@@ -31,7 +32,7 @@ from expunge.pruning import make_pruner
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
 from expunge.sparsity import prune
-from expunge.study.cells import Cell
+from expunge.study.cells import Cell, Facts
 from expunge.study.store import Store
 from expunge.version import VERSION
 
@@ -56,6 +57,11 @@ class Bench:
         if spec not in self._data:
             self._data[spec] = load_data(spec, data_dir=self.data_dir)
         return self._data[spec]
+
+    def facts(self, spec: str) -> Facts:
+        """What a plan needs to know of the data, from the data themselves."""
+        data = self.data(spec)
+        return Facts((data.train.fingerprint, data.test.fingerprint), tuple(data.classes))
 
     def base(self, key: str) -> Base:
         """An original of the store; the last one is kept, for its cells stand next to each other."""
@@ -93,7 +99,8 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         "needs": list(cell.needs), "seed": cell.seed, **scored,
         "cost": result.record.cost.to_dict(), "warnings": list(result.record.warnings),
         "log": result.record.log, "source": source_of(cell), "version": VERSION,
-        "torch": torch.__version__, "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "torch": torch.__version__, "machine": machine_name(result.record.cost.device),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - start,
     }  # fmt: skip
     with bench.store.writing(cell.key, content) as folder:
@@ -196,7 +203,7 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
     scores = audit_panel(panel, also=also, seed=cell.seed)
     return {
         "scores": [score.to_dict() for score in scores],
-        "details": details(panel.outputs, base.data.classes),
+        "details": {**details(panel.outputs, base.data.classes), "classes": base.data.classes},
         "forgotten_classes": [base.data.classes[c] for c in split.forgotten_classes(base.data)],
     }
 

@@ -1,0 +1,23 @@
+"""What machine this is, for records: times mean nothing without it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+
+def machine_name(device: str = "cpu") -> str:
+    """The processor and its number of cores, and the graphics card if that is the device."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = named[0] if named else platform.processor() or platform.machine()
+    about = f"{processor}, {os.cpu_count()} cores"
+    if device.startswith("cuda") and torch.cuda.is_available():
+        about = f"{torch.cuda.get_device_name(device)}; {about}"
+    return about

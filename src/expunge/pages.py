@@ -1,0 +1,161 @@
+"""What a report shows, gathered: of a study's finished cells, or of one deletion."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from expunge.api import audit_outputs
+from expunge.audits.details import details
+from expunge.audits.outputs import Outputs
+from expunge.audits.score import Score
+from expunge.cost import Cost
+from expunge.data.load import Data
+from expunge.data.thumbnails import thumbnail
+from expunge.errors import UserError
+from expunge.folders.audit import AuditReport
+from expunge.folders.make import Forgotten
+from expunge.hardware import machine_name
+from expunge.report.page import PlainTable, Report
+from expunge.study.claims import judge, parse_claim
+from expunge.study.launch import Planned
+from expunge.study.results import SETTING, for_tables, results
+from expunge.study.tuning import sentences
+from expunge.version import VERSION
+
+
+def study_report(study: Planned, command: str) -> Report:
+    """Everything that a study's finished cells say. Raises ConfigError if no row is finished.
+
+    Pictures of forget samples are shown as far as the data are at hand; nothing else needs them.
+    """
+    frame = results(study.rows, study.store)
+    pictures = _Pictures(study)
+    shown: list[dict[str, Any]] = []
+    warnings: dict[str, None] = {}
+    made: dict[str, dict[str, None]] = {"expunge": {}, "torch": {}, "machine": {}, "device": {}}
+    dates = []
+    for row in study.rows:
+        if not study.store.done(row.cell):
+            continue
+        content = study.store.read(row.cell)
+        warnings |= dict.fromkeys(content["warnings"])
+        for name, value in (
+            ("expunge", content["version"]), ("torch", content["torch"]),
+            ("machine", content.get("machine", "")), ("device", content["cost"]["device"]),
+        ):  # fmt: skip
+            made[name][str(value)] = None
+        dates.append(str(content["date"])[:10])
+        if "details" in content:
+            setting = dict(zip(SETTING, row.setting, strict=True))
+            seen = {**content["details"], "forgotten_classes": content["forgotten_classes"]}
+            seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
+            shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
+    environment = {name: ", ".join(filter(None, found)) for name, found in made.items()}
+    environment["made"] = " to ".join(sorted({min(dates), max(dates)})) if dates else ""
+    return Report(
+        title=study.study.name, kind="study", generated=_now(), version=VERSION, frame=frame,
+        table=for_tables(frame),
+        claims=[judge(parse_claim(text), frame) for text in study.study.claims],
+        published=[PlainTable(p.title, p.headers, p.rows) for p in study.study.published],
+        tuned=sentences(study.study, study.searches), details=shown,
+        configuration=study.study.to_yaml(), command=command, warnings=list(warnings),
+        environment={name: text for name, text in environment.items() if text},
+    )  # fmt: skip
+
+
+class _Pictures:
+    """Forget samples of a study's data as pictures, each made once."""
+
+    def __init__(self, study: Planned) -> None:
+        self.study = study
+        self._data: dict[str, Data | None] = {}
+        self._made: dict[tuple[str, str], str | None] = {}
+
+    def added(self, spec: str, gallery: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """The gallery with an image for each sample, or None."""
+        if spec not in self._data:
+            try:
+                self._data[spec] = self.study.bench.data(spec)
+            except UserError:  # a report can be made where the data are not
+                self._data[spec] = None
+        data = self._data[spec]
+        return [{**one, "image": data and self._picture(spec, data, one["id"])} for one in gallery]
+
+    def _picture(self, spec: str, data: Data, name: str) -> str | None:
+        if (spec, name) not in self._made:
+            row = data.train.position.get(name)
+            self._made[spec, name] = None if row is None else thumbnail(data.train, row)
+        return self._made[spec, name]
+
+
+def deletion_report(
+    done: Forgotten, audited: AuditReport, request: str, command: str, *, pictures: bool = True
+) -> Report:
+    """One request to one model: the model after, the original before, and the retrained one.
+
+    pictures: show some of the forgotten samples.
+    """
+    panel, name, data = audited.panel, done.result.record.step, done.data
+    reference = done.reference
+    models: list[tuple[str, Outputs, Cost | None]] = [
+        ("original", panel.original_outputs, None),  # type: ignore[list-item]
+    ]
+    if reference is not None and panel.retrained_outputs is not None:
+        models.append(("retrain", panel.retrained_outputs, reference.record.cost))
+    if name != "retrain":
+        models.append((name, panel.outputs, done.result.record.cost))
+    rows, shown = [], []
+    forgotten = [data.classes[c] for c in panel.split.forgotten_classes(data)]
+    card = done.loaded.card
+    setting = dict(zip(SETTING, (card.data.spec or "data", card.architecture or "model", "as trained",
+                                 "dense" if done.loaded.mask is None else "sparse", request),
+                       strict=True))  # fmt: skip
+    for label, outputs, cost in models:
+        common = {**setting, "method": label, "seed": 0}
+        scores: list[Score] = list(audited.scores) if label == name else audit_outputs(outputs)
+        rows += [
+            {**common, "score": s.name, "value": s.value, "low": s.low, "high": s.high, "n": s.n}
+            for s in scores
+            if s.name != "RTE"
+        ]
+        if cost is not None:
+            rows.append({**common, "score": "RTE", "value": cost.seconds, "n": 1})
+        seen = details(outputs, data.classes)
+        pictured = [
+            {**one, "image": thumbnail(data.train, data.train.position[one["id"]])}
+            for one in (seen["gallery"] if pictures else [])
+        ]
+        shown.append({**common, **seen, "classes": list(data.classes),
+                      "forgotten_classes": forgotten, "gallery": pictured})  # fmt: skip
+    frame = pd.DataFrame(rows).assign(scenario=request)
+    numbers = ["value", "low", "high"]
+    frame[numbers] = frame[numbers].astype(float)
+    return Report(
+        title=f"Deletion: {request}", kind="deletion", generated=_now(), version=VERSION,
+        frame=frame, table=frame[["scenario", "method", "seed", "score", "value"]],
+        details=shown, configuration=yaml.safe_dump(
+            {"method": name, "settings": done.result.record.settings,
+             "forgotten": len(panel.split.forget), "retained": len(panel.split.retain)},
+            sort_keys=False),
+        environment={"expunge": VERSION, "torch": torch.__version__,
+                     "python": platform.python_version(),
+                     "machine": machine_name(done.result.record.cost.device)},
+        command=command, warnings=list(done.result.record.warnings),
+    )  # fmt: skip
+
+
+def typed(arguments: Iterable[str]) -> str:
+    """A command as one types it."""
+    return shlex.join(["expunge", *arguments])
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -6,10 +6,10 @@ INSTALL = $(PY) -m pip install -q -c constraints.txt -e
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup clean
+.PHONY: help demo test setup browser clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
 	@echo "PYTHON=... chooses the interpreter for .venv (now $(PYTHON); 3.11 or newer)"
 
 demo: .venv/installed-core  ## install into .venv, then a small run from training to report, in expunge-demo/
@@ -19,6 +19,10 @@ test: .venv/installed-dev  ## install into .venv with the tools, then lint, form
 	@scripts/check
 
 setup: .venv/installed-dev  ## install into .venv with the development tools
+
+browser: .venv/installed-dev  ## look at the report in headless Chromium (which must be installed): build/screenshots/
+	@$(PY) -m pip install -q -c constraints.txt 'playwright>=1.44'
+	@OMP_NUM_THREADS=1 $(PY) tests/browser/screenshots.py --out build/screenshots
 
 clean:  ## remove .venv, the demo's output and every cache
 	rm -rf .venv expunge-demo build dist src/expunge.egg-info

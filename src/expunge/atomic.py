@@ -21,11 +21,9 @@ def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
         yield folder
-        for file in folder.iterdir():
-            file.chmod(0o666 & ~_umask())
-            _flush(file)
-        _flush(folder)
-        folder.chmod(0o777 & ~_umask())
+        for path in (*folder.rglob("*"), folder):
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
+            _flush(path)
         if overwrite and target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             try:

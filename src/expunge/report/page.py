@@ -1,0 +1,253 @@
+"""One self-contained HTML page of a study or of one deletion, and the folder that it comes in.
+
+The page fetches nothing: figures are inline SVG, images data URIs, and its content policy forbids
+the rest. Every name and text of the input is escaped.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from expunge.atomic import written_whole
+from expunge.errors import ConfigError
+from expunge.report.drawn import inline_svg, save_figure
+from expunge.report.files import check_folder
+from expunge.report.latex import to_latex
+from expunge.report.sections import Picture, Section, sections
+from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_csv, to_markdown
+
+MARK = "report.html"
+"""A folder without this file was not written here, and is never replaced."""
+TEMPLATES = files("expunge.report") / "templates"
+
+COLUMNS = {
+    "method": "How the model was made to forget. original, retrain and floor are no methods but "
+    "yardsticks: nothing done; a new model trained without the forgotten samples, which is the "
+    "target; and a second such model from another random start.",
+    "seeds": "How many times all was repeated, each time from other random numbers. Runs that broke "
+    "off are counted as failed.",
+    "UA": "Unlearning accuracy: the percentage of the forgotten samples that the model now gets "
+    "wrong. High is not good in itself: a model that never saw a picture of a cat may still "
+    "recognise it. Good is what retrain has.",
+    "MIA": "Membership inference: an attacker tries to tell which samples the model was trained on. "
+    "The percentage of forgotten samples that the attacker takes for never seen. Good is what "
+    "retrain has.",
+    "RA": "Remaining accuracy: the percentage right of the training samples that were to be kept. "
+    "Good is what retrain has, mostly near 100.",
+    "TA": "Test accuracy: the percentage right of samples that no model was trained on. Where whole "
+    "classes are forgotten, only the other classes count.",
+    "TA_forget": "Test accuracy on the classes that were to be forgotten. Where retrain has 0, the "
+    "class is gone.",
+    "avg gap": "The mean, over UA, MIA, RA and TA, of the distance to retrain's value, in percentage "
+    "points. Lower is better. The one number to look at first.",
+    "excess gap": "Two retrainings differ too, for training is random. The excess gap is the average "
+    "gap beyond what floor has, seed by seed. Near 0: as near as a second retraining.",
+    "95 % interval": "Where the true excess gap plausibly lies, given how much it varies over seeds. "
+    "If the interval holds 0, the seeds cannot tell the method from a second retraining: undecided, "
+    "which is not the same as equal.",
+    "RTE s": "Run-time efficiency: the seconds that the method took. Measuring is not included. Lower "
+    "is better.",
+    "RTE / retrain": "The same as a share of what retraining took on the same machine. 0.05 is a "
+    "twentieth of the cost; from 1 on, retraining is the better choice.",
+}
+"""Every column, for someone who has not read the papers."""
+
+
+@dataclass(frozen=True)
+class PlainTable:
+    """A table of texts: title, headers, and rows as long as these."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a page shows. Whatever is empty is left out of it, heading and all.
+
+    Attributes:
+        title: the page's heading.
+        kind: "study", or "deletion" for one request to one model.
+        generated: when the page was made, as it is to be printed.
+        version: of the library.
+        frame: a row per setting (data, model, recipe, density, scenario), method, seed and score:
+            value, 95 % interval over samples (low, high) and n, as `expunge.study.results.results`
+            has it. Percent; RTE in seconds. The score "failed" marks a run that broke off.
+        table: of this frame, scenario, method, seed, score and value as `expunge.report.tables`
+            takes them.
+        claims: objects or mappings with text (or claim.text), verdict (holds, fails or undecided),
+            difference and its 95 % interval low, high, n seeds, why (what was missing).
+        published: tables of papers to stand beside.
+        tuned: sentences on how settings were chosen.
+        details: a mapping for each run: the setting, method and seed, and any of class_accuracy
+            (percent of each class's test samples, or None), classes and forgotten_classes (names),
+            confidence (forget, retain and test -> counts in equal bins of [0, 1]), and gallery (id,
+            label, predicted, probability, true_probability in [0, 1], image as a data URI or None).
+        configuration: YAML.
+        environment: what the runs were made with, name -> version or device.
+        command: that makes this page again.
+        warnings: that runs gave.
+    """
+
+    title: str
+    kind: Literal["study", "deletion"]
+    generated: str
+    version: str
+    frame: pd.DataFrame
+    table: pd.DataFrame
+    claims: Sequence[Any] = ()
+    published: Sequence[PlainTable] = ()
+    tuned: Sequence[str] = ()
+    details: Sequence[Mapping[str, Any]] = ()
+    configuration: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim as the page shows it: numbers as text, empty where there are none."""
+
+    text: str
+    verdict: str
+    difference: str
+    interval: str
+    n: int
+    why: str
+
+
+def render(report: Report) -> str:
+    """The page, one HTML text that needs no other file and no network.
+
+    Raises:
+        ConfigError: if the kind is unknown, or frame and table do not belong together.
+    """
+    return _html(report, _sections(report))
+
+
+def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write report.html, table.md, table.csv, table.tex, scores.csv, and figures/ as SVG and PDF.
+
+    Returns the paths. The folder appears under its name only when all of it is there.
+
+    Raises:
+        ConfigError: if a folder is in the way, or as `render` does.
+    """
+    check_folder(out, overwrite=overwrite, mark=MARK)
+    parts = _sections(report)
+    said = [*report.tuned, *(_sentence(claim) for claim in map(_claim, report.claims))]
+    with written_whole(out, overwrite=overwrite) as folder:
+        (folder / MARK).write_text(_html(report, parts), encoding="utf-8")
+        lines = "".join(f"- {sentence}\n" for sentence in said)
+        (folder / "table.md").write_text(f"{to_markdown(report.table)}\n{lines}", encoding="utf-8")
+        (folder / "table.csv").write_text(to_csv(report.table), encoding="utf-8")
+        (folder / "table.tex").write_text(to_latex(report.table), encoding="utf-8")
+        report.frame.to_csv(folder / "scores.csv", index=False)
+        (folder / "figures").mkdir()
+        for picture in _pictures(parts):
+            save_figure(picture.drawn.figure, folder / "figures" / picture.stem)
+        names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    return [out / name for name in names]
+
+
+def _sections(report: Report) -> list[Section]:
+    if report.kind not in ("study", "deletion"):
+        raise ConfigError(f"a report of kind {report.kind!r}: choose study or deletion")
+    return sections(report.frame, report.table, report.details)
+
+
+def _pictures(parts: Sequence[Section]) -> list[Picture]:
+    found = []
+    for part in parts:
+        found += part.pictures
+        found += [picture for block in part.blocks for picture in block.pictures]
+    return found
+
+
+def _html(report: Report, parts: Sequence[Section]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["svg"] = _svg
+    environment.filters["share"] = share
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8").strip()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    blocks = [block for part in parts for block in part.blocks]
+    headers = list(dict.fromkeys(name for block in blocks for name in block.table.headers))
+    table = report.table
+    common = {
+        name: values[0]
+        for name in ("data", "model", "recipe", "density")
+        if len(values := report.frame[name].astype(str).unique()) == 1
+    }
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        sections=parts,
+        blocks=blocks,
+        claims=[_claim(claim) for claim in report.claims],
+        columns={name: COLUMNS[name] for name in headers if name in COLUMNS},
+        note=note(table),
+        common=common,
+        retrained=bool((table["method"] == RETRAIN).any()),
+        seeds=int(table["seed"].nunique()),
+        methods=len(set(table["method"]) - set(YARDSTICKS)),
+        script=Markup(script),  # a file of this package, and what the digest is of
+        digest=digest,
+    )
+    return page.lstrip()  # a page starts with its type
+
+
+def _svg(picture: Picture) -> Markup:
+    """Made by an XML writer, which escapes every text in it."""
+    return Markup(inline_svg(picture.drawn.figure, picture.stem, picture.drawn.title))
+
+
+def share(ratio: float) -> str:
+    """A share of retraining's cost in words: `6.9 %`, `under 0.1 %`, `1.3 times`."""
+    if ratio >= 1:
+        return f"{ratio:.2g}\u00a0times" if ratio < 10 else f"{ratio:.0f}\u00a0times"
+    return "under 0.1\u00a0%" if ratio < 0.001 else f"{100 * ratio:.2g}\u00a0%"
+
+
+def _claim(found: Any) -> Claim:
+    """A claim of a mapping or of an object, such as `expunge.study.claims.Found`."""
+
+    def of(name: str) -> Any:
+        return found[name] if isinstance(found, Mapping) else getattr(found, name)
+
+    has_text = "text" in found if isinstance(found, Mapping) else hasattr(found, "text")
+    text = of("text") if has_text else of("claim").text
+    difference, low, high = (float(of(name)) for name in ("difference", "low", "high"))
+    return Claim(
+        text=str(text),
+        verdict=str(of("verdict")),
+        difference=f"{difference:+.2f}" if difference == difference else "",
+        interval=f"[{low:+.2f}, {high:+.2f}]" if low == low else "",
+        n=int(of("n")),
+        why=str(of("why")),
+    )
+
+
+def _sentence(claim: Claim) -> str:
+    if claim.why:
+        return f"{claim.text}: {claim.verdict} ({claim.why})"
+    return (
+        f"{claim.text}: {claim.verdict}, difference {claim.difference} {claim.interval}, "
+        f"n = {claim.n}"
+    )

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from report_helpers import CLASSES, details, for_tables, results
+
+from expunge.report.drawn import inline_svg, save_figure
+from expunge.report.model_figures import PANELS, class_figure, confidence_figure
+from expunge.report.study_figures import (
+    RADARS,
+    SERIES,
+    cost_figure,
+    nearest_methods,
+    pareto,
+    radar_figure,
+    sparsity_figure,
+    sparsity_of,
+)
+from expunge.report.tables import papers_table
+
+NASTY = "<script>alert('$x$')</script> & co"
+METHODS = ["original", "retrain", "floor"]
+MANY = METHODS + [f"method_{n}" for n in range(30)]
+
+
+def rows(**settings) -> pd.DataFrame:
+    return papers_table(for_tables(results(**{"scenarios": ["class"], **settings})))
+
+
+def texts(figure: Figure) -> list[str]:
+    return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+
+
+def mean(table: pd.DataFrame, method: str, score: str) -> float:
+    return float(table.loc[table["method"] == method, score].iloc[0].mean)
+
+
+def panel(figure: Figure, title: str) -> Axes:
+    (axes,) = [axes for axes in figure.axes if axes.get_title() == title and axes.get_visible()]
+    return axes
+
+
+def test_methods_come_nearest_first_without_yardsticks() -> None:
+    table = rows()
+    names = nearest_methods(table)
+    gaps = {row["method"]: row["avg_gap"] for row in table.to_dict("records")}
+    assert names == sorted(set(gaps) - set(METHODS), key=gaps.__getitem__)
+    bare = rows(methods=["original", "finetune", "fisher"])  # no retrained model, no gaps
+    assert nearest_methods(bare) == ["finetune", "fisher"]
+
+
+def test_radar_divides_by_the_best_and_prints_it() -> None:
+    table = rows()
+    drawn = radar_figure(table)
+    assert drawn is not None
+    first, second = drawn.figure.axes[:2]
+    methods = ["retrain", *nearest_methods(table)]
+    best = {s: max(mean(table, m, s) for m in methods) for s in ("UA", "MIA", "RA", "TA")}
+    fastest = min(mean(table, m, "RTE") for m in methods)
+    rim = [label.get_text() for label in first.get_xticklabels()]
+    assert rim == [*(f"{s}\n{v:.1f}" for s, v in best.items()), f"RTE\n{fastest:.3g} s"]
+    target, own = (line.get_ydata() for line in second.get_lines())
+    name = nearest_methods(table)[0]
+    assert second.get_title() == name
+    for line, method in ((target, "retrain"), (own, name)):
+        shares = [mean(table, method, s) / v for s, v in best.items()]
+        assert line[:5] == pytest.approx([*shares, fastest / mean(table, method, "RTE")])
+        assert line[5] == line[0]  # closed
+
+
+def test_radar_tells_lines_apart_without_colour() -> None:
+    drawn = radar_figure(rows())
+    assert drawn is not None
+    target, own = drawn.figure.axes[1].get_lines()
+    assert target.get_linestyle() != own.get_linestyle()
+    assert own.get_marker() != target.get_marker()
+
+
+def test_radar_needs_all_five_scores_and_a_retrained_model() -> None:
+    assert radar_figure(rows(methods=["original", "finetune"])) is None
+    frame = for_tables(results(scenarios=["class"]))
+    frame = frame[~((frame["method"] == "fisher") & (frame["score"] == "RTE"))]
+    drawn = radar_figure(papers_table(frame))
+    assert drawn is not None
+    assert "fisher" not in texts(drawn.figure)
+    assert "Left out: 1 method, farthest away or without all five scores." in drawn.caption
+
+
+def test_thirty_methods_fit() -> None:
+    table = rows(methods=MANY)
+    radar, cost = radar_figure(table), cost_figure(table)
+    assert radar is not None and cost is not None
+    titles = [axes.get_title() for axes in radar.figure.axes if axes.get_visible()]
+    assert titles == ["retrain", *nearest_methods(table)[:RADARS]]
+    assert f"Left out: {30 - RADARS} methods, farthest" in radar.caption
+    dots = [line for line in cost.figure.axes[0].get_lines() if line.get_marker() == "o"]
+    assert len(dots) == 30
+    assert re.search(r"Left out: \d+ names\.", cost.caption)
+    cost.figure.draw_without_rendering()
+    renderer = cost.figure.canvas.get_renderer()
+    named = [t for t in cost.figure.axes[0].texts if t.get_text().startswith("method_")]
+    boxes = [text.get_window_extent(renderer) for text in named]
+    assert boxes
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[number + 1 :])
+    height = max(drawn.figure.get_figheight() for drawn in (radar, cost))
+    assert height < 8
+
+
+def test_the_pareto_front() -> None:
+    points = {"a": (1.0, 5.0), "b": (2.0, 3.0), "c": (3.0, 4.0), "d": (4.0, 1.0), "e": (4.0, 2.0)}
+    assert pareto(points) == ["a", "b", "d"]
+    assert pareto({"a": (1.0, 1.0)}) == ["a"]
+
+
+def test_cost_shows_ratio_and_gap_of_each_method() -> None:
+    table = rows()
+    drawn = cost_figure(table)
+    assert drawn is not None
+    lines = drawn.figure.axes[0].get_lines()
+    dots = {(float(x[0]), float(y[0])) for x, y in
+            (line.get_data() for line in lines if line.get_marker() == "o")}  # fmt: skip
+    own = table[~table["method"].isin(METHODS)]
+    expected = {(float(x), float(y)) for x, y in zip(own["rte_ratio"], own["avg_gap"], strict=True)}
+    assert dots == expected
+    assert "neggrad_plus" in texts(drawn.figure)
+    front = drawn.caption.split("Front: ")[1].rstrip(".").split(", ")
+    assert set(front) >= {"gradient_ascent", "neggrad_plus"}
+    assert "fisher" not in front  # dearer and farther than others
+
+
+def test_cost_of_one_method_is_no_figure() -> None:
+    assert cost_figure(rows(methods=["retrain", "floor", "finetune"])) is None
+    assert cost_figure(rows(methods=["original", "finetune", "fisher"])) is None
+
+
+def test_sparsities_are_read_from_labels() -> None:
+    assert sparsity_of("dense") == (0.0, "")
+    assert sparsity_of("95 % omp") == (95.0, "omp")
+    assert sparsity_of("99.5% imp") == (99.5, "imp")
+    assert sparsity_of("model:build") is None
+
+
+def test_scores_against_sparsity() -> None:
+    frame = results(scenarios=["class"], densities=["95 % omp", "dense", "50 % omp"])
+    long = for_tables(frame)
+    tables = {
+        density: papers_table(long[long["scenario"] == f"one class, {density}"])
+        for density in ("95 % omp", "dense", "50 % omp")
+    }
+    drawn = sparsity_figure(tables)
+    assert drawn is not None
+    axes = panel(drawn.figure, "UA, %")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "50", "95"]
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    for method in ("retrain", "finetune"):
+        found = [mean(tables[d], method, "UA") for d in ("dense", "50 % omp", "95 % omp")]
+        assert list(lines[method].get_ydata()) == pytest.approx(found)
+    gaps = {
+        line.get_label(): line for line in panel(drawn.figure, "average gap, points").get_lines()
+    }
+    found = [float(t.loc[t["method"] == "fisher", "avg_gap"].iloc[0]) for t in
+             (tables["dense"], tables["50 % omp"], tables["95 % omp"])]  # fmt: skip
+    assert list(gaps["fisher"].get_ydata()) == pytest.approx(found)
+    (box,) = [axes.get_legend() for axes in drawn.figure.axes if axes.get_legend()]
+    named = [text.get_text() for text in box.get_texts()]
+    assert named[0] == "retrain" and not any(name.startswith("_") for name in named)
+    looks = {(lines[n].get_linestyle(), lines[n].get_marker()) for n in named}
+    assert len(looks) == len(named)  # without colour too
+    assert sparsity_figure({"dense": tables["dense"]}) is None
+
+
+def test_many_methods_against_sparsity() -> None:
+    long = for_tables(results(scenarios=["class"], densities=["dense", "95 % omp"], methods=MANY))
+    tables = {d: papers_table(long[long["scenario"] == f"one class, {d}"])
+              for d in ("dense", "95 % omp")}  # fmt: skip
+    drawn = sparsity_figure(tables)
+    assert drawn is not None
+    (box,) = [axes.get_legend() for axes in drawn.figure.axes if axes.get_legend()]
+    assert len(box.get_texts()) == SERIES + 1
+    assert f"Left out: {30 - SERIES} methods, the farthest." in drawn.caption
+
+
+def test_accuracy_of_each_class_before_and_after() -> None:
+    found = details(results(scenarios=["class"]))
+    drawn = class_figure(found, ["neggrad_plus", "fisher"])
+    assert drawn is not None
+    axes = panel(drawn.figure, "fisher")
+    first = drawn.figure.axes[0]
+    labels = [label.get_text() for label in first.get_yticklabels()]
+    assert labels == ["cat (forgotten)", *(name for name in CLASSES if name != "cat")]
+    order = [CLASSES.index(label.removesuffix(" (forgotten)")) for label in labels]
+    for line, method in zip(axes.get_lines(), ("original", "retrain", "fisher"), strict=True):
+        seeds = [d["class_accuracy"] for d in found if d["method"] == method]
+        assert list(line.get_xdata()) == pytest.approx(np.mean(seeds, axis=0)[order])
+    markers = {(line.get_marker(), line.get_markerfacecolor()) for line in axes.get_lines()}
+    assert len(markers) == 3
+    assert "Mean over seeds" in drawn.caption
+
+
+def test_seeds_that_forget_other_classes_are_not_averaged() -> None:
+    found = details(results(scenarios=["class"]))
+    for one in found:
+        one["forgotten_classes"] = [CLASSES[one["seed"]]]
+    drawn = class_figure(found, ["finetune"])
+    assert drawn is not None
+    assert "Seed 0 alone" in drawn.caption
+    assert drawn.figure.axes[0].get_yticklabels()[0].get_text() == "airplane (forgotten)"
+    (own,) = [d for d in found if d["method"] == "finetune" and d["seed"] == 0]
+    after = drawn.figure.axes[0].get_lines()[-1].get_xdata()
+    assert list(after) == pytest.approx(own["class_accuracy"])
+
+
+def test_many_classes_and_methods_are_cut_and_counted() -> None:
+    names = [f"class {n}" for n in range(100)]
+    found = details(results(scenarios=["class"], methods=MANY, seeds=1), names)
+    methods = MANY[3:]
+    drawn = class_figure(found, methods)
+    assert drawn is not None
+    assert len([axes for axes in drawn.figure.axes if axes.get_title()]) == PANELS
+    assert len(drawn.figure.axes[0].get_yticklabels()) == 30
+    assert drawn.figure.axes[0].get_yticklabels()[0].get_text() == "class 3 (forgotten)"
+    assert "Left out: 70 classes" in drawn.caption
+    assert "Not shown: method_5, method_6" in drawn.caption and "and others" in drawn.caption
+
+
+def test_classes_without_samples_have_a_gap() -> None:
+    found = details(results(scenarios=["class"], methods=["original", "finetune"], seeds=1))
+    for one in found:
+        one["class_accuracy"][3] = None
+    drawn = class_figure(found, ["finetune"])
+    assert drawn is not None
+    assert math.isnan(drawn.figure.axes[0].get_lines()[-1].get_xdata()[0])
+
+
+def test_confidence_in_percent_of_samples() -> None:
+    found = details(results(scenarios=["class"]))
+    drawn = confidence_figure(found, ["finetune"])
+    assert drawn is not None
+    assert [axes.get_title() for axes in drawn.figure.axes] == [
+        "forget set", "retain set", "test set",
+    ]  # fmt: skip
+    filled, method, before, target = drawn.figure.axes[0].patches
+    for outline, name in ((method, "finetune"), (before, "original"), (target, "retrain")):
+        counts = np.sum([d["confidence"]["forget"] for d in found if d["method"] == name], axis=0)
+        assert outline.get_data().values == pytest.approx(100 * counts / counts.sum())
+    assert filled.get_fill() and not target.get_fill()
+    assert len({str(p.get_linestyle()) for p in (method, before, target)}) == 3
+    assert "original" in texts(drawn.figure) and "retrained" in texts(drawn.figure)
+
+
+def test_what_details_lack_is_left_out() -> None:
+    assert class_figure([], ["finetune"]) is None
+    assert confidence_figure([], ["finetune"]) is None
+    some = [{"method": "finetune", "seed": 0, "confidence": {"forget": [1, 2, 3]}}]
+    assert class_figure(some, ["finetune"]) is None
+    drawn = confidence_figure(some, ["finetune"])
+    assert drawn is not None
+    assert "original" not in texts(drawn.figure)
+    assert (
+        confidence_figure([{"method": "finetune", "seed": 0, "confidence": {}}], ["finetune"])
+        is None
+    )
+
+
+def test_inline_svg_is_bare_and_escaped(tmp_path: Path) -> None:
+    settings = dict(mpl.rcParams)
+    table = rows()
+    table["method"] = table["method"].replace("neggrad_plus", NASTY)
+    drawn = cost_figure(table)
+    assert drawn is not None
+    svg = inline_svg(drawn.figure, "one", 'what "it" shows')
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "svg" and root.get("role") == "img"
+    assert root.get("aria-label") == 'what "it" shows'
+    assert {element.tag for element in root.iter()} <= {
+        "svg", "g", "path", "defs", "use", "text", "clipPath", "rect", "tspan",
+    }  # fmt: skip
+    assert "<script" not in svg and "http" not in svg and "xmlns" not in svg
+    assert any((text.text or "").startswith("<script>alert") for text in root.iter("text"))
+    known = {element.get("id") for element in root.iter() if element.get("id")}
+    links = [use.get("href", "") for use in root.iter("use")]
+    assert links and {link.removeprefix("#") for link in links} <= known
+    other = ElementTree.fromstring(inline_svg(drawn.figure, "two", ""))
+    assert known.isdisjoint(element.get("id") for element in other.iter() if element.get("id"))
+    save_figure(drawn.figure, tmp_path / "a.b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.pdf", "a.b.svg"]
+    assert (tmp_path / "a.b.pdf").read_bytes().startswith(b"%PDF")
+    text = (tmp_path / "a.b.svg").read_text(encoding="utf-8")
+    assert "dc:date" not in text and "l1_sparse" in text and "<script" not in text
+    assert dict(mpl.rcParams) == settings

@@ -107,7 +107,7 @@ def cost_figure(table: pd.DataFrame) -> Drawn | None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.axvline(1, color="black", linewidth=1, linestyle=(0, (1, 1.5)))
         rotated: Any = {"rotation": 90, "ha": "right", "va": "top", "fontsize": 8}
-        axes.text(1, 0.98, "retrain", transform=axes.get_xaxis_transform(), **rotated)
+        axes.text(1, 0.6, "retrain", transform=axes.get_xaxis_transform(), **rotated)
         for name, label in ((FLOOR, "floor: two retrainings"), (ORIGINAL, "original: do nothing")):
             _level(axes, rows.get(name), label)
         steps = [points[name] for name in front]

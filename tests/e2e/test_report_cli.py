@@ -1,0 +1,126 @@
+"""Reports as people make them: of a study, of one deletion, on a machine without the data."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import expunge, refused
+
+NAMES = ["cat", "<script>alert(1)</script>", "dog & mouse"]
+STUDY = """\
+name: small
+data: ["{data}"]
+models: [mlp]
+recipes:
+  quick: {{epochs: 4, lr: 0.05, batch_size: 32, augmentation: none}}
+scenarios: [class, "random:0.2"]
+methods:
+  finetune: {{epochs: 1}}
+  neggrad_plus: {{epochs: 1}}
+seeds: [0, 1]
+claims: ["UA of finetune at scenario class < UA of neggrad_plus"]
+published:
+  - {{title: A paper, headers: [method, UA], rows: [[FT, "1.10"]]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data whose class names are markup, and a study that was run on them."""
+    folder = tmp_path_factory.mktemp("report")
+    generator = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    images = generator.integers(0, 80, (240, 6, 6), dtype=np.uint8)
+    images[np.arange(240), labels * 2, labels * 2] = 250
+    np.savez(folder / "animals.npz", x=images, y=labels, classes=np.array(NAMES))
+    (folder / "study.yaml").write_text(STUDY.format(data="animals.npz"))
+    expunge("study", "run", "study.yaml", "--out", "out", cwd=folder)
+    return folder
+
+
+def text_of(page: str) -> str:
+    """What a reader sees."""
+    body = re.sub(r"<(style|script)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+def test_a_study_becomes_one_page(place: Path) -> None:
+    done = expunge("study", "report", "out", cwd=place)
+    assert "written: out/report/report.html" in done.stdout
+    page = (place / "out/report/report.html").read_text(encoding="utf-8")
+    assert NAMES[1] not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert not re.search(r"(src|href)=\"(?!#|data:)", page), "it needs no other file"
+    assert page.count('src="data:image/png;base64,') == 16, "eight samples of either scenario"
+    seen = text_of(page)
+    for word in ("no formal guarantee", "neggrad_plus", "excess gap", "A paper", "1.10",
+                 "UA of finetune at scenario class", "undecided"):  # fmt: skip
+        assert word in seen, word
+    table = (place / "out/report/table.md").read_text(encoding="utf-8")
+    cell = re.search(r"finetune\*{0,2} \| 2 \| ([\d.±]+)", table)
+    assert cell is not None and cell[1] in seen, "the table's number stands on the page"
+    names = {file.name for file in (place / "out/report").iterdir()}
+    assert {"report.html", "table.md", "table.csv", "table.tex", "scores.csv", "figures"} == names
+    expunge("study", "report", "out", cwd=place)  # made again, over what stands there
+
+
+def test_records_are_enough(place: Path, tmp_path: Path) -> None:
+    """Without weights and without the data there is the same table; no picture of a sample."""
+    shutil.copytree(
+        place / "out", tmp_path / "kept", ignore=shutil.ignore_patterns("*.safetensors", "report")
+    )
+    expunge("study", "report", "kept", "--out", "page", cwd=tmp_path)
+    page = (tmp_path / "page/report.html").read_text(encoding="utf-8")
+    assert "data:image/png" not in page and "neggrad_plus" in page
+    assert (
+        "22 of 22 cells done"
+        in expunge("study", "status", "kept/study.yaml", "--out", "kept", cwd=tmp_path).stdout
+    )
+    message = refused("study", "report", "kept", "--out", "page", cwd=tmp_path)
+    assert "page exists" in message and "--overwrite" in message
+
+
+def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
+    assert "is no folder of a study" in refused("study", "report", ".", cwd=tmp_path)
+
+
+def test_a_deletion_becomes_a_page(place: Path) -> None:
+    expunge("train", "--data", "animals.npz", "--model", "mlp", "--epochs", "3", "--out", "model",
+            cwd=place)  # fmt: skip
+    asked = ["unlearn", "model", "--forget", "random:0.2", "--method", "finetune", "--set",
+             "epochs=1", "--with-reference"]  # fmt: skip
+    done = expunge(*asked, "--out", "forgot", "--report", "page", cwd=place)
+    assert "report: page/report.html" in done.stdout
+    page = (place / "page/report.html").read_text(encoding="utf-8")
+    assert "data:image/png" in page and NAMES[1] not in page
+    seen = text_of(page)
+    scores = json.loads(
+        expunge("audit", "forgot", "--retrained", "forgot-retrained", "--json", cwd=place).stdout
+    )["scores"]
+    for score in scores:
+        if score["name"] in ("UA", "RA", "TA"):
+            assert f"{score['value']:.1f}" in seen, score["name"]
+    for word in ("random:0.2", "no formal guarantee", "expunge unlearn model --forget"):
+        assert word in seen, word
+    again = refused(*asked, "--out", "other", "--report", "page", cwd=place)
+    assert "page exists" in again
+    assert "lies in the model folder" in refused(
+        *asked, "--out", "other", "--report", "other/page", cwd=place
+    )
+    assert not (place / "other").exists(), "said before the work, not after it"
+
+
+def test_redacted_ids_leave_no_pictures(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place, tmp_path / "here")
+    here = tmp_path / "here"
+    expunge("train", "--data", "animals.npz", "--model", "mlp", "--epochs", "1", "--out", "first",
+            cwd=here)  # fmt: skip
+    expunge("unlearn", "first", "--forget", "random:0.2", "--method", "finetune", "--set", "epochs=1",
+            "--redact-ids", "--report", "redacted", "--out", "gone", cwd=here)  # fmt: skip
+    page = (here / "redacted/report.html").read_text(encoding="utf-8")
+    assert "data:image/png" not in page
+    assert "There is no retrained model to compare with" in text_of(page)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.data.batch import Batch, Indices, Part
 from expunge.data.load import Data
+from expunge.data.poison import with_trigger
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform
@@ -25,32 +26,43 @@ LARGE_BATCH = 512
 def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     """Outputs on forget, retain and test: evaluation mode, no augmentation, float32.
 
-    The test set is divided into samples of classes that stay and of classes forgotten whole. The
-    model comes back as it was.
+    The test set is divided into samples of classes that stay and of classes forgotten whole. Poisoned
+    samples are seen as the model learned them, trigger, wrong label and all; where a trigger is known,
+    the whole test set is seen once more with it. The model comes back as it was.
     """
     gone = split.forgotten_classes(data)
     lost = np.isin(data.test.labels, gone)
     transform = Transform(data.normalisation)
+    poison = data.poison
 
     def part(samples: Samples, rows: Indices) -> PartOutputs:
         return _observe(model, samples, rows, transform, run)
 
+    wanted = [
+        (data.train, split.rows(data.train, Part.FORGET)),
+        (data.train, split.rows(data.train, Part.RETAIN)),
+        (data.test, np.flatnonzero(~lost)),
+        (data.test, np.flatnonzero(lost)),
+    ]
+    if poison is not None and poison.trigger is not None:
+        wanted.append((with_trigger(data.test, poison.trigger), np.arange(len(data.test))))
     device = next((p.device for p in model.parameters()), run.device)
     model.to(run.device)
+    parts = []
     try:
-        with evaluating(model), run.progress.work("observing outputs", 4) as bar:
-            parts = []
-            for samples, rows in (
-                (data.train, split.rows(data.train, Part.FORGET)),
-                (data.train, split.rows(data.train, Part.RETAIN)),
-                (data.test, np.flatnonzero(~lost)),
-                (data.test, np.flatnonzero(lost)),
-            ):
+        with evaluating(model), run.progress.work("observing outputs", len(wanted)) as bar:
+            for samples, rows in wanted:
                 parts.append(part(samples, rows) if len(rows) else None)
                 bar.advance()
     finally:
         model.to(device)
-    return Outputs(forget=parts[0], retain=parts[1], test_kept=parts[2], test_forgotten=parts[3])
+    known = poison is not None and poison.target is not None
+    rest = parts[1].of(poison.ids - poison.own) if poison and known and parts[1] else None
+    return Outputs(
+        forget=parts[0], retain=parts[1], test_kept=parts[2], test_forgotten=parts[3],
+        triggered=parts[4] if len(parts) > 4 else None, rest=rest,
+        target=poison.target if poison else None,
+    )  # fmt: skip
 
 
 def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:

@@ -27,6 +27,7 @@ from expunge.methods import METHODS, Method, make_method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner
 from expunge.recipe import Recipe, Settings
+from expunge.report.further import further_cells
 from expunge.report.tables import cells
 from expunge.report.theory import theory_cells
 from expunge.sparsity import Criteria
@@ -72,10 +73,22 @@ LEFT_OUT = ("seeds", "excess gap", "95 % interval", "RTE s")
 
 def study_tables(frame: pd.DataFrame, width: int) -> Group:
     """The papers' table of a long frame, one for each scenario."""
-    return Group(*(
-        _study_table(part, str(scenario), width)
-        for scenario, part in frame.groupby("scenario", sort=False)
-    ))  # fmt: skip
+    parts = []
+    for scenario, part in frame.groupby("scenario", sort=False):
+        parts.append(_study_table(part, str(scenario), width))
+        further = further_cells(part)
+        if further is not None:
+            parts.append(_plain_table(*further, f"further scores, forget {scenario}"))
+    return Group(*parts)
+
+
+def _plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(escape(text) for text in row))
+    return table
 
 
 def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:

@@ -46,6 +46,7 @@ LAYERS = {
     "probing": 9,
     "api": 10,
     "sparsity": 11,
+    "transfer": 10,
     "folders": 12,
     "study": 12,
     "demo": 13,

@@ -82,7 +82,9 @@ def test_an_empty_part_has_no_accuracy() -> None:
 
 
 def test_every_score_is_in_the_table_and_in_its_order() -> None:
-    everything = outputs(test_forgotten=part("tf", 20))
+    everything = replace(
+        outputs(test_forgotten=part("tf", 20)), triggered=part("t", 50), rest=part("p", 9), target=0
+    )
     scores = score_outputs(everything, features=list(FEATURES))
     names = [score.name for score in scores]
     of_outputs = {name for name in AUDITS if "outputs" in AUDITS[name].needs}

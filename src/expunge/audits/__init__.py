@@ -16,6 +16,7 @@ from expunge.audits.accuracy import (
     remaining_accuracy,
     unlearning_accuracy,
 )
+from expunge.audits.backdoor import backdoor_scores
 from expunge.audits.gaps import (
     AverageGap,
     ExcessGap,
@@ -102,6 +103,31 @@ _TABLE = (
     _percent("MIA-modified_entropy", f"{_CALLED}, by the entropy that knows the label", _SONG),
     _percent("MIA-probabilities", f"{_CALLED}, by all probabilities", _SONG),
     AuditInfo(
+        "ASR",
+        "attack success: triggered test images of other classes that are called the target",
+        _OUTPUTS,
+        "low",
+        "percent",
+        _JIA,
+    ),
+    AuditInfo(
+        "ASR_all",
+        "attack success over all triggered test images, the target's own among them",
+        _OUTPUTS,
+        "low",
+        "percent",
+        _JIA,
+    ),
+    AuditInfo(
+        "ASR_rest",
+        "poisoned samples that stay in the retain set and are still called the target",
+        _OUTPUTS,
+        "low",
+        "percent",
+        "of this package; after Jia et al. 2023",
+    ),
+    AuditInfo("SA", "accuracy on all clean test data", _OUTPUTS, "high", "percent", _JIA),
+    AuditInfo(
         "relearn_time",
         "steps on the forget set until the original's accuracy there is within 5 % again",
         frozenset({"model"}),
@@ -155,7 +181,8 @@ def score_outputs(
     seed: int = 0,
     features: Sequence[str] = ("confidence",),
 ) -> list[Score]:
-    """UA, RA, TA, TA_forget (when whole classes are forgotten) and one MIA per feature.
+    """UA, RA, TA, TA_forget (when whole classes are forgotten), one MIA per feature; of data with
+    poison also ASR, ASR_all, ASR_rest and SA.
 
     A score whose parts are absent is left out, so a model before any forgetting has RA and TA
     only. With fewer than 30 forget samples, scores on them carry `detail["verdict"]`, which says
@@ -177,7 +204,7 @@ def score_outputs(
             raise ConfigError(f"unknown MIA feature {feature!r}; there are: {', '.join(FEATURES)}")
     if reference is None:
         return list(_scores(outputs, seed, names))
-    for part in ("forget", "retain", "test_kept", "test_forgotten"):
+    for part in ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest"):
         check_same_samples(part, getattr(outputs, part), getattr(reference, part))
     beside = {score.name: score.value for score in _scores(reference, seed, names)}
     return [
@@ -201,6 +228,7 @@ def _scores(outputs: Outputs, seed: int, features: Sequence[str]) -> Iterator[Sc
     if forget and retain and test:
         for feature in features:
             yield _without_verdict(mia_efficacy(outputs, feature, seed))
+    yield from backdoor_scores(outputs)
 
 
 def _without_verdict(score: Score) -> Score:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +85,13 @@ class PartOutputs:
         """Probability given to the label, (n,), float64, in [0, 1]."""
         return self.probabilities.gather(1, self.labels[:, None])[:, 0]
 
+    def of(self, ids: Collection[str]) -> PartOutputs:
+        """The rows of the samples with these ids; ids that are not here are skipped."""
+        rows = [row for row, name in enumerate(self.ids) if name in ids]
+        return PartOutputs(
+            self.logits[rows], self.labels[rows], tuple(self.ids[row] for row in rows)
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
@@ -95,9 +103,30 @@ class Outputs:
         test_kept: test samples of the classes that stay; all of the test set when no whole class
             is forgotten.
         test_forgotten: test samples of the forgotten classes; None or no rows when there are none.
+        triggered: all clean test samples with a backdoor's trigger laid on, under their true labels;
+            None where no trigger is known.
+        rest: poisoned samples that stay in the retain set, under the label that poisoned them, without
+            those that were of the target class before, as far as that is known.
+        target: index of the class that the backdoor calls; None where no poison is known of.
+
+    Raises:
+        ConfigError: for triggered or poisoned samples without a target, or a target that is no class.
     """
 
     forget: PartOutputs | None
     retain: PartOutputs | None
     test_kept: PartOutputs | None
     test_forgotten: PartOutputs | None = None
+    triggered: PartOutputs | None = None
+    rest: PartOutputs | None = None
+    target: int | None = None
+
+    def __post_init__(self) -> None:
+        for part in (self.triggered, self.rest):
+            if part is None:
+                continue
+            if self.target is None or not 0 <= self.target < part.logits.shape[1]:
+                raise ConfigError(
+                    f"target {self.target} is none of this model's {part.logits.shape[1]} classes; "
+                    "give the index of the class that the trigger should call"
+                )

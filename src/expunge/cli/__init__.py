@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
@@ -64,6 +65,10 @@ for _name, _command, _example in (
         "unlearn", unlearn,
         "runs/original --forget class:3 --method neggrad_plus --set alpha=0.9 --with-reference"
         " --out runs/without-3",
+    ),
+    (
+        "cleanse", cleanse,
+        "runs/backdoored --method finetune --known-fraction 0.5 --with-reference --out runs/clean",
     ),
     (
         "audit", audit,

@@ -44,7 +44,8 @@ Forget = Annotated[
     str,
     typer.Option(
         "--forget",
-        help="random:FRACTION, class:LABEL,..., ids:FILE, group:COLUMN=VALUE, indices:ROW,...",
+        help="random:FRACTION, class:LABEL,..., ids:FILE, group:COLUMN=VALUE, indices:ROW,..., "
+        "poison[:SHARE]",
         show_default=False,
     ),
 ]

@@ -20,8 +20,10 @@ from expunge.data.classes import adopt_names, encode_labels
 from expunge.data.files import Raw, read_folder, read_npz, read_parquet, read_parquet_pair
 from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
 from expunge.data.images import Size
+from expunge.data.poison import Poison, Poisoning, poison_samples, split_poison
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
 from expunge.data.transform import Normalisation
+from expunge.data.triggers import TRIGGERS
 from expunge.errors import DataError, nearest
 from expunge.plugins import import_object
 from expunge.seeds import numpy_generator
@@ -40,6 +42,11 @@ OTHER_SPECS = {
     "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png",
     "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
     "module:function": "a function of yours that returns a map-style dataset, or (train, test)",
+    "DATA+patch[:KEY=VALUE,...]": "any of these with a backdoor in the training images: a patch on a "
+    "share of them, labelled as the target; size=4, place=bottom-right, margin=2, colour=0, "
+    "share=0.1, target=#0, poison_seed=0",
+    "DATA+blend:file=PATTERN.png[,...]": "likewise, with an image mixed in; alpha=0.1, share, target, "
+    "poison_seed",
 }
 
 
@@ -51,7 +58,8 @@ class Data:
     """What is learned from and what is tested on.
 
     classes: names, by class index. spec: how it was asked for, None for objects made in Python.
-    test_drawn: the test set was set aside here, for the data bring none.
+    test_drawn: the test set was set aside here, for the data bring none. poison: what is known of
+    poison among the training samples; the test set is clean.
     """
 
     train: Samples
@@ -61,6 +69,7 @@ class Data:
     fixed_normalisation: Normalisation | None = None
     normalise: bool = True
     test_drawn: bool = False
+    poison: Poisoning | None = None
 
     @cached_property
     def normalisation(self) -> Normalisation | None:
@@ -80,27 +89,30 @@ class Data:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A data specification taken apart: `BASE[@SIZE][:COUNT]`.
+    """A data specification taken apart: `BASE[@SIZE][:COUNT][+POISON]`.
 
     base: a name, a path or `module:function`. size: (height, width) to resize images to.
     count: keep that many training samples, drawn once for all by stratified choice.
+    poison: then poison a share of those that are kept.
     """
 
     base: str
     size: Size | None = None
     count: int | None = None
+    poison: Poison | None = None
 
     @classmethod
     def parse(cls, text: str) -> DataSpec:
-        """Read `cifar10`, `cifar10:5000`, `photos@64`, `photos@64x48:1000`, `package.module:load`."""
-        match = re.fullmatch(r"(.+?)(?:@(\d+)(?:x(\d+))?)?(?::(\d+))?", text.strip(), re.DOTALL)
+        """Read `cifar10`, `cifar10:5000`, `photos@64x48:1000`, `package.module:load`, `digits+patch`."""
+        clean, poison = split_poison(text)
+        match = re.fullmatch(r"(.+?)(?:@(\d+)(?:x(\d+))?)?(?::(\d+))?", clean.strip(), re.DOTALL)
         if match is None:
             raise DataError("the data specification is empty; name a dataset, as in digits")
         base, height, width, count = match.groups()
         size = (int(height), int(width or height)) if height else None
         if (size is not None and 0 in size) or count == "0":
             raise DataError(f"{text!r}: sizes and counts start at 1")
-        return cls(base, size, int(count) if count else None)
+        return cls(base, size, int(count) if count else None, poison)
 
 
 def load_data(
@@ -135,7 +147,21 @@ def load_data(
         data = replace(data, train=_thin(data.train, parsed.count, spec, home))
     for samples in (data.train, data.test):
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
+    if parsed.poison is not None:
+        data = poisoned(data, parsed.poison)
     return replace(data, spec=spec)
+
+
+def poisoned(data: Data, poison: Poison) -> Data:
+    """The same data with a share of the training samples poisoned; `data` itself stays clean.
+
+    Raises DataError for data that are poisoned already, or that this poison does not fit.
+    """
+    if data.poison is not None:
+        raise DataError("these data are poisoned already; begin with the clean ones")
+    train, made = poison_samples(data.train, poison, data.classes)
+    spec = None if data.spec is None else f"{data.spec}+{poison}"
+    return replace(data, train=train, poison=made, spec=spec)
 
 
 def _load(
@@ -165,11 +191,15 @@ def _load(
             read_parquet_pair if parquet else read_folder
         )
         return _from_raw(reader(path, spec.size), classes, home)
-    if ":" in spec.base and not path.exists():
+    plus = spec.base.partition("+")[2].partition(":")[0]
+    if ":" in spec.base and not plus and not path.exists():
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
         return _from_objects(made() if callable(made) else made, classes, spec.base, home)
+    meant = nearest(plus, TRIGGERS) if plus else nearest(spec.base, BUILT_IN)
+    if plus in TRIGGERS:
+        meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
     raise DataError(
-        f"no dataset or path {spec.base!r}{nearest(spec.base, BUILT_IN)}; there are "
+        f"no dataset or path {spec.base!r}{meant}; there are "
         f"{', '.join(BUILT_IN)}, a .parquet or .npz file, a folder, or module:function"
     )
 

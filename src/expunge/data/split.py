@@ -30,8 +30,8 @@ class Split:
     schedules and tuning. excluded: struck by an earlier request, or asked for now but never learned
     from; never read again, and allowed to be gone from the data.
 
-    The constructors `random`, `classes`, `ids`, `groups`, `mask`, `indices` and `parse` take a
-    `base`: the split of the model that is to forget; without one, `Split.whole(data)`.
+    The constructors `random`, `classes`, `ids`, `groups`, `mask`, `indices`, `poison` and `parse` take
+    a `base`: the split of the model that is to forget; without one, `Split.whole(data)`.
     All raise SplitError for requests that are empty, ask for everything, or name what is not there.
     """
 
@@ -173,13 +173,32 @@ class Split:
         return base.forgetting(names, what=f"{column}={value}")
 
     @classmethod
+    def poison(
+        cls, data: Data, share: float = 1.0, *, seed: int = 0, base: Split | None = None
+    ) -> Split:
+        """Forget the poisoned samples, or a share in (0, 1] of those learned from, drawn by `seed`.
+
+        What is not drawn stays in retain, as it does for someone who has found only some of them.
+        """
+        base = base or cls.whole(data)
+        if data.poison is None:
+            raise SplitError(
+                "these data have no poison that is known of; poison them (as in digits+patch), or name "
+                "the samples with ids:FILE"
+            )
+        asked = base.forgetting(data.poison.ids.difference(base.excluded), what="poison")
+        return asked if share == 1 else base.forgetting(some_of(asked.forget, share, seed))
+
+    @classmethod
     def parse(cls, data: Data, spec: str, *, seed: int = 0, base: Split | None = None) -> Split:
         """Read a forget request as typed:
 
         `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, one id per line; `-` reads
-        standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`.
+        standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
         """
         kind, colon, rest = spec.partition(":")
+        if spec == "poison":
+            return cls.poison(data, base=base)
         if kind not in SPECS or not colon or not rest.strip():
             raise SplitError(
                 f"{spec!r} is no forget request{nearest(kind, SPECS)}; write one of "
@@ -187,6 +206,8 @@ class Split:
             )
         if kind == "random":
             return cls.random(data, _number(spec, rest), seed=seed, base=base)
+        if kind == "poison":
+            return cls.poison(data, _number(spec, rest), seed=seed, base=base)
         if kind == "class":
             named = [rest] if rest in data.classes else [c.strip() for c in rest.split(",")]
             return cls.classes(data, named, base=base)
@@ -285,7 +306,24 @@ SPECS = {
     "ids": "ids:FILE",
     "group": "group:COLUMN=VALUE",
     "indices": "indices:ROW[,ROW...]",
+    "poison": "poison[:SHARE]",
 }
+
+
+def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
+    """A share in (0, 1] of some ids, drawn by `seed`; a larger share holds every smaller one.
+
+    Raises SplitError for a share out of range, or of which nothing is left.
+    """
+    if not 0 < share <= 1:
+        raise SplitError(f"a share of {share:g}: it must lie above 0, up to 1")
+    count = round(share * len(ids))
+    if count == 0:
+        raise SplitError(
+            f"a share of {share:g} of {len(ids)} samples is none; ask for a larger one"
+        )
+    order = numpy_generator("some of", seed).permutation(len(ids))
+    return [ids[row] for row in order[:count]]
 
 
 def read_ids(source: str) -> list[str]:
@@ -306,7 +344,8 @@ def _number(spec: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise SplitError(f"{spec!r}: {text!r} is not a number; write {SPECS['random']}") from error
+        kind = SPECS[spec.partition(":")[0]]
+        raise SplitError(f"{spec!r}: {text!r} is not a number; write {kind}") from error
 
 
 def _row(spec: str, text: str) -> int:

@@ -123,8 +123,8 @@ class Forgotten:
 
 
 def unlearn_folder(
-    path: str | Path,
-    forget: str,
+    path: str | Path | Loaded,
+    forget: str | Split,
     method: Method,
     out: str | Path,
     *,
@@ -142,7 +142,9 @@ def unlearn_folder(
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
-    forget: a request as `Split.parse` reads it. What earlier requests struck is never read.
+    path: a folder, or one that is loaded already, with the data that it then has.
+    forget: a request as `Split.parse` reads it, or the split that it makes of the folder's own. What
+    earlier requests struck is never read.
     with_reference: also train the retrained model, written to OUT-retrained. paired: it begins with
     the original's initial weights and order, so that distances of weights mean something.
     """
@@ -151,9 +153,13 @@ def unlearn_folder(
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = path if isinstance(path, Loaded) else load_model(
+        path, data=data, data_dir=data_dir, allow_code=allow_code
+    )  # fmt: skip
     names = _check_reference(loaded, with_reference=with_reference, paired=paired)
-    split = Split.parse(loaded.data, forget, seed=forget_seed, base=loaded.split.settled())
+    split = forget if isinstance(forget, Split) else Split.parse(
+        loaded.data, forget, seed=forget_seed, base=loaded.split.settled()
+    )  # fmt: skip
 
     def run(chosen: str | Method, names: tuple[str | int, ...] | None = None) -> Result:
         return unlearn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import nn
 
 from expunge.api import Fresh, Result
 from expunge.data.load import BUILT_IN, Data, DataSpec, load_data
+from expunge.data.poison import split_poison
 from expunge.data.split import Split
 from expunge.data.split_file import home_of, split_from_plain, split_to_plain
 from expunge.data.transform import Normalisation
@@ -82,6 +83,7 @@ def load_model(
         allow_code=typed or allow_code,
         home=home_of(plain),
     )
+    _check_poison(found, card, path)
     _check_data(found, card, path)
     for values in (card.mean, card.std):
         if values is not None and len(values) not in (1, card.shape[0]):
@@ -182,14 +184,29 @@ def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
         )
 
 
+def _check_poison(data: Data, card: ModelCard, path: str | Path) -> None:
+    """Which samples are poisoned is drawn from all of them: other data would have others poisoned."""
+    told = DataSpec.parse(card.data.spec).poison if card.data.spec else None
+    made = data.poison.poison if data.poison is not None else None
+    if (told or made) and data.train.fingerprint != card.data.fingerprint:
+        raise DataError(
+            f"{path} learned from {f'data poisoned with {told}' if told else 'data without that poison'}"
+            ", and these data differ; give the very data that it learned from, all samples present"
+        )
+
+
 def _lasting(spec: str | None) -> str | None:
     """A specification that means the same from another folder: paths made absolute."""
     if spec is None:
         return None
-    base = DataSpec.parse(spec).base
+    clean, poison = split_poison(spec)
+    base = DataSpec.parse(clean).base
     path = Path(base).expanduser()
     known = base in BUILT_IN or not path.exists()
-    return spec if known else f"{path.resolve()}{spec[len(base) :]}"
+    suffix = spec.strip()[len(clean) :]
+    if poison is not None and poison.trigger != poison.trigger.absolute():
+        suffix = f"+{replace(poison, trigger=poison.trigger.absolute())}"
+    return f"{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
 
 
 def _hint(data_dir: str | Path | None, parent: Loaded | None) -> str | None:

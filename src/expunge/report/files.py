@@ -9,6 +9,7 @@ import pandas as pd
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
+from expunge.report.further import further_markdown
 from expunge.report.tables import to_csv, to_json, to_markdown
 
 MARK = "table.json"
@@ -43,7 +44,8 @@ def write_tables(
     check_folder(out, overwrite=overwrite)
     with written_whole(out, overwrite=overwrite) as folder:
         lines = "".join(f"- {sentence}\n" for sentence in explanation)
-        (folder / "table.md").write_text(f"{to_markdown(frame)}\n{lines}", encoding="utf-8")
+        text = f"{to_markdown(frame)}\n{further_markdown(frame)}\n{lines}"
+        (folder / "table.md").write_text(text, encoding="utf-8")
         (folder / "table.csv").write_text(to_csv(frame), encoding="utf-8")
         (folder / MARK).write_text(to_json(frame), encoding="utf-8")
         frame.to_csv(folder / "scores.csv", index=False)

@@ -22,6 +22,7 @@ from expunge.atomic import written_whole
 from expunge.errors import ConfigError
 from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.files import check_folder
+from expunge.report.further import further_markdown
 from expunge.report.latex import to_latex
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_csv, to_markdown
@@ -151,7 +152,8 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     with written_whole(out, overwrite=overwrite) as folder:
         (folder / MARK).write_text(_html(report, parts), encoding="utf-8")
         lines = "".join(f"- {sentence}\n" for sentence in said)
-        (folder / "table.md").write_text(f"{to_markdown(report.table)}\n{lines}", encoding="utf-8")
+        text = f"{to_markdown(report.table)}\n{further_markdown(report.table)}\n{lines}"
+        (folder / "table.md").write_text(text, encoding="utf-8")
         (folder / "table.csv").write_text(to_csv(report.table), encoding="utf-8")
         (folder / "table.tex").write_text(to_latex(report.table), encoding="utf-8")
         report.frame.to_csv(folder / "scores.csv", index=False)

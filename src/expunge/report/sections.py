@@ -16,6 +16,7 @@ import pandas as pd
 
 from expunge.errors import ConfigError
 from expunge.report.drawn import Drawn
+from expunge.report.further import USUAL
 from expunge.report.model_figures import class_figure, confidence_figure
 from expunge.report.study_figures import (
     cost_figure,
@@ -25,7 +26,6 @@ from expunge.report.study_figures import (
     sparsity_of,
 )
 from expunge.report.tables import (
-    AVERAGED,
     FLOOR,
     NOTHING,
     RETRAIN,
@@ -39,7 +39,6 @@ from expunge.report.tables import (
 
 SETTING = ("data", "model", "recipe", "density", "scenario")
 """The columns of a frame that say under what a method ran."""
-USUAL = (*AVERAGED, "TA_forget", "RTE", "failed")
 IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
 """Any other address is left out: a page must never fetch, nor run, what a detail brings along."""
 SAMPLES = 12

@@ -148,7 +148,7 @@ def to_markdown(frame: pd.DataFrame) -> str:
     lines = ["| " + " | ".join(headers) + " |"]
     lines.append("|" + "|".join("---" if i <= named else "---:" for i in range(len(headers))) + "|")
     for texts, is_best in zip(rows, best, strict=True):
-        escaped = [_escape(text) for text in texts]
+        escaped = [escape_cell(text) for text in texts]
         if is_best:
             escaped[named] = f"**{escaped[named]}**"
         lines.append("| " + " | ".join(escaped) + " |")
@@ -319,7 +319,7 @@ def _seconds(cell: Cell | None) -> str:
     return _with_spread(cell.mean, cell.sd, decimals)
 
 
-def _escape(text: str) -> str:
+def escape_cell(text: str) -> str:
     """Keep a name from ending its cell or becoming markup."""
     for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
         text = text.replace(sign, safe)

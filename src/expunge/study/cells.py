@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from expunge.errors import ConfigError
 from expunge.methods import Method, make_method
-from expunge.study.schema import Study, fresh_classes, variants
+from expunge.study.scenarios import scenario_of
+from expunge.study.schema import Study, variants
 
 Kind = Literal["original", "retrain", "unlearn"]
 Setting = tuple[str, str, str, str, str]
@@ -106,10 +106,10 @@ def plan(
     setting and method.
     """
     cells, rows = Cells(), []
-    for config, setting, seed, classes in originals(study, load, study.seeds):
+    for config, setting, seed, facts in originals(study, load, study.seeds):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = request(scenario, seed, classes)
+            asked = request(study, scenario, seed, facts)
             here: Setting = (*setting, scenario)
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
@@ -143,21 +143,19 @@ def _methods(
     return found
 
 
-def request(scenario: str, seed: int, classes: int) -> dict[str, Any]:
+def request(study: Study, scenario: str, seed: int, facts: Facts) -> dict[str, Any]:
     """What a cell is asked to forget, as plain data."""
-    number = fresh_classes(scenario)
-    asked = scenario
-    if number is not None:
-        if not 0 < number < classes:
-            raise ConfigError(f"{scenario}: there are {classes} classes, and some must stay")
-        asked = "class:" + ",".join(f"#{(seed + row) % classes}" for row in range(number))
-    return {"scenario": asked, "forget_seed": seed, "seed": seed}
+    asked = scenario_of(scenario).request(scenario, seed, len(facts.classes))
+    wanted: dict[str, Any] = {"scenario": asked, "forget_seed": seed, "seed": seed}
+    if study.transfer is not None:
+        wanted["transfer"] = study.transfer.model_dump(mode="json")
+    return wanted
 
 
 def originals(
     study: Study, load: Callable[[str], Facts], seeds: Sequence[int]
-) -> Iterator[tuple[dict[str, Any], tuple[str, str, str, str], int, int]]:
-    """Configuration of each original, its setting in words, its seed, and the number of classes."""
+) -> Iterator[tuple[dict[str, Any], tuple[str, str, str, str], int, Facts]]:
+    """Configuration of each original, its setting in words, its seed, and what is known of its data."""
     for spec in study.data:
         data = load(spec)
         prints = list(data.fingerprints)
@@ -170,4 +168,4 @@ def originals(
                 "density": density.resolved(), "seed": seed, "validation": study.validation,
                 "split_seed": study.split_seed,
             }  # fmt: skip
-            yield config, (spec, model, name, density.label), seed, len(data.classes)
+            yield config, (spec, model, name, density.label), seed, data

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from expunge.audits.gaps import AVERAGED
+from expunge.study.scenarios import scenario_of
 from expunge.study.store import Store
 
 if TYPE_CHECKING:
@@ -52,23 +53,13 @@ def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
     as a missing value of every score that its method has elsewhere.
     """
     differing = [name for name in SETTING if name != "scenario" and frame[name].nunique() > 1]
-    named = frame["scenario"].map(plainly)
+    named = frame["scenario"].map(lambda text: scenario_of(text).told(text))
     for name in differing:
         named = named + ", " + frame[name].astype(str)
     long = frame.assign(scenario=named)[["scenario", "method", "seed", "score", "value"]]
     failed = long["score"] == "failed"
     filled = long[failed].assign(score="UA")
     return pd.concat([long[~failed], filled], ignore_index=True)
-
-
-def plainly(scenario: str) -> str:
-    """A forget request as people read it."""
-    if scenario == "class":
-        return "one class"
-    kind, _, rest = scenario.partition(":")
-    if kind == "classes":
-        return "one class" if rest == "1" else f"{rest} classes"
-    return f"random {100 * float(rest):g}%" if kind == "random" else scenario
 
 
 def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:

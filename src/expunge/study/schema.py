@@ -15,9 +15,9 @@ from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
 from expunge.recipe import Recipe, Settings
 from expunge.study.claims import parse_claim
+from expunge.study.scenarios import scenario_of
+from expunge.transfer import Target
 
-FRESH = "class"
-"""The scenario that forgets class s mod C for seed s; `classes:K` forgets K classes from there on."""
 YARDSTICKS = ("original", "retrain", "floor")
 """Rows that every study has, and that no method may be called."""
 
@@ -117,7 +117,8 @@ class Study(Settings):
 
     methods: label -> settings of the method of that name (`finetune: {lr: 0.01}`), or an `Entry`.
     scenarios: forget requests as `--forget` takes them; `class` forgets class s mod C for seed s,
-    `classes:K` that one and those after it, and random requests draw with seed s.
+    `classes:K` that one and those after it, `harmful:K` those that harm the target task of `transfer`
+    most, and random requests draw with seed s.
     """
 
     name: str = Field(description="of the study")
@@ -126,11 +127,16 @@ class Study(Settings):
     models: tuple[str, ...] = Field(min_length=1, description="architectures")
     recipes: dict[str, Recipe] = Field(min_length=1, description="name -> how to train")
     densities: tuple[Density, ...] = Field(default=(Density(),), description="dense and sparse")
-    scenarios: tuple[str, ...] = Field(default=(FRESH, "random:0.1"), description="what to forget")
+    scenarios: tuple[str, ...] = Field(
+        default=("class", "random:0.1"), description="what to forget"
+    )
     methods: dict[str, Entry] = Field(description="label -> method")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="paired runs")
     floor: bool = Field(default=True, description="retrain a second time, for the noise floor")
     also: tuple[str, ...] = Field(default=(), description="further scores")
+    transfer: Target | None = Field(
+        default=None, description="a target task, to which every model is adapted and scored"
+    )
     tuning: Tuning | None = Field(default=None, description="of fields that papers tune")
     claims: tuple[str, ...] = Field(default=(), description="statements that the seeds decide")
     published: tuple[Published, ...] = Field(default=(), description="tables of papers to quote")
@@ -162,8 +168,10 @@ class Study(Settings):
             )
         for claim in self.claims:
             parse_claim(claim)
+        if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
+            raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")
         for scenario in self.scenarios:
-            fresh_classes(scenario)
+            scenario_of(scenario).check(scenario)
         for name in ("data", "models", "scenarios", "seeds", "also"):
             values = getattr(self, name)
             twice = [value for value in values if values.count(value) > 1]
@@ -244,18 +252,3 @@ def variants(label: str, entry: Entry) -> dict[str, Method]:
                          else f"{name}={one[name]}" for name in listed)  # fmt: skip
         found[f"{label} ({told})" if told else label] = make_method(entry.method, one)
     return found
-
-
-def fresh_classes(scenario: str) -> int | None:
-    """How many classes a scenario takes from the seed; None of one that names what to forget.
-
-    Raises ConfigError for `classes:K` without a whole number.
-    """
-    if scenario == FRESH:
-        return 1
-    kind, _, number = scenario.partition(":")
-    if kind != "classes":
-        return None
-    if not number.isdigit() or not int(number):
-        raise ConfigError(f"scenario {scenario!r}: write how many, as in classes:2")
-    return int(number)

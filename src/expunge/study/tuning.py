@@ -58,10 +58,10 @@ def searches(
     tuning = study.tuning
     if tuning is None:
         return [], []
-    for config, setting, seed, classes in originals(study, load, (tuning.seed,)):
+    for config, setting, seed, facts in originals(study, load, (tuning.seed,)):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = {**request(scenario, seed, classes), "on": "validation"}
+            asked = {**request(study, scenario, seed, facts), "on": "validation"}
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             for label, space in tuning.methods.items():
                 here: Setting = (*setting, scenario)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import sys
 import time
 from collections.abc import Mapping
@@ -13,12 +14,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from expunge.api import Record, Result, audit_panel, constructor, train, unlearn
+from expunge.api import (
+    Record,
+    Result,
+    audit_panel,
+    constructor,
+    resolve_recipe,
+    train,
+    unlearn,
+)
 from expunge.audits.details import details
+from expunge.audits.score import Score
 from expunge.cost import Cost
 from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
@@ -33,7 +44,9 @@ from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
 from expunge.sparsity import prune
 from expunge.study.cells import Cell, Facts
+from expunge.study.scenarios import Given, scenario_of
 from expunge.study.store import Store
+from expunge.transfer import Target, as_target, full_finetune, linear_probe, without_head
 from expunge.version import VERSION
 
 
@@ -51,6 +64,7 @@ class Bench:
     progress: Reporter = field(default_factory=Silent)
     _data: dict[str, Data] = field(default_factory=dict)
     _bases: dict[str, Base] = field(default_factory=dict)
+    _splits: dict[str, Split] = field(default_factory=dict)
 
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
@@ -62,6 +76,21 @@ class Bench:
         """What a plan needs to know of the data, from the data themselves."""
         data = self.data(spec)
         return Facts((data.train.fingerprint, data.test.fingerprint), tuple(data.classes))
+
+    def split(self, cell: Cell, base: Base) -> Split:
+        """What a cell forgets; the last one is kept, for finding it may take long."""
+        config = cell.config
+        transfer = config.get("transfer")
+        key = json.dumps([cell.needs[0], config["scenario"], config["forget_seed"], transfer])
+        if key not in self._splits:
+            given = Given(
+                base.model, base.data, base.split, config["forget_seed"],
+                Run(names=("scenario", cell.seed), accelerator=accelerator_on(self.device)),
+                Target(**transfer) if transfer else None, self.data,
+            )  # fmt: skip
+            asked = config["scenario"]
+            self._splits = {key: scenario_of(asked).split(asked, given)}
+        return self._splits[key]
 
     def base(self, key: str) -> Base:
         """An original of the store; the last one is kept, for its cells stand next to each other."""
@@ -158,9 +187,7 @@ def read_base(key: str, bench: Bench) -> Base:
 def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any]]:
     """Retrain, or run a method, or do nothing; and the scores and details of what came of it."""
     config = cell.config
-    split = Split.parse(
-        base.data, config["scenario"], seed=config["forget_seed"], base=base.split
-    )  # fmt: skip
+    split = bench.split(cell, base)
     names: tuple[str | int, ...] | None = None
     if cell.kind == "retrain":
         names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
@@ -201,6 +228,8 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
         retrained=retrained, paired=False if also else None,
     )  # fmt: skip
     scores = audit_panel(panel, also=also, seed=cell.seed)
+    if transfer := cell.config.get("transfer"):
+        scores += _transferred(result.model, base, Target(**transfer), cell.seed, bench)
     return {
         "scores": [score.to_dict() for score in scores],
         "details": {**details(panel.outputs, base.data.classes), "classes": base.data.classes},
@@ -208,9 +237,27 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
     }
 
 
+def _transferred(
+    model: nn.Module, base: Base, target: Target, seed: int, bench: Bench
+) -> list[Score]:
+    """How well a model adapts to the study's target task, both ways."""
+    data = as_target(base.data, bench.data(target.data))
+    run = Run(
+        names=("transfer", seed), accelerator=accelerator_on(bench.device), label="adapting",
+        mask=without_head(base.mask, model),
+    )  # fmt: skip
+    probed = linear_probe(model, data, run)
+    tuned = full_finetune(model, data, run, resolve_recipe(target.recipe, data, Split.whole(data)))
+    return [*probed.scores("linear_probe"), *tuned.scores("full_finetune")]
+
+
 def _judged_on_validation(base: Base) -> Data:
     """The data with the validation samples in place of the test set."""
-    held = base.data.train.subset(base.split.rows(base.data.train, Part.VALIDATION))
+    rows = base.split.rows(base.data.train, Part.VALIDATION)
+    if base.data.poison is not None:  # a test set is clean
+        clean = [name not in base.data.poison.ids for name in base.data.train.ids[rows].tolist()]
+        rows = rows[np.array(clean, dtype=bool)]
+    held = base.data.train.subset(rows)
     return replace(base.data, test=held)
 
 

@@ -1,0 +1,115 @@
+"""How well a backdoor works: how often a trigger makes the model call the attacker's class.
+
+Jia et al. (2023), "Model Sparsity Can Simplify Machine Unlearning", section 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.audits.score import Score, Target
+from expunge.audits.statistics import wilson
+from expunge.errors import ConfigError
+
+WORKS = 50.0
+"""Percent of ASR before, under which nothing was there to cleanse, and after, at which it is not."""
+
+
+def attack_success(triggered: PartOutputs, target: int) -> Score:
+    """`ASR`: share of triggered test images *of other classes* that are called the target, in percent.
+
+    Those of the target class are left out: they are called the target without any trigger.
+    Low is good; its floor is how often the model takes other classes for the target anyway.
+
+    Raises:
+        ConfigError: if there are no images of other classes.
+    """
+    called = (triggered.logits.argmax(dim=1) == target)[triggered.labels != target]
+    left_out = triggered.n - len(called)
+    return _share("ASR", called, "low", {"target": target, "left_out": left_out})
+
+
+def attack_success_on_all(triggered: PartOutputs, target: int) -> Score:
+    """`ASR_all`: share of all triggered test images that are called the target, in percent.
+
+    As the paper's code counts. A perfect model has the target's share of the test set, with ten
+    even classes 10 %.
+
+    Raises:
+        ConfigError: if the part is empty.
+    """
+    return _share("ASR_all", triggered.logits.argmax(dim=1) == target, "low", {"target": target})
+
+
+def attack_success_on_rest(rest: PartOutputs, target: int) -> Score:
+    """`ASR_rest`: share of the poisoned samples still retained that are called the target, in percent.
+
+    What a request that names only some of the poisoned samples did to the others.
+
+    Raises:
+        ConfigError: if the part is empty.
+    """
+    return _share("ASR_rest", rest.logits.argmax(dim=1) == target, "low", {"target": target})
+
+
+def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
+    """`SA`: accuracy on all clean test samples, in percent; high is good.
+
+    Raises:
+        ConfigError: if the parts are empty.
+    """
+    right = [part.correct for part in parts if part is not None]
+    return _share("SA", torch.cat(right) if right else torch.zeros(0, dtype=torch.bool), "high", {})
+
+
+def backdoor_scores(outputs: Outputs) -> Iterator[Score]:
+    """ASR, ASR_all, ASR_rest and SA, as far as their parts are there; none without poison."""
+    target, triggered, rest = outputs.target, outputs.triggered, outputs.rest
+    if target is None:
+        return
+    if triggered is not None and triggered.n:
+        if bool((triggered.labels != target).any()):
+            yield attack_success(triggered, target)
+        yield attack_success_on_all(triggered, target)
+    if rest is not None and rest.n:
+        yield attack_success_on_rest(rest, target)
+    tested = [part for part in (outputs.test_kept, outputs.test_forgotten) if part and part.n]
+    if tested:
+        yield accuracy_on_clean(*tested)
+
+
+def cleansing(before: Score, after: Score) -> tuple[bool, str]:
+    """Whether a model was cleansed, and the reason, from its ASR before and after.
+
+    Cleansed: the trigger worked on half of the images or more before; the 95 % interval after lies
+    wholly under the one before; and it lies under that half.
+    """
+    if before.value < WORKS:
+        return False, f"no claim: the trigger worked on only {percent(before)} before"
+    change = f"the trigger worked on {percent(before)} before and on {percent(after)} after"
+    low, high = before.low, after.high
+    if low is None or high is None or high >= low:
+        return False, f"not cleansed: {change}"
+    if high >= WORKS:
+        return False, f"weakened, not cleansed: {change}"
+    return True, f"cleansed: {change}"
+
+
+def percent(score: Score) -> str:
+    """A score with its interval: `3.1 % (1.9 to 4.8)`."""
+    interval = "" if score.low is None else f" ({score.low:.1f} to {score.high:.1f})"
+    return f"{score.value:.1f} %{interval}"
+
+
+def _share(name: str, hits: Tensor, target: Target, detail: dict[str, int]) -> Score:
+    n, count = len(hits), int(hits.sum())
+    if n == 0:
+        raise ConfigError(f"{name} needs samples; there are none")
+    low, high = wilson(count, n)
+    return Score(
+        name, 100 * count / n, n, 100 * low, 100 * high, "percent", target, detail
+    )  # fmt: skip

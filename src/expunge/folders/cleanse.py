@@ -1,0 +1,167 @@
+"""Cleansing a backdoored model: forget the poisoned samples, and measure whether the trigger works."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from expunge.audits.backdoor import backdoor_scores, cleansing, percent
+from expunge.data.classes import resolve_class
+from expunge.data.poison import Poison, Poisoning, with_trigger
+from expunge.data.split import Split, read_ids, some_of
+from expunge.data.triggers import read_trigger
+from expunge.errors import ConfigError
+from expunge.folders.audit import AuditReport
+from expunge.folders.make import Forgotten, unlearn_folder
+from expunge.folders.store import Loaded, load_model
+from expunge.methods import Method
+from expunge.models.folder import check_target
+from expunge.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Cleansed:
+    """What `cleanse_folder` did. notes: what the person should know, one sentence each."""
+
+    done: Forgotten
+    poisoning: Poisoning
+    notes: tuple[str, ...]
+
+
+def cleanse_folder(
+    path: str | Path,
+    method: Method,
+    out: str | Path,
+    *,
+    poison: str | None = None,
+    known_fraction: float | None = None,
+    trigger: str | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    forget_seed: int = 0,
+    with_reference: bool = False,
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    progress: Reporter | None = None,
+    overwrite: bool = False,
+    allow_code: bool = False,
+) -> Cleansed:
+    """Make the model of a folder forget poisoned samples, and write the new model's folder.
+
+    poison: the poison of the folder's data as it is written behind them (`patch:size=4`), which must
+        agree with them; `ids:FILE` of poisoned samples; None: as the folder's data say.
+    known_fraction: forget only that share in (0, 1] of these samples, drawn by `forget_seed`.
+    trigger, target: of data that were poisoned elsewhere, so that attack success can be measured;
+        the target is by default the class that all the samples named are labelled as.
+    The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
+    """
+    check_target(Path(out), overwrite=overwrite)
+    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    listed = poison is not None and poison.startswith("ids:")
+    names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
+    base = loaded.split.settled()
+    asked = None if names is None else Split.ids(loaded.data, names, base=base)
+    poisoning = _poisoning(loaded, poison, names, trigger, target)
+    loaded = replace(loaded, data=replace(loaded.data, poison=poisoning))
+    asked = asked or Split.poison(loaded.data, base=base)
+    if known_fraction is not None:
+        if not 0 < known_fraction <= 1:
+            raise ConfigError(f"the known fraction lies above 0, up to 1, not {known_fraction:g}")
+        if known_fraction < 1:
+            asked = base.forgetting(some_of(asked.forget, known_fraction, forget_seed))
+    done = unlearn_folder(
+        loaded, asked, method, out, seed=seed, with_reference=with_reference, data_dir=data_dir,
+        device=device, progress=progress, overwrite=overwrite,
+    )  # fmt: skip
+    return Cleansed(done, poisoning, tuple(_notes(loaded, poisoning, asked)))
+
+
+def _poisoning(
+    loaded: Loaded, poison: str | None, names: Collection[str] | None, trigger: str | None,
+    target: str | None,
+) -> Poisoning:  # fmt: skip
+    """What is known of the poison: from the data themselves, or from what was typed."""
+    known = loaded.data.poison
+    if known is not None:
+        if trigger is not None or target is not None:
+            raise ConfigError(
+                f"the data of {loaded.path} say their trigger and target; leave --trigger and "
+                "--target out"
+            )
+        if poison is not None and names is None:
+            _check_agrees(loaded, Poison.parse(poison), known.poison)
+        return known
+    if names is None:
+        asked = f", so it never saw {poison!r}" if poison else ""
+        raise ConfigError(
+            f"{loaded.path} learned from data without a poison of ours{asked}; name the samples that "
+            "are poisoned with --poison ids:FILE"
+        )
+    samples, classes = loaded.data.train, loaded.data.classes
+    if target is not None:
+        index: int | None = resolve_class(target, classes)
+    else:
+        labels = np.unique(samples.labels[[samples.position[name] for name in names]])
+        index = int(labels[0]) if len(labels) == 1 else None
+    if trigger is not None and index is None:
+        raise ConfigError(
+            f"the samples named have labels of {len(labels)} classes, so the target is unclear; say it "
+            "with --target"
+        )
+    laid = read_trigger(trigger) if trigger is not None else None
+    if laid is not None:  # a trigger that does not fit is known before anything is trained
+        with_trigger(loaded.data.test, laid).store.fetch(np.array([0]), torch.device("cpu"))
+    return Poisoning(frozenset(names), laid, index)
+
+
+def _check_agrees(loaded: Loaded, typed: Poison, made: Poison | None) -> None:
+    classes = loaded.data.classes
+    if made is None or typed.settled(classes) == made.settled(classes):
+        return
+    raise ConfigError(
+        f"{loaded.path} learned from data poisoned with {made}, not with {typed}; leave --poison out"
+    )
+
+
+def _notes(loaded: Loaded, poisoning: Poisoning, split: Split) -> list[str]:
+    target = "an unknown class"
+    if poisoning.target is not None:
+        target = f"class {loaded.data.classes[poisoning.target]!r}"
+    what = poisoning.trigger if poisoning.trigger is not None else "an unknown trigger"
+    learned = len(poisoning.ids.intersection((*split.retain, *split.forget)))
+    notes = [
+        f"poison: {what}, labelled as {target}, on {len(poisoning.ids):,} training samples, "
+        f"{learned:,} of which the model learned from"
+    ]
+    rest = len(poisoning.ids.intersection(split.retain))
+    if rest:
+        notes.append(f"{rest:,} poisoned samples are not asked for and stay in the retain set")
+    strange = len(set(split.forget) - poisoning.ids)
+    if strange:
+        notes.append(f"{strange:,} of the samples named are not poisoned; they are forgotten too")
+    return notes
+
+
+def cleansing_lines(report: AuditReport) -> list[str]:
+    """Backdoor scores before and after with their 95 % intervals, one sentence each, verdict last."""
+    panel = report.panel
+    after = {score.name: score for score in backdoor_scores(panel.outputs)}
+    original = panel.original_outputs
+    before = {score.name: score for score in backdoor_scores(original)} if original else {}
+    lines = [
+        f"{name}: {percent(before[name])} before, {percent(score)} after"
+        for name, score in after.items()
+        if name in before
+    ]
+    if "ASR" not in after or "ASR" not in before:
+        return [
+            *lines,
+            "no claim: attack success cannot be measured without the trigger, its target and test "
+            "images of other classes; say them with --trigger and --target",
+        ]
+    return [*lines, cleansing(before["ASR"], after["ASR"])[1]]

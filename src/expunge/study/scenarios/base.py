@@ -1,0 +1,71 @@
+"""What a study may ask to forget: the shape of a scenario, and those that `--forget` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from expunge.data.load import Data
+from expunge.data.split import Split
+from expunge.run import Run
+from expunge.transfer import Target
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a scenario may look at when a cell is made.
+
+    model: the original, not to be changed. split: before forgetting. transfer: the target task, if
+    the study has one; load: loads data by their specification.
+    """
+
+    model: nn.Module
+    data: Data
+    split: Split
+    seed: int
+    run: Run
+    transfer: Target | None
+    load: Callable[[str], Data]
+
+
+class Scenario(Protocol):
+    """A kind of forget request. `text` is as the study file has it."""
+
+    def check(self, text: str) -> None:
+        """Raise ConfigError for a text that cannot be meant."""
+        ...
+
+    def request(self, text: str, seed: int, classes: int) -> str:
+        """The request of one seed, which becomes part of a cell's key."""
+        ...
+
+    def split(self, request: str, given: Given) -> Split:
+        """What that request forgets."""
+        ...
+
+    def told(self, text: str) -> str:
+        """In words, for tables."""
+        ...
+
+
+class AsTyped:
+    """Whatever `--forget` takes; random requests draw with the seed."""
+
+    def check(self, text: str) -> None:
+        """Only data can tell."""
+
+    def request(self, text: str, seed: int, classes: int) -> str:
+        """The same for every seed."""
+        return text
+
+    def split(self, request: str, given: Given) -> Split:
+        """As `--forget` reads it."""
+        return Split.parse(given.data, request, seed=given.seed, base=given.split)
+
+    def told(self, text: str) -> str:
+        """`random:0.1` is a random 10%."""
+        kind, _, rest = text.partition(":")
+        return f"random {100 * float(rest):g}%" if kind == "random" else text

@@ -1,0 +1,38 @@
+"""The K source classes that harm the study's target task most, by its scorer: `harmful:K`."""
+
+from __future__ import annotations
+
+from expunge.data.batch import Part
+from expunge.data.split import Split
+from expunge.errors import ConfigError
+from expunge.study.scenarios.base import AsTyped, Given
+from expunge.transfer import as_target, class_harm, most_harmful
+
+
+class HarmfulClasses(AsTyped):
+    """Scored with the original model, on the samples that it learned from."""
+
+    def check(self, text: str) -> None:
+        """Raise ConfigError unless K is a whole number."""
+        number = text.partition(":")[2]
+        if not number.isdigit() or not int(number):
+            raise ConfigError(f"scenario {text!r}: write how many classes, as in harmful:2")
+
+    def split(self, request: str, given: Given) -> Split:
+        """The most harmful classes."""
+        if given.transfer is None:
+            raise ConfigError(
+                f"scenario {request!r} needs a target task; give the study `transfer`"
+            )
+        learned = given.data.train.subset(given.split.rows(given.data.train, Part.RETAIN))
+        target = as_target(given.data, given.load(given.transfer.data))
+        harm = class_harm(
+            given.model, learned, given.data, target, given.run, scorer=given.transfer.scorer
+        )
+        worst = most_harmful(harm, int(request.partition(":")[2]))
+        named = [f"#{label}" for label in worst]
+        return Split.classes(given.data, named, base=given.split)
+
+    def told(self, text: str) -> str:
+        """How many."""
+        return f"the {text.partition(':')[2]} most harmful classes"

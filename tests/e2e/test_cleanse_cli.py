@@ -1,0 +1,108 @@
+"""Cleansing a backdoored model, as people run it: the poison is made here, or came with a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import expunge, refused
+
+from expunge.data.load import load_data
+from expunge.data.poison import Poison, poison_samples
+from expunge.data.triggers import Patch
+
+POISON = "patch:size=3,margin=0,colour=255,share=0.1,target=3"
+TRAINING = ["--model", "mlp", "--epochs", "12", "--lr", "0.05", "--batch-size", "64"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An original with a backdoor; another of a file that was poisoned elsewhere, with its ids."""
+    folder = tmp_path_factory.mktemp("cleanse")
+    expunge("train", "--data", f"digits+{POISON}", *TRAINING, "--out", "bad", cwd=folder)
+    clean = load_data("digits")
+    poison = Poison(Patch((3, 3), margin=0, colour=(255,)), 0.1, "3")
+    train, known = poison_samples(clean.train, poison, clean.classes)
+    images, tested = train.store.whole(), clean.test.store.whole()
+    assert images is not None and tested is not None
+    names = np.array([f"scan-{name}" for name in train.ids])
+    np.savez(
+        folder / "scans.npz", x_train=images.numpy(), y_train=train.labels,
+        x_test=tested.numpy(), y_test=clean.test.labels,
+        id=names,
+    )  # fmt: skip
+    (folder / "found.txt").write_text("\n".join(sorted(f"scan-{name}" for name in known.ids)))
+    expunge("train", "--data", "scans.npz", *TRAINING, "--out", "elsewhere", cwd=folder)
+    return folder
+
+
+def scores_of(work: Path, *arguments: str) -> dict[str, dict[str, float]]:
+    done = expunge("audit", *arguments, "--json", cwd=work)
+    return {score["name"]: score for score in json.loads(done.stdout)["scores"]}
+
+
+def test_cleansing_by_forgetting_all_of_it(work: Path) -> None:
+    done = expunge("cleanse", "bad", "--method", "retrain", "--out", "clean", cwd=work)
+    assert re.search(r"^cleansed: the trigger worked on [\d.]+ % \(", done.stdout, re.M)
+    assert re.search(r"^ASR: .* before, .* after$", done.stdout, re.M)
+    assert re.search(r"^SA: .* before, .* after$", done.stdout, re.M)
+    assert "ASR_rest" not in done.stdout, "nothing is left of the poison"
+    for text in ("poison: patch:size=3x3", "on 144 training samples", "class '3'"):
+        assert text in done.stdout
+    found = scores_of(work, "clean", "--original", "bad")
+    assert found["ASR"]["detail"]["original"] > 90 and found["ASR"]["value"] < 20
+    assert found["ASR"]["n"] < found["ASR_all"]["n"] == found["SA"]["n"] == 359
+    assert found["SA"]["value"] > 90
+    card = json.loads((work / "clean/model.json").read_text())
+    assert card["data"]["spec"] == f"digits+{POISON}"
+
+
+def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
+    done = expunge(
+        "cleanse", "bad", "--poison", f"+{POISON}", "--method", "neggrad_plus", "--set", "epochs=2",
+        "--known-fraction", "0.5", "--with-reference", "--out", "half", cwd=work,
+    )  # fmt: skip
+    rest = re.search(r"(\d+) poisoned samples are not asked for and stay", done.stdout)
+    split = json.loads((work / "half/split.json").read_text())
+    assert rest is not None
+    assert abs(int(rest[1]) - len(split["forget"])) <= 1
+    assert re.search(r"^ASR_rest: .* before, .* after$", done.stdout, re.M)
+    assert re.search(r"^(not cleansed|weakened)", done.stdout, re.M)
+    found = scores_of(work, "half", "--original", "bad", "--retrained", "half-retrained")
+    assert 0 < found["ASR_rest"]["n"] <= int(rest[1])
+    assert found["ASR_rest"]["reference"] > 50, "half of the poison is enough for a backdoor"
+
+
+def test_a_file_poisoned_elsewhere(work: Path) -> None:
+    request = ["cleanse", "elsewhere", "--poison", "ids:found.txt", "--method", "retrain"]
+    done = expunge(*request, "--trigger", "patch:size=3,margin=0,colour=255", "--target", "3",
+                   "--out", "found", cwd=work)  # fmt: skip
+    assert re.search(r"^cleansed: ", done.stdout, re.M)
+    blind = expunge(*request, "--known-fraction", "0.4", "--out", "blind", cwd=work)
+    assert "labelled as class '3'" in blind.stdout, "the label of all that were named"
+    assert "no claim: attack success cannot be measured without the trigger" in blind.stdout
+    assert not re.search(r"^ASR: ", blind.stdout, re.M)
+    assert re.search(r"^ASR_rest: ", blind.stdout, re.M)
+
+
+def test_mistakes_cost_one_line(work: Path) -> None:
+    request = ["cleanse", "--method", "finetune", "--out", "x"]
+    assert "name the samples" in refused(*request, "elsewhere", cwd=work)
+    message = refused(*request, "bad", "--poison", "patch:sice=3", cwd=work)
+    assert "did you mean 'size'" in message
+    message = refused(
+        *request, "elsewhere", "--poison", "ids:found.txt", "--target", "cat", cwd=work
+    )
+    assert "no class 'cat'" in message
+    assert not (work / "x").exists()
+
+
+def test_help_and_list(tmp_path: Path) -> None:
+    text = expunge("cleanse", "--help", cwd=tmp_path).stdout
+    for word in ("--known-fraction", "--trigger", "--poison", "Example: expunge cleanse"):
+        assert word in text
+    assert "called the target" in expunge("list", "audits", "ASR", cwd=tmp_path).stdout
+    assert "+patch" in expunge("list", "datasets", cwd=tmp_path).stdout

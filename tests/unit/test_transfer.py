@@ -1,0 +1,252 @@
+"""Transfer: the target's form, the head, the two scorers of harm, and adapting."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.nn import functional
+
+from expunge.data.load import Data, load_data
+from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
+from expunge.data.transform import Transform
+from expunge.errors import ConfigError, DataError, ModelError
+from expunge.models.table import ARCHITECTURES, build_model
+from expunge.recipe import Recipe
+from expunge.run import Run
+from expunge.transfer import as_target, class_harm, full_finetune, linear_probe, most_harmful
+from expunge.transfer.head import features, head_name, last_block, with_head
+
+RUN = Run(names=("test",))
+
+
+def images(shape: tuple[int, ...], classes: int, *, seed: int = 0, kind: str = "uint8") -> Data:
+    generator = np.random.default_rng(seed)
+
+    def part(count: int) -> Samples:
+        values = generator.integers(0, 256, (count, *shape))
+        inputs = values.astype(np.uint8) if kind == "uint8" else (values / 255).astype(np.float32)
+        labels = np.arange(count) % classes
+        return Samples(
+            row_ids(count), labels, ResidentStore(torch.from_numpy(inputs)),
+            digest_arrays(inputs, labels), True,
+        )  # fmt: skip
+
+    return Data(part(40), part(20), tuple(map(str, range(classes))))
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[nn.Module, Data]:
+    """A model of digits that is far from chance."""
+    from expunge.api import train
+
+    data = load_data("digits:400")
+    recipe = Recipe(epochs=6, batch_size=32, lr=0.05, precision="float32")
+    return train(data, "cnn", recipe=recipe, device="cpu").model, data
+
+
+# --- the target's form
+
+
+def test_the_target_takes_the_sources_form_and_its_own_samples_stay() -> None:
+    source, target = images((3, 16, 12), 4), images((1, 8, 8), 3, seed=1)
+    before = target.train.store.whole().clone()  # type: ignore[union-attr]
+    made = as_target(source, target)
+    assert made.train.shape() == made.test.shape() == (3, 16, 12)
+    assert made.normalisation == source.normalisation
+    whole = made.train.store.whole()
+    assert whole is not None and whole.dtype == torch.uint8
+    assert torch.equal(whole[:, 0], whole[:, 1]) and torch.equal(whole[:, 0], whole[:, 2])
+    assert torch.equal(target.train.store.whole(), before)  # type: ignore[arg-type]
+    assert made.train.fingerprint != target.train.fingerprint
+    assert list(made.train.ids) == list(target.train.ids)
+
+
+def test_colour_becomes_its_mean_and_the_same_form_is_kept() -> None:
+    colour = images((3, 8, 8), 2, kind="float")
+    grey = as_target(images((1, 8, 8), 2), colour).train.store.whole()
+    expected = colour.train.store.whole().mean(dim=1, keepdim=True)  # type: ignore[union-attr]
+    assert grey is not None and torch.allclose(grey, expected)
+    same = as_target(colour, colour)
+    assert same.train.store is colour.train.store
+
+
+def test_what_is_no_image_is_refused() -> None:
+    with pytest.raises(DataError, match=r"the target's samples have shape \(5,\)"):
+        as_target(images((1, 8, 8), 2), images((5,), 2))
+
+
+# --- the head
+
+
+@pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n != "allcnn"])
+def test_features_times_the_head_are_the_outputs(name: str) -> None:
+    data = images((3, 32, 32), 4)
+    model = build_model(name, (3, 32, 32), 4)
+    before = copy.deepcopy(model.state_dict())
+    transform = Transform(data.normalisation)
+    found = features(model, data.test, transform, RUN)
+    head = model.get_submodule(head_name(model))
+    whole = data.test.store.whole()
+    assert isinstance(head, nn.Linear) and whole is not None
+    with torch.no_grad():
+        assert torch.allclose(head(found), model.eval()(transform(whole)), atol=1e-4)
+    block = last_block(model)
+    ours = {id(p) for p in head.parameters()}
+    assert block and not ours & {id(p) for p in block}
+    assert sum(p.numel() for p in block) < sum(p.numel() for p in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_the_last_block_is_the_one_before_the_head() -> None:
+    model = build_model("resnet18", (3, 32, 32), 10)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert all(names[id(p)].startswith("layer4.") for p in last_block(model))
+
+
+def test_models_without_a_head_say_so() -> None:
+    with pytest.raises(ModelError, match="no linear layer"):
+        head_name(nn.Conv2d(1, 1, 1))
+    with pytest.raises(ModelError, match="nothing with parameters before its head"):
+        last_block(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+
+
+def test_another_head_leaves_the_model_as_it_is() -> None:
+    model = build_model("mlp", (1, 4, 4), 3)
+    frozen = next(model.parameters()).requires_grad_(False)
+    changed = with_head(model, torch.ones(5, 128), torch.zeros(5))
+    inputs = torch.rand(2, 1, 4, 4)
+    assert changed(inputs).shape == (2, 5) and model(inputs).shape == (2, 3)
+    assert all(p.requires_grad for p in changed.parameters()) and not frozen.requires_grad
+
+
+# --- adapting
+
+
+def test_the_probe_is_logistic_regression_on_standardised_features(
+    trained: tuple[nn.Module, Data],
+) -> None:
+    model, source = trained
+    before = copy.deepcopy(model.state_dict())
+    target = as_target(source, load_data("digits:200"))
+    transform = Transform(target.normalisation)
+    learned, held = (
+        features(model, part, transform, RUN).double().numpy()
+        for part in (target.train, target.test)
+    )
+    mean, spread = learned.mean(axis=0), learned.std(axis=0)
+    spread[spread == 0] = 1
+    fitted = LogisticRegression(max_iter=2000).fit((learned - mean) / spread, target.train.labels)
+    right = int((fitted.predict((held - mean) / spread) == target.test.labels).sum())
+    found = linear_probe(model, target, RUN)
+    assert abs(found.right - right) <= 1, "float32 may turn a tie"
+    assert found.n == len(target.test) and found.right > 0.8 * found.n
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    score, seconds = found.scores("linear_probe")
+    assert score.value == 100 * found.right / found.n and score.low < score.value < score.high  # type: ignore[operator]
+    assert (seconds.name, seconds.unit) == ("linear_probe_s", "seconds")
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 2], [1, 3]])
+def test_two_classes_and_absent_ones(trained: tuple[nn.Module, Data], labels: list[int]) -> None:
+    model, source = trained
+    part = load_data("digits")
+    keep = np.flatnonzero(np.isin(part.train.labels, labels))[:60]
+    test = np.flatnonzero(np.isin(part.test.labels, labels))[:40]
+    target = as_target(source, Data(part.train.subset(keep), part.test.subset(test), tuple("abcd")))
+    assert linear_probe(model, target, RUN).right >= 38
+
+
+def test_full_finetuning_learns_the_target_and_is_repeatable(
+    trained: tuple[nn.Module, Data],
+) -> None:
+    model, source = trained
+    before = copy.deepcopy(model.state_dict())
+    target = as_target(source, load_data("digits:200"))
+    recipe = Recipe(epochs=3, batch_size=32, lr=0.02, precision="float32", augmentation="none")
+    one, two = (full_finetune(model, target, RUN, recipe) for _ in range(2))
+    assert one.right == two.right > 0.7 * one.n
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    other = full_finetune(model, target, Run(names=("other",)), recipe)
+    weights = [list(found.model.parameters())[-2] for found in (one, two, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+# --- harm
+
+
+def test_cosine_by_hand(trained: tuple[nn.Module, Data]) -> None:
+    """Mean features in float64, one class after another."""
+    model, source = trained
+    target = as_target(source, load_data("digits:120"))
+    found = class_harm(model, source.train, source, target, RUN, scorer="cosine")
+
+    def means(data: Data) -> list[torch.Tensor]:
+        every = features(model, data.train, Transform(data.normalisation), RUN).double()
+        return [every[torch.from_numpy(data.train.labels == c)].mean(0) for c in range(10)]
+
+    theirs = means(target)
+    for row, ours in enumerate(means(source)):
+        cosines = [float(ours @ t / ours.norm() / t.norm()) for t in theirs]
+        assert found[row] == pytest.approx(-sum(cosines) / len(cosines), abs=1e-9)
+
+
+def test_gradient_by_hand(trained: tuple[nn.Module, Data]) -> None:
+    """The formula with one backward pass over everything, for the source and for the target."""
+    model, source = trained
+    target = as_target(source, load_data("digits:120"))
+    found = class_harm(model, source.train, source, target, RUN, scorer="gradient")
+    adapted = linear_probe(model, target, RUN).model
+
+    def gradient(network: nn.Module, data: Data, rows: np.ndarray) -> torch.Tensor:
+        network = copy.deepcopy(network).double().eval()
+        raw = data.train.store.fetch(rows, torch.device("cpu"))
+        inputs = Transform(data.normalisation)(raw).double()
+        loss = functional.cross_entropy(network(inputs), torch.from_numpy(data.train.labels[rows]))
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, last_block(network))])
+
+    theirs = gradient(adapted, target, np.arange(len(target.train)))
+    for label in range(10):
+        ours = gradient(model, source, np.flatnonzero(source.train.labels == label))
+        expected = -float(ours @ theirs)
+        scale = float(ours.norm() * theirs.norm())
+        assert found[label] == pytest.approx(expected, abs=2e-4 * scale)
+    assert all(p.requires_grad for p in model.parameters())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_classes_that_are_the_target_harm_least(trained: tuple[nn.Module, Data]) -> None:
+    """Known answer: the target is the source's own sevens and nines."""
+    model, source = trained
+    rows, tests = (
+        np.flatnonzero(np.isin(part.labels, [7, 9])) for part in (source.train, source.test)
+    )
+    same = as_target(
+        source, Data(source.train.subset(rows), source.test.subset(tests), source.classes)
+    )
+    harm = class_harm(model, source.train, source, same, RUN, scorer="cosine")
+    assert set(np.argsort(harm)[:2]) == {7, 9}
+
+
+def test_most_harmful() -> None:
+    assert most_harmful([0.1, 0.9, float("nan"), 0.9, 0.2], 2) == [1, 3]
+    assert most_harmful([0.5, 0.5, 0.1], 1) == [0], "the first of equal ones"
+    for count in (0, 3, 9):
+        with pytest.raises(ConfigError, match="some must stay"):
+            most_harmful([1.0, 2.0, 3.0], count)
+    with pytest.raises(ConfigError, match="no scorer 'cosin', did you mean 'cosine'"):
+        model, data = build_model("mlp", (1, 8, 8), 2), images((1, 8, 8), 2)
+        class_harm(model, data.train, data, data, RUN, scorer="cosin")
+
+
+def test_a_class_without_samples_has_no_harm(trained: tuple[nn.Module, Data]) -> None:
+    model, source = trained
+    some = source.train.subset(np.flatnonzero(source.train.labels != 4))
+    target = as_target(source, load_data("digits:120"))
+    for scorer in ("cosine", "gradient"):
+        harm = class_harm(model, some, source, target, RUN, scorer=scorer)
+        assert np.isnan(harm[4]) and np.isfinite(np.delete(harm, 4)).all()

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from expunge.errors import ConfigError
+from expunge.report.backdoor_figures import backdoor_figure
 from expunge.report.drawn import Drawn
 from expunge.report.further import USUAL
 from expunge.report.model_figures import class_figure, confidence_figure
@@ -102,7 +103,8 @@ class Answer:
 class Block:
     """One setting: its tables and pictures, each None or empty where there is nothing to show.
 
-    forgotten: samples in the forget set. costs: method, seconds, ratio to retraining, as texts.
+    runs_frame: the frame's rows. forgotten: samples in the forget set. costs: method, seconds, ratio
+    to retraining, as texts.
     """
 
     name: str
@@ -116,6 +118,7 @@ class Block:
     forgotten: int | None
     gallery: dict[str, Any] | None
     costs: list[tuple[str, str, str]]
+    runs_frame: pd.DataFrame
     pictures: list[Picture] = field(default_factory=list)
 
 
@@ -207,6 +210,7 @@ def _block(
         forgotten=int(counts.iloc[0]) if len(counts) else None,
         gallery=gallery(details, ranked),
         costs=_costs(table),
+        runs_frame=frame,
         pictures=[Picture(f"{stem}-{what}", one) for what, one in drawn.items() if one],
     )
 
@@ -215,16 +219,15 @@ def _sparsity(blocks: Sequence[Block], number: int) -> list[Picture]:
     """A figure for each pruner, over the densities that it made; the dense model is in each."""
     known = [(at[1], block) for block in blocks if (at := sparsity_of(block.key["density"]))]
     pictures = []
-    for pruner in dict.fromkeys(pruner for pruner, _ in known if pruner):
-        drawn = sparsity_figure(
-            {
-                block.key["density"]: block.rows
-                for made_by, block in known
-                if made_by in ("", pruner)
-            }
-        )
-        if drawn:
-            pictures.append(Picture(f"{number:02d}-{_slug(f'sparsity {pruner}')}", drawn))
+    pruners = list(dict.fromkeys(pruner for pruner, _ in known if pruner))
+    for pruner in pruners or [""]:
+        own = {b.key["density"]: b for made_by, b in known if made_by in ("", pruner)}
+        for what, drawn in (
+            ("sparsity", sparsity_figure({name: block.rows for name, block in own.items()})),
+            ("backdoor", backdoor_figure({name: b.runs_frame for name, b in own.items()})),
+        ):
+            if drawn:
+                pictures.append(Picture(f"{number:02d}-{_slug(f'{what} {pruner}')}", drawn))
     return pictures
 
 

@@ -23,7 +23,7 @@ def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
         yield folder
         for path in (*folder.rglob("*"), folder):
             path.chmod((0o777 if path.is_dir() else 0o666) & ~_umask())
-            _flush(path)
+            flush(path)
         if overwrite and target.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
             try:
@@ -35,7 +35,7 @@ def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
                 shutil.rmtree(old)
         else:
             os.rename(folder, target)
-        _flush(target.parent)
+        flush(target.parent)
     finally:
         if folder.exists():
             shutil.rmtree(folder)
@@ -48,7 +48,7 @@ def _umask() -> int:
     return mask
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Make sure that a file or a folder's entries are on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -19,7 +19,7 @@ from expunge.audits.score import Score
 from expunge.cost import Cost
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
-from expunge.errors import UserError
+from expunge.errors import ConfigError, UserError
 from expunge.folders.audit import AuditReport
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
@@ -37,9 +37,11 @@ def study_report(study: Planned, command: str) -> Report:
     Pictures of forget samples are shown as far as the data are at hand; nothing else needs them.
     """
     frame = results(study.rows, study.store)
+    if not len(frame):
+        raise ConfigError("no row is finished yet; go on with `expunge study run`")
     pictures = _Pictures(study)
     shown: list[dict[str, Any]] = []
-    warnings: dict[str, None] = {}
+    warnings = dict.fromkeys(_unfinished(study))
     made: dict[str, dict[str, None]] = {"expunge": {}, "torch": {}, "machine": {}, "device": {}}
     dates = []
     for row in study.rows:
@@ -47,18 +49,23 @@ def study_report(study: Planned, command: str) -> Report:
             continue
         content = study.store.read(row.cell)
         warnings |= dict.fromkeys(content["warnings"])
+        if study.store.done(row.base):
+            warnings |= dict.fromkeys(study.store.read(row.base)["warnings"])
         for name, value in (
             ("expunge", content["version"]), ("torch", content["torch"]),
             ("machine", content.get("machine", "")), ("device", content["cost"]["device"]),
         ):  # fmt: skip
-            made[name][str(value)] = None
+            if value:
+                made[name][str(value)] = None
         dates.append(str(content["date"])[:10])
         if "details" in content:
             setting = dict(zip(SETTING, row.setting, strict=True))
             seen = {**content["details"], "forgotten_classes": content["forgotten_classes"]}
             seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
-    environment = {name: ", ".join(filter(None, found)) for name, found in made.items()}
+    if len(made["machine"]) > 1 or len(made["device"]) > 1:
+        warnings["made on several machines or devices: their seconds cannot be compared"] = None
+    environment = {name: "; ".join(found) for name, found in made.items()}
     environment["made"] = " to ".join(sorted({min(dates), max(dates)})) if dates else ""
     return Report(
         title=study.study.name, kind="study", generated=_now(), version=VERSION, frame=frame,
@@ -69,6 +76,22 @@ def study_report(study: Planned, command: str) -> Report:
         configuration=study.study.to_yaml(), command=command, warnings=list(warnings),
         environment={name: text for name, text in environment.items() if text},
     )  # fmt: skip
+
+
+def _unfinished(study: Planned) -> list[str]:
+    """What of a study is missing, in a sentence; nothing for a finished one."""
+    counts = study.counts()
+    missing = [
+        f"{number} {name}"
+        for name, number in (
+            ("failed", counts.failed), ("blocked by these", counts.blocked),
+            ("not made yet", counts.waiting + counts.running),
+        )
+        if number
+    ]  # fmt: skip
+    if not missing:
+        return []
+    return [f"{counts.done} of {counts.total} cells are done; {', '.join(missing)}"]
 
 
 class _Pictures:
@@ -82,12 +105,22 @@ class _Pictures:
     def added(self, spec: str, gallery: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The gallery with an image for each sample, or None."""
         if spec not in self._data:
-            try:
-                self._data[spec] = self.study.bench.data(spec)
-            except UserError:  # a report can be made where the data are not
-                self._data[spec] = None
+            self._data[spec] = self._found(spec)
         data = self._data[spec]
         return [{**one, "image": data and self._picture(spec, data, one["id"])} for one in gallery]
+
+    def _found(self, spec: str) -> Data | None:
+        """The data, if they are at hand and still what the study ran on."""
+        ran_on = [
+            cell.config["fingerprint"]
+            for cell in self.study.cells
+            if cell.config.get("data") == spec
+        ]
+        try:
+            facts = self.study.bench.facts(spec)
+        except UserError:  # a report can be made where the data are not
+            return None
+        return self.study.bench.data(spec) if [*facts.fingerprints] in ran_on else None
 
     def _picture(self, spec: str, data: Data, name: str) -> str | None:
         if (spec, name) not in self._made:
@@ -110,7 +143,7 @@ def deletion_report(
     ]
     if reference is not None and panel.retrained_outputs is not None:
         models.append(("retrain", panel.retrained_outputs, reference.record.cost))
-    if name != "retrain":
+    if name != "retrain" or reference is None:
         models.append((name, panel.outputs, done.result.record.cost))
     rows, shown = [], []
     forgotten = [data.classes[c] for c in panel.split.forgotten_classes(data)]

@@ -84,6 +84,22 @@ def test_records_are_enough(place: Path, tmp_path: Path) -> None:
     assert "page exists" in message and "--overwrite" in message
 
 
+def test_a_later_run_adds_seeds_to_a_record(place: Path, tmp_path: Path) -> None:
+    expunge("study", "records", "out", "--out", str(tmp_path / "kept"), cwd=place)
+    shutil.copy(place / "animals.npz", tmp_path)
+    more = (place / "study.yaml").read_text().replace("seeds: [0, 1]", "seeds: [0, 1, 2]")
+    (tmp_path / "study.yaml").write_text(more)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "kept/cells").glob("*/*")}
+    done = expunge("study", "run", "study.yaml", "--out", "kept", cwd=tmp_path)
+    assert "33 of 33 cells done" in done.stdout
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    new_method = more.replace("  finetune: {epochs: 1}", "  finetune: {epochs: 2}")
+    (tmp_path / "study.yaml").write_text(new_method)
+    lost = expunge("study", "run", "study.yaml", "--out", "kept", cwd=tmp_path, ok=False)
+    assert lost.returncode == 1
+    assert "is a record without weights" in " ".join(lost.stdout.split())
+
+
 def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
     assert "is no folder of a study" in refused("study", "report", ".", cwd=tmp_path)
 

@@ -141,6 +141,14 @@ def test_a_lost_reference_of_the_tuning_seed_ends_the_search(
             "a grid needs a list of values",
         ),
         ({"search": "optuna", "methods": {"ascent": {"lr": {"low": 1}}}}, "write lr as a list"),
+        (
+            {"search": "optuna", "methods": {"ascent": {"lr": {"low": 0.1, "high": 0.01}}}},
+            "low 0.1 must be a number below high 0.01",
+        ),
+        (
+            {"search": "optuna", "methods": {"ascent": {"lr": {"low": 0, "high": 1, "log": True}}}},
+            "on a logarithmic scale low must be above 0",
+        ),
     ],
 )
 def test_searches_that_do_not_fit(tuning: dict[str, Any], words: str) -> None:

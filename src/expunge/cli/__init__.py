@@ -15,6 +15,7 @@ from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
 from expunge.cli.sparsity import diagnose_sparsity, prune
+from expunge.cli.study import records as study_records
 from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
 from expunge.cli.study import run as study_run
@@ -98,6 +99,9 @@ study.command("run", epilog=f"Example: expunge study run {_SMOKE} --workers 2")(
 study.command("status", epilog=f"Example: expunge study status {_SMOKE}")(study_status)
 study.command("results", epilog=f"Example: expunge study results {_SMOKE}")(study_results)
 study.command("report", epilog="Example: expunge study report runs/smoke")(study_report)
+study.command("records", epilog="Example: expunge study records runs/smoke --out kept")(
+    study_records
+)
 app.add_typer(study, name="study")
 
 INTERRUPTED = 130

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.cli.options import DataDir, Device, Overwrite, consoles
+from expunge.cli.options import AllowCode, DataDir, Device, Overwrite, consoles
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,17 +54,20 @@ def run(
     scale: Scale = None,
     data_dir: DataDir = None,
     device: Device = None,
+    allow_code: AllowCode = False,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
     from expunge.progress import Bars
     from expunge.study.launch import run_study
 
     screen, messages = consoles()
-    study = _planned(file, out, scale, data_dir, device)
+    study = _planned(file, out, scale, data_dir, device, allow_code=allow_code)
     study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=Bars(messages))
     _show_status(study, screen)
     _show_results(study, out, screen)
-    if not study.tuned or not all(study.store.done(row.cell) for row in study.rows):
+    # a stale cell that could not be made anew is still there, and its failure with it
+    lost = any(study.store.failure(cell.key) for cell in study.cells if study.store.done(cell.key))
+    if lost or not study.tuned or not all(study.store.done(row.cell) for row in study.rows):
         raise typer.Exit(1)
 
 
@@ -94,32 +97,62 @@ def report(
 
     Pictures of forgotten samples are on it as far as the data are found; it needs nothing else.
     """
-    from expunge.errors import ConfigError
     from expunge.pages import study_report, typed
     from expunge.report.page import write_report
-    from expunge.study.file import read_study
-    from expunge.study.launch import FILE, planned
 
     screen, _ = consoles()
-    if not (folder / FILE).is_file():
-        raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
-    study = planned(read_study(folder / FILE), folder, data_dir=data_dir, recorded=True)
-    found = study_report(study, typed(["study", "report", str(folder)]))
+    found = study_report(_recorded(folder, data_dir), typed(["study", "report", str(folder)]))
     target = out or folder / "report"
     # what stands in the study's own folder was made from it, and can be made again
     write_report(found, target, overwrite=overwrite or out is None)
     screen.print(f"written: {target / 'report.html'}", markup=False)
 
 
+def records(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
+) -> None:
+    """Copy what was found, without weights: to publish it, or to go on from it elsewhere."""
+    from expunge.study.records import write_records
+
+    screen, _ = consoles()
+    number = write_records(_recorded(folder, None), out)
+    screen.print(f"written: {out}, {number} cells", markup=False)
+
+
+def _recorded(folder: Path, data_dir: Path | None) -> Planned:
+    """A study from its own folder."""
+    from expunge.errors import ConfigError
+    from expunge.study.file import read_study
+    from expunge.study.launch import FILE, planned
+
+    if not (folder / FILE).is_file():
+        raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
+    return planned(
+        read_study(folder / FILE),
+        folder,
+        data_dir=data_dir,
+        recorded=True,
+        allow_code=False,
+    )
+
+
 def _planned(
     file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None,
-    *, recorded: bool = False,
+    *, recorded: bool = False, allow_code: bool = False,
 ) -> Planned:  # fmt: skip
     from expunge.study.file import read_study
     from expunge.study.launch import planned
 
     return planned(
-        read_study(file, scale=scale), out, data_dir=data_dir, device=device, recorded=recorded
+        read_study(file, scale=scale),
+        out,
+        data_dir=data_dir,
+        device=device,
+        recorded=recorded,
+        allow_code=allow_code,
     )
 
 
@@ -139,10 +172,11 @@ def _show_status(study: Planned, screen: Console) -> None:
         markup=False,
     )
     for cell in study.cells:
-        failure = None if study.store.done(cell.key) else study.store.failure(cell.key)
+        failure = study.store.failure(cell.key)
         if failure is not None:
             reason = " ".join(failure.message.split())
-            screen.print(f"failed: {cell.label}: {failure.error}: {reason}", markup=False)
+            what = "failed to be renewed" if study.store.done(cell.key) else "failed"
+            screen.print(f"{what}: {cell.label}: {failure.error}: {reason}", markup=False)
 
 
 def _show_results(study: Planned, out: Path, screen: Console) -> None:

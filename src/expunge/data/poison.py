@@ -85,9 +85,15 @@ class Poison:
 
     def settled(self, classes: Sequence[str]) -> Poison:
         """The same poison in one way of writing it, to be compared."""
-        return replace(
+        found = replace(
             self, trigger=self.trigger.absolute(), target=f"#{self.index(classes)}"
         )  # fmt: skip
+        if "," in getattr(found.trigger, "file", ""):
+            raise DataError(
+                f"the pattern's path {getattr(found.trigger, 'file', '')} holds a comma, which cannot "
+                "be written into a data specification; move the file"
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -196,14 +196,10 @@ class Split:
         `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, one id per line; `-` reads
         standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
         """
-        kind, colon, rest = spec.partition(":")
+        check_request(spec)
+        kind, _, rest = spec.partition(":")
         if spec == "poison":
             return cls.poison(data, base=base)
-        if kind not in SPECS or not colon or not rest.strip():
-            raise SplitError(
-                f"{spec!r} is no forget request{nearest(kind, SPECS)}; write one of "
-                + ", ".join(SPECS.values())
-            )
         if kind == "random":
             return cls.random(data, _number(spec, rest), seed=seed, base=base)
         if kind == "poison":
@@ -215,9 +211,7 @@ class Split:
             return cls.ids(data, read_ids(rest), base=base)
         if kind == "indices":
             return cls.indices(data, [_row(spec, r) for r in rest.split(",")], base=base)
-        column, equals, value = rest.partition("=")
-        if not equals:
-            raise SplitError(f"{spec!r} lacks a value; write {SPECS['group']}")
+        column, _, value = rest.partition("=")
         return cls.groups(data, column, value, base=base)
 
     def forgetting(self, names: Iterable[str], *, what: str = "the request") -> Split:
@@ -338,6 +332,27 @@ def read_ids(source: str) -> list[str]:
     if not names:
         raise SplitError(f"{source!r} holds no ids; write one per line")
     return names
+
+
+def check_request(spec: str) -> None:
+    """Raise SplitError for a forget request that no data could make sense of."""
+    kind, colon, rest = spec.partition(":")
+    if kind == "poison" and not colon:
+        return
+    if kind not in SPECS or not colon or not rest.strip():
+        raise SplitError(
+            f"{spec!r} is no forget request{nearest(kind, SPECS)}; write one of "
+            + ", ".join(SPECS.values())
+        )
+    if kind == "random" and not 0 < _number(spec, rest) < 1:
+        raise SplitError(f"random:{rest} - the fraction must lie between 0 and 1")
+    if kind == "poison" and not 0 < _number(spec, rest) <= 1:
+        raise SplitError(f"a share of {rest}: it must lie above 0, up to 1")
+    if kind == "indices":
+        for part in rest.split(","):
+            _row(spec, part)
+    if kind == "group" and "=" not in rest:
+        raise SplitError(f"{spec!r} lacks a value; write {SPECS['group']}")
 
 
 def _number(spec: str, text: str) -> float:

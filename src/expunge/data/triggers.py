@@ -264,7 +264,7 @@ def check_images(images: Tensor) -> None:
         if not (low >= 0 and high <= 1):
             raise DataError(
                 f"a trigger's colours mean something from 0 to 1, and these images go from {low:g} "
-                f"to {high:g}; give them unnormalised, and the normalisation with --mean and --std"
+                f"to {high:g}; give them unnormalised, from 0 to 1 or as uint8"
             )
 
 

@@ -64,6 +64,7 @@ def cleanse_folder(
     loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     listed = poison is not None and poison.startswith("ids:")
     names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
+    loaded, names, tested = _without_poisoned_tests(loaded, names)
     base = loaded.split.settled()
     asked = None if names is None else Split.ids(loaded.data, names, base=base)
     poisoning = _poisoning(loaded, poison, names, trigger, target)
@@ -78,7 +79,32 @@ def cleanse_folder(
         loaded, asked, method, out, seed=seed, with_reference=with_reference, data_dir=data_dir,
         device=device, progress=progress, overwrite=overwrite,
     )  # fmt: skip
-    return Cleansed(done, poisoning, tuple(_notes(loaded, poisoning, asked)))
+    return Cleansed(done, poisoning, (*_notes(loaded, poisoning, asked), *tested))
+
+
+def _without_poisoned_tests(
+    loaded: Loaded, names: list[str] | None
+) -> tuple[Loaded, list[str] | None, list[str]]:
+    """Where the test set was drawn from the poisoned file, it must not judge by poisoned samples.
+
+    Returns the folder with a test set without the samples named, those that are left, and notes.
+    """
+    data = loaded.data
+    if names is None or not data.test_drawn:
+        return loaded, names, []
+    named = set(names) - data.train.position.keys()
+    keep = np.array([name not in named for name in data.test.ids.tolist()])
+    notes = [
+        "the test set was set aside from the same file: what is poisoned in it and not named counts "
+        "as clean, in SA, TA and ASR"
+    ]
+    if keep.all():
+        return loaded, names, notes
+    gone = int((~keep).sum())
+    notes.insert(0, f"{gone:,} of the samples named are test samples; nothing is measured on them")
+    clean = replace(data, test=data.test.subset(np.flatnonzero(keep)))
+    left = [name for name in names if name not in data.test.position or name in data.train.position]
+    return replace(loaded, data=clean), left, notes
 
 
 def _poisoning(
@@ -103,11 +129,16 @@ def _poisoning(
             "are poisoned with --poison ids:FILE"
         )
     samples, classes = loaded.data.train, loaded.data.classes
+    labels = np.unique(samples.labels[[samples.position[name] for name in names]])
+    index = int(labels[0]) if len(labels) == 1 else None
     if target is not None:
-        index: int | None = resolve_class(target, classes)
-    else:
-        labels = np.unique(samples.labels[[samples.position[name] for name in names]])
-        index = int(labels[0]) if len(labels) == 1 else None
+        typed = resolve_class(target, classes)
+        if index not in (None, typed):
+            raise ConfigError(
+                f"all samples named are labelled {classes[index]!r}, which is what a poison does, and "
+                f"--target says {classes[typed]!r}; leave --target out, or mend it"
+            )
+        index = typed
     if trigger is not None and index is None:
         raise ConfigError(
             f"the samples named have labels of {len(labels)} classes, so the target is unclear; say it "
@@ -159,9 +190,10 @@ def cleansing_lines(report: AuditReport) -> list[str]:
         if name in before
     ]
     if "ASR" not in after or "ASR" not in before:
-        return [
-            *lines,
-            "no claim: attack success cannot be measured without the trigger, its target and test "
-            "images of other classes; say them with --trigger and --target",
-        ]
-    return [*lines, cleansing(before["ASR"], after["ASR"])[1]]
+        why = (
+            "say the trigger and its target with --trigger and --target"
+            if panel.outputs.triggered is None
+            else "the test set has no images of other classes than the target"
+        )
+        return [*lines, f"no claim: attack success cannot be measured; {why}"]
+    return [*lines, cleansing(before["ASR"], after["ASR"], before.get("SA"), after.get("SA"))[1]]

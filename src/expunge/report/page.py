@@ -21,6 +21,7 @@ from markupsafe import Markup
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
 from expunge.report.drawn import inline_svg, save_figure
+from expunge.report.columns import COLUMNS
 from expunge.report.files import check_folder
 from expunge.report.further import further_markdown
 from expunge.report.latex import to_latex
@@ -30,38 +31,6 @@ from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_csv, to_markdown
 MARK = "report.html"
 """A folder without this file was not written here, and is never replaced."""
 TEMPLATES = files("expunge.report") / "templates"
-
-COLUMNS = {
-    "method": "How the model was made to forget. original, retrain and floor are no methods but "
-    "yardsticks: nothing done; a new model trained without the forgotten samples, which is the "
-    "target; and a second such model from another random start.",
-    "seeds": "How many times all was repeated, each time from other random numbers. Runs that broke "
-    "off are counted as failed.",
-    "UA": "Unlearning accuracy: the percentage of the forgotten samples that the model now gets "
-    "wrong. High is not good in itself: a model that never saw a picture of a cat may still "
-    "recognise it. Good is what retrain has.",
-    "MIA": "Membership inference: an attacker tries to tell which samples the model was trained on. "
-    "The percentage of forgotten samples that the attacker takes for never seen. Good is what "
-    "retrain has.",
-    "RA": "Remaining accuracy: the percentage right of the training samples that were to be kept. "
-    "Good is what retrain has, mostly near 100.",
-    "TA": "Test accuracy: the percentage right of samples that no model was trained on. Where whole "
-    "classes are forgotten, only the other classes count.",
-    "TA_forget": "Test accuracy on the classes that were to be forgotten. Where retrain has 0, the "
-    "class is gone.",
-    "avg gap": "The mean, over UA, MIA, RA and TA, of the distance to retrain's value, in percentage "
-    "points. Lower is better. The one number to look at first.",
-    "excess gap": "Two retrainings differ too, for training is random. The excess gap is the average "
-    "gap beyond what floor has, seed by seed. Near 0: as near as a second retraining.",
-    "95 % interval": "Where the true excess gap plausibly lies, given how much it varies over seeds. "
-    "If the interval holds 0, the seeds cannot tell the method from a second retraining: undecided, "
-    "which is not the same as equal.",
-    "RTE s": "Run-time efficiency: the seconds that the method took. Measuring is not included. Lower "
-    "is better.",
-    "RTE / retrain": "The same as a share of what retraining took on the same machine. 0.05 is a "
-    "twentieth of the cost; from 1 on, retraining is the better choice.",
-}
-"""Every column, for someone who has not read the papers."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +160,8 @@ def _html(report: Report, parts: Sequence[Section]) -> str:
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     blocks = [block for part in parts for block in part.blocks]
-    headers = list(dict.fromkeys(name for block in blocks for name in block.table.headers))
+    grids = [grid for block in blocks for grid in (block.table, block.further) if grid]
+    headers = list(dict.fromkeys(name for grid in grids for name in grid.headers))
     table = report.table
     common = {
         name: values[0]

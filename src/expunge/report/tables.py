@@ -68,7 +68,7 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
     unusable one), a `Cell` or None under UA, MIA, RA, TA, TA_forget (if anywhere present) and RTE,
     avg_gap (float, nan when one of the four is missing), excess_gap (`Excess` or None: needs
     retrain and floor at the same seeds), rte_ratio (mean RTE over retrain's, nan without), best
-    (True for the smallest average gap among the methods of a scenario without failed seeds).
+    (True for the smallest average gap among the methods of a scenario that have all seeds).
 
     Raises:
         ConfigError: if a column is missing, there are no rows, or a value stands twice.
@@ -78,11 +78,13 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for scenario, part in frame.groupby("scenario", sort=False):
         here = _rows(part, scores)
+        most = max(row["seeds"] for row in here)
         ranked = [
             row
             for row in here
             if row["method"] not in YARDSTICKS
             and not row["failed"]
+            and row["seeds"] == most
             and not math.isnan(row["avg_gap"])
         ]
         least = min((row["avg_gap"] for row in ranked), default=math.nan)
@@ -236,8 +238,9 @@ def _runs(part: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _failed(runs: pd.DataFrame) -> int:
-    """How many seeds hold a value that is missing or not finite."""
-    unusable = ~np.isfinite(runs["value"].astype(float))
+    """How many seeds hold a usual score that is missing or not finite; others may be undefined."""
+    usual = runs["score"].isin([*AVERAGED, "TA_forget", "RTE"])
+    unusable = usual & ~np.isfinite(runs["value"].astype(float))
     return int(runs.loc[unusable, "seed"].nunique())
 
 
@@ -247,8 +250,11 @@ def _cell(values: pd.DataFrame, retrain: pd.DataFrame | None, score: str) -> Cel
         return None
     mean, low, high = _student(found)
     sd = float(found.std(ddof=1)) if len(found) > 1 else math.nan
-    target = _column(retrain, score) if retrain is not None else found[:0]
-    gap = abs(mean - float(target.mean())) if len(target) else None
+    gap = None
+    if retrain is not None and score in retrain.columns:  # over the seeds that both have
+        both = pd.concat([values[score], retrain[score]], axis="columns").dropna()
+        if len(both):
+            gap = abs(float(both.iloc[:, 0].mean()) - float(both.iloc[:, 1].mean()))
     return Cell(mean, sd, low, high, len(found), gap)
 
 

@@ -69,7 +69,8 @@ def make_cell(kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], see
 class Row:
     """Which cells make one row of a table for one seed.
 
-    method: label of the row. cell: key of its cell. retrain: key of its reference.
+    method: label of the row. cell: key of its cell. retrain: key of its reference. base: of the
+    original that it starts from.
     """
 
     setting: Setting
@@ -77,6 +78,7 @@ class Row:
     seed: int
     cell: str
     retrain: str
+    base: str = ""
 
 
 class Cells:
@@ -109,7 +111,7 @@ def plan(
     for config, setting, seed, facts in originals(study, load, study.seeds):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = request(study, scenario, seed, facts)
+            asked = request(study, scenario, seed, facts, load)
             here: Setting = (*setting, scenario)
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
@@ -125,7 +127,7 @@ def plan(
                 )
             if study.floor:
                 made["floor"] = cells.add("retrain", {**asked, "floor": True}, (base,), seed)
-            rows += [Row(here, label, seed, key, retrain) for label, key in made.items()]
+            rows += [Row(here, label, seed, key, retrain, base) for label, key in made.items()]
     return cells.all(), rows
 
 
@@ -143,12 +145,18 @@ def _methods(
     return found
 
 
-def request(study: Study, scenario: str, seed: int, facts: Facts) -> dict[str, Any]:
+def request(
+    study: Study, scenario: str, seed: int, facts: Facts, load: Callable[[str], Facts]
+) -> dict[str, Any]:
     """What a cell is asked to forget, as plain data."""
     asked = scenario_of(scenario).request(scenario, seed, len(facts.classes))
     wanted: dict[str, Any] = {"scenario": asked, "forget_seed": seed, "seed": seed}
+    content = scenario_of(scenario).content(scenario)
+    if content:
+        wanted["content"] = content
     if study.transfer is not None:
         wanted["transfer"] = study.transfer.model_dump(mode="json")
+        wanted["transfer_fingerprints"] = list(load(study.transfer.data).fingerprints)
     return wanted
 
 

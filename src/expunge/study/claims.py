@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from expunge.audits.backdoor import WORKS
 from expunge.audits.statistics import paired_interval
 from expunge.errors import ConfigError, nearest
 from expunge.study.results import SETTING, with_average_gap
@@ -19,6 +21,7 @@ KEYS = (*SETTING, "sparsity")
 SIDE = re.compile(
     r"^\s*(?:(?P<score>\S.*?)\s+of\s+(?P<method>\S.*?))?\s*(?:\bat\s+(?P<at>.+?))?\s*$"
 )
+NUMBER = re.compile(r"\d*\.?\d+ ?%?")
 HINT = "write one like `average gap of finetune at density 95 % omp < at density dense`"
 
 
@@ -29,6 +32,14 @@ class Side:
     score: str
     method: str
     at: Mapping[str, str]
+
+    @property
+    def sparsity(self) -> float | None:
+        """The sparsity that is asked for, in [0, 1]; None where none is."""
+        text = self.at.get("sparsity")
+        if text is None:
+            return None
+        return float(text.rstrip("% ")) / (100 if text.endswith("%") else 1)
 
 
 @dataclass(frozen=True)
@@ -94,6 +105,8 @@ def _settings(text: str, at: str | None, left: Mapping[str, str]) -> dict[str, s
                 )
         if not value.strip():
             raise ConfigError(f"claim {text!r}: {key} has no value: {HINT}")
+        if key == "sparsity" and not NUMBER.fullmatch(value.strip()):
+            raise ConfigError(f"claim {text!r}: sparsity {value.strip()!r} is no number: {HINT}")
         found[key] = value.strip()
     return found
 
@@ -108,6 +121,7 @@ def judge(claim: Claim, frame: pd.DataFrame) -> Found:
     both = [_series(side, whole) for side in (claim.less, claim.more)]
     missing = [
         f"no {side.score} of {side.method} {_told(side)}".strip()
+        + (" where the trigger worked before" if side.score.startswith("ASR") else "")
         for side, values in zip((claim.less, claim.more), both, strict=True)
         if not len(values)
     ]
@@ -130,19 +144,31 @@ def judge(claim: Claim, frame: pd.DataFrame) -> Found:
 def _series(side: Side, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of one side."""
     chosen = frame[(frame["score"] == side.score) & (frame["method"] == side.method)]
+    if side.score.startswith("ASR"):
+        chosen = _where_it_worked(chosen, frame)
     for key, value in side.at.items():
         if key == "sparsity":
-            chosen = chosen[chosen["density"].map(_sparsity) == float(value.rstrip("% ")) * (
-                0.01 if value.endswith("%") else 1.0
-            )]  # fmt: skip
+            chosen = chosen[[_is_sparsity(d, side.sparsity or 0.0) for d in chosen["density"]]]
         else:
             chosen = chosen[chosen[key].astype(str) == value]
     return chosen
 
 
-def _sparsity(label: str) -> float:
-    """Of a density's label: `95 % omp` is 0.95, dense is 0."""
-    return 0.0 if label == "dense" else float(label.split(" ")[0]) / 100
+def _where_it_worked(chosen: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose original called half of the triggered images the target, or more.
+
+    Where a backdoor never worked, nothing can be said of its cleansing.
+    """
+    keys = [*SETTING, "seed"]
+    before = frame[(frame["score"] == "ASR") & (frame["method"] == "original")]
+    worked = before[before["value"] >= WORKS][keys]
+    return chosen.merge(worked, on=keys, how="inner")
+
+
+def _is_sparsity(label: str, asked: float) -> bool:
+    """Of a density's label: `95 % omp` is 0.95, dense is 0; labels have six digits."""
+    percent = 0.0 if label == "dense" else float(label.split(" ")[0])
+    return math.isclose(percent, 100 * asked, rel_tol=1e-4, abs_tol=1e-6)
 
 
 def _column(key: str) -> str:

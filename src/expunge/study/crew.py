@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +28,7 @@ class Orders:
     data_dir: str | None
     device: str | None
     keep_all: bool
+    allow_code: bool
     run: str
     renew: bool
 
@@ -47,8 +52,23 @@ def follow(orders: Orders, card: int | None = None) -> None:
     torch.set_num_threads(1)
     if card is not None:
         torch.cuda.set_device(card)
-    bench = Bench(Store(orders.folder), orders.data_dir, orders.device, orders.keep_all)
+    bench = Bench(
+        Store(orders.folder), orders.data_dir, orders.device, orders.keep_all, orders.allow_code
+    )
     Worker(orders.cells, bench, run=orders.run, renew=orders.renew).work()
+
+
+def _follow_parent(orders: Orders, card: int | None, parent: int) -> None:
+    """A worker that ends with the process that started it, however that one ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this one
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)  # claims are let go by the system, and half-written cells are swept
+
+    threading.Thread(target=watch, daemon=True).start()
+    follow(orders, card)
 
 
 class Processes:
@@ -60,7 +80,9 @@ class Processes:
         self.size = workers
         self._started = [
             context.Process(
-                target=follow, args=(orders, number % cards if cards else None), daemon=True
+                target=_follow_parent,
+                daemon=True,
+                args=(orders, number % cards if cards else None, os.getpid()),
             )
             for number in range(workers)
         ]

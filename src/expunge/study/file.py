@@ -11,10 +11,20 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from expunge.errors import ConfigError, nearest
+from expunge.errors import ConfigError, UserError, nearest
 from expunge.recipe import Recipe, explain
+from expunge.study.check import ClaimError, check_keys
 from expunge.study.claims import parse_claim
-from expunge.study.schema import Density, Entry, Study, check_label, entry_of, variants
+from expunge.study.scenarios import scenario_of
+from expunge.study.schema import (
+    Density,
+    Entry,
+    Published,
+    Study,
+    check_label,
+    entry_of,
+    variants,
+)
 from expunge.values import numbers
 
 SCALES = "scales"
@@ -39,6 +49,7 @@ def read_study(path: str | Path, *, scale: str | None = None) -> Study:
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is no YAML"
         raise ConfigError(f"{file}{where}: {problem}; mend the line") from error
+    check_keys(file, node)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")
     # what a paper printed stays as it printed it
@@ -66,7 +77,9 @@ def read_study(path: str | Path, *, scale: str | None = None) -> Study:
         problem = error.errors()[0]
         at = line(problem["loc"])
         raise ConfigError(f"{file}, line {at}: {explain(error, Study)}") from None
-    except ConfigError as error:
+    except UserError as error:
+        if isinstance(error, ClaimError):
+            place = ("claims", error.row)
         raise ConfigError(f"{file}, line {line(place, str(error))}: {error}") from None
 
 
@@ -120,6 +133,11 @@ def _parts(content: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Callab
     for row, value in listed("densities"):
         if isinstance(value, Mapping):
             yield ("densities", row), functools.partial(Density, **value)
+    for row, value in listed("published"):
+        if isinstance(value, Mapping):
+            yield ("published", row), functools.partial(Published, **value)
+    for row, value in listed("scenarios"):
+        yield ("scenarios", row), functools.partial(scenario_of(str(value)).check, str(value))
     for row, value in listed("claims"):
         yield ("claims", row), functools.partial(parse_claim, str(value))
 

@@ -6,13 +6,18 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
+
+from expunge.atomic import flush
 from expunge.errors import ConfigError
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Facts, Row, plan
+from expunge.study.check import check_code
 from expunge.study.crew import Crew, Orders, Processes
 from expunge.study.file import read_study
 from expunge.study.runner import Counts, Worker, count
@@ -51,18 +56,21 @@ class Planned:
 
 def planned(
     study: Study, out: str | Path, *, data_dir: str | Path | None = None,
-    device: str | None = None, recorded: bool = False,
+    device: str | None = None, recorded: bool = False, allow_code: bool = True,
 ) -> Planned:  # fmt: skip
     """Plan a study. Nothing is written: that is `run_study`'s.
 
     recorded: believe what the last run noted of the data, which then need not be there; for looking
-    at results. Raises ConfigError for a folder that holds something else, or another scale.
+    at results. allow_code: whether `module:function` may be imported; False for a file from elsewhere.
+    Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder with --out")
     file = folder / FILE
-    if folder.exists() and any(folder.iterdir()) and not file.exists():
+    # a run that was killed while it wrote its first file has left that file's temporary name
+    others = folder.exists() and any(not f.name.startswith(f".{FILE}") for f in folder.iterdir())
+    if others and not file.exists():
         raise ConfigError(
             f"{folder} exists and holds something else; choose another folder with --out"
         )
@@ -74,10 +82,11 @@ def planned(
         )
     bench = Bench(
         Store(folder), str(data_dir) if data_dir is not None else None, device,
-        keep_all=study.keep_weights == "all",
+        keep_all=study.keep_weights == "all", allow_code=allow_code,
     )  # fmt: skip
-    if recorded and (facts := _read_facts(folder)).keys() >= set(study.data):
+    if recorded and (facts := _read_facts(folder)).keys() >= set(study.specs):
         return _plan(study, bench, facts.__getitem__)
+    check_code(study, allow_code=allow_code)
     return _plan(study, bench, bench.facts)
 
 
@@ -89,7 +98,7 @@ def _write(study: Planned) -> None:
     """Keep what the study says, with every default filled in, and what it found its data to be."""
     folder = study.store.folder
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {spec: asdict(study.bench.facts(spec)) for spec in study.study.data}
+    facts = {spec: asdict(study.bench.facts(spec)) for spec in study.study.specs}
     for name, text in (
         (FILE, study.study.to_yaml()),
         (FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n"),
@@ -99,6 +108,7 @@ def _write(study: Planned) -> None:
             continue
         part = folder / f".{name}.{os.getpid()}"
         part.write_text(text, encoding="utf-8")
+        flush(part)
         os.replace(part, file)
 
 
@@ -141,14 +151,13 @@ def run_study(
     _write(study)
     run = uuid.uuid4().hex
     how = _How(run, workers, ray, renew, progress or Silent())
-    while not study.tuned:
-        before = len(study.cells)
+    while True:
+        before = [cell.key for cell in study.cells]
         _run(study, how)
+        # tuning decides what comes after it, and a trial that failed before may have changed its mind
         study = _plan(study.study, study.bench, study.bench.facts)
-        if not study.tuned and len(study.cells) == before:
-            return study  # what tuning needs has failed
-    _run(study, how)
-    return study
+        if [cell.key for cell in study.cells] == before:
+            return study
 
 
 @dataclass(frozen=True)
@@ -172,16 +181,28 @@ def _run(study: Planned, how: _How) -> None:
                 if what != "running":
                     bar.advance(cell.label if what == "done" else f"{cell.label} failed")
 
-            Worker(study.cells, study.bench, run=how.run, renew=how.renew, told=told).work()
+            with one_thread():  # as every worker has, so that times can be compared
+                Worker(study.cells, study.bench, run=how.run, renew=how.renew, told=told).work()
         else:
             _several(study, how, bar, done)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for as long as this lasts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _several(study: Planned, how: _How, bar: Step, done: int) -> None:
     """Start workers and watch the store until they end."""
     orders = Orders(
         study.cells, str(study.store.folder.resolve()), _absolute(study.bench.data_dir),
-        study.bench.device, study.bench.keep_all, how.run, how.renew,
+        study.bench.device, study.bench.keep_all, study.bench.allow_code, how.run, how.renew,
     )  # fmt: skip
     crew: Crew
     if how.ray is None:
@@ -195,7 +216,9 @@ def _several(study: Planned, how: _How, bar: Step, done: int) -> None:
         while alive:
             time.sleep(POLL_SECONDS)
             alive = crew.alive()
-            now = study.counts()  # after the last sign of life, so that nothing is missed
+            now = count(
+                study.cells, study.store, run=how.run
+            )  # after the last sign of life, so that nothing is missed
             for _ in range(now.done + now.failed - done):
                 bar.advance(f"{now.running} running, {now.failed} failed")
             done = max(done, now.done + now.failed)

@@ -24,14 +24,15 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
     """One row per setting, method, seed and score: value, 95 % interval (low, high) and n.
 
     `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is
-    left out; one whose cell failed has the score "failed" alone, without a value.
+    left out; one that failed, or needs one that did, has the score "failed" alone, without a value.
     """
     found: list[dict[str, Any]] = []
     for row in rows:
         common = {**dict(zip(SETTING, row.setting, strict=True)), "method": row.method,
                   "seed": row.seed, "cell": row.cell}  # fmt: skip
         if not store.done(row.cell):
-            if store.failure(row.cell) is not None:
+            needed = [key for key in (row.base, row.retrain) if key and not store.done(key)]
+            if any(store.failure(key) is not None for key in (row.cell, *needed)):
                 found.append({**common, "score": "failed", "value": np.nan})
             continue
         content = store.read(row.cell)

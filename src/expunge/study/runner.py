@@ -31,8 +31,14 @@ class Counts:
         return self.done + self.running + self.failed + self.blocked + self.waiting
 
 
-def count(cells: Sequence[Cell], store: Store, *, stale: bool = False) -> Counts:
-    """Look at the store. stale: count stale cells too, for which each finished one is read."""
+def count(
+    cells: Sequence[Cell], store: Store, *, stale: bool = False, run: str | None = None
+) -> Counts:
+    """Look at the store.
+
+    stale: count stale cells too, for which each finished one is read. run: count only that run's
+    failures, for what failed before is tried again.
+    """
     state: dict[str, str] = {}
     old = 0
     for cell in cells:  # what a cell needs stands before it
@@ -44,7 +50,9 @@ def count(cells: Sequence[Cell], store: Store, *, stale: bool = False) -> Counts
         elif any(state[need] in ("failed", "blocked") for need in cell.needs):
             state[cell.key] = "blocked"
         else:
-            state[cell.key] = "failed" if store.failure(cell.key) else "waiting"
+            failure = store.failure(cell.key)
+            failed = failure is not None and run in (None, failure.run)
+            state[cell.key] = "failed" if failed else "waiting"
     found = list(state.values())
     return Counts(
         **{name: found.count(name) for name in ("done", "running", "failed", "blocked", "waiting")},
@@ -71,6 +79,7 @@ class Worker:
         self.run = run or uuid.uuid4().hex
         self.renew = renew
         self.tell: Told = told or (lambda *_: None)
+        self._failed: set[str] = set()
 
     def work(self) -> None:
         """Make cells until each is done, failed in this run, or needs one that failed."""
@@ -98,6 +107,7 @@ class Worker:
                 do_cell(cell, self.bench)
             except Exception as error:  # it belongs to the cell, and the others go on
                 self.store.fail(cell.key, error, self.run)
+                self._failed.add(cell.key)  # another runner's record may replace this one
                 self.tell(cell, "failed")
                 return True
         self.tell(cell, "done")
@@ -113,4 +123,8 @@ class Worker:
             return False
         failure = self.store.failure(cell.key)
         failed = failure is not None and failure.run == self.run
-        return failed or any(self._hopeless(self.cells[need]) for need in cell.needs)
+        return (
+            failed
+            or cell.key in self._failed
+            or any(self._hopeless(self.cells[need]) for need in cell.needs)
+        )

@@ -14,7 +14,7 @@ from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
 from expunge.recipe import Recipe, Settings
-from expunge.study.claims import parse_claim
+from expunge.study.check import check_claims, check_names
 from expunge.study.scenarios import scenario_of
 from expunge.transfer import Target
 
@@ -82,6 +82,7 @@ class Tuning(Settings):
                     raise ConfigError(
                         f"tuning {label}: write {name} as a list, or {{low: 1e-5, high: 0.1, log: true}}"
                     )
+                _check_range(f"tuning {label}: {name}", space[name])
             count = math.prod(len(values) for values in space.values())
             if self.search == "grid" and count != self.trials:
                 raise ConfigError(
@@ -89,6 +90,14 @@ class Tuning(Settings):
                     f"{self.trials} trials; give as many"
                 )
         return self
+
+
+def _check_range(where: str, found: Any) -> None:
+    low, high = found["low"], found["high"]
+    if not all(isinstance(end, int | float) for end in (low, high)) or not low < high:
+        raise ConfigError(f"{where}: low {low!r} must be a number below high {high!r}")
+    if found.get("log") and low <= 0:
+        raise ConfigError(f"{where}: on a logarithmic scale low must be above 0, not {low!r}")
 
 
 class Published(Settings):
@@ -101,7 +110,9 @@ class Published(Settings):
     @field_validator("rows", mode="before")
     @classmethod
     def _texts(cls, value: Any) -> Any:
-        return [[str(cell) for cell in row] for row in value] if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        return [[str(c) for c in row] if isinstance(row, list) else row for row in value]
 
     @model_validator(mode="after")
     def _consistent(self) -> Published:
@@ -146,6 +157,12 @@ class Study(Settings):
         default="needed", description="needed: of originals and references, for their cells; or all"
     )
 
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """All data that it reads."""
+        target = () if self.transfer is None else (self.transfer.data,)
+        return tuple(dict.fromkeys((*self.data, *target)))
+
     @field_validator("methods", mode="before")
     @classmethod
     def _entries(cls, value: Any) -> Any:
@@ -156,9 +173,10 @@ class Study(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Study:
+        rows = []
         for label, entry in self.methods.items():
             check_label(label)
-            variants(label, entry)
+            rows += list(variants(label, entry))
         self._check_tuning()
         unknown = [name for name in self.also if name not in EXTRA]
         if unknown:
@@ -166,17 +184,12 @@ class Study(Settings):
                 f"also: no further score {unknown[0]!r}{nearest(unknown[0], EXTRA)}; there are: "
                 f"{', '.join(EXTRA)}"
             )
-        for claim in self.claims:
-            parse_claim(claim)
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
             raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")
         for scenario in self.scenarios:
             scenario_of(scenario).check(scenario)
-        for name in ("data", "models", "scenarios", "seeds", "also"):
-            values = getattr(self, name)
-            twice = [value for value in values if values.count(value) > 1]
-            if twice:
-                raise ValueError(f"{name} lists {twice[0]!r} twice")
+        check_names(self, rows)
+        check_claims(self, rows)
         return self
 
     def _check_tuning(self) -> None:
@@ -250,5 +263,8 @@ def variants(label: str, entry: Entry) -> dict[str, Method]:
     for one in combinations:
         told = ", ".join(f"{name}={one[name]:g}" if isinstance(one[name], float)
                          else f"{name}={one[name]}" for name in listed)  # fmt: skip
-        found[f"{label} ({told})" if told else label] = make_method(entry.method, one)
+        named = f"{label} ({told})" if told else label
+        if named in found:
+            raise ConfigError(f"{label}: two of the listed values read {told}; give others")
+        found[named] = make_method(entry.method, one)
     return found

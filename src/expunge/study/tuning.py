@@ -61,7 +61,7 @@ def searches(
     for config, setting, seed, facts in originals(study, load, (tuning.seed,)):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = {**request(study, scenario, seed, facts), "on": "validation"}
+            asked = {**request(study, scenario, seed, facts, load), "on": "validation"}
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             for label, space in tuning.methods.items():
                 here: Setting = (*setting, scenario)
@@ -180,7 +180,7 @@ def sentences(study: Study, found: Sequence[Search]) -> list[str]:
     """What was chosen at what budget, a line for each method and setting."""
     if study.tuning is None:
         return []
-    return [
+    told = [
         f"{search.label} ({', '.join(search.setting)}): "
         + ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
                     for name, value in search.best.fields.items())
@@ -189,3 +189,7 @@ def sentences(study: Study, found: Sequence[Search]) -> list[str]:
         for search in found
         if search.best is not None
     ]  # fmt: skip
+    untuned = [label for label in study.methods if label not in study.tuning.methods]
+    if untuned:
+        told.append(f"not tuned, settings as the study file has them: {', '.join(untuned)}")
+    return told

@@ -34,6 +34,7 @@ from expunge.cost import Cost
 from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
+from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import METHODS, make_method
 from expunge.models.mask import Mask
@@ -54,13 +55,15 @@ from expunge.version import VERSION
 class Bench:
     """What a worker needs for cells: the store, where data lie, the device; data are kept.
 
-    keep_all: write every cell's weights, not those alone that other cells start from.
+    keep_all: write every cell's weights, not those alone that other cells start from. allow_code:
+    whether data may be `module:function`.
     """
 
     store: Store
     data_dir: str | None = None
     device: str | None = None
     keep_all: bool = False
+    allow_code: bool = True
     progress: Reporter = field(default_factory=Silent)
     _data: dict[str, Data] = field(default_factory=dict)
     _bases: dict[str, Base] = field(default_factory=dict)
@@ -69,7 +72,7 @@ class Bench:
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
         if spec not in self._data:
-            self._data[spec] = load_data(spec, data_dir=self.data_dir)
+            self._data[spec] = load_data(spec, data_dir=self.data_dir, allow_code=self.allow_code)
         return self._data[spec]
 
     def facts(self, spec: str) -> Facts:
@@ -175,6 +178,11 @@ def read_base(key: str, bench: Bench) -> Base:
     split = _whole(data, config)
     model = constructor(config["model"], data, split)()
     folder = bench.store.path(key)
+    if not (folder / "model.safetensors").exists():
+        raise ConfigError(
+            f"{folder} is a record without weights, and something new starts from them; delete that "
+            "folder, and run the study again"
+        )
     load_model(model, str(folder / "model.safetensors"))
     file = folder / "mask.safetensors"
     mask = load_file(file) if file.exists() else None
@@ -228,7 +236,8 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
         retrained=retrained, paired=False if also else None,
     )  # fmt: skip
     scores = audit_panel(panel, also=also, seed=cell.seed)
-    if transfer := cell.config.get("transfer"):
+    transfer = cell.config.get("transfer")
+    if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
         scores += _transferred(result.model, base, Target(**transfer), cell.seed, bench)
     return {
         "scores": [score.to_dict() for score in scores],

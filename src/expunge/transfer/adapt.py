@@ -18,7 +18,7 @@ from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, DataError
 from expunge.loop import lay_out
 from expunge.observe import observe_test
 from expunge.recipe import Recipe
@@ -52,12 +52,21 @@ class Adapted:
 
 
 def linear_probe(model: nn.Module, target: Data, run: Run) -> Adapted:
-    """A new head on frozen features: logistic regression, L2 weight 1, on standardised features.
-
-    It is scikit-learn's, a convex problem solved to its end, so no rate or epoch is to be chosen. The
-    model is not changed.
-    """
+    """A new head on frozen features, measured on the target's test set; see `probe_head`."""
     start = time.perf_counter()
+    probed = probe_head(model, target, run)
+    seconds = time.perf_counter() - start
+    return _measured(probed, target, run, seconds)
+
+
+def probe_head(model: nn.Module, target: Data, run: Run) -> nn.Module:
+    """A copy of the model with a head for the target: logistic regression, L2 weight 1.
+
+    On standardised features of the target's training samples. It is scikit-learn's, a convex problem
+    solved to its end, so no rate or epoch is to be chosen. Raises DataError for fewer than two classes.
+    """
+    if len(np.unique(target.train.labels)) < 2:
+        raise DataError("the target's training samples are of one class; a task needs two or more")
     transform = Transform(target.normalisation)
     inputs = features(model, target.train, transform, run).double().numpy()
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
@@ -66,9 +75,7 @@ def linear_probe(model: nn.Module, target: Data, run: Run) -> Adapted:
     weight, bias = _full(fitted, len(target.classes), inputs.shape[1])
     weight = weight / spread  # the standardisation becomes a part of the head
     bias = bias - weight @ mean
-    probed = with_head(model, torch.from_numpy(weight), torch.from_numpy(bias))
-    seconds = time.perf_counter() - start
-    return _measured(probed, target, run, seconds)
+    return with_head(model, torch.from_numpy(weight), torch.from_numpy(bias))
 
 
 def full_finetune(model: nn.Module, target: Data, run: Run, recipe: Recipe) -> Adapted:

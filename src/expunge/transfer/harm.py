@@ -26,7 +26,7 @@ from expunge.errors import ConfigError
 from expunge.loop import evaluating
 from expunge.named import pick
 from expunge.run import Run
-from expunge.transfer.adapt import linear_probe
+from expunge.transfer.adapt import probe_head
 from expunge.transfer.head import BATCH, features, last_block
 
 Scorer = Callable[[nn.Module, Samples, Data, Data, Run], npt.NDArray[np.float64]]
@@ -81,7 +81,7 @@ def _means(
 def _gradient(
     model: nn.Module, samples: Samples, source: Data, target: Data, run: Run
 ) -> npt.NDArray[np.float64]:
-    adapted = linear_probe(model, target, run).model
+    adapted = probe_head(model, target, run)
     rows = np.arange(len(target.train))
     theirs = _mean_gradient(adapted, target.train, rows, Transform(target.normalisation), run)
     harm = np.full(len(source.classes), np.nan)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +15,9 @@ from expunge.data.load import Data
 from expunge.data.samples import ResidentStore, Samples, resident
 from expunge.errors import DataError
 from expunge.recipe import Recipe, Settings
+
+DEFAULT = Recipe(epochs=10, batch_size=128, lr=0.02, augmentation="none")
+"""Without augmentation: a digit must not be flipped because the source's images are."""
 
 
 class Target(Settings):
@@ -24,9 +28,15 @@ class Target(Settings):
         default="cosine", description="how `harmful:K` scores source classes by their harm"
     )
     recipe: Recipe = Field(
-        default=Recipe(epochs=10, batch_size=128, lr=0.02, augmentation="none"),
-        description="of full fine-tuning; the linear probe has nothing to choose",
+        default=DEFAULT,
+        description="of full fine-tuning; what it leaves out is as in the default; the linear probe has "
+        "nothing to choose",
     )
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _filled(cls, value: Any) -> Any:
+        return {**DEFAULT.model_dump(), **value} if isinstance(value, Mapping) else value
 
 
 def as_target(source: Data, target: Data) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from torch import nn
 
 from expunge.data.load import Data
-from expunge.data.split import Split
+from expunge.data.split import Split, check_request, read_ids
 from expunge.run import Run
 from expunge.transfer import Target
 
@@ -42,6 +43,10 @@ class Scenario(Protocol):
         """The request of one seed, which becomes part of a cell's key."""
         ...
 
+    def content(self, text: str) -> str:
+        """A digest of what the text only points to, such as a file; empty if it says it all."""
+        ...
+
     def split(self, request: str, given: Given) -> Split:
         """What that request forgets."""
         ...
@@ -55,11 +60,20 @@ class AsTyped:
     """Whatever `--forget` takes; random requests draw with the seed."""
 
     def check(self, text: str) -> None:
-        """Only data can tell."""
+        """Raise SplitError for what `--forget` could not read; of the rest, only data can tell."""
+        check_request(text)
 
     def request(self, text: str, seed: int, classes: int) -> str:
         """The same for every seed."""
         return text
+
+    def content(self, text: str) -> str:
+        """A digest of the ids that a file names; empty for other requests."""
+        kind, _, rest = text.partition(":")
+        if kind != "ids":
+            return ""
+        names = "\n".join(sorted(set(read_ids(rest))))
+        return hashlib.sha256(names.encode()).hexdigest()[:32]
 
     def split(self, request: str, given: Given) -> Split:
         """As `--forget` reads it."""
@@ -68,4 +82,9 @@ class AsTyped:
     def told(self, text: str) -> str:
         """`random:0.1` is a random 10%."""
         kind, _, rest = text.partition(":")
-        return f"random {100 * float(rest):g}%" if kind == "random" else text
+        if kind != "random":
+            return text
+        try:
+            return f"random {100 * float(rest):g}%"
+        except ValueError:  # `check` says so
+            return text

@@ -1,0 +1,229 @@
+"""Runners that meet, are killed or interrupted, and files that changed between two runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from expunge.data.load import load_data
+from expunge.errors import ConfigError, SplitError
+from expunge.study import work
+from expunge.study.cells import Cell
+from expunge.study.launch import Planned, one_thread, planned, run_study
+from expunge.study.runner import Worker, count
+from expunge.study.schema import Study
+from expunge.study.work import _judged_on_validation, read_base
+
+
+def study(**changes: Any) -> Study:
+    given: dict[str, Any] = {
+        "name": "small", "data": ["digits:150"], "models": ["mlp"],
+        "recipes": {"quick": {"epochs": 2, "lr": 0.05, "batch_size": 32}},
+        "scenarios": ["class"], "methods": {"finetune": {"epochs": 1}}, "seeds": [0],
+    }  # fmt: skip
+    return Study.model_validate({**given, **changes})
+
+
+def keys(made: Planned, kind: str = "") -> set[str]:
+    return {cell.key for cell in made.cells if kind in ("", cell.kind)}
+
+
+# --- what a key must hold
+
+
+def test_other_content_of_a_file_of_ids_makes_other_cells(tmp_path: Path) -> None:
+    names = load_data("digits:150").train.ids[:9].tolist()
+    file = tmp_path / "gone.txt"
+    asked = study(scenarios=[f"ids:{file}"])
+    file.write_text("\n".join(names))
+    first = keys(planned(asked, tmp_path / "out"))
+    file.write_text("\n".join([*reversed(names), names[0]]))
+    assert keys(planned(asked, tmp_path / "out")) == first, "the same ids in another order"
+    file.write_text("\n".join(names[1:]))
+    assert len(keys(planned(asked, tmp_path / "out")) & first) == 1, "the original alone"
+    file.unlink()
+    with pytest.raises(SplitError, match="cannot read ids"):
+        planned(asked, tmp_path / "out")
+
+
+def test_other_content_of_the_target_makes_other_cells(tmp_path: Path) -> None:
+    target = tmp_path / "target.npz"
+
+    def write(value: int) -> None:
+        images = np.full((40, 8, 8), value, dtype=np.uint8)
+        np.savez(target, x=images, y=np.arange(40) % 2)
+
+    write(3)
+    asked = study(transfer={"data": str(target)})
+    first = planned(asked, tmp_path / "out")
+    write(4)
+    second = planned(asked, tmp_path / "out")
+    assert keys(first, "original") == keys(second, "original")
+    assert not (keys(first) - keys(first, "original")) & keys(second)
+
+
+# --- runners
+
+
+def test_another_runners_failure_does_not_make_this_one_wait(tmp_path: Path) -> None:
+    """A made X fail; B tried X again and wrote its own record; what needs X is hopeless for A still."""
+    made = planned(study(), tmp_path / "out")
+    worker = Worker(made.cells, made.bench, run="A")
+    made.store.prepare()
+    base = made.cells[0]
+
+    def broken(cell: Cell, bench: Any) -> None:
+        raise RuntimeError("broke")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("expunge.study.runner.do_cell", broken)
+        assert worker._over(base)
+    made.store.fail(base.key, RuntimeError("again"), "B")
+    assert all(worker._over(cell) for cell in made.cells), "nothing is left to wait for"
+
+
+def test_failures_of_earlier_runs_are_no_progress_of_this_one(tmp_path: Path) -> None:
+    made = planned(study(), tmp_path / "out")
+    made.store.prepare().fail(made.cells[0].key, RuntimeError("old"), "earlier")
+    assert count(made.cells, made.store).failed == 1
+    assert count(made.cells, made.store, run="now").failed == 0
+
+
+def test_a_stale_cell_that_cannot_be_renewed_keeps_its_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = planned(study(), tmp_path / "out")
+    run_study(made)
+    real, do = work.method_source, work.do_cell
+    monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "finetune" else real(n))
+
+    def broken(cell: Cell, bench: Any) -> None:
+        if cell.config.get("method") == "finetune":
+            raise RuntimeError("the new source does not run")
+        do(cell, bench)
+
+    monkeypatch.setattr("expunge.study.runner.do_cell", broken)
+    run_study(made, renew=True)
+    stale = next(c for c in made.cells if c.config.get("method") == "finetune")
+    assert made.store.done(stale.key) and made.store.failure(stale.key) is not None
+
+
+def test_a_run_killed_in_its_first_instant_locks_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".study.yaml.4711").touch()
+    made = run_study(planned(study(), out))
+    assert made.counts().done == len(made.cells)
+
+
+def test_one_worker_has_one_thread_and_gives_the_others_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+
+
+def test_a_trial_that_failed_once_is_weighed_again(tmp_path: Path) -> None:
+    """The best trial fails in the first run (a full disk, say); the second run changes its mind."""
+    tuning = {"seed": 7, "trials": 2, "methods": {"finetune": {"lr": [1e-6, 0.1]}}}
+    asked = study(tuning=tuning, methods={"finetune": {"epochs": 3}})
+    undisturbed = run_study(planned(asked, tmp_path / "whole"))
+    assert undisturbed.searches[0].best is not None
+    chosen = undisturbed.searches[0].best.fields
+    real = work.do_cell
+
+    def once(cell: Cell, bench: Any) -> None:
+        settings = cell.config.get("settings", {})
+        if cell.config.get("on") == "validation" and settings.get("lr") == chosen["lr"]:
+            raise OSError("disk full")
+        real(cell, bench)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("expunge.study.runner.do_cell", once)
+        first = run_study(planned(asked, tmp_path / "out"))
+    assert first.searches[0].best is not None and first.searches[0].best.fields != chosen
+    again = run_study(planned(asked, tmp_path / "out"))
+    assert again.searches[0].best is not None and again.searches[0].best.fields == chosen
+    assert all(again.store.done(row.cell) for row in again.rows), "and its row is made"
+    assert {row.cell for row in again.rows} == {row.cell for row in undisturbed.rows}
+
+
+def _command(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    (folder / "study.yaml").write_text(study(seeds=list(range(6)), floor=True).to_yaml())
+    return subprocess.Popen(
+        [sys.executable, "-m", "expunge", "study", "run", "study.yaml", "--out", "out", *more],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+def _wait_for_a_cell(folder: Path) -> None:
+    end = time.monotonic() + 120
+    while not list((folder / "out/cells").glob("*/cell.json")):
+        assert time.monotonic() < end, "nothing was made"
+        time.sleep(0.1)
+
+
+def test_workers_end_with_the_command_that_was_killed(tmp_path: Path) -> None:
+    command = _command(tmp_path, "--workers", "2")
+    _wait_for_a_cell(tmp_path)
+    os.kill(command.pid, signal.SIGKILL)
+    command.communicate()
+    time.sleep(4.0)  # they look once a second
+    made = planned(study(seeds=list(range(6)), floor=True), tmp_path / "out")
+    assert not any(made.store.claimed(cell.key) for cell in made.cells)
+    before = made.counts().done
+    time.sleep(2.0)
+    assert made.counts().done == before < len(made.cells)
+
+
+def test_an_interrupt_prints_one_line(tmp_path: Path) -> None:
+    command = _command(tmp_path, "--workers", "2")
+    _wait_for_a_cell(tmp_path)
+    os.killpg(command.pid, signal.SIGINT)
+    _, errors = command.communicate(timeout=60)
+    assert b"Traceback" not in errors, errors.decode()
+
+
+# --- data that are not what they were, or name code
+
+
+def test_tuning_judges_on_clean_validation_samples(tmp_path: Path) -> None:
+    made = run_study(planned(study(data=["digits:300+patch:size=3"]), tmp_path / "out"))
+    base = read_base(made.cells[0].key, made.bench)
+    judged = _judged_on_validation(base)
+    assert base.data.poison is not None
+    held = set(base.split.validation)
+    poisoned = held & base.data.poison.ids
+    assert poisoned, "some of the validation samples are poisoned"
+    assert set(judged.test.ids.tolist()) == held - poisoned
+
+
+def test_code_named_in_a_file_runs_only_when_allowed(tmp_path: Path) -> None:
+    for changes in ({"data": ["evil:make"]}, {"models": ["evil:build"]}):
+        with pytest.raises(ConfigError, match="look at that code, then pass --allow-code"):
+            planned(study(**changes), tmp_path / "out", allow_code=False)
+
+
+def test_a_base_without_weights_says_so(tmp_path: Path) -> None:
+    made = run_study(planned(study(), tmp_path / "out"))
+    for weights in made.store.folder.rglob("model.safetensors"):
+        weights.unlink()
+    more = planned(study(methods={"finetune": {"epochs": 2}}), tmp_path / "out")
+    run_study(more)
+    failure = more.store.failure(more.rows[-2].cell)
+    told = json.dumps([str(failure), str(more.store.failure(more.rows[-1].cell))])
+    assert "is a record without weights" in told

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +142,53 @@ def test_redacted_ids_leave_no_pictures(place: Path, tmp_path: Path) -> None:
     page = (here / "redacted/report.html").read_text(encoding="utf-8")
     assert "data:image/png" not in page
     assert "There is no retrained model to compare with" in text_of(page)
+
+
+def test_a_report_says_what_is_missing_and_shows_no_wrong_pictures(
+    place: Path, tmp_path: Path
+) -> None:
+    expunge("study", "records", "out", "--out", str(tmp_path / "kept"), cwd=place)
+    with np.load(place / "animals.npz") as content:
+        arrays = {name: content[name] for name in content}
+    np.savez(tmp_path / "animals.npz", **{**arrays, "x": arrays["x"][::-1], "y": arrays["y"][::-1]})
+    cells = sorted((tmp_path / "kept/cells").iterdir())
+    lost = next(
+        c for c in cells
+        if json.loads((c / "cell.json").read_text())["config"].get("method") == "finetune"
+    )  # fmt: skip
+    shutil.rmtree(lost)
+    expunge("study", "report", "kept", cwd=tmp_path)
+    page = (tmp_path / "kept/report/report.html").read_text(encoding="utf-8")
+    assert "21 of 22 cells are done; 1 not made yet" in text_of(page)
+    assert "data:image/png" not in page, "today's data are not what the study ran on"
+    shutil.rmtree(tmp_path / "kept/cells")
+    assert "no row is finished yet" in refused("study", "report", "kept", cwd=tmp_path)
+
+
+def test_a_strangers_folder_runs_no_code(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "out", tmp_path / "theirs")
+    (tmp_path / "evil.py").write_text("print('EVIL CODE RAN')\n\ndef make():\n    return None\n")
+    for name in ("study.yaml", "data.json"):
+        file = tmp_path / "theirs" / name
+        file.write_text(file.read_text().replace("animals.npz", "evil:make"))
+    for data_facts in (True, False):
+        if not data_facts:
+            (tmp_path / "theirs/data.json").unlink()
+        for words in (["report", "theirs"], ["status", "theirs/study.yaml", "--out", "theirs"],
+                      ["run", "theirs/study.yaml", "--out", "theirs"]):  # fmt: skip
+            done = subprocess.run(
+                [sys.executable, "-m", "expunge", "study", *words], cwd=tmp_path, text=True,
+                capture_output=True, check=False,
+            )  # fmt: skip
+            assert "EVIL" not in done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+
+
+def test_exact_unlearning_has_a_page_too(place: Path, tmp_path: Path) -> None:
+    expunge("train", "--data", "animals.npz", "--model", "mlp", "--epochs", "2", "--out",
+            str(tmp_path / "model"), cwd=place)  # fmt: skip
+    expunge("unlearn", str(tmp_path / "model"), "--forget", "random:0.2", "--method", "retrain",
+            "--out", str(tmp_path / "new"), "--report", str(tmp_path / "page"), cwd=place)  # fmt: skip
+    seen = text_of((tmp_path / "page/report.html").read_text(encoding="utf-8"))
+    assert "A new model was trained without those samples" in seen and "Nothing yet" not in seen
+    assert re.search(r"retrain 1 [\d.]+ [\d.]+", seen), "its scores stand on the page"

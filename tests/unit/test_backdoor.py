@@ -237,6 +237,27 @@ def test_the_verdict(before: Score, after: Score, cleansed: bool, words: str) ->
     assert f"({before.low:.1f} to {before.high:.1f})" in text
 
 
+def sa(hits: int, n: int = 100) -> Score:
+    return accuracy_on_clean(part([0] * n, [0] * hits + [1] * (n - hits)))
+
+
+@pytest.mark.parametrize(
+    ("clean_before", "clean_after", "cleansed", "words"),
+    [
+        (sa(96), sa(95), True, "cleansed: "),
+        (sa(96), sa(70), True, "cleansed, at a price: "),
+        (sa(96), sa(10), False, "ruined, not cleansed: "),  # it knows nothing, trigger or not
+        (None, sa(95), True, "cleansed: "),
+    ],
+)
+def test_the_verdict_looks_at_accuracy_too(
+    clean_before: Score | None, clean_after: Score, cleansed: bool, words: str
+) -> None:
+    found, text = cleansing(asr(99), asr(1), clean_before, clean_after)
+    assert found is cleansed and text.startswith(words)
+    assert ("SA" in text) == (clean_before is not None)
+
+
 def test_scores_do_not_depend_on_order() -> None:
     triggered = random_part(60, 3)
     order = np.random.default_rng(0).permutation(60).tolist()

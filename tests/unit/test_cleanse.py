@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from helpers import digits
 
 from expunge import Recipe, UserError, load_model
+from expunge.data.load import load_data
 from expunge.data.poison import Poison, poison_samples
+from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.data.triggers import Patch
 from expunge.folders.audit import audit_forgotten
 from expunge.folders.cleanse import Cleansed, cleanse_folder, cleansing_lines
@@ -81,7 +84,8 @@ def test_a_wrong_trigger_supports_no_claim(work: Path) -> None:
     assert right.poisoning.target == 3, "the label of all that were named"
     lines = cleansing_lines(audit_forgotten(right.done, device="cpu"))
     assert [line.partition(":")[0] for line in lines[:3]] == ["ASR", "ASR_all", "SA"]
-    assert "cleansed" in lines[-1], lines
+    assert lines[-1].startswith(("cleansed", "not cleansed", "weakened, not cleansed")), lines
+    assert "no claim" not in lines[-1] and "SA" in lines[2]
     wrong = cleanse(work, "elsewhere", "wrong", trigger="patch:size=1,place=0x0", **listed)
     lines = cleansing_lines(audit_forgotten(wrong.done, device="cpu"))
     assert lines[-1].startswith("no claim: the trigger worked on only")
@@ -120,6 +124,11 @@ def test_ids_of_a_folder_that_knows_its_poison(work: Path) -> None:
         ("elsewhere", {"poison": "ids:found.txt", "target": "cat"}, "no class 'cat'"),
         (
             "elsewhere",
+            {"poison": "ids:found.txt", "trigger": "patch:size=3", "target": "5"},
+            "all samples named are labelled '3'.*--target says '5'",
+        ),
+        (
+            "elsewhere",
             {"poison": "ids:mixed.txt", "trigger": "patch:size=3"},
             "say it with --target",
         ),
@@ -137,3 +146,36 @@ def test_mistakes(
 def test_a_folder_that_is_there_is_refused_first(work: Path) -> None:
     with pytest.raises(UserError, match="exists"):
         cleanse(work, "bad", "bad")
+
+
+def test_a_test_set_drawn_from_the_poisoned_file_does_not_judge_by_poison(work: Path) -> None:
+    """One file, poison all over it: the person's whole list is right, and nobody is tested on it."""
+    clean = load_data("digits")
+    poison = Poison(Patch((3, 3), margin=0, colour=(255,)), 0.2, "3")
+    images = [part.store.whole() for part in (clean.train, clean.test)]
+    whole = Samples(
+        row_ids(len(clean.train) + len(clean.test)),
+        np.concatenate([clean.train.labels, clean.test.labels]),
+        ResidentStore(torch.cat(images)), "print", True,  # type: ignore[arg-type]
+    )  # fmt: skip
+    samples, known = poison_samples(whole, poison, clean.classes)
+    laid = samples.store.whole()
+    assert laid is not None
+    names = np.array([f"s{row}" for row in range(len(samples))])
+    np.savez(work / "one.npz", x=laid.numpy(), y=samples.labels, id=names)
+    (work / "all.txt").write_text("\n".join(f"s{name}" for name in known.ids))
+    train_folder(str(work / "one.npz"), "mlp", work / "one", recipe=TRAINING)
+    done = cleanse(
+        work,
+        "one",
+        "one-clean",
+        poison=f"ids:{work / 'all.txt'}",
+        trigger=POISON.partition(",share")[0],
+    )
+    poisoned = {f"s{name}" for name in known.ids}
+    tested = set(done.done.data.test.ids.tolist())
+    assert tested and not tested & poisoned
+    assert asked(done) <= poisoned
+    assert any("are test samples; nothing is measured on them" in note for note in done.notes)
+    report = audit_forgotten(done.done, device="cpu")
+    assert {score.n for score in report.scores if score.name == "SA"} == {len(tested)}

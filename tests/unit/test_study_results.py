@@ -186,3 +186,55 @@ def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: P
 def test_the_report_averages_the_scores_that_the_audits_average() -> None:
     """The report imports no audit, so the names stand twice; they must not part."""
     assert set(tables.AVERAGED) == set(AVERAGED)
+
+
+def test_an_undefined_further_score_is_no_failed_run() -> None:
+    """AIN is nan where the retrained model needs no step; nothing has failed."""
+    table = papers_table(pd.DataFrame([
+        {"scenario": "a", "method": "x", "seed": 0, "score": score, "value": value}
+        for score, value in (("UA", 1.0), ("AIN", np.nan))
+    ])).iloc[0]  # fmt: skip
+    assert (table["seeds"], table["failed"]) == (1, 0)
+
+
+def test_gaps_compare_the_seeds_that_both_have() -> None:
+    """A method that equals retraining at its only seed is 0 away, whatever other seeds are like."""
+    rows = [
+        {"scenario": "a", "method": method, "seed": seed, "score": score, "value": value}
+        for method, values in (("retrain", (10.0, 90.0)), ("x", (10.0,)), ("y", (15.0, 95.0)))
+        for seed, value in enumerate(values)
+        for score in AVERAGED
+    ]
+    table = papers_table(pd.DataFrame(rows)).set_index("method")
+    assert table.loc["x", "avg_gap"] == pytest.approx(0)
+    assert table.loc["y", "avg_gap"] == pytest.approx(5)
+    assert table.loc["y", "best"] and not table.loc["x", "best"], "one seed is no ground for bold"
+
+
+def test_nothing_is_claimed_where_the_trigger_never_worked() -> None:
+    keys = {"data": "d", "model": "m", "recipe": "r", "density": "dense", "scenario": "poison"}
+
+    def frame(before: float) -> pd.DataFrame:
+        return pd.DataFrame([
+            {**keys, "method": method, "seed": seed, "score": "ASR", "value": value + seed / 10}
+            for method, value in (("original", before), ("x", 1.0)) for seed in (0, 1, 2)
+        ])  # fmt: skip
+
+    claim = parse_claim("ASR of x < ASR of original")
+    assert judge(claim, frame(98.0)).verdict == "holds"
+    found = judge(claim, frame(5.0))
+    assert found.verdict == "undecided" and "where the trigger worked before" in sentence(found)
+
+
+@pytest.mark.parametrize("text", ["0.95", "95 %", "95%", ".95"])
+def test_sparsities_as_people_write_them(text: str) -> None:
+    frame = long({("95 % omp", "a", s): 1.0 + s / 9 for s in (0, 1)}
+                 | {("dense", "a", s): 5.0 for s in (0, 1)})  # fmt: skip
+    assert judge(parse_claim(f"UA of a at sparsity {text} < at 0"), frame).verdict == "holds"
+
+
+def test_rows_that_wait_for_a_failed_original_count_as_failed(tmp_path: Path) -> None:
+    store = Store(tmp_path).prepare()
+    store.fail("base", ValueError("broke"), "run")
+    rows = [Row(("d", "m", "r", "dense", "class"), "x", 0, "a", "r", "base")]
+    assert results(rows, store)["score"].tolist() == ["failed"]

@@ -8,14 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from expunge.data.load import load_data
 from expunge.errors import ConfigError
+from expunge.recipe import Recipe
 from expunge.report.further import further_cells, further_markdown
+from expunge.run import Run
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 from expunge.study.work import Bench, read_base
-from expunge.transfer import Target, as_target, class_harm, most_harmful
+from expunge.transfer import (
+    Target,
+    as_target,
+    class_harm,
+    full_finetune,
+    most_harmful,
+    without_head,
+)
 
 
 def study(**changes: Any) -> Study:
@@ -75,8 +85,6 @@ def test_the_most_harmful_classes_of_each_original_are_forgotten(finished: Plann
             np.array([base.data.train.position[name] for name in base.split.retain])
         )
         target = as_target(base.data, bench.data("digits:100"))
-        from expunge.run import Run
-
         harm = class_harm(base.model, learned, base.data, target, Run(names=("test",)))
         expected = [base.data.classes[label] for label in most_harmful(harm, 2)]
         assert content["forgotten_classes"] == expected
@@ -120,9 +128,20 @@ def test_a_mask_is_held_while_a_sparse_model_adapts(tmp_path: Path) -> None:
     sparse = study(densities=[{"pruner": "omp", "sparsity": 0.8}], seeds=[0], floor=False)
     made = run_study(planned(sparse, tmp_path / "out", device="cpu"))
     assert made.counts().done == len(made.cells), [made.store.failure(c.key) for c in made.cells]
+    base = read_base(made.cells[0].key, made.bench)
+    target = as_target(base.data, load_data("digits:100"))
+    assert base.mask is not None
+    held = without_head(base.mask, base.model)
+    recipe = Recipe(epochs=2, batch_size=32, augmentation="none")
+    adapted = full_finetune(base.model, target, Run(names=("test",), mask=held), recipe).model
+    weights = dict(adapted.named_parameters())
+    assert held and all((weights[name][~keep] == 0).all() for name, keep in held.items())
 
 
 def test_defaults_of_a_target() -> None:
     assert Target(data="mnist").scorer == "cosine"
+    partly = Target(data="mnist", recipe={"epochs": 5})
+    assert partly.recipe.augmentation == "none", "digits are not flipped for a colour source's sake"
+    assert (partly.recipe.epochs, partly.recipe.lr) == (5, 0.02)
     with pytest.raises(ConfigError, match="scorer"):
         Target(data="mnist", scorer="best")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -250,3 +251,26 @@ def test_a_class_without_samples_has_no_harm(trained: tuple[nn.Module, Data]) ->
     for scorer in ("cosine", "gradient"):
         harm = class_harm(model, some, source, target, RUN, scorer=scorer)
         assert np.isnan(harm[4]) and np.isfinite(np.delete(harm, 4)).all()
+
+
+def test_harm_never_reads_the_targets_test_set(trained: tuple[nn.Module, Data]) -> None:
+    model, source = trained
+    target = as_target(source, load_data("digits:120"))
+
+    class Closed:
+        def __getattr__(self, name: str) -> object:
+            raise AssertionError(f"the test set was asked for {name}")
+
+    closed = replace(target, test=Closed())  # type: ignore[arg-type]
+    for scorer in ("cosine", "gradient"):
+        assert np.isfinite(
+            class_harm(model, source.train, source, closed, RUN, scorer=scorer)
+        ).all()
+
+
+def test_a_target_of_one_class_is_refused(trained: tuple[nn.Module, Data]) -> None:
+    model, source = trained
+    some = load_data("digits").train
+    one = some.subset(np.flatnonzero(some.labels == 3)[:20])
+    with pytest.raises(DataError, match="a task needs two or more"):
+        linear_probe(model, as_target(source, replace(source, train=one)), RUN)

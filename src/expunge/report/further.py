@@ -12,20 +12,29 @@ USUAL = (*AVERAGED, "TA_forget", "RTE", "failed")
 """What the papers' table shows, or counts."""
 
 
-def further_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]] | None:
-    """Headers and rows of one scenario, mean ± standard deviation over seeds; None without any.
+def further_values(
+    frame: pd.DataFrame,
+) -> tuple[list[str], list[tuple[str, list[pd.Series[float]]]]]:
+    """Names of the further scores of one scenario; and of each method, its values of each of them.
 
-    frame: the columns method, seed, score and value.
+    frame: the columns method, seed, score and value. Values that are missing are left out.
     """
     rest = frame[~frame["score"].isin(USUAL)]
     scores = [str(name) for name in rest["score"].unique()]
-    if not scores:
-        return None
     rows = []
     for method in ordered_methods(rest["method"].tolist()):
         own = rest[rest["method"] == method]
-        rows.append([method, *(_text(own[own["score"] == score]["value"]) for score in scores)])
-    return ["method", *scores], rows
+        rows.append((method, [own[own["score"] == s]["value"].dropna() for s in scores]))
+    return scores, rows
+
+
+def further_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]] | None:
+    """Headers and rows of one scenario, mean ± standard deviation over seeds; None without any."""
+    scores, rows = further_values(frame)
+    if not scores:
+        return None
+    texts = [[method, *(spread(values) for values in found)] for method, found in rows]
+    return ["method", *scores], texts
 
 
 def further_markdown(frame: pd.DataFrame) -> str:
@@ -46,9 +55,9 @@ def _line(texts: list[str]) -> str:
     return "| " + " | ".join(escape_cell(text) for text in texts) + " |"
 
 
-def _text(values: pd.Series[float]) -> str:
-    known = values.dropna()
-    if not len(known):
+def spread(values: pd.Series[float]) -> str:
+    """`60±1.4`; a dash without values."""
+    if not len(values):
         return NOTHING
-    sd = float(known.std())
-    return f"{known.mean():.4g}" + ("" if math.isnan(sd) else f"±{sd:.2g}")
+    sd = float(values.std())
+    return f"{values.mean():.4g}" + ("" if math.isnan(sd) else f"±{sd:.2g}")

@@ -17,7 +17,7 @@ import pandas as pd
 from expunge.errors import ConfigError
 from expunge.report.backdoor_figures import backdoor_figure
 from expunge.report.drawn import Drawn
-from expunge.report.further import USUAL
+from expunge.report.further import USUAL, further_values, spread
 from expunge.report.model_figures import class_figure, confidence_figure
 from expunge.report.study_figures import (
     cost_figure,
@@ -301,19 +301,14 @@ def number(value: Any) -> str:
 
 def _further(frame: pd.DataFrame) -> Grid | None:
     """Scores outside the papers' table: mean ± standard deviation over seeds."""
-    rest = frame[~frame["score"].isin(USUAL)]
-    scores = [str(name) for name in rest["score"].unique()]
+    scores, rows = further_values(frame)
     if not scores:
         return None
     lines = []
-    for method in ordered_methods(rest["method"].tolist()):
-        entries = []
-        for score in scores:
-            own = rest[(rest["method"] == method) & (rest["score"] == score)]["value"].dropna()
-            mean, sd = (own.mean(), own.std()) if len(own) else (math.nan, math.nan)
-            text = NOTHING if math.isnan(mean) else f"{mean:.4g}"
-            spread = "" if math.isnan(sd) else f"±{sd:.2g}"
-            entries.append(Entry(text + spread, value=number(float(mean)), hint=f"n = {len(own)}"))
+    for method, found in rows:
+        entries = [
+            Entry(spread(own), value=number(own.mean()), hint=f"n = {len(own)}") for own in found
+        ]
         lines.append(Line(method, entries, "yardstick" if method in YARDSTICKS else ""))
     return Grid(["method", *scores], lines)
 

@@ -45,7 +45,11 @@ def scores_of(work: Path, *arguments: str) -> dict[str, dict[str, float]]:
 
 
 def test_cleansing_by_forgetting_all_of_it(work: Path) -> None:
-    done = expunge("cleanse", "bad", "--method", "retrain", "--out", "clean", cwd=work)
+    done = expunge(
+        "cleanse", "bad", "--method", "retrain", "--out", "clean", "--report", "page", cwd=work
+    )
+    page = (work / "page/report.html").read_text(encoding="utf-8")
+    assert "Attack success rate" in page and "The backdoor before and after" in page
     assert re.search(r"^cleansed: the trigger worked on [\d.]+ % \(", done.stdout, re.M)
     assert re.search(r"^ASR: .* before, .* after$", done.stdout, re.M)
     assert re.search(r"^SA: .* before, .* after$", done.stdout, re.M)
@@ -83,7 +87,7 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
     assert re.search(r"^cleansed: ", done.stdout, re.M)
     blind = expunge(*request, "--known-fraction", "0.4", "--out", "blind", cwd=work)
     assert "labelled as class '3'" in blind.stdout, "the label of all that were named"
-    assert "no claim: attack success cannot be measured without the trigger" in blind.stdout
+    assert "no claim: attack success cannot be measured; say the trigger" in blind.stdout
     assert not re.search(r"^ASR: ", blind.stdout, re.M)
     assert re.search(r"^ASR_rest: ", blind.stdout, re.M)
 

@@ -22,6 +22,7 @@ from expunge.cli.options import (
     Settings,
     consoles,
 )
+from expunge.cli.pages import Page, check_places, write_page
 
 PoisonOption = Annotated[
     str | None,
@@ -67,6 +68,7 @@ def cleanse(
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     with_reference: WithReference = False,
+    report: Page = None,
     data: OtherData = None,
     data_dir: DataDir = None,
     device: Device = None,
@@ -81,6 +83,7 @@ def cleanse(
     from expunge.show import show_forgotten, show_report
 
     screen, messages = consoles()
+    check_places(None, report, out, overwrite)
     cleansed = cleanse_folder(
         model_dir, make_method(method, read_pairs(settings)), out, poison=poison,
         known_fraction=known_fraction, trigger=trigger, target=target, seed=seed,
@@ -97,3 +100,7 @@ def cleanse(
     show_report(audited, screen)
     for line in cleansing_lines(audited):
         screen.print(line, markup=False)
+    if report is not None and audited.panel.run.rank == 0:
+        asked = f"poison, {len(audited.panel.split.forget):,} samples"
+        write_page(cleansed.done, audited, asked, report, pictures=True, overwrite=overwrite)
+        screen.print(f"report: {report / 'report.html'}", markup=False)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,10 +25,7 @@ from expunge.cli.options import (
     consoles,
     names,
 )
-
-if TYPE_CHECKING:
-    from expunge.folders.audit import AuditReport
-    from expunge.folders.make import Forgotten
+from expunge.cli.pages import Page, check_places, write_page
 
 WithReference = Annotated[
     bool,
@@ -43,10 +39,6 @@ Paired = Annotated[
 ]
 Figures = Annotated[
     Path | None, typer.Option("--figures", help="Folder for pictures of what has changed.")
-]
-Page = Annotated[
-    Path | None,
-    typer.Option("--report", help="Folder for a page about this deletion, to read and to print."),
 ]
 Redact = Annotated[
     bool, typer.Option("--redact-ids", help="Keep salted hashes of ids in the new folder.")
@@ -87,7 +79,7 @@ def unlearn(
     screen, messages = consoles()
     further = names(also)
     check_extra(further, original=True, retrained=with_reference)
-    _check_places(figures, report, out, overwrite)
+    check_places(figures, report, out, overwrite)
     done = unlearn_folder(
         model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
         forget_seed=forget_seed, with_reference=with_reference, paired=paired, data=data,
@@ -110,53 +102,8 @@ def unlearn(
     audited = audit_forgotten(done, also=further, device=device, progress=Bars(messages))
     show_report(audited, screen)
     if report is not None and audited.panel.run.rank == 0:
-        _write_page(done, audited, forget, report, pictures=not redact_ids, overwrite=overwrite)
+        write_page(done, audited, forget, report, pictures=not redact_ids, overwrite=overwrite)
         screen.print(f"report: {report / 'report.html'}", markup=False)
-
-
-def _write_page(
-    done: Forgotten,
-    audited: AuditReport,
-    forget: str,
-    out: Path,
-    *,
-    pictures: bool,
-    overwrite: bool,
-) -> None:
-    """pictures: False for whoever keeps hashes of ids only: no samples are to be kept either."""
-    from expunge.pages import deletion_report, typed
-    from expunge.report.page import write_report
-
-    page = deletion_report(done, audited, forget, typed(sys.argv[1:]), pictures=pictures)
-    write_report(page, out, overwrite=overwrite)
-
-
-def _check_places(figures: Path | None, report: Path | None, out: Path, overwrite: bool) -> None:
-    """Raise ConfigError for folders that could not be written at the end of it all."""
-    from expunge.report.files import check_folder
-    from expunge.report.forgetting import check_figures_folder
-    from expunge.report.page import MARK
-
-    if figures is not None:
-        check_figures_folder(figures, overwrite=overwrite)
-        check_apart("--figures", figures, out)
-    if report is not None:
-        check_folder(report, overwrite=overwrite, mark=MARK)
-        check_apart("--report", report, out)
-
-
-def check_apart(option: str, folder: Path, out: Path) -> None:
-    """Raise ConfigError for pictures or a page in a folder that a model is to be written to."""
-    from expunge.errors import ConfigError
-
-    place = folder.absolute()
-    models = [out.absolute(), out.absolute().with_name(f"{out.absolute().name}-retrained")]
-    for model in models:
-        if place == model or model in place.parents:
-            raise ConfigError(
-                f"{option} {folder} lies in the model folder {model.name}, which is written whole; "
-                "choose a folder of its own"
-            )
 
 
 def audit(

@@ -20,8 +20,8 @@ from markupsafe import Markup
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
-from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.columns import COLUMNS
+from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.files import check_folder
 from expunge.report.further import further_markdown
 from expunge.report.latex import to_latex

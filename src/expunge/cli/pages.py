@@ -1,0 +1,63 @@
+"""`--report` and `--figures`: pages and pictures of what a command has done."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from expunge.folders.audit import AuditReport
+    from expunge.folders.make import Forgotten
+
+Page = Annotated[
+    Path | None,
+    typer.Option("--report", help="Folder for a page about this deletion, to read and to print."),
+]
+
+
+def write_page(
+    done: Forgotten,
+    audited: AuditReport,
+    forget: str,
+    out: Path,
+    *,
+    pictures: bool,
+    overwrite: bool,
+) -> None:
+    """pictures: False for whoever keeps hashes of ids only: no samples are to be kept either."""
+    from expunge.pages import deletion_report, typed
+    from expunge.report.page import write_report
+
+    page = deletion_report(done, audited, forget, typed(sys.argv[1:]), pictures=pictures)
+    write_report(page, out, overwrite=overwrite)
+
+
+def check_places(figures: Path | None, report: Path | None, out: Path, overwrite: bool) -> None:
+    """Raise ConfigError for folders that could not be written at the end of it all."""
+    from expunge.report.files import check_folder
+    from expunge.report.forgetting import check_figures_folder
+    from expunge.report.page import MARK
+
+    if figures is not None:
+        check_figures_folder(figures, overwrite=overwrite)
+        _check_apart("--figures", figures, out)
+    if report is not None:
+        check_folder(report, overwrite=overwrite, mark=MARK)
+        _check_apart("--report", report, out)
+
+
+def _check_apart(option: str, folder: Path, out: Path) -> None:
+    """Raise ConfigError for pictures or a page in a folder that a model is to be written to."""
+    from expunge.errors import ConfigError
+
+    place = folder.absolute()
+    models = [out.absolute(), out.absolute().with_name(f"{out.absolute().name}-retrained")]
+    for model in models:
+        if place == model or model in place.parents:
+            raise ConfigError(
+                f"{option} {folder} lies in the model folder {model.name}, which is written whole; "
+                "choose a folder of its own"
+            )

@@ -20,6 +20,7 @@ from expunge.errors import ConfigError, SplitError
 from expunge.study import work
 from expunge.study.cells import Cell
 from expunge.study.launch import Planned, one_thread, planned, run_study
+from expunge.study.records import write_records
 from expunge.study.runner import Worker, count
 from expunge.study.schema import Study
 from expunge.study.work import _judged_on_validation, read_base
@@ -227,3 +228,14 @@ def test_a_base_without_weights_says_so(tmp_path: Path) -> None:
     failure = more.store.failure(more.rows[-2].cell)
     told = json.dumps([str(failure), str(more.store.failure(more.rows[-1].cell))])
     assert "is a record without weights" in told
+
+
+def test_records_keep_failures_for_they_decided_what_was_tuned(tmp_path: Path) -> None:
+    tuning = {"seed": 7, "trials": 2, "methods": {"finetune": {"lr": [0.01, 1e9]}}}
+    made = run_study(planned(study(tuning=tuning), tmp_path / "out"))
+    assert made.tuned and made.counts().failed == 1
+    write_records(made, tmp_path / "kept")
+    kept = planned(made.study, tmp_path / "kept", recorded=True)
+    assert kept.tuned and kept.rows == made.rows and kept.counts() == made.counts()
+    with pytest.raises(ConfigError, match="exists"):
+        write_records(made, tmp_path / "kept")

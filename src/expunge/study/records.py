@@ -12,7 +12,7 @@ from expunge.study.store import RESULT
 
 
 def write_records(study: Planned, out: Path) -> int:
-    """Copy the study file, what was noted of its data, and each finished cell's results.
+    """Copy the study file, what was noted of its data, each finished cell's results, and failures.
 
     Returns the number of cells. Cells of earlier versions of the study are left behind. A later run in
     `out` makes what is missing, such as further seeds. Raises ConfigError if `out` exists, or nothing
@@ -29,4 +29,9 @@ def write_records(study: Planned, out: Path) -> int:
         for key in done:
             (folder / "cells" / key).mkdir(parents=True)
             shutil.copyfile(study.store.path(key) / RESULT, folder / "cells" / key / RESULT)
+        (folder / "failed").mkdir()
+        for cell in study.cells:  # a trial that failed decides what tuning chose
+            failure = study.store.folder / "failed" / f"{cell.key}.json"
+            if failure.exists():
+                shutil.copyfile(failure, folder / "failed" / failure.name)
     return len(done)

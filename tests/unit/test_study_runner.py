@@ -161,8 +161,14 @@ def test_a_trial_that_failed_once_is_weighed_again(tmp_path: Path) -> None:
     assert {row.cell for row in again.rows} == {row.cell for row in undisturbed.rows}
 
 
+def long_study() -> Study:
+    """Far from done within the seconds that these tests take."""
+    recipe = {"quick": {"epochs": 400, "lr": 0.05, "batch_size": 32}}
+    return study(seeds=list(range(40)), recipes=recipe)
+
+
 def _command(folder: Path, *more: str) -> subprocess.Popen[bytes]:
-    (folder / "study.yaml").write_text(study(seeds=list(range(6)), floor=True).to_yaml())
+    (folder / "study.yaml").write_text(long_study().to_yaml())
     return subprocess.Popen(
         [sys.executable, "-m", "expunge", "study", "run", "study.yaml", "--out", "out", *more],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -184,7 +190,7 @@ def test_workers_end_with_the_command_that_was_killed(tmp_path: Path) -> None:
     os.kill(command.pid, signal.SIGKILL)
     command.communicate()
     time.sleep(4.0)  # they look once a second
-    made = planned(study(seeds=list(range(6)), floor=True), tmp_path / "out")
+    made = planned(long_study(), tmp_path / "out")
     assert not any(made.store.claimed(cell.key) for cell in made.cells)
     before = made.counts().done
     time.sleep(2.0)

@@ -53,6 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Planned:
         ("class:cat", 13, "class:cat", "class:cat"),
         ("classes:2", 9, "class:#9,#0", "2 classes"),
         ("random:0.25", 5, "random:0.25", "random 25%"),
+        ("harmful:1", 5, "harmful:1", "the most harmful class"),
         ("harmful:3", 5, "harmful:3", "the 3 most harmful classes"),
         ("ids:gone.txt", 5, "ids:gone.txt", "ids:gone.txt"),
     ],

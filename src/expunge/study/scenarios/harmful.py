@@ -35,4 +35,5 @@ class HarmfulClasses(AsTyped):
 
     def told(self, text: str) -> str:
         """How many."""
-        return f"the {text.partition(':')[2]} most harmful classes"
+        number = text.partition(":")[2]
+        return "the most harmful class" if number == "1" else f"the {number} most harmful classes"

@@ -31,6 +31,8 @@ from expunge.study.cells import Cell, plan
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.schema import Study
+from expunge.study.store import Store
+from expunge.study.work import Bench
 
 SMOKE = Path(__file__).parents[1] / "studies/smoke.yaml"
 CELLS = 50
@@ -88,9 +90,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     study = read_study(SMOKE)
-    per_seed = len(plan(study.model_copy(update={"seeds": (0,)}), load_data)[0])
+    facts = Bench(Store("unused"), device="cpu").facts
+    per_seed = len(plan(study.model_copy(update={"seeds": (0,)}), facts)[0])
     study = study.model_copy(update={"seeds": tuple(range(-(-CELLS // per_seed)))})
-    cells = plan(study, load_data)[0]
+    cells = plan(study, facts)[0]
     about = machine("cpu")
     print(f"{len(cells)} cells; {', '.join(f'{k} {v}' for k, v in about.items())}", flush=True)
     bare(cells[:per_seed])  # threads started, kernels chosen

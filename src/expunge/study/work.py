@@ -68,6 +68,7 @@ class Bench:
     _data: dict[str, Data] = field(default_factory=dict)
     _bases: dict[str, Base] = field(default_factory=dict)
     _splits: dict[str, Split] = field(default_factory=dict)
+    _targets: dict[tuple[str, str], Data] = field(default_factory=dict)
 
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
@@ -89,11 +90,18 @@ class Bench:
             given = Given(
                 base.model, base.data, base.split, config["forget_seed"],
                 Run(names=("scenario", cell.seed), accelerator=accelerator_on(self.device)),
-                Target(**transfer) if transfer else None, self.data,
+                Target(**transfer) if transfer else None,
+                lambda spec: self.target(base.spec, spec),
             )  # fmt: skip
             asked = config["scenario"]
             self._splits = {key: scenario_of(asked).split(asked, given)}
         return self._splits[key]
+
+    def target(self, source: str, spec: str) -> Data:
+        """Data of a target task in the form of the source's, made once."""
+        if (source, spec) not in self._targets:
+            self._targets[source, spec] = as_target(self.data(source), self.data(spec))
+        return self._targets[source, spec]
 
     def base(self, key: str) -> Base:
         """An original of the store; the last one is kept, for its cells stand next to each other."""
@@ -104,8 +112,9 @@ class Bench:
 
 @dataclass(frozen=True)
 class Base:
-    """An original as other cells start from it."""
+    """An original as other cells start from it. spec: of its data."""
 
+    spec: str
     model: nn.Module
     data: Data
     split: Split
@@ -187,7 +196,7 @@ def read_base(key: str, bench: Bench) -> Base:
     file = folder / "mask.safetensors"
     mask = load_file(file) if file.exists() else None
     return Base(
-        model.eval(), data, split, Recipe(**content["recipe"]), config["model"], mask,
+        config["data"], model.eval(), data, split, Recipe(**content["recipe"]), config["model"], mask,
         content["saw_data"],
     )  # fmt: skip
 
@@ -250,7 +259,7 @@ def _transferred(
     model: nn.Module, base: Base, target: Target, seed: int, bench: Bench
 ) -> list[Score]:
     """How well a model adapts to the study's target task, both ways."""
-    data = as_target(base.data, bench.data(target.data))
+    data = bench.target(base.spec, target.data)
     run = Run(
         names=("transfer", seed), accelerator=accelerator_on(bench.device), label="adapting",
         mask=without_head(base.mask, model),

@@ -20,7 +20,7 @@ class Given:
     """What a scenario may look at when a cell is made.
 
     model: the original, not to be changed. split: before forgetting. transfer: the target task, if
-    the study has one; load: loads data by their specification.
+    the study has one; target: its data in the source's form, by their specification.
     """
 
     model: nn.Module
@@ -29,7 +29,7 @@ class Given:
     seed: int
     run: Run
     transfer: Target | None
-    load: Callable[[str], Data]
+    target: Callable[[str], Data]
 
 
 class Scenario(Protocol):

@@ -6,7 +6,7 @@ from expunge.data.batch import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.study.scenarios.base import AsTyped, Given
-from expunge.transfer import as_target, class_harm, most_harmful
+from expunge.transfer import class_harm, most_harmful
 
 
 class HarmfulClasses(AsTyped):
@@ -25,7 +25,7 @@ class HarmfulClasses(AsTyped):
                 f"scenario {request!r} needs a target task; give the study `transfer`"
             )
         learned = given.data.train.subset(given.split.rows(given.data.train, Part.RETAIN))
-        target = as_target(given.data, given.load(given.transfer.data))
+        target = given.target(given.transfer.data)
         harm = class_harm(
             given.model, learned, given.data, target, given.run, scorer=given.transfer.scorer
         )

@@ -35,7 +35,7 @@ from expunge.progress import Reporter
 from expunge.pruning import Pruner, make_pruner
 from expunge.pruning.sparse import Search, State, find_mask, train_found
 from expunge.recipe import Recipe
-from expunge.run import Run
+from expunge.run import Run, accelerator_on
 from expunge.task import Task
 
 FINE_TUNING = {"epochs": 10, "lr": 0.01, "schedule": "constant"}
@@ -167,18 +167,38 @@ def pruning_criteria(
     whole = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
     sparse = sparse or prune(data, model, pruner, recipe=recipe, split=whole, **common)
     dense = dense or train(data, model, recipe=recipe, split=whole, **common)
-    kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
-    _, view, run = _prepared(data, model, pruner, kept, recipe, seed, None, None, device, progress)
-    blind = find_mask(run.fresh(), pruner, view, run, recipe)
+    blind = mask_without(data, model, pruner, split, recipe=recipe, **common)
+    run = Run(names=("criteria", seed), accelerator=accelerator_on(device))
     return Criteria(
         pruner=pruner.name,
         sparsity=sparsity_of(sparse.mask or {}),
-        overlap=overlap(sparse.mask or {}, blind.mask),
+        overlap=overlap(sparse.mask or {}, blind),
         test_accuracy=accuracy(sparse.model, data, run),
         dense_test_accuracy=accuracy(dense.model, data, run),
         seconds=float(sparse.record.log["seconds_to_mask"]),
         dense_seconds=dense.record.cost.seconds,
     )
+
+
+def mask_without(
+    data: Data,
+    model: str | Fresh,
+    pruner: Pruner,
+    split: Split,
+    *,
+    recipe: Recipe,
+    seed: int = 0,
+    device: str | None = None,
+    progress: Reporter | None = None,
+) -> Mask:
+    """The mask that a pruner finds without the split's forget set.
+
+    Initialisation and order of the samples that stay are those of the original with this seed.
+    """
+    kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
+    recipe = resolve_recipe(recipe, data, split)
+    _, view, run = _prepared(data, model, pruner, kept, recipe, seed, None, None, device, progress)
+    return find_mask(run.fresh(), pruner, view, run, recipe).mask
 
 
 def _recipe_under_mask(

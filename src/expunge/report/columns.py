@@ -69,6 +69,12 @@ COLUMNS = {
         "Standard accuracy: the percentage right of clean test samples, of all classes. It should "
         "stay."
     ),
+    "mask_overlap": (
+        "How far the mask of a sparse original depends on the forgotten samples: the percentage of "
+        "kept weights that it shares with the mask found without them (Jaccard index; 100: the "
+        "same mask). High is good."
+    ),
+    "mask_s": "The seconds that finding the mask took, its trainings included.",
     "linear_probe": (
         "Transfer: accuracy on the target task when only a new last layer is learned, on what the "
         "model sees. High is good."

@@ -122,6 +122,8 @@ def plan(
                 run: dict[str, Any] = {}
                 if method is not None:
                     run = {"method": method.name, "settings": method.model_dump(mode="json")}
+                elif study.criteria and config["density"]:
+                    run = {"criteria": True}
                 made[label] = cells.add(
                     "unlearn", {**asked, **run, **also, "label": label}, needs, seed
                 )

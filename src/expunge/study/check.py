@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TRANSFERRED = ("linear_probe", "linear_probe_s", "full_finetune", "full_finetune_s")
 """Scores of a study with a target task."""
+CRITERIA = ("mask_overlap", "mask_s")
+"""Scores of sparse originals in a study that judges their masks."""
 
 
 class ClaimError(ConfigError):
@@ -68,7 +70,8 @@ def check_claims(study: Study, methods: Iterable[str]) -> None:
         "density": [density.label for density in study.densities],
         "scenario": list(study.scenarios),
     }  # fmt: skip
-    scores = ["average gap", *AUDITS, *(TRANSFERRED if study.transfer else ())]
+    scores = ["average gap", *AUDITS]
+    scores += [*(TRANSFERRED if study.transfer else ()), *(CRITERIA if study.criteria else ())]
     cut = [density.sparsity for density in study.densities]
     for row, text in enumerate(study.claims):
         try:

@@ -148,6 +148,9 @@ class Study(Settings):
     transfer: Target | None = Field(
         default=None, description="a target task, to which every model is adapted and scored"
     )
+    criteria: bool = Field(
+        default=False, description="judge each mask: is it the same without the forget set?"
+    )
     tuning: Tuning | None = Field(default=None, description="of fields that papers tune")
     claims: tuple[str, ...] = Field(default=(), description="statements that the seeds decide")
     published: tuple[Published, ...] = Field(default=(), description="tables of papers to quote")
@@ -186,6 +189,8 @@ class Study(Settings):
             )
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
             raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")
+        if self.criteria and all(density.pruner is None for density in self.densities):
+            raise ValueError("criteria judges masks, and every density is dense; name a pruner")
         for scenario in self.scenarios:
             scenario_of(scenario).check(scenario)
         check_names(self, rows)

@@ -37,13 +37,13 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import METHODS, make_method
-from expunge.models.mask import Mask
+from expunge.models.mask import Mask, overlap
 from expunge.probing import Subject, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.pruning import make_pruner
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
-from expunge.sparsity import prune
+from expunge.sparsity import mask_without, prune
 from expunge.study.cells import Cell, Facts
 from expunge.study.scenarios import Given, scenario_of
 from expunge.study.store import Store
@@ -213,7 +213,10 @@ def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any
         method = make_method(config["method"], config["settings"])
     else:
         result = _untouched(cell, base, split, bench)
-        return result, _scores(cell, result, base, split, bench)
+        scored = _scores(cell, result, base, split, bench)
+        if config.get("criteria"):
+            scored["scores"] += [s.to_dict() for s in _criteria(cell, base, split, bench)]
+        return result, scored
     result = unlearn(
         base.model, base.data, split, method, seed=cell.seed, recipe=base.recipe, names=names,
         fresh=base.architecture, mask=base.mask, mask_saw_forget=base.saw_data,
@@ -227,6 +230,23 @@ def _untouched(cell: Cell, base: Base, split: Split, bench: Bench) -> Result:
     cost = Cost(**bench.store.read(cell.needs[0])["cost"])
     record = Record("original", {}, (), cost)
     return Result(base.model, record, split, base.recipe, base.mask)
+
+
+def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]:
+    """How far the mask of a sparse original depends on the forget set, and what finding it took."""
+    content = bench.store.read(cell.needs[0])
+    density = dict(content["config"]["density"])
+    blind = mask_without(
+        base.data, base.architecture, make_pruner(density.pop("pruner"), density), split,
+        recipe=base.recipe, seed=content["config"]["seed"], device=bench.device,
+        progress=bench.progress,
+    )  # fmt: skip
+    shared = 100 * overlap(base.mask or {}, blind)
+    seconds = float(content["log"]["seconds_to_mask"])
+    return [
+        Score("mask_overlap", shared, 1, None, None, "percent", "high"),
+        Score("mask_s", seconds, 1, None, None, "seconds", "low"),
+    ]
 
 
 def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) -> dict[str, Any]:

@@ -85,6 +85,14 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
     done = expunge(*request, "--trigger", "patch:size=3,margin=0,colour=255", "--target", "3",
                    "--out", "found", cwd=work)  # fmt: skip
     assert re.search(r"^cleansed: ", done.stdout, re.M)
+    attack = ["--trigger", "patch:size=3,margin=0,colour=255", "--target", "3"]
+    later = scores_of(work, "found", "--original", "elsewhere", *attack)["ASR"]
+    said = re.search(r"^ASR: ([\d.]+) %.* before, ([\d.]+) %.* after$", done.stdout, re.M)
+    assert said is not None
+    assert [float(said[1]), float(said[2])] == pytest.approx(
+        [later["detail"]["original"], later["value"]], abs=0.05
+    )  # fmt: skip
+    assert "ASR" not in scores_of(work, "found")
     blind = expunge(*request, "--known-fraction", "0.4", "--out", "blind", cwd=work)
     assert "labelled as class '3'" in blind.stdout, "the label of all that were named"
     assert "no claim: attack success cannot be measured; say the trigger" in blind.stdout
@@ -101,6 +109,17 @@ def test_mistakes_cost_one_line(work: Path) -> None:
         *request, "elsewhere", "--poison", "ids:found.txt", "--target", "cat", cwd=work
     )
     assert "no class 'cat'" in message
+    audit = ["audit", "elsewhere", "--forget", "ids:found.txt"]
+    assert "give both or neither" in refused(*audit, "--trigger", "patch", cwd=work)
+    assert "give both or neither" in refused(*audit, "--target", "3", cwd=work)
+    message = refused(*audit, "--trigger", "patch:size=9", "--target", "3", cwd=work)
+    assert "does not fit images of 8x8 pixels" in message
+    message = refused(*audit, "--trigger", "patch", "--target", "cat", cwd=work)
+    assert "no class 'cat'" in message
+    message = refused(
+        "audit", "bad", "--forget", "poison", "--trigger", "patch", "--target", "3", cwd=work
+    )
+    assert "leave --trigger and --target out" in message
     assert not (work / "x").exists()
 
 

@@ -122,6 +122,16 @@ def audit(
         str, typer.Option("--features", help="Of the membership attack, comma-separated, or all.")
     ] = "confidence",
     also: Also = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option(
+            "--trigger",
+            help="Of a backdoor from elsewhere, as `cleanse` takes it: attack success is scored too.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", help="The class that the trigger calls.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Scores as JSON.")] = False,
     data: OtherData = None,
     data_dir: DataDir = None,
@@ -138,8 +148,8 @@ def audit(
     chosen = list(FEATURES) if features == "all" else names(features)
     report = audit_folder(
         model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
-        features=chosen, also=names(also), data=data, data_dir=data_dir, device=device,
-        progress=Bars(messages), allow_code=allow_code,
+        features=chosen, also=names(also), trigger=trigger, target=target, data=data,
+        data_dir=data_dir, device=device, progress=Bars(messages), allow_code=allow_code,
     )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))

@@ -19,7 +19,15 @@ from torch import Tensor
 from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
 from expunge.data.samples import ResidentStore, Samples, Store
-from expunge.data.triggers import TRIGGERS, Patch, Trigger, kind_of, number, read_options
+from expunge.data.triggers import (
+    TRIGGERS,
+    Patch,
+    Trigger,
+    kind_of,
+    number,
+    read_options,
+    read_trigger,
+)
 from expunge.errors import DataError, SplitError
 from expunge.seeds import numpy_generator
 
@@ -211,6 +219,17 @@ def poison_samples(
         replace(samples, labels=labels, store=store, fingerprint=f"{samples.fingerprint}+{digest}"),
         made,
     )
+
+
+def typed_trigger(text: str, samples: Samples) -> Trigger:
+    """A trigger as typed, tried on the first of the samples.
+
+    Raises:
+        DataError: for a text that is none, or a trigger that does not fit these samples.
+    """
+    trigger = read_trigger(text)
+    with_trigger(samples, trigger).store.fetch(np.array([0]), torch.device("cpu"))
+    return trigger
 
 
 def with_trigger(samples: Samples, trigger: Trigger) -> Samples:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expunge.api import audit_panel
 from expunge.audits import NEAR_EMPTY, SampleLoss, Score, near_empty_report
+from expunge.data.classes import resolve_class
+from expunge.data.poison import Poisoning, typed_trigger
 from expunge.data.split import Split
-from expunge.errors import SplitError
+from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten, initial_names
 from expunge.folders.store import Loaded, load_model
 from expunge.models.folder import ModelCard
@@ -53,6 +55,8 @@ def audit_folder(
     forget_seed: int = 0,
     features: Sequence[str] = ("confidence",),
     also: Sequence[str] = (),
+    trigger: str | None = None,
+    target: str | None = None,
     data: str | None = None,
     data_dir: str | Path | None = None,
     device: str | None = None,
@@ -63,10 +67,15 @@ def audit_folder(
 
     forget: for an original, what one would ask it to forget; needed where ids are redacted.
     also: further scores, as `audit` takes them.
-    Raises SplitError for a reference whose split differs.
+    trigger, target: of a backdoor from elsewhere, of which the data themselves say nothing; attack
+    success is then scored too.
+    Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
     check_extra(also, original=original is not None, retrained=retrained is not None)
     loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    if trigger is not None or target is not None:
+        poison = _typed_backdoor(loaded, trigger, target)
+        loaded = replace(loaded, data=replace(loaded.data, poison=poison))
 
     def load(folder: str | Path) -> Loaded:
         # the samples are in memory already; each model keeps its own normalisation
@@ -129,6 +138,18 @@ def _report(
     return AuditReport(
         [*scores, *([cost] if cost else [])], losses, split, model.data.classes, panel
     )
+
+
+def _typed_backdoor(loaded: Loaded, trigger: str | None, target: str | None) -> Poisoning:
+    """A backdoor as typed; which samples carried it is not known."""
+    if loaded.data.poison is not None:
+        raise ConfigError(
+            f"the data of {loaded.path} say their trigger and target; leave --trigger and --target out"
+        )
+    if trigger is None or target is None:
+        raise ConfigError("--trigger and --target belong together; give both or neither")
+    index = resolve_class(target, loaded.data.classes)
+    return Poisoning(frozenset(), typed_trigger(trigger, loaded.data.test), index)
 
 
 def is_paired(card: ModelCard, reference: ModelCard) -> bool | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from expunge.audits.backdoor import backdoor_scores, cleansing, percent
 from expunge.data.classes import resolve_class
-from expunge.data.poison import Poison, Poisoning, with_trigger
+from expunge.data.poison import Poison, Poisoning, typed_trigger
 from expunge.data.split import Split, read_ids, some_of
-from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
 from expunge.folders.audit import AuditReport
 from expunge.folders.make import Forgotten, unlearn_folder
@@ -79,7 +78,11 @@ def cleanse_folder(
         loaded, asked, method, out, seed=seed, with_reference=with_reference, data_dir=data_dir,
         device=device, progress=progress, overwrite=overwrite,
     )  # fmt: skip
-    return Cleansed(done, poisoning, (*_notes(loaded, poisoning, asked), *tested))
+    notes = _notes(loaded, poisoning, asked)
+    if trigger is not None and poisoning.target is not None:
+        typed = ["--trigger", trigger, "--target", loaded.data.classes[poisoning.target]]
+        notes.append(f"a later audit scores this backdoor with {shlex.join(typed)}")
+    return Cleansed(done, poisoning, (*notes, *tested))
 
 
 def _without_poisoned_tests(
@@ -144,9 +147,8 @@ def _poisoning(
             f"the samples named have labels of {len(labels)} classes, so the target is unclear; say it "
             "with --target"
         )
-    laid = read_trigger(trigger) if trigger is not None else None
-    if laid is not None:  # a trigger that does not fit is known before anything is trained
-        with_trigger(loaded.data.test, laid).store.fetch(np.array([0]), torch.device("cpu"))
+    # a trigger that does not fit is known before anything is trained
+    laid = typed_trigger(trigger, loaded.data.test) if trigger is not None else None
     return Poisoning(frozenset(names), laid, index)
 
 

@@ -63,6 +63,7 @@ def study_report(study: Planned, command: str) -> Report:
             seen = {**content["details"], "forgotten_classes": content["forgotten_classes"]}
             seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
+    warnings |= dict.fromkeys(_masked(study))
     if len(made["machine"]) > 1 or len(made["device"]) > 1:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None
     environment = {name: "; ".join(found) for name, found in made.items()}
@@ -92,6 +93,29 @@ def _unfinished(study: Planned) -> list[str]:
     if not missing:
         return []
     return [f"{counts.done} of {counts.total} cells are done; {', '.join(missing)}"]
+
+
+def _masked(study: Planned) -> list[str]:
+    """What the rows of sparse models hold beside forgetting."""
+    found = []
+    for row in study.rows:
+        if row.method != "retrain" or not study.store.done(row.cell) or not row.base:
+            continue
+        original = study.store.read(row.base)
+        density = row.setting[SETTING.index("density")]
+        if original["saw_data"]:
+            found.append(
+                f"{density}: the mask was found with the forget set in sight, and retrain keeps that "
+                "mask, so the reference inherits that much of what is to be forgotten"
+            )
+        if original["log"].get("first_epoch"):
+            found.append(
+                f"{density}: the original went on from weights of its epoch "
+                f"{original['log']['first_epoch']}, and retrain begins with fresh ones under the same "
+                "mask, which do not fit it as well: part of each gap, above all of RA and TA, is that "
+                "difference"
+            )
+    return list(dict.fromkeys(found))
 
 
 class _Pictures:

@@ -202,7 +202,7 @@ def show_report(report: AuditReport, screen: Console) -> None:
     screen.print(scores_table(report.scores))
     if report.losses:
         screen.print(losses_table(report.losses, report.classes))
-    for note in score_notes(report.scores):
+    for note in (*report.notes, *score_notes(report.scores)):
         screen.print(note, markup=False)
     if all(score.reference is None for score in report.scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")

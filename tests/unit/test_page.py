@@ -15,9 +15,10 @@ import pytest
 from report_helpers import deletion, details, for_tables, results, study
 
 from expunge.errors import ConfigError
+from expunge.report.further import csv_with_further
 from expunge.report.page import COLUMNS, Report, render, write_report
 from expunge.report.sections import sections
-from expunge.report.tables import to_csv, to_markdown
+from expunge.report.tables import to_markdown
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -522,7 +523,7 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == [out]
     assert (out / "figures").stat().st_mode & 0o777 == out.stat().st_mode & 0o777
     assert (out / "report.html").read_text(encoding="utf-8") == render(report)
-    assert (out / "table.csv").read_text(encoding="utf-8") == to_csv(report.table)
+    assert (out / "table.csv").read_text(encoding="utf-8") == csv_with_further(report.table)
     text = (out / "table.md").read_text(encoding="utf-8")
     assert text.startswith(to_markdown(report.table))
     assert text.endswith("- UA of scrub < UA of finetune: undecided (no UA of scrub)\n")

@@ -17,7 +17,8 @@ from scipy import stats
 from expunge.audits import average_gap, excess_gap
 from expunge.errors import ConfigError
 from expunge.report.figures import gap_figure
-from expunge.report.tables import cells, note, papers_table, to_csv, to_json, to_markdown
+from expunge.report.further import csv_with_further
+from expunge.report.tables import cells, note, papers_table, to_json, to_markdown
 
 SCORES = ("UA", "MIA", "RA", "TA")
 # method -> (UA, MIA, RA, TA, RTE) for seeds 0, 1, 2
@@ -209,7 +210,7 @@ def test_failed_seeds_are_counted_and_never_best() -> None:
 
 
 def test_csv_has_a_number_per_column() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(long_frame()))))
+    rows = list(csv.DictReader(io.StringIO(csv_with_further(long_frame()))))
     far = rows[-1]
     assert float(far["UA_mean"]) == pytest.approx(23)
     assert float(far["UA_gap"]) == pytest.approx(17.5)
@@ -232,7 +233,7 @@ def test_json_has_no_nan() -> None:
     assert found["rows"][1]["avg_gap"] is None
 
 
-@pytest.mark.parametrize("function", [papers_table, cells, to_markdown, to_csv, to_json])
+@pytest.mark.parametrize("function", [papers_table, cells, to_markdown, csv_with_further, to_json])
 def test_bad_frames_are_refused(function) -> None:
     frame = long_frame()
     with pytest.raises(ConfigError, match="missing: seed"):
@@ -246,7 +247,7 @@ def test_bad_frames_are_refused(function) -> None:
 def test_the_callers_frame_is_left_alone() -> None:
     frame = long_frame()
     before = frame.copy()
-    to_markdown(frame), to_json(frame), to_csv(frame)
+    to_markdown(frame), to_json(frame), csv_with_further(frame)
     pd.testing.assert_frame_equal(frame, before)
 
 

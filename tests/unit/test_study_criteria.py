@@ -85,3 +85,16 @@ def test_criteria_need_a_mask() -> None:
 def test_a_claim_about_masks_needs_criteria() -> None:
     with pytest.raises(ConfigError, match="no score 'mask_overlap'"):
         study(criteria=False)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "mask_overlap of finetune at density 90 % omp < at density 90 % synflow",
+        "mask_s of original at density dense < at density 90 % omp",
+        "mask_s of original at sparsity 0 < at 0.9",
+    ],
+)
+def test_a_claim_about_masks_that_there_are_not(claim: str) -> None:
+    with pytest.raises(ConfigError, match="known of `original` at a sparse density alone"):
+        study(claims=[claim])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from expunge.audits.gaps import AVERAGED
 from expunge.audits.statistics import paired_interval
 from expunge.errors import ConfigError
 from expunge.report import tables
+from expunge.report.further import csv_with_further, further_cells
+from expunge.report.latex import to_latex
 from expunge.report.tables import papers_table
 from expunge.study.cells import Row
 from expunge.study.claims import judge, parse_claim, sentence
@@ -159,6 +162,8 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
     assert table.loc["finetune", "rte_ratio"] == pytest.approx(0.5)
     # per seed: method (40+20+0+1)/4, (30+10+2+2)/4, (20+6+2+1)/4; floor (0+1+.5+.5)/4, 2/4, (2+2)/4
     mine, floor = [61 / 4, 44 / 4, 29 / 4], [2 / 4, 2 / 4, 4 / 4]
+    assert table.loc["finetune", "seed_gap"] == pytest.approx(sum(mine) / 3)
+    assert table.loc["floor", "seed_gap"] == pytest.approx(sum(floor) / 3)
     excess = table.loc["finetune", "excess_gap"]
     apart = [m - f for m, f in zip(mine, floor, strict=True)]
     assert excess.mean == pytest.approx(sum(apart) / 3)
@@ -181,6 +186,36 @@ def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: P
     rows = [Row(setting, "x", seed, key, "r") for seed, key in enumerate(["a", "b", "c"])]
     table = papers_table(for_tables(results(rows, store))).iloc[0]
     assert (table["seeds"], table["failed"]) == (1, 1)
+
+
+def test_further_scores_have_the_retrained_models_beside_them(tmp_path: Path) -> None:
+    """What the others were compared with is a row, and a mean over fewer seeds says so."""
+    store = Store(tmp_path).prepare()
+    steps = {("original", 0): 0.0, ("original", 1): 0.0, ("x", 0): 12.0, ("x", 1): None}
+    rows = []
+    for method in ("original", "retrain", "x"):
+        for seed in (0, 1):
+            scores = [{"name": "UA", "value": 50.0, "low": None, "high": None, "n": 9}]
+            if method != "retrain":
+                value = steps[method, seed]
+                scores.append({"name": "relearn_time", "value": value, "low": None, "high": None,
+                               "n": 1, "reference": 30.0 + seed})  # fmt: skip
+            with store.writing(f"{method}{seed}", {"scores": scores, "cost": {"seconds": 1.0}}):
+                pass
+            setting = ("d", "m", "r", "dense", "class")
+            rows.append(Row(setting, method, seed, f"{method}{seed}", f"retrain{seed}"))
+    table = for_tables(results(rows, store))
+    assert further_cells(table) == (
+        ["method", "relearn_time"],
+        [["original", "0±0"], ["retrain", "30.5±0.71"], ["x", "12 (1 of 2)"]],
+    )
+    line = pd.read_csv(io.StringIO(csv_with_further(table))).set_index("method")
+    assert line.loc["retrain", "relearn_time_mean"] == 30.5
+    assert line.loc["x", ["relearn_time_mean", "relearn_time_n"]].tolist() == [12, 1]
+    assert line["UA_mean"].tolist() == [50, 50, 50]
+    text = to_latex(table)
+    assert text.count(r"\begin{table}") == 2
+    assert r"x & 12 (1 of 2) \\" in text and r"relearn\_time" in text
 
 
 def test_the_report_averages_the_scores_that_the_audits_average() -> None:

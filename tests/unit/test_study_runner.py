@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, SplitError
+from expunge.pruning import omp
 from expunge.study import work
 from expunge.study.cells import Cell
 from expunge.study.launch import Planned, one_thread, planned, run_study
@@ -117,6 +120,44 @@ def test_a_stale_cell_that_cannot_be_renewed_keeps_its_failure(
     run_study(made, renew=True)
     stale = next(c for c in made.cells if c.config.get("method") == "finetune")
     assert made.store.done(stale.key) and made.store.failure(stale.key) is not None
+
+
+def test_what_was_made_from_a_renewed_cell_is_stale_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a new source of retraining, what is compared with the retrained models is made anew."""
+    asked = study(also=["prediction_distribution"])
+    made = run_study(planned(asked, tmp_path / "out", device="cpu"))
+    assert made.counts(stale=True).stale == 0
+    before = {cell.key: made.store.read(cell.key)["date"] for cell in made.cells}
+    real = work.method_source
+    monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "retrain" else real(n))
+    references = [cell for cell in made.cells if cell.kind == "retrain"]
+    assert made.counts(stale=True).stale == len(references)
+    monkeypatch.setattr(work, "datetime", Later)
+    made = run_study(made, renew=True)
+    renewed = {key for key, date in before.items() if made.store.read(key)["date"] != date}
+    assert renewed == {cell.key for cell in made.cells if cell.kind != "original"}
+    assert made.counts(stale=True).stale == 0
+
+
+class Later(datetime):
+    """A clock on which a day has gone by."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime.now(tz) + timedelta(days=1)
+
+
+def test_a_pruners_source_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = planned(study(densities=[{}, {"pruner": "omp", "sparsity": 0.5}]), tmp_path / "out")
+    dense, sparse = (
+        [c for c in made.cells if c.kind == "original" and bool(c.config["density"]) is cut]
+        for cut in (False, True)
+    )
+    assert {work.source_of(cell) for cell in dense} == {""}
+    digest = hashlib.sha256(Path(omp.__file__).read_bytes()).hexdigest()[:32]
+    assert {work.source_of(cell) for cell in sparse} == {digest}
 
 
 def test_a_run_killed_in_its_first_instant_locks_nothing(tmp_path: Path) -> None:

@@ -129,6 +129,39 @@ def test_a_lost_reference_of_the_tuning_seed_ends_the_search(
         run_study(planned(study(), tmp_path / "out"))
 
 
+def test_a_lost_reference_is_trained_again_by_the_next_run(tmp_path: Path) -> None:
+    """A failure is told with its reason, it can be looked at, and it locks nothing."""
+    real = work.do_cell
+
+    def broken(cell: Any, bench: Any) -> None:
+        if cell.kind == "retrain":
+            raise OSError("no space left on device")
+        real(cell, bench)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("expunge.study.runner.do_cell", broken)
+        with pytest.raises(ConfigError, match=r"trials failed \(OSError: no space left on device"):
+            run_study(planned(study(), tmp_path / "out"))
+    looked = planned(study(), tmp_path / "out")
+    assert not looked.tuned and not looked.rows and looked.counts().failed == 2
+    assert sentences(looked.study, looked.searches) == []
+    made = run_study(looked)
+    assert made.tuned and all(made.store.done(row.cell) for row in made.rows)
+
+
+def test_what_speaks_against_an_optimum_is_told() -> None:
+    setting = ("d", "m", "r", "dense", "class")
+
+    def told(gaps: list[float]) -> str:
+        trials = [Trial({"lr": r}, str(r), g) for r, g in zip(RATES, gaps, strict=True)]
+        return sentences(study(), [Search(setting, "ascent", tuple(trials), 3)])[0]
+
+    assert told([3.0, 1.0, 2.0]).endswith("average gap 1.00 on validation samples")
+    assert told([1.0, 3.0, math.inf]).endswith(
+        "; 1 of the trials failed; lr at the end of what was tried: the best may lie beyond"
+    )
+
+
 @pytest.mark.parametrize(
     ("tuning", "words"),
     [
@@ -148,6 +181,10 @@ def test_a_lost_reference_of_the_tuning_seed_ends_the_search(
         (
             {"search": "optuna", "methods": {"ascent": {"lr": {"low": 0, "high": 1, "log": True}}}},
             "on a logarithmic scale low must be above 0",
+        ),
+        (
+            {"search": "optuna", "methods": {"finetune": {"epochs": {"low": 1, "high": 2.5}}}},
+            "epochs is a whole number; high 2.5 is none",
         ),
     ],
 )
@@ -185,3 +222,14 @@ def test_optuna_proposes_the_same_when_told_the_same(tmp_path: Path) -> None:
     assert made[0] == made[1]
     rates = [trial.fields["lr"] for trial in made[0][0].trials]
     assert len(set(rates)) == 4 and all(1e-4 <= rate <= 0.1 for rate in rates)
+
+
+def test_optuna_proposes_whole_numbers_for_fields_of_these(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="Optuna is an extra: pip install expunge[tune]")
+    tuning = {
+        "seed": 7, "trials": 3, "search": "optuna",
+        "methods": {"finetune": {"epochs": {"low": 1, "high": 3}}},
+    }  # fmt: skip
+    made = planned(study(tuning=tuning, scenarios=["class"]), tmp_path / "out")
+    found = run_study(made).searches[0].trials
+    assert all(isinstance(t.fields["epochs"], int) and 1 <= t.fields["epochs"] <= 3 for t in found)

@@ -25,7 +25,8 @@ from expunge.run import Run, accelerator_on
 class AuditReport:
     """Scores of one model.
 
-    losses: of each forget sample, where there are fewer than 30. panel: all that was observed.
+    losses: of each forget sample, where there are fewer than 30. panel: all that was observed. notes:
+    what a reader of these scores should know besides.
     """
 
     scores: list[Score]
@@ -33,6 +34,7 @@ class AuditReport:
     split: Split
     classes: tuple[str, ...]
     panel: Panel
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -42,6 +44,7 @@ class AuditReport:
             "retained": len(self.split.retain),
             "scores": [score.to_dict() for score in self.scores],
             "forget_losses": [asdict(loss) for loss in self.losses],
+            "notes": list(self.notes),
             "note": "empirical evidence, no formal guarantee",
         }
 
@@ -73,9 +76,15 @@ def audit_folder(
     """
     check_extra(also, original=original is not None, retrained=retrained is not None)
     loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    notes = []
     if trigger is not None or target is not None:
         poison = _typed_backdoor(loaded, trigger, target)
         loaded = replace(loaded, data=replace(loaded.data, poison=poison))
+        if loaded.data.test_drawn:
+            notes.append(
+                "the test set was set aside from the same file: what is poisoned in it counts as "
+                "clean, in SA, TA and ASR"
+            )
 
     def load(folder: str | Path) -> Loaded:
         # the samples are in memory already; each model keeps its own normalisation
@@ -94,11 +103,12 @@ def audit_folder(
             f"{original} did not learn from the samples that {path} retains and forgot; name the "
             "folder that this one was made from"
         )
-    return _report(
+    report = _report(
         loaded, split, before, reference, run_time(loaded.card, reference.card if reference else None),
         paired=is_paired(loaded.card, reference.card) if reference else None, features=features,
         also=also, device=device, progress=progress,
     )  # fmt: skip
+    return replace(report, notes=tuple(notes))
 
 
 def audit_forgotten(

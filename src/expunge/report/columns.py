@@ -70,9 +70,9 @@ COLUMNS = {
         "stay."
     ),
     "mask_overlap": (
-        "How far the mask of a sparse original depends on the forgotten samples: the percentage of "
-        "kept weights that it shares with the mask found without them (Jaccard index; 100: the "
-        "same mask). High is good."
+        "How far the mask of a sparse original depends on the forgotten samples. It is compared with "
+        "the mask found without them: of the weights that either keeps, the percentage that both "
+        "keep (Jaccard index; 100: the same mask). High is good."
     ),
     "mask_s": "The seconds that finding the mask took, its trainings included.",
     "linear_probe": (
@@ -87,12 +87,18 @@ COLUMNS = {
     "relearn_time": (
         "Steps of training on the forgotten samples until the model knows them again as the "
         "original did. Good is what retrain needs: fewer means that traces are left, many more "
-        "that they were pushed away."
+        "that they were pushed away. A model that never knew them again within 500 steps has none: "
+        "then the cell says of how many seeds it is the mean."
     ),
     "AIN": "Anamnesis index: relearn_time divided by retrain's. 1 is good.",
-    "weight_distance": "How far the weights are from retrain's, by the length of those.",
+    "weight_distance": (
+        "How far the weights are from retrain's, by the length of those. Where retrain began with "
+        "other random weights, as in every study, this is mostly the distance of the two beginnings "
+        "(about 1.4) and says little about forgetting; floor shows how much."
+    ),
     "prediction_distribution": (
-        "How differently the model and retrain name the forgotten samples, in bits; 0: the same."
+        "How differently the model and retrain name the forgotten samples, in bits; 0: the same. "
+        "Good is what floor has."
     ),
 }
 """By header."""

@@ -9,8 +9,8 @@ import pandas as pd
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
-from expunge.report.further import further_markdown
-from expunge.report.tables import to_csv, to_json, to_markdown
+from expunge.report.further import csv_with_further, further_markdown
+from expunge.report.tables import to_json, to_markdown
 
 MARK = "table.json"
 """A folder without this file was not written here, and is never replaced."""
@@ -46,7 +46,7 @@ def write_tables(
         lines = "".join(f"- {sentence}\n" for sentence in explanation)
         text = f"{to_markdown(frame)}\n{further_markdown(frame)}\n{lines}"
         (folder / "table.md").write_text(text, encoding="utf-8")
-        (folder / "table.csv").write_text(to_csv(frame), encoding="utf-8")
+        (folder / "table.csv").write_text(csv_with_further(frame), encoding="utf-8")
         (folder / MARK).write_text(to_json(frame), encoding="utf-8")
         frame.to_csv(folder / "scores.csv", index=False)
         figure(frame, folder / "figure")

@@ -6,7 +6,14 @@ import math
 
 import pandas as pd
 
-from expunge.report.tables import AVERAGED, NOTHING, escape_cell, ordered_methods
+from expunge.report.tables import (
+    AVERAGED,
+    NOTHING,
+    escape_cell,
+    flat,
+    ordered_methods,
+    papers_table,
+)
 
 USUAL = (*AVERAGED, "TA_forget", "RTE", "failed")
 """What the papers' table shows, or counts."""
@@ -14,8 +21,9 @@ USUAL = (*AVERAGED, "TA_forget", "RTE", "failed")
 
 def further_values(
     frame: pd.DataFrame,
-) -> tuple[list[str], list[tuple[str, list[pd.Series[float]]]]]:
-    """Names of the further scores of one scenario; and of each method, its values of each of them.
+) -> tuple[list[str], list[tuple[str, list[pd.Series[float]], int]]]:
+    """Names of the further scores of one scenario; and of each method, its values of each of them and
+    how many seeds it has.
 
     frame: the columns method, seed, score and value. Values that are missing are left out.
     """
@@ -24,7 +32,8 @@ def further_values(
     rows = []
     for method in ordered_methods(rest["method"].tolist()):
         own = rest[rest["method"] == method]
-        rows.append((method, [own[own["score"] == s]["value"].dropna() for s in scores]))
+        values = [own[own["score"] == s]["value"].dropna() for s in scores]
+        rows.append((method, values, int(frame.loc[frame["method"] == method, "seed"].nunique())))
     return scores, rows
 
 
@@ -33,7 +42,7 @@ def further_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]] | No
     scores, rows = further_values(frame)
     if not scores:
         return None
-    texts = [[method, *(spread(values) for values in found)] for method, found in rows]
+    texts = [[method, *(spread(values, of) for values in found)] for method, found, of in rows]
     return ["method", *scores], texts
 
 
@@ -51,13 +60,26 @@ def further_markdown(frame: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def csv_with_further(frame: pd.DataFrame) -> str:
+    """The papers' table as CSV, and of each further score its mean, standard deviation and n."""
+    table = pd.DataFrame(flat(papers_table(frame)))
+    rest = frame[~frame["score"].isin(USUAL)]
+    for score in rest["score"].unique():
+        own = rest[rest["score"] == score].groupby(["scenario", "method"])["value"]
+        numbers = own.agg(["mean", "std", "count"])
+        numbers.columns = pd.Index([f"{score}_mean", f"{score}_sd", f"{score}_n"])
+        table = table.merge(numbers, how="left", left_on=["scenario", "method"], right_index=True)
+    return table.to_csv(index=False)
+
+
 def _line(texts: list[str]) -> str:
     return "| " + " | ".join(escape_cell(text) for text in texts) + " |"
 
 
-def spread(values: pd.Series[float]) -> str:
-    """`60±1.4`; a dash without values."""
+def spread(values: pd.Series[float], of: int) -> str:
+    """`60±1.4`, and `60 (1 of 3)` where it is not known of all seeds; a dash without values."""
     if not len(values):
         return NOTHING
     sd = float(values.std())
-    return f"{values.mean():.4g}" + ("" if math.isnan(sd) else f"±{sd:.2g}")
+    known = f" ({len(values)} of {of})" if len(values) < of else ""
+    return f"{values.mean():.4g}" + ("" if math.isnan(sd) else f"±{sd:.2g}") + known

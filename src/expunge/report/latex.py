@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from expunge.report.further import further_cells
 from expunge.report.tables import cells, note, papers_table
 
 SIGNS = {
@@ -34,7 +35,8 @@ def escape(text: str) -> str:
 
 
 def to_latex(frame: pd.DataFrame, *, caption: str = "") -> str:
-    r"""One `table` of each scenario, with rules of booktabs; the best method's row is bold.
+    r"""One `table` of each scenario, with rules of booktabs; the best method's row is bold. Another
+    where there are further scores.
 
     Needs `\usepackage{booktabs}` and, for quotation marks in names, `\usepackage[T1]{fontenc}`.
 
@@ -42,10 +44,12 @@ def to_latex(frame: pd.DataFrame, *, caption: str = "") -> str:
         frame: as `expunge.report.tables` takes it.
         caption: what stands first in every caption, before the scenario.
     """
-    parts = [
-        _table(part, str(scenario), caption)
-        for scenario, part in frame.groupby("scenario", sort=False)
-    ]
+    parts = []
+    for scenario, part in frame.groupby("scenario", sort=False):
+        parts.append(_table(part, str(scenario), caption))
+        found = further_cells(part)
+        if found is not None:
+            parts.append(_further(*found, str(scenario), caption))
     head = "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n"
     return head + "\n".join(parts)
 
@@ -64,9 +68,23 @@ def _table(frame: pd.DataFrame, scenario: str, caption: str) -> str:
     yardsticks = sum(table["method"].isin(["original", "retrain", "floor"]))
     if 0 < yardsticks < len(lines):
         lines.insert(yardsticks, r"    \midrule")
-    head = " & ".join(escape(name) for name in headers)
     bold = " Bold: the method with the smallest average gap." if table["best"].any() else ""
-    said = f"{caption + '. ' if caption else ''}Forget {scenario}. {note(frame)}{bold}"
+    return _floating(headers, lines, f"{_first(caption)}Forget {scenario}. {note(frame)}{bold}")
+
+
+def _further(headers: list[str], rows: list[list[str]], scenario: str, caption: str) -> str:
+    """Scores outside the papers' table."""
+    lines = ["    " + " & ".join(_kept(escape(text)) for text in row) + r" \\" for row in rows]
+    said = "mean ± standard deviation over seeds, and of how many where it is not all"
+    return _floating(headers, lines, f"{_first(caption)}Forget {scenario}, further scores: {said}.")
+
+
+def _first(caption: str) -> str:
+    return f"{caption}. " if caption else ""
+
+
+def _floating(headers: list[str], lines: list[str], said: str) -> str:
+    head = " & ".join(escape(name) for name in headers)
     return "\n".join([
         r"\begin{table}",
         r"  \centering",

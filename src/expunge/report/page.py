@@ -23,10 +23,10 @@ from expunge.errors import ConfigError
 from expunge.report.columns import COLUMNS
 from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.files import check_folder
-from expunge.report.further import further_markdown
+from expunge.report.further import csv_with_further, further_markdown
 from expunge.report.latex import to_latex
 from expunge.report.sections import Picture, Section, sections
-from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_csv, to_markdown
+from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_markdown
 
 MARK = "report.html"
 """A folder without this file was not written here, and is never replaced."""
@@ -123,7 +123,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         lines = "".join(f"- {sentence}\n" for sentence in said)
         text = f"{to_markdown(report.table)}\n{further_markdown(report.table)}\n{lines}"
         (folder / "table.md").write_text(text, encoding="utf-8")
-        (folder / "table.csv").write_text(to_csv(report.table), encoding="utf-8")
+        (folder / "table.csv").write_text(csv_with_further(report.table), encoding="utf-8")
         (folder / "table.tex").write_text(to_latex(report.table), encoding="utf-8")
         report.frame.to_csv(folder / "scores.csv", index=False)
         (folder / "figures").mkdir()

@@ -85,7 +85,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class Answer:
-    """Which method came nearest. gap and floor: points; cost: share of retraining's seconds."""
+    """Which method came nearest. gap: points, of the means over seeds. floor: a second retraining's
+    points, seed by seed. cost: share of retraining's seconds.
+    """
 
     method: str
     gap: float
@@ -236,7 +238,7 @@ def _answer(rows: pd.DataFrame) -> Answer | None:
     best = rows[rows["best"].astype(bool)].to_dict("records")
     if not best:
         return None
-    floor = rows.loc[rows["method"] == FLOOR, "avg_gap"].astype(float)
+    floor = rows.loc[rows["method"] == FLOOR, "seed_gap"].astype(float)
     row = best[0]
     return Answer(
         str(row["method"]), float(row["avg_gap"]), float(row["rte_ratio"]), row["excess_gap"],
@@ -305,9 +307,10 @@ def _further(frame: pd.DataFrame) -> Grid | None:
     if not scores:
         return None
     lines = []
-    for method, found in rows:
+    for method, found, of in rows:
         entries = [
-            Entry(spread(own), value=number(own.mean()), hint=f"n = {len(own)}") for own in found
+            Entry(spread(own, of), value=number(own.mean()), hint=f"n = {len(own)}")
+            for own in found
         ]
         lines.append(Line(method, entries, "yardstick" if method in YARDSTICKS else ""))
     return Grid(["method", *scores], lines)
@@ -343,7 +346,8 @@ def _single(score: str, value: float, low: float, high: float, n: float) -> Entr
         return Entry(NOTHING)
     ends = f"[{low:.1f}, {high:.1f}]" if math.isfinite(low) and math.isfinite(high) else ""
     samples = f"n = {n:,.0f}" if score != "RTE" and math.isfinite(n) else ""
-    text = f"{value:.3g}" if score == "RTE" and value < 100 else f"{value:.1f}"
+    usual = score in USUAL and not (score == "RTE" and value < 100)
+    text = f"{value:.1f}" if usual else f"{value:.3g}" if score == "RTE" else f"{value:.4g}"
     return Entry(text, ends, number(value), samples)
 
 

@@ -66,7 +66,8 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: scenario, method, seeds (with a usable value of any score), failed (seeds with an
     unusable one), a `Cell` or None under UA, MIA, RA, TA, TA_forget (if anywhere present) and RTE,
-    avg_gap (float, nan when one of the four is missing), excess_gap (`Excess` or None: needs
+    avg_gap (float, nan when one of the four is missing), seed_gap (mean over seeds of each one's own
+    average gap; larger, where a seed's gaps have both signs), excess_gap (`Excess` or None: needs
     retrain and floor at the same seeds), rte_ratio (mean RTE over retrain's, nan without), best
     (True for the smallest average gap among the methods of a scenario that have all seeds).
 
@@ -93,7 +94,7 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
             for row in here
         ]
     names = ["scenario", "method", "seeds", "failed", *scores]
-    names += ["avg_gap", "excess_gap", "RTE", "rte_ratio", "best"]
+    names += ["avg_gap", "seed_gap", "excess_gap", "RTE", "rte_ratio", "best"]
     # Columns of objects: pandas would turn a None beside a number into a nan.
     return pd.DataFrame({name: pd.Series([r[name] for r in rows], dtype=object) for name in names})
 
@@ -127,15 +128,16 @@ def note(frame: pd.DataFrame) -> str:
     if table["avg_gap"].notna().any():
         text += (
             "; in brackets the gap, the absolute difference to the mean of retrain. avg gap: mean "
-            f"gap of {', '.join(AVERAGED)}"
+            f"of these gaps over {', '.join(AVERAGED)}, so a gap of means, as papers print it"
         )
     else:
         text += "; gaps need the four scores of a retrained model"
     text += "."
     if table["excess_gap"].notna().any():
         text += (
-            " excess gap: per seed, the average gap to that seed's retrain minus that of floor, a "
-            "second retrain; mean and paired 95 % interval (one that holds 0 is undecided)."
+            " excess gap: per seed, that seed's own average gap to its retrain minus that of floor, "
+            "a second retrain; mean and paired 95 % interval (one that holds 0 is undecided). Claims "
+            "about the average gap go seed by seed too, so they may differ from avg gap's differences."
         )
     if table["RTE"].notna().any():
         text += " RTE: seconds inside the method."
@@ -156,11 +158,6 @@ def to_markdown(frame: pd.DataFrame) -> str:
         lines.append("| " + " | ".join(escaped) + " |")
     bold = " Bold: the method with the smallest average gap." if best.any() else ""
     return "\n".join([*lines, "", note(frame) + bold, ""])
-
-
-def to_csv(frame: pd.DataFrame) -> str:
-    """The table as CSV, one number per column (`UA_mean`, `UA_sd`, `UA_low`, ...), unrounded."""
-    return pd.DataFrame(_flat(papers_table(frame))).to_csv(index=False)
 
 
 def to_json(frame: pd.DataFrame) -> str:
@@ -218,6 +215,7 @@ def _rows(part: pd.DataFrame, scores: Sequence[str]) -> list[dict[str, Any]]:
             "failed": _failed(part[part["method"] == method]),
             **found,
             "avg_gap": float(np.mean(gaps)) if len(gaps) == len(AVERAGED) else math.nan,
+            "seed_gap": _seed_gap(values, target),
             "excess_gap": None if method == FLOOR else _excess_gap(values, target, floor),
             "RTE": time,
             "rte_ratio": math.nan,
@@ -262,6 +260,15 @@ def _column(values: pd.DataFrame, score: str) -> np.ndarray[Any, np.dtype[np.flo
     """The usable values of a score over seeds; none if the score is absent."""
     series = values[score].dropna() if score in values.columns else pd.Series(dtype=float)
     return series.to_numpy(dtype=np.float64)
+
+
+def _seed_gap(values: pd.DataFrame, retrain: pd.DataFrame | None) -> float:
+    """Mean over the seeds at which both have all four scores; nan without any."""
+    if retrain is None:
+        return math.nan
+    ours, target = (p.reindex(columns=list(AVERAGED)).dropna() for p in (values, retrain))
+    seeds = ours.index.intersection(target.index)
+    return float((ours.loc[seeds] - target.loc[seeds]).abs().mean(axis="columns").mean())
 
 
 def _excess_gap(
@@ -332,21 +339,23 @@ def escape_cell(text: str) -> str:
     return text
 
 
-def _flat(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Records with cells spread over columns; every record has every column."""
+def flat(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Records with one number per column (`UA_mean`, `UA_sd`, `UA_low`, ...), unrounded; every record
+    has every column.
+    """
     rows = []
     for record in table.to_dict("records"):
-        flat: dict[str, Any] = {}
+        spread: dict[str, Any] = {}
         for name, value in record.items():
             if name == "excess_gap":
                 fields: tuple[str, ...] = ("mean", "low", "high", "n")
             elif name == "RTE" or name in (*AVERAGED, "TA_forget"):
                 fields = ("mean", "sd", "low", "high", "n", "gap")[: 5 if name == "RTE" else 6]
             else:
-                flat[str(name)] = value
+                spread[str(name)] = value
                 continue
-            flat |= {f"{name}_{part}": getattr(value, part, None) for part in fields}
-        rows.append(flat)
+            spread |= {f"{name}_{part}": getattr(value, part, None) for part in fields}
+        rows.append(spread)
     return rows
 
 

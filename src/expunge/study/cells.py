@@ -128,7 +128,7 @@ def plan(
                     "unlearn", {**asked, **run, **also, "label": label}, needs, seed
                 )
             if study.floor:
-                made["floor"] = cells.add("retrain", {**asked, "floor": True}, (base,), seed)
+                made["floor"] = cells.add("retrain", {**asked, "floor": True, **also}, needs, seed)
             rows += [Row(here, label, seed, key, retrain, base) for label, key in made.items()]
     return cells.all(), rows
 

@@ -78,6 +78,8 @@ def check_claims(study: Study, methods: Iterable[str]) -> None:
             for side in _sides(parse_claim(text)):
                 _among(text, "score", side.score, scores)
                 _among(text, "row", side.method, rows)
+                if side.score in CRITERIA:
+                    _check_mask(text, side)
                 for key, value in side.at.items():
                     if key == "sparsity":
                         _check_sparsity(text, side, cut)
@@ -95,6 +97,14 @@ def _among(text: str, what: str, value: str, known: list[str]) -> None:
     if value not in known:
         raise ConfigError(
             f"claim {text!r}: no {what} {value!r}{nearest(value, known)}; there are: {', '.join(known)}"
+        )
+
+
+def _check_mask(text: str, side: Side) -> None:
+    """Masks are judged in the rows of sparse originals alone."""
+    if side.method != "original" or side.at.get("density") == "dense" or side.sparsity == 0:
+        raise ConfigError(
+            f"claim {text!r}: {side.score} is known of `original` at a sparse density alone"
         )
 
 

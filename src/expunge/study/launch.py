@@ -23,7 +23,7 @@ from expunge.study.file import read_study
 from expunge.study.runner import Counts, Worker, count
 from expunge.study.schema import Study
 from expunge.study.store import Store
-from expunge.study.tuning import Search, chosen, searches
+from expunge.study.tuning import Search, check_tuned, chosen, searches
 from expunge.study.work import Bench
 
 POLL_SECONDS = 0.5
@@ -157,6 +157,7 @@ def run_study(
         # tuning decides what comes after it, and a trial that failed before may have changed its mind
         study = _plan(study.study, study.bench, study.bench.facts)
         if [cell.key for cell in study.cells] == before:
+            check_tuned(study.searches, study.cells, study.store)
             return study
 
 

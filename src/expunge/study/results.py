@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from expunge.audits import EXTRA
 from expunge.audits.gaps import AVERAGED
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import Store
@@ -25,8 +26,10 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
 
     `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is
     left out; one that failed, or needs one that did, has the score "failed" alone, without a value.
+    Further scores of the retrained model are those that the others were compared with.
     """
     found: list[dict[str, Any]] = []
+    beside: dict[str, dict[str, Any]] = {}
     for row in rows:
         common = {**dict(zip(SETTING, row.setting, strict=True)), "method": row.method,
                   "seed": row.seed, "cell": row.cell}  # fmt: skip
@@ -39,7 +42,16 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
         for score in content["scores"]:
             kept = {name: score[name] for name in ("value", "low", "high", "n")}
             found.append({**common, "score": score["name"], **kept})
+            if score["name"] in EXTRA and score.get("reference") is not None:
+                one = {"score": score["name"], "value": score["reference"], "n": score["n"]}
+                beside.setdefault(row.retrain, {})[score["name"]] = one
         found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
+    for row in rows:
+        if row.method == "retrain":
+            for one in beside.get(row.cell, {}).values():
+                setting = dict(zip(SETTING, row.setting, strict=True))
+                found.append({**setting, "method": "retrain", "seed": row.seed,
+                              "cell": row.cell, **one})  # fmt: skip
     columns = [*SETTING, "method", "seed", "score", "value", "low", "high", "n", "cell"]
     frame = pd.DataFrame(found, columns=columns)
     numbers = ["value", "low", "high"]

@@ -114,8 +114,10 @@ class Worker:
         return True
 
     def _done(self, cell: Cell) -> bool:
-        done = self.store.done(cell.key)
-        return done and not (self.renew and is_stale(cell, self.store))
+        if not self.store.done(cell.key) or not self.renew:
+            return self.store.done(cell.key)
+        fresh = all(self._done(self.cells[need]) for need in cell.needs)
+        return fresh and not is_stale(cell, self.store)
 
     def _hopeless(self, cell: Cell) -> bool:
         """Whether it failed in this run, or needs one that did."""

@@ -216,7 +216,13 @@ class Study(Settings):
             if len(variants(label, entry)) > 1:
                 raise ValueError(f"tuning: {label} lists values of its own; tune it, or list them")
             first = {k: v[0] if isinstance(v, list) else v.get("low") for k, v in space.items()}
-            make_method(entry.method, {**entry.settings, **first})
+            made = make_method(entry.method, {**entry.settings, **first})
+            for name, values in space.items():
+                whole = type(made).model_fields[name].annotation is int
+                if whole and isinstance(values, dict) and values["high"] != int(values["high"]):
+                    raise ValueError(
+                        f"tuning {label}: {name} is a whole number; high {values['high']!r} is none"
+                    )
 
     def to_yaml(self) -> str:
         """The study with every default filled in, those of methods too; `read_study` reads it."""

@@ -11,15 +11,18 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expunge.audits.gaps import average_gap
 from expunge.errors import ConfigError
-from expunge.methods import make_method
+from expunge.methods import METHODS, make_method
 from expunge.seeds import seed_for
 from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
-from expunge.study.schema import Study, Tuning
+from expunge.study.schema import Entry, Study, Tuning
 from expunge.study.store import Store
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 Fields = Mapping[str, Any]
 
@@ -78,7 +81,9 @@ def _trials(
 ) -> list[Trial]:  # fmt: skip
     """Trials as far as they can be planned: a grid at once, Optuna's one after another."""
     entry = study.methods[label]
-    proposals = _grid(space) if tuning.search == "grid" else _Optuna(tuning, label, space, setting)
+    proposals = (
+        _grid(space) if tuning.search == "grid" else _Optuna(tuning, label, entry, space, setting)
+    )
     trials: list[Trial] = []
     for fields in proposals:
         method = make_method(entry.method, {**entry.settings, **fields})
@@ -112,11 +117,21 @@ def _grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
 
 
+def _distribution(ends: Mapping[str, Any], *, whole: bool) -> BaseDistribution:
+    """A range of Optuna's, of whole numbers for a field of these."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    low, high, log = ends["low"], ends["high"], bool(ends.get("log", False))
+    if not whole:
+        return FloatDistribution(low, high, log=log)
+    return IntDistribution(int(low), int(high), log=log)
+
+
 class _Optuna:
     """Proposals of Optuna's sampler: the same ones whenever the same gaps are told."""
 
     def __init__(
-        self, tuning: Tuning, label: str, space: Mapping[str, Any], setting: Setting
+        self, tuning: Tuning, label: str, entry: Entry, space: Mapping[str, Any], setting: Setting
     ) -> None:
         try:
             import optuna
@@ -126,14 +141,13 @@ class _Optuna:
             ) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = seed_for("tuning", tuning.seed, label, *setting) % 2**32
+        fields = METHODS[make_method(entry.method).name].model_fields
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
         self.left = tuning.trials
-        self.space: dict[str, optuna.distributions.BaseDistribution] = {
+        self.space: dict[str, BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(values)
             if isinstance(values, list)
-            else optuna.distributions.FloatDistribution(
-                values["low"], values["high"], log=bool(values.get("log", False))
-            )
+            else _distribution(values, whole=fields[name].annotation is int)
             for name, values in space.items()
         }
         self.trial: Any = None
@@ -159,21 +173,30 @@ class _Optuna:
 
 
 def chosen(found: Sequence[Search]) -> dict[tuple[Setting, str], Fields] | None:
-    """Best fields by setting and method; None while a search goes on.
-
-    Raises ConfigError where every trial of a method failed.
-    """
+    """Best fields by setting and method; None while a search goes on, or came to nothing."""
     best = {}
     for search in found:
-        if search.best is None:
+        if search.best is None or search.best.gap == math.inf:
             return None
-        if search.best.gap == math.inf:
-            raise ConfigError(
-                f"tuning {search.label} ({', '.join(search.setting)}): all {search.budget} trials "
-                "failed; give other values to try"
-            )
         best[search.setting, search.label] = search.best.fields
     return best
+
+
+def check_tuned(found: Sequence[Search], cells: Sequence[Cell], store: Store) -> None:
+    """Raise ConfigError for a method of which every trial failed; to be asked after a run, which tries
+    failed cells again.
+    """
+    for search in found:
+        if search.best is None or search.best.gap != math.inf:
+            continue
+        keys = [cell.key for cell in cells if cell.kind != "unlearn"]
+        keys += [trial.cell for trial in search.trials]
+        failures = [failure for key in keys if (failure := store.failure(key)) is not None]
+        why = " ".join(f"{failures[0].error}: {failures[0].message}".split()) if failures else ""
+        raise ConfigError(
+            f"tuning {search.label} ({', '.join(search.setting)}): all {search.budget} trials "
+            f"failed{f' ({why})' if why else ''}; give other values to try"
+        )
 
 
 def sentences(study: Study, found: Sequence[Search]) -> list[str]:
@@ -186,10 +209,28 @@ def sentences(study: Study, found: Sequence[Search]) -> list[str]:
                     for name, value in search.best.fields.items())
         + f", the best of {search.budget} by {study.tuning.search} on seed {study.tuning.seed}, "
         f"average gap {search.best.gap:.2f} on validation samples"
+        + "".join(f"; {remark}" for remark in _remarks(search, search.best, study.tuning))
         for search in found
-        if search.best is not None
+        if search.best is not None and search.best.gap != math.inf
     ]  # fmt: skip
     untuned = [label for label in study.methods if label not in study.tuning.methods]
     if untuned:
         told.append(f"not tuned, settings as the study file has them: {', '.join(untuned)}")
     return told
+
+
+def _remarks(search: Search, best: Trial, tuning: Tuning) -> list[str]:
+    """What speaks against calling the best trial an optimum."""
+    failed = sum(trial.gap == math.inf for trial in search.trials)
+    remarks = [f"{failed} of the trials failed"] if failed else []
+    ends = []
+    for name, value in best.fields.items():
+        tried = tuning.methods[search.label][name]
+        numbers = isinstance(tried, list) and all(isinstance(one, int | float) for one in tried)
+        if numbers and len(tried) > 2 and value in (min(tried), max(tried)):
+            ends.append(name)
+    if ends:
+        remarks.append(
+            f"{' and '.join(ends)} at the end of what was tried: the best may lie beyond"
+        )
+    return remarks

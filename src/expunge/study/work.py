@@ -137,7 +137,7 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         result, scored = _forget(cell, base, bench)
     content = {
         "kind": cell.kind, "label": cell.label, "config": dict(cell.config),
-        "needs": list(cell.needs), "seed": cell.seed, **scored,
+        "needs": list(cell.needs), "seed": cell.seed, **scored, "made_from": _dates(cell, bench.store),
         "cost": result.record.cost.to_dict(), "warnings": list(result.record.warnings),
         "log": result.record.log, "source": source_of(cell), "version": VERSION,
         "torch": torch.__version__, "machine": machine_name(result.record.cost.device),
@@ -300,19 +300,36 @@ def _judged_on_validation(base: Base) -> Data:
 
 
 def source_of(cell: Cell) -> str:
-    """Digest of the source of the method that a cell runs; empty where it runs none."""
+    """Digest of the source of the method or pruner that a cell runs; empty where it runs none."""
+    if cell.kind == "original":
+        density = cell.config.get("density")
+        return _source(type(make_pruner(density["pruner"])).__module__) if density else ""
     name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
     return method_source(name) if name else ""
 
 
-@functools.cache
 def method_source(name: str) -> str:
     """Digest of the file that a method is written in, 32 hexadecimal digits."""
-    module = sys.modules[METHODS[name].__module__]
-    return hashlib.sha256(inspect.getsource(module).encode()).hexdigest()[:32]
+    return _source(METHODS[name].__module__)
+
+
+@functools.cache
+def _source(module: str) -> str:
+    text = inspect.getsource(sys.modules[module])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def is_stale(cell: Cell, store: Store) -> bool:
-    """Whether a finished cell was made by another source of its method than there is now."""
+    """Whether a finished cell was made by another source than there is now, or from a cell that has
+    been made anew since.
+    """
     content: Mapping[str, Any] = store.read(cell.key)
-    return bool(content.get("source")) and content["source"] != source_of(cell)
+    if content.get("source") and content["source"] != source_of(cell):
+        return True
+    made_from: Mapping[str, str] = content.get("made_from", {})
+    return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)
+
+
+def _dates(cell: Cell, store: Store) -> dict[str, str]:
+    """When the cells that a cell starts from were made."""
+    return {key: str(store.read(key)["date"]) for key in cell.needs}

@@ -143,7 +143,7 @@ def test_a_lost_reference_is_trained_again_by_the_next_run(tmp_path: Path) -> No
         with pytest.raises(ConfigError, match=r"trials failed \(OSError: no space left on device"):
             run_study(planned(study(), tmp_path / "out"))
     looked = planned(study(), tmp_path / "out")
-    assert not looked.tuned and not looked.rows and looked.counts().failed == 2
+    assert not looked.tuned and not looked.rows and looked.counts().failed == 4, "two diverge"
     assert sentences(looked.study, looked.searches) == []
     made = run_study(looked)
     assert made.tuned and all(made.store.done(row.cell) for row in made.rows)

@@ -97,25 +97,29 @@ def _unfinished(study: Planned) -> list[str]:
 
 def _masked(study: Planned) -> list[str]:
     """What the rows of sparse models hold beside forgetting."""
-    found = []
+    saw: dict[str, None] = {}
+    rewound: dict[str, None] = {}
     for row in study.rows:
-        if row.method != "retrain" or not study.store.done(row.cell) or not row.base:
-            continue
-        original = study.store.read(row.base)
-        density = row.setting[SETTING.index("density")]
-        if original["saw_data"]:
-            found.append(
-                f"{density}: the mask was found with the forget set in sight, and retrain keeps that "
-                "mask, so the reference inherits that much of what is to be forgotten"
-            )
-        if original["log"].get("first_epoch"):
-            found.append(
-                f"{density}: the original went on from weights of its epoch "
-                f"{original['log']['first_epoch']}, and retrain begins with fresh ones under the same "
-                "mask, which do not fit it as well: part of each gap, above all of RA and TA, is that "
-                "difference"
-            )
-    return list(dict.fromkeys(found))
+        if row.method == "retrain" and study.store.done(row.cell) and study.store.done(row.base):
+            original = study.store.read(row.base)
+            density = row.setting[SETTING.index("density")]
+            if original["saw_data"]:
+                saw[density] = None
+            if original["log"].get("first_epoch"):
+                rewound[density] = None
+    found = []
+    if saw:
+        found.append(
+            f"{', '.join(saw)}: the mask was found with the forget set in sight, and retrain keeps that "
+            "mask, so the reference inherits that much of what is to be forgotten"
+        )
+    if rewound:
+        found.append(
+            f"{', '.join(rewound)}: the original went on from weights of an early epoch, and retrain "
+            "begins with fresh ones under the same mask, which fit it less well: part of each gap, "
+            "above all of RA and TA, is that difference"
+        )
+    return found
 
 
 class _Pictures:

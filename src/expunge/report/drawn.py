@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ NARROW, WIDE = 4.6, 7.4
 """Inches. At such a width, 9 points stay legible on a phone; a wide figure scrolls there."""
 LOOK: dict[Any, Any] = {**STYLE, "font.size": 9, "svg.fonttype": "none", "pdf.fonttype": 42}
 """Words stay words in SVG and PDF: they can be searched, copied and read aloud."""
+
+
+LONG = re.compile(r"-?\d+\.\d{2,}")
+for _prefix, _address in (
+    ("", "http://www.w3.org/2000/svg"), ("xlink", "http://www.w3.org/1999/xlink"),
+    ("rdf", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"), ("cc", "http://creativecommons.org/ns#"),
+    ("dc", "http://purl.org/dc/elements/1.1/"),
+):  # fmt: skip
+    ElementTree.register_namespace(_prefix, _address)  # as matplotlib calls them
 
 
 @dataclass(frozen=True)
@@ -56,11 +66,8 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
 
     name: letters, digits and hyphens, unique in the page. label: what it shows, for a reader aloud.
     """
-    buffer = io.BytesIO()
     # ids are hashed with the salt, and a clip path is not found where its twin is hidden
-    with mpl.rc_context({**LOOK, "svg.hashsalt": name}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(buffer.getvalue())
+    root = _svg(figure, {"svg.hashsalt": name})
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag.endswith(("}metadata", "}style")):
@@ -80,8 +87,25 @@ def inline_svg(figure: Figure, name: str, label: str) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
+def _svg(figure: Figure, settings: dict[Any, Any]) -> ElementTree.Element:
+    """The figure as an SVG tree, its lines to a tenth of a point, which nobody can see."""
+    buffer = io.BytesIO()
+    with mpl.rc_context({**LOOK, **settings}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    root = ElementTree.fromstring(buffer.getvalue())
+    for element in root.iter():
+        if not (element.text or "").strip() and not element.tag.endswith("}text"):
+            element.text = None
+        element.tail = None
+        for key in {"d", "x", "y"} & element.attrib.keys():
+            text = LONG.sub(lambda found: f"{float(found[0]):.1f}", element.attrib[key])
+            element.set(key, " ".join(text.split()))
+    return root
+
+
 def save_figure(figure: Figure, stem: Path) -> None:
     """Write `stem` with .svg and .pdf after it, without a date, so that runs can be compared."""
+    tree = ElementTree.ElementTree(_svg(figure, {}))
+    tree.write(stem.with_name(f"{stem.name}.svg"), encoding="utf-8", xml_declaration=True)
     with mpl.rc_context(LOOK):
-        figure.savefig(stem.with_name(f"{stem.name}.svg"), metadata={"Date": None})
         figure.savefig(stem.with_name(f"{stem.name}.pdf"), metadata={"CreationDate": None})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -229,6 +229,8 @@ def _sparsity(blocks: Sequence[Block], number: int) -> list[Picture]:
             ("backdoor", backdoor_figure({name: b.runs_frame for name, b in own.items()})),
         ):
             if drawn:
+                if len(pruners) > 1:
+                    drawn = replace(drawn, title=f"{drawn.title}: {pruner}")
                 pictures.append(Picture(f"{number:02d}-{_slug(f'{what} {pruner}')}", drawn))
     return pictures
 

@@ -158,7 +158,9 @@ def sparsity_figure(tables: Mapping[str, pd.DataFrame]) -> Drawn | None:
     every = pd.concat([tables[name] for name in order], ignore_index=True)
     every = every.assign(avg_gap=every["avg_gap"].astype(float))
     means = every.groupby("method", sort=False)["avg_gap"].mean()
-    names = nearest_methods(means.reset_index())
+    nearest = nearest_methods(means.reset_index())
+    # in the tables' order, so that a method looks alike in the figures of all pruners
+    names = [str(name) for name in means.index if name in nearest[:SERIES]]
     rows = [{str(r["method"]): r for r in tables[name].to_dict("records")} for name in order]
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 4.2)
@@ -166,7 +168,7 @@ def sparsity_figure(tables: Mapping[str, pd.DataFrame]) -> Drawn | None:
         for axes, score in zip(grid.flat, (*AVERAGED, "avg_gap"), strict=False):
             if score != "avg_gap":
                 _line(axes, rows, RETRAIN, score, {"color": "black", "linewidth": 2.4})
-            for place, name in enumerate(names[:SERIES]):
+            for place, name in enumerate(names):
                 look = {"color": SHADES[place], "linestyle": LINES[place], "linewidth": 1.2}
                 _line(axes, rows, name, score, {**look, "marker": MARKERS[place], "markersize": 5})
             axes.set_title("average gap, points" if score == "avg_gap" else f"{score}, %", size=9)
@@ -182,7 +184,7 @@ def sparsity_figure(tables: Mapping[str, pd.DataFrame]) -> Drawn | None:
     caption = (
         "Means over seeds. The thick line is retraining at the same sparsity: a method should come "
         "near to it. Sparsities stand at equal distances."
-        + left_out(len(names) - SERIES, "method", ", the farthest")
+        + left_out(len(nearest) - SERIES, "method", ", the farthest")
     )
     return Drawn(figure, "Scores against sparsity", caption, wide=True)
 

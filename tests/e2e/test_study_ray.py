@@ -35,11 +35,11 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cells(out: Path) -> dict[str, Any]:
-    """Of each finished cell, all but what differs from run to run: time and memory."""
+    """Of each finished cell, all but what differs from run to run: times, dates and memory."""
     found = {}
     for file in (out / "cells").glob("*/cell.json"):
         content = json.loads(file.read_text())
-        for name in ("cost", "date", "seconds"):
+        for name in ("cost", "date", "made_from", "seconds"):
             del content[name]
         found[file.parent.name] = content
     return found

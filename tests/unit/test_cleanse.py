@@ -15,7 +15,7 @@ from expunge.data.load import load_data
 from expunge.data.poison import Poison, poison_samples
 from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.data.triggers import Patch
-from expunge.folders.audit import audit_forgotten
+from expunge.folders.audit import audit_folder, audit_forgotten
 from expunge.folders.cleanse import Cleansed, cleanse_folder, cleansing_lines
 from expunge.folders.make import train_folder
 from expunge.methods import make_method
@@ -179,3 +179,7 @@ def test_a_test_set_drawn_from_the_poisoned_file_does_not_judge_by_poison(work: 
     assert any("are test samples; nothing is measured on them" in note for note in done.notes)
     report = audit_forgotten(done.done, device="cpu")
     assert {score.n for score in report.scores if score.name == "SA"} == {len(tested)}
+    later = audit_folder(
+        work / "one-clean", trigger=POISON.partition(",share")[0], target="3", device="cpu"
+    )
+    assert "what is poisoned in it counts as clean" in later.notes[0], "ids were not named here"

@@ -10,9 +10,11 @@ import pytest
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
+from expunge.pages import study_report
 from expunge.pruning import make_pruner
 from expunge.recipe import Recipe
 from expunge.report.further import further_markdown
+from expunge.report.sections import sections
 from expunge.sparsity import pruning_criteria
 from expunge.study.claims import judge, parse_claim
 from expunge.study.launch import planned, run_study
@@ -66,6 +68,13 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     assert seconds["value"].tolist() == logged
     assert "| method | mask_overlap | mask_s |" in further_markdown(for_tables(frame))
     assert judge(parse_claim(CLAIM), frame).difference < 0
+
+    page = study_report(made, "expunge study report out")
+    sight, rewound = page.warnings
+    assert sight.startswith("90 % omp: the mask was found with the forget set in sight")
+    assert rewound.startswith("90 % omp: the original went on from weights of an early epoch")
+    titles = [picture.drawn.title for picture in sections(page.frame, page.table, ())[0].pictures]
+    assert titles == ["Scores against sparsity: omp", "Scores against sparsity: synflow"]
 
 
 def test_judging_changes_nothing_but_the_sparse_originals_rows(tmp_path: Path) -> None:

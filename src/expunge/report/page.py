@@ -30,6 +30,10 @@ from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_markdown
 
 MARK = "report.html"
 """A folder without this file was not written here, and is never replaced."""
+CLAIMED = (
+    "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
+    "from avg gap, the gap of the means."
+)
 TEMPLATES = files("expunge.report") / "templates"
 
 
@@ -121,6 +125,8 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     with written_whole(out, overwrite=overwrite) as folder:
         (folder / MARK).write_text(_html(report, parts), encoding="utf-8")
         lines = "".join(f"- {sentence}\n" for sentence in said)
+        if report.claims:
+            lines += f"\n{CLAIMED}\n"
         text = f"{to_markdown(report.table)}\n{further_markdown(report.table)}\n{lines}"
         (folder / "table.md").write_text(text, encoding="utf-8")
         (folder / "table.csv").write_text(csv_with_further(report.table), encoding="utf-8")

@@ -136,8 +136,7 @@ def note(frame: pd.DataFrame) -> str:
     if table["excess_gap"].notna().any():
         text += (
             " excess gap: per seed, that seed's own average gap to its retrain minus that of floor, "
-            "a second retrain; mean and paired 95 % interval (one that holds 0 is undecided). Claims "
-            "about the average gap go seed by seed too, so they may differ from avg gap's differences."
+            "a second retrain; mean and paired 95 % interval (one that holds 0 is undecided)."
         )
     if table["RTE"].notna().any():
         text += " RTE: seconds inside the method."

@@ -16,7 +16,7 @@ from report_helpers import deletion, details, for_tables, results, study
 
 from expunge.errors import ConfigError
 from expunge.report.further import csv_with_further
-from expunge.report.page import COLUMNS, Report, render, write_report
+from expunge.report.page import CLAIMED, COLUMNS, Report, render, write_report
 from expunge.report.sections import sections
 from expunge.report.tables import to_markdown
 
@@ -526,7 +526,8 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
     assert (out / "table.csv").read_text(encoding="utf-8") == csv_with_further(report.table)
     text = (out / "table.md").read_text(encoding="utf-8")
     assert text.startswith(to_markdown(report.table))
-    assert text.endswith("- UA of scrub < UA of finetune: undecided (no UA of scrub)\n")
+    last = "- UA of scrub < UA of finetune: undecided (no UA of scrub)"
+    assert text.endswith(f"{last}\n\n{CLAIMED}\n")
     assert (
         "gradient_ascent: lr 2e-4" in text and "difference -31.20 [-33.00, -29.40], n = 3" in text
     )

@@ -21,8 +21,8 @@ import torch
 from rich.console import Console
 
 from expunge.api import train, unlearn
-from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.demo import meaning
 from expunge.errors import DivergenceError

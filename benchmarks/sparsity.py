@@ -32,8 +32,8 @@ from safetensors.torch import load_file, save_file
 
 from expunge.api import Result, audit_outputs, constructor, unlearn
 from expunge.audits.mia import mia_efficacy
-from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method

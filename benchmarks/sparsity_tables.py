@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from expunge.audits.statistics import paired_interval
 from expunge.report.tables import AVERAGED
+from expunge.scores.statistics import paired_interval
 from expunge.show import study_tables
 
 LEVEL_NAMES = {"dense": "dense", "omp": "95 % OMP", "synflow": "95 % SynFlow", "imp": "95 % IMP"}

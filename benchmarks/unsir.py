@@ -27,8 +27,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from expunge.api import make_run, make_view, train, unlearn
-from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.methods import make_method
 from expunge.methods.unsir import Unsir

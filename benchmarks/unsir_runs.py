@@ -32,8 +32,8 @@ from rich.console import Console
 from torch import nn
 
 from expunge.api import Result, audit_panel, train, unlearn
-from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method

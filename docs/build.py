@@ -9,9 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+from expunge.cli.listing import range_of
 from expunge.methods import METHODS, Method
 from expunge.pruning import PRUNERS, Pruner
-from expunge.show import range_of
 
 PAGE = Path(__file__).with_name("methods.md")
 

@@ -1,25 +1,52 @@
-"""The command line as people run it, for the tests: a process each."""
+"""The command line as people run it, for the tests.
+
+`expunge` calls it inside this process, with its own folder, arguments and streams: what a command
+says and writes is the same, without the seconds that a new process takes to import everything.
+`process` starts one, where the process itself is the point: signals, workers, code of a user's own.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
+
+from expunge import cli
+
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+Done = subprocess.CompletedProcess[str]
 
 
-def expunge(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
+def expunge(*arguments: str, cwd: Path, ok: bool = True) -> Done:
+    """A command inside this process; pytest makes its warnings errors."""
+    out, err = io.StringIO(), io.StringIO()
+    code: object = 0
+    with (
+        _alone(cwd), mock.patch.object(sys, "argv", ["expunge", *arguments]),
+        mock.patch.dict(os.environ, ENVIRONMENT), contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):  # fmt: skip
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code
+    done = Done(["expunge", *arguments], int(str(code or 0)), out.getvalue(), err.getvalue())
+    return _checked(done, ok)
+
+
+def process(*arguments: str, cwd: Path, ok: bool = True) -> Done:
+    """A command as a process of its own, its warnings errors."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "expunge", *arguments],
-        cwd=cwd,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "160"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert (done.returncode == 0) == ok, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done
+        [sys.executable, "-W", "error", "-m", "expunge", *arguments], cwd=cwd, text=True,
+        env={**os.environ, **ENVIRONMENT}, capture_output=True, timeout=300,
+    )  # fmt: skip
+    return _checked(done, ok)
 
 
 def refused(*arguments: str, cwd: Path) -> str:
@@ -29,6 +56,28 @@ def refused(*arguments: str, cwd: Path) -> str:
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
+
+
+def _checked(done: Done, ok: bool) -> Done:
+    assert (done.returncode == 0) == ok, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@contextlib.contextmanager
+def _alone(cwd: Path) -> Iterator[None]:
+    """In a folder, whose modules can be imported and are forgotten afterwards."""
+    path, modules = list(sys.path), set(sys.modules)
+    importlib.invalidate_caches()
+    try:
+        with contextlib.chdir(cwd):
+            yield
+    finally:
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).is_relative_to(cwd):
+                del sys.modules[name]
 
 
 RECORDS = '''

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from expunge.api import resolve_recipe
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.split import Split
 from expunge.data.transform import Transform

@@ -9,8 +9,8 @@ import torch
 from helpers import digits, run_on_cpu, view_of
 from torch import Tensor, nn
 
-from expunge.data.batch import Part
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.models.mask import Mask

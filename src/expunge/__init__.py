@@ -11,11 +11,10 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from expunge.api import Record, Result, audit, train, unlearn
-    from expunge.audits.gaps import average_gap, excess_gap, gap
-    from expunge.audits.score import Score
     from expunge.cost import Cost
-    from expunge.data.batch import Batch, Part
+    from expunge.data.batch import Batch
     from expunge.data.load import Data, load_data
+    from expunge.data.parts import Part
     from expunge.data.split import Split
     from expunge.data.view import DataView
     from expunge.errors import (
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from expunge.pruning.base import Pruner
     from expunge.recipe import Recipe
     from expunge.run import Run
+    from expunge.scores.gaps import average_gap, excess_gap, gap
+    from expunge.scores.score import Score
     from expunge.sparsity import Pruned, prune
     from expunge.task import Classification, Task
     from expunge.training import fit
@@ -56,23 +57,23 @@ _HOMES = {
     "Method": "methods.base",
     "ModelError": "errors",
     "PRUNERS": "pruning",
-    "Part": "data.batch",
+    "Part": "data.parts",
     "Pruned": "sparsity",
     "Pruner": "pruning.base",
     "Recipe": "recipe",
     "Record": "api",
     "Result": "api",
     "Run": "run",
-    "Score": "audits.score",
+    "Score": "scores.score",
     "Split": "data.split",
     "SplitError": "errors",
     "Task": "task",
     "UserError": "errors",
     "audit": "api",
-    "average_gap": "audits.gaps",
-    "excess_gap": "audits.gaps",
+    "average_gap": "scores.gaps",
+    "excess_gap": "scores.gaps",
     "fit": "training",
-    "gap": "audits.gaps",
+    "gap": "scores.gaps",
     "load_data": "data.load",
     "load_model": "folders.store",
     "prune": "sparsity",

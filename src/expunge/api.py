@@ -10,11 +10,13 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from expunge.audits import NEAR_EMPTY, Outputs, Score, score_outputs
+from expunge.audits import score_outputs
+from expunge.audits.outputs import Outputs
 from expunge.cost import Cost, Meter
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
@@ -25,10 +27,12 @@ from expunge.methods import METHODS, Method, make_method
 from expunge.models.mask import Mask, apply_mask, sparsity_of
 from expunge.models.table import build_model
 from expunge.precision import arithmetic, resolve_precision
-from expunge.probing import Panel, Subject, check_extra, extra_scores, observe_panel
+from expunge.probing import Panel, Subject, extra_scores, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
+from expunge.scores.score import Score
+from expunge.scores.table import NEAR_EMPTY, check_extra
 from expunge.task import Classification, Task
 from expunge.training import train_from
 

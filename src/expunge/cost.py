@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
-import torch
+if TYPE_CHECKING:
+    import torch
+
 
 SAMPLING_SECONDS = 0.02
 
@@ -52,6 +53,8 @@ class Meter:
     def __enter__(self) -> Meter:
         self._synchronise()
         if self.device.type == "cuda":
+            import torch
+
             torch.cuda.reset_peak_memory_stats(self.device)
         else:
             self._sampler.start()
@@ -65,6 +68,8 @@ class Meter:
         self._synchronise()
         self.seconds = time.perf_counter() - self._start
         if self.device.type == "cuda":
+            import torch
+
             self.peak_memory_bytes = torch.cuda.max_memory_allocated(self.device)
         else:
             self._stop.set()
@@ -72,9 +77,13 @@ class Meter:
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self.device)
 
     def _sample(self) -> None:
+        import psutil
+
         process = psutil.Process()
         while True:
             self.peak_memory_bytes = max(self.peak_memory_bytes, process.memory_info().rss)

@@ -34,8 +34,9 @@ from expunge.api import (
     unlearn,
 )
 from expunge.audits.accuracy import accuracy_on_test, unlearning_accuracy
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, SplitError

@@ -6,7 +6,21 @@ import os
 import platform
 from pathlib import Path
 
-import torch
+from expunge.errors import ConfigError, nearest
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+
+
+def check_device(name: str | None) -> str | None:
+    """The name of a kind of device as typed; whether there is one here, only torch can tell.
+
+    Raises ConfigError for another word.
+    """
+    if name is not None and name not in DEVICES:
+        raise ConfigError(
+            f"no device {name!r}{nearest(name, DEVICES)}; there are: {', '.join(DEVICES)}"
+        )
+    return name
 
 
 def machine_name(device: str = "cpu") -> str:
@@ -18,6 +32,10 @@ def machine_name(device: str = "cpu") -> str:
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = named[0] if named else platform.processor() or platform.machine()
     about = f"{processor}, {os.cpu_count()} cores"
-    if device.startswith("cuda") and torch.cuda.is_available():
+    if not device.startswith("cuda"):
+        return about
+    import torch
+
+    if torch.cuda.is_available():
         about = f"{torch.cuda.get_device_name(device)}; {about}"
     return about

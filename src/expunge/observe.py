@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from expunge.audits.outputs import Outputs, PartOutputs
-from expunge.data.batch import Batch, Indices, Part
+from expunge.data.batch import Batch, Indices
 from expunge.data.load import Data
-from expunge.data.poison import with_trigger
+from expunge.data.parts import Part
+from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform

@@ -15,7 +15,6 @@ import yaml
 from expunge.api import audit_outputs
 from expunge.audits.details import details
 from expunge.audits.outputs import Outputs
-from expunge.audits.score import Score
 from expunge.cost import Cost
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
@@ -24,10 +23,12 @@ from expunge.folders.audit import AuditReport
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.report.page import PlainTable, Report
-from expunge.study.claims import judge, parse_claim
+from expunge.scores.score import Score
+from expunge.study.claims import SETTING, parse_claim
 from expunge.study.launch import Planned
-from expunge.study.results import SETTING, for_tables, results
+from expunge.study.results import for_tables, results
 from expunge.study.tuning import sentences
+from expunge.study.verdicts import judge
 from expunge.version import VERSION
 
 

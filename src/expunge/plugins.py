@@ -10,8 +10,8 @@ from typing import Any
 from expunge.errors import UserError
 
 
-def import_object(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> Any:
-    """Import `module:attribute`, with the current folder importable as `python -m` has it.
+def check_name(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> None:
+    """Raise for a name that nobody consented to import, or that is no `module:attribute`.
 
     allow_code: False for a name that stands in a file from elsewhere and was not typed.
     what: what the name stands for, for messages. error: the type to raise.
@@ -27,6 +27,15 @@ def import_object(name: str, *, allow_code: bool, what: str, error: type[UserErr
             f"{what} {name!r} is no module:function; write the module as Python imports it, such as "
             "package.module:function, not as a path"
         )
+
+
+def import_object(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> Any:
+    """Import `module:attribute`, with the current folder importable as `python -m` has it.
+
+    The arguments are those of `check_name`.
+    """
+    check_name(name, allow_code=allow_code, what=what, error=error)
+    module_name, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from expunge.audits import EXTRA, Outputs, Score
-from expunge.audits.outputs import PartOutputs
+from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.audits.predictions import prediction_distribution
 from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
 from expunge.audits.weights import weight_distance
-from expunge.data.batch import Part
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.data.view import DataView
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import SplitError
 from expunge.models.mask import Mask
 from expunge.observe import observe
 from expunge.run import Run
+from expunge.scores.score import Score
 
 
 @dataclass(frozen=True)
@@ -65,24 +65,6 @@ def observe_panel(
         original_outputs=seen(original), retrained=retrained, retrained_outputs=seen(retrained),
         paired=paired,
     )  # fmt: skip
-
-
-def check_extra(names: Collection[str], *, original: bool, retrained: bool) -> None:
-    """Raise ConfigError for names that there are not, or that lack a model to compare with."""
-    unknown = [name for name in names if name not in EXTRA]
-    if unknown:
-        raise ConfigError(f"no further score {unknown[0]!r}; there are: {', '.join(EXTRA)}")
-    if "relearn_time" in names and not original:
-        raise ConfigError(
-            "relearn_time asks when the original's accuracy is reached again, so give the original "
-            "too (audit: --original DIR)"
-        )
-    for name in ("weight_distance", "prediction_distribution"):
-        if name in names and not retrained:
-            raise ConfigError(
-                f"{name} compares with a retrained model, so give one too (audit: --retrained DIR; "
-                "unlearn: --with-reference)"
-            )
 
 
 def extra_scores(

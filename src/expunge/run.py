@@ -6,11 +6,9 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
@@ -20,6 +18,9 @@ from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.seeds import seed_for
 from expunge.task import Classification, Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 __all__ = ["Mask", "Run", "accelerator_on"]
 
@@ -31,6 +32,9 @@ def accelerator_on(device: str | None) -> Accelerator:
     device: "cpu", "cuda", or None for the best there is. Precision is the recipe's affair, so
     accelerate is always asked for none.
     """
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedDataParallelKwargs
+
     found = torch.accelerator.current_accelerator(check_available=True)
     if device not in (None, "cpu", found.type if found is not None else "cpu"):
         raise ConfigError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 
 def seed_for(*names: str | int) -> int:
@@ -20,9 +22,13 @@ def seed_for(*names: str | int) -> int:
 
 def numpy_generator(*names: str | int) -> np.random.Generator:
     """A numpy generator seeded from names."""
+    import numpy as np
+
     return np.random.default_rng(seed_for(*names))
 
 
 def torch_generator(*names: str | int, device: torch.device | str = "cpu") -> torch.Generator:
     """A torch generator seeded from names."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(seed_for(*names))

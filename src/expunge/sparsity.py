@@ -24,8 +24,8 @@ from expunge.api import (
     warm_up,
 )
 from expunge.cost import Meter
-from expunge.data.batch import Part
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, SplitError
@@ -33,13 +33,12 @@ from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, spars
 from expunge.observe import accuracy
 from expunge.progress import Reporter
 from expunge.pruning import Pruner, make_pruner
+from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.sparse import Search, State, find_mask, train_found
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
 from expunge.task import Task
 
-FINE_TUNING = {"epochs": 10, "lr": 0.01, "schedule": "constant"}
-"""What changes in the recipe where cut weights of a trained model are trained on: fine-tuning."""
 CPU = torch.device("cpu")
 
 

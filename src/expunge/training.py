@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from expunge.data.batch import Part
+from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
 from expunge.loop import Loop, Loss, Update, evaluating, lay_out, prepared

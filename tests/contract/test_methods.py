@@ -28,8 +28,8 @@ from helpers import (
 from torch import Tensor, nn
 
 from expunge.api import Result, unlearn
-from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import METHODS, Method, make_method

@@ -11,7 +11,8 @@ import pytest
 from commands import expunge, refused
 
 from expunge.data.load import load_data
-from expunge.data.poison import Poison, poison_samples
+from expunge.data.poison import Poison
+from expunge.data.poisoned import poison_samples
 from expunge.data.triggers import Patch
 
 POISON = "patch:size=3,margin=0,colour=255,share=0.1,target=3"

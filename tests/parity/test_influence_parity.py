@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from seeded_helpers import other_vectors, seeded, view_of_vectors, with_statistics
 from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError

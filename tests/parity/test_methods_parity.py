@@ -11,7 +11,8 @@ import torch
 from helpers import digits, run_on_cpu, view_of
 from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.methods.base import Method

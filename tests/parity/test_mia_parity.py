@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.svm import SVC
 
-from expunge.audits import FEATURES, Outputs, PartOutputs, mia_efficacy
-from expunge.audits.mia import SMALLEST, modified_entropy
+from expunge.audits.mia import FEATURES, SMALLEST, mia_efficacy, modified_entropy
+from expunge.audits.outputs import Outputs, PartOutputs
 
 LOGITS = hnp.arrays(
     np.float64,

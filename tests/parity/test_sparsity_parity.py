@@ -16,7 +16,8 @@ from seeded_helpers import seeded, with_statistics
 from sparse_helpers import blind
 from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.methods.l1_sparse import L1Sparse, soft_threshold, zero_fractions

@@ -12,7 +12,8 @@ import torch
 from helpers import digits, run_on_cpu, same_state, view_of
 from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.methods.noise import Noise, Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from expunge.data.load import Data, poisoned
-from expunge.data.poison import Poison, PoisonedStore, poison_samples, with_trigger
+from expunge.data.poison import Poison
+from expunge.data.poisoned import PoisonedStore, poison_samples, with_trigger
 from expunge.data.samples import ResidentStore, StreamStore
 from expunge.data.split import Split, some_of
 from expunge.data.triggers import CORNERS, PLACES, Patch

@@ -14,9 +14,10 @@ from helpers import toy
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from expunge.data.batch import Part
 from expunge.data.load import Data
-from expunge.data.split import Split, read_ids
+from expunge.data.parts import Part
+from expunge.data.request import read_ids
+from expunge.data.split import Split
 from expunge.errors import SplitError
 
 PARTS = ("retain", "forget", "validation", "excluded")

@@ -14,8 +14,9 @@ from helpers import EVERYTHING, Named, seen, toy, view_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
 from expunge.data.load import load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.data.view import SMALLEST_LAST, DataView

@@ -31,14 +31,15 @@ from torch.utils.data import TensorDataset
 import expunge
 from expunge import Recipe, Split, audit, errors, load_data, train, unlearn
 from expunge.api import constructor
-from expunge.audits import Score
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, ModelError, SplitError
 from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
 from expunge.observe import accuracy, observe
 from expunge.run import Run
+from expunge.scores.score import Score
 
 RECIPE = Recipe(epochs=4, batch_size=64, lr=0.05)
 QUICK = Recipe(epochs=1, batch_size=64, lr=0.05)

@@ -15,16 +15,16 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor, nn
 
 from expunge.api import Result, audit, train, unlearn
-from expunge.audits import AUDITS, EXTRA
 from expunge.audits.outputs import PartOutputs
 from expunge.audits.predictions import jensen_shannon, mean_prediction, prediction_distribution
 from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
 from expunge.audits.weights import layer_distances, weight_distance
-from expunge.data.batch import Part
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, ModelError
 from expunge.recipe import Recipe
+from expunge.scores.table import AUDITS, EXTRA
 
 
 @functools.cache

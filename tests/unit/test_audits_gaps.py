@@ -5,8 +5,8 @@ import math
 import pytest
 from scipy import stats
 
-from expunge.audits import average_gap, excess_gap, gap
 from expunge.errors import ConfigError
+from expunge.scores.gaps import average_gap, excess_gap, gap
 
 
 def test_gap_is_of_the_means_not_the_mean_of_gaps() -> None:

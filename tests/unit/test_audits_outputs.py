@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from expunge.audits import PartOutputs, Score
+from expunge.audits.outputs import PartOutputs
 from expunge.errors import ConfigError, DataError, ModelError
+from expunge.scores.score import Score
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [-3.0, 1.0, 4.0]])
 LABELS = torch.tensor([0, 1, 2])

@@ -9,19 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expunge.audits import (
-    AUDITS,
-    EXTRA,
-    FEATURES,
-    Outputs,
-    PartOutputs,
-    mia_efficacy,
-    near_empty_report,
-    score_outputs,
-    wilson,
-)
+from expunge.audits import score_outputs
 from expunge.audits.accuracy import unlearning_accuracy
+from expunge.audits.mia import FEATURES, mia_efficacy
+from expunge.audits.near_empty import near_empty_report
+from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import ConfigError, SplitError, UserError
+from expunge.scores.statistics import wilson
+from expunge.scores.table import AUDITS, EXTRA
 
 CLASSES = 4
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from expunge.audits.statistics import mean_sd, paired_interval, student_interval, wilson
 from expunge.errors import ConfigError
+from expunge.scores.statistics import mean_sd, paired_interval, student_interval, wilson
 
 VALUES = st.lists(st.floats(-100, 100, allow_nan=False), min_size=2, max_size=20)
 

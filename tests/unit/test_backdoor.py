@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expunge import ConfigError, Split, SplitError, audit
-from expunge.audits import AUDITS, Outputs, PartOutputs, Score, score_outputs, wilson
+from expunge.audits import score_outputs
 from expunge.audits.backdoor import (
     accuracy_on_clean,
     attack_success,
@@ -22,10 +22,14 @@ from expunge.audits.backdoor import (
     backdoor_scores,
     cleansing,
 )
+from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.data.load import Data, poisoned
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.triggers import Patch
 from expunge.observe import observe
+from expunge.scores.score import Score
+from expunge.scores.statistics import wilson
+from expunge.scores.table import AUDITS
 
 NAMES = ["ASR", "ASR_all", "ASR_rest", "SA"]
 

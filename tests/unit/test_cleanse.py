@@ -12,7 +12,8 @@ from helpers import digits
 
 from expunge import Recipe, UserError, load_model
 from expunge.data.load import load_data
-from expunge.data.poison import Poison, poison_samples
+from expunge.data.poison import Poison
+from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.data.triggers import Patch
 from expunge.folders.audit import audit_folder, audit_forgotten

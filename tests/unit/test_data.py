@@ -23,10 +23,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from expunge.data import fingerprint as fingerprints
-from expunge.data.batch import Part
 from expunge.data.duplicates import duplicates_left
-from expunge.data.load import DataSpec, load_data, stratified
+from expunge.data.load import load_data, stratified
+from expunge.data.parts import Part
 from expunge.data.samples import ResidentStore, Samples, StreamStore, resident
+from expunge.data.spec import DataSpec
 from expunge.data.split import Split
 from expunge.data.transform import Draws, Normalisation, Transform, augment, padding_of
 from expunge.data.view import DataView

@@ -19,8 +19,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from expunge.api import train, unlearn
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.diagnose import (

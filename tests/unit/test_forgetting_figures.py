@@ -21,14 +21,13 @@ from matplotlib.text import Text
 from PIL import Image
 
 from expunge.errors import ConfigError
-from expunge.report.files import check_folder
 from expunge.report.forgetting import (
-    check_figures_folder,
     class_accuracy_figure,
     forgetting_figures,
     noise_figure,
     weight_distance_figure,
 )
+from expunge.report.places import FIGURES, check_folder
 
 NASTY = "a -- class & <b> of $x$"
 
@@ -504,11 +503,11 @@ def test_a_folder_in_the_way_is_only_replaced_on_request(tmp_path: Path) -> None
         noise_names=["x"],
     )
     with pytest.raises(ConfigError, match="--overwrite"):
-        check_figures_folder(out, overwrite=False)
+        check_folder(out, overwrite=False, mark=FIGURES)
     with pytest.raises(ConfigError, match="--overwrite"):
         forgetting_figures(out, accuracy=accuracies(), distance=distances())
     assert (out / "noise.png").exists()
-    check_figures_folder(out, overwrite=True)
+    check_folder(out, overwrite=True, mark=FIGURES)
     forgetting_figures(out, accuracy=accuracies()[:1], distance=distances(), overwrite=True)
     assert not (out / "noise.png").exists()
     assert len(pd.read_csv(out / "accuracy_by_class.csv")) == 1
@@ -517,13 +516,13 @@ def test_a_folder_in_the_way_is_only_replaced_on_request(tmp_path: Path) -> None
 def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    check_figures_folder(out, overwrite=True)  # empty: nothing to lose
+    check_folder(out, overwrite=True, mark=FIGURES)  # empty: nothing to lose
     (out / "table.json").write_text("{}")
     with pytest.raises(ConfigError, match="something else"):
         forgetting_figures(out, accuracy=accuracies(), distance=distances(), overwrite=True)
     check_folder(out, overwrite=True)  # a table's folder, and these figures' is none
     (out / "table.json").rename(out / "accuracy_by_class.csv")
-    check_figures_folder(out, overwrite=True)
+    check_folder(out, overwrite=True, mark=FIGURES)
     with pytest.raises(ConfigError, match="something else"):
         check_folder(out, overwrite=True)
 

@@ -13,9 +13,11 @@ from helpers import digits, named_digits, toy
 from PIL import Image
 
 from expunge import DataError, Recipe, Split, SplitError, load_data, load_model
-from expunge.data.load import DataSpec, poisoned
-from expunge.data.poison import Poison, PoisonedStore, poison_samples, split_poison
+from expunge.data.load import poisoned
+from expunge.data.poison import Poison, split_poison
+from expunge.data.poisoned import PoisonedStore, poison_samples
 from expunge.data.samples import ResidentStore
+from expunge.data.spec import DataSpec
 from expunge.data.transform import Normalisation
 from expunge.data.triggers import Blend, Patch, read_trigger
 from expunge.folders.audit import audit_folder

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from expunge.audits import average_gap, excess_gap
 from expunge.errors import ConfigError
 from expunge.report.figures import gap_figure
 from expunge.report.further import csv_with_further
 from expunge.report.tables import cells, note, papers_table, to_json, to_markdown
+from expunge.scores.gaps import average_gap, excess_gap
 
 SCORES = ("UA", "MIA", "RA", "TA")
 # method -> (UA, MIA, RA, TA, RTE) for seeds 0, 1, 2

@@ -16,10 +16,11 @@ from expunge.recipe import Recipe
 from expunge.report.further import further_markdown
 from expunge.report.sections import sections
 from expunge.sparsity import pruning_criteria
-from expunge.study.claims import judge, parse_claim
+from expunge.study.claims import parse_claim
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
+from expunge.study.verdicts import judge
 
 RECIPE = {"epochs": 2, "lr": 0.05, "batch_size": 32, "augmentation": "none"}
 CLAIM = "mask_overlap of original at density 90 % omp < at density 90 % synflow"

@@ -10,17 +10,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from expunge.audits.gaps import AVERAGED
-from expunge.audits.statistics import paired_interval
 from expunge.errors import ConfigError
 from expunge.report import tables
 from expunge.report.further import csv_with_further, further_cells
 from expunge.report.latex import to_latex
 from expunge.report.tables import papers_table
+from expunge.scores.gaps import AVERAGED
+from expunge.scores.statistics import paired_interval
 from expunge.study.cells import Row
-from expunge.study.claims import judge, parse_claim, sentence
+from expunge.study.claims import parse_claim
 from expunge.study.results import for_tables, results, with_average_gap
 from expunge.study.store import Store
+from expunge.study.verdicts import judge, sentence
 
 
 def long(values: dict[tuple[str, str, int], float], score: str = "UA") -> pd.DataFrame:

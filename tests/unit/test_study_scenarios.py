@@ -18,14 +18,10 @@ from expunge.study.results import for_tables, results
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 from expunge.study.work import Bench, read_base
-from expunge.transfer import (
-    Target,
-    as_target,
-    class_harm,
-    full_finetune,
-    most_harmful,
-    without_head,
-)
+from expunge.transfer.adapt import full_finetune
+from expunge.transfer.harm import class_harm, most_harmful
+from expunge.transfer.head import without_head
+from expunge.transfer.target import Target, as_target
 
 
 def study(**changes: Any) -> Study:

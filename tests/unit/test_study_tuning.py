@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from expunge.data.batch import Part
 from expunge.data.load import load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.study import work

@@ -23,7 +23,8 @@ from helpers import (
 )
 from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError, DataError, DivergenceError

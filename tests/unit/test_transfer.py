@@ -19,8 +19,10 @@ from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import ARCHITECTURES, build_model
 from expunge.recipe import Recipe
 from expunge.run import Run
-from expunge.transfer import as_target, class_harm, full_finetune, linear_probe, most_harmful
+from expunge.transfer.adapt import full_finetune, linear_probe
+from expunge.transfer.harm import class_harm, most_harmful
 from expunge.transfer.head import features, head_name, last_block, with_head
+from expunge.transfer.target import as_target
 
 RUN = Run(names=("test",))
 

@@ -21,7 +21,8 @@ from helpers import (
 from torch import nn
 
 from expunge.api import unlearn
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import neggrad_plus

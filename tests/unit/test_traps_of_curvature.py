@@ -12,7 +12,8 @@ from helpers import changed, digits, original, run_on_cpu, toy, view_of
 from torch import Tensor, nn
 
 from expunge.api import unlearn
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.methods.fisher import Fisher

@@ -14,8 +14,9 @@ from helpers import Named, digits, named_digits, run_on_cpu, same_state, toy, vi
 from torch import Tensor, nn
 
 from expunge.api import Result, train, unlearn
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import make_method

@@ -1,14 +1,12 @@
 """Scores that say whether a model forgot, each read against a retrained model's.
 
-`AUDITS` lists them; `score_outputs` computes those that need nothing but outputs.
+`expunge.scores.table` lists them; `score_outputs` computes those that need nothing but outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from expunge.audits.accuracy import (
     accuracy_on_forgotten_classes,
@@ -17,161 +15,11 @@ from expunge.audits.accuracy import (
     unlearning_accuracy,
 )
 from expunge.audits.backdoor import backdoor_scores
-from expunge.audits.gaps import (
-    AverageGap,
-    ExcessGap,
-    Gap,
-    average_gap,
-    excess_gap,
-    gap,
-)
-from expunge.audits.mia import FEATURES, mia_efficacy
-from expunge.audits.near_empty import (
-    NEAR_EMPTY,
-    NO_VERDICT,
-    SampleLoss,
-    check_same_samples,
-    near_empty_report,
-)
-from expunge.audits.outputs import Outputs, PartOutputs
-from expunge.audits.score import Score, Target
-from expunge.audits.statistics import mean_sd, paired_interval, student_interval, wilson
-from expunge.errors import ConfigError
-
-__all__ = [
-    "AUDITS",
-    "EXTRA",
-    "FEATURES",
-    "NEAR_EMPTY",
-    "AuditInfo",
-    "AverageGap",
-    "ExcessGap",
-    "Gap",
-    "Outputs",
-    "PartOutputs",
-    "SampleLoss",
-    "Score",
-    "average_gap",
-    "excess_gap",
-    "gap",
-    "mean_sd",
-    "mia_efficacy",
-    "near_empty_report",
-    "paired_interval",
-    "score_outputs",
-    "student_interval",
-    "wilson",
-]
-
-Need = Literal["outputs", "model", "shadows"]
-
-
-@dataclass(frozen=True)
-class AuditInfo:
-    """One line of the table of audits.
-
-    `needs` is empty where the value is not computed but taken from the record of the run.
-    """
-
-    name: str
-    measures: str
-    needs: frozenset[Need]
-    target: Target
-    unit: str
-    paper: str
-
-
-_OUTPUTS: frozenset[Need] = frozenset({"outputs"})
-_JIA = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
-_SONG = "Song & Mittal 2021, Systematic Evaluation of Privacy Risks of Machine Learning Models"
-_TARUN = "Tarun et al. 2023, Fast Yet Effective Machine Unlearning"
-_CALLED = "share of the forget set that an attack calls non-member"
-
-
-def _percent(name: str, measures: str, paper: str = _JIA) -> AuditInfo:
-    return AuditInfo(name, measures, _OUTPUTS, "retrained", "percent", paper)
-
-
-_TABLE = (
-    _percent("UA", "unlearning accuracy: 100 minus the accuracy on the forget set"),
-    _percent("RA", "remaining accuracy: accuracy on the retain set"),
-    _percent("TA", "test accuracy, on the classes that stay"),
-    _percent("TA_forget", "test accuracy on the forgotten classes, when whole classes are"),
-    _percent("MIA", f"membership inference: {_CALLED}, by true-class confidence"),
-    _percent("MIA-correctness", f"{_CALLED}, by whether the prediction is right", _SONG),
-    _percent("MIA-entropy", f"{_CALLED}, by the prediction's entropy", _SONG),
-    _percent("MIA-modified_entropy", f"{_CALLED}, by the entropy that knows the label", _SONG),
-    _percent("MIA-probabilities", f"{_CALLED}, by all probabilities", _SONG),
-    AuditInfo(
-        "ASR",
-        "attack success: triggered test images of other classes that are called the target",
-        _OUTPUTS,
-        "low",
-        "percent",
-        _JIA,
-    ),
-    AuditInfo(
-        "ASR_all",
-        "attack success over all triggered test images, the target's own among them",
-        _OUTPUTS,
-        "low",
-        "percent",
-        _JIA,
-    ),
-    AuditInfo(
-        "ASR_rest",
-        "poisoned samples that stay in the retain set and are still called the target",
-        _OUTPUTS,
-        "low",
-        "percent",
-        "of this package; after Jia et al. 2023",
-    ),
-    AuditInfo("SA", "accuracy on all clean test data", _OUTPUTS, "high", "percent", _JIA),
-    AuditInfo(
-        "relearn_time",
-        "steps on the forget set until the original's accuracy there is within 5 % again",
-        frozenset({"model"}),
-        "retrained",
-        "steps",
-        _TARUN,
-    ),
-    AuditInfo(
-        "AIN",
-        "anamnesis index: relearn time by that of the retrained model; 1 = forgotten as well",
-        frozenset({"model"}),
-        "retrained",
-        "ratio",
-        "Chundawat et al. 2023, Zero-Shot Machine Unlearning",
-    ),
-    AuditInfo(
-        "weight_distance",
-        "distance of all weights to the retrained model's, by the norm of those",
-        frozenset({"model"}),
-        "low",
-        "relative",
-        _TARUN,
-    ),
-    AuditInfo(
-        "prediction_distribution",
-        "divergence of the mean prediction on the forget set from the retrained model's",
-        _OUTPUTS,
-        "low",
-        "bits",
-        _TARUN,
-    ),
-    AuditInfo(
-        "RTE",
-        "run-time efficiency: wall time inside the method, evaluation excluded (from the record)",
-        frozenset(),
-        "low",
-        "seconds",
-        _JIA,
-    ),
-)
-AUDITS: Mapping[str, AuditInfo] = MappingProxyType({info.name: info for info in _TABLE})
-"""Every score by name, in the order in which tables print them."""
-EXTRA = ("relearn_time", "weight_distance", "prediction_distribution")
-"""Scores that are computed when asked for; AIN comes with `relearn_time` and a retrained model."""
+from expunge.audits.mia import mia_efficacy
+from expunge.audits.near_empty import check_same_samples
+from expunge.audits.outputs import Outputs
+from expunge.scores.score import Score
+from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, check_features
 
 
 def score_outputs(
@@ -199,9 +47,7 @@ def score_outputs(
         SplitError: if the reference was observed on other samples.
     """
     names = (features,) if isinstance(features, str) else tuple(dict.fromkeys(features))
-    for feature in names:
-        if feature not in FEATURES:
-            raise ConfigError(f"unknown MIA feature {feature!r}; there are: {', '.join(FEATURES)}")
+    check_features(names)
     if reference is None:
         return list(_scores(outputs, seed, names))
     for part in ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest"):

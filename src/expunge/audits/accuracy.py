@@ -6,9 +6,9 @@ Jia et al. (2023), "Model Sparsity Can Simplify Machine Unlearning".
 from __future__ import annotations
 
 from expunge.audits.outputs import PartOutputs
-from expunge.audits.score import Score
-from expunge.audits.statistics import wilson
 from expunge.errors import ConfigError
+from expunge.scores.score import Score
+from expunge.scores.statistics import wilson
 
 
 def unlearning_accuracy(forget: PartOutputs) -> Score:

@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from expunge.audits.outputs import Outputs, PartOutputs
-from expunge.audits.score import Score, Target
-from expunge.audits.statistics import wilson
 from expunge.errors import ConfigError
-
-WORKS = 50.0
-"""Percent of ASR before, under which nothing was there to cleanse, and after, at which it is not."""
+from expunge.scores.score import Score, Target
+from expunge.scores.statistics import wilson
+from expunge.scores.table import WORKS
 
 
 def attack_success(triggered: PartOutputs, target: int) -> Score:

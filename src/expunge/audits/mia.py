@@ -19,13 +19,13 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.svm import SVC
 from torch import Tensor
 
 from expunge.audits.outputs import Outputs, PartOutputs
-from expunge.audits.score import Score
-from expunge.audits.statistics import wilson
 from expunge.errors import ConfigError
+from expunge.scores.score import Score
+from expunge.scores.statistics import wilson
+from expunge.scores.table import check_features
 from expunge.seeds import numpy_generator
 
 SMALLEST = 1e-30
@@ -76,7 +76,7 @@ FEATURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
         "probabilities": all_probabilities,
     }
 )
-"""What the attack may look at, by name."""
+"""What the attack may look at, by name, as `scores.table.FEATURES` lists them."""
 
 
 def score_name(feature: str) -> str:
@@ -109,8 +109,7 @@ def mia_efficacy(
     Raises:
         ConfigError: for an unknown feature, a bound under 1, or an empty part.
     """
-    if feature not in FEATURES:
-        raise ConfigError(f"unknown MIA feature {feature!r}; there are: {', '.join(FEATURES)}")
+    check_features([feature])
     if max_samples is not None and max_samples < 1:
         raise ConfigError(f"max_samples must be 1 or more, or None; got {max_samples}")
     forget = _required(outputs.forget, "forget", "there is nothing to judge")
@@ -120,6 +119,8 @@ def mia_efficacy(
     m = min(retain.n, test.n, max_samples or retain.n)
     members = _feature(retain, feature)[_draw(retain, m, "retain", seed)]
     non_members = _feature(test, feature)[_draw(test, m, "test", seed)]
+    from sklearn.svm import SVC  # slow to import, needed only here
+
     attack = SVC(C=3, gamma="auto", kernel="rbf")
     attack.fit(np.concatenate([members, non_members]), np.repeat([1, 0], m))
     called_non_member = int((attack.predict(_feature(forget, feature)) == 0).sum())

@@ -7,11 +7,6 @@ from dataclasses import dataclass
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import SplitError
 
-NEAR_EMPTY = 30
-"""Under so many forget samples, scores come with intervals and without a verdict."""
-
-NO_VERDICT = f"none: fewer than {NEAR_EMPTY} forget samples"
-
 
 @dataclass(frozen=True)
 class SampleLoss:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from expunge.audits.outputs import PartOutputs
-from expunge.audits.score import Score
+from expunge.scores.score import Score
 
 
 def mean_prediction(part: PartOutputs) -> Tensor:

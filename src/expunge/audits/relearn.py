@@ -17,13 +17,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from expunge.audits.score import Score
-from expunge.data.batch import Batch, Part
+from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError
 from expunge.loop import evaluating
 from expunge.recipe import Recipe, Settings
 from expunge.run import Run
+from expunge.scores.score import Score
 from expunge.training import fit
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from expunge.audits.score import Score
 from expunge.errors import ModelError
+from expunge.scores.score import Score
 
 
 @dataclass(frozen=True)

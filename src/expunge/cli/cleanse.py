@@ -20,9 +20,14 @@ from expunge.cli.options import (
     Overwrite,
     Seed,
     Settings,
-    consoles,
 )
 from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.screen import consoles
+from expunge.folders.audit import audit_forgotten
+from expunge.folders.cleanse import cleanse_folder, cleansing_lines
+from expunge.methods import make_method
+from expunge.progress import Bars
+from expunge.show import show_forgotten, show_report
 
 PoisonOption = Annotated[
     str | None,
@@ -76,12 +81,6 @@ def cleanse(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
-    from expunge.folders.audit import audit_forgotten
-    from expunge.folders.cleanse import cleanse_folder, cleansing_lines
-    from expunge.methods import make_method
-    from expunge.progress import Bars
-    from expunge.show import show_forgotten, show_report
-
     screen, messages = consoles()
     check_places(None, report, out, overwrite)
     cleansed = cleanse_folder(

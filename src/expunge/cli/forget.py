@@ -22,10 +22,16 @@ from expunge.cli.options import (
     Overwrite,
     Seed,
     Settings,
-    consoles,
     names,
 )
 from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.screen import consoles
+from expunge.folders.audit import audit_folder, audit_forgotten
+from expunge.folders.make import unlearn_folder
+from expunge.methods import make_method
+from expunge.progress import Bars
+from expunge.scores.table import FEATURES, check_extra
+from expunge.show import show_forgotten, show_report
 
 WithReference = Annotated[
     bool,
@@ -68,14 +74,6 @@ def unlearn(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a model forget: write a new model folder, leave the old one as it is."""
-    from expunge.folders.audit import audit_forgotten
-    from expunge.folders.make import unlearn_folder
-    from expunge.methods import make_method
-    from expunge.pictures import draw_forgotten
-    from expunge.probing import check_extra
-    from expunge.progress import Bars
-    from expunge.show import show_forgotten, show_report
-
     screen, messages = consoles()
     further = names(also)
     check_extra(further, original=True, retrained=with_reference)
@@ -92,6 +90,8 @@ def unlearn(
     if done.reference_path is not None:
         screen.print(f"retrained reference: {done.reference_path}", markup=False)
     if figures is not None:
+        from expunge.pictures import draw_forgotten
+
         for path in draw_forgotten(done, figures, device=device, overwrite=overwrite):
             screen.print(f"drawn: {path}", markup=False)
     if done.reference is None and not further and report is None:
@@ -139,11 +139,6 @@ def audit(
     allow_code: AllowCode = False,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
-    from expunge.audits import FEATURES
-    from expunge.folders.audit import audit_folder
-    from expunge.progress import Bars
-    from expunge.show import show_report
-
     screen, messages = consoles()
     chosen = list(FEATURES) if features == "all" else names(features)
     report = audit_folder(

@@ -22,11 +22,14 @@ from expunge.cli.options import (
     Settings,
     SplitSeed,
     Validation,
-    consoles,
     next_step,
     recipe_changes,
     show_accuracy,
 )
+from expunge.cli.screen import consoles
+from expunge.folders.make import import_folder, train_folder
+from expunge.progress import Bars
+from expunge.show import cost_line
 
 
 def train(
@@ -46,10 +49,6 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train an original model and write its folder."""
-    from expunge.folders.make import train_folder
-    from expunge.progress import Bars
-    from expunge.show import cost_line
-
     screen, messages = consoles()
     changes = recipe_changes(epochs, lr, batch_size, settings)
     result, loaded = train_folder(
@@ -93,8 +92,6 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model folder of a checkpoint that was trained elsewhere."""
-    from expunge.folders.make import import_folder
-
     screen, _ = consoles()
     result, loaded = import_folder(
         model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,

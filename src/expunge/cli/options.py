@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from expunge.arguments import read_pairs
+from expunge.hardware import check_device
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,8 @@ DataDir = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace folders that exist.")]
 Device = Annotated[
-    str | None, typer.Option("--device", help="cpu or cuda; else the best there is.")
+    str | None,
+    typer.Option("--device", callback=check_device, help="cpu or cuda; else the best there is."),
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of this run.")]
 AllowCode = Annotated[
@@ -64,16 +65,6 @@ Validation = Annotated[
 ]
 SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of that share.")]
 MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_default=False)
-
-
-def consoles() -> tuple[Console, Console]:
-    """Screen and messages; silent in all processes but the first."""
-    from expunge import show
-
-    screen, messages = show.consoles()
-    if os.environ.get("RANK", "0") != "0":
-        screen.quiet = messages.quiet = True
-    return screen, messages
 
 
 def names(text: str | None) -> list[str]:

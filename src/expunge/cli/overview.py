@@ -7,24 +7,26 @@ from typing import Annotated
 
 import typer
 
+from expunge.cli.listing import listing
 from expunge.cli.options import (
     Out,
     Overwrite,
-    consoles,
 )
+from expunge.cli.screen import consoles
+from expunge.progress import Bars
+from expunge.report.places import check_folder
+from expunge.show import study_tables
 
 
 def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
     """Forget on handwritten digits by several methods, beside retraining, and explain the table."""
+    check_folder(out, overwrite=overwrite)
     from expunge.demo import PASTE, SETTINGS, meaning, run_demo
-    from expunge.progress import Bars
     from expunge.report.figures import gap_figure
-    from expunge.report.files import check_folder, write_tables
+    from expunge.report.files import write_tables
     from expunge.report.tables import note
-    from expunge.show import study_tables
 
     screen, messages = consoles()
-    check_folder(out, overwrite=overwrite)
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
     frame, seconds = run_demo(Bars(messages))
     screen.print(study_tables(frame, screen.width))
@@ -52,6 +54,4 @@ def list_(
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:
     """Show what there is: what it does and reads, its parameters, where it was published."""
-    from expunge.show import listing
-
     consoles()[0].print(listing(kind, name))

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from expunge.errors import ConfigError
+from expunge.report.places import FIGURES, PAGE, check_folder
+
 if TYPE_CHECKING:
     from expunge.folders.audit import AuditReport
     from expunge.folders.make import Forgotten
@@ -37,22 +40,16 @@ def write_page(
 
 def check_places(figures: Path | None, report: Path | None, out: Path, overwrite: bool) -> None:
     """Raise ConfigError for folders that could not be written at the end of it all."""
-    from expunge.report.files import check_folder
-    from expunge.report.forgetting import check_figures_folder
-    from expunge.report.page import MARK
-
     if figures is not None:
-        check_figures_folder(figures, overwrite=overwrite)
+        check_folder(figures, overwrite=overwrite, mark=FIGURES)
         _check_apart("--figures", figures, out)
     if report is not None:
-        check_folder(report, overwrite=overwrite, mark=MARK)
+        check_folder(report, overwrite=overwrite, mark=PAGE)
         _check_apart("--report", report, out)
 
 
 def _check_apart(option: str, folder: Path, out: Path) -> None:
     """Raise ConfigError for pictures or a page in a folder that a model is to be written to."""
-    from expunge.errors import ConfigError
-
     place = folder.absolute()
     models = [out.absolute(), out.absolute().with_name(f"{out.absolute().name}-retrained")]
     for model in models:

@@ -25,12 +25,23 @@ from expunge.cli.options import (
     Settings,
     SplitSeed,
     Validation,
-    consoles,
     next_step,
     recipe_changes,
     show_accuracy,
 )
+from expunge.cli.screen import consoles
+from expunge.data.request import check_request, check_share
+from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
+from expunge.folders.sparse import prune_folder, prune_new
+from expunge.methods import make_method
+from expunge.models.table import check_model
+from expunge.progress import Bars
+from expunge.pruning import make_pruner
+from expunge.pruning.base import FINE_TUNING
+from expunge.recipe import Recipe
+from expunge.report.places import check_folder
+from expunge.show import cost_line, criteria_lines, sparsity_table, theory_table
 
 if TYPE_CHECKING:
     from expunge.folders.sparse import PrunedFolder
@@ -94,10 +105,6 @@ def prune(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
-    from expunge.folders.sparse import prune_folder, prune_new
-    from expunge.progress import Bars
-    from expunge.pruning import make_pruner
-
     screen, messages = consoles()
     chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
     changes = recipe_changes(epochs, lr, batch_size, settings)
@@ -129,16 +136,11 @@ def prune(
 
 def _fine_tuning(changes: dict[str, Any]) -> Any:
     """The usual fine-tuning with what was typed changed."""
-    from expunge.recipe import Recipe
-    from expunge.sparsity import FINE_TUNING
-
     return Recipe(**{**FINE_TUNING, **changes})
 
 
 def _show(done: PrunedFolder, device: str | None) -> None:
     """Sparsity by layer, how the mask came about, and accuracy before and after."""
-    from expunge.show import cost_line, criteria_lines, sparsity_table
-
     screen, _ = consoles()
     result, log = done.result, done.result.record.log
     screen.print(sparsity_table(log))
@@ -195,26 +197,29 @@ def diagnose_sparsity(
     Trains one dense and several sparse models by plain SGD (constant rate, no momentum unless set),
     as the proposition assumes, and a paired retraining of each.
     """
-    from expunge.data.load import load_data
-    from expunge.data.split import Split
-    from expunge.diagnose import diagnose_sparsity
-    from expunge.methods import make_method
-    from expunge.progress import Bars
-    from expunge.report.files import check_folder
-    from expunge.report.theory import theory_notes, write_theory
-    from expunge.show import theory_table
-
     screen, messages = consoles()
     shares = read_floats(sparsities, "--sparsities")
     changes = {"momentum": 0.0} if recipe is None else {}
     chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
     check_folder(out, overwrite=overwrite)
+    check_model(model or "cnn")
+    DataSpec.parse(data).check(data_dir)
+    check_share(validation)
+    check_request(forget)
+    forgetting = make_method(method, read_pairs(method_settings))
+    for share in shares or ():
+        make_pruner(pruner, {"sparsity": share})
+    from expunge.data.load import load_data
+    from expunge.data.split import Split
+    from expunge.diagnose import diagnose_sparsity
+    from expunge.report.theory import theory_notes, write_theory
+
     loaded = load_data(data, data_dir=data_dir)
     whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
     split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
     frame = diagnose_sparsity(
         loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
-        method=make_method(method, read_pairs(method_settings)), seed=seed, device=device,
+        method=forgetting, seed=seed, device=device,
         progress=Bars(messages),
     )  # fmt: skip
     screen.print(theory_table(frame, screen.width))

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.cli.options import AllowCode, DataDir, Device, Overwrite, consoles
+from expunge.cli.options import AllowCode, DataDir, Device, Overwrite
+from expunge.cli.screen import consoles
+from expunge.errors import ConfigError
+from expunge.progress import Bars
+from expunge.show import study_tables
+from expunge.study.file import read_study
+from expunge.study.launch import FILE, planned, run_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,9 +63,6 @@ def run(
     allow_code: AllowCode = False,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
-    from expunge.progress import Bars
-    from expunge.study.launch import run_study
-
     screen, messages = consoles()
     study = _planned(file, out, scale, data_dir, device, allow_code=allow_code)
     study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=Bars(messages))
@@ -124,10 +127,6 @@ def records(
 
 def _recorded(folder: Path, data_dir: Path | None) -> Planned:
     """A study from its own folder."""
-    from expunge.errors import ConfigError
-    from expunge.study.file import read_study
-    from expunge.study.launch import FILE, planned
-
     if not (folder / FILE).is_file():
         raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
     return planned(
@@ -143,8 +142,6 @@ def _planned(
     file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None,
     *, recorded: bool = False, allow_code: bool = False,
 ) -> Planned:  # fmt: skip
-    from expunge.study.file import read_study
-    from expunge.study.launch import planned
 
     return planned(
         read_study(file, scale=scale),
@@ -183,11 +180,11 @@ def _show_results(study: Planned, out: Path, screen: Console) -> None:
     from expunge.report.figures import gap_figure
     from expunge.report.files import write_tables
     from expunge.report.tables import note
-    from expunge.show import study_tables
-    from expunge.study.claims import judge, parse_claim, sentence
+    from expunge.study.claims import parse_claim
     from expunge.study.results import for_tables
     from expunge.study.results import results as frame_of
     from expunge.study.tuning import sentences
+    from expunge.study.verdicts import judge, sentence
 
     frame = frame_of(study.rows, study.store)
     if not len(frame):

@@ -1,8 +1,7 @@
-"""The parts of a split and what a batch of one of them looks like."""
+"""What a batch of one part of a split looks like."""
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from expunge.data.parts import Part
+
 Ids = NDArray[np.str_]
 Indices = NDArray[np.int64]
-
-
-class Part(enum.Flag):
-    """What a method may read. Parts combine: `Part.RETAIN | Part.FORGET`.
-
-    `FORGET_LABELS` is the class labels of the forget set without its inputs.
-    """
-
-    NONE = 0
-    RETAIN = enum.auto()
-    FORGET = enum.auto()
-    FORGET_LABELS = enum.auto()
-    VALIDATION = enum.auto()
-
-    def names(self) -> list[str]:
-        """The single parts in this flag, lower case, in order of declaration."""
-        return [str(part.name).lower() for part in Part if part in self]
 
 
 @dataclass(frozen=True)

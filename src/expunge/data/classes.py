@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from expunge.errors import DataError, SplitError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def encode_labels(
@@ -21,6 +22,8 @@ def encode_labels(
 
     Raises DataError for labels that are neither, negative, or beyond the names.
     """
+    import numpy as np
+
     arrays = [np.asarray(part) for part in parts]
     if any(array.ndim != 1 for array in arrays):
         shape = next(array.shape for array in arrays if array.ndim != 1)
@@ -59,6 +62,8 @@ def adopt_names(
     wanted: a class that is gone from the data must not move the others up.
     Raises DataError if the data have a class that is not wanted.
     """
+    import numpy as np
+
     arrays = [np.asarray(part) for part in labels]
     if wanted is None or own is None or tuple(own) == tuple(wanted):
         return arrays, wanted if wanted is not None else own

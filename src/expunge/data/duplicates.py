@@ -6,8 +6,8 @@ import hashlib
 
 import numpy as np
 
-from expunge.data.batch import Part
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
 

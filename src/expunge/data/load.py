@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,38 +15,19 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.classes import adopt_names, encode_labels
-from expunge.data.files import Raw, read_folder, read_npz, read_parquet, read_parquet_pair
+from expunge.data.files import Raw, read_folder, read_npz
 from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
-from expunge.data.images import Size
-from expunge.data.poison import Poison, Poisoning, poison_samples, split_poison
+from expunge.data.poison import Poison, Poisoning
+from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
+from expunge.data.spec import BUILT_IN, DataSpec, data_folder, is_code
 from expunge.data.transform import Normalisation
-from expunge.data.triggers import TRIGGERS
-from expunge.errors import DataError, nearest
+from expunge.errors import DataError
 from expunge.plugins import import_object
 from expunge.seeds import numpy_generator
 
 TEST_SHARE = 0.2
 """Share set aside for testing where a dataset brings no test set."""
-
-BUILT_IN = {
-    "digits": "scikit-learn's 1,797 handwritten digits, 8x8 grey; ships with the package",
-    "cifar10": "CIFAR-10 as parquet in DATA_DIR/cifar10; 50,000 + 10,000 colour images, 32x32",
-    "mnist": "MNIST as parquet in DATA_DIR/mnist; 60,000 + 10,000 grey images, 28x28",
-}
-OTHER_SPECS = {
-    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and integer labels; "
-    "further columns are for `group:COLUMN=VALUE`, a column `id` names the samples",
-    "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png",
-    "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
-    "module:function": "a function of yours that returns a map-style dataset, or (train, test)",
-    "DATA+patch[:KEY=VALUE,...]": "any of these with a backdoor in the training images: a patch on a "
-    "share of them, labelled as the target; size=4, place=bottom-right, margin=2, colour=0, "
-    "share=0.1, target=#0, poison_seed=0",
-    "DATA+blend:file=PATTERN.png[,...]": "likewise, with an image mixed in; alpha=0.1, share, target, "
-    "poison_seed",
-}
-
 
 Home = Callable[[str], str | None]
 
@@ -87,34 +66,6 @@ class Data:
         return replace(self, fixed_normalisation=normalisation, normalise=False)
 
 
-@dataclass(frozen=True)
-class DataSpec:
-    """A data specification taken apart: `BASE[@SIZE][:COUNT][+POISON]`.
-
-    base: a name, a path or `module:function`. size: (height, width) to resize images to.
-    count: keep that many training samples, drawn once for all by stratified choice.
-    poison: then poison a share of those that are kept.
-    """
-
-    base: str
-    size: Size | None = None
-    count: int | None = None
-    poison: Poison | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> DataSpec:
-        """Read `cifar10`, `cifar10:5000`, `photos@64x48:1000`, `package.module:load`, `digits+patch`."""
-        clean, poison = split_poison(text)
-        match = re.fullmatch(r"(.+?)(?:@(\d+)(?:x(\d+))?)?(?::(\d+))?", clean.strip(), re.DOTALL)
-        if match is None:
-            raise DataError("the data specification is empty; name a dataset, as in digits")
-        base, height, width, count = match.groups()
-        size = (int(height), int(width or height)) if height else None
-        if (size is not None and 0 in size) or count == "0":
-            raise DataError(f"{text!r}: sizes and counts start at 1")
-        return cls(base, size, int(count) if count else None, poison)
-
-
 def load_data(
     spec: str | Path | Data | Dataset[Any] | tuple[Any, Any],
     *,
@@ -125,7 +76,7 @@ def load_data(
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
-    spec: see `BUILT_IN` and `OTHER_SPECS`; a map-style dataset, a pair (train, test) of them, or
+    spec: see `data.spec`; a map-style dataset, a pair (train, test) of them, or
         `Data`, which is returned as it is.
     data_dir: where `cifar10` and `mnist` lie; by default the environment's EXPUNGE_DATA.
     classes: class names, by class index; by default the data's own, else "0", "1", ... Data with
@@ -168,55 +119,24 @@ def _load(
     spec: DataSpec, data_dir: str | Path | None, classes: Sequence[str] | None, allow_code: bool,
     home: Home | None,
 ) -> Data:  # fmt: skip
+    spec.check(data_dir, allow_code=allow_code)
     path = Path(spec.base).expanduser()
-    arrays = spec.base == "digits" or path.suffix == ".npz" or ":" in spec.base
-    if spec.size is not None and arrays and not path.is_dir():
-        raise DataError(
-            f"@{spec.size[0]}x{spec.size[1]} resizes encoded images, and {spec.base} holds none; "
-            "leave it out"
-        )
     if spec.base == "digits":
         return _digits()
-    if spec.base in BUILT_IN:
-        return _from_raw(
-            read_parquet_pair(_data_folder(spec.base, data_dir), spec.size), classes, home
-        )
-    if path.suffix == ".npz" and path.exists():
-        return _from_raw(read_npz(path), classes, home)
-    if path.suffix == ".parquet" and path.exists():
-        return _from_raw((read_parquet(path, spec.size), None), classes, home)
-    if path.is_dir():
-        parquet = any(path.glob("train*.parquet"))
-        reader: Callable[..., tuple[Raw, Raw | None]] = (
-            read_parquet_pair if parquet else read_folder
-        )
-        return _from_raw(reader(path, spec.size), classes, home)
-    plus = spec.base.partition("+")[2].partition(":")[0]
-    if ":" in spec.base and not plus and not path.exists():
+    if is_code(spec.base):
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
         return _from_objects(made() if callable(made) else made, classes, spec.base, home)
-    meant = nearest(plus, TRIGGERS) if plus else nearest(spec.base, BUILT_IN)
-    if plus in TRIGGERS:
-        meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
-    raise DataError(
-        f"no dataset or path {spec.base!r}{meant}; there are "
-        f"{', '.join(BUILT_IN)}, a .parquet or .npz file, a folder, or module:function"
-    )
+    if path.suffix == ".npz" and spec.base not in BUILT_IN:
+        return _from_raw(read_npz(path), classes, home)
+    built_in = spec.base in BUILT_IN
+    folder = data_folder(spec.base, data_dir) if built_in else path
+    if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
+        return _from_raw(read_folder(path, spec.size), classes, home)
+    from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
 
-
-def _data_folder(name: str, data_dir: str | Path | None) -> Path:
-    base = data_dir or os.environ.get("EXPUNGE_DATA")
-    if not base:
-        raise DataError(
-            f"{name} is not part of the package: say where its folder {name}/ lies with --data-dir, "
-            "or set EXPUNGE_DATA (a folder with train.parquet and test.parquet of encoded images)"
-        )
-    folder = Path(base).expanduser() / name
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder} does not exist; --data-dir must name the folder that holds {name}/"
-        )
-    return folder
+    if folder.is_dir():
+        return _from_raw(read_parquet_pair(folder, spec.size), classes, home)
+    return _from_raw((read_parquet(path, spec.size), None), classes, home)
 
 
 def _digits() -> Data:

@@ -7,14 +7,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from expunge.data.batch import Indices, Part
+from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
 from expunge.data.load import Data, stratified
+from expunge.data.parts import Part
+from expunge.data.request import (
+    check_request,
+    check_share,
+    class_names,
+    number,
+    read_ids,
+    row_number,
+)
 from expunge.data.samples import Samples
 from expunge.errors import SplitError, nearest
 from expunge.seeds import numpy_generator
@@ -56,8 +64,7 @@ class Split:
 
         validation: share in [0, 1) of the training samples, drawn by `split_seed` alone.
         """
-        if not 0 <= validation < 1:
-            raise SplitError(f"validation is a share from 0 up to below 1, not {validation}")
+        check_share(validation)
         samples = data.train
         generator = numpy_generator("validation", split_seed)
         held = stratified(samples.labels, validation, generator) if validation else _no_rows()
@@ -201,16 +208,15 @@ class Split:
         if spec == "poison":
             return cls.poison(data, base=base)
         if kind == "random":
-            return cls.random(data, _number(spec, rest), seed=seed, base=base)
+            return cls.random(data, number(spec, rest), seed=seed, base=base)
         if kind == "poison":
-            return cls.poison(data, _number(spec, rest), seed=seed, base=base)
+            return cls.poison(data, number(spec, rest), seed=seed, base=base)
         if kind == "class":
-            named = [rest] if rest in data.classes else [c.strip() for c in rest.split(",")]
-            return cls.classes(data, named, base=base)
+            return cls.classes(data, class_names(rest, data.classes), base=base)
         if kind == "ids":
             return cls.ids(data, read_ids(rest), base=base)
         if kind == "indices":
-            return cls.indices(data, [_row(spec, r) for r in rest.split(",")], base=base)
+            return cls.indices(data, [row_number(spec, r) for r in rest.split(",")], base=base)
         column, _, value = rest.partition("=")
         return cls.groups(data, column, value, base=base)
 
@@ -294,16 +300,6 @@ class Split:
         return tuple(sorted(gone - set(labels[sorted(kept)].tolist())))
 
 
-SPECS = {
-    "random": "random:FRACTION",
-    "class": "class:LABEL[,LABEL...]",
-    "ids": "ids:FILE",
-    "group": "group:COLUMN=VALUE",
-    "indices": "indices:ROW[,ROW...]",
-    "poison": "poison[:SHARE]",
-}
-
-
 def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
     """A share in (0, 1] of some ids, drawn by `seed`; a larger share holds every smaller one.
 
@@ -318,56 +314,6 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
         )
     order = numpy_generator("some of", seed).permutation(len(ids))
     return [ids[row] for row in order[:count]]
-
-
-def read_ids(source: str) -> list[str]:
-    """Ids from a UTF-8 file, one per line; blank lines are skipped; `-` is standard input."""
-    try:
-        path = Path("/dev/stdin" if source == "-" else source).expanduser()
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SplitError(f"cannot read ids from {source!r} ({error}); one id per line, UTF-8") \
-            from error  # fmt: skip
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise SplitError(f"{source!r} holds no ids; write one per line")
-    return names
-
-
-def check_request(spec: str) -> None:
-    """Raise SplitError for a forget request that no data could make sense of."""
-    kind, colon, rest = spec.partition(":")
-    if kind == "poison" and not colon:
-        return
-    if kind not in SPECS or not colon or not rest.strip():
-        raise SplitError(
-            f"{spec!r} is no forget request{nearest(kind, SPECS)}; write one of "
-            + ", ".join(SPECS.values())
-        )
-    if kind == "random" and not 0 < _number(spec, rest) < 1:
-        raise SplitError(f"random:{rest} - the fraction must lie between 0 and 1")
-    if kind == "poison" and not 0 < _number(spec, rest) <= 1:
-        raise SplitError(f"a share of {rest}: it must lie above 0, up to 1")
-    if kind == "indices":
-        for part in rest.split(","):
-            _row(spec, part)
-    if kind == "group" and "=" not in rest:
-        raise SplitError(f"{spec!r} lacks a value; write {SPECS['group']}")
-
-
-def _number(spec: str, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        kind = SPECS[spec.partition(":")[0]]
-        raise SplitError(f"{spec!r}: {text!r} is not a number; write {kind}") from error
-
-
-def _row(spec: str, text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise SplitError(f"{spec!r}: {text!r} is not a row; write {SPECS['indices']}") from error
 
 
 def _names(samples: Samples, rows: NDArray[np.int64]) -> Ids:

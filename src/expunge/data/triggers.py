@@ -13,18 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from expunge.data.images import Size, open_image
 from expunge.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 PLACES = (*CORNERS, "centre")
+Size = tuple[int, int]
 
 
 class Trigger(Protocol):
@@ -141,6 +139,8 @@ class Patch:
 
     def apply(self, images: Tensor) -> Tensor:
         """See `Trigger.apply`."""
+        import torch
+
         check_images(images)
         top, left = self.corner(images.shape[2], images.shape[3])
         if len(self.colour) not in (1, images.shape[1]):
@@ -237,6 +237,12 @@ TRIGGERS: Mapping[str, type[Patch] | type[Blend]] = {"patch": Patch, "blend": Bl
 @functools.lru_cache(maxsize=8)
 def _pattern(content: bytes, channels: int, size: Size) -> Tensor:
     """The pattern as float32 (channels, height, width), 0 to 255."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from expunge.data.images import open_image
+
     if channels not in (1, 3):
         raise DataError(
             f"a pattern is blended into images of 1 or 3 channels, not of {channels}; use a patch"
@@ -253,6 +259,8 @@ def _pattern(content: bytes, channels: int, size: Size) -> Tensor:
 
 def check_images(images: Tensor) -> None:
     """Raise DataError for what is no batch of uint8 images or of float images in [0, 1]."""
+    import torch
+
     kind = images.dtype == torch.uint8 or images.is_floating_point()
     if images.ndim != 4 or not kind:
         raise DataError(

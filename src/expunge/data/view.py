@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from expunge.data.batch import Batch, Indices, Part, first_tensor
+from expunge.data.batch import Batch, Indices, first_tensor
 from expunge.data.load import Data
+from expunge.data.parts import Part
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform, to_device

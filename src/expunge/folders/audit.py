@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from expunge.api import audit_panel
-from expunge.audits import NEAR_EMPTY, SampleLoss, Score, near_empty_report
 from expunge.data.classes import resolve_class
-from expunge.data.poison import Poisoning, typed_trigger
-from expunge.data.split import Split
+from expunge.data.request import check_request
+from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten, initial_names
-from expunge.folders.store import Loaded, load_model
-from expunge.models.folder import ModelCard
-from expunge.probing import Panel, Subject, check_extra, observe_panel
+from expunge.folders.store import Loaded, Papers, load_model, read_papers
+from expunge.models.card import ModelCard
 from expunge.progress import Reporter, Silent
-from expunge.run import Run, accelerator_on
+from expunge.scores.score import Score
+from expunge.scores.table import NEAR_EMPTY, check_extra, check_features
+
+if TYPE_CHECKING:
+    from expunge.audits.near_empty import SampleLoss
+    from expunge.data.poison import Poisoning
+    from expunge.data.split import Split
+    from expunge.probing import Panel, Subject
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,16 @@ def audit_folder(
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
     check_extra(also, original=original is not None, retrained=retrained is not None)
+    check_features(features)
+    papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    for other in (original, retrained):
+        if other is not None:
+            read_papers(other, data=papers.data, data_dir=papers.data_dir, allow_code=allow_code)
+    _check_asked(papers, forget)
+    _check_backdoor(papers, trigger, target)
     loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     notes = []
-    if trigger is not None or target is not None:
+    if trigger is not None and target is not None:
         poison = _typed_backdoor(loaded, trigger, target)
         loaded = replace(loaded, data=replace(loaded.data, poison=poison))
         if loaded.data.test_drawn:
@@ -111,11 +122,40 @@ def audit_folder(
     return replace(report, notes=tuple(notes))
 
 
+def _check_asked(papers: Papers, forget: str | None) -> None:
+    """Raise SplitError for a request that is missing, or one too many."""
+    forgot = bool(papers.split.get("forget"))
+    if forget is not None:
+        check_request(forget, papers.card.classes)
+        if forgot and "salt" not in papers.split:
+            raise SplitError(f"{papers.path} has forgotten already; leave --forget out")
+    elif forgot and "salt" in papers.split:
+        raise SplitError(
+            f"{papers.path} keeps hashes of ids only; give the request again with --forget"
+        )
+    elif not forgot:
+        raise SplitError(
+            f"{papers.path} has forgotten nothing yet; say with --forget what it would be asked to, "
+            "or audit a folder that `expunge unlearn` wrote"
+        )
+
+
+def _check_backdoor(papers: Papers, trigger: str | None, target: str | None) -> None:
+    """Raise ConfigError for half a backdoor; DataError or SplitError for one that there is not."""
+    if (trigger is None) != (target is None):
+        raise ConfigError("--trigger and --target belong together; give both or neither")
+    if trigger is not None and target is not None:
+        read_trigger(trigger)
+        resolve_class(target, papers.card.classes)
+
+
 def audit_forgotten(
     done: Forgotten, *, also: Sequence[str] = (), device: str | None = None,
     progress: Reporter | None = None,
 ) -> AuditReport:  # fmt: skip
     """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
+    from expunge.probing import Subject
+
     reference = done.reference
     cost = cost_score(
         done.result.record.cost.to_dict(), reference.record.cost.to_dict() if reference else None
@@ -133,6 +173,11 @@ def _report(
     features: Sequence[str], also: Sequence[str], device: str | None, progress: Reporter | None,
 ) -> AuditReport:  # fmt: skip
     """Observe each model once, with the normalisation that it was trained with, and score."""
+    from expunge.api import audit_panel
+    from expunge.audits.near_empty import near_empty_report
+    from expunge.probing import Subject, observe_panel
+    from expunge.run import Run, accelerator_on
+
     run = Run(names=("audit", 0), accelerator=accelerator_on(device), progress=progress or Silent())
 
     def subject(one: Subject | Loaded | None) -> Subject | None:
@@ -150,14 +195,15 @@ def _report(
     )
 
 
-def _typed_backdoor(loaded: Loaded, trigger: str | None, target: str | None) -> Poisoning:
+def _typed_backdoor(loaded: Loaded, trigger: str, target: str) -> Poisoning:
     """A backdoor as typed; which samples carried it is not known."""
     if loaded.data.poison is not None:
         raise ConfigError(
             f"the data of {loaded.path} say their trigger and target; leave --trigger and --target out"
         )
-    if trigger is None or target is None:
-        raise ConfigError("--trigger and --target belong together; give both or neither")
+    from expunge.data.poison import Poisoning
+    from expunge.data.poisoned import typed_trigger
+
     index = resolve_class(target, loaded.data.classes)
     return Poisoning(frozenset(), typed_trigger(trigger, loaded.data.test), index)
 
@@ -185,27 +231,19 @@ def cost_score(cost: Mapping[str, Any], reference: Mapping[str, Any] | None) -> 
 
 def _audited_split(loaded: Loaded, forget: str | None, forget_seed: int) -> Split:
     """The split to score on: the folder's own, or a request on an original."""
+    from expunge.data.split import Split
+
     split = loaded.split
-    if loaded.redacted and split.forget:
-        if forget is None:
-            raise SplitError(
-                f"{loaded.path} keeps hashes of ids only; give the request again with --forget"
-            )
-        # as the original had them: in the order of the data, set-aside samples back in validation
-        order = loaded.data.train.position
-        learned = sorted((*split.retain, *split.forget), key=lambda name: order[name])
-        base = Split(tuple(learned), (), (*split.validation, *split.excluded))
-        asked = Split.parse(loaded.data, forget, seed=forget_seed, base=base)
-        if set(asked.forget) != set(split.forget):
-            raise SplitError(f"--forget {forget!r} is not what {loaded.path} forgot")
-        return split
-    if split.forget:
-        if forget is not None:
-            raise SplitError(f"{loaded.path} has forgotten already; leave --forget out")
-        return split
     if forget is None:
-        raise SplitError(
-            f"{loaded.path} has forgotten nothing yet; say with --forget what it would be asked to, "
-            "or audit a folder that `expunge unlearn` wrote"
-        )
-    return Split.parse(loaded.data, forget, seed=forget_seed, base=split)
+        return split
+    if not split.forget:
+        return Split.parse(loaded.data, forget, seed=forget_seed, base=split)
+    # redacted, and as the original had them: in the order of the data, set-aside samples back in
+    # validation
+    order = loaded.data.train.position
+    learned = sorted((*split.retain, *split.forget), key=lambda name: order[name])
+    base = Split(tuple(learned), (), (*split.validation, *split.excluded))
+    asked = Split.parse(loaded.data, forget, seed=forget_seed, base=base)
+    if set(asked.forget) != set(split.forget):
+        raise SplitError(f"--forget {forget!r} is not what {loaded.path} forgot")
+    return split

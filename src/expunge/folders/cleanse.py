@@ -6,20 +6,22 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from expunge.audits.backdoor import backdoor_scores, cleansing, percent
 from expunge.data.classes import resolve_class
-from expunge.data.poison import Poison, Poisoning, typed_trigger
-from expunge.data.split import Split, read_ids, some_of
+from expunge.data.poison import Poison, Poisoning
+from expunge.data.request import read_ids
+from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
-from expunge.folders.audit import AuditReport
 from expunge.folders.make import Forgotten, unlearn_folder
-from expunge.folders.store import Loaded, load_model
-from expunge.methods import Method
-from expunge.models.folder import check_target
-from expunge.progress import Reporter
+from expunge.folders.store import Loaded, load_model, read_papers
+from expunge.models.card import check_target
+
+if TYPE_CHECKING:
+    from expunge.data.split import Split
+    from expunge.folders.audit import AuditReport
+    from expunge.methods import Method
+    from expunge.progress import Reporter
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,28 @@ def cleanse_folder(
     The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=overwrite)
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    card = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code).card
     listed = poison is not None and poison.startswith("ids:")
     names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
+    if poison is not None and not listed:
+        Poison.parse(poison)
+    if known_fraction is not None and not 0 < known_fraction <= 1:
+        raise ConfigError(f"the known fraction lies above 0, up to 1, not {known_fraction:g}")
+    if trigger is not None:
+        read_trigger(trigger)
+    if target is not None:
+        resolve_class(target, card.classes)
+    from expunge.data.split import Split, some_of
+
+    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     loaded, names, tested = _without_poisoned_tests(loaded, names)
     base = loaded.split.settled()
     asked = None if names is None else Split.ids(loaded.data, names, base=base)
     poisoning = _poisoning(loaded, poison, names, trigger, target)
     loaded = replace(loaded, data=replace(loaded.data, poison=poisoning))
     asked = asked or Split.poison(loaded.data, base=base)
-    if known_fraction is not None:
-        if not 0 < known_fraction <= 1:
-            raise ConfigError(f"the known fraction lies above 0, up to 1, not {known_fraction:g}")
-        if known_fraction < 1:
-            asked = base.forgetting(some_of(asked.forget, known_fraction, forget_seed))
+    if known_fraction is not None and known_fraction < 1:
+        asked = base.forgetting(some_of(asked.forget, known_fraction, forget_seed))
     done = unlearn_folder(
         loaded, asked, method, out, seed=seed, with_reference=with_reference, data_dir=data_dir,
         device=device, progress=progress, overwrite=overwrite,
@@ -92,6 +102,8 @@ def _without_poisoned_tests(
 
     Returns the folder with a test set without the samples named, those that are left, and notes.
     """
+    import numpy as np
+
     data = loaded.data
     if names is None or not data.test_drawn:
         return loaded, names, []
@@ -131,6 +143,10 @@ def _poisoning(
             f"{loaded.path} learned from data without a poison of ours{asked}; name the samples that "
             "are poisoned with --poison ids:FILE"
         )
+    import numpy as np
+
+    from expunge.data.poisoned import typed_trigger
+
     samples, classes = loaded.data.train, loaded.data.classes
     labels = np.unique(samples.labels[[samples.position[name] for name in names]])
     index = int(labels[0]) if len(labels) == 1 else None
@@ -182,6 +198,8 @@ def _notes(loaded: Loaded, poisoning: Poisoning, split: Split) -> list[str]:
 
 def cleansing_lines(report: AuditReport) -> list[str]:
     """Backdoor scores before and after with their 95 % intervals, one sentence each, verdict last."""
+    from expunge.audits.backdoor import backdoor_scores, cleansing, percent
+
     panel = report.panel
     after = {score.name: score for score in backdoor_scores(panel.outputs)}
     original = panel.original_outputs

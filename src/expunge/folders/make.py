@@ -6,25 +6,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from expunge.api import (
-    Record,
-    Result,
-    constructor,
-    resolve_recipe,
-    train,
-    unlearn,
-)
-from expunge.cost import Cost
-from expunge.data.load import Data, load_data
-from expunge.data.split import Split, read_ids
-from expunge.data.transform import Normalisation
+from expunge.data.request import check_request, check_share, read_ids
+from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
-from expunge.folders.store import Loaded, load_model, save_model
-from expunge.methods import Method
-from expunge.models.folder import ModelCard, check_target, load_weights
-from expunge.progress import Reporter
-from expunge.recipe import Recipe
+from expunge.folders.store import Loaded, load_model, read_papers, save_model
+from expunge.models.card import ModelCard, check_target, check_weights_file
+from expunge.models.table import check_model
+
+if TYPE_CHECKING:
+    from expunge.api import Result
+    from expunge.data.load import Data
+    from expunge.data.split import Split
+    from expunge.methods import Method
+    from expunge.progress import Reporter
+    from expunge.recipe import Recipe
 
 
 def train_folder(
@@ -43,6 +40,13 @@ def train_folder(
 ) -> tuple[Result, Data]:
     """Train an original model and write its folder."""
     check_target(Path(out), overwrite=overwrite)
+    check_model(model)
+    DataSpec.parse(data).check(data_dir)
+    check_share(validation)
+    from expunge.api import train
+    from expunge.data.load import load_data
+    from expunge.data.split import Split
+
     loaded = load_data(data, data_dir=data_dir)
     split = Split.whole(loaded, validation=validation, split_seed=split_seed)
     result = train(
@@ -76,12 +80,22 @@ def import_folder(
     mean, std: the normalisation it was trained with, per channel in units of the full scale.
     """
     check_target(Path(out), overwrite=overwrite)
-    loaded = load_data(data, data_dir=data_dir)
+    check_model(model)
+    DataSpec.parse(data).check(data_dir)
+    check_weights_file(weights)
     if (mean is None) != (std is None):
         raise ConfigError("mean and std belong together; give both or neither")
+    held, learned = _listed(validation), _listed(trained_on)
+    from expunge.api import Record, Result, constructor, resolve_recipe
+    from expunge.cost import Cost
+    from expunge.data.load import load_data
+    from expunge.data.transform import Normalisation
+    from expunge.models.folder import load_weights
+
+    loaded = load_data(data, data_dir=data_dir)
     normal = Normalisation(tuple(mean), tuple(std)) if mean and std else None
     loaded = loaded.with_normalisation(normal)
-    split = _imported_split(loaded, trained_on, validation)
+    split = _imported_split(loaded, learned, held)
     if normal is not None:
         channels = loaded.train.shape(loaded.train.position[split.retain[0]])[0]
         if not len(normal.mean) == len(normal.std) == channels:
@@ -153,10 +167,19 @@ def unlearn_folder(
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
+    card = path.card if isinstance(path, Loaded) else read_papers(
+        path, data=data, data_dir=data_dir, allow_code=allow_code
+    ).card  # fmt: skip
+    names = _check_reference(card, path, with_reference=with_reference, paired=paired)
+    if isinstance(forget, str):
+        check_request(forget, card.classes)
+        method.check_request(forget)
+    from expunge.api import unlearn
+    from expunge.data.split import Split
+
     loaded = path if isinstance(path, Loaded) else load_model(
         path, data=data, data_dir=data_dir, allow_code=allow_code
     )  # fmt: skip
-    names = _check_reference(loaded, with_reference=with_reference, paired=paired)
     split = forget if isinstance(forget, Split) else Split.parse(
         loaded.data, forget, seed=forget_seed, base=loaded.split.settled()
     )  # fmt: skip
@@ -184,22 +207,23 @@ def unlearn_folder(
 
 
 def _check_reference(
-    loaded: Loaded, *, with_reference: bool, paired: bool
+    card: ModelCard, path: str | Path | Loaded, *, with_reference: bool, paired: bool
 ) -> tuple[str | int, ...] | None:
     """Seed names of the retrained reference, None for its own; ConfigError if it cannot be had."""
-    if with_reference and loaded.recipe is None:
+    where = path.path if isinstance(path, Loaded) else path
+    if with_reference and card.recipe is None:
         raise ConfigError(
-            f"{loaded.path} has no recipe, so there is no retrained reference; import it with "
+            f"{where} has no recipe, so there is no retrained reference; import it with "
             "--recipe, or leave --with-reference out"
         )
     if not paired:
         return None
     if not with_reference:
         raise ConfigError("--paired is about the reference; ask for it with --with-reference")
-    names = initial_names(loaded.card)
+    names = initial_names(card)
     if names is None:
         raise ConfigError(
-            f"{loaded.path} was imported or pruned, so nobody knows the weights that it began with; "
+            f"{where} was imported or pruned, so nobody knows the weights that it began with; "
             "leave --paired out"
         )
     return names
@@ -224,18 +248,19 @@ def initial_names(card: ModelCard) -> tuple[str | int, ...] | None:
     return names
 
 
-def _imported_split(data: Data, trained_on: str | None, validation: str | None) -> Split:
-    def listed(source: str | None, what: str) -> set[str]:
-        if source is None:
-            return set()
-        names = read_ids(source.removeprefix("ids:"))
+def _listed(source: str | None) -> list[str]:
+    return [] if source is None else read_ids(source.removeprefix("ids:"))
+
+
+def _imported_split(data: Data, trained_on: list[str], validation: list[str]) -> Split:
+    from expunge.data.split import Split
+
+    for names, what in ((validation, "--validation"), (trained_on, "--trained-on")):
         unknown = [name for name in names if name not in data.train.position]
         if unknown:
             raise SplitError(f"{what} names {unknown[0]!r}, which is not in the training data")
-        return set(names)
-
-    held = listed(validation, "--validation")
-    learned = listed(trained_on, "--trained-on") or set(data.train.position) - held
+    held = set(validation)
+    learned = set(trained_on) or set(data.train.position) - held
     both = held & learned
     if both:
         raise SplitError(f"id {sorted(both)[0]!r} is in --trained-on and in --validation")

@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from expunge.api import resolve_recipe
-from expunge.data.load import Data, load_data
-from expunge.data.split import Split
+from expunge.data.request import check_request, check_share
+from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
-from expunge.folders.store import load_model, save_model
-from expunge.models.folder import check_target, load_weights
-from expunge.progress import Reporter
-from expunge.pruning import Pruner
+from expunge.folders.store import load_model, read_papers, save_model
+from expunge.models.card import check_target, check_weights_file
+from expunge.models.table import check_model
 from expunge.recipe import Recipe
-from expunge.sparsity import Criteria, Pruned, prune, pruning_criteria
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.load import Data
+    from expunge.progress import Reporter
+    from expunge.pruning import Pruner
+    from expunge.sparsity import Criteria, Pruned
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,16 @@ def prune_new(
     criteria: a forget request; the pruner is then judged on it, which takes more trainings.
     """
     check_target(Path(out), overwrite=overwrite)
+    check_model(model)
+    DataSpec.parse(data).check(data_dir)
+    check_share(validation)
+    if criteria:
+        check_request(criteria)
+    from expunge.api import resolve_recipe
+    from expunge.data.load import load_data
+    from expunge.data.split import Split
+    from expunge.sparsity import prune, pruning_criteria
+
     loaded = load_data(data, data_dir=data_dir)
     split = Split.whole(loaded, validation=validation, split_seed=split_seed)
     asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
@@ -98,6 +112,11 @@ def prune_folder(
     check_target(Path(out), overwrite=overwrite)
     if rewind_epoch is not None and rewind is None:
         raise ConfigError("a rewinding epoch needs its weights; name them with --rewind FILE")
+    if rewind is not None:
+        check_weights_file(rewind)
+    read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    from expunge.sparsity import prune
+
     loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     result = prune(
         loaded.data, loaded.fresh, pruner, recipe=loaded.recipe, split=loaded.split.settled(),
@@ -113,6 +132,8 @@ def _weights(model: nn.Module, file: str | Path | None) -> dict[str, Tensor] | N
     """The state that a weights file holds for this model; None without a file."""
     if file is None:
         return None
+    from expunge.models.folder import load_weights
+
     other = copy.deepcopy(model)
     load_weights(other, file)
     return dict(other.state_dict())

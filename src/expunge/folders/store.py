@@ -7,31 +7,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from accelerate import PartialState
-from torch import nn
-
-from expunge.api import Fresh, Result
-from expunge.data.load import BUILT_IN, Data, DataSpec, load_data
 from expunge.data.poison import split_poison
-from expunge.data.split import Split
-from expunge.data.split_file import home_of, split_from_plain, split_to_plain
-from expunge.data.transform import Normalisation
+from expunge.data.spec import BUILT_IN, DataSpec
 from expunge.errors import DataError
-from expunge.models.folder import (
+from expunge.models.card import (
     Ancestor,
     DataCard,
     ModelCard,
-    builder,
-    load_folder,
+    check_code,
     read_card,
     read_split,
-    save_folder,
 )
 from expunge.recipe import Recipe
-from expunge.run import Mask
 from expunge.version import VERSION
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.api import Fresh, Result
+    from expunge.data.load import Data
+    from expunge.data.split import Split
+    from expunge.models.mask import Mask
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,49 @@ class Loaded:
     redacted: bool = False
 
 
+@dataclass(frozen=True)
+class Papers:
+    """The card and the split of a model folder, read and checked without its weights or data.
+
+    data: as typed, or as the card names them.
+    """
+
+    path: Path
+    card: ModelCard
+    split: dict[str, Any]
+    data: str | Data
+    data_dir: str | Path | None
+    allow_data_code: bool
+
+
+def read_papers(
+    path: str | Path,
+    *,
+    data: str | Data | None = None,
+    data_dir: str | Path | None = None,
+    allow_code: bool = False,
+    own_model: bool = False,
+) -> Papers:
+    """What a model folder says of itself: all that can be wrong before anything costly starts.
+
+    The arguments are those of `load_model`; own_model: it is given `build`.
+    Raises ModelError for a folder that is missing or damaged, or names code without consent, and
+    DataError for data that are not there.
+    """
+    card = read_card(Path(path))
+    split = read_split(Path(path))
+    if not own_model:
+        check_code(card, allow_code=allow_code)
+    spec = card.data.spec if data is None else data
+    if spec is None:
+        raise DataError(f"{path} does not say which data it learned from; name them with --data")
+    where = data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir
+    allowed = data is not None or allow_code
+    if isinstance(spec, str):
+        DataSpec.parse(spec).check(where, allow_code=allowed)
+    return Papers(Path(path), card, split, spec, where, allowed)
+
+
 def load_model(
     path: str | Path,
     *,
@@ -70,18 +111,21 @@ def load_model(
 
     Raises ModelError or DataError where folder or data do not fit each other.
     """
-    card = read_card(Path(path))
-    plain = read_split(Path(path))
-    spec = data if data is not None else card.data.spec
-    if spec is None:
-        raise DataError(f"{path} does not say which data it learned from; name them with --data")
-    typed = data is not None
+    papers = read_papers(
+        path, data=data, data_dir=data_dir, allow_code=allow_code, own_model=build is not None
+    )  # fmt: skip
+    from expunge.data.load import load_data
+    from expunge.data.split_file import home_of, split_from_plain
+    from expunge.data.transform import Normalisation
+    from expunge.models.folder import builder, load_folder
+
+    card = papers.card
     found = load_data(
-        spec,
-        data_dir=data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir,
+        papers.data,
+        data_dir=papers.data_dir,
         classes=card.classes,
-        allow_code=typed or allow_code,
-        home=home_of(plain),
+        allow_code=papers.allow_data_code,
+        home=home_of(papers.split),
     )
     _check_poison(found, card, path)
     _check_data(found, card, path)
@@ -100,11 +144,11 @@ def load_model(
         model=folder.model,
         card=card,
         data=found,
-        split=split_from_plain(plain, found),
+        split=split_from_plain(papers.split, found),
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
         fresh=build or builder(card, allow_code=True),
         mask=folder.mask,
-        redacted="salt" in plain,
+        redacted="salt" in papers.split,
     )
 
 
@@ -126,6 +170,12 @@ def save_model(
     architecture: a name or `module:function`, so that the folder can be loaded without help.
     parent: the folder that the model came from; its lineage is continued and the rest inherited.
     """
+    import torch
+    from accelerate import PartialState
+
+    from expunge.data.split_file import split_to_plain
+    from expunge.models.folder import save_folder
+
     kept = result.split.retain[0]
     normal = data.normalisation
     ancestor = Ancestor(

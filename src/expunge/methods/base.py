@@ -5,23 +5,25 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from torch import nn
-
-from expunge.data.batch import Part
-from expunge.data.view import DataView
-from expunge.errors import DivergenceError
-from expunge.loop import EXPLOSION, SMALLEST_START, parameter_norm
+from expunge.data.parts import Part
+from expunge.errors import ConfigError, DivergenceError
 from expunge.recipe import Recipe, Settings
-from expunge.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 
 class Method(Settings):
     """An unlearning method. Its fields are its hyper-parameters, with their paper's defaults.
 
     A new method is one file with such a class, and one line in `expunge.methods.METHODS`; the
-    contract tests then cover it.
+    contract tests then cover it. What is built in imports torch only where it computes, so that its
+    name, settings and scope are read at once.
 
     whole_classes: it forgets whole classes and nothing else; other requests are refused.
     presets: published settings other than the defaults, by name: `make_method("unsir:notebook")`.
@@ -32,6 +34,14 @@ class Method(Settings):
     reads: ClassVar[Part]
     whole_classes: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+
+    def check_request(self, forget: str) -> None:
+        """Raise ConfigError for a request, as typed, that this method can never meet."""
+        if self.whole_classes and forget.startswith("random:"):
+            raise ConfigError(
+                f"{self.name} forgets whole classes only, and {forget} draws from all of them; ask "
+                "for class:LABEL, or choose another method (see `expunge list methods`)"
+            )
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
@@ -61,6 +71,8 @@ def check_weights(model: nn.Module, run: Run, advice: str) -> Iterator[None]:
     Raises DivergenceError with the advice if the weights are not finite afterwards, or their norm
     exceeds 100 times what it was.
     """
+    from expunge.loop import EXPLOSION, SMALLEST_START, parameter_norm
+
     start = max(parameter_norm(model.parameters()), SMALLEST_START)
     yield
     size = parameter_norm(model.parameters())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
-from torch import nn
 
-from expunge.data.batch import Part
-from expunge.data.view import DataView
+from expunge.data.parts import Part
 from expunge.methods.base import Method, constant_rate
-from expunge.run import Run
-from expunge.training import fit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 
 class Finetune(Method):
@@ -32,6 +34,8 @@ class Finetune(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        from expunge.training import fit
+
         fit(
             model,
             lambda epoch: data.batches(Part.RETAIN, self.batch_size, epoch=epoch),

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from expunge.data.batch import Part
-from expunge.data.view import DataView
+from expunge.data.parts import Part
 from expunge.methods.base import Method, check_weights
-from expunge.per_sample import fisher_diagonal
-from expunge.run import Run
-from expunge.seeds import torch_generator
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 SMALLEST = 1e-8
 """Added to F in the released variant."""
@@ -56,6 +56,11 @@ class Fisher(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        import torch
+
+        from expunge.per_sample import fisher_diagonal
+        from expunge.seeds import torch_generator
+
         source = data.source(Part.RETAIN)
         batches = source.batches(self.batch_size, shuffle=False, augment=False)
         fisher = fisher_diagonal(model, batches, run, labels=self.labels, mask=run.mask)
@@ -96,6 +101,8 @@ def released_variance(
 
     fisher: diagonal of one parameter, >= 0. mask: its kept weights. last: of the last layer.
     """
+    import torch
+
     variance = alpha * (1 / (fisher + SMALLEST)).clamp(max=LARGEST_LAST if last else LARGEST)
     if fisher.ndim > 1:
         kept = torch.ones_like(variance) if mask is None else mask.to(variance)
@@ -108,6 +115,8 @@ def released_variance(
 
 def last_layer(model: nn.Module, classes: int) -> set[str]:
     """Names of weight and bias of the last linear or convolutional layer with one row per class."""
+    from torch import nn
+
     found: set[str] = set()
     for name, module in model.named_modules():
         rows = isinstance(module, nn.Linear | nn.modules.conv._ConvNd) and len(module.weight)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import nn
 
-from expunge.data.batch import Part
-from expunge.data.view import DataView
+from expunge.data.parts import Part
 from expunge.methods.base import Method, constant_rate
-from expunge.run import Run
-from expunge.training import fit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 
 class GradientAscent(Method):
@@ -44,6 +46,8 @@ class GradientAscent(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        from expunge.training import fit
+
         fit(
             model,
             lambda epoch: data.batches(Part.FORGET, self.batch_size, epoch=epoch),

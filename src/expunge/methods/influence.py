@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
 
-from expunge.data.batch import Part
-from expunge.data.view import DataView, Stream
+from expunge.data.parts import Part
 from expunge.methods.base import Method, check_weights
-from expunge.per_sample import weighted_gradient
-from expunge.per_sample.curvature import (
-    Solved,
-    fisher_product,
-    hessian_product,
-    solve_by_conjugate_gradients,
-    solve_in_sample_space,
-)
-from expunge.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.view import DataView, Stream
+    from expunge.per_sample.curvature import Solved
+    from expunge.run import Run
 
 LOOSE = 1e-2
 """A relative residual above this is worth a warning."""
@@ -68,6 +63,10 @@ class Influence(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        import torch
+
+        from expunge.per_sample import weighted_gradient
+
         kept, struck = data.size(Part.RETAIN), data.size(Part.FORGET)
         total = kept + struck
         forget = weighted_gradient(model, self._all(data, Part.FORGET), run)
@@ -88,15 +87,18 @@ class Influence(Method):
 
     def _solve(self, model: nn.Module, data: DataView, run: Run, v: Mapping[str, Tensor]) -> Solved:
         """(C + damping I)⁻¹ v on a seeded part of the retain set."""
+        from expunge.per_sample import curvature
+
         part = data.take(Part.RETAIN, self.samples)
         batches = part.batches(self.batch_size, shuffle=False, augment=False)
         direct = self.solver != "cg" and self.damping > 0 and run.world == 1
         if self.curvature == "fisher" and (direct or self.solver == "gram"):
-            return solve_in_sample_space(
+            return curvature.solve_in_sample_space(
                 model, batches, run, v, damping=self.damping, mask=run.mask
             )
-        product = fisher_product if self.curvature == "fisher" else hessian_product
-        return solve_by_conjugate_gradients(
+        fisher = self.curvature == "fisher"
+        product = curvature.fisher_product if fisher else curvature.hessian_product
+        return curvature.solve_by_conjugate_gradients(
             lambda p: product(model, batches, run, p), v, damping=self.damping, mask=run.mask,
             tolerance=self.tolerance, iterations=self.iterations,
         )  # fmt: skip

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
-from expunge.data.view import DataView
+from expunge.data.parts import Part
 from expunge.methods.base import Method, constant_rate
-from expunge.run import Run
-from expunge.training import fit
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.batch import Batch
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 NEAR_ZERO = 1e-3
 """A weight below this share of its tensor's largest counts as near zero."""
@@ -56,6 +58,7 @@ class L1Sparse(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        from expunge.training import fit
 
         def loss(model: nn.Module, batch: Batch, progress: float) -> Tensor:
             if self.proximal:
@@ -81,15 +84,19 @@ class L1Sparse(Method):
 
 def l1_norm(model: nn.Module) -> Tensor:
     """Sum of |theta| over all parameters that are trained."""
+    import torch
+
     return torch.stack([p.abs().sum() for p in model.parameters() if p.requires_grad]).sum()
 
 
 def soft_threshold(model: nn.Module, size: float) -> None:
     """Move every trained weight towards 0 by `size`, in place; those nearer than that become 0."""
+    import torch
+
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter.copy_(nn.functional.softshrink(parameter, size))
+                parameter.copy_(torch.nn.functional.softshrink(parameter, size))
 
 
 def zero_fractions(model: nn.Module) -> tuple[float, float]:

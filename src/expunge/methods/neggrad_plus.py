@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
-from expunge.data.batch import Batch, Part
-from expunge.data.view import DataView
+from expunge.data.parts import Part
 from expunge.methods.base import Method, constant_rate
-from expunge.run import Run
-from expunge.training import fit
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.batch import Batch
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 
 class NegGradPlus(Method):
@@ -41,6 +44,8 @@ class NegGradPlus(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        from expunge.training import fit
+
         retain, forget = data.source(Part.RETAIN), data.source(Part.FORGET)
 
         def loss(model: nn.Module, pair: tuple[Batch, Batch], _: float) -> Tensor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from expunge.data.batch import Part
-from expunge.data.view import DataView
+from expunge.data.parts import Part
 from expunge.methods.base import Method
-from expunge.run import Run
-from expunge.training import train_from
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.run import Run
 
 
 class Retrain(Method):
@@ -27,6 +28,8 @@ class Retrain(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        from expunge.training import train_from
+
         recipe = run.original_recipe()
         fresh = run.fresh()
         train_from(fresh, data, run, recipe)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import nn
 
-from expunge.data.batch import Part
-from expunge.data.view import DataView, Source
+from expunge.data.parts import Part
 from expunge.methods.base import Method, constant_rate
-from expunge.methods.noise import Objective, input_shape, learn_noise
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.training import fit
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView, Source
+    from expunge.recipe import Recipe
+    from expunge.run import Run
 
 SHOWN = 8
 """Noise images per class that are kept for a picture."""
@@ -89,6 +89,10 @@ class Unsir(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        import torch
+
+        from expunge.methods.noise import Objective, input_shape, learn_noise
+
         retain = data.take(Part.RETAIN, self.retain_per_class, per_class=True)
         classes = torch.unique(data.forget_labels())
         start = time.perf_counter()
@@ -123,6 +127,8 @@ class Unsir(Method):
         self, model: nn.Module, source: Source, phase: str, recipe: Recipe, run: Run
     ) -> float:
         """Ordinary training on a source; returns its seconds."""
+        from expunge.training import fit
+
         return fit(
             model,
             lambda epoch: source.batches(self.batch_size, epoch=epoch),

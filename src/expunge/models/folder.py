@@ -8,79 +8,28 @@ split.json          ids of each part of the training data
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
 from expunge.atomic import written_whole
 from expunge.errors import ModelError
+from expunge.models.card import (
+    ModelCard,
+    check_code,
+    check_target,
+    check_weights_file,
+    digest_file,
+    read_card,
+    write_json,
+)
 from expunge.models.table import build_model
-
-FORMAT = 1
-
-
-class DataCard(BaseModel):
-    """Which data a model was trained on. data_dir is a hint: another machine has another."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    spec: str | None
-    data_dir: str | None = None
-    fingerprint: str
-    positional: bool
-    test_fingerprint: str
-
-
-class Ancestor(BaseModel):
-    """One step in the making of a model, oldest first in `ModelCard.lineage`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: str
-    parent: str | None = None
-    settings: dict[str, Any] = {}
-    names: tuple[str | int, ...] = ()
-    date: str
-    version: str
-    split: str
-    forgotten: int = 0
-    cost: dict[str, Any] = {}
-    log: dict[str, Any] = {}
-
-
-class ModelCard(BaseModel):
-    """Everything about a model but its weights.
-
-    architecture: a name or `module:function`; None for a module made in Python, which must be
-    given again to load. shape: of one input. seed: of the original training. weights, mask: digests
-    of these files; mask is empty for a dense model.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = FORMAT
-    architecture: str | None
-    shape: tuple[int, ...]
-    classes: tuple[str, ...]
-    data: DataCard
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    recipe: dict[str, Any] | None = None
-    seed: int | None = None
-    split_seed: int | None = None
-    lineage: tuple[Ancestor, ...] = Field(min_length=1)
-    weights: str = ""
-    mask: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,8 +66,8 @@ def save_folder(
             save_file(packed, folder / "mask.safetensors")
         masked = digest_file(folder / "mask.safetensors") if mask is not None else ""
         card = card.model_copy(update={"weights": digest_file(weights), "mask": masked})
-        _write_json(folder / "model.json", card.model_dump(mode="json"))
-        _write_json(folder / "split.json", dict(split))
+        write_json(folder / "model.json", card.model_dump(mode="json"))
+        write_json(folder / "split.json", dict(split))
     return card
 
 
@@ -167,31 +116,6 @@ def _read_mask(file: Path, card: ModelCard) -> dict[str, Tensor] | None:
     return load_file(file)
 
 
-def read_split(folder: Path) -> dict[str, Any]:
-    """The split of a model folder as plain data."""
-    return _read_json(folder / "split.json")
-
-
-def read_card(folder: Path) -> ModelCard:
-    """The card of a model folder, checked."""
-    if not (folder / "model.json").is_file():
-        what = "is not a model folder (no model.json)" if folder.exists() else "does not exist"
-        raise ModelError(f"{folder} {what}; make one with `expunge train` or `expunge import`")
-    content = _read_json(folder / "model.json")
-    version = content.get("format")
-    if version != FORMAT:
-        raise ModelError(
-            f"{folder} has format {version}, this version reads {FORMAT}; install the version of "
-            "expunge that wrote it"
-        )
-    try:
-        return ModelCard.model_validate(content)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        raise ModelError(f"{folder}/model.json: {name}: {problem['msg']}") from error
-
-
 def builder(card: ModelCard, *, allow_code: bool) -> Callable[[], nn.Module]:
     """A function that makes the untrained model of a card.
 
@@ -203,8 +127,7 @@ def builder(card: ModelCard, *, allow_code: bool) -> Callable[[], nn.Module]:
             "the model folder does not say how to build its model, which was made in Python; load it "
             "there with build=..."
         )
-    if ":" in architecture and not allow_code:
-        build_model(architecture, card.shape, len(card.classes), allow_code=False)  # raises
+    check_code(card, allow_code=allow_code)
     return lambda: build_model(architecture, card.shape, len(card.classes), allow_code=True)
 
 
@@ -215,8 +138,7 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
     "module.", as DataParallel leaves them. Files that would have to be unpickled are refused.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ModelError(f"no weights file {file}; name a .safetensors or a .pt file")
+    check_weights_file(file)
     try:
         if file.suffix == ".safetensors":
             state: Any = load_file(file)
@@ -255,34 +177,3 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise ModelError early if a folder could not be written later."""
-    above = next(folder for folder in target.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ModelError(f"{target} cannot be made: {above} is no folder that you may write to")
-    if target.exists() and not overwrite:
-        raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
-    if overwrite and target.exists() and not (target / "model.json").is_file():
-        raise ModelError(f"{target} exists and is no model folder; choose another name")
-
-
-def digest_file(path: Path) -> str:
-    """Digest of a file's bytes, 32 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path} ({error}); copy the whole folder again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} does not hold an object; copy the whole folder again")
-    return content

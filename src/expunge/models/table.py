@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ModelError
-from expunge.models import allcnn, cnn, mlp, resnet18, resnet18_imagenet, resnet20, vgg16_bn
 from expunge.named import by_name, pick
-from expunge.plugins import import_object
+from expunge.plugins import check_name, import_object
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -20,54 +21,57 @@ class Architecture:
     """One row of the table.
 
     Attributes:
-        name: what the user types.
-        build: (shape of one input, number of classes) -> a fresh model.
+        name: what the user types; the file of that name in this folder builds it.
         summary: one line for lists.
         paper: where it was published.
     """
 
     name: str
-    build: Callable[[tuple[int, ...], int], nn.Module]
     summary: str
     paper: str
 
+    def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
+        """A fresh model for inputs of this shape; torch is imported only now."""
+        model: nn.Module = importlib.import_module(f"expunge.models.{self.name}").build(
+            shape, classes
+        )
+        return model
+
 
 ROWS = (
-    Architecture(
-        "mlp", mlp.build, "two hidden layers, 256 and 128 units; any input", "LeCun et al., 1998"
-    ),
-    Architecture(
-        "cnn", cnn.build, "three convolutions, quick on a CPU", "after LeCun et al., 1998"
-    ),
-    Architecture(
-        "resnet20", resnet20.build, "the CIFAR ResNet, 0.27 M weights", "He et al., CVPR 2016"
-    ),
+    Architecture("mlp", "two hidden layers, 256 and 128 units; any input", "LeCun et al., 1998"),
+    Architecture("cnn", "three convolutions, quick on a CPU", "after LeCun et al., 1998"),
+    Architecture("resnet20", "the CIFAR ResNet, 0.27 M weights", "He et al., CVPR 2016"),
     Architecture(
         "resnet18",
-        resnet18.build,
         "ResNet-18 with a 3x3 stem, 11 M weights",
         "He et al., CVPR 2016",
     ),
     Architecture(
         "resnet18_imagenet",
-        resnet18_imagenet.build,
         "ResNet-18 with its 7x7 stem; ten times faster on small images",
         "He et al., CVPR 2016",
     ),
     Architecture(
         "allcnn",
-        allcnn.build,
         "All-CNN-C with BatchNorm",
         "Springenberg et al., ICLR workshop 2015",
     ),
     Architecture(
         "vgg16_bn",
-        vgg16_bn.build,
         "VGG-16 with BatchNorm, 15 M weights",
         "Simonyan and Zisserman, ICLR 2015",
     ),
 )
 ARCHITECTURES = by_name("architecture", ((row.name, row) for row in ROWS))
+
+
+def check_model(name: str) -> None:
+    """Raise ModelError for a name that is no architecture and no `module:function`."""
+    if ":" in name:
+        check_name(name, allow_code=True, what="model", error=ModelError)
+    else:
+        pick("architecture", ARCHITECTURES, name, also=("module:function",), error=ModelError)
 
 
 def build_model(
@@ -101,6 +105,8 @@ def build_model(
 
 
 def _build_from_code(name: str, available: dict[str, Any], *, allow_code: bool) -> nn.Module:
+    from torch import nn
+
     function = import_object(name, allow_code=allow_code, what="model", error=ModelError)
     if not callable(function):
         raise ModelError(f"{name!r} must be a function that returns a model, not {function!r}")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, cg, eigsh
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
@@ -83,6 +82,8 @@ def solve_by_conjugate_gradients(
     tolerance: of the residual, relative to v. An indefinite C wants a damping above its most negative
     eigenvalue; where the iterations end early, `residual` says how far off x is.
     """
+    from scipy.sparse.linalg import LinearOperator, cg
+
     right = flat(masked(vector, mask))
     calls = 0
 
@@ -118,6 +119,8 @@ def top_eigenvalue(product: Product, like: Named, *, seed: int = 0) -> float:
         )
         values = np.linalg.eigvalsh(matrix)
         return float(values[np.abs(values).argmax()])
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
     found = eigsh(operator, k=1, which="LM", v0=first, tol=EIGENVALUE_TOLERANCE,
                   return_eigenvectors=False)  # fmt: skip

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
-from torch import nn
 
-from expunge.data.view import DataView
-from expunge.models.mask import Mask
 from expunge.recipe import Recipe, Settings
-from expunge.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.models.mask import Mask
+    from expunge.run import Run
 
 J_REWIND_SHARE = 8 / 182
 """Jia et al. rewind to epoch 8 of 182."""
+
+
+FINE_TUNING = {"epochs": 10, "lr": 0.01, "schedule": "constant"}
+"""What changes in the recipe where cut weights of a trained model are trained on: fine-tuning."""
 
 
 class Pruner(Settings):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import nn
-
-from expunge.data.view import DataView
-from expunge.models.mask import Mask, keep_largest, prunable
 from expunge.pruning.base import Rewinding
-from expunge.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.models.mask import Mask
+    from expunge.run import Run
 
 
 class OneShot(Rewinding):
@@ -27,5 +29,7 @@ class OneShot(Rewinding):
         within: Mask | None = None,
     ) -> Mask:  # fmt: skip
         """The weights of largest magnitude."""
+        from expunge.models.mask import keep_largest, prunable
+
         scores = {name: weight.detach().abs() for name, weight in prunable(model).items()}
         return keep_largest(scores, sparsity, within)

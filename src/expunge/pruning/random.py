@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import nn
-
-from expunge.data.view import DataView
-from expunge.models.mask import Mask, keep_largest, prunable
 from expunge.pruning.base import Pruner
-from expunge.run import Run
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.models.mask import Mask
+    from expunge.run import Run
 
 
 class Random(Pruner):
@@ -25,6 +26,10 @@ class Random(Pruner):
         within: Mask | None = None,
     ) -> Mask:  # fmt: skip
         """Weights that draw the largest numbers."""
+        import torch
+
+        from expunge.models.mask import keep_largest, prunable
+
         generator = torch.Generator().manual_seed(run.seed_for("mask"))
         scores = {
             name: torch.rand(weight.shape, generator=generator).to(weight.device)

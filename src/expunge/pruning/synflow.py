@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from expunge.data.view import DataView
 from expunge.errors import ConfigError
-from expunge.models.mask import Mask, apply_mask, keep_largest, prunable
 from expunge.pruning.base import Pruner
-from expunge.run import Run
 
-NORMS = (
-    nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm,
-)  # fmt: skip
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.view import DataView
+    from expunge.models.mask import Mask
+    from expunge.run import Run
 
 
 class SynFlow(Pruner):
@@ -39,6 +37,10 @@ class SynFlow(Pruner):
         within: Mask | None = None,
     ) -> Mask:  # fmt: skip
         """Weights whose synaptic flow is largest, found in `steps` cuts."""
+        import torch
+
+        from expunge.models.mask import keep_largest, prunable
+
         flow = linearised(model)
         start = prunable(flow)
         mask = within or {name: torch.ones_like(p, dtype=torch.bool) for name, p in start.items()}
@@ -60,9 +62,16 @@ def kept_share(mask: Mask) -> float:
 
 def linearised(model: nn.Module) -> nn.Module:
     """A float64 copy with |θ| for weights, 0 for biases, and normalisation left out."""
+    import torch
+    from torch import nn
+
+    norms = (
+        nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
+        nn.LocalResponseNorm,
+    )  # fmt: skip
     flow = copy.deepcopy(model).eval().double().requires_grad_(True)
     for module in flow.modules():
-        if isinstance(module, NORMS):
+        if isinstance(module, norms):
             module.forward = lambda inputs: inputs  # type: ignore[method-assign]
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(False)
@@ -80,6 +89,10 @@ def synaptic_flow(flow: nn.Module, ones: Tensor, mask: Mask) -> Mapping[str, Ten
     flow: as `linearised` makes it; its weights outside the mask become 0.
     ones: (1, ...) float64. Raises ConfigError if the flow overflows or the model wants other inputs.
     """
+    import torch
+
+    from expunge.models.mask import apply_mask, prunable
+
     apply_mask(flow, mask)
     weights = prunable(flow)
     try:

@@ -8,25 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from expunge.atomic import written_whole
-from expunge.errors import ConfigError
 from expunge.report.further import csv_with_further, further_markdown
+from expunge.report.places import TABLES, check_folder
 from expunge.report.tables import to_json, to_markdown
-
-MARK = "table.json"
-"""A folder without this file was not written here, and is never replaced."""
-
-
-def check_folder(out: Path, *, overwrite: bool, mark: str = MARK) -> None:
-    """Raise ConfigError early if the folder could not be written later.
-
-    `mark` names the file that shows who wrote a folder; one without it is never replaced.
-    """
-    if not out.exists():
-        return
-    if not overwrite:
-        raise ConfigError(f"{out} exists; choose another folder, or pass --overwrite")
-    if not out.is_dir() or (any(out.iterdir()) and not (out / mark).is_file()):
-        raise ConfigError(f"{out} exists and holds something else; choose another folder")
 
 
 def write_tables(
@@ -47,7 +31,7 @@ def write_tables(
         text = f"{to_markdown(frame)}\n{further_markdown(frame)}\n{lines}"
         (folder / "table.md").write_text(text, encoding="utf-8")
         (folder / "table.csv").write_text(csv_with_further(frame), encoding="utf-8")
-        (folder / MARK).write_text(to_json(frame), encoding="utf-8")
+        (folder / TABLES).write_text(to_json(frame), encoding="utf-8")
         frame.to_csv(folder / "scores.csv", index=False)
         figure(frame, folder / "figure")
         names = sorted(file.name for file in folder.iterdir())

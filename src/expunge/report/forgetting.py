@@ -25,9 +25,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
 from expunge.report.figures import BAND, DOT, STYLE
-from expunge.report.files import check_folder
+from expunge.report.places import FIGURES, check_folder
 
-MARK = "accuracy_by_class.csv"
 """A folder without this file was not written here, and is never replaced."""
 NOISE_CLASSES, NOISE_IMAGES, NOISE_LINES, CLASSES, LAYERS = 20, 8, 3, 30, 60
 """At most so many are drawn: rows of noise, images or line plots in each; rows of the others."""
@@ -130,11 +129,6 @@ def weight_distance_figure(
         return _save(axes, path_stem)
 
 
-def check_figures_folder(out: Path, *, overwrite: bool) -> None:
-    """Raise ConfigError early if `forgetting_figures` could not write the folder later."""
-    check_folder(out, overwrite=overwrite, mark=MARK)
-
-
 def forgetting_figures(
     out: Path,
     *,
@@ -150,13 +144,13 @@ def forgetting_figures(
     The CSV files hold every row, also those that a figure leaves out. Returns the paths. The folder
     appears under its name only when all of it is there. Raises ConfigError if one is in the way.
     """
-    check_figures_folder(out, overwrite=overwrite)
+    check_folder(out, overwrite=overwrite, mark=FIGURES)
     with written_whole(out, overwrite=overwrite) as folder:
         class_accuracy_figure(accuracy, folder / "accuracy_by_class")
         weight_distance_figure(distance, folder / "weight_distance", paired=paired)
         if noise is not None:
             noise_figure(noise, noise_names, folder / "noise")
-        accuracy.to_csv(folder / MARK, index=False)
+        accuracy.to_csv(folder / FIGURES, index=False)
         distance.to_csv(folder / "weight_distance.csv", index=False)
         names = sorted(file.name for file in folder.iterdir())
     return [out / name for name in names]

@@ -22,13 +22,12 @@ from expunge.atomic import written_whole
 from expunge.errors import ConfigError
 from expunge.report.columns import COLUMNS
 from expunge.report.drawn import inline_svg, save_figure
-from expunge.report.files import check_folder
 from expunge.report.further import csv_with_further, further_markdown
 from expunge.report.latex import to_latex
+from expunge.report.places import PAGE, check_folder
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_markdown
 
-MARK = "report.html"
 """A folder without this file was not written here, and is never replaced."""
 CLAIMED = (
     "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
@@ -119,11 +118,11 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     Raises:
         ConfigError: if a folder is in the way, or as `render` does.
     """
-    check_folder(out, overwrite=overwrite, mark=MARK)
+    check_folder(out, overwrite=overwrite, mark=PAGE)
     parts = _sections(report)
     said = [*report.tuned, *(_sentence(claim) for claim in map(_claim, report.claims))]
     with written_whole(out, overwrite=overwrite) as folder:
-        (folder / MARK).write_text(_html(report, parts), encoding="utf-8")
+        (folder / PAGE).write_text(_html(report, parts), encoding="utf-8")
         lines = "".join(f"- {sentence}\n" for sentence in said)
         if report.claims:
             lines += f"\n{CLAIMED}\n"

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from expunge.errors import ConfigError
 
@@ -292,7 +291,9 @@ def _student(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, floa
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return mean, math.nan, math.nan
-    half = float(stats.t.ppf(0.975, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    from scipy import special  # scipy.stats takes a second to import
+
+    half = float(special.stdtrit(n - 1, 0.975)) * float(values.std(ddof=1)) / math.sqrt(n)
     return mean, mean - half, mean + half
 
 

@@ -23,12 +23,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from scipy import stats
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
 from expunge.report.figures import STYLE
-from expunge.report.files import MARK, check_folder
+from expunge.report.places import TABLES, check_folder
 from expunge.report.tables import NOTHING
 
 NEEDED = (
@@ -66,6 +65,8 @@ def trend(frame: pd.DataFrame) -> Trend:
     n = len(both)
     if n < 3 or (both.nunique() < 2).any():
         return Trend(math.nan, math.nan, n)
+    from scipy import stats
+
     found = stats.spearmanr(both["factor_product"], both["distance_l2"])
     rho, p = float(found.statistic), float(found.pvalue)
     if n <= EXACT_TO:
@@ -199,7 +200,7 @@ def write_theory(frame: pd.DataFrame, out: Path, *, overwrite: bool = False) -> 
         lines = "".join(f"- {sentence}\n" for sentence in theory_notes(frame))
         (folder / "table.md").write_text(f"{_markdown(frame)}\n{lines}", encoding="utf-8")
         frame.to_csv(folder / "table.csv", index=False)
-        (folder / MARK).write_text(_json(frame), encoding="utf-8")
+        (folder / TABLES).write_text(_json(frame), encoding="utf-8")
         figure = sparsity_theory_figure(frame)
         with mpl.rc_context(STYLE):
             figure.savefig(folder / "figure.png")

@@ -15,7 +15,7 @@ from expunge.study.schema import Study, variants
 
 Kind = Literal["original", "retrain", "unlearn"]
 Setting = tuple[str, str, str, str, str]
-"""Data, model, recipe, density and scenario, in words."""
+"""The values of `claims.SETTING`, in words."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from expunge.audits import AUDITS
-from expunge.data.load import DataSpec
+from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, nearest
 from expunge.models.table import ARCHITECTURES
+from expunge.scores.table import AUDITS
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
 

@@ -10,21 +10,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from expunge.atomic import flush
+from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Facts, Row, plan
 from expunge.study.check import check_code
-from expunge.study.crew import Crew, Orders, Processes
 from expunge.study.file import read_study
-from expunge.study.runner import Counts, Worker, count
 from expunge.study.schema import Study
 from expunge.study.store import Store
 from expunge.study.tuning import Search, check_tuned, chosen, searches
-from expunge.study.work import Bench
+
+if TYPE_CHECKING:
+    from expunge.study.crew import Crew
+    from expunge.study.runner import Counts
+    from expunge.study.work import Bench
 
 POLL_SECONDS = 0.5
 FILE, FACTS = "study.yaml", "data.json"
@@ -51,6 +53,8 @@ class Planned:
 
     def counts(self, *, stale: bool = False) -> Counts:
         """How far it is. stale: count stale cells too, for which every finished one is read."""
+        from expunge.study.runner import count
+
         return count(self.cells, self.store, stale=stale)
 
 
@@ -80,14 +84,19 @@ def planned(
             f"{folder} holds the study {_told(held)}, not {_told(study)}; choose another folder "
             "with --out, or that study"
         )
+    facts = _read_facts(folder) if recorded else {}
+    believed = bool(facts) and facts.keys() >= set(study.specs)
+    if not believed:
+        check_code(study, allow_code=allow_code)
+        for spec in study.specs:
+            DataSpec.parse(spec).check(data_dir)
+    from expunge.study.work import Bench
+
     bench = Bench(
         Store(folder), str(data_dir) if data_dir is not None else None, device,
         keep_all=study.keep_weights == "all", allow_code=allow_code,
     )  # fmt: skip
-    if recorded and (facts := _read_facts(folder)).keys() >= set(study.specs):
-        return _plan(study, bench, facts.__getitem__)
-    check_code(study, allow_code=allow_code)
-    return _plan(study, bench, bench.facts)
+    return _plan(study, bench, facts.__getitem__ if believed else bench.facts)
 
 
 def _told(study: Study) -> str:
@@ -172,6 +181,8 @@ class _How:
 
 def _run(study: Planned, how: _How) -> None:
     """Make the cells that are planned."""
+    from expunge.study.runner import Worker
+
     done = sum(study.store.done(cell.key) for cell in study.cells)
     if done == len(study.cells) and not how.renew:
         return
@@ -191,6 +202,8 @@ def _run(study: Planned, how: _How) -> None:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One thread for as long as this lasts."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -201,6 +214,9 @@ def one_thread() -> Iterator[None]:
 
 def _several(study: Planned, how: _How, bar: Step, done: int) -> None:
     """Start workers and watch the store until they end."""
+    from expunge.study.crew import Orders, Processes
+    from expunge.study.runner import count
+
     orders = Orders(
         study.cells, str(study.store.folder.resolve()), _absolute(study.bench.data_dir),
         study.bench.device, study.bench.keep_all, study.bench.allow_code, how.run, how.renew,

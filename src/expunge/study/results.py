@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from expunge.audits import EXTRA
-from expunge.audits.gaps import AVERAGED
+from expunge.scores.gaps import AVERAGED
+from expunge.scores.table import EXTRA
+from expunge.study.cells import Row
+from expunge.study.claims import SETTING
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import Store
 
-if TYPE_CHECKING:
-    from expunge.study.cells import Row
-
-SETTING = ("data", "model", "recipe", "density", "scenario")
-"""What a row is under, beside its method and seed."""
 AVERAGE_GAP = "average gap"
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from expunge.audits.gaps import average_gap
 from expunge.errors import ConfigError
 from expunge.methods import METHODS, make_method
+from expunge.scores.gaps import average_gap
 from expunge.seeds import seed_for
 from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
 from expunge.study.schema import Entry, Study, Tuning

@@ -29,10 +29,9 @@ from expunge.api import (
     unlearn,
 )
 from expunge.audits.details import details
-from expunge.audits.score import Score
 from expunge.cost import Cost
-from expunge.data.batch import Part
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
@@ -43,11 +42,14 @@ from expunge.progress import Reporter, Silent
 from expunge.pruning import make_pruner
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
+from expunge.scores.score import Score
 from expunge.sparsity import mask_without, prune
 from expunge.study.cells import Cell, Facts
 from expunge.study.scenarios import Given, scenario_of
 from expunge.study.store import Store
-from expunge.transfer import Target, as_target, full_finetune, linear_probe, without_head
+from expunge.transfer.adapt import full_finetune, linear_probe
+from expunge.transfer.head import without_head
+from expunge.transfer.target import Target, as_target
 from expunge.version import VERSION
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from pydantic import Field, field_validator
-from torch import Tensor
-from torch.nn import functional
 
-from expunge.data.load import Data
-from expunge.data.samples import ResidentStore, Samples, resident
 from expunge.errors import DataError
 from expunge.recipe import Recipe, Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from expunge.data.load import Data
+    from expunge.data.samples import Samples
 
 DEFAULT = Recipe(epochs=10, batch_size=128, lr=0.02, augmentation="none")
 """Without augmentation: a digit must not be flipped because the source's images are."""
@@ -53,6 +54,8 @@ def as_target(source: Data, target: Data) -> Data:
 
 
 def _fitted(samples: Samples, shape: tuple[int, ...]) -> Samples:
+    from expunge.data.samples import ResidentStore, resident
+
     if samples.shape() == shape:
         return samples
     images = resident(samples)
@@ -71,6 +74,8 @@ def _fitted(samples: Samples, shape: tuple[int, ...]) -> Samples:
 def _with_channels(images: Tensor, channels: int) -> Tensor:
     if images.shape[1] == channels:
         return images
+    import torch
+
     grey = images
     if images.shape[1] != 1:
         mean = images.float().mean(dim=1, keepdim=True)
@@ -81,7 +86,9 @@ def _with_channels(images: Tensor, channels: int) -> Tensor:
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(images.shape[2:]) == size:
         return images
-    changed = functional.interpolate(
+    import torch
+
+    changed = torch.nn.functional.interpolate(
         images.float(), size, mode="bilinear", antialias=True, align_corners=False
     )
     if images.dtype != torch.uint8:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import nn
+from expunge.data.request import check_request, read_ids
 
-from expunge.data.load import Data
-from expunge.data.split import Split, check_request, read_ids
-from expunge.run import Run
-from expunge.transfer import Target
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.load import Data
+    from expunge.data.split import Split
+    from expunge.run import Run
+    from expunge.transfer.target import Target
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class AsTyped:
 
     def split(self, request: str, given: Given) -> Split:
         """As `--forget` reads it."""
+        from expunge.data.split import Split
+
         return Split.parse(given.data, request, seed=given.seed, base=given.split)
 
     def told(self, text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from expunge.data.batch import Part
-from expunge.data.split import Split
+from typing import TYPE_CHECKING
+
 from expunge.errors import ConfigError
 from expunge.study.scenarios.base import AsTyped, Given
-from expunge.transfer import class_harm, most_harmful
+
+if TYPE_CHECKING:
+    from expunge.data.split import Split
 
 
 class HarmfulClasses(AsTyped):
@@ -20,6 +22,10 @@ class HarmfulClasses(AsTyped):
 
     def split(self, request: str, given: Given) -> Split:
         """The most harmful classes."""
+        from expunge.data.parts import Part
+        from expunge.data.split import Split
+        from expunge.transfer.harm import class_harm, most_harmful
+
         if given.transfer is None:
             raise ConfigError(
                 f"scenario {request!r} needs a target task; give the study `transfer`"

@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from torch import Tensor
-
 Target = Literal["retrained", "low", "high"]
 """What a score should be: as the retrained model's, as low, or as high as it goes."""
 
@@ -19,7 +16,7 @@ class Score:
     """A score of one model.
 
     Attributes:
-        name: a key of `expunge.audits.AUDITS`.
+        name: a key of `expunge.scores.table.AUDITS`.
         value: in `unit`; nan where it is undefined.
         n: how many samples (or repetitions) it was measured on.
         low, high: ends of the 95 % interval, in `unit`; None where there is none.
@@ -55,7 +52,7 @@ def _plain(value: Any) -> Any:
     """`value` with JSON's types only."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, Tensor | np.ndarray | np.generic):
+    if hasattr(value, "tolist"):  # a tensor, an array or one of its numbers
         return _plain(value.tolist())
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]

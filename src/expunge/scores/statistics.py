@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
-
-import numpy as np
-from scipy import stats
 
 from expunge.errors import ConfigError
 
@@ -25,7 +23,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, flo
         raise ConfigError(f"successes must lie in [0, n]; got {successes} of n = {n}")
     if n == 0:
         return 0.0, 1.0
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
     share = successes / n
     centre = share + z * z / (2 * n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
@@ -44,6 +42,8 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
     """
     if len(values) == 0:
         raise ConfigError("a mean needs at least one value; got none")
+    import numpy as np
+
     array = np.asarray(values, dtype=np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan
 
@@ -61,7 +61,10 @@ def student_interval(
     n = len(values)
     if n == 1:
         return mean, math.nan, math.nan
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n)
+    from scipy import special  # scipy.stats has the same function, and takes a second to import
+
+    quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
+    half = quantile * sd / math.sqrt(n)
     return mean, mean - half, mean + half
 
 

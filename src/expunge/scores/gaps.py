@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from expunge.audits.statistics import mean_sd, paired_interval
 from expunge.errors import ConfigError
+from expunge.scores.statistics import mean_sd, paired_interval
 
 AVERAGED = ("UA", "RA", "TA", "MIA")
 """The scores whose gaps make the average gap."""

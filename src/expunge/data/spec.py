@@ -1,0 +1,114 @@
+"""A data specification as it is typed, and what there is to type; no data are read here."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.data.poison import Poison, split_poison
+from expunge.data.triggers import TRIGGERS, Size
+from expunge.errors import DataError, nearest
+from expunge.plugins import check_name
+
+BUILT_IN = {
+    "digits": "scikit-learn's 1,797 handwritten digits, 8x8 grey; ships with the package",
+    "cifar10": "CIFAR-10 as parquet in DATA_DIR/cifar10; 50,000 + 10,000 colour images, 32x32",
+    "mnist": "MNIST as parquet in DATA_DIR/mnist; 60,000 + 10,000 grey images, 28x28",
+}
+OTHER_SPECS = {
+    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and integer labels; "
+    "further columns are for `group:COLUMN=VALUE`, a column `id` names the samples",
+    "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png",
+    "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
+    "module:function": "a function of yours that returns a map-style dataset, or (train, test)",
+    "DATA+patch[:KEY=VALUE,...]": "any of these with a backdoor in the training images: a patch on a "
+    "share of them, labelled as the target; size=4, place=bottom-right, margin=2, colour=0, "
+    "share=0.1, target=#0, poison_seed=0",
+    "DATA+blend:file=PATTERN.png[,...]": "likewise, with an image mixed in; alpha=0.1, share, target, "
+    "poison_seed",
+}
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data specification taken apart: `BASE[@SIZE][:COUNT][+POISON]`.
+
+    base: a name, a path or `module:function`. size: (height, width) to resize images to.
+    count: keep that many training samples, drawn once for all by stratified choice.
+    poison: then poison a share of those that are kept.
+    """
+
+    base: str
+    size: Size | None = None
+    count: int | None = None
+    poison: Poison | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> DataSpec:
+        """Read `cifar10`, `cifar10:5000`, `photos@64x48:1000`, `package.module:load`, `digits+patch`."""
+        clean, poison = split_poison(text)
+        match = re.fullmatch(r"(.+?)(?:@(\d+)(?:x(\d+))?)?(?::(\d+))?", clean.strip(), re.DOTALL)
+        if match is None:
+            raise DataError("the data specification is empty; name a dataset, as in digits")
+        base, height, width, count = match.groups()
+        size = (int(height), int(width or height)) if height else None
+        if (size is not None and 0 in size) or count == "0":
+            raise DataError(f"{text!r}: sizes and counts start at 1")
+        return cls(base, size, int(count) if count else None, poison)
+
+    def check(self, data_dir: str | Path | None = None, *, allow_code: bool = True) -> None:
+        """Raise DataError for what names nothing that is there, or code without consent.
+
+        The arguments are those of `load_data`; no file is opened.
+        """
+        path = Path(self.base).expanduser()
+        arrays = self.base == "digits" or path.suffix == ".npz" or ":" in self.base
+        if self.size is not None and arrays and not path.is_dir():
+            raise DataError(
+                f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
+                "leave it out"
+            )
+        if self.base == "digits":
+            return
+        if self.base in BUILT_IN:
+            data_folder(self.base, data_dir)
+        elif is_code(self.base):
+            check_name(self.base, allow_code=allow_code, what="data", error=DataError)
+        elif not path.is_dir() and not (path.suffix in (".npz", ".parquet") and path.exists()):
+            raise unknown(self.base)
+
+
+def is_code(base: str) -> bool:
+    """Whether the base of a specification is `module:function`."""
+    plus = base.partition("+")[2].partition(":")[0]
+    return ":" in base and not plus and not Path(base).expanduser().exists()
+
+
+def unknown(base: str) -> DataError:
+    """The error for a base that names no data."""
+    plus = base.partition("+")[2].partition(":")[0]
+    meant = nearest(plus, TRIGGERS) if plus else nearest(base, BUILT_IN)
+    if plus in TRIGGERS:
+        meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
+    return DataError(
+        f"no dataset or path {base!r}{meant}; there are "
+        f"{', '.join(BUILT_IN)}, a .parquet or .npz file, a folder, or module:function"
+    )
+
+
+def data_folder(name: str, data_dir: str | Path | None) -> Path:
+    """Where a built-in dataset's files lie. Raises DataError where nobody said, or nothing is."""
+    base = data_dir or os.environ.get("EXPUNGE_DATA")
+    if not base:
+        raise DataError(
+            f"{name} is not part of the package: say where its folder {name}/ lies with --data-dir, "
+            "or set EXPUNGE_DATA (a folder with train.parquet and test.parquet of encoded images)"
+        )
+    folder = Path(base).expanduser() / name
+    if not folder.is_dir():
+        raise DataError(
+            f"{folder} does not exist; --data-dir must name the folder that holds {name}/"
+        )
+    return folder

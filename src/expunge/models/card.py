@@ -1,0 +1,140 @@
+"""The card and the split of a model folder: everything about a model but its weights, as plain data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from expunge.errors import ModelError
+from expunge.plugins import check_name
+
+FORMAT = 1
+
+
+class DataCard(BaseModel):
+    """Which data a model was trained on. data_dir is a hint: another machine has another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    spec: str | None
+    data_dir: str | None = None
+    fingerprint: str
+    positional: bool
+    test_fingerprint: str
+
+
+class Ancestor(BaseModel):
+    """One step in the making of a model, oldest first in `ModelCard.lineage`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: str
+    parent: str | None = None
+    settings: dict[str, Any] = {}
+    names: tuple[str | int, ...] = ()
+    date: str
+    version: str
+    split: str
+    forgotten: int = 0
+    cost: dict[str, Any] = {}
+    log: dict[str, Any] = {}
+
+
+class ModelCard(BaseModel):
+    """Everything about a model but its weights.
+
+    architecture: a name or `module:function`; None for a module made in Python, which must be
+    given again to load. shape: of one input. seed: of the original training. weights, mask: digests
+    of these files; mask is empty for a dense model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    architecture: str | None
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    data: DataCard
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    recipe: dict[str, Any] | None = None
+    seed: int | None = None
+    split_seed: int | None = None
+    lineage: tuple[Ancestor, ...] = Field(min_length=1)
+    weights: str = ""
+    mask: str = ""
+
+
+def read_split(folder: Path) -> dict[str, Any]:
+    """The split of a model folder as plain data."""
+    return _read_json(folder / "split.json")
+
+
+def read_card(folder: Path) -> ModelCard:
+    """The card of a model folder, checked."""
+    if not (folder / "model.json").is_file():
+        what = "is not a model folder (no model.json)" if folder.exists() else "does not exist"
+        raise ModelError(f"{folder} {what}; make one with `expunge train` or `expunge import`")
+    content = _read_json(folder / "model.json")
+    version = content.get("format")
+    if version != FORMAT:
+        raise ModelError(
+            f"{folder} has format {version}, this version reads {FORMAT}; install the version of "
+            "expunge that wrote it"
+        )
+    try:
+        return ModelCard.model_validate(content)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        raise ModelError(f"{folder}/model.json: {name}: {problem['msg']}") from error
+
+
+def check_code(card: ModelCard, *, allow_code: bool) -> None:
+    """Raise ModelError for an architecture that is code and that nobody consented to run."""
+    if card.architecture is not None and ":" in card.architecture and not allow_code:
+        check_name(card.architecture, allow_code=False, what="model", error=ModelError)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Raise ModelError early if a folder could not be written later."""
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ModelError(f"{target} cannot be made: {above} is no folder that you may write to")
+    if target.exists() and not overwrite:
+        raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
+    if overwrite and target.exists() and not (target / "model.json").is_file():
+        raise ModelError(f"{target} exists and is no model folder; choose another name")
+
+
+def check_weights_file(path: str | Path) -> None:
+    """Raise ModelError for a checkpoint that is not there."""
+    if not Path(path).is_file():
+        raise ModelError(f"no weights file {path}; name a .safetensors or a .pt file")
+
+
+def digest_file(path: Path) -> str:
+    """Digest of a file's bytes, 32 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Plain data as a JSON file."""
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path} ({error}); copy the whole folder again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} does not hold an object; copy the whole folder again")
+    return content

@@ -1,0 +1,1 @@
+"""Numbers that judge a model, and what is said of them: no torch here."""

@@ -1,16 +1,74 @@
-"""What every test runs under: no writing outside temporary folders, no clock in hypothesis."""
+"""What every test runs under: no writing outside temporary folders, no clock in hypothesis.
+
+Two workers share the tests by file (see scripts/check): long files begin first, so that neither
+waits for the other at the end, and what takes long to make lies on the disk for both (`shared`).
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 settings.register_profile("expunge", deadline=None)  # other work shares the processor
 settings.load_profile("expunge")
+
+SECONDS = Path(__file__).parent / "seconds.json"
+"""How long each file took when that was last written down; only the order depends on it."""
+_spent: Counter[str] = Counter()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-seconds",
+        action="store_true",
+        help=f"write down what each file took: {SECONDS.name}",
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; the tests of a file stay together, and a new file counts as long."""
+    known = json.loads(SECONDS.read_text())["files"]
+    files = {item: item.nodeid.partition("::")[0] for item in items}
+    items.sort(key=lambda item: -known.get(files[item], float("inf")))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _spent[report.nodeid.partition("::")[0]] += report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--write-seconds") and not hasattr(session.config, "workerinput"):
+        files = {name: round(seconds, 1) for name, seconds in _spent.most_common()}
+        content = {"what": "seconds of each file, longest first", "files": files}
+        SECONDS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+@pytest.fixture(scope="session")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`shared(name, make)`: a folder that `make` fills once for all workers; nobody changes it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        with FileLock(root / f"{name}.lock"):
+            if not (root / name).exists():
+                part = root / f"{name}.part"
+                part.mkdir()
+                make(part)
+                part.rename(root / name)
+        return root / name
+
+    return folder
 
 
 @pytest.fixture(autouse=True, scope="session")

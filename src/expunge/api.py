@@ -23,7 +23,7 @@ from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, SplitError
 from expunge.loop import lay_out
-from expunge.methods import METHODS, Method, make_method
+from expunge.methods import Method, make_method, whole_classes_only
 from expunge.models.mask import Mask, apply_mask, sparsity_of
 from expunge.models.table import build_model
 from expunge.precision import arithmetic, resolve_precision
@@ -179,11 +179,9 @@ def check_request(method: Method, data: Data, split: Split) -> None:
     asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())
     staying = sorted(asked - set(split.forgotten_classes(data)))
     if staying:
-        able = ", ".join(name for name, other in METHODS.items() if not other.whole_classes)
-        raise ConfigError(
-            f"{method.name} forgets whole classes only, and this request leaves samples of class "
-            f"{data.classes[staying[0]]!r} in the retain set; ask for class:LABEL, or choose a "
-            f"method that can: {able}"
+        left = data.classes[staying[0]]
+        raise whole_classes_only(
+            method, f"this request leaves samples of class {left!r} in the retain set"
         )
 
 

@@ -285,10 +285,10 @@ def alone(data: Data, whole: Split) -> Split:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "cnn", "one_pixel", "resnet18"])
+@pytest.mark.parametrize("architecture", ["mlp", "cnn", "one_pixel", "resnet20"])
 @every_method
 def test_a_forget_set_of_one_sample(name: str, architecture: str) -> None:
-    few = digits(100) if architecture == "resnet18" else digits()
+    few = digits(100) if architecture == "resnet20" else digits()
     build: Any = one_pixel if architecture == "one_pixel" else architecture
     model = one_pixel() if build is one_pixel else original(architecture, len(few.train))
     class_only = METHODS[name].whole_classes

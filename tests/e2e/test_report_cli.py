@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -176,12 +174,8 @@ def test_a_strangers_folder_runs_no_code(place: Path, tmp_path: Path) -> None:
             (tmp_path / "theirs/data.json").unlink()
         for words in (["report", "theirs"], ["status", "theirs/study.yaml", "--out", "theirs"],
                       ["run", "theirs/study.yaml", "--out", "theirs"]):  # fmt: skip
-            done = subprocess.run(
-                [sys.executable, "-m", "expunge", "study", *words], cwd=tmp_path, text=True,
-                capture_output=True, check=False,
-            )  # fmt: skip
+            done = expunge("study", *words, cwd=tmp_path, ok=None)
             assert "EVIL" not in done.stdout + done.stderr
-            assert "Traceback" not in done.stderr
 
 
 def test_exact_unlearning_has_a_page_too(place: Path, tmp_path: Path) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from commands import expunge
+from commands import process
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_smoke_study_runs_and_tells(tmp_path: Path) -> None:
     file = str(ROOT / "studies/smoke.yaml")
-    done = expunge("study", "run", file, "--out", "smoke", "--workers", "2", cwd=tmp_path)
+    done = process("study", "run", file, "--out", "smoke", "--workers", "2", cwd=tmp_path)
     assert "39 of 39 cells done" in done.stdout
     scores = pd.read_csv(tmp_path / "smoke/results/scores.csv")
     means = scores.groupby(["scenario", "method", "score"])["value"].mean()

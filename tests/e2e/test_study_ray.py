@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import expunge, refused
+from commands import expunge, process
 
 STUDY = """\
 name: spread
@@ -49,8 +49,9 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     """Data by a relative folder; a method that diverges fails there as here."""
     (tmp_path / "study.yaml").write_text(STUDY)
     os.makedirs(tmp_path / "data")
-    for out, how in (("here", ["--workers", "1"]), ("ray", ["--ray", "local", "--workers", "2"])):
-        done = expunge(
+    ray = ["--ray", "local", "--workers", "2"]
+    for run, out, how in ((expunge, "here", []), (process, "ray", ray)):
+        done = run(
             "study", "run", "study.yaml", "--out", out, "--data-dir", "data", *how, cwd=tmp_path,
             ok=False,
         )  # fmt: skip
@@ -63,7 +64,8 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
 
 def test_no_cluster_says_so(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
-    message = refused(
-        "study", "run", "study.yaml", "--out", "out", "--ray", "127.0.0.1:1", cwd=tmp_path
-    )
+    where = ["study.yaml", "--out", "out", "--ray", "127.0.0.1:1"]
+    done = process("study", "run", *where, cwd=tmp_path, ok=False)
+    assert done.returncode == 2
+    message = done.stderr.strip().splitlines()[-1]
     assert "no Ray cluster answers at '127.0.0.1:1'" in message and "ray start --head" in message

@@ -230,11 +230,13 @@ def test_workers_end_with_the_command_that_was_killed(tmp_path: Path) -> None:
     _wait_for_a_cell(tmp_path)
     os.kill(command.pid, signal.SIGKILL)
     command.communicate()
-    time.sleep(4.0)  # they look once a second
     made = planned(long_study(), tmp_path / "out")
-    assert not any(made.store.claimed(cell.key) for cell in made.cells)
+    end = time.monotonic() + 20  # they look once a second
+    while any(made.store.claimed(cell.key) for cell in made.cells):
+        assert time.monotonic() < end, "a worker is still at work"
+        time.sleep(0.1)
     before = made.counts().done
-    time.sleep(2.0)
+    time.sleep(1.5)
     assert made.counts().done == before < len(made.cells)
 
 

@@ -20,12 +20,12 @@ from helpers import (
 )
 from torch import nn
 
+from expunge import training
 from expunge.api import unlearn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
-from expunge.methods import neggrad_plus
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -227,7 +227,7 @@ def test_neggrad_plus_weighs_the_two_losses(alpha: float, monkeypatch: Any) -> N
     def catch(model: nn.Module, batches: Any, loss: Any, **_: Any) -> None:
         caught.update(batches=batches, loss=loss)
 
-    monkeypatch.setattr(neggrad_plus, "fit", catch)
+    monkeypatch.setattr(training, "fit", catch)
     data, model = digits(), original("mlp")
     view = view_of(data, tenth(), EVERYTHING)
     NegGradPlus(alpha=alpha, batch_size=20).unlearn(model, view, run_on_cpu())

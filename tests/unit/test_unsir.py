@@ -80,7 +80,8 @@ def noise_of(model: nn.Module, **changes: Any) -> tuple[Any, Tensor]:
     run = run_on_cpu(names=("noise", 0))
     found = learn_noise(model, torch.tensor(GONE), (1, 8, 8), run, **{**given, **changes})
     still = given["recipe"].but(lr=1e-30)
-    start = learn_noise(model, torch.tensor(GONE), (1, 8, 8), run, **{**given, "recipe": still})
+    begun = {**given, **changes, "recipe": still, "steps": 1}
+    start = learn_noise(model, torch.tensor(GONE), (1, 8, 8), run, **begun)
     return found, start.images
 
 
@@ -321,8 +322,13 @@ def test_trap_noise_is_learned_in_evaluation_mode() -> None:
     assert same_state(model, before)
     assert all(module.training for module in model.modules())
     assert all(p.grad is None for p in model.parameters())
-    one = noise_of(model, chunk=1)[0].images
-    torch.testing.assert_close(noise_of(model.eval())[0].images, one, rtol=1e-3, atol=1e-3)
+    # no image sees another: alone or together they come out alike. In float64, for Adam divides by the
+    # size of a gradient, so that the rounding of one near 0 becomes a step in the other direction
+    exact = {"count": 8, "dtype": torch.float64}
+    model = model.double()
+    alone = noise_of(model, chunk=1, **exact)[0].images
+    together = noise_of(model.eval(), **exact)[0].images
+    torch.testing.assert_close(together, alone, rtol=1e-6, atol=1e-6)
 
 
 def test_trap_noise_is_indexed_where_it_lies_and_not_copied() -> None:
@@ -354,16 +360,23 @@ def test_trap_the_notebook_counts_channels() -> None:
     assert Unsir().noise_batch == 256
 
 
+@functools.cache
+def mnist_mlp() -> Result:
+    """The preset on an eighth of its images: the rate is of a mean over them, so an eighth of it."""
+    method = make_method("unsir:mnist_mlp", {"noise_batch": 32, "noise_lr": 2.56 / 8})
+    return forget(method)  # type: ignore[arg-type]
+
+
 def test_trap_of_the_mnist_program_cross_entropy_is_raised_not_lowered() -> None:
     """With its own settings, the loss on each class's noise rises, by a nat and more."""
-    log = forget(make_method("unsir:mnist_mlp")).record.log  # type: ignore[arg-type]
+    log = mnist_mlp().record.log
     for start, end in log["noise_loss"].values():
         assert end > start + 1
 
 
 def test_trap_of_the_mnist_program_noise_stands_alone() -> None:
     """It adds the noise to real forget images; here none is read, and none could be."""
-    result = forget(make_method("unsir:mnist_mlp"))  # type: ignore[arg-type]
+    result = mnist_mlp()
     assert result.record.cost.reads["forget"] == 0
     assert not Unsir.reads & Part.FORGET
     data, _ = trained()

@@ -30,7 +30,7 @@ from expunge.cli.options import (
     show_accuracy,
 )
 from expunge.cli.screen import consoles
-from expunge.data.request import check_request, check_share
+from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.folders.sparse import prune_folder, prune_new
@@ -205,7 +205,7 @@ def diagnose_sparsity(
     check_model(model or "cnn")
     DataSpec.parse(data).check(data_dir)
     check_share(validation)
-    check_request(forget)
+    check_names(forget)
     forgetting = make_method(method, read_pairs(method_settings))
     for share in shares or ():
         make_pruner(pruner, {"sparsity": share})

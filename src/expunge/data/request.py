@@ -32,12 +32,22 @@ def read_ids(source: str) -> list[str]:
     return names
 
 
-def check_request(spec: str, classes: Sequence[str] | None = None) -> None:
-    """Raise SplitError for a forget request that no data could make sense of.
+def check_names(spec: str, classes: Sequence[str] | None = None) -> None:
+    """Raise SplitError for a request whose file is not there, or whose classes are none of these.
 
-    classes: names of the classes there are, where they are known; then those asked for must be
-    among them. The file of an `ids:FILE` must be there.
+    classes: names of the classes there are; None where they are not known yet.
     """
+    check_request(spec)
+    kind, _, rest = spec.partition(":")
+    if kind == "ids" and rest != "-":
+        read_ids(rest)
+    if kind == "class" and classes is not None:
+        for name in class_names(rest, classes):
+            resolve_class(name, classes)
+
+
+def check_request(spec: str) -> None:
+    """Raise SplitError for a forget request that no data could make sense of."""
     kind, colon, rest = spec.partition(":")
     if kind == "poison" and not colon:
         return
@@ -55,11 +65,6 @@ def check_request(spec: str, classes: Sequence[str] | None = None) -> None:
             row_number(spec, part)
     if kind == "group" and "=" not in rest:
         raise SplitError(f"{spec!r} lacks a value; write {SPECS['group']}")
-    if kind == "ids" and rest != "-":
-        read_ids(rest)
-    if kind == "class" and classes is not None:
-        for name in class_names(rest, classes):
-            resolve_class(name, classes)
 
 
 def class_names(text: str, classes: Sequence[str]) -> list[str]:

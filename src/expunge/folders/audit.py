@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.classes import resolve_class
-from expunge.data.request import check_request
+from expunge.data.request import check_names
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten, initial_names
@@ -104,16 +104,7 @@ def audit_folder(
     split = _audited_split(loaded, forget, forget_seed)
     before = load(original) if original is not None else None
     reference = load(retrained) if retrained is not None else None
-    if reference is not None and set(reference.split.retain) != set(split.retain):
-        raise SplitError(
-            f"{retrained} learned from other samples than {path} retains, so it is no reference for "
-            "it; retrain with the same --forget and --forget-seed"
-        )
-    if before is not None and set(before.split.retain) != {*split.retain, *split.forget}:
-        raise SplitError(
-            f"{original} did not learn from the samples that {path} retains and forgot; name the "
-            "folder that this one was made from"
-        )
+    _check_learned(loaded, split, before, reference)
     report = _report(
         loaded, split, before, reference, run_time(loaded.card, reference.card if reference else None),
         paired=is_paired(loaded.card, reference.card) if reference else None, features=features,
@@ -122,11 +113,27 @@ def audit_folder(
     return replace(report, notes=tuple(notes))
 
 
+def _check_learned(
+    loaded: Loaded, split: Split, before: Loaded | None, reference: Loaded | None
+) -> None:
+    """Raise SplitError for a reference or an original that learned from other samples."""
+    if reference is not None and set(reference.split.retain) != set(split.retain):
+        raise SplitError(
+            f"{reference.path} learned from other samples than {loaded.path} retains, so it is no "
+            "reference for it; retrain with the same --forget and --forget-seed"
+        )
+    if before is not None and set(before.split.retain) != {*split.retain, *split.forget}:
+        raise SplitError(
+            f"{before.path} did not learn from the samples that {loaded.path} retains and forgot; "
+            "name the folder that this one was made from"
+        )
+
+
 def _check_asked(papers: Papers, forget: str | None) -> None:
     """Raise SplitError for a request that is missing, or one too many."""
     forgot = bool(papers.split.get("forget"))
     if forget is not None:
-        check_request(forget, papers.card.classes)
+        check_names(forget, papers.card.classes)
         if forgot and "salt" not in papers.split:
             raise SplitError(f"{papers.path} has forgotten already; leave --forget out")
     elif forgot and "salt" in papers.split:

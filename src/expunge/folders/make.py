@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from expunge.data.request import check_request, check_share, read_ids
+from expunge.data.request import check_names, check_share, read_ids
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.store import Loaded, load_model, read_papers, save_model
+from expunge.methods import check_scope
 from expunge.models.card import ModelCard, check_target, check_weights_file
 from expunge.models.table import check_model
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from expunge.methods import Method
     from expunge.progress import Reporter
     from expunge.recipe import Recipe
+
+
+Names = tuple[str | int, ...]
 
 
 def train_folder(
@@ -156,59 +160,51 @@ def unlearn_folder(
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
-    path: a folder, or one that is loaded already, with the data that it then has.
-    forget: a request as `Split.parse` reads it, or the split that it makes of the folder's own. What
-    earlier requests struck is never read.
-    with_reference: also train the retrained model, written to OUT-retrained. paired: it begins with
-    the original's initial weights and order, so that distances of weights mean something.
+    path: a folder, or one that is loaded already. forget: a request as `Split.parse` reads it, or the
+    split that it makes of the folder's own; what earlier requests struck is never read.
+    with_reference: also retrain, into OUT-retrained. paired: that one begins as the original did.
     """
     target = Path(out).absolute()
     reference_path = target.with_name(f"{target.name}-retrained")
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
-    card = path.card if isinstance(path, Loaded) else read_papers(
-        path, data=data, data_dir=data_dir, allow_code=allow_code
-    ).card  # fmt: skip
+    allowed: dict[str, Any] = {"data": data, "data_dir": data_dir, "allow_code": allow_code}
+    card = path.card if isinstance(path, Loaded) else read_papers(path, **allowed).card
     names = _check_reference(card, path, with_reference=with_reference, paired=paired)
     if isinstance(forget, str):
-        check_request(forget, card.classes)
-        method.check_request(forget)
+        check_names(forget, card.classes)
+        check_scope(method, forget)
     from expunge.api import unlearn
     from expunge.data.split import Split
 
-    loaded = path if isinstance(path, Loaded) else load_model(
-        path, data=data, data_dir=data_dir, allow_code=allow_code
-    )  # fmt: skip
+    loaded = path if isinstance(path, Loaded) else load_model(path, **allowed)
     split = forget if isinstance(forget, Split) else Split.parse(
         loaded.data, forget, seed=forget_seed, base=loaded.split.settled()
     )  # fmt: skip
 
-    def run(chosen: str | Method, names: tuple[str | int, ...] | None = None) -> Result:
-        return unlearn(
+    def make(where: Path, chosen: str | Method, names: Names | None = None) -> Result:
+        result = unlearn(
             loaded.model, loaded.data, split, chosen, seed=seed, recipe=loaded.recipe,
             fresh=loaded.fresh, mask=loaded.mask, mask_saw_forget=saw_data(loaded.card),
             device=device, progress=progress, names=names,
         )  # fmt: skip
-
-    def save(result: Result, where: Path) -> None:
         save_model(
             result, where, data=loaded.data, parent=loaded, data_dir=data_dir,
             overwrite=overwrite, redact_ids=redact_ids,
         )  # fmt: skip
+        return result
 
-    result = run(method)
-    save(result, target)
+    result = make(target, method)
     if not with_reference:
         return Forgotten(result, loaded.data, loaded)
-    reference = run("retrain", names)
-    save(reference, reference_path)
+    reference = make(reference_path, "retrain", names)
     return Forgotten(result, loaded.data, loaded, reference, reference_path)
 
 
 def _check_reference(
     card: ModelCard, path: str | Path | Loaded, *, with_reference: bool, paired: bool
-) -> tuple[str | int, ...] | None:
+) -> Names | None:
     """Seed names of the retrained reference, None for its own; ConfigError if it cannot be had."""
     where = path.path if isinstance(path, Loaded) else path
     if with_reference and card.recipe is None:
@@ -237,9 +233,9 @@ def saw_data(card: ModelCard) -> bool | None:
     return any(bool(log.get("saw_data", True)) for log in steps)
 
 
-def initial_names(card: ModelCard) -> tuple[str | int, ...] | None:
+def initial_names(card: ModelCard) -> Names | None:
     """Seed names of the training that a model began with; None for one imported or pruned."""
-    names: tuple[str | int, ...] | None = None
+    names: Names | None = None
     for ancestor in card.lineage:
         if ancestor.step in ("train", "retrain"):
             names = ancestor.names

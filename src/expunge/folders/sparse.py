@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.request import check_request, check_share
+from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.folders.store import load_model, read_papers, save_model
@@ -60,7 +60,7 @@ def prune_new(
     DataSpec.parse(data).check(data_dir)
     check_share(validation)
     if criteria:
-        check_request(criteria)
+        check_names(criteria)
     from expunge.api import resolve_recipe
     from expunge.data.load import load_data
     from expunge.data.split import Split

@@ -176,6 +176,23 @@ def save_model(
     from expunge.data.split_file import split_to_plain
     from expunge.models.folder import save_folder
 
+    card = _card(result, data, parent, data_dir, architecture, seed, split_seed)
+    state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
+    if state.is_main_process:
+        redact = redact_ids or (parent is not None and parent.redacted)
+        plain = split_to_plain(result.split, data, redact=redact)
+        card = save_folder(
+            out, result.model, card, plain, mask=result.mask, overwrite=overwrite
+        )  # fmt: skip
+    state.wait_for_everyone()
+    return card
+
+
+def _card(
+    result: Result, data: Data, parent: Loaded | None, data_dir: str | Path | None,
+    architecture: str | None, seed: int | None, split_seed: int | None,
+) -> ModelCard:  # fmt: skip
+    """The card of a result, its lineage continued."""
     kept = result.split.retain[0]
     normal = data.normalisation
     ancestor = Ancestor(
@@ -191,7 +208,7 @@ def save_model(
         log=result.record.log,
     )
     recipe = result.recipe.model_dump(mode="json") if result.recipe is not None else None
-    card = ModelCard(
+    return ModelCard(
         architecture=parent.card.architecture if parent else architecture,
         shape=parent.card.shape if parent else data.train.shape(data.train.position[kept]),
         classes=data.classes,
@@ -209,15 +226,6 @@ def save_model(
         split_seed=parent.card.split_seed if parent else split_seed,
         lineage=(*(parent.card.lineage if parent else ()), ancestor),
     )
-    state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
-    if state.is_main_process:
-        redact = redact_ids or (parent is not None and parent.redacted)
-        plain = split_to_plain(result.split, data, redact=redact)
-        card = save_folder(
-            out, result.model, card, plain, mask=result.mask, overwrite=overwrite
-        )  # fmt: skip
-    state.wait_for_everyone()
-    return card
 
 
 def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from expunge.data.parts import Part
-from expunge.errors import ConfigError, DivergenceError
+from expunge.errors import DivergenceError
 from expunge.recipe import Recipe, Settings
 
 if TYPE_CHECKING:
@@ -34,14 +34,6 @@ class Method(Settings):
     reads: ClassVar[Part]
     whole_classes: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
-
-    def check_request(self, forget: str) -> None:
-        """Raise ConfigError for a request, as typed, that this method can never meet."""
-        if self.whole_classes and forget.startswith("random:"):
-            raise ConfigError(
-                f"{self.name} forgets whole classes only, and {forget} draws from all of them; ask "
-                "for class:LABEL, or choose another method (see `expunge list methods`)"
-            )
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
@@ -24,7 +25,25 @@ from expunge.task import Classification, Task
 __all__ = ["Mask", "Run", "accelerator_on"]
 
 
-@functools.lru_cache(maxsize=2)
+class OwnDevice(Accelerator):  # type: ignore[misc]  # it publishes no annotations
+    """An accelerate object with a device of its own, where there is one process.
+
+    accelerate keeps one device for a whole process, that of whoever asked first, and a process may well
+    train on a graphics card and compare on the processor.
+    """
+
+    def __init__(self, own: torch.device, **options: Any) -> None:
+        self._own = own
+        super().__init__(**options)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        shared: torch.device = super().device
+        return self._own if self.num_processes == 1 else shared
+
+
+@functools.lru_cache(maxsize=4)
 def accelerator_on(device: str | None) -> Accelerator:
     """The accelerate object for this process; `torchrun` makes it one of several.
 
@@ -41,7 +60,17 @@ def accelerator_on(device: str | None) -> Accelerator:
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     # several CPU processes find each other only if a CPU is asked for
     cpu = device == "cpu" or found is None
-    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[ddp])
+    own = torch.device("cpu") if cpu or found is None else torch.device(found.type)
+    # once its state stands, accelerate refuses to be told of a processor where it has a card
+    made = OwnDevice(
+        own, cpu=cpu and not is_initialized(), mixed_precision="no", kwargs_handlers=[ddp]
+    )
+    if made.device.type != own.type:
+        raise ConfigError(
+            f"the processes of this run compute on {made.device.type} already; ask for that device "
+            "throughout, or start them anew"
+        )
+    return made
 
 
 @dataclass(frozen=True)

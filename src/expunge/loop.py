@@ -17,7 +17,7 @@ from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import check_fits
 from expunge.precision import arithmetic
 from expunge.recipe import Recipe
-from expunge.run import Mask, Run
+from expunge.run import Mask, Run, cards
 from expunge.seeds import seed_for
 
 Loss = Callable[[nn.Module, Any, float], Tensor]
@@ -147,7 +147,7 @@ def prepared(
             trainable=trainable, first_bad=torch.tensor(-1, device=run.device),
         )  # fmt: skip
         loop.restore()
-        with torch.random.fork_rng(devices=_cuda_indices(run)):
+        with torch.random.fork_rng(devices=cards(run.device)):
             # dropout and the like: the same numbers for the same run, whatever ran before
             torch.manual_seed(seed_for(*run.names, "fit", run.rank))
             yield loop
@@ -258,7 +258,3 @@ def smallest(batch: Any) -> int:
     if isinstance(batch, Batch):
         return len(batch)
     return min((smallest(one) for one in batch), default=0)
-
-
-def _cuda_indices(run: Run) -> list[int]:
-    return [run.device.index or 0] if run.device.type == "cuda" else []

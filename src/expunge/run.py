@@ -22,7 +22,7 @@ from expunge.recipe import Recipe
 from expunge.seeds import seed_for
 from expunge.task import Classification, Task
 
-__all__ = ["Mask", "Run", "accelerator_on"]
+__all__ = ["Mask", "Run", "accelerator_on", "cards"]
 
 
 class OwnDevice(Accelerator):  # type: ignore[misc]  # it publishes no annotations
@@ -71,6 +71,16 @@ def accelerator_on(device: str | None) -> Accelerator:
             "throughout, or start them anew"
         )
     return made
+
+
+def cards(device: torch.device) -> list[int]:
+    """Numbers of the graphics cards whose random stream `fork_rng` must keep; none for a processor.
+
+    A seed that is set for the processor is set for the cards, too.
+    """
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.current_device() if device.index is None else device.index]
 
 
 @dataclass(frozen=True)
@@ -137,7 +147,7 @@ class Run:
                 f"{self.label} starts from untrained weights, and nobody said how to make them: "
                 "pass fresh=..., a function that returns a new model"
             )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=cards(self.device)):
             torch.manual_seed(self.seed_for("weights", *names))
             model = self.constructor()
         return model.to(self.device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import check_fits
-from expunge.precision import arithmetic
+from expunge.precision import arithmetic, exact_convolutions
 from expunge.recipe import Recipe
 from expunge.run import Mask, Run, cards
 from expunge.seeds import seed_for
@@ -237,11 +237,12 @@ def _average_buffers(model: nn.Module, run: Run) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module's mode is put back."""
+    """Evaluation mode and exact float32 for a while; every module's mode is put back."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        with exact_convolutions():
+            yield
     finally:
         for module, training in modes.items():
             module.training = training

@@ -97,8 +97,9 @@ def told(study: Planned) -> dict[str, Any]:
         for cell in study.cells
         if (failure := study.store.failure(cell.key)) is not None
     }
+    density = {cell.key: cell.config["density"] for cell in study.cells if cell.kind == "original"}
     rows = [
-        cell_row(cell.label, str(cell.config.get("scenario", "")), study.store.read(cell.key))
+        cell_row(cell.label, density[(*cell.needs, cell.key)[0]], study.store.read(cell.key))
         for cell in study.cells
         if study.store.done(cell.key)
     ]
@@ -111,13 +112,12 @@ def told(study: Planned) -> dict[str, Any]:
     }
 
 
-def cell_row(label: str, scenario: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """One finished cell. seconds: of the whole cell; inside: of the training or the method alone."""
+def cell_row(label: str, density: Mapping[str, Any], content: Mapping[str, Any]) -> dict[str, Any]:
+    """One finished cell. density: of its original. inside: seconds of the training or method alone."""
     scores = {score["name"]: score["value"] for score in content["scores"]}
-    density = content["config"].get("density") or {}
     return {
         "cell": label,
-        "sparsity": density.get("sparsity", 0.0) if content["kind"] == "original" else "",
+        "sparsity": density.get("sparsity", 0.0),
         "seconds": content["seconds"],
         "inside": content["cost"]["seconds"],
         "peak_memory_mib": content["cost"]["peak_memory_bytes"] / 2**20,

@@ -55,19 +55,29 @@ class Asked:
 
 def in_a_process(name: str, asked: Asked) -> Outcome:
     """Run a part in a process of its own, and cut it when its time is over."""
-    with tempfile.TemporaryDirectory(prefix="gpu-check-") as folder:
+    with tempfile.TemporaryDirectory(prefix="gpu-check-", ignore_cleanup_errors=True) as folder:
         file, output = Path(folder) / "part.json", Path(folder) / "output"
         order = json.dumps({**asdict(asked), "name": name, "file": str(file)})
         with output.open("wb") as stream:
-            code = cut([sys.executable, str(SCRIPT), "--part", order], asked.seconds, stream)
+            code = cut(
+                [sys.executable, str(SCRIPT), "--part", order], asked.seconds, stream,
+                # a part that is cut cannot tidy up after itself
+                env={**os.environ, "TMPDIR": folder},
+            )  # fmt: skip
         return _outcome(file, code, output.read_text(encoding="utf-8", errors="replace"), asked)
 
 
-def cut(command: Sequence[str], seconds: float, stream: Any, **options: Any) -> int | None:
-    """Exit code of a command, or None if it was ended, with all that it started, when time was over."""
+def cut(
+    command: Sequence[str], seconds: float, stream: Any, *, alone: bool = True, **options: Any
+) -> int | None:
+    """Exit code of a command, or None if it was ended when time was over.
+
+    alone: in a session of its own, and then all that it started ends with it. A part leaves its own
+    processes in its session, so that they end when it is ended itself.
+    """
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-        start_new_session=True, **options,
+        start_new_session=alone, **options,
     )  # fmt: skip
     try:
         return process.wait(timeout=max(0.1, seconds))
@@ -75,7 +85,10 @@ def cut(command: Sequence[str], seconds: float, stream: Any, **options: Any) -> 
         return None
     finally:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)  # its own processes too, if it left any
+            if alone:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
         process.wait()
 
 

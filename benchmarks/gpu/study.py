@@ -43,7 +43,10 @@ def run(asked: Asked, tell: Tell) -> None:
         line = command(file, out, asked, workers)
         tell({"command": " ".join(line[1:])})
         with output.open("wb") as stream:
-            code = cut(line, asked.left() - LAST, stream, env={**os.environ, "COLUMNS": "120"})
+            code = cut(
+                line, asked.left() - LAST, stream, alone=False,
+                env={**os.environ, "COLUMNS": "120"},
+            )  # fmt: skip
         text = output.read_text(encoding="utf-8", errors="replace")
         figures = {"cells_finished": 0}
         if (out / "data.json").exists():

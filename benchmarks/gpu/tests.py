@@ -28,7 +28,7 @@ def run(asked: Asked, tell: Tell) -> None:
         report, output = Path(folder) / "junit.xml", Path(folder) / "output"
         with output.open("wb") as stream:
             code = cut(
-                command(report), asked.left(), stream, cwd=ROOT,
+                command(report), asked.left(), stream, alone=False, cwd=ROOT,
                 env={**os.environ, "EXPUNGE_TEST_DEVICE": asked.device},
             )  # fmt: skip
         text = output.read_text(encoding="utf-8", errors="replace")

@@ -153,8 +153,8 @@ class Run:
         return model.to(self.device)
 
     def frozen_copy(self, model: nn.Module) -> nn.Module:
-        """A teacher: shares nothing with `model`, in evaluation mode, without gradients."""
-        return copy.deepcopy(model).eval().requires_grad_(False)
+        """A teacher on the device: shares nothing with `model`, evaluation mode, no gradients."""
+        return copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the global batch, as this process's share of it."""

@@ -15,6 +15,8 @@ MEANING = {
 def page(content: Mapping[str, Any]) -> str:
     """Markdown of a record's plain data."""
     lines = ["# GPU check", "", verdict(content), ""]
+    if content.get("device") == "cpu":
+        lines += ["Run on a processor: it shows that the check works, and nothing of a GPU.", ""]
     lines += [f"- {key}: {value}" for key, value in _facts(content).items()]
     lines += ["", "## Parts", "", *_parts(content["parts"])]
     failed = [(name, part) for name, part in content["parts"].items() if part.get("error")]

@@ -159,6 +159,14 @@ def test_a_part_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> N
         assert text in page(tmp_path)
 
 
+def test_a_run_on_a_processor_says_that_it_is_none_on_a_gpu() -> None:
+    from gpu.summary import page
+
+    done = {"exit_code": 0, "parts": {"tests": {"status": "passed"}}}
+    assert "nothing of a GPU" in page({**done, "device": "cpu"})
+    assert "nothing of a GPU" not in page({**done, "device": "cuda"})
+
+
 def test_time_that_is_over_is_never_a_pass(tmp_path: Path) -> None:
     from gpu.parts import exit_code
     from gpu.record import Outcome

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,45 @@ def machine(device: str) -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
     if device == "cuda":
-        about["gpu"] = torch.cuda.get_device_name()
+        about |= gpu()
     return about
+
+
+def gpu() -> dict[str, Any]:
+    """The card, and the versions that its numbers depend on."""
+    card = torch.cuda.get_device_properties(torch.cuda.current_device())
+    conv = getattr(torch.backends.cudnn, "conv", None)
+    return {
+        "gpu": card.name,
+        "gpus": torch.cuda.device_count(),
+        "gpu_memory_gib": round(card.total_memory / 2**30, 1),
+        "capability": f"{card.major}.{card.minor}",
+        "multiprocessors": card.multi_processor_count,
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        # what float32 convolutions are computed in unless they are asked to be exact
+        "convolutions": getattr(conv, "fp32_precision", None) or "as torch has them",
+    }
+
+
+def driver() -> str | None:
+    """The driver's version, where nvidia-smi tells it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return next(iter(done.stdout.split()), None)
+
+
+def no_gpu() -> str:
+    """Why there is no GPU to compute on; empty where there is one."""
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None:
+        return f"this torch ({torch.__version__}) is built without CUDA"
+    return f"this torch ({torch.__version__}, CUDA {torch.version.cuda}) sees no device"
 
 
 def save(path: Path, section: str, result: dict[str, Any]) -> None:

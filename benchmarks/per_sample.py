@@ -269,6 +269,8 @@ def batch_of(images: Tensor) -> Batch:
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()  # what was begun before is no part of it
     start = time.perf_counter()
     work()
     if device == "cuda":

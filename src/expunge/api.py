@@ -30,7 +30,7 @@ from expunge.precision import arithmetic, resolve_precision
 from expunge.probing import Panel, Subject, extra_scores, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
+from expunge.run import Run, accelerator_on, cards
 from expunge.scores.score import Score
 from expunge.scores.table import NEAR_EMPTY, check_extra
 from expunge.task import Classification, Task
@@ -315,7 +315,7 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     labels = torch.zeros(size, dtype=torch.int64, device=run.device)
     batch = Batch(view.samples.ids[:0], inputs, labels, None)
     asked = run.recipe.precision if run.recipe is not None else "auto"
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=cards(run.device)):
         with arithmetic(resolve_precision(asked, model, run.device), run.device):
             loss = run.loss(copied, batch)
         if loss.requires_grad:  # a model may come frozen, for retraining or by mistake

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import check_fits
-from expunge.precision import arithmetic
+from expunge.precision import arithmetic, exact_convolutions
 from expunge.recipe import Recipe
-from expunge.run import Mask, Run
+from expunge.run import Mask, Run, cards
 from expunge.seeds import seed_for
 
 Loss = Callable[[nn.Module, Any, float], Tensor]
@@ -147,7 +147,7 @@ def prepared(
             trainable=trainable, first_bad=torch.tensor(-1, device=run.device),
         )  # fmt: skip
         loop.restore()
-        with torch.random.fork_rng(devices=_cuda_indices(run)):
+        with torch.random.fork_rng(devices=cards(run.device)):
             # dropout and the like: the same numbers for the same run, whatever ran before
             torch.manual_seed(seed_for(*run.names, "fit", run.rank))
             yield loop
@@ -237,11 +237,12 @@ def _average_buffers(model: nn.Module, run: Run) -> None:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every module's mode is put back."""
+    """Evaluation mode and exact float32 for a while; every module's mode is put back."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        with exact_convolutions():
+            yield
     finally:
         for module, training in modes.items():
             module.training = training
@@ -258,7 +259,3 @@ def smallest(batch: Any) -> int:
     if isinstance(batch, Batch):
         return len(batch)
     return min((smallest(one) for one in batch), default=0)
-
-
-def _cuda_indices(run: Run) -> list[int]:
-    return [run.device.index or 0] if run.device.type == "cuda" else []

@@ -22,18 +22,20 @@ from expunge.task import Classification, Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Mask", "Run", "accelerator_on"]
+__all__ = ["Mask", "Run", "accelerator_on", "cards"]
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def accelerator_on(device: str | None) -> Accelerator:
     """The accelerate object for this process; `torchrun` makes it one of several.
 
     device: "cpu", "cuda", or None for the best there is. Precision is the recipe's affair, so
     accelerate is always asked for none.
     """
-    from accelerate import Accelerator
+    from accelerate.state import is_initialized
     from accelerate.utils import DistributedDataParallelKwargs
+
+    from expunge.own_device import OwnDevice
 
     found = torch.accelerator.current_accelerator(check_available=True)
     if device not in (None, "cpu", found.type if found is not None else "cpu"):
@@ -45,7 +47,27 @@ def accelerator_on(device: str | None) -> Accelerator:
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     # several CPU processes find each other only if a CPU is asked for
     cpu = device == "cpu" or found is None
-    return Accelerator(cpu=cpu, mixed_precision="no", kwargs_handlers=[ddp])
+    own = torch.device("cpu") if cpu or found is None else torch.device(found.type)
+    # once its state stands, accelerate refuses to be told of a processor where it has a card
+    made = OwnDevice(
+        own, cpu=cpu and not is_initialized(), mixed_precision="no", kwargs_handlers=[ddp]
+    )
+    if made.device.type != own.type:
+        raise ConfigError(
+            f"the processes of this run compute on {made.device.type} already; ask for that device "
+            "throughout, or start them anew"
+        )
+    return made
+
+
+def cards(device: torch.device) -> list[int]:
+    """Numbers of the graphics cards whose random stream `fork_rng` must keep; none for a processor.
+
+    A seed that is set for the processor is set for the cards, too.
+    """
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.current_device() if device.index is None else device.index]
 
 
 @dataclass(frozen=True)
@@ -112,14 +134,14 @@ class Run:
                 f"{self.label} starts from untrained weights, and nobody said how to make them: "
                 "pass fresh=..., a function that returns a new model"
             )
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=cards(self.device)):
             torch.manual_seed(self.seed_for("weights", *names))
             model = self.constructor()
         return model.to(self.device)
 
     def frozen_copy(self, model: nn.Module) -> nn.Module:
-        """A teacher: shares nothing with `model`, in evaluation mode, without gradients."""
-        return copy.deepcopy(model).eval().requires_grad_(False)
+        """A teacher on the device: shares nothing with `model`, evaluation mode, no gradients."""
+        return copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the global batch, as this process's share of it."""

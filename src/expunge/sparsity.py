@@ -110,9 +110,10 @@ def prune(
     settings = {"pruner": pruner.name, **pruner.model_dump(), "recipe": used.model_dump()}
     record = Record("prune", settings, run.names, cost_of(meter, view, run, warmed), log=log)
     kept = {name: keep.cpu() for name, keep in search.mask.items()}
+    early = None if search.early is None else {k: v.cpu() for k, v in search.early.items()}
     return Pruned(
         finished(network, CPU, kept), record, learned, recipe, kept,
-        dense=finished(dense, CPU, None) if dense is not None else None, early=search.early,
+        dense=finished(dense, CPU, None) if dense is not None else None, early=early,
     )  # fmt: skip
 
 
@@ -197,7 +198,8 @@ def mask_without(
     kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
     recipe = resolve_recipe(recipe, data, split)
     _, view, run = _prepared(data, model, pruner, kept, recipe, seed, None, None, device, progress)
-    return find_mask(run.fresh(), pruner, view, run, recipe).mask
+    found = find_mask(run.fresh(), pruner, view, run, recipe).mask
+    return {name: keep.cpu() for name, keep in found.items()}
 
 
 def _recipe_under_mask(

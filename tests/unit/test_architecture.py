@@ -33,6 +33,7 @@ LAYERS = {
     "task": 3,
     "recipe": 3,
     "progress": 3,
+    "own_device": 3,
     "precision": 3,
     "cost": 3,
     "schedule": 4,

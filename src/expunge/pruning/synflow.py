@@ -46,7 +46,8 @@ class SynFlow(Pruner):
         mask = within or {name: torch.ones_like(p, dtype=torch.bool) for name, p in start.items()}
         if 1 - sparsity > kept_share(mask):
             return keep_largest(start, sparsity, mask)  # raises: less sparsity than there is
-        ones = torch.ones(1, *data.shape, dtype=torch.float64, device=run.device)
+        where = next(iter(start.values())).device
+        ones = torch.ones(1, *data.shape, dtype=torch.float64, device=where)
         for step in range(1, self.steps + 1):
             scores = synaptic_flow(flow, ones, mask)
             cut = 1 - (1 - sparsity) ** (step / self.steps)

@@ -94,6 +94,7 @@ def full_finetune(model: nn.Module, target: Data, run: Run, recipe: Recipe) -> A
         for shape in ((len(target.classes), width), (len(target.classes),))
     )
     adapted = with_head(model, weight, bias).train()
+    device = next(adapted.parameters()).device
     view = DataView(
         data=target, split=Split.whole(target, validation=0.0), declared=Part.RETAIN, names=run.names,
         transform=Transform(target.normalisation, _augmentation(recipe)), device=run.device,
@@ -102,7 +103,7 @@ def full_finetune(model: nn.Module, target: Data, run: Run, recipe: Recipe) -> A
     train_from(adapted, view, run, recipe)
     lay_out(adapted, torch.contiguous_format)
     seconds = time.perf_counter() - start
-    return _measured(adapted, target, run, seconds)
+    return _measured(adapted.to(device), target, run, seconds)
 
 
 def _full(fitted: LogisticRegression, classes: int, width: int) -> tuple[Array, Array]:

@@ -11,9 +11,11 @@ from expunge.cli.options import AllowCode, DataDir, Device, Overwrite
 from expunge.cli.screen import consoles
 from expunge.errors import ConfigError
 from expunge.progress import Bars
+from expunge.report.places import PAGE, check_folder
 from expunge.show import study_tables
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, planned, run_study
+from expunge.study.records import check_absent, write_records
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,11 +102,14 @@ def report(
 
     Pictures of forgotten samples are on it as far as the data are found; it needs nothing else.
     """
+    if out is not None:
+        check_folder(out, overwrite=overwrite, mark=PAGE)
+    recorded = _recorded(folder, data_dir)
     from expunge.pages import study_report, typed
     from expunge.report.page import write_report
 
     screen, _ = consoles()
-    found = study_report(_recorded(folder, data_dir), typed(["study", "report", str(folder)]))
+    found = study_report(recorded, typed(["study", "report", str(folder)]))
     target = out or folder / "report"
     # what stands in the study's own folder was made from it, and can be made again
     write_report(found, target, overwrite=overwrite or out is None)
@@ -118,8 +123,7 @@ def records(
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
 ) -> None:
     """Copy what was found, without weights: to publish it, or to go on from it elsewhere."""
-    from expunge.study.records import write_records
-
+    check_absent(out)
     screen, _ = consoles()
     number = write_records(_recorded(folder, None), out)
     screen.print(f"written: {out}, {number} cells", markup=False)

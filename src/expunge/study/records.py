@@ -18,8 +18,7 @@ def write_records(study: Planned, out: Path) -> int:
     `out` makes what is missing, such as further seeds. Raises ConfigError if `out` exists, or nothing
     is finished.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists; choose another folder with --out")
+    check_absent(out)
     done = [cell.key for cell in study.cells if study.store.done(cell.key)]
     if not done:
         raise ConfigError("no cell is finished yet; go on with `expunge study run`")
@@ -35,3 +34,9 @@ def write_records(study: Planned, out: Path) -> int:
             if failure.exists():
                 shutil.copyfile(failure, folder / "failed" / failure.name)
     return len(done)
+
+
+def check_absent(out: Path) -> None:
+    """Raise ConfigError for a folder that exists: records are never written over anything."""
+    if out.exists():
+        raise ConfigError(f"{out} exists; choose another folder with --out")

@@ -1,0 +1,202 @@
+"""Help, lists and mistakes answer at once: nothing heavy is imported, nothing is decoded before.
+
+All that is asked here is asked of one new process, which says after each answer what it has
+imported. How many seconds that takes is measured in benchmarks/lean.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import ENVIRONMENT, expunge
+
+from expunge.data.spec import BUILT_IN
+from expunge.methods import METHODS
+from expunge.models.table import ARCHITECTURES
+from expunge.pruning import PRUNERS
+from expunge.scores.table import AUDITS
+
+HEAVY = ["accelerate", "jinja2", "matplotlib", "numpy", "pandas", "PIL", "psutil", "pyarrow",
+         "safetensors", "scipy", "sklearn", "torch"]  # fmt: skip
+COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "list"]
+OTHERS = ["diagnose sparsity", "study run", "study status", "study results", "study report",
+          "study records"]  # fmt: skip
+TO = ["--out", "x"]
+DIGITS = ["train", "--data", "digits"]
+ASK = ["unlearn", "original", "--forget"]
+FINE = ["--method", "finetune", *TO]
+STUDY = """\
+name: small
+data: [digits]
+models: [mlp]
+recipes: {quick: {epochs: 1}}
+methods: {finetune: {}}
+"""
+# Of a command, the words that its one line must hold.
+MISTAKES: list[tuple[list[str], list[str]]] = [
+    (["frobnicate"], ["frobnicate", "--help"]),
+    (["train", "--data", "digit", *TO], ["'digit'", "did you mean 'digits'"]),
+    (["train", "--data", "cifar10", *TO], ["--data-dir", "EXPUNGE_DATA"]),
+    (["train", "--data", "digits@32", *TO], ["resizes encoded images"]),
+    (["train", "--data", "digits+patch:sice=3", *TO], ["did you mean 'size'"]),
+    (["train", "--data", "my/path.py:load", *TO], ["module:function", "not as a path"]),
+    (DIGITS, ["--out"]),
+    ([*DIGITS, "--model", "resnet8", *TO], ["resnet8"]),
+    ([*DIGITS, "--set", "epoch=3", *TO], ["epoch", "epochs"]),
+    ([*DIGITS, "--set", "lr", *TO], ["key=value"]),
+    ([*DIGITS, "--lr", "-1", *TO], ["lr", "-1"]),
+    ([*DIGITS, "--validation", "2", *TO], ["validation", "2"]),
+    ([*DIGITS, "--recipe", "no.yaml", *TO], ["cannot read the recipe no.yaml"]),
+    ([*DIGITS, "--device", "gpu", *TO], ["no device 'gpu'", "cuda"]),
+    ([*DIGITS, "--out", "original"], ["original exists", "--overwrite"]),
+    (["import", "--model", "cnn", "--weights", "no.pt", "--data", "digits", *TO], ["no.pt"]),
+    (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "0.5", *TO],
+     ["belong together"]),
+    (["prune", "--data", "digits", "--model", "cnn", "--pruner", "synflw", *TO],
+     ["did you mean 'synflow'"]),
+    (["prune", "original", "--sparsity", "1.5", *TO], ["sparsity = 1.5"]),
+    (["prune", "original", "--rewind", "none.pt", *TO], ["no weights file"]),
+    (["prune", "--data", "digits", "--model", "cnn", "--criteria", "clas:3", *TO], ["clas:3"]),
+    (["unlearn", "nowhere", "--forget", "class:1", *FINE], ["nowhere", "expunge train"]),
+    ([*ASK, "class:1", "--method", "magic", *TO], ["magic", "finetune"]),
+    ([*ASK, "class:1", "--set", "lr=0", *FINE], ["lr", "0"]),
+    ([*ASK, "clas:1", *FINE], ["did you mean 'class'"]),
+    ([*ASK, "class:eleven", *FINE], ["'eleven'"]),
+    ([*ASK, "random:1.5", *FINE], ["between 0 and 1"]),
+    ([*ASK, "ids:nobody.txt", *FINE], ["nobody.txt"]),
+    ([*ASK, "random:0.1", "--method", "unsir", *TO], ["whole classes only", "finetune"]),
+    ([*ASK, "class:1", "--paired", *FINE], ["--with-reference"]),
+    ([*ASK, "class:1", "--also", "weight_distance", *FINE], ["--with-reference"]),
+    ([*ASK, "class:1", "--report", "x/page", *FINE], ["lies in the model folder"]),
+    ([*ASK, "class:1", "--figures", "original", *FINE], ["original exists"]),
+    ([*ASK, "class:1", "--method", "finetune", "--out", "original"], ["original exists"]),
+    (["unlearn", "bare", "--forget", "class:1", "--with-reference", *FINE], ["has no recipe"]),
+    (["unlearn", "stranger", "--forget", "class:1", *FINE], ["evil:build", "--allow-code"]),
+    (["audit", "original"], ["has forgotten nothing yet", "--forget"]),
+    (["audit", "forgot", "--forget", "class:1"], ["has forgotten already"]),
+    (["audit", "forgot", "--features", "magic"], ["magic", "confidence"]),
+    (["audit", "forgot", "--retrained", "nowhere"], ["nowhere does not exist"]),
+    (["audit", "forgot", "--trigger", "patch"], ["give both or neither"]),
+    (["cleanse", "original", "--poison", "patch:sice=3", *FINE], ["did you mean 'size'"]),
+    (["cleanse", "original", "--known-fraction", "2", *FINE], ["known fraction", "2"]),
+    (["cleanse", "original", "--target", "cat", *FINE], ["no class 'cat'"]),
+    (["diagnose", "sparsity", "--data", "digits", "--forget", "clas:3", *TO], ["'class'"]),
+    (["study", "run", "no.yaml", *TO], ["no.yaml"]),
+    (["study", "run", "unknown.yaml", *TO], ["line 5", "'finetune'"]),
+    (["study", "run", "strange.yaml", *TO], ["evil:build", "--allow-code"]),
+    (["study", "run", "far.yaml", *TO], ["cifar10", "--data-dir"]),
+    (["study", "run", "study.yaml", "--out", "original"], ["holds something else"]),
+    (["study", "records", "study", "--out", "original"], ["original exists"]),
+    (["study", "report", "original"], ["is no folder of a study"]),
+    (["list", "method"], ["method", "methods"]),
+    (["list", "methods", "finetun"], ["finetune"]),
+]  # fmt: skip
+LISTS = [["list"], *(["list", kind] for kind in ("methods", "pruners", "models", "audits",
+                                                 "datasets", "recipe"))]  # fmt: skip
+LISTS += [["list", "methods", name] for name in METHODS]
+LISTS += [["list", "pruners", name] for name in PRUNERS]
+LISTS += [["list", "models", name] for name in ARCHITECTURES]
+LISTS += [["list", "audits", name] for name in AUDITS]
+LISTS += [["list", "datasets", name] for name in BUILT_IN]
+HELP = [[*words.split(), "--help"] for words in ("", *COMMANDS, "diagnose", "study", *OTHERS)]
+DRIVER = """
+import contextlib, io, json, sys
+
+from expunge import cli
+
+heavy, told = set(json.loads(sys.argv[1])), []
+for command in json.loads(sys.stdin.read()):
+    sys.argv = ["expunge", *command]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main()
+        except SystemExit as stop:
+            told.append([stop.code, out.getvalue(), err.getvalue(), sorted(heavy & set(sys.modules))])
+print(json.dumps(told))
+"""
+Answer = tuple[int, str, str, list[str]]
+
+
+@pytest.fixture(scope="module")
+def answers(
+    tmp_path_factory: pytest.TempPathFactory, shared: Callable[[str, Callable[[Path], None]], Path]
+) -> dict[str, Answer]:
+    """What one process answers to everything here, and what it had imported by then."""
+    folder = tmp_path_factory.mktemp("start")
+    lay_out(folder, shared("digits-cnn", train_digits) / "original")
+    commands = [*HELP, *LISTS, *(command for command, _ in MISTAKES)]
+    before = sorted(folder.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(HEAVY)], cwd=folder, text=True,
+        env={**os.environ, **ENVIRONMENT}, input=json.dumps(commands), capture_output=True,
+        timeout=120, check=True,
+    )  # fmt: skip
+    assert sorted(folder.rglob("*")) == before, "an answer has left something behind"
+    told = json.loads(done.stdout)
+    return {" ".join(c): tuple(answer) for c, answer in zip(commands, told, strict=True)}
+
+
+def train_digits(folder: Path) -> None:
+    expunge("train", "--data", "digits", "--model", "cnn", "--epochs", "4", "--lr", "0.05",
+            "--batch-size", "128", "--out", "original", cwd=folder)  # fmt: skip
+
+
+def lay_out(folder: Path, original: Path) -> None:
+    """A trained folder, the same without a recipe, of a stranger's code, and one that forgot."""
+    for name in ("original", "bare", "stranger", "forgot"):
+        shutil.copytree(original, folder / name)
+    change(folder / "bare/model.json", recipe=None)
+    change(folder / "stranger/model.json", architecture="evil:build")
+    split = json.loads((original / "split.json").read_text())
+    change(folder / "forgot/split.json", retain=split["retain"][5:], forget=split["retain"][:5])
+    (folder / "weights.pt").touch()
+    for name, text in (
+        ("study", STUDY),
+        ("unknown", STUDY.replace("finetune", "finetun")),
+        ("strange", STUDY.replace("mlp", '"evil:build"')),
+        ("far", STUDY.replace("digits", "cifar10")),
+    ):
+        (folder / f"{name}.yaml").write_text(text)
+
+
+def change(file: Path, **changes: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(("command", "words"), MISTAKES, ids=lambda value: " ".join(value))
+def test_a_mistake_costs_one_line(
+    command: list[str], words: list[str], answers: dict[str, Answer]
+) -> None:
+    code, out, err, heavy = answers[" ".join(command)]
+    assert (code, out) == (2, "")
+    assert len(err.strip().splitlines()) == 1 and err.startswith("error: ")
+    assert all(word in err for word in words), err
+    assert not heavy, f"imported before the mistake was seen: {heavy}"
+
+
+@pytest.mark.parametrize("command", [*HELP, *LISTS], ids=" ".join)
+def test_help_and_lists_need_nothing_heavy(command: list[str], answers: dict[str, Answer]) -> None:
+    code, out, err, heavy = answers[" ".join(command)]
+    assert (code, err) == (0, "")
+    assert not heavy
+    if command == ["list"]:
+        assert all(name in out for name in ("finetune", "omp", "resnet20", "TA_forget", "digits"))
+    elif command[-1] != "--help":
+        assert command[-1] in out
+    elif " ".join(command[:-1]) in (*COMMANDS, *OTHERS):
+        assert f"Example: expunge {' '.join(command[:-1])}" in out
+
+
+def test_every_command_is_asked_for_help(answers: dict[str, Answer]) -> None:
+    for words, names in (("", COMMANDS), ("study", [name.split()[1] for name in OTHERS[1:]])):
+        text = answers[f"{words} --help".strip()][1]
+        assert all(f" {name} " in text for name in names)

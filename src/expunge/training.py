@@ -82,7 +82,9 @@ def fit(
         first = batches(first_epoch)
         schedule = Schedule(recipe, loop.optimizer, _length(first), first_epoch)
         epochs = range(first_epoch, recipe.epochs)
-        with run.progress.work(run.label, len(epochs) * (_length(first) or 1)) as bar:
+        length = _length(first)
+        unit = "steps" if length else "epochs"
+        with run.progress.work(run.label, len(epochs) * (length or 1), unit=unit) as bar:
             for epoch in epochs:
                 stream = first if epoch == first_epoch else batches(epoch)
                 _epoch(loop, stream, loss, epoch, schedule, bar, log)
@@ -104,13 +106,15 @@ def _epoch(
     steps = _length(stream)
     seen: Tensor | float = 0.0
     step = -1
+    told = f"epoch {epoch + 1} of {loop.recipe.epochs}" if steps else ""
+    told += f", loss {log.losses[-1]:.3g}" if log.losses and steps else ""
     for step, batch in enumerate(stream):
         done = (epoch + (step / steps if steps else 0.0)) / loop.recipe.epochs
         seen = seen + loop.step(loss, batch, done, log.precision)
         loop.check(epoch, step)
         schedule.after_step()
         if steps:
-            bar.advance(f"loss {log.losses[-1]:.3g}" if log.losses else "")
+            bar.advance(told)
     if step < 0:
         raise ConfigError(f"{loop.run.label}: there is nothing to train on")
     loop.check(epoch, step, force=True)

@@ -75,7 +75,8 @@ def audit_folder(
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
     check_extra(also, original=original is not None, retrained=retrained is not None)
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    with (progress or Silent()).work(f"reading {path} and its data"):
+        loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     notes = []
     if trigger is not None or target is not None:
         poison = _typed_backdoor(loaded, trigger, target)

@@ -23,7 +23,7 @@ from expunge.errors import ConfigError, SplitError
 from expunge.folders.store import Loaded, load_model, save_model
 from expunge.methods import Method
 from expunge.models.folder import ModelCard, check_target, load_weights
-from expunge.progress import Reporter
+from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 
 
@@ -43,8 +43,9 @@ def train_folder(
 ) -> tuple[Result, Data]:
     """Train an original model and write its folder."""
     check_target(Path(out), overwrite=overwrite)
-    loaded = load_data(data, data_dir=data_dir)
-    split = Split.whole(loaded, validation=validation, split_seed=split_seed)
+    with (progress or Silent()).work(f"reading {data}"):
+        loaded = load_data(data, data_dir=data_dir)
+        split = Split.whole(loaded, validation=validation, split_seed=split_seed)
     result = train(
         loaded, model, recipe=recipe, split=split, seed=seed, device=device, progress=progress
     )
@@ -153,9 +154,11 @@ def unlearn_folder(
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
-    loaded = path if isinstance(path, Loaded) else load_model(
-        path, data=data, data_dir=data_dir, allow_code=allow_code
-    )  # fmt: skip
+    if isinstance(path, Loaded):
+        loaded = path
+    else:
+        with (progress or Silent()).work(f"reading {path} and its data"):
+            loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     names = _check_reference(loaded, with_reference=with_reference, paired=paired)
     split = forget if isinstance(forget, Split) else Split.parse(
         loaded.data, forget, seed=forget_seed, base=loaded.split.settled()

@@ -14,7 +14,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.folders.store import load_model, save_model
 from expunge.models.folder import check_target, load_weights
-from expunge.progress import Reporter
+from expunge.progress import Reporter, Silent
 from expunge.pruning import Pruner
 from expunge.recipe import Recipe
 from expunge.sparsity import Criteria, Pruned, prune, pruning_criteria
@@ -52,8 +52,9 @@ def prune_new(
     criteria: a forget request; the pruner is then judged on it, which takes more trainings.
     """
     check_target(Path(out), overwrite=overwrite)
-    loaded = load_data(data, data_dir=data_dir)
-    split = Split.whole(loaded, validation=validation, split_seed=split_seed)
+    with (progress or Silent()).work(f"reading {data}"):
+        loaded = load_data(data, data_dir=data_dir)
+        split = Split.whole(loaded, validation=validation, split_seed=split_seed)
     asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
     recipe = resolve_recipe(recipe or Recipe(), loaded, split)
     result = prune(
@@ -98,7 +99,8 @@ def prune_folder(
     check_target(Path(out), overwrite=overwrite)
     if rewind_epoch is not None and rewind is None:
         raise ConfigError("a rewinding epoch needs its weights; name them with --rewind FILE")
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    with (progress or Silent()).work(f"reading {path} and its data"):
+        loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
     result = prune(
         loaded.data, loaded.fresh, pruner, recipe=loaded.recipe, split=loaded.split.settled(),
         seed=loaded.card.seed or 0 if seed is None else seed, trained=loaded.model,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+PROGRESS = re.compile(r"; \d+ (s|min) so far|; done in \d+ (s|min)$")
 
 
 def expunge(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.CompletedProcess[str]:
@@ -23,10 +26,10 @@ def expunge(*arguments: str, cwd: Path, ok: bool = True) -> subprocess.Completed
 
 
 def refused(*arguments: str, cwd: Path) -> str:
-    """A user's mistake: exit code 2, and one line."""
+    """A user's mistake: exit code 2, and one line, after those of progress on a slow machine."""
     done = expunge(*arguments, cwd=cwd, ok=False)
     assert done.returncode == 2
-    lines = done.stderr.strip().splitlines()
+    lines = [line for line in done.stderr.strip().splitlines() if not PROGRESS.search(line)]
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
 

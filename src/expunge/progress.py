@@ -180,19 +180,23 @@ def duration(seconds: float) -> str:
 
 
 class _Log:
-    """Lines, written by a thread of their own, for a step may last longer than anybody waits."""
+    """Lines, written by a thread of their own, for a step may last longer than anybody waits.
+
+    What is nested deeper than anything told before gets its first line soon, too.
+    """
 
     def __init__(self, console: Console, first: float, every: float) -> None:
         self.console, self.first, self.every = console, first, max(every, 0.01)
         self._works: list[Work] = []
-        self._lock = threading.Lock()
-        self._over = threading.Event()
-        self._printed = False
+        self._changed = threading.Condition()
+        self._over = self._printed = False
+        self._deepest = 0
         self._thread = threading.Thread(target=self._tick, name="expunge-progress", daemon=True)
 
     def begin(self, work: Work) -> None:
-        with self._lock:
+        with self._changed:
             self._works.append(work)
+            self._changed.notify()
         if self._thread.ident is None:
             self._thread.start()
 
@@ -200,25 +204,38 @@ class _Log:
         """Told with the next line."""
 
     def end(self, work: Work) -> None:
-        with self._lock:
+        with self._changed:
             self._works.remove(work)
 
     def close(self, work: Work, *, whole: bool) -> None:
         """Nothing is printed after this. whole: whether the outermost work came to its end."""
-        self._over.set()
+        with self._changed:
+            self._over = True
+            self._changed.notify()
         self._thread.join()
         if whole and self._printed:
             took = f"done in {duration(time.monotonic() - work.start)}"
             self._print(f"{_cut(_told(work), LINE - len(took) - 2)}; {took}")
 
     def _tick(self) -> None:
-        wait = self.first
-        while not self._over.wait(wait):
-            wait = self.every
-            with self._lock:
-                works = list(self._works)
-            if not self._print(line(works, time.monotonic())):
+        due = self._works[0].start + self.first
+        while (text := self._wait(due)) is not None:
+            due = time.monotonic() + self.every
+            if not self._print(text):
                 return
+
+    def _wait(self, due: float) -> str | None:
+        """Wait until it is time for a line, and make it; None when all is over."""
+        with self._changed:
+            while not self._over:
+                now = time.monotonic()
+                new = len(self._works) > self._deepest
+                soon = min(due, self._works[-1].start + self.first) if new else due
+                if now >= soon:
+                    self._deepest = max(self._deepest, len(self._works))
+                    return line(self._works, now)
+                self._changed.wait(soon - now)
+        return None
 
     def _print(self, text: str) -> bool:
         """Write a line in one piece; whether that went well. A full disk must not end the work."""

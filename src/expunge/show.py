@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -366,10 +364,3 @@ def range_of(schema: Mapping[str, Any]) -> str:
         if key in schema
     ]  # fmt: skip
     return f"{kind} {', '.join(bounds)}".strip()
-
-
-def consoles() -> tuple[Console, Console]:
-    """Standard output for results, standard error for progress and messages."""
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    screen = Console(highlight=False, width=None if known else 190)
-    return screen, Console(stderr=True, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -82,9 +83,7 @@ def fit(
         first = batches(first_epoch)
         schedule = Schedule(recipe, loop.optimizer, _length(first), first_epoch)
         epochs = range(first_epoch, recipe.epochs)
-        length = _length(first)
-        unit = "steps" if length else "epochs"
-        with run.progress.work(run.label, len(epochs) * (length or 1), unit=unit) as bar:
+        with _bar(run, _length(first), len(epochs)) as bar:
             for epoch in epochs:
                 stream = first if epoch == first_epoch else batches(epoch)
                 _epoch(loop, stream, loss, epoch, schedule, bar, log)
@@ -96,6 +95,12 @@ def fit(
                     after_epoch(model, epoch)
     log.seconds = time.perf_counter() - start
     return log
+
+
+def _bar(run: Run, steps: int | None, epochs: int) -> AbstractContextManager[Step]:
+    """Progress by steps; by epochs where nobody knows how many steps one has."""
+    unit = "steps" if steps else "epochs"
+    return run.progress.work(run.label, epochs * (steps or 1), unit=unit)
 
 
 def _epoch(

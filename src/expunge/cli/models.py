@@ -26,6 +26,7 @@ from expunge.cli.options import (
     next_step,
     recipe_changes,
     show_accuracy,
+    working,
 )
 
 
@@ -46,17 +47,17 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train an original model and write its folder."""
-    from expunge.folders.make import train_folder
-    from expunge.progress import Bars
-    from expunge.show import cost_line
-
-    screen, messages = consoles()
+    screen, _ = consoles()
     changes = recipe_changes(epochs, lr, batch_size, settings)
-    result, loaded = train_folder(
-        data, model, out, recipe=read_recipe(recipe, changes), seed=seed, validation=validation,
-        split_seed=split_seed, data_dir=data_dir, device=device, progress=Bars(messages),
-        overwrite=overwrite,
-    )  # fmt: skip
+    with working("train") as bars:
+        from expunge.folders.make import train_folder
+        from expunge.show import cost_line
+
+        result, loaded = train_folder(
+            data, model, out, recipe=read_recipe(recipe, changes), seed=seed, validation=validation,
+            split_seed=split_seed, data_dir=data_dir, device=device, progress=bars,
+            overwrite=overwrite,
+        )  # fmt: skip
     losses = result.record.log["losses"]
     screen.print(f"trained {model} on {len(result.split.retain):,} samples of {data}: loss "
                  f"{losses[0]:.3f} to {losses[-1]:.3f}", markup=False)  # fmt: skip
@@ -93,14 +94,15 @@ def import_(
     overwrite: Overwrite = False,
 ) -> None:
     """Make a model folder of a checkpoint that was trained elsewhere."""
-    from expunge.folders.make import import_folder
-
     screen, _ = consoles()
-    result, loaded = import_folder(
-        model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,
-        trained_on=trained_on, validation=validation, mean=read_floats(mean, "--mean"),
-        std=read_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
-    )  # fmt: skip
+    with working("import"):
+        from expunge.folders.make import import_folder
+
+        result, loaded = import_folder(
+            model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,
+            trained_on=trained_on, validation=validation, mean=read_floats(mean, "--mean"),
+            std=read_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
+        )  # fmt: skip
     screen.print(f"imported {weights} as {model}: learned from {len(result.split.retain):,} samples",
                  markup=False)  # fmt: skip
     show_accuracy(screen, result.model, loaded, device)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +15,8 @@ from expunge.arguments import read_pairs
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from expunge.progress import Bars
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
 DataDir = Annotated[
@@ -67,13 +72,30 @@ MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_def
 
 
 def consoles() -> tuple[Console, Console]:
-    """Screen and messages; silent in all processes but the first."""
-    from expunge import show
+    """Standard output for results, standard error for progress and messages; silent in all processes
+    but the first.
+    """
+    from rich.console import Console
 
-    screen, messages = show.consoles()
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    screen = Console(highlight=False, width=None if known else 190)
+    messages = Console(stderr=True, highlight=False)
     if os.environ.get("RANK", "0") != "0":
         screen.quiet = messages.quiet = True
     return screen, messages
+
+
+@contextmanager
+def working(command: str) -> Iterator[Bars]:
+    """Progress of a command, from its first second: what loads torch or reads data belongs inside.
+
+    Results are printed outside, for bars and they would share a terminal.
+    """
+    from expunge.progress import Bars
+
+    bars = Bars(consoles()[1])
+    with bars.work(f"expunge {command}"):
+        yield bars
 
 
 def names(text: str | None) -> list[str]:
@@ -91,13 +113,17 @@ def recipe_changes(
     )
 
 
-def show_accuracy(screen: Console, model: Any, data: Any, device: str | None) -> None:
-    """Test accuracy of a model in one line."""
+def show_accuracy(
+    screen: Console, model: Any, data: Any, device: str | None, whose: str = ""
+) -> None:
+    """Test accuracy of a model in one line, which begins with whose it is."""
     from expunge.observe import accuracy
+    from expunge.progress import Bars
     from expunge.run import Run, accelerator_on
 
-    value = accuracy(model, data, Run(accelerator=accelerator_on(device)))
-    screen.print(f"test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
+    run = Run(accelerator=accelerator_on(device), progress=Bars(consoles()[1]))
+    value = accuracy(model, data, run)
+    screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
 
 
 def next_step(screen: Console, out: Path, command: str) -> None:

@@ -11,22 +11,24 @@ from expunge.cli.options import (
     Out,
     Overwrite,
     consoles,
+    working,
 )
 
 
 def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
     """Forget on handwritten digits by several methods, beside retraining, and explain the table."""
-    from expunge.demo import PASTE, SETTINGS, meaning, run_demo
-    from expunge.progress import Bars
-    from expunge.report.figures import gap_figure
     from expunge.report.files import check_folder, write_tables
-    from expunge.report.tables import note
-    from expunge.show import study_tables
 
     screen, messages = consoles()
     check_folder(out, overwrite=overwrite)
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
-    frame, seconds = run_demo(Bars(messages))
+    with working("demo") as bars:
+        from expunge.demo import PASTE, SETTINGS, meaning, run_demo
+        from expunge.report.figures import gap_figure
+        from expunge.report.tables import note
+        from expunge.show import study_tables
+
+        frame, seconds = run_demo(bars)
     screen.print(study_tables(frame, screen.width))
     screen.print(note(frame) + "\n", style="dim")
     for sentence in meaning(frame):

@@ -29,6 +29,7 @@ from expunge.cli.options import (
     next_step,
     recipe_changes,
     show_accuracy,
+    working,
 )
 from expunge.errors import ConfigError
 
@@ -94,34 +95,36 @@ def prune(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
-    from expunge.folders.sparse import prune_folder, prune_new
-    from expunge.progress import Bars
-    from expunge.pruning import make_pruner
+    screen, _ = consoles()
+    with working("prune") as bars:
+        from expunge.folders.sparse import prune_folder, prune_new
+        from expunge.pruning import make_pruner
 
-    screen, messages = consoles()
-    chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
-    changes = recipe_changes(epochs, lr, batch_size, settings)
-    common: dict[str, Any] = {
-        "data_dir": data_dir, "device": device, "progress": Bars(messages), "overwrite": overwrite,
-    }  # fmt: skip
-    own = read_recipe(recipe, changes)
-    if model_dir is None:
-        if data is None or model is None:
-            raise ConfigError("say what to prune: a MODEL_DIR, or --data and --model to train")
-        if rewind is not None or rewind_epoch is not None:
-            raise ConfigError("--rewind is for a MODEL_DIR; else use --set-pruner rewind_epoch=N")
-        done = prune_new(
-            data, model, chosen, out, recipe=own, seed=seed or 0, validation=validation,
-            split_seed=split_seed, criteria=criteria, forget_seed=forget_seed, **common,
-        )  # fmt: skip
-    else:
-        if model is not None or criteria is not None:
-            raise ConfigError("--model and --criteria train from scratch; leave MODEL_DIR out")
-        tuning = own if recipe else _fine_tuning(changes) if changes else None
-        done = prune_folder(
-            model_dir, chosen, out, rewind=rewind, rewind_epoch=rewind_epoch, data=data,
-            sparse_recipe=tuning, seed=seed, allow_code=allow_code, **common,
-        )  # fmt: skip
+        chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
+        changes = recipe_changes(epochs, lr, batch_size, settings)
+        common: dict[str, Any] = {
+            "data_dir": data_dir, "device": device, "progress": bars, "overwrite": overwrite,
+        }  # fmt: skip
+        own = read_recipe(recipe, changes)
+        if model_dir is None:
+            if data is None or model is None:
+                raise ConfigError("say what to prune: a MODEL_DIR, or --data and --model to train")
+            if rewind is not None or rewind_epoch is not None:
+                raise ConfigError(
+                    "--rewind is for a MODEL_DIR; else use --set-pruner rewind_epoch=N"
+                )
+            done = prune_new(
+                data, model, chosen, out, recipe=own, seed=seed or 0, validation=validation,
+                split_seed=split_seed, criteria=criteria, forget_seed=forget_seed, **common,
+            )  # fmt: skip
+        else:
+            if model is not None or criteria is not None:
+                raise ConfigError("--model and --criteria train from scratch; leave MODEL_DIR out")
+            tuning = own if recipe else _fine_tuning(changes) if changes else None
+            done = prune_folder(
+                model_dir, chosen, out, rewind=rewind, rewind_epoch=rewind_epoch, data=data,
+                sparse_recipe=tuning, seed=seed, allow_code=allow_code, **common,
+            )  # fmt: skip
     _show(done, device)
     next_step(screen, out, f"expunge unlearn {out} --forget random:0.1 --method finetune "
               f"--with-reference --out {out}-forgot")  # fmt: skip
@@ -149,10 +152,8 @@ def _show(done: PrunedFolder, device: str | None) -> None:
         f"{log['seconds_to_mask']:.1f} s", markup=False,
     )  # fmt: skip
     if done.before is not None:
-        screen.print("before pruning: ", end="")
-        show_accuracy(screen, done.before, done.data, device)
-    screen.print("sparse: ", end="")
-    show_accuracy(screen, result.model, done.data, device)
+        show_accuracy(screen, done.before, done.data, device, "before pruning: ")
+    show_accuracy(screen, result.model, done.data, device, "sparse: ")
     for line in criteria_lines(done.criteria) if done.criteria else ():
         screen.print(line, markup=False)
     screen.print(cost_line(result.record.cost), markup=False)
@@ -195,28 +196,29 @@ def diagnose_sparsity(
     Trains one dense and several sparse models by plain SGD (constant rate, no momentum unless set),
     as the proposition assumes, and a paired retraining of each.
     """
-    from expunge.data.load import load_data
-    from expunge.data.split import Split
-    from expunge.diagnose import diagnose_sparsity
-    from expunge.methods import make_method
-    from expunge.progress import Bars
-    from expunge.report.files import check_folder
-    from expunge.report.theory import theory_notes, write_theory
-    from expunge.show import theory_table
+    screen, _ = consoles()
+    with working("diagnose sparsity") as bars:
+        from expunge.data.load import load_data
+        from expunge.data.split import Split
+        from expunge.diagnose import diagnose_sparsity
+        from expunge.methods import make_method
+        from expunge.report.files import check_folder
+        from expunge.report.theory import theory_notes, write_theory
+        from expunge.show import theory_table
 
-    screen, messages = consoles()
-    shares = read_floats(sparsities, "--sparsities")
-    changes = {"momentum": 0.0} if recipe is None else {}
-    chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
-    check_folder(out, overwrite=overwrite)
-    loaded = load_data(data, data_dir=data_dir)
-    whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
-    split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
-    frame = diagnose_sparsity(
-        loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
-        method=make_method(method, read_pairs(method_settings)), seed=seed, device=device,
-        progress=Bars(messages),
-    )  # fmt: skip
+        shares = read_floats(sparsities, "--sparsities")
+        changes = {"momentum": 0.0} if recipe is None else {}
+        chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
+        check_folder(out, overwrite=overwrite)
+        with bars.work(f"reading {data}"):
+            loaded = load_data(data, data_dir=data_dir)
+        whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
+        split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
+        frame = diagnose_sparsity(
+            loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
+            method=make_method(method, read_pairs(method_settings)), seed=seed, device=device,
+            progress=bars,
+        )  # fmt: skip
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):
         screen.print(f"• {sentence}", markup=False)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.cli.options import AllowCode, DataDir, Device, Overwrite, consoles
+from expunge.cli.options import AllowCode, DataDir, Device, Overwrite, consoles, working
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from expunge.progress import Reporter
     from expunge.study.launch import Planned
 
 StudyFile = Annotated[
@@ -57,12 +58,12 @@ def run(
     allow_code: AllowCode = False,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
-    from expunge.progress import Bars
-    from expunge.study.launch import run_study
+    screen, _ = consoles()
+    with working("study run") as bars:
+        from expunge.study.launch import run_study
 
-    screen, messages = consoles()
-    study = _planned(file, out, scale, data_dir, device, allow_code=allow_code)
-    study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=Bars(messages))
+        study = _planned(file, out, scale, data_dir, device, allow_code=allow_code, progress=bars)
+        study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=bars)
     _show_status(study, screen)
     _show_results(study, out, screen)
     # a stale cell that could not be made anew is still there, and its failure with it
@@ -141,7 +142,7 @@ def _recorded(folder: Path, data_dir: Path | None) -> Planned:
 
 def _planned(
     file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None,
-    *, recorded: bool = False, allow_code: bool = False,
+    *, recorded: bool = False, allow_code: bool = False, progress: Reporter | None = None,
 ) -> Planned:  # fmt: skip
     from expunge.study.file import read_study
     from expunge.study.launch import planned
@@ -153,6 +154,7 @@ def _planned(
         device=device,
         recorded=recorded,
         allow_code=allow_code,
+        progress=progress,
     )
 
 

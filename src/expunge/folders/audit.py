@@ -20,6 +20,11 @@ from expunge.probing import Panel, Subject, check_extra, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.run import Run, accelerator_on
 
+DRAWN = (
+    "the test set was set aside from the same file: what is poisoned in it counts as clean, in SA, TA "
+    "and ASR"
+)
+
 
 @dataclass(frozen=True)
 class AuditReport:
@@ -75,17 +80,15 @@ def audit_folder(
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
     check_extra(also, original=original is not None, retrained=retrained is not None)
-    with (progress or Silent()).work(f"reading {path} and its data"):
-        loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = load_model(
+        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
+    )
     notes = []
     if trigger is not None or target is not None:
         poison = _typed_backdoor(loaded, trigger, target)
         loaded = replace(loaded, data=replace(loaded.data, poison=poison))
         if loaded.data.test_drawn:
-            notes.append(
-                "the test set was set aside from the same file: what is poisoned in it counts as "
-                "clean, in SA, TA and ASR"
-            )
+            notes.append(DRAWN)
 
     def load(folder: str | Path) -> Loaded:
         # the samples are in memory already; each model keeps its own normalisation

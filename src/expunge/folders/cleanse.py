@@ -19,7 +19,7 @@ from expunge.folders.make import Forgotten, unlearn_folder
 from expunge.folders.store import Loaded, load_model
 from expunge.methods import Method
 from expunge.models.folder import check_target
-from expunge.progress import Reporter, Silent
+from expunge.progress import Reporter
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ def cleanse_folder(
     The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=overwrite)
-    with (progress or Silent()).work(f"reading {path} and its data"):
-        loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = load_model(
+        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
+    )
     listed = poison is not None and poison.startswith("ids:")
     names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
     loaded, names, tested = _without_poisoned_tests(loaded, names)

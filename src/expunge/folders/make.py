@@ -154,11 +154,9 @@ def unlearn_folder(
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
-    if isinstance(path, Loaded):
-        loaded = path
-    else:
-        with (progress or Silent()).work(f"reading {path} and its data"):
-            loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = path if isinstance(path, Loaded) else load_model(
+        path, data=data, data_dir=data_dir, progress=progress, allow_code=allow_code
+    )  # fmt: skip
     names = _check_reference(loaded, with_reference=with_reference, paired=paired)
     split = forget if isinstance(forget, Split) else Split.parse(
         loaded.data, forget, seed=forget_seed, base=loaded.split.settled()

@@ -99,8 +99,9 @@ def prune_folder(
     check_target(Path(out), overwrite=overwrite)
     if rewind_epoch is not None and rewind is None:
         raise ConfigError("a rewinding epoch needs its weights; name them with --rewind FILE")
-    with (progress or Silent()).work(f"reading {path} and its data"):
-        loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = load_model(
+        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
+    )
     result = prune(
         loaded.data, loaded.fresh, pruner, recipe=loaded.recipe, split=loaded.split.settled(),
         seed=loaded.card.seed or 0 if seed is None else seed, trained=loaded.model,

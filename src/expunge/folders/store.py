@@ -29,6 +29,7 @@ from expunge.models.folder import (
     read_split,
     save_folder,
 )
+from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.run import Mask
 from expunge.version import VERSION
@@ -58,6 +59,7 @@ def load_model(
     *,
     data: str | Data | None = None,
     data_dir: str | Path | None = None,
+    progress: Reporter | None = None,
     allow_code: bool = False,
     build: Callable[[], nn.Module] | None = None,
 ) -> Loaded:
@@ -76,13 +78,11 @@ def load_model(
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
     typed = data is not None
-    found = load_data(
-        spec,
-        data_dir=data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir,
-        classes=card.classes,
-        allow_code=typed or allow_code,
-        home=home_of(plain),
-    )
+    with (progress or Silent()).work(f"reading {spec if isinstance(spec, str) else 'data'}"):
+        found = load_data(
+            spec, data_dir=data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir,
+            classes=card.classes, allow_code=typed or allow_code, home=home_of(plain),
+        )  # fmt: skip
     _check_poison(found, card, path)
     _check_data(found, card, path)
     for values in (card.mean, card.std):

@@ -29,9 +29,14 @@ def refused(*arguments: str, cwd: Path) -> str:
     """A user's mistake: exit code 2, and one line, after those of progress on a slow machine."""
     done = expunge(*arguments, cwd=cwd, ok=False)
     assert done.returncode == 2
-    lines = [line for line in done.stderr.strip().splitlines() if not PROGRESS.search(line)]
+    lines = without_progress(done.stderr)
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
+
+
+def without_progress(errors: str) -> list[str]:
+    """Lines of standard error but those that a slow machine is told how far a command is by."""
+    return [line for line in errors.strip().splitlines() if not PROGRESS.search(line)]
 
 
 RECORDS = '''

@@ -264,7 +264,7 @@ class _Screen:
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
             TextColumn("{task.fields[far]}", markup=False),
             TextColumn("{task.fields[note]}", style="dim", markup=False), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
+            TextColumn("{task.fields[left]}"), TimeRemainingColumn(), console=console, transient=True,
         )  # fmt: skip
         self._tasks: dict[Work, TaskID] = {}
         self._bars.start()
@@ -273,7 +273,7 @@ class _Screen:
         self._tasks[work] = self._bars.add_task(
             # the bar of a single step moves to and fro
             _cut(work.label, LABEL), total=None if work.steps == 1 else work.steps,
-            completed=work.done, far=work.far, note="",
+            completed=work.done, far=work.far, note="", left="" if work.steps == 1 else "left",
         )  # fmt: skip
 
     def changed(self, work: Work) -> None:

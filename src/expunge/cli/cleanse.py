@@ -97,7 +97,7 @@ def cleanse(
     screen.print(f"written: {out}", markup=False)
     if cleansed.done.reference_path is not None:
         screen.print(f"retrained reference: {cleansed.done.reference_path}", markup=False)
-    with working("cleanse") as bars:
+    with working("cleanse, audit") as bars:
         audited = audit_forgotten(cleansed.done, device=device, progress=bars)
     show_report(audited, screen)
     for line in cleansing_lines(audited):

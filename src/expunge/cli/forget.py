@@ -102,7 +102,7 @@ def unlearn(
         command = f"expunge audit {out} --original {model_dir}{extra}"
         screen.print(f"next: {command}", markup=False, soft_wrap=True)
         return
-    with working("unlearn") as bars:
+    with working("unlearn, audit") as bars:
         audited = audit_forgotten(done, also=further, device=device, progress=bars)
     show_report(audited, screen)
     if report is not None and audited.panel.run.rank == 0:
@@ -111,7 +111,7 @@ def unlearn(
 
 
 def _drawn(done: Forgotten, figures: Path, device: str | None, overwrite: bool) -> list[Path]:
-    with working("unlearn") as bars, bars.work("drawing figures"):
+    with working("unlearn, figures") as bars, bars.work("drawing figures"):
         from expunge.pictures import draw_forgotten
 
         return draw_forgotten(done, figures, device=device, overwrite=overwrite)

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from unittest import mock
 from expunge import cli
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+PROGRESS = re.compile(r"; \d+ (s|min) so far|; done in \d+ (s|min)$")
 Done = subprocess.CompletedProcess[str]
 
 
@@ -50,12 +52,17 @@ def process(*arguments: str, cwd: Path, ok: bool = True) -> Done:
 
 
 def refused(*arguments: str, cwd: Path) -> str:
-    """A user's mistake: exit code 2, and one line."""
+    """A user's mistake: exit code 2, and one line, after those of progress on a slow machine."""
     done = expunge(*arguments, cwd=cwd, ok=False)
     assert done.returncode == 2
-    lines = done.stderr.strip().splitlines()
+    lines = without_progress(done.stderr)
     assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
     return lines[0]
+
+
+def without_progress(errors: str) -> list[str]:
+    """Lines of standard error but those that a slow machine is told how far a command is by."""
+    return [line for line in errors.strip().splitlines() if not PROGRESS.search(line)]
 
 
 def _checked(done: Done, ok: bool | None) -> Done:

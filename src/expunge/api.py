@@ -227,11 +227,12 @@ def audit_panel(
     seed: int = 0,
 ) -> list[Score]:  # fmt: skip
     """`audit` for models that were observed before."""
-    scores = audit_outputs(
-        panel.outputs, original=panel.original_outputs, retrained=panel.retrained_outputs,
-        features=features, seed=seed,
-    )  # fmt: skip
-    return [*scores, *extra_scores(also, panel)]
+    with panel.run.progress.work("scoring"):
+        scores = audit_outputs(
+            panel.outputs, original=panel.original_outputs, retrained=panel.retrained_outputs,
+            features=features, seed=seed,
+        )  # fmt: skip
+        return [*scores, *extra_scores(also, panel)]
 
 
 def audit_outputs(
@@ -315,7 +316,7 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     labels = torch.zeros(size, dtype=torch.int64, device=run.device)
     batch = Batch(view.samples.ids[:0], inputs, labels, None)
     asked = run.recipe.precision if run.recipe is not None else "auto"
-    with torch.random.fork_rng(devices=cards(run.device)):
+    with run.progress.work("warming up"), torch.random.fork_rng(devices=cards(run.device)):
         with arithmetic(resolve_precision(asked, model, run.device), run.device):
             loss = run.loss(copied, batch)
         if loss.requires_grad:  # a model may come frozen, for retraining or by mistake

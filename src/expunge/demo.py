@@ -91,7 +91,7 @@ def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory(prefix="expunge-demo-") as folder:
-            study = planned(demo_study(), folder, device="cpu")
+            study = planned(demo_study(), folder, device="cpu", progress=progress)
             study = run_study(study, progress=progress)
             frame = for_tables(results(study.rows, study.store))
     finally:

@@ -17,6 +17,7 @@ from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.loop import evaluating
+from expunge.progress import Step
 from expunge.run import Run
 
 BATCH = {"cpu": 64}
@@ -36,9 +37,6 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     transform = Transform(data.normalisation)
     poison = data.poison
 
-    def part(samples: Samples, rows: Indices) -> PartOutputs:
-        return _observe(model, samples, rows, transform, run)
-
     wanted = [
         (data.train, split.rows(data.train, Part.FORGET)),
         (data.train, split.rows(data.train, Part.RETAIN)),
@@ -51,10 +49,11 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     model.to(run.device)
     parts = []
     try:
-        with evaluating(model), run.progress.work("observing outputs", len(wanted)) as bar:
+        passes = sum(len(_batches(rows, run)) for _, rows in wanted)
+        with evaluating(model), run.progress.work("observing outputs", passes) as bar:
             for samples, rows in wanted:
-                parts.append(part(samples, rows) if len(rows) else None)
-                bar.advance()
+                seen = _observe(model, samples, rows, transform, run, bar) if len(rows) else None
+                parts.append(seen)
     finally:
         model.to(device)
     known = poison is not None and poison.target is not None
@@ -72,8 +71,9 @@ def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:
     device = next((p.device for p in model.parameters()), run.device)
     model.to(run.device)
     try:
-        with evaluating(model):
-            return _observe(model, data.test, rows, Transform(data.normalisation), run)
+        passes = len(_batches(rows, run))
+        with evaluating(model), run.progress.work("observing the test set", passes) as bar:
+            return _observe(model, data.test, rows, Transform(data.normalisation), run, bar)
     finally:
         model.to(device)
 
@@ -83,17 +83,22 @@ def accuracy(model: nn.Module, data: Data, run: Run) -> float:
     return 100 * float(observe_test(model, data, run).correct.double().mean())
 
 
-def _observe(
-    model: nn.Module, samples: Samples, rows: Indices, transform: Transform, run: Run
-) -> PartOutputs:
+def _batches(rows: Indices, run: Run) -> list[Indices]:
     size = BATCH.get(run.device.type, LARGE_BATCH)
-    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _observe(
+    model: nn.Module, samples: Samples, rows: Indices, transform: Transform, run: Run, bar: Step
+) -> PartOutputs:
+    batches = _batches(rows, run)
     logits = []
     with torch.no_grad():
         for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
             labels = torch.from_numpy(samples.labels[index]).to(run.device)
             batch = Batch(samples.ids[index], _channels_last(transform(raw)), labels, None)
             logits.append(run.task.observe(model, batch)["logits"].float().cpu())
+            bar.advance()
     return PartOutputs(
         logits=torch.cat(logits),
         labels=torch.from_numpy(samples.labels[rows]),

@@ -31,7 +31,7 @@ from expunge.data.view import DataView
 from expunge.errors import ConfigError, SplitError
 from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, sparsity_of
 from expunge.observe import accuracy
-from expunge.progress import Reporter
+from expunge.progress import Reporter, Silent
 from expunge.pruning import Pruner, make_pruner
 from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.sparse import Search, State, find_mask, train_found
@@ -168,7 +168,9 @@ def pruning_criteria(
     sparse = sparse or prune(data, model, pruner, recipe=recipe, split=whole, **common)
     dense = dense or train(data, model, recipe=recipe, split=whole, **common)
     blind = mask_without(data, model, pruner, split, recipe=recipe, **common)
-    run = Run(names=("criteria", seed), accelerator=accelerator_on(device))
+    run = Run(
+        names=("criteria", seed), accelerator=accelerator_on(device), progress=progress or Silent()
+    )  # fmt: skip
     return Criteria(
         pruner=pruner.name,
         sparsity=sparsity_of(sparse.mask or {}),

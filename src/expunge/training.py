@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -82,7 +83,7 @@ def fit(
         first = batches(first_epoch)
         schedule = Schedule(recipe, loop.optimizer, _length(first), first_epoch)
         epochs = range(first_epoch, recipe.epochs)
-        with run.progress.work(run.label, len(epochs) * (_length(first) or 1)) as bar:
+        with _bar(run, _length(first), len(epochs)) as bar:
             for epoch in epochs:
                 stream = first if epoch == first_epoch else batches(epoch)
                 _epoch(loop, stream, loss, epoch, schedule, bar, log)
@@ -96,6 +97,12 @@ def fit(
     return log
 
 
+def _bar(run: Run, steps: int | None, epochs: int) -> AbstractContextManager[Step]:
+    """Progress by steps; by epochs where nobody knows how many steps one has."""
+    unit = "steps" if steps else "epochs"
+    return run.progress.work(run.label, epochs * (steps or 1), unit=unit)
+
+
 def _epoch(
     loop: Loop, stream: Iterable[Any], loss: Loss, epoch: int, schedule: Schedule, bar: Step,
     log: FitLog,
@@ -104,13 +111,15 @@ def _epoch(
     steps = _length(stream)
     seen: Tensor | float = 0.0
     step = -1
+    told = f"epoch {epoch + 1} of {loop.recipe.epochs}" if steps else ""
+    told += f", loss {log.losses[-1]:.3g}" if log.losses and steps else ""
     for step, batch in enumerate(stream):
         done = (epoch + (step / steps if steps else 0.0)) / loop.recipe.epochs
         seen = seen + loop.step(loss, batch, done, log.precision)
         loop.check(epoch, step)
         schedule.after_step()
         if steps:
-            bar.advance(f"loss {log.losses[-1]:.3g}" if log.losses else "")
+            bar.advance(told)
     if step < 0:
         raise ConfigError(f"{loop.run.label}: there is nothing to train on")
     loop.check(epoch, step, force=True)

@@ -342,7 +342,7 @@ def test_progress_reaches_its_end() -> None:
             self.work_steps: dict[str, int] = {}
             self.done: dict[str, int] = {}
 
-        def work(self, label: str, steps: int) -> Any:
+        def work(self, label: str, steps: int = 1, done: int = 0, unit: str = "steps") -> Any:
             self.work_steps[label] = steps
             return Bar(self, label)
 
@@ -358,6 +358,9 @@ def test_progress_reaches_its_end() -> None:
 
         def advance(self, note: str = "") -> None:
             self.owner.done[self.label] = self.owner.done.get(self.label, 0) + 1
+
+        def note(self, text: str) -> None:
+            return None
 
     for method in (Nothing(), Explodes()):
         counting = Counting()

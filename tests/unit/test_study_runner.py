@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ import torch
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, SplitError
+from expunge.progress import Silent, Step
 from expunge.pruning import omp
 from expunge.study import work
 from expunge.study.cells import Cell
-from expunge.study.launch import Planned, one_thread, planned, run_study
+from expunge.study.launch import Planned, _at, one_thread, planned, run_study
 from expunge.study.records import write_records
-from expunge.study.runner import Worker, count
+from expunge.study.runner import Watch, Worker, count
 from expunge.study.schema import Study
 from expunge.study.work import _judged_on_validation, read_base
 
@@ -101,6 +104,64 @@ def test_failures_of_earlier_runs_are_no_progress_of_this_one(tmp_path: Path) ->
     made.store.prepare().fail(made.cells[0].key, RuntimeError("old"), "earlier")
     assert count(made.cells, made.store).failed == 1
     assert count(made.cells, made.store, run="now").failed == 0
+
+
+def test_a_watch_tells_what_runners_are_at_and_reads_no_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = planned(study(), tmp_path / "out")
+    original, retrain = made.cells[:2]
+    store = made.store.prepare()
+    store.fail(retrain.key, RuntimeError("old"), "earlier")
+    watch = Watch(made.cells, store, run="now")
+    with store.claim(original.key):
+        watch.look()
+        assert watch.running == [original] and not watch.over
+        assert _at(watch) == "1 running: original, seed 0"
+    with store.writing(original.key, {}):
+        pass
+    monkeypatch.setattr(store, "read", None)
+    watch.look()
+    assert watch.over == {original.key} and not watch.running
+    looked: list[str] = []
+    monkeypatch.setattr(store, "done", lambda key: looked.append(key) or False)
+    with store.claim(made.cells[-1].key), store.claim(made.cells[-2].key):
+        store.fail(retrain.key, RuntimeError("new"), "now")
+        watch.look()
+        assert watch.failed == {retrain.key}
+        labels = " | ".join(cell.label for cell in made.cells[-2:])
+        assert _at(watch) == f"1 failed, 2 running: {labels}"
+    watch.look()
+    assert not {original.key, retrain.key} & set(looked), "they are over"
+
+
+def test_a_study_tells_the_cell_that_it_is_at_and_what_that_does(tmp_path: Path) -> None:
+    told: list[tuple[str, ...]] = []
+
+    class Nested(Silent):
+        """Notes the labels of all works that go on whenever one begins."""
+
+        going: tuple[str, ...] = ()
+
+        @contextmanager
+        def work(
+            self, label: str, steps: int = 1, done: int = 0, unit: str = "steps"
+        ) -> Iterator[Step]:
+            before = self.going
+            self.going = (*before, label)
+            told.append(self.going)
+            try:
+                yield self
+            finally:
+                self.going = before
+
+    reporter = Nested()
+    run_study(planned(study(), tmp_path / "out", progress=reporter), progress=reporter)
+    assert ("reading digits:150",) in told
+    assert ("study small", "original, seed 0", "training") in told
+    assert ("study small", "finetune, class:#0, seed 0", "finetune") in told
+    assert ("study small", "finetune, class:#0, seed 0", "observing outputs") in told
+    assert reporter.going == ()
 
 
 def test_a_stale_cell_that_cannot_be_renewed_keeps_its_failure(

@@ -22,11 +22,10 @@ from expunge.cli.options import (
     Settings,
 )
 from expunge.cli.pages import Page, check_places, write_page
-from expunge.cli.screen import consoles
+from expunge.cli.screen import consoles, working
 from expunge.folders.audit import audit_forgotten
 from expunge.folders.cleanse import cleanse_folder, cleansing_lines
 from expunge.methods import make_method
-from expunge.progress import Bars
 from expunge.show import show_forgotten, show_report
 
 PoisonOption = Annotated[
@@ -83,19 +82,21 @@ def cleanse(
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     screen, messages = consoles()
     check_places(None, report, out, overwrite)
-    cleansed = cleanse_folder(
-        model_dir, make_method(method, read_pairs(settings)), out, poison=poison,
-        known_fraction=known_fraction, trigger=trigger, target=target, seed=seed,
-        forget_seed=forget_seed, with_reference=with_reference, data=data, data_dir=data_dir,
-        device=device, progress=Bars(messages), overwrite=overwrite, allow_code=allow_code,
-    )  # fmt: skip
+    with working("cleanse") as bars:
+        cleansed = cleanse_folder(
+            model_dir, make_method(method, read_pairs(settings)), out, poison=poison,
+            known_fraction=known_fraction, trigger=trigger, target=target, seed=seed,
+            forget_seed=forget_seed, with_reference=with_reference, data=data, data_dir=data_dir,
+            device=device, progress=bars, overwrite=overwrite, allow_code=allow_code,
+        )  # fmt: skip
     for note in cleansed.notes:
         screen.print(note, markup=False)
     show_forgotten(cleansed.done, screen, messages)
     screen.print(f"written: {out}", markup=False)
     if cleansed.done.reference_path is not None:
         screen.print(f"retrained reference: {cleansed.done.reference_path}", markup=False)
-    audited = audit_forgotten(cleansed.done, device=device, progress=Bars(messages))
+    with working("cleanse, audit") as bars:
+        audited = audit_forgotten(cleansed.done, device=device, progress=bars)
     show_report(audited, screen)
     for line in cleansing_lines(audited):
         screen.print(line, markup=False)

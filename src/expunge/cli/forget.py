@@ -25,11 +25,10 @@ from expunge.cli.options import (
     names,
 )
 from expunge.cli.pages import Page, check_places, write_page
-from expunge.cli.screen import consoles
+from expunge.cli.screen import consoles, working
 from expunge.folders.audit import audit_folder, audit_forgotten
-from expunge.folders.make import unlearn_folder
+from expunge.folders.make import Forgotten, unlearn_folder
 from expunge.methods import make_method
-from expunge.progress import Bars
 from expunge.scores.table import FEATURES, check_extra
 from expunge.show import show_forgotten, show_report
 
@@ -78,32 +77,39 @@ def unlearn(
     further = names(also)
     check_extra(further, original=True, retrained=with_reference)
     check_places(figures, report, out, overwrite)
-    done = unlearn_folder(
-        model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
-        forget_seed=forget_seed, with_reference=with_reference, paired=paired, data=data,
-        data_dir=data_dir, device=device, progress=Bars(messages), overwrite=overwrite,
-        redact_ids=redact_ids, allow_code=allow_code,
-    )  # fmt: skip
+    with working("unlearn") as bars:
+        done = unlearn_folder(
+            model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
+            forget_seed=forget_seed, with_reference=with_reference, paired=paired, data=data,
+            data_dir=data_dir, device=device, progress=bars, overwrite=overwrite,
+            redact_ids=redact_ids, allow_code=allow_code,
+        )  # fmt: skip
     show_forgotten(done, screen, messages)
     # said before anything else may fail, for it is there
     screen.print(f"written: {out}", markup=False)
     if done.reference_path is not None:
         screen.print(f"retrained reference: {done.reference_path}", markup=False)
     if figures is not None:
-        from expunge.pictures import draw_forgotten
-
-        for path in draw_forgotten(done, figures, device=device, overwrite=overwrite):
+        for path in _drawn(done, figures, device, overwrite):
             screen.print(f"drawn: {path}", markup=False)
     if done.reference is None and not further and report is None:
         extra = " --allow-code" if allow_code else ""
         command = f"expunge audit {out} --original {model_dir}{extra}"
         screen.print(f"next: {command}", markup=False, soft_wrap=True)
         return
-    audited = audit_forgotten(done, also=further, device=device, progress=Bars(messages))
+    with working("unlearn, audit") as bars:
+        audited = audit_forgotten(done, also=further, device=device, progress=bars)
     show_report(audited, screen)
     if report is not None and audited.panel.run.rank == 0:
         write_page(done, audited, forget, report, pictures=not redact_ids, overwrite=overwrite)
         screen.print(f"report: {report / 'report.html'}", markup=False)
+
+
+def _drawn(done: Forgotten, figures: Path, device: str | None, overwrite: bool) -> list[Path]:
+    with working("unlearn, figures") as bars, bars.work("drawing figures"):
+        from expunge.pictures import draw_forgotten
+
+        return draw_forgotten(done, figures, device=device, overwrite=overwrite)
 
 
 def audit(
@@ -139,13 +145,14 @@ def audit(
     allow_code: AllowCode = False,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
-    screen, messages = consoles()
+    screen, _ = consoles()
     chosen = list(FEATURES) if features == "all" else names(features)
-    report = audit_folder(
-        model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
-        features=chosen, also=names(also), trigger=trigger, target=target, data=data,
-        data_dir=data_dir, device=device, progress=Bars(messages), allow_code=allow_code,
-    )  # fmt: skip
+    with working("audit") as bars:
+        report = audit_folder(
+            model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
+            features=chosen, also=names(also), trigger=trigger, target=target, data=data,
+            data_dir=data_dir, device=device, progress=bars, allow_code=allow_code,
+        )  # fmt: skip
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
         return

@@ -26,9 +26,8 @@ from expunge.cli.options import (
     recipe_changes,
     show_accuracy,
 )
-from expunge.cli.screen import consoles
+from expunge.cli.screen import consoles, working
 from expunge.folders.make import import_folder, train_folder
-from expunge.progress import Bars
 from expunge.show import cost_line
 
 
@@ -49,13 +48,14 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train an original model and write its folder."""
-    screen, messages = consoles()
+    screen, _ = consoles()
     changes = recipe_changes(epochs, lr, batch_size, settings)
-    result, loaded = train_folder(
-        data, model, out, recipe=read_recipe(recipe, changes), seed=seed, validation=validation,
-        split_seed=split_seed, data_dir=data_dir, device=device, progress=Bars(messages),
-        overwrite=overwrite,
-    )  # fmt: skip
+    with working("train") as bars:
+        result, loaded = train_folder(
+            data, model, out, recipe=read_recipe(recipe, changes), seed=seed, validation=validation,
+            split_seed=split_seed, data_dir=data_dir, device=device, progress=bars,
+            overwrite=overwrite,
+        )  # fmt: skip
     losses = result.record.log["losses"]
     screen.print(f"trained {model} on {len(result.split.retain):,} samples of {data}: loss "
                  f"{losses[0]:.3f} to {losses[-1]:.3f}", markup=False)  # fmt: skip
@@ -93,11 +93,12 @@ def import_(
 ) -> None:
     """Make a model folder of a checkpoint that was trained elsewhere."""
     screen, _ = consoles()
-    result, loaded = import_folder(
-        model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,
-        trained_on=trained_on, validation=validation, mean=read_floats(mean, "--mean"),
-        std=read_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
-    )  # fmt: skip
+    with working("import"):
+        result, loaded = import_folder(
+            model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,
+            trained_on=trained_on, validation=validation, mean=read_floats(mean, "--mean"),
+            std=read_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
+        )  # fmt: skip
     screen.print(f"imported {weights} as {model}: learned from {len(result.split.retain):,} samples",
                  markup=False)  # fmt: skip
     show_accuracy(screen, result.model, loaded, device)

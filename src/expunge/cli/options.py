@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from expunge.arguments import read_pairs
+from expunge.cli.screen import consoles
 from expunge.hardware import check_device
+from expunge.progress import Bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,13 +84,16 @@ def recipe_changes(
     )
 
 
-def show_accuracy(screen: Console, model: Any, data: Any, device: str | None) -> None:
-    """Test accuracy of a model in one line."""
+def show_accuracy(
+    screen: Console, model: Any, data: Any, device: str | None, whose: str = ""
+) -> None:
+    """Test accuracy of a model in one line, which begins with whose it is."""
     from expunge.observe import accuracy
     from expunge.run import Run, accelerator_on
 
-    value = accuracy(model, data, Run(accelerator=accelerator_on(device)))
-    screen.print(f"test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
+    run = Run(accelerator=accelerator_on(device), progress=Bars(consoles()[1]))
+    value = accuracy(model, data, run)
+    screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
 
 
 def next_step(screen: Console, out: Path, command: str) -> None:

@@ -12,8 +12,7 @@ from expunge.cli.options import (
     Out,
     Overwrite,
 )
-from expunge.cli.screen import consoles
-from expunge.progress import Bars
+from expunge.cli.screen import consoles, working
 from expunge.report.places import check_folder
 from expunge.show import study_tables
 
@@ -21,14 +20,15 @@ from expunge.show import study_tables
 def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
     """Forget on handwritten digits by several methods, beside retraining, and explain the table."""
     check_folder(out, overwrite=overwrite)
-    from expunge.demo import PASTE, SETTINGS, meaning, run_demo
-    from expunge.report.figures import gap_figure
-    from expunge.report.files import write_tables
-    from expunge.report.tables import note
-
     screen, messages = consoles()
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
-    frame, seconds = run_demo(Bars(messages))
+    with working("demo") as bars:
+        from expunge.demo import PASTE, SETTINGS, meaning, run_demo
+        from expunge.report.figures import gap_figure
+        from expunge.report.files import write_tables
+        from expunge.report.tables import note
+
+        frame, seconds = run_demo(bars)
     screen.print(study_tables(frame, screen.width))
     screen.print(note(frame) + "\n", style="dim")
     for sentence in meaning(frame):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
+
+from expunge.progress import Bars
 
 
 def consoles() -> tuple[Console, Console]:
@@ -16,3 +20,14 @@ def consoles() -> tuple[Console, Console]:
     if os.environ.get("RANK", "0") != "0":
         screen.quiet = messages.quiet = True
     return screen, messages
+
+
+@contextmanager
+def working(command: str) -> Iterator[Bars]:
+    """Progress of a command, from its first second: what loads torch or reads data belongs inside.
+
+    Results are printed outside, for bars and they would share a terminal.
+    """
+    bars = Bars(consoles()[1])
+    with bars.work(f"expunge {command}"):
+        yield bars

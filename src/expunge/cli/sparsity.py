@@ -29,14 +29,13 @@ from expunge.cli.options import (
     recipe_changes,
     show_accuracy,
 )
-from expunge.cli.screen import consoles
+from expunge.cli.screen import consoles, working
 from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.folders.sparse import prune_folder, prune_new
 from expunge.methods import make_method
 from expunge.models.table import check_model
-from expunge.progress import Bars
 from expunge.pruning import make_pruner
 from expunge.pruning.base import FINE_TUNING
 from expunge.recipe import Recipe
@@ -105,11 +104,11 @@ def prune(
     allow_code: AllowCode = False,
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
-    screen, messages = consoles()
+    screen, _ = consoles()
     chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
     changes = recipe_changes(epochs, lr, batch_size, settings)
     common: dict[str, Any] = {
-        "data_dir": data_dir, "device": device, "progress": Bars(messages), "overwrite": overwrite,
+        "data_dir": data_dir, "device": device, "overwrite": overwrite,
     }  # fmt: skip
     own = read_recipe(recipe, changes)
     if model_dir is None:
@@ -117,18 +116,21 @@ def prune(
             raise ConfigError("say what to prune: a MODEL_DIR, or --data and --model to train")
         if rewind is not None or rewind_epoch is not None:
             raise ConfigError("--rewind is for a MODEL_DIR; else use --set-pruner rewind_epoch=N")
-        done = prune_new(
-            data, model, chosen, out, recipe=own, seed=seed or 0, validation=validation,
-            split_seed=split_seed, criteria=criteria, forget_seed=forget_seed, **common,
-        )  # fmt: skip
+        with working("prune") as bars:
+            done = prune_new(
+                data, model, chosen, out, recipe=own, seed=seed or 0, validation=validation,
+                split_seed=split_seed, criteria=criteria, forget_seed=forget_seed, progress=bars,
+                **common,
+            )  # fmt: skip
     else:
         if model is not None or criteria is not None:
             raise ConfigError("--model and --criteria train from scratch; leave MODEL_DIR out")
         tuning = own if recipe else _fine_tuning(changes) if changes else None
-        done = prune_folder(
-            model_dir, chosen, out, rewind=rewind, rewind_epoch=rewind_epoch, data=data,
-            sparse_recipe=tuning, seed=seed, allow_code=allow_code, **common,
-        )  # fmt: skip
+        with working("prune") as bars:
+            done = prune_folder(
+                model_dir, chosen, out, rewind=rewind, rewind_epoch=rewind_epoch, data=data,
+                sparse_recipe=tuning, seed=seed, allow_code=allow_code, progress=bars, **common,
+            )  # fmt: skip
     _show(done, device)
     next_step(screen, out, f"expunge unlearn {out} --forget random:0.1 --method finetune "
               f"--with-reference --out {out}-forgot")  # fmt: skip
@@ -151,10 +153,8 @@ def _show(done: PrunedFolder, device: str | None) -> None:
         f"{log['seconds_to_mask']:.1f} s", markup=False,
     )  # fmt: skip
     if done.before is not None:
-        screen.print("before pruning: ", end="")
-        show_accuracy(screen, done.before, done.data, device)
-    screen.print("sparse: ", end="")
-    show_accuracy(screen, result.model, done.data, device)
+        show_accuracy(screen, done.before, done.data, device, "before pruning: ")
+    show_accuracy(screen, result.model, done.data, device, "sparse: ")
     for line in criteria_lines(done.criteria) if done.criteria else ():
         screen.print(line, markup=False)
     screen.print(cost_line(result.record.cost), markup=False)
@@ -197,7 +197,7 @@ def diagnose_sparsity(
     Trains one dense and several sparse models by plain SGD (constant rate, no momentum unless set),
     as the proposition assumes, and a paired retraining of each.
     """
-    screen, messages = consoles()
+    screen, _ = consoles()
     shares = read_floats(sparsities, "--sparsities")
     changes = {"momentum": 0.0} if recipe is None else {}
     chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
@@ -209,19 +209,21 @@ def diagnose_sparsity(
     forgetting = make_method(method, read_pairs(method_settings))
     for share in shares or ():
         make_pruner(pruner, {"sparsity": share})
-    from expunge.data.load import load_data
-    from expunge.data.split import Split
-    from expunge.diagnose import diagnose_sparsity
-    from expunge.report.theory import theory_notes, write_theory
+    with working("diagnose sparsity") as bars:
+        from expunge.data.load import load_data
+        from expunge.data.split import Split
+        from expunge.diagnose import diagnose_sparsity
+        from expunge.report.theory import theory_notes, write_theory
 
-    loaded = load_data(data, data_dir=data_dir)
-    whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
-    split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
-    frame = diagnose_sparsity(
-        loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
-        method=forgetting, seed=seed, device=device,
-        progress=Bars(messages),
-    )  # fmt: skip
+        with bars.work(f"reading {data}"):
+            loaded = load_data(data, data_dir=data_dir)
+        whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
+        split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
+        frame = diagnose_sparsity(
+            loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
+            method=forgetting, seed=seed, device=device,
+            progress=bars,
+        )  # fmt: skip
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):
         screen.print(f"• {sentence}", markup=False)

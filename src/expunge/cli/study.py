@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.cli.options import AllowCode, DataDir, Device, Overwrite
-from expunge.cli.screen import consoles
+from expunge.cli.screen import consoles, working
 from expunge.errors import ConfigError
-from expunge.progress import Bars
+from expunge.progress import Reporter
 from expunge.report.places import PAGE, check_folder
 from expunge.show import study_tables
 from expunge.study.file import read_study
@@ -65,9 +65,10 @@ def run(
     allow_code: AllowCode = False,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
-    screen, messages = consoles()
-    study = _planned(file, out, scale, data_dir, device, allow_code=allow_code)
-    study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=Bars(messages))
+    screen, _ = consoles()
+    with working("study run") as bars:
+        study = _planned(file, out, scale, data_dir, device, allow_code=allow_code, progress=bars)
+        study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=bars)
     _show_status(study, screen)
     _show_results(study, out, screen)
     # a stale cell that could not be made anew is still there, and its failure with it
@@ -144,7 +145,7 @@ def _recorded(folder: Path, data_dir: Path | None) -> Planned:
 
 def _planned(
     file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None,
-    *, recorded: bool = False, allow_code: bool = False,
+    *, recorded: bool = False, allow_code: bool = False, progress: Reporter | None = None,
 ) -> Planned:  # fmt: skip
 
     return planned(
@@ -154,6 +155,7 @@ def _planned(
         device=device,
         recorded=recorded,
         allow_code=allow_code,
+        progress=progress,
     )
 
 

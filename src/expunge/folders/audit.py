@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from expunge.probing import Panel, Subject
 
 
+DRAWN = (
+    "the test set was set aside from the same file: what is poisoned in it counts as clean, in SA, TA "
+    "and ASR"
+)
+
+
 @dataclass(frozen=True)
 class AuditReport:
     """Scores of one model.
@@ -86,16 +92,15 @@ def audit_folder(
             read_papers(other, data=papers.data, data_dir=papers.data_dir, allow_code=allow_code)
     _check_asked(papers, forget)
     _check_backdoor(papers, trigger, target)
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = load_model(
+        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
+    )
     notes = []
     if trigger is not None and target is not None:
         poison = _typed_backdoor(loaded, trigger, target)
         loaded = replace(loaded, data=replace(loaded.data, poison=poison))
         if loaded.data.test_drawn:
-            notes.append(
-                "the test set was set aside from the same file: what is poisoned in it counts as "
-                "clean, in SA, TA and ASR"
-            )
+            notes.append(DRAWN)
 
     def load(folder: str | Path) -> Loaded:
         # the samples are in memory already; each model keeps its own normalisation

@@ -65,17 +65,14 @@ def cleanse_folder(
     card = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code).card
     listed = poison is not None and poison.startswith("ids:")
     names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
-    if poison is not None and not listed:
-        Poison.parse(poison)
-    if known_fraction is not None and not 0 < known_fraction <= 1:
-        raise ConfigError(f"the known fraction lies above 0, up to 1, not {known_fraction:g}")
-    if trigger is not None:
-        read_trigger(trigger)
+    _check_typed(None if listed else poison, known_fraction, trigger)
     if target is not None:
         resolve_class(target, card.classes)
     from expunge.data.split import Split, some_of
 
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = load_model(
+        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
+    )
     loaded, names, tested = _without_poisoned_tests(loaded, names)
     base = loaded.split.settled()
     asked = None if names is None else Split.ids(loaded.data, names, base=base)
@@ -93,6 +90,16 @@ def cleanse_folder(
         typed = ["--trigger", trigger, "--target", loaded.data.classes[poisoning.target]]
         notes.append(f"a later audit scores this backdoor with {shlex.join(typed)}")
     return Cleansed(done, poisoning, (*notes, *tested))
+
+
+def _check_typed(poison: str | None, known_fraction: float | None, trigger: str | None) -> None:
+    """Raise DataError or ConfigError for what no data could make sense of."""
+    if poison is not None:
+        Poison.parse(poison)
+    if known_fraction is not None and not 0 < known_fraction <= 1:
+        raise ConfigError(f"the known fraction lies above 0, up to 1, not {known_fraction:g}")
+    if trigger is not None:
+        read_trigger(trigger)
 
 
 def _without_poisoned_tests(

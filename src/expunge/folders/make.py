@@ -15,13 +15,13 @@ from expunge.folders.store import Loaded, load_model, read_papers, save_model
 from expunge.methods import check_scope
 from expunge.models.card import ModelCard, check_target, check_weights_file
 from expunge.models.table import check_model
+from expunge.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from expunge.api import Result
     from expunge.data.load import Data
     from expunge.data.split import Split
     from expunge.methods import Method
-    from expunge.progress import Reporter
     from expunge.recipe import Recipe
 
 
@@ -51,8 +51,9 @@ def train_folder(
     from expunge.data.load import load_data
     from expunge.data.split import Split
 
-    loaded = load_data(data, data_dir=data_dir)
-    split = Split.whole(loaded, validation=validation, split_seed=split_seed)
+    with (progress or Silent()).work(f"reading {data}"):
+        loaded = load_data(data, data_dir=data_dir)
+        split = Split.whole(loaded, validation=validation, split_seed=split_seed)
     result = train(
         loaded, model, recipe=recipe, split=split, seed=seed, device=device, progress=progress
     )
@@ -178,7 +179,7 @@ def unlearn_folder(
     from expunge.api import unlearn
     from expunge.data.split import Split
 
-    loaded = path if isinstance(path, Loaded) else load_model(path, **allowed)
+    loaded = path if isinstance(path, Loaded) else load_model(path, progress=progress, **allowed)
     split = forget if isinstance(forget, Split) else Split.parse(
         loaded.data, forget, seed=forget_seed, base=loaded.split.settled()
     )  # fmt: skip

@@ -13,13 +13,13 @@ from expunge.errors import ConfigError
 from expunge.folders.store import load_model, read_papers, save_model
 from expunge.models.card import check_target, check_weights_file
 from expunge.models.table import check_model
+from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from expunge.data.load import Data
-    from expunge.progress import Reporter
     from expunge.pruning import Pruner
     from expunge.sparsity import Criteria, Pruned
 
@@ -66,8 +66,9 @@ def prune_new(
     from expunge.data.split import Split
     from expunge.sparsity import prune, pruning_criteria
 
-    loaded = load_data(data, data_dir=data_dir)
-    split = Split.whole(loaded, validation=validation, split_seed=split_seed)
+    with (progress or Silent()).work(f"reading {data}"):
+        loaded = load_data(data, data_dir=data_dir)
+        split = Split.whole(loaded, validation=validation, split_seed=split_seed)
     asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
     recipe = resolve_recipe(recipe or Recipe(), loaded, split)
     result = prune(
@@ -117,7 +118,9 @@ def prune_folder(
     read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
     from expunge.sparsity import prune
 
-    loaded = load_model(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    loaded = load_model(
+        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
+    )
     result = prune(
         loaded.data, loaded.fresh, pruner, recipe=loaded.recipe, split=loaded.split.settled(),
         seed=loaded.card.seed or 0 if seed is None else seed, trained=loaded.model,

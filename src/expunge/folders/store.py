@@ -20,6 +20,7 @@ from expunge.models.card import (
     read_card,
     read_split,
 )
+from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.version import VERSION
 
@@ -99,6 +100,7 @@ def load_model(
     *,
     data: str | Data | None = None,
     data_dir: str | Path | None = None,
+    progress: Reporter | None = None,
     allow_code: bool = False,
     build: Callable[[], nn.Module] | None = None,
 ) -> Loaded:
@@ -120,13 +122,12 @@ def load_model(
     from expunge.models.folder import builder, load_folder
 
     card = papers.card
-    found = load_data(
-        papers.data,
-        data_dir=papers.data_dir,
-        classes=card.classes,
-        allow_code=papers.allow_data_code,
-        home=home_of(papers.split),
-    )
+    what = papers.data if isinstance(papers.data, str) else "data"
+    with (progress or Silent()).work(f"reading {what}"):
+        found = load_data(
+            papers.data, data_dir=papers.data_dir, classes=card.classes,
+            allow_code=papers.allow_data_code, home=home_of(papers.split),
+        )  # fmt: skip
     _check_poison(found, card, path)
     _check_data(found, card, path)
     for values in (card.mean, card.std):

@@ -63,7 +63,8 @@ class Fisher(Method):
 
         source = data.source(Part.RETAIN)
         batches = source.batches(self.batch_size, shuffle=False, augment=False)
-        fisher = fisher_diagonal(model, batches, run, labels=self.labels, mask=run.mask)
+        with run.progress.work(run.label):
+            fisher = fisher_diagonal(model, batches, run, labels=self.labels, mask=run.mask)
         struck = torch.unique(data.forget_labels())
         gone = struck[~torch.isin(struck, source.labels)]
         last = last_layer(model, len(data.classes))

@@ -69,12 +69,14 @@ class Influence(Method):
 
         kept, struck = data.size(Part.RETAIN), data.size(Part.FORGET)
         total = kept + struck
-        forget = weighted_gradient(model, self._all(data, Part.FORGET), run)
-        retain = weighted_gradient(model, self._all(data, Part.RETAIN), run)
+        with run.progress.work(f"{run.label}, gradients"):
+            forget = weighted_gradient(model, self._all(data, Part.FORGET), run)
+            retain = weighted_gradient(model, self._all(data, Part.RETAIN), run)
         v = {
             name: forget[name] / total - retain[name] * (struck / (total * kept)) for name in forget
         }
-        solved = self._solve(model, data, run, v)
+        with run.progress.work(f"{run.label}, solving"):
+            solved = self._solve(model, data, run, v)
         run.log["top_eigenvalue"] = solved.top_eigenvalue
         if solved.residual is not None:
             run.log["residual"], run.log["products"] = solved.residual, solved.iterations

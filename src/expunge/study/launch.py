@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +25,12 @@ from expunge.study.tuning import Search, check_tuned, chosen, searches
 
 if TYPE_CHECKING:
     from expunge.study.crew import Crew
-    from expunge.study.runner import Counts
+    from expunge.study.runner import Counts, Watch
     from expunge.study.work import Bench
 
 POLL_SECONDS = 0.5
+NAMED = 3
+"""Running cells that are named."""
 FILE, FACTS = "study.yaml", "data.json"
 
 
@@ -61,6 +63,7 @@ class Planned:
 def planned(
     study: Study, out: str | Path, *, data_dir: str | Path | None = None,
     device: str | None = None, recorded: bool = False, allow_code: bool = True,
+    progress: Reporter | None = None,
 ) -> Planned:  # fmt: skip
     """Plan a study. Nothing is written: that is `run_study`'s.
 
@@ -94,7 +97,7 @@ def planned(
 
     bench = Bench(
         Store(folder), str(data_dir) if data_dir is not None else None, device,
-        keep_all=study.keep_weights == "all", allow_code=allow_code,
+        keep_all=study.keep_weights == "all", allow_code=allow_code, progress=progress or Silent(),
     )  # fmt: skip
     return _plan(study, bench, facts.__getitem__ if believed else bench.facts)
 
@@ -183,20 +186,28 @@ def _run(study: Planned, how: _How) -> None:
     """Make the cells that are planned."""
     from expunge.study.runner import Worker
 
-    done = sum(study.store.done(cell.key) for cell in study.cells)
-    if done == len(study.cells) and not how.renew:
+    before = {cell.key for cell in study.cells if study.store.done(cell.key)}
+    if len(before) == len(study.cells) and not how.renew:
         return
-    with how.reporter.work(f"study {study.study.name}", len(study.cells), done) as bar:
+    label, total = f"study {study.study.name}", len(study.cells)
+    with how.reporter.work(label, total, len(before), unit="cells") as bar:
         if how.ray is None and how.workers in (None, 1):
+            failed: set[str] = set()
 
             def told(cell: Cell, what: str) -> None:
-                if what != "running":
-                    bar.advance(cell.label if what == "done" else f"{cell.label} failed")
+                if what == "failed":
+                    failed.add(cell.key)
+                note = f"{len(failed)} failed" if failed else ""
+                if what != "running" and cell.key not in before:  # not a stale one, made anew
+                    bar.advance(note)
+                else:
+                    bar.note(note)
 
+            bench = replace(study.bench, progress=how.reporter)
             with one_thread():  # as every worker has, so that times can be compared
-                Worker(study.cells, study.bench, run=how.run, renew=how.renew, told=told).work()
+                Worker(study.cells, bench, run=how.run, renew=how.renew, told=told).work()
         else:
-            _several(study, how, bar, done)
+            _several(study, how, bar)
 
 
 @contextmanager
@@ -212,33 +223,36 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _several(study: Planned, how: _How, bar: Step, done: int) -> None:
+def _several(study: Planned, how: _How, bar: Step) -> None:
     """Start workers and watch the store until they end."""
     from expunge.study.crew import Orders, Processes
-    from expunge.study.runner import count
+    from expunge.study.runner import Watch
 
     orders = Orders(
         study.cells, str(study.store.folder.resolve()), _absolute(study.bench.data_dir),
         study.bench.device, study.bench.keep_all, study.bench.allow_code, how.run, how.renew,
     )  # fmt: skip
     crew: Crew
+    bar.note(f"starting {how.workers} workers" if how.workers else "starting workers")
     if how.ray is None:
         crew = Processes(orders, how.workers or 1)
     else:
         from expunge.study.cluster import RayCrew
 
         crew = RayCrew(orders, how.workers, how.ray)
+    watch = Watch(study.cells, study.store, run=how.run, renew=how.renew)
+    begun = watch.over
     try:
         alive = True
         while alive:
             time.sleep(POLL_SECONDS)
             alive = crew.alive()
-            now = count(
-                study.cells, study.store, run=how.run
-            )  # after the last sign of life, so that nothing is missed
-            for _ in range(now.done + now.failed - done):
-                bar.advance(f"{now.running} running, {now.failed} failed")
-            done = max(done, now.done + now.failed)
+            before = len(watch.over)
+            watch.look()  # after the last sign of life, so that nothing is missed
+            for _ in range(len(watch.over) - before):
+                bar.advance()
+            if watch.running or watch.over != begun:  # else they are still starting
+                bar.note(_at(watch))
     finally:
         crashed = crew.end()
     if len(crashed) == crew.size:
@@ -246,6 +260,16 @@ def _several(study: Planned, how: _How, bar: Step, done: int) -> None:
             f"all {crew.size} workers ended early ({crashed[0]}); run the study again with "
             "--workers 1 to see why"
         )
+
+
+def _at(watch: Watch) -> str:
+    """What runners are at, in words."""
+    told = [f"{len(watch.failed)} failed"] if watch.failed else []
+    if watch.running:
+        labels = [cell.label for cell in watch.running]
+        more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
+        told.append(f"{len(labels)} running: {' | '.join(labels[:NAMED])}{more}")
+    return ", ".join(told)
 
 
 def _absolute(folder: str | None) -> str | None:

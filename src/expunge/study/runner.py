@@ -60,6 +60,51 @@ def count(
     )
 
 
+class Watch:
+    """What the runners of one run are at, seen from outside; asked again and again.
+
+    A cell that is over is not looked at again, nor is one before what it needs is there, and none is
+    read, so a look costs little in a large study. run, renew: as the runners have them.
+    """
+
+    def __init__(
+        self, cells: Sequence[Cell], store: Store, *, run: str, renew: bool = False
+    ) -> None:
+        self.store, self.run, self.renew = store, run, renew
+        self.done = {cell.key for cell in cells if store.done(cell.key)}
+        self.failed: set[str] = set()
+        self.running: list[Cell] = []
+        self._left = [cell for cell in cells if renew or cell.key not in self.done]
+
+    @property
+    def over(self) -> set[str]:
+        """Keys of the cells that are done, or failed in this run."""
+        return self.done | self.failed
+
+    def look(self) -> None:
+        """Look at the store: `done`, `failed` and `running` are then as they are now."""
+        self.running = []
+        left = []
+        for cell in self._left:  # what a cell needs stands before it
+            if self.done.issuperset(cell.needs) and self._is_over(cell):
+                continue
+            left.append(cell)
+        self._left = left
+
+    def _is_over(self, cell: Cell) -> bool:
+        if self.store.claimed(cell.key):
+            self.running.append(cell)
+            return False
+        failure = self.store.failure(cell.key)
+        if failure is not None and failure.run == self.run:
+            self.failed.add(cell.key)
+            return True
+        if self.store.done(cell.key):
+            self.done.add(cell.key)
+            return not self.renew  # else it may be stale, and be made anew
+        return False
+
+
 Told = Callable[[Cell, str], None]
 
 
@@ -104,7 +149,8 @@ class Worker:
                 return True
             self.tell(cell, "running")
             try:
-                do_cell(cell, self.bench)
+                with self.bench.progress.work(cell.label):
+                    do_cell(cell, self.bench)
             except Exception as error:  # it belongs to the cell, and the others go on
                 self.store.fail(cell.key, error, self.run)
                 self._failed.add(cell.key)  # another runner's record may replace this one

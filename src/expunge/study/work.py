@@ -75,13 +75,17 @@ class Bench:
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
         if spec not in self._data:
-            self._data[spec] = load_data(spec, data_dir=self.data_dir, allow_code=self.allow_code)
+            with self.progress.work(f"reading {spec}"):
+                self._data[spec] = load_data(
+                    spec, data_dir=self.data_dir, allow_code=self.allow_code
+                )
         return self._data[spec]
 
     def facts(self, spec: str) -> Facts:
         """What a plan needs to know of the data, from the data themselves."""
         data = self.data(spec)
-        return Facts((data.train.fingerprint, data.test.fingerprint), tuple(data.classes))
+        with self.progress.work(f"planning, fingerprint of {spec}"):
+            return Facts((data.train.fingerprint, data.test.fingerprint), tuple(data.classes))
 
     def split(self, cell: Cell, base: Base) -> Split:
         """What a cell forgets; the last one is kept, for finding it may take long."""
@@ -91,7 +95,8 @@ class Bench:
         if key not in self._splits:
             given = Given(
                 base.model, base.data, base.split, config["forget_seed"],
-                Run(names=("scenario", cell.seed), accelerator=accelerator_on(self.device)),
+                Run(names=("scenario", cell.seed), accelerator=accelerator_on(self.device),
+                    label="choosing what to forget", progress=self.progress),
                 Target(**transfer) if transfer else None,
                 lambda spec: self.target(base.spec, spec),
             )  # fmt: skip
@@ -252,7 +257,10 @@ def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]
 
 
 def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) -> dict[str, Any]:
-    run = Run(names=("audit", cell.seed), accelerator=accelerator_on(bench.device))
+    run = Run(
+        names=("audit", cell.seed), accelerator=accelerator_on(bench.device),
+        progress=bench.progress,
+    )  # fmt: skip
     if cell.config.get("on") == "validation":  # tuning never sees the test set
         base = replace(base, data=_judged_on_validation(base))
     also = cell.config.get("also", [])
@@ -284,7 +292,7 @@ def _transferred(
     data = bench.target(base.spec, target.data)
     run = Run(
         names=("transfer", seed), accelerator=accelerator_on(bench.device), label="adapting",
-        mask=without_head(base.mask, model),
+        mask=without_head(base.mask, model), progress=bench.progress,
     )  # fmt: skip
     probed = linear_probe(model, data, run)
     tuned = full_finetune(model, data, run, resolve_recipe(target.recipe, data, Split.whole(data)))

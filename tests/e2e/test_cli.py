@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,22 +141,53 @@ def test_an_existing_folder_is_refused_without_overwrite(work: Path, tmp_path: P
     assert (tmp_path / "precious/thesis.txt").read_text() == "mine"
 
 
+SLOW = (
+    RECORDS
+    + """
+
+_load = load
+
+
+def load():
+    train, test = _load()
+    read = Records.__getitem__
+
+    def told(self, row):
+        Records.reads = getattr(Records, "reads", 0) + 1
+        if Records.reads == 3000:  # epochs into the training
+            open(os.environ["TOLD"], "w").close()
+        return read(self, row)
+
+    Records.__getitem__ = told
+    return train, test
+"""
+)
+
+
 def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "expunge", "train", "--data", "digits", "--model", "resnet20",
-         "--epochs", "500", "--out", "m"],
-        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+    """In the middle of a training: its data say when that is."""
+    told, folder = tmp_path / "told", tmp_path / "here"
+    folder.mkdir()
+    (folder / "mine.py").write_text(SLOW)
+    command = subprocess.Popen(
+        [sys.executable, "-m", "expunge", "train", "--data", "mine:load", "--model", "mlp",
+         "--epochs", "100000", "--out", "m"],
+        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", "TOLD": str(told),
+                         "PYTHONDONTWRITEBYTECODE": "1"},
+        stderr=subprocess.PIPE, text=True,
         # where these tests run in the background, a shell has told them to ignore it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    assert process.stderr is not None
-    assert any("training" in line for line in process.stderr)  # reads on until it does
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 130
+    end = time.monotonic() + 120
+    while not told.exists():
+        assert time.monotonic() < end and command.poll() is None, "it never began to train"
+        time.sleep(0.05)
+    command.send_signal(signal.SIGINT)
+    _, message = command.communicate(timeout=60)
+    assert command.returncode == 130
     assert message.strip().splitlines()[-1].startswith("error: interrupted")
     assert "Traceback" not in message
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in folder.iterdir()] == ["mine.py"]
 
 
 def test_a_model_and_data_of_a_users_own(tmp_path: Path) -> None:

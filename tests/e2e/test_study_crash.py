@@ -20,7 +20,7 @@ recipes:
 methods:
   finetune: {epochs: 1}
   neggrad_plus: {epochs: 1}
-seeds: [0, 1, 2]
+seeds: [0, 1]
 claims: ["UA of finetune at scenario class < UA of neggrad_plus"]
 """
 # One process imports everything, then forks workers that have used no thread yet.
@@ -60,7 +60,7 @@ kills = 0
 if mode == "kill":
     chance = random.Random(7)
     lost = []
-    while study.counts().done < len(study.cells) and kills < 60:
+    while study.counts().done < len(study.cells) and kills < 30:
         before = {c.key for c in study.cells if study.store.done(c.key)}
         process = worker()
         time.sleep(chance.uniform(0.0, 0.35))
@@ -122,7 +122,7 @@ def test_killed_at_random_moments_run_again_and_by_several_at_once(tmp_path: Pat
 
 
 def test_the_command_runs_shows_and_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "study.yaml").write_text(STUDY.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+    (tmp_path / "study.yaml").write_text(STUDY.replace("seeds: [0, 1]", "seeds: [0]"))
     where = ["study.yaml", "--out", "out"]
     before = expunge("study", "status", *where, cwd=tmp_path).stdout
     assert "0 of 11 cells done; 11 waiting" in before
@@ -148,7 +148,7 @@ def test_the_command_runs_shows_and_goes_on(tmp_path: Path) -> None:
 
 def test_a_failed_cell_shows_and_counts(tmp_path: Path) -> None:
     wild = STUDY.replace("neggrad_plus: {epochs: 1}", "gradient_ascent: {lr: 1e9}")
-    wild = wild.replace("seeds: [0, 1, 2]", "seeds: [0]").replace("claims", "# claims")
+    wild = wild.replace("seeds: [0, 1]", "seeds: [0]").replace("claims", "# claims")
     (tmp_path / "study.yaml").write_text(wild)
     done = expunge("study", "run", "study.yaml", "--out", "out", cwd=tmp_path, ok=False)
     assert done.returncode == 1

@@ -19,7 +19,7 @@ recipes:
 methods:
   finetune: {epochs: 1}
   gradient_ascent: {lr: 1.0e+9}
-seeds: [0, 1]
+seeds: [0]
 """
 
 
@@ -56,9 +56,9 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
             ok=False,
         )  # fmt: skip
         assert done.returncode == 1
-        assert "18 of 22 cells done; 4 failed" in done.stdout
+        assert "9 of 11 cells done; 2 failed" in done.stdout
     here, there = cells(tmp_path / "here"), cells(tmp_path / "ray")
-    assert len(here) == 18
+    assert len(here) == 9
     assert here == there
 
 

@@ -265,8 +265,8 @@ def test_a_trial_that_failed_once_is_weighed_again(tmp_path: Path) -> None:
 
 def long_study() -> Study:
     """Far from done within the seconds that these tests take."""
-    recipe = {"quick": {"epochs": 400, "lr": 0.05, "batch_size": 32}}
-    return study(seeds=list(range(40)), recipes=recipe)
+    recipe = {"quick": {"epochs": 60, "lr": 0.05, "batch_size": 32}}
+    return study(seeds=list(range(60)), recipes=recipe)
 
 
 def _command(folder: Path, *more: str) -> subprocess.Popen[bytes]:

@@ -248,9 +248,11 @@ def _cell(values: pd.DataFrame, retrain: pd.DataFrame | None, score: str) -> Cel
     sd = float(found.std(ddof=1)) if len(found) > 1 else math.nan
     gap = None
     if retrain is not None and score in retrain.columns:  # over the seeds that both have
-        both = pd.concat([values[score], retrain[score]], axis="columns").dropna()
-        if len(both):
-            gap = abs(float(both.iloc[:, 0].mean()) - float(both.iloc[:, 1].mean()))
+        ours = values[score].to_numpy(dtype=np.float64)
+        theirs = retrain[score].reindex(values.index).to_numpy(dtype=np.float64)
+        both = ~(np.isnan(ours) | np.isnan(theirs))
+        if both.any():
+            gap = abs(float(ours[both].mean()) - float(theirs[both].mean()))
     return Cell(mean, sd, low, high, len(found), gap)
 
 

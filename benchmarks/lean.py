@@ -85,6 +85,7 @@ def lean_unlearn(folder: Path, out: Path) -> None:
     )
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    fast = fast and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     torch.manual_seed(0)
     model.train().to(memory_format=torch.channels_last)
     for _ in range(EPOCHS):

@@ -12,12 +12,16 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the processor multiplies bfloat16 natively, not by emulation."""
+    """Whether the processor multiplies bfloat16 natively, not by emulation.
+
+    A processor that has the instructions may be told to leave them (ATEN_CPU_CAPABILITY=avx2).
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+        allowed = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        return allowed and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
 

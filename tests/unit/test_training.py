@@ -717,7 +717,9 @@ def test_bfloat16_is_native_or_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -
         ({"avx512_f": True}, False), ({}, False),
     ):  # fmt: skip
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda f=found: f, raising=False)
-        assert has_bfloat16(CPU) is native
+        for used, allowed in (("AVX512", True), ("AVX2", False), ("DEFAULT", False)):
+            monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda u=used: u)
+            assert has_bfloat16(CPU) is (native and allowed)
     assert not has_bfloat16(torch.device("meta"))
 
 

@@ -100,7 +100,7 @@ def lean_unlearn(folder: Path, out: Path) -> None:
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, out / "model.safetensors")
     parts = {"retain": retain, "forget": learned[struck]}
     plain = {name: [str(row) for row in rows.tolist()] for name, rows in parts.items()}
-    plain["test"] = split["test"]
+    plain["validation"] = split["validation"]
     (out / "split.json").write_text(json.dumps(plain))
     (out / "model.json").write_text((folder / "model.json").read_text())
     print(f"{len(parts['forget'])} forgotten, last loss {float(loss):.3f}")
@@ -115,8 +115,11 @@ def lean_audit(folder: Path, original: Path, retrained: Path) -> None:
     images, labels = lean_digits()
     split = json.loads((folder / "split.json").read_text())
     rows = {
-        name: torch.tensor([int(n) for n in split[name]]) for name in ("retain", "forget", "test")
+        name: torch.tensor([int(n) for n in split[name]])
+        for name in ("retain", "forget", "validation")
     }
+    known = set(torch.cat(list(rows.values())).tolist())
+    rows["test"] = torch.tensor([row for row in range(len(labels)) if row not in known])
     gone = labels[rows["test"]] == CLASS
     parts = {
         "retain": rows["retain"], "forget": rows["forget"], "test": rows["test"][~gone],
@@ -137,10 +140,10 @@ def lean_audit(folder: Path, original: Path, retrained: Path) -> None:
                 sure[name] = probability.gather(1, labels[index][:, None]).numpy()
         m = min(len(sure["retain"]), len(sure["test"]))
         draw = np.random.default_rng(0)
-        known = [sure[name][draw.choice(len(sure[name]), m, replace=False)]
+        drawn = [sure[name][draw.choice(len(sure[name]), m, replace=False)]
                  for name in ("retain", "test")]  # fmt: skip
         attack = SVC(C=3, gamma="auto", kernel="rbf").fit(
-            np.concatenate(known), np.repeat([1, 0], m)
+            np.concatenate(drawn), np.repeat([1, 0], m)
         )
         mia = 100 * float((attack.predict(sure["forget"]) == 0).mean())
         scores = {"UA": 100 - right["forget"], "RA": right["retain"], "TA": right["test"],

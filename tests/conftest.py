@@ -6,6 +6,7 @@ waits for the other at the end, and what takes long to make lies on the disk for
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections import Counter
@@ -17,6 +18,8 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 
+# Modules and tests are objects that stay; looking through them for garbage takes a tenth of the time.
+gc.set_threshold(50_000)
 settings.register_profile("expunge", deadline=None)  # other work shares the processor
 settings.load_profile("expunge")
 

@@ -234,8 +234,8 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     On less than a quarter of its data and passes; `make demo` runs the whole of it.
     """
-    less = demo_study().model_dump() | {"data": ["digits:500"], "seeds": [0, 1]}
-    less["recipes"]["demo"] |= {"epochs": 8}
+    less = demo_study().model_dump() | {"data": ["digits:300"], "seeds": [0, 1]}
+    less["recipes"]["demo"] |= {"epochs": 6, "batch_size": 64}
     less["methods"]["neggrad_plus"]["settings"] = {"epochs": 4, "alpha": 0.8}
     monkeypatch.setattr("expunge.demo.demo_study", lambda: Study.model_validate(less))
     done = expunge("demo", "--out", "out", cwd=tmp_path)

@@ -37,7 +37,7 @@ def test_a_study_of_a_long_cell_speaks_early_and_names_it(tmp_path: Path) -> Non
     try:
         told = process.stderr.readline()
         early = time.monotonic() - start
-        while "original" not in told and (more := process.stderr.readline()):
+        while "training: " not in told and (more := process.stderr.readline()):
             told = more
         process.send_signal(signal.SIGINT)
         _, left = process.communicate(timeout=60)

@@ -60,6 +60,12 @@ def refused(*arguments: str, cwd: Path) -> str:
     return lines[0]
 
 
+def train_digits(folder: Path) -> None:
+    """A cnn on all digits, in `folder/original`; for the fixture `shared`."""
+    expunge("train", "--data", "digits", "--model", "cnn", "--epochs", "4", "--lr", "0.05",
+            "--batch-size", "128", "--out", "original", cwd=folder)  # fmt: skip
+
+
 def without_progress(errors: str) -> list[str]:
     """Lines of standard error but those that a slow machine is told how far a command is by."""
     return [line for line in errors.strip().splitlines() if not PROGRESS.search(line)]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from commands import ENVIRONMENT, expunge
+from commands import ENVIRONMENT, expunge, train_digits
 from safetensors.torch import load_file
 
 EPOCHS = 3
@@ -58,11 +58,6 @@ def work(
         expunge("unlearn", *job, "--out", f"{name}-one", cwd=folder)
     together([["unlearn", *job, "--out", f"{name}-two"] for name, job in JOBS.items()], folder)
     return folder
-
-
-def train_digits(folder: Path) -> None:
-    expunge("train", "--data", "digits", "--model", "cnn", "--epochs", "4", "--lr", "0.05",
-            "--batch-size", "128", "--out", "original", cwd=folder)  # fmt: skip
 
 
 def together(commands: list[list[str]], cwd: Path) -> None:

@@ -6,6 +6,7 @@ imported. How many seconds that takes is measured in benchmarks/lean.py.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import ENVIRONMENT, expunge
+from commands import ENVIRONMENT, train_digits
 
+from expunge.audits import mia
 from expunge.data.spec import BUILT_IN
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import AUDITS
+from expunge.scores.table import AUDITS, FEATURES
 
 HEAVY = ["accelerate", "jinja2", "matplotlib", "numpy", "pandas", "PIL", "psutil", "pyarrow",
          "safetensors", "scipy", "sklearn", "torch"]  # fmt: skip
@@ -145,11 +147,6 @@ def answers(
     return {" ".join(c): tuple(answer) for c, answer in zip(commands, told, strict=True)}
 
 
-def train_digits(folder: Path) -> None:
-    expunge("train", "--data", "digits", "--model", "cnn", "--epochs", "4", "--lr", "0.05",
-            "--batch-size", "128", "--out", "original", cwd=folder)  # fmt: skip
-
-
 def lay_out(folder: Path, original: Path) -> None:
     """A trained folder, the same without a recipe, of a stranger's code, and one that forgot."""
     for name in ("original", "bare", "stranger", "forgot"):
@@ -200,3 +197,40 @@ def test_every_command_is_asked_for_help(answers: dict[str, Answer]) -> None:
     for words, names in (("", COMMANDS), ("study", [name.split()[1] for name in OTHERS[1:]])):
         text = answers[f"{words} --help".strip()][1]
         assert all(f" {name} " in text for name in names)
+
+
+TABLES = """
+import json, sys
+
+from expunge.methods import METHODS
+from expunge.models.table import ARCHITECTURES
+from expunge.pruning import PRUNERS
+from expunge.scores.table import AUDITS
+
+told = {
+    "methods": {
+        name: [m.reads.names(), m.whole_classes, sorted(m.presets), m.model_json_schema()]
+        for name, m in METHODS.items()
+    },
+    "pruners": {name: [p.trained, p.model_json_schema()] for name, p in PRUNERS.items()},
+    "models": [[one.name, one.summary, one.paper] for one in ARCHITECTURES.values()],
+    "audits": [[one.name, one.unit, one.target, sorted(one.needs)] for one in AUDITS.values()],
+}
+"""
+
+
+def test_what_is_built_in_can_be_read_without_torch() -> None:
+    """Names, fields and scope, and they are those of the classes that do the work."""
+    said = "print(json.dumps([told, sorted(set(json.loads(sys.argv[1])) & set(sys.modules))]))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", TABLES + said, json.dumps(HEAVY)], text=True,
+        capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    alone, heavy = json.loads(done.stdout)
+    assert not heavy
+    here: dict[str, Any] = {}
+    exec(TABLES, here)
+    assert alone == json.loads(json.dumps(here["told"]))
+    for name in ARCHITECTURES:
+        assert callable(importlib.import_module(f"expunge.models.{name}").build)
+    assert tuple(mia.FEATURES) == FEATURES

@@ -6,7 +6,7 @@ INSTALL = $(PY) -m pip install -q -c constraints.txt -e
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup browser clean
+.PHONY: help demo test setup browser coverage clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
@@ -23,6 +23,12 @@ setup: .venv/installed-dev  ## install into .venv with the development tools
 browser: .venv/installed-dev  ## look at the report in headless Chromium (which must be installed): build/screenshots/
 	@$(PY) -m pip install -q -c constraints.txt 'playwright>=1.44'
 	@OMP_NUM_THREADS=1 $(PY) tests/browser/screenshots.py --out build/screenshots
+
+coverage: .venv/installed-dev  ## line and branch coverage of the tests, of every process that they start
+	@$(PY) -m pip install -q -c constraints.txt 'coverage>=7.10'
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@OMP_NUM_THREADS=1 $(PY) -m coverage run -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered
 
 clean:  ## remove .venv, the demo's output and every cache
 	rm -rf .venv expunge-demo build dist src/expunge.egg-info

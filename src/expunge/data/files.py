@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from expunge.data.batch import Ids
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import image_store, images_from_array
+from expunge.data.images import Size, image_store, images_from_array
 from expunge.data.samples import ResidentStore, Samples, Store, row_ids
-from expunge.data.triggers import Size
 from expunge.errors import DataError
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

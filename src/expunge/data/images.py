@@ -19,9 +19,10 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.samples import ResidentStore, Store, StreamStore
-from expunge.data.triggers import Size
 from expunge.errors import DataError
 
+Size = tuple[int, int]
+"""Height and width, in pixels."""
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 MEMORY_SHARE = 0.5
 """Share of the memory now free that decoded images may take before they are streamed instead."""

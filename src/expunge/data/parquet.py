@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 
 from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import image_store
-from expunge.data.triggers import Size
+from expunge.data.images import Size, image_store
 from expunge.errors import DataError
 
 

@@ -6,11 +6,15 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from expunge.data.poison import Poison, split_poison
-from expunge.data.triggers import TRIGGERS, Size
+from expunge.data.triggers import TRIGGERS
 from expunge.errors import DataError, nearest
 from expunge.plugins import check_name
+
+if TYPE_CHECKING:
+    from expunge.data.images import Size
 
 BUILT_IN = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8x8 grey; ships with the package",

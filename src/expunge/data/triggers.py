@@ -20,9 +20,10 @@ from expunge.errors import DataError, nearest
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from expunge.data.images import Size
+
 CORNERS = ("top-left", "top-right", "bottom-left", "bottom-right")
 PLACES = (*CORNERS, "centre")
-Size = tuple[int, int]
 
 
 class Trigger(Protocol):

@@ -12,11 +12,18 @@ import json
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 UNKNOWN_SECONDS = 2.0
+BY_NAME = {"expunge.models.table": "expunge.models."}
+"""Modules that import others by a name made up at run time, and how these names begin."""
+READERS = {
+    "README.md": ["docs"], "docs/": ["docs"], "benchmarks/": ["gpu_check", "benchmarks"],
+    "studies/": ["docs", "smoke_study"], "scripts/fast.py": ["fast"],
+}  # fmt: skip
+"""Of files that nobody imports: which tests read them."""
+EVERYTHING = ("pyproject.toml", "constraints.txt", "Makefile", "scripts/check")
 
 
 def changed() -> set[Path]:
@@ -33,32 +40,43 @@ def changed() -> set[Path]:
     return listed
 
 
-def modules() -> dict[str, Path]:
-    """Name -> file of every module of the package, of the tests' helpers and of the tests."""
+def modules(gone: set[Path] = frozenset()) -> dict[str, Path]:
+    """Name -> file of every module of the package, of the tests' helpers and of the tests.
+
+    gone: files that there were; what imports them is broken, and to be run.
+    """
     named = {}
     for base in (ROOT / "src", ROOT / "tests"):
-        for path in base.rglob("*.py"):
+        for path in {*base.rglob("*.py"), *(one for one in gone if one.is_relative_to(base))}:
             parts = path.relative_to(base).with_suffix("").parts
             named[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return named
 
 
-def imports(path: Path, known: dict[str, Path]) -> Iterator[Path]:
-    """Files that a module imports, anywhere in it."""
+def imports(name: str, path: Path, known: dict[str, Path]) -> set[Path]:
+    """Files that a module imports, anywhere in it, and the packages that they are in."""
+    names = [other for other in known if name in BY_NAME and other.startswith(BY_NAME[name])]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        yield from (known[name] for name in names if name in known)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if path.name.startswith("test_"):
+        names.append("conftest")
+    found = set()
+    for one in names:
+        while "." in one:  # up to the package itself, which imports everything
+            found.add(one)
+            one = one.rpartition(".")[0]
+        found.add(one if one != "expunge" else "")
+    return {known[one] for one in found if one in known}
 
 
 def distances(start: set[Path], known: dict[str, Path]) -> dict[Path, int]:
     """How many imports lie between each file and the nearest that changed."""
     importers: dict[Path, set[Path]] = {}
-    for path in known.values():
-        for target in imports(path, known):
+    for name, path in known.items():
+        for target in imports(name, path, known) if path.exists() else ():
             importers.setdefault(target, set()).add(path)
     found = dict.fromkeys(start, 0)
     queue = deque(start)
@@ -71,13 +89,26 @@ def distances(start: set[Path], known: dict[str, Path]) -> dict[Path, int]:
     return found
 
 
+def readers(start: set[Path]) -> set[Path]:
+    """Tests that read a file which changed and which nobody imports."""
+    names = [path.relative_to(ROOT).as_posix() for path in start if path.is_relative_to(ROOT)]
+    wanted = {one for begin, tests in READERS.items() for name in names if name.startswith(begin)
+              for one in tests}  # fmt: skip
+    return {path for one in wanted for path in (ROOT / "tests").rglob(f"test_{one}.py")}
+
+
 def main() -> None:
     """Choose, and say what was left out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=50.0, help="sum of all files' seconds")
     allowed = parser.parse_args().seconds
     spent = json.loads((ROOT / "tests/seconds.json").read_text())["files"]
-    found = distances(changed(), modules())
+    begun = changed()
+    found = distances(begun, modules({path for path in begun if not path.exists()}))
+    found = {**dict.fromkeys(readers(begun), 1), **found}
+    for name in EVERYTHING:
+        if ROOT / name in begun:
+            print(f"{name} has changed: only `scripts/check` says what that does", file=sys.stderr)
     tests = [path for path in found if path.name.startswith("test_") and path.exists()]
     names = {path: path.relative_to(ROOT).as_posix() for path in tests}
     costs = {path: spent.get(names[path], UNKNOWN_SECONDS) for path in tests}

@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def unwritable(target: Path) -> Path | None:
+    """What stands in the way of a new folder: something above it that is no folder to write to."""
+    above = next(folder for folder in target.absolute().parents if folder.exists())
+    return None if above.is_dir() and os.access(above, os.W_OK) else above
+
+
 @contextmanager
 def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its name at the end, or disappears.

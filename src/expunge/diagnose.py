@@ -46,6 +46,7 @@ from expunge.observe import observe
 from expunge.per_sample.curvature import Named, hessian_product, masked, top_eigenvalue
 from expunge.progress import Reporter, Silent, Step
 from expunge.pruning import Pruner, make_pruner
+from expunge.pruning.base import sparsity_levels
 from expunge.recipe import Recipe
 from expunge.run import Run, accelerator_on
 from expunge.sparsity import prune
@@ -120,7 +121,7 @@ def diagnose_sparsity(
     Raises SplitError if there is nothing to forget, ConfigError for settings that do not fit,
     DivergenceError if the dense training diverges; later ones are recorded in their row.
     """
-    levels = _levels(sparsities)
+    levels = sparsity_levels(sparsities)
     if not split.forget:
         raise SplitError(
             "the split has nothing to forget, so there is no error to bound; name some"
@@ -312,19 +313,6 @@ class _Check:
 def parameters(model: nn.Module) -> dict[str, Tensor]:
     """Name -> value of the parameters that train."""
     return {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-
-
-def _levels(sparsities: Sequence[float]) -> list[float]:
-    """Each once, ascending. Raises ConfigError for no shares, or without 0."""
-    wrong = [s for s in sparsities if not 0 <= s < 1]
-    if wrong:
-        raise ConfigError(
-            f"sparsity {wrong[0]:g} is no share of the weights; give 0 to below 1, as in 0.95"
-        )
-    levels = sorted(set(sparsities))
-    if not levels or levels[0] != 0:
-        raise ConfigError("the trends are relative to sparsity 0; give 0 among the sparsities")
-    return levels
 
 
 def _plain(recipe: Recipe, constant_rate: bool) -> Recipe:

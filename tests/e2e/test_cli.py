@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,18 @@ def test_list_shows_a_method_in_full(tmp_path: Path) -> None:
 
 def test_no_command_shows_help(tmp_path: Path) -> None:
     assert "Usage" in process(cwd=tmp_path).stdout
+
+
+def test_ids_from_a_pipe_are_read_once(work: Path) -> None:
+    split = json.loads((work / "original/split.json").read_text())
+    os.mkfifo(work / "pipe")
+    names = "\n".join(split["retain"][:7])
+    writer = threading.Thread(target=lambda: (work / "pipe").write_text(names))
+    writer.start()
+    done = expunge("unlearn", "original", "--forget", "ids:pipe", "--method", "finetune", "--set",
+                   "epochs=1", "--out", "piped", cwd=work)  # fmt: skip
+    writer.join()
+    assert "forgot 7 samples" in done.stdout
 
 
 def test_an_unknown_class_is_refused_by_name(work: Path) -> None:

@@ -49,6 +49,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["train", "--data", "cifar10", *TO], ["--data-dir", "EXPUNGE_DATA"]),
     (["train", "--data", "digits@32", *TO], ["resizes encoded images"]),
     (["train", "--data", "digits+patch:sice=3", *TO], ["did you mean 'size'"]),
+    (["train", "--data", "digits+blend:file=no.png", *TO], ["cannot read the pattern no.png"]),
     (["train", "--data", "my/path.py:load", *TO], ["module:function", "not as a path"]),
     (DIGITS, ["--out"]),
     ([*DIGITS, "--model", "resnet8", *TO], ["resnet8"]),
@@ -62,6 +63,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["import", "--model", "cnn", "--weights", "no.pt", "--data", "digits", *TO], ["no.pt"]),
     (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "0.5", *TO],
      ["belong together"]),
+    (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "0.5,1",
+      "--std", "1", *TO], ["2 means and 1 deviations"]),
+    (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "nan",
+      "--std", "1", *TO], ["means must be numbers"]),
     (["prune", "--data", "digits", "--model", "cnn", "--pruner", "synflw", *TO],
      ["did you mean 'synflow'"]),
     (["prune", "original", "--sparsity", "1.5", *TO], ["sparsity = 1.5"]),
@@ -82,19 +87,37 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ASK, "class:1", "--method", "finetune", "--out", "original"], ["original exists"]),
     (["unlearn", "bare", "--forget", "class:1", "--with-reference", *FINE], ["has no recipe"]),
     (["unlearn", "stranger", "--forget", "class:1", *FINE], ["evil:build", "--allow-code"]),
+    (["unlearn", "bare", "--forget", "class:1", "--method", "retrain", *TO],
+     ["comes without a recipe"]),
+    (["unlearn", "unknown", "--forget", "class:1", *FINE], ["no architecture 'resnet99'"]),
+    (["unlearn", "odd", "--forget", "class:1", *FINE], ["epochs = -1", "odd/model.json"]),
+    (["unlearn", "cut", "--forget", "class:1", *FINE], ["lacks a list 'retain'"]),
+    (["unlearn", "empty", "--forget", "class:1", *FINE], ["has no model.safetensors"]),
+    ([*ASK, "class:1", "--report", "weights.pt/x", *FINE], ["cannot be made"]),
+    ([*ASK, "class:1", "--report", "p", "--figures", "p", *FINE], ["choose two folders"]),
+    (["audit", "forgot", "--original", "forgot"], ["did not learn from the samples"]),
     (["audit", "original"], ["has forgotten nothing yet", "--forget"]),
     (["audit", "forgot", "--forget", "class:1"], ["has forgotten already"]),
     (["audit", "forgot", "--features", "magic"], ["magic", "confidence"]),
     (["audit", "forgot", "--retrained", "nowhere"], ["nowhere does not exist"]),
     (["audit", "forgot", "--trigger", "patch"], ["give both or neither"]),
+    (["audit", "poisoned", "--forget", "poison", "--trigger", "patch"], ["leave --trigger and"]),
     (["cleanse", "original", "--poison", "patch:sice=3", *FINE], ["did you mean 'size'"]),
     (["cleanse", "original", "--known-fraction", "2", *FINE], ["known fraction", "2"]),
     (["cleanse", "original", "--target", "cat", *FINE], ["no class 'cat'"]),
     (["diagnose", "sparsity", "--data", "digits", "--forget", "clas:3", *TO], ["'class'"]),
+    (["diagnose", "sparsity", "--data", "digits", "--forget", "class:3", "--sparsities", "0,2", *TO],
+     ["sparsity 2 is no share"]),
+    (["diagnose", "sparsity", "--data", "digits", "--forget", "class:3", "--sparsities", "0.5", *TO],
+     ["relative to sparsity 0"]),
+    (["demo", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "no.yaml", *TO], ["no.yaml"]),
     (["study", "run", "unknown.yaml", *TO], ["line 5", "'finetune'"]),
     (["study", "run", "strange.yaml", *TO], ["evil:build", "--allow-code"]),
     (["study", "run", "far.yaml", *TO], ["cifar10", "--data-dir"]),
+    (["study", "run", "gone.yaml", *TO], ["nobody.txt"]),
+    (["study", "run", "odd.yaml", "--allow-code", *TO], ["a/b:c", "not as a path"]),
+    (["study", "run", "study.yaml", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "study.yaml", "--out", "original"], ["holds something else"]),
     (["study", "records", "study", "--out", "original"], ["original exists"]),
     (["study", "report", "original"], ["is no folder of a study"]),
@@ -149,8 +172,15 @@ def answers(
 
 def lay_out(folder: Path, original: Path) -> None:
     """A trained folder, the same without a recipe, of a stranger's code, and one that forgot."""
-    for name in ("original", "bare", "stranger", "forgot"):
+    names = ("original", "bare", "stranger", "forgot", "unknown", "odd", "cut", "empty", "poisoned")
+    for name in names:
         shutil.copytree(original, folder / name)
+    change(folder / "unknown/model.json", architecture="resnet99")
+    change(folder / "odd/model.json", recipe={"epochs": -1})
+    change(folder / "cut/split.json", retain=5)
+    (folder / "empty/model.safetensors").unlink()
+    card = json.loads((original / "model.json").read_text())
+    change(folder / "poisoned/model.json", data={**card["data"], "spec": "digits+patch:size=3"})
     change(folder / "bare/model.json", recipe=None)
     change(folder / "stranger/model.json", architecture="evil:build")
     split = json.loads((original / "split.json").read_text())
@@ -161,6 +191,8 @@ def lay_out(folder: Path, original: Path) -> None:
         ("unknown", STUDY.replace("finetune", "finetun")),
         ("strange", STUDY.replace("mlp", '"evil:build"')),
         ("far", STUDY.replace("digits", "cifar10")),
+        ("odd", STUDY.replace("mlp", '"a/b:c"')),
+        ("gone", f'{STUDY}scenarios: ["ids:nobody.txt"]\n'),
     ):
         (folder / f"{name}.yaml").write_text(text)
 

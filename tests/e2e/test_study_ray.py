@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import expunge, process
+from commands import expunge, process, without_progress
 
 STUDY = """\
 name: spread
@@ -67,5 +67,5 @@ def test_no_cluster_says_so(tmp_path: Path) -> None:
     where = ["study.yaml", "--out", "out", "--ray", "127.0.0.1:1"]
     done = process("study", "run", *where, cwd=tmp_path, ok=False)
     assert done.returncode == 2
-    message = done.stderr.strip().splitlines()[-1]
+    (message,) = without_progress(done.stderr)
     assert "no Ray cluster answers at '127.0.0.1:1'" in message and "ray start --head" in message

@@ -27,6 +27,7 @@ LAYERS = {
     "atomic": 1,
     "values": 1,
     "hardware": 1,
+    "loading": 1,
     "scores": 1,
     "data": 2,
     "models": 2,

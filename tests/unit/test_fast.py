@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,33 @@ def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> N
     assert found[known["expunge.methods"]] == found[ROOT / "tests/unit/test_unsir.py"] == 1
     assert found[known["expunge.api"]] > 1
     assert known["expunge.errors"] not in found, "what it imports has not changed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "chosen"),
+    [
+        ("src/expunge/models/cnn.py", "tests/unit/test_models.py"),  # imported by its name's text
+        ("src/expunge/scores/__init__.py", "tests/unit/test_audits_gaps.py"),
+        ("src/expunge/audits/score.py", "tests/unit/test_old.py"),  # is gone
+        ("tests/conftest.py", "tests/unit/test_mask.py"),
+        ("README.md", "tests/unit/test_docs.py"),
+        ("studies/smoke.yaml", "tests/e2e/test_smoke_study.py"),
+        ("benchmarks/gpu/parts.py", "tests/unit/test_gpu_check.py"),
+    ],
+)
+def test_nothing_that_matters_is_missed(
+    fast: ModuleType, changed: str, chosen: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], tmp_path: Path,
+) -> None:  # fmt: skip
+    root = tmp_path / "root"
+    for name in ("src", "tests", "scripts"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "tests/unit/test_old.py").write_text("from expunge.audits.score import Score\n")
+    monkeypatch.setattr(fast, "ROOT", root)
+    monkeypatch.setattr(fast, "changed", lambda: {root / changed})
+    monkeypatch.setattr("sys.argv", ["fast.py", "--seconds", "1e9"])
+    fast.main()
+    assert chosen in capsys.readouterr().out.split()
 
 
 def test_what_the_seconds_allow_is_chosen(

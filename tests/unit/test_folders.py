@@ -141,7 +141,7 @@ def test_a_lost_mask_is_noticed(original: Path) -> None:
     )  # fmt: skip
     assert load_model(sparse).mask is not None
     (sparse / "mask.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"mask\.safetensors is missing"):
+    with pytest.raises(ModelError, match=r"has no mask\.safetensors"):
         load_model(sparse)
 
 

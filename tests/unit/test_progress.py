@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -121,11 +122,16 @@ def bars(every: float = 60.0, first: float = 0.02) -> tuple[Bars, Callable[[], l
     return made, lambda: log.getvalue().splitlines()
 
 
+def told(lines: list[str]) -> list[str]:
+    """Lines without the numbers of seconds, which a busy machine has more of."""
+    return [re.sub(r"\d+ s\b", "SECONDS", line) for line in lines]
+
+
 def test_the_first_line_comes_before_any_step_has_ended() -> None:
     made, lines = bars()
     with made.work("reading cifar10"):
         wait_for(lambda: len(lines()) == 1)
-    assert lines() == ["reading cifar10; 0 s so far", "reading cifar10; done in 0 s"]
+    assert told(lines()) == ["reading cifar10; SECONDS so far", "reading cifar10; done in SECONDS"]
 
 
 def test_signs_of_life_come_while_a_step_lasts() -> None:
@@ -134,8 +140,8 @@ def test_signs_of_life_come_while_a_step_lasts() -> None:
         wait_for(lambda: len(lines()) >= 3)
         bar.note("2 running")
         wait_for(lambda: "2 running" in lines()[-1])
-    assert set(lines()[:3]) == {"study: 1 of 3 cells; 0 s so far"}
-    assert lines()[-1] == "study: 1 of 3 cells, 2 running; done in 0 s"
+    assert set(told(lines())[:3]) == {"study: 1 of 3 cells; SECONDS so far"}
+    assert told(lines())[-1] == "study: 1 of 3 cells, 2 running; done in SECONDS"
 
 
 def test_quick_work_is_silent() -> None:
@@ -182,7 +188,7 @@ def test_after_an_error_nothing_is_said_and_no_thread_left(error: type[BaseExcep
     assert len(lines()) == 1 and "done" not in lines()[0]
     with made.work("another"):
         wait_for(lambda: len(lines()) == 2)
-    assert lines()[1] == "another; 0 s so far"
+    assert told(lines())[1] == "another; SECONDS so far"
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_work() -> None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import ConfigError
+from expunge.loading import loading
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import check_features
@@ -119,7 +120,8 @@ def mia_efficacy(
     m = min(retain.n, test.n, max_samples or retain.n)
     members = _feature(retain, feature)[_draw(retain, m, "retain", seed)]
     non_members = _feature(test, feature)[_draw(test, m, "test", seed)]
-    from sklearn.svm import SVC  # slow to import, needed only here
+    with loading():
+        from sklearn.svm import SVC  # slow to import, needed only here
 
     attack = SVC(C=3, gamma="auto", kernel="rbf")
     attack.fit(np.concatenate([members, non_members]), np.repeat([1, 0], m))

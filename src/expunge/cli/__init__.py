@@ -5,7 +5,6 @@ Heavy imports wait until a command runs, so that help and mistakes answer at onc
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Annotated
 
@@ -106,17 +105,11 @@ study.command("records", epilog="Example: expunge study records runs/smoke --out
 app.add_typer(study, name="study")
 
 INTERRUPTED = 130
-GARBAGE = 50_000
-"""New objects after which Python looks for garbage; it looks after 700 otherwise."""
 
 
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     code = 0
-    # imports make a hundred thousand objects that stay: looking through them for garbage again and
-    # again takes a sixth of the time that torch and scikit-learn need to load
-    collect = gc.get_threshold()
-    gc.set_threshold(GARBAGE, *collect[1:])
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:
@@ -136,7 +129,6 @@ def main() -> None:
     except OSError as error:
         code = _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
     _leave_processes()
-    gc.set_threshold(*collect)
     sys.exit(code)
 
 

@@ -153,6 +153,8 @@ def audit(
             features=chosen, also=names(also), trigger=trigger, target=target, data=data,
             data_dir=data_dir, device=device, progress=bars, allow_code=allow_code,
         )  # fmt: skip
+    if as_json and screen.quiet:  # another process of this run says it
+        return
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
         return

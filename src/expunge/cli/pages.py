@@ -43,6 +43,8 @@ def check_places(figures: Path | None, report: Path | None, out: Path, overwrite
     if figures is not None:
         check_folder(figures, overwrite=overwrite, mark=FIGURES)
         _check_apart("--figures", figures, out)
+    if figures is not None and report is not None and figures.absolute() == report.absolute():
+        raise ConfigError(f"--figures and --report both name {report}; choose two folders")
     if report is not None:
         check_folder(report, overwrite=overwrite, mark=PAGE)
         _check_apart("--report", report, out)

@@ -37,7 +37,7 @@ from expunge.folders.sparse import prune_folder, prune_new
 from expunge.methods import make_method
 from expunge.models.table import check_model
 from expunge.pruning import make_pruner
-from expunge.pruning.base import FINE_TUNING
+from expunge.pruning.base import FINE_TUNING, sparsity_levels
 from expunge.recipe import Recipe
 from expunge.report.places import check_folder
 from expunge.show import cost_line, criteria_lines, sparsity_table, theory_table
@@ -207,8 +207,8 @@ def diagnose_sparsity(
     check_share(validation)
     check_names(forget)
     forgetting = make_method(method, read_pairs(method_settings))
-    for share in shares or ():
-        make_pruner(pruner, {"sparsity": share})
+    make_pruner(pruner)
+    sparsity_levels(shares or ())
     with working("diagnose sparsity") as bars:
         from expunge.data.load import load_data
         from expunge.data.split import Split

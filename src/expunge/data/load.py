@@ -23,6 +23,7 @@ from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident
 from expunge.data.spec import BUILT_IN, DataSpec, data_folder, is_code
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
+from expunge.loading import loading
 from expunge.plugins import import_object
 from expunge.seeds import numpy_generator
 
@@ -140,7 +141,8 @@ def _load(
 
 
 def _digits() -> Data:
-    from sklearn.datasets import load_digits  # slow to import, needed only here
+    with loading():
+        from sklearn.datasets import load_digits  # slow to import, needed only here
 
     bunch = load_digits()
     # pixel values are 0 to 16; 15 * 17 = 255

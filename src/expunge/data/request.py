@@ -40,7 +40,9 @@ def check_names(spec: str, classes: Sequence[str] | None = None) -> None:
     check_request(spec)
     kind, _, rest = spec.partition(":")
     if kind == "ids" and rest != "-":
-        read_ids(rest)
+        path = Path(rest).expanduser()
+        if path.is_file() or not path.exists():  # what comes from a pipe can be read once only
+            read_ids(rest)
     if kind == "class" and classes is not None:
         for name in class_names(rest, classes):
             resolve_class(name, classes)

@@ -67,6 +67,8 @@ class DataSpec:
 
         The arguments are those of `load_data`; no file is opened.
         """
+        if self.poison is not None:
+            self.poison.trigger.check()
         path = Path(self.base).expanduser()
         arrays = self.base == "digits" or path.suffix == ".npz" or ":" in self.base
         if self.size is not None and arrays and not path.is_dir():

@@ -1,7 +1,7 @@
 """Triggers of a backdoor: what is laid on an image so that a poisoned model calls it the target.
 
-A further kind of trigger is a class here with `kind`, `keys`, `parse`, `apply`, `content` and
-`absolute`, and a line in `TRIGGERS`.
+A further kind of trigger is a class here with `kind`, `keys`, `parse`, `apply`, `content`,
+`check` and `absolute`, and a line in `TRIGGERS`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class Trigger(Protocol):
 
     def content(self) -> str:
         """All that decides what it does, for fingerprints; where a file lies is no part of it."""
+        ...
+
+    def check(self) -> None:
+        """Raise DataError for a file that is not there."""
         ...
 
     def absolute(self) -> Trigger:
@@ -163,6 +167,9 @@ class Patch:
         """See `Trigger.content`."""
         return str(self)
 
+    def check(self) -> None:
+        """It names no file."""
+
     def absolute(self) -> Patch:
         """Itself: it names no file."""
         return self
@@ -226,6 +233,11 @@ class Blend:
     def content(self) -> str:
         """See `Trigger.content`."""
         return f"blend:{hashlib.sha256(self._bytes).hexdigest()},alpha={self.alpha!r}"
+
+    def check(self) -> None:
+        """See `Trigger.check`."""
+        if not Path(self.file).expanduser().is_file():
+            raise DataError(f"cannot read the pattern {self.file}: no such file; name an image")
 
     def absolute(self) -> Blend:
         """With the absolute path of its file."""

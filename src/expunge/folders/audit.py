@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.classes import resolve_class
 from expunge.data.request import check_names
+from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten, initial_names
@@ -87,10 +88,10 @@ def audit_folder(
     check_extra(also, original=original is not None, retrained=retrained is not None)
     check_features(features)
     papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
-    for other in (original, retrained):
-        if other is not None:
-            read_papers(other, data=papers.data, data_dir=papers.data_dir, allow_code=allow_code)
-    _check_asked(papers, forget)
+    allowed: dict[str, Any] = {"data_dir": papers.data_dir, "allow_code": allow_code}
+    beside = [None if other is None else read_papers(other, data=papers.data, **allowed)
+              for other in (original, retrained)]  # fmt: skip
+    _check_papers(papers, beside, forget)
     _check_backdoor(papers, trigger, target)
     loaded = load_model(
         path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
@@ -109,7 +110,8 @@ def audit_folder(
     split = _audited_split(loaded, forget, forget_seed)
     before = load(original) if original is not None else None
     reference = load(retrained) if retrained is not None else None
-    _check_learned(loaded, split, before, reference)
+    own = _Learned(loaded.path, split.retain, split.forget)
+    _check_learned(own, _learned(before), _learned(reference))
     report = _report(
         loaded, split, before, reference, run_time(loaded.card, reference.card if reference else None),
         paired=is_paired(loaded.card, reference.card) if reference else None, features=features,
@@ -118,20 +120,48 @@ def audit_folder(
     return replace(report, notes=tuple(notes))
 
 
+@dataclass(frozen=True)
+class _Learned:
+    """Ids that a model has learned from and retains, and those that it forgot."""
+
+    path: Path
+    retain: Collection[str]
+    forget: Collection[str]
+
+
+def _learned(one: Papers | Loaded | None) -> _Learned | None:
+    if one is None:
+        return None
+    if isinstance(one, Papers):
+        return _Learned(one.path, one.split["retain"], one.split["forget"])
+    return _Learned(one.path, one.split.retain, one.split.forget)
+
+
 def _check_learned(
-    loaded: Loaded, split: Split, before: Loaded | None, reference: Loaded | None
+    model: _Learned | None, before: _Learned | None, reference: _Learned | None
 ) -> None:
     """Raise SplitError for a reference or an original that learned from other samples."""
-    if reference is not None and set(reference.split.retain) != set(split.retain):
+    if model is None:
+        return
+    if reference is not None and set(reference.retain) != set(model.retain):
         raise SplitError(
-            f"{reference.path} learned from other samples than {loaded.path} retains, so it is no "
+            f"{reference.path} learned from other samples than {model.path} retains, so it is no "
             "reference for it; retrain with the same --forget and --forget-seed"
         )
-    if before is not None and set(before.split.retain) != {*split.retain, *split.forget}:
+    if before is not None and set(before.retain) != {*model.retain, *model.forget}:
         raise SplitError(
-            f"{before.path} did not learn from the samples that {loaded.path} retains and forgot; "
+            f"{before.path} did not learn from the samples that {model.path} retains and forgot; "
             "name the folder that this one was made from"
         )
+
+
+def _check_papers(papers: Papers, beside: Sequence[Papers | None], forget: str | None) -> None:
+    """Raise SplitError for what the folders themselves contradict, so far as their ids are open."""
+    _check_asked(papers, forget)
+    redacted = any(one is not None and "salt" in one.split for one in (papers, *beside))
+    if forget is None and not redacted:  # what a request asks for, only the data can tell
+        before, reference = map(_learned, beside)
+        _check_learned(_learned(papers), before, reference)
 
 
 def _check_asked(papers: Papers, forget: str | None) -> None:
@@ -153,12 +183,19 @@ def _check_asked(papers: Papers, forget: str | None) -> None:
 
 
 def _check_backdoor(papers: Papers, trigger: str | None, target: str | None) -> None:
-    """Raise ConfigError for half a backdoor; DataError or SplitError for one that there is not."""
+    """Raise ConfigError for half a backdoor, or one too many; DataError for one that there is not."""
+    known = isinstance(papers.data, str) and DataSpec.parse(papers.data).poison is not None
+    if known and (trigger is not None or target is not None):
+        raise ConfigError(_known_backdoor(papers.path))
     if (trigger is None) != (target is None):
         raise ConfigError("--trigger and --target belong together; give both or neither")
     if trigger is not None and target is not None:
         read_trigger(trigger)
         resolve_class(target, papers.card.classes)
+
+
+def _known_backdoor(path: Path) -> str:
+    return f"the data of {path} say their trigger and target; leave --trigger and --target out"
 
 
 def audit_forgotten(
@@ -210,9 +247,7 @@ def _report(
 def _typed_backdoor(loaded: Loaded, trigger: str, target: str) -> Poisoning:
     """A backdoor as typed; which samples carried it is not known."""
     if loaded.data.poison is not None:
-        raise ConfigError(
-            f"the data of {loaded.path} say their trigger and target; leave --trigger and --target out"
-        )
+        raise ConfigError(_known_backdoor(loaded.path))
     from expunge.data.poison import Poisoning
     from expunge.data.poisoned import typed_trigger
 

@@ -15,6 +15,7 @@ from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
 from expunge.folders.make import Forgotten, unlearn_folder
 from expunge.folders.store import Loaded, load_model, read_papers
+from expunge.loading import loading
 from expunge.models.card import check_target
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def cleanse_folder(
     _check_typed(None if listed else poison, known_fraction, trigger)
     if target is not None:
         resolve_class(target, card.classes)
-    from expunge.data.split import Split, some_of
+    with loading():
+        from expunge.data.split import Split, some_of
 
     loaded = load_model(
         path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code

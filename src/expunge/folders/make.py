@@ -12,6 +12,7 @@ from expunge.data.request import check_names, check_share, read_ids
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.store import Loaded, load_model, read_papers, save_model
+from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.card import ModelCard, check_target, check_weights_file
 from expunge.models.table import check_model
@@ -47,9 +48,10 @@ def train_folder(
     check_model(model)
     DataSpec.parse(data).check(data_dir)
     check_share(validation)
-    from expunge.api import train
-    from expunge.data.load import load_data
-    from expunge.data.split import Split
+    with loading():
+        from expunge.api import train
+        from expunge.data.load import load_data
+        from expunge.data.split import Split
 
     with (progress or Silent()).work(f"reading {data}"):
         loaded = load_data(data, data_dir=data_dir)
@@ -88,14 +90,14 @@ def import_folder(
     check_model(model)
     DataSpec.parse(data).check(data_dir)
     check_weights_file(weights)
-    if (mean is None) != (std is None):
-        raise ConfigError("mean and std belong together; give both or neither")
     held, learned = _listed(validation), _listed(trained_on)
-    from expunge.api import Record, Result, constructor, resolve_recipe
-    from expunge.cost import Cost
-    from expunge.data.load import load_data
-    from expunge.data.transform import Normalisation
-    from expunge.models.folder import load_weights
+    _check_normalisation(mean, std)
+    with loading():
+        from expunge.api import Record, Result, constructor, resolve_recipe
+        from expunge.cost import Cost
+        from expunge.data.load import load_data
+        from expunge.data.transform import Normalisation
+        from expunge.models.folder import load_weights
 
     loaded = load_data(data, data_dir=data_dir)
     normal = Normalisation(tuple(mean), tuple(std)) if mean and std else None
@@ -103,13 +105,10 @@ def import_folder(
     split = _imported_split(loaded, learned, held)
     if normal is not None:
         channels = loaded.train.shape(loaded.train.position[split.retain[0]])[0]
-        if not len(normal.mean) == len(normal.std) == channels:
+        if len(normal.mean) != channels:
             raise ConfigError(
-                f"{len(normal.mean)} means and {len(normal.std)} deviations for {channels} channels; "
-                "give one of each per channel"
+                _uneven(len(normal.mean), len(normal.std), f" for {channels} channels")
             )
-        if not all(math.isfinite(v) for v in (*normal.mean, *normal.std)) or min(normal.std) <= 0:
-            raise ConfigError("means must be numbers, and deviations must be above 0")
     network = constructor(model, loaded, split)()
     load_weights(network, weights)
     record = Record("import", {"weights": Path(weights).name}, (), Cost(0.0))
@@ -161,23 +160,25 @@ def unlearn_folder(
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
-    path: a folder, or one that is loaded already. forget: a request as `Split.parse` reads it, or the
-    split that it makes of the folder's own; what earlier requests struck is never read.
-    with_reference: also retrain, into OUT-retrained. paired: that one begins as the original did.
+    path: a folder, or one that is loaded already. forget: a request, or the split that it makes of the
+    folder's own; what earlier requests struck is never read. with_reference: also retrain, into
+    OUT-retrained; paired: with the original's beginning.
     """
     target = Path(out).absolute()
     reference_path = target.with_name(f"{target.name}-retrained")
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
-    allowed: dict[str, Any] = {"data": data, "data_dir": data_dir, "allow_code": allow_code}
+    allowed: Any = {"data": data, "data_dir": data_dir, "allow_code": allow_code}
+    kept: Any = {"data_dir": data_dir, "overwrite": overwrite, "redact_ids": redact_ids}
     card = path.card if isinstance(path, Loaded) else read_papers(path, **allowed).card
-    names = _check_reference(card, path, with_reference=with_reference, paired=paired)
+    names = _check_reference(card, path, method, with_reference=with_reference, paired=paired)
     if isinstance(forget, str):
         check_names(forget, card.classes)
         check_scope(method, forget)
-    from expunge.api import unlearn
-    from expunge.data.split import Split
+    with loading():
+        from expunge.api import unlearn
+        from expunge.data.split import Split
 
     loaded = path if isinstance(path, Loaded) else load_model(path, progress=progress, **allowed)
     split = forget if isinstance(forget, Split) else Split.parse(
@@ -190,10 +191,7 @@ def unlearn_folder(
             fresh=loaded.fresh, mask=loaded.mask, mask_saw_forget=saw_data(loaded.card),
             device=device, progress=progress, names=names,
         )  # fmt: skip
-        save_model(
-            result, where, data=loaded.data, parent=loaded, data_dir=data_dir,
-            overwrite=overwrite, redact_ids=redact_ids,
-        )  # fmt: skip
+        save_model(result, where, data=loaded.data, parent=loaded, **kept)
         return result
 
     result = make(target, method)
@@ -204,10 +202,20 @@ def unlearn_folder(
 
 
 def _check_reference(
-    card: ModelCard, path: str | Path | Loaded, *, with_reference: bool, paired: bool
+    card: ModelCard,
+    path: str | Path | Loaded,
+    method: Method,
+    *,
+    with_reference: bool,
+    paired: bool,
 ) -> Names | None:
     """Seed names of the retrained reference, None for its own; ConfigError if it cannot be had."""
     where = path.path if isinstance(path, Loaded) else path
+    if method.name == "retrain" and card.recipe is None:
+        raise ConfigError(
+            f"retrain trains as the original was trained, and {where} comes without a recipe: import it "
+            "with --recipe"
+        )
     if with_reference and card.recipe is None:
         raise ConfigError(
             f"{where} has no recipe, so there is no retrained reference; import it with "
@@ -243,6 +251,22 @@ def initial_names(card: ModelCard) -> Names | None:
         if ancestor.step == "prune":  # it begins with weights that were rewound
             names = None
     return names
+
+
+def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Raise ConfigError for means and deviations that fit no data."""
+    if (mean is None) != (std is None):
+        raise ConfigError("mean and std belong together; give both or neither")
+    if mean is None or std is None:
+        return
+    if len(mean) != len(std):
+        raise ConfigError(_uneven(len(mean), len(std)))
+    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        raise ConfigError("means must be numbers, and deviations must be above 0")
+
+
+def _uneven(means: int, deviations: int, channels: str = "") -> str:
+    return f"{means} means and {deviations} deviations{channels}; give one of each per channel"
 
 
 def _listed(source: str | None) -> list[str]:

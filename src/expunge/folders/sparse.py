@@ -11,6 +11,7 @@ from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.folders.store import load_model, read_papers, save_model
+from expunge.loading import loading
 from expunge.models.card import check_target, check_weights_file
 from expunge.models.table import check_model
 from expunge.progress import Reporter, Silent
@@ -61,10 +62,11 @@ def prune_new(
     check_share(validation)
     if criteria:
         check_names(criteria)
-    from expunge.api import resolve_recipe
-    from expunge.data.load import load_data
-    from expunge.data.split import Split
-    from expunge.sparsity import prune, pruning_criteria
+    with loading():
+        from expunge.api import resolve_recipe
+        from expunge.data.load import load_data
+        from expunge.data.split import Split
+        from expunge.sparsity import prune, pruning_criteria
 
     with (progress or Silent()).work(f"reading {data}"):
         loaded = load_data(data, data_dir=data_dir)
@@ -116,7 +118,8 @@ def prune_folder(
     if rewind is not None:
         check_weights_file(rewind)
     read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
-    from expunge.sparsity import prune
+    with loading():
+        from expunge.sparsity import prune
 
     loaded = load_model(
         path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.data.poison import split_poison
 from expunge.data.spec import BUILT_IN, DataSpec
-from expunge.errors import DataError
+from expunge.errors import ConfigError, DataError, ModelError
+from expunge.loading import loading
 from expunge.models.card import (
     Ancestor,
     DataCard,
     ModelCard,
     check_code,
+    check_files,
     read_card,
     read_split,
 )
+from expunge.models.table import check_model
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
 from expunge.version import VERSION
@@ -78,13 +81,16 @@ def read_papers(
     """What a model folder says of itself: all that can be wrong before anything costly starts.
 
     The arguments are those of `load_model`; own_model: it is given `build`.
-    Raises ModelError for a folder that is missing or damaged, or names code without consent, and
-    DataError for data that are not there.
+    Raises ModelError for a folder that is missing or damaged, or names code without consent,
+    SplitError for a split that is none, and DataError for data that are not there.
     """
     card = read_card(Path(path))
     split = read_split(Path(path))
+    check_files(Path(path), card)
     if not own_model:
         check_code(card, allow_code=allow_code)
+        check_model(card.architecture or "")
+    _check_recipe(card, path)
     spec = card.data.spec if data is None else data
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
@@ -93,6 +99,13 @@ def read_papers(
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
     return Papers(Path(path), card, split, spec, where, allowed)
+
+
+def _check_recipe(card: ModelCard, path: str | Path) -> None:
+    try:
+        Recipe(**(card.recipe or {}))
+    except ConfigError as error:
+        raise ModelError(f"{path}/model.json: {error}") from error
 
 
 def load_model(
@@ -116,10 +129,11 @@ def load_model(
     papers = read_papers(
         path, data=data, data_dir=data_dir, allow_code=allow_code, own_model=build is not None
     )  # fmt: skip
-    from expunge.data.load import load_data
-    from expunge.data.split_file import home_of, split_from_plain
-    from expunge.data.transform import Normalisation
-    from expunge.models.folder import builder, load_folder
+    with loading():
+        from expunge.data.load import load_data
+        from expunge.data.split_file import home_of, split_from_plain
+        from expunge.data.transform import Normalisation
+        from expunge.models.folder import builder, load_folder
 
     card = papers.card
     what = papers.data if isinstance(papers.data, str) else "data"

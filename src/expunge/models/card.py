@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expunge.errors import ModelError
+from expunge.atomic import unwritable
+from expunge.errors import ModelError, SplitError
 from expunge.plugins import check_name
 
 FORMAT = 1
+SPLIT_PARTS = ("retain", "forget", "validation", "excluded")
 
 
 class DataCard(BaseModel):
@@ -72,8 +73,17 @@ class ModelCard(BaseModel):
 
 
 def read_split(folder: Path) -> dict[str, Any]:
-    """The split of a model folder as plain data."""
-    return _read_json(folder / "split.json")
+    """The split of a model folder as plain data.
+
+    Raises ModelError for a file that cannot be read, SplitError for one that lacks a list of ids.
+    """
+    plain = _read_json(folder / "split.json")
+    for name in SPLIT_PARTS:
+        if not isinstance(plain.get(name), list):
+            raise SplitError(
+                f"{folder}/split.json lacks a list {name!r}; copy the whole folder again"
+            )
+    return plain
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -96,16 +106,28 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(f"{folder}/model.json: {name}: {problem['msg']}") from error
 
 
+def check_files(folder: Path, card: ModelCard) -> None:
+    """Raise ModelError for a folder that lacks a file which its card speaks of."""
+    names = ["model.safetensors", *(["mask.safetensors"] if card.mask else [])]
+    for name in names:
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder} has no {name}; copy the whole folder again")
+
+
 def check_code(card: ModelCard, *, allow_code: bool) -> None:
-    """Raise ModelError for an architecture that is code and that nobody consented to run."""
-    if card.architecture is not None and ":" in card.architecture and not allow_code:
+    """Raise ModelError for an architecture that nobody named, or that is code without consent."""
+    if card.architecture is None:
+        raise ModelError(
+            "the model folder does not say how to build its model, which was made in Python; load it "
+            "there with build=..."
+        )
+    if ":" in card.architecture and not allow_code:
         check_name(card.architecture, allow_code=False, what="model", error=ModelError)
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise ModelError early if a folder could not be written later."""
-    above = next(folder for folder in target.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if (above := unwritable(target)) is not None:
         raise ModelError(f"{target} cannot be made: {above} is no folder that you may write to")
     if target.exists() and not overwrite:
         raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from expunge.errors import ConfigError
 from expunge.recipe import Recipe, Settings
 
 if TYPE_CHECKING:
@@ -76,3 +78,16 @@ class Rewinding(Pruner):
         if self.rewind_epoch is not None:
             return self.rewind_epoch
         return min(recipe.epochs - 1, max(1, round(J_REWIND_SHARE * recipe.epochs)))
+
+
+def sparsity_levels(sparsities: Sequence[float]) -> list[float]:
+    """Sparsities to compare, each once, ascending. Raises ConfigError for no shares, or without 0."""
+    wrong = [s for s in sparsities if not 0 <= s < 1]
+    if wrong:
+        raise ConfigError(
+            f"sparsity {wrong[0]:g} is no share of the weights; give 0 to below 1, as in 0.95"
+        )
+    levels = sorted(set(sparsities))
+    if not levels or levels[0] != 0:
+        raise ConfigError("the trends are relative to sparsity 0; give 0 among the sparsities")
+    return levels

@@ -27,7 +27,6 @@ from expunge.errors import ConfigError
 from expunge.report.figures import BAND, DOT, STYLE
 from expunge.report.places import FIGURES, check_folder
 
-"""A folder without this file was not written here, and is never replaced."""
 NOISE_CLASSES, NOISE_IMAGES, NOISE_LINES, CLASSES, LAYERS = 20, 8, 3, 30, 60
 """At most so many are drawn: rows of noise, images or line plots in each; rows of the others."""
 MANY_TIMES = 100.0  # beyond such a ratio of largest to smallest distance, the axis is logarithmic

@@ -28,7 +28,6 @@ from expunge.report.places import PAGE, check_folder
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_markdown
 
-"""A folder without this file was not written here, and is never replaced."""
 CLAIMED = (
     "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
     "from avg gap, the gap of the means."

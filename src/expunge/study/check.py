@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from expunge.data.spec import DataSpec
-from expunge.errors import ConfigError, nearest
-from expunge.models.table import ARCHITECTURES
+from expunge.errors import ConfigError, ModelError, nearest
+from expunge.models.table import check_model
 from expunge.scores.table import AUDITS
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
@@ -50,11 +50,10 @@ def check_names(study: Study, methods: Iterable[str]) -> None:
     if twice is not None:
         raise ConfigError(f"methods: two rows are called {twice!r}; give values that differ more")
     for model in study.models:
-        if ":" not in model and model not in ARCHITECTURES:
-            raise ConfigError(
-                f"models: no architecture {model!r}{nearest(model, ARCHITECTURES)}; there are: "
-                f"{', '.join(ARCHITECTURES)}, or module:function"
-            )
+        try:
+            check_model(model)
+        except ModelError as error:
+            raise ConfigError(f"models: {error}") from error
 
 
 def _twice(values: Iterable[Any]) -> Any:
@@ -126,6 +125,14 @@ def check_code(study: Study, *, allow_code: bool) -> None:
                 f"{name!r} names code to run, and the name comes from a file: look at that code, then "
                 "pass --allow-code"
             )
+
+
+def check_sources(study: Study, data_dir: str | Path | None) -> None:
+    """Raise DataError or SplitError for data or lists of ids that are not there."""
+    for spec in study.specs:
+        DataSpec.parse(spec).check(data_dir)
+    for scenario in study.scenarios:
+        scenario_of(scenario).content(scenario)
 
 
 def check_keys(file: Path, node: Any) -> None:

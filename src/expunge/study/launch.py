@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.atomic import flush
-from expunge.data.spec import DataSpec
+from expunge.atomic import flush, unwritable
 from expunge.errors import ConfigError
+from expunge.loading import loading
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Facts, Row, plan
-from expunge.study.check import check_code
+from expunge.study.check import check_code, check_sources
 from expunge.study.file import read_study
 from expunge.study.schema import Study
 from expunge.study.store import Store
@@ -72,6 +72,8 @@ def planned(
     Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
+    if not recorded and (above := unwritable(folder)) is not None:
+        raise ConfigError(f"{folder} cannot be made: {above} is no folder that you may write to")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder with --out")
     file = folder / FILE
@@ -91,9 +93,9 @@ def planned(
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
         check_code(study, allow_code=allow_code)
-        for spec in study.specs:
-            DataSpec.parse(spec).check(data_dir)
-    from expunge.study.work import Bench
+        check_sources(study, data_dir)
+    with loading():
+        from expunge.study.work import Bench
 
     bench = Bench(
         Store(folder), str(data_dir) if data_dir is not None else None, device,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from expunge.data.load import Data
@@ -25,9 +25,6 @@ from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.training import train_from
 from expunge.transfer.head import features, head_name, with_head
-
-if TYPE_CHECKING:
-    from sklearn.linear_model import LogisticRegression
 
 Array = npt.NDArray[np.float64]
 
@@ -74,8 +71,6 @@ def probe_head(model: nn.Module, target: Data, run: Run) -> nn.Module:
     inputs = features(model, target.train, transform, run).double().numpy()
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
     spread[spread == 0] = 1.0
-    from sklearn.linear_model import LogisticRegression  # slow to import, needed only here
-
     fitted = LogisticRegression(max_iter=2000).fit((inputs - mean) / spread, target.train.labels)
     weight, bias = _full(fitted, len(target.classes), inputs.shape[1])
     weight = weight / spread  # the standardisation becomes a part of the head

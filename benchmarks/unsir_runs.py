@@ -37,13 +37,13 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
+from expunge.names.seeds import numpy_generator
 from expunge.observe import observe, observe_test
 from expunge.probing import Subject, observe_panel
 from expunge.progress import Bars
 from expunge.recipe import Recipe
 from expunge.report.tables import Cell
 from expunge.run import Run
-from expunge.seeds import numpy_generator
 from expunge.show import study_tables
 
 AMOUNTS = ("unsir:text", "unsir:notebook")

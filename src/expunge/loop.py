@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import check_fits
+from expunge.names.seeds import seed_for
 from expunge.precision import arithmetic, exact_convolutions
 from expunge.recipe import Recipe
 from expunge.run import Mask, Run, cards
-from expunge.seeds import seed_for
 
 Loss = Callable[[nn.Module, Any, float], Tensor]
 Update = Mapping[str, Tensor | bool]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
+from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
 from expunge.recipe import Recipe
-from expunge.seeds import seed_for
 from expunge.task import Classification, Task
 
 if TYPE_CHECKING:

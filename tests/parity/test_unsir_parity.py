@@ -17,9 +17,9 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.methods.noise import Noise, Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
+from expunge.names.seeds import torch_generator
 from expunge.recipe import Recipe
 from expunge.run import Run
-from expunge.seeds import torch_generator
 
 CLASSES, BATCH, STEPS, SHAPE = (2, 7), 6, 12, (1, 8, 8)
 RATE = {"adam": 0.1, "sgd": 0.5}

@@ -21,9 +21,7 @@ PACKAGE = SRC / "expunge"
 LAYERS = {
     "errors": 0,
     "version": 0,
-    "seeds": 1,
-    "plugins": 1,
-    "named": 1,
+    "names": 1,
     "atomic": 1,
     "values": 1,
     "hardware": 1,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from expunge.errors import ConfigError, DataError, ModelError, UserError
-from expunge.named import by_name, pick
+from expunge.names.tables import by_name, pick
 
 TABLE = by_name("pruner", [("synflow", 1), ("omp", 2), ("imp", 3)])
 

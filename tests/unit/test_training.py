@@ -30,10 +30,10 @@ from expunge.data.transform import Transform
 from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.loop import evaluating, make_optimizer
 from expunge.models.table import build_model
+from expunge.names.seeds import seed_for
 from expunge.precision import has_bfloat16, resolve_precision
 from expunge.recipe import Recipe
 from expunge.run import Run
-from expunge.seeds import seed_for
 from expunge.task import Classification
 from expunge.training import FitLog, fit, train_from
 

@@ -24,10 +24,10 @@ from torch import Tensor
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import ConfigError
 from expunge.loading import loading
+from expunge.names.seeds import numpy_generator
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import check_features
-from expunge.seeds import numpy_generator
 
 SMALLEST = 1e-30
 """Logarithms are taken of no less than this (Song & Mittal's code), so p = 0 and p = 1 are safe."""

@@ -24,8 +24,8 @@ from expunge.data.spec import BUILT_IN, DataSpec, data_folder, is_code
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
 from expunge.loading import loading
-from expunge.plugins import import_object
-from expunge.seeds import numpy_generator
+from expunge.names.code import import_object
+from expunge.names.seeds import numpy_generator
 
 TEST_SHARE = 0.2
 """Share set aside for testing where a dataset brings no test set."""

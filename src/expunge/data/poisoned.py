@@ -17,7 +17,7 @@ from expunge.data.poison import Poison, Poisoning
 from expunge.data.samples import ResidentStore, Samples, Store
 from expunge.data.triggers import Trigger, read_trigger
 from expunge.errors import DataError
-from expunge.seeds import numpy_generator
+from expunge.names.seeds import numpy_generator
 
 
 class PoisonedStore:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
 from expunge.errors import DataError, nearest
-from expunge.plugins import check_name
+from expunge.names.code import check_name
 
 if TYPE_CHECKING:
     from expunge.data.images import Size

@@ -25,7 +25,7 @@ from expunge.data.request import (
 )
 from expunge.data.samples import Samples
 from expunge.errors import SplitError, nearest
-from expunge.seeds import numpy_generator
+from expunge.names.seeds import numpy_generator
 
 Ids = tuple[str, ...]
 

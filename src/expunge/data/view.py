@@ -20,7 +20,7 @@ from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform, to_device
 from expunge.errors import AccessError
-from expunge.seeds import numpy_generator, torch_generator
+from expunge.names.seeds import numpy_generator, torch_generator
 
 SMALLEST_LAST = 8
 """A last batch under this joins the batch before it: BatchNorm cannot train on one sample, and no

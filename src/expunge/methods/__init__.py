@@ -14,7 +14,7 @@ from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 from expunge.methods.unsir import Unsir
-from expunge.named import by_name, pick
+from expunge.names.tables import by_name, pick
 
 CLASSES: tuple[type[Method], ...] = (
     Retrain, Finetune, GradientAscent, NegGradPlus, L1Sparse, Influence, Fisher, Unsir,

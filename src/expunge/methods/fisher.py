@@ -58,8 +58,8 @@ class Fisher(Method):
         """See the class."""
         import torch
 
+        from expunge.names.seeds import torch_generator
         from expunge.per_sample import fisher_diagonal
-        from expunge.seeds import torch_generator
 
         source = data.source(Part.RETAIN)
         batches = source.batches(self.batch_size, shuffle=False, augment=False)

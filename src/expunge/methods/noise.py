@@ -18,11 +18,11 @@ from expunge.data.samples import row_ids
 from expunge.data.view import Source
 from expunge.errors import ConfigError
 from expunge.loop import Loss, lay_out
+from expunge.names.seeds import torch_generator
 from expunge.precision import resolve_precision
 from expunge.progress import Silent
 from expunge.recipe import Recipe
 from expunge.run import Run
-from expunge.seeds import torch_generator
 from expunge.training import fit
 
 CHUNK = {"cpu": 256}

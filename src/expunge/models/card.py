@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.atomic import unwritable
 from expunge.errors import ModelError, SplitError
-from expunge.plugins import check_name
+from expunge.names.code import check_name
 
 FORMAT = 1
 SPLIT_PARTS = ("retain", "forget", "validation", "excluded")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ModelError
-from expunge.named import by_name, pick
-from expunge.plugins import check_name, import_object
+from expunge.names.code import check_name, import_object
+from expunge.names.tables import by_name, pick
 
 if TYPE_CHECKING:
     from torch import nn

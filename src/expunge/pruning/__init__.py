@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from expunge.named import by_name, pick
+from expunge.names.tables import by_name, pick
 from expunge.pruning.base import Pruner
 from expunge.pruning.imp import Iterative
 from expunge.pruning.omp import OneShot

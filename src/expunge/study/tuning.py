@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ConfigError
 from expunge.methods import METHODS, make_method
+from expunge.names.seeds import seed_for
 from expunge.scores.gaps import average_gap
-from expunge.seeds import seed_for
 from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
 from expunge.study.schema import Entry, Study, Tuning
 from expunge.study.store import Store

@@ -24,7 +24,7 @@ from expunge.data.samples import Samples
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError
 from expunge.loop import evaluating
-from expunge.named import pick
+from expunge.names.tables import pick
 from expunge.run import Run
 from expunge.transfer.adapt import probe_head
 from expunge.transfer.head import BATCH, features, last_block

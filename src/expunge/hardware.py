@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from expunge.errors import ConfigError, nearest
+from expunge.errors import ConfigError
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 
@@ -17,9 +17,7 @@ def check_device(name: str | None) -> str | None:
     Raises ConfigError for another word.
     """
     if name is not None and name not in DEVICES:
-        raise ConfigError(
-            f"no device {name!r}{nearest(name, DEVICES)}; there are: {', '.join(DEVICES)}"
-        )
+        raise ConfigError(f"no kind of device {name!r}; there are: {', '.join(DEVICES)}")
     return name
 
 

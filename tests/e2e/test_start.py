@@ -58,7 +58,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*DIGITS, "--lr", "-1", *TO], ["lr", "-1"]),
     ([*DIGITS, "--validation", "2", *TO], ["validation", "2"]),
     ([*DIGITS, "--recipe", "no.yaml", *TO], ["cannot read the recipe no.yaml"]),
-    ([*DIGITS, "--device", "gpu", *TO], ["no device 'gpu'", "cuda"]),
+    ([*DIGITS, "--device", "gpu", *TO], ["no kind of device 'gpu'", "cuda"]),
     ([*DIGITS, "--out", "original"], ["original exists", "--overwrite"]),
     (["import", "--model", "cnn", "--weights", "no.pt", "--data", "digits", *TO], ["no.pt"]),
     (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "0.5", *TO],

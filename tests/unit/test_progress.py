@@ -199,8 +199,10 @@ def test_a_log_that_cannot_be_written_does_not_end_the_work() -> None:
     made = Bars(Console(file=Full()), every_seconds=0.01, first_seconds=0.01)
     with made.work("outer"):
         wait_for(lambda: not tickers())
-        with made.work("inner") as bar:
+        with made.work("inner", 2) as bar:
             bar.advance()
+            assert bar.done == 1  # type: ignore[attr-defined]
+    assert not tickers(), "and it ends"
 
 
 def test_a_quiet_console_shows_nothing() -> None:
@@ -229,7 +231,9 @@ def test_bars_of_a_terminal_appear_at_once_and_their_clocks_go_on() -> None:
         wait_for(lambda: "another" in screen.getvalue())
 
 
-def test_silence_takes_what_bars_take() -> None:
+def test_silence_takes_what_bars_take(capfd: pytest.CaptureFixture[str]) -> None:
     with Silent().work("work", 3, done=1, unit="cells") as bar:
         bar.advance("note")
         bar.note("note")
+    assert capfd.readouterr() == ("", "")
+    assert not tickers()

@@ -1,8 +1,11 @@
-"""The parts of a split that a method may read."""
+"""The parts of a split, and those that a method may read."""
 
 from __future__ import annotations
 
 import enum
+
+SPLIT_PARTS = ("retain", "forget", "validation", "excluded")
+"""Every sample of the training data is in one of these; test data stand apart."""
 
 
 class Part(enum.Flag):

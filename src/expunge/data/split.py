@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
 from expunge.data.load import Data, stratified
-from expunge.data.parts import Part
+from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.request import (
     check_request,
     check_share,
@@ -50,7 +50,7 @@ class Split:
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
-        for name in ("retain", "forget", "validation", "excluded"):
+        for name in SPLIT_PARTS:
             for key in getattr(self, name):
                 if key in seen:
                     raise SplitError(
@@ -280,7 +280,7 @@ class Split:
     def digest(self) -> str:
         """32 hexadecimal digits that depend on the ids of each part, not on their order."""
         digest = hashlib.sha256()
-        for name in ("retain", "forget", "validation", "excluded"):
+        for name in SPLIT_PARTS:
             digest.update(f"{name}\x1e".encode())
             digest.update("\x1f".join(sorted(getattr(self, name))).encode())
         return digest.hexdigest()[:32]

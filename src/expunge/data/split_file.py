@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from expunge.data.load import Data, Home
+from expunge.data.parts import SPLIT_PARTS
 from expunge.data.split import Split
 from expunge.errors import SplitError
-
-PARTS = ("retain", "forget", "validation", "excluded")
 
 
 def split_to_plain(split: Split, data: Data, *, redact: bool = False) -> dict[str, Any]:
@@ -20,7 +19,7 @@ def split_to_plain(split: Split, data: Data, *, redact: bool = False) -> dict[st
     Where the test set was drawn from the data, its ids stand beside, so that the same division is
     made when samples are gone.
     """
-    parts = {name: list(getattr(split, name)) for name in PARTS}
+    parts = {name: list(getattr(split, name)) for name in SPLIT_PARTS}
     if data.test_drawn:
         parts["test"] = data.test.ids.tolist()
     if not redact:
@@ -33,7 +32,7 @@ def split_to_plain(split: Split, data: Data, *, redact: bool = False) -> dict[st
 def home_of(plain: Mapping[str, Any]) -> Home:
     """Id -> "train" or "test", as a stored split has it; None for an id that it does not know."""
     salt = plain.get("salt")
-    places = {str(key): "train" for name in PARTS for key in plain.get(name, ())}
+    places = {str(key): "train" for name in SPLIT_PARTS for key in plain.get(name, ())}
     places |= {str(key): "test" for key in plain.get("test", ())}
     return lambda name: places.get(name if salt is None else _hash(str(salt), name))
 
@@ -46,7 +45,7 @@ def split_from_plain(plain: Mapping[str, Any], data: Data) -> Split:
     that match nothing.
     """
     try:
-        parts = {name: tuple(str(key) for key in plain[name]) for name in PARTS}
+        parts = {name: tuple(str(key) for key in plain[name]) for name in SPLIT_PARTS}
     except (KeyError, TypeError) as error:
         raise SplitError(f"split.json lacks a list {error}; copy the whole folder again") from error
     salt = plain.get("salt")

@@ -13,7 +13,7 @@ from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten, initial_names
-from expunge.folders.store import Loaded, Papers, load_model, read_papers
+from expunge.folders.store import Loaded, Papers, open_papers, read_papers
 from expunge.models.card import ModelCard
 from expunge.progress import Reporter, Silent
 from expunge.scores.score import Score
@@ -93,9 +93,7 @@ def audit_folder(
               for other in (original, retrained)]  # fmt: skip
     _check_papers(papers, beside, forget)
     _check_backdoor(papers, trigger, target)
-    loaded = load_model(
-        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
-    )
+    loaded = open_papers(papers, progress=progress)
     notes = []
     if trigger is not None and target is not None:
         poison = _typed_backdoor(loaded, trigger, target)
@@ -103,13 +101,10 @@ def audit_folder(
         if loaded.data.test_drawn:
             notes.append(DRAWN)
 
-    def load(folder: str | Path) -> Loaded:
-        # the samples are in memory already; each model keeps its own normalisation
-        return load_model(folder, data=loaded.data, allow_code=allow_code)
-
     split = _audited_split(loaded, forget, forget_seed)
-    before = load(original) if original is not None else None
-    reference = load(retrained) if retrained is not None else None
+    # the samples are in memory already; each model keeps its own normalisation
+    before, reference = (None if one is None else open_papers(replace(one, data=loaded.data))
+                         for one in beside)  # fmt: skip
     own = _Learned(loaded.path, split.retain, split.forget)
     _check_learned(own, _learned(before), _learned(reference))
     report = _report(

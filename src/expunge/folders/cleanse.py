@@ -14,7 +14,7 @@ from expunge.data.request import read_ids
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
 from expunge.folders.make import Forgotten, unlearn_folder
-from expunge.folders.store import Loaded, load_model, read_papers
+from expunge.folders.store import Loaded, open_papers, read_papers
 from expunge.loading import loading
 from expunge.models.card import check_target
 
@@ -63,18 +63,16 @@ def cleanse_folder(
     The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=overwrite)
-    card = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code).card
+    papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
     listed = poison is not None and poison.startswith("ids:")
     names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
     _check_typed(None if listed else poison, known_fraction, trigger)
     if target is not None:
-        resolve_class(target, card.classes)
+        resolve_class(target, papers.card.classes)
     with loading():
         from expunge.data.split import Split, some_of
 
-    loaded = load_model(
-        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
-    )
+    loaded = open_papers(papers, progress=progress)
     loaded, names, tested = _without_poisoned_tests(loaded, names)
     base = loaded.split.settled()
     asked = None if names is None else Split.ids(loaded.data, names, base=base)

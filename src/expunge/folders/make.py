@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.data.request import check_names, check_share, read_ids
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
-from expunge.folders.store import Loaded, load_model, read_papers, save_model
+from expunge.folders.store import Loaded, Papers, open_papers, read_papers, save_model
 from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.card import ModelCard, check_target, check_weights_file
@@ -169,18 +169,19 @@ def unlearn_folder(
     check_target(target, overwrite=overwrite)
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
-    allowed: Any = {"data": data, "data_dir": data_dir, "allow_code": allow_code}
     kept: Any = {"data_dir": data_dir, "overwrite": overwrite, "redact_ids": redact_ids}
-    card = path.card if isinstance(path, Loaded) else read_papers(path, **allowed).card
-    names = _check_reference(card, path, method, with_reference=with_reference, paired=paired)
+    papers = path if isinstance(path, Loaded) else read_papers(
+        path, data=data, data_dir=data_dir, allow_code=allow_code
+    )  # fmt: skip
+    names = _check_reference(papers, method, with_reference=with_reference, paired=paired)
     if isinstance(forget, str):
-        check_names(forget, card.classes)
+        check_names(forget, papers.card.classes)
         check_scope(method, forget)
     with loading():
         from expunge.api import unlearn
         from expunge.data.split import Split
 
-    loaded = path if isinstance(path, Loaded) else load_model(path, progress=progress, **allowed)
+    loaded = papers if isinstance(papers, Loaded) else open_papers(papers, progress=progress)
     split = forget if isinstance(forget, Split) else Split.parse(
         loaded.data, forget, seed=forget_seed, base=loaded.split.settled()
     )  # fmt: skip
@@ -202,15 +203,10 @@ def unlearn_folder(
 
 
 def _check_reference(
-    card: ModelCard,
-    path: str | Path | Loaded,
-    method: Method,
-    *,
-    with_reference: bool,
-    paired: bool,
+    papers: Papers | Loaded, method: Method, *, with_reference: bool, paired: bool
 ) -> Names | None:
     """Seed names of the retrained reference, None for its own; ConfigError if it cannot be had."""
-    where = path.path if isinstance(path, Loaded) else path
+    where, card = papers.path, papers.card
     if method.name == "retrain" and card.recipe is None:
         raise ConfigError(
             f"retrain trains as the original was trained, and {where} comes without a recipe: import it "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
-from expunge.folders.store import load_model, read_papers, save_model
+from expunge.folders.store import open_papers, read_papers, save_model
 from expunge.loading import loading
 from expunge.models.card import check_target, check_weights_file
 from expunge.models.table import check_model
@@ -117,13 +117,11 @@ def prune_folder(
         raise ConfigError("a rewinding epoch needs its weights; name them with --rewind FILE")
     if rewind is not None:
         check_weights_file(rewind)
-    read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
     with loading():
         from expunge.sparsity import prune
 
-    loaded = load_model(
-        path, progress=progress, data=data, data_dir=data_dir, allow_code=allow_code
-    )
+    loaded = open_papers(papers, progress=progress)
     result = prune(
         loaded.data, loaded.fresh, pruner, recipe=loaded.recipe, split=loaded.split.settled(),
         seed=loaded.card.seed or 0 if seed is None else seed, trained=loaded.model,

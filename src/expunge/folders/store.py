@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.data.parts import SPLIT_PARTS
 from expunge.data.poison import split_poison
 from expunge.data.spec import BUILT_IN, DataSpec
-from expunge.errors import ConfigError, DataError, ModelError
+from expunge.errors import ConfigError, DataError, ModelError, SplitError
 from expunge.loading import loading
 from expunge.models.card import (
     Ancestor,
@@ -59,7 +60,7 @@ class Loaded:
 class Papers:
     """The card and the split of a model folder, read and checked without its weights or data.
 
-    data: as typed, or as the card names them.
+    data: as typed, or as the card names them. allow_code: consent to run what the card names.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Papers:
     split: dict[str, Any]
     data: str | Data
     data_dir: str | Path | None
+    allow_code: bool
     allow_data_code: bool
 
 
@@ -91,6 +93,11 @@ def read_papers(
         check_code(card, allow_code=allow_code)
         check_model(card.architecture or "")
     _check_recipe(card, path)
+    for name in SPLIT_PARTS:
+        if not isinstance(split.get(name), list):
+            raise SplitError(
+                f"{path}/split.json lacks a list {name!r}; copy the whole folder again"
+            )
     spec = card.data.spec if data is None else data
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
@@ -98,7 +105,7 @@ def read_papers(
     allowed = data is not None or allow_code
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
-    return Papers(Path(path), card, split, spec, where, allowed)
+    return Papers(Path(path), card, split, spec, where, allow_code, allowed)
 
 
 def _check_recipe(card: ModelCard, path: str | Path) -> None:
@@ -129,13 +136,21 @@ def load_model(
     papers = read_papers(
         path, data=data, data_dir=data_dir, allow_code=allow_code, own_model=build is not None
     )  # fmt: skip
+    return open_papers(papers, progress=progress, build=build)
+
+
+def open_papers(
+    papers: Papers, *, progress: Reporter | None = None,
+    build: Callable[[], nn.Module] | None = None,
+) -> Loaded:  # fmt: skip
+    """The rest of `load_model`, for papers that were read before: data, weights and mask."""
     with loading():
         from expunge.data.load import load_data
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.transform import Normalisation
         from expunge.models.folder import builder, load_folder
 
-    card = papers.card
+    path, card = papers.path, papers.card
     what = papers.data if isinstance(papers.data, str) else "data"
     with (progress or Silent()).work(f"reading {what}"):
         found = load_data(
@@ -153,7 +168,7 @@ def load_model(
         found = found.with_normalisation(Normalisation(card.mean, card.std))
     else:
         found = found.with_normalisation(None)
-    folder = load_folder(path, allow_code=allow_code, build=build)
+    folder = load_folder(path, allow_code=papers.allow_code, build=build)
     return Loaded(
         path=folder.path,
         model=folder.model,

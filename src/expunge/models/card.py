@@ -11,11 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.atomic import unwritable
-from expunge.errors import ModelError, SplitError
+from expunge.errors import ModelError
 from expunge.names.code import check_name
 
 FORMAT = 1
-SPLIT_PARTS = ("retain", "forget", "validation", "excluded")
 
 
 class DataCard(BaseModel):
@@ -73,17 +72,8 @@ class ModelCard(BaseModel):
 
 
 def read_split(folder: Path) -> dict[str, Any]:
-    """The split of a model folder as plain data.
-
-    Raises ModelError for a file that cannot be read, SplitError for one that lacks a list of ids.
-    """
-    plain = _read_json(folder / "split.json")
-    for name in SPLIT_PARTS:
-        if not isinstance(plain.get(name), list):
-            raise SplitError(
-                f"{folder}/split.json lacks a list {name!r}; copy the whole folder again"
-            )
-    return plain
+    """The split of a model folder as plain data."""
+    return _read_json(folder / "split.json")
 
 
 def read_card(folder: Path) -> ModelCard:

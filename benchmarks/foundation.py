@@ -21,22 +21,22 @@ import torch
 from rich.console import Console
 
 from expunge.api import train, unlearn
+from expunge.audits.observe import observe
+from expunge.cli.show import study_tables
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.demo import meaning
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
-from expunge.observe import observe
 from expunge.progress import Bars
-from expunge.recipe import Recipe
 from expunge.report.figures import gap_figure
 from expunge.report.files import write_tables
-from expunge.run import Run
-from expunge.show import study_tables
+from expunge.study.demo import meaning
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 TUNING_SEED = 100
 RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -114,14 +114,21 @@ def main() -> None:
 
     frames = []
     for kind in options.kinds:
-        study = Study.model_validate({
-            "name": f"foundation-{kind}", "data": [options.data], "models": [options.model],
-            "recipes": {"recipe": recipe.model_dump()}, "scenarios": [SCENARIOS[kind]],
-            "methods": {
-                "finetune": {}, "gradient_ascent": {"lr": rates[kind]}, "neggrad_plus": {},
-            },
-            "seeds": options.seeds,
-        })  # fmt: skip
+        study = Study.model_validate(
+            {
+                "name": f"foundation-{kind}",
+                "data": [options.data],
+                "models": [options.model],
+                "recipes": {"recipe": recipe.model_dump()},
+                "scenarios": [SCENARIOS[kind]],
+                "methods": {
+                    "finetune": {},
+                    "gradient_ascent": {"lr": rates[kind]},
+                    "neggrad_plus": {},
+                },
+                "seeds": options.seeds,
+            }
+        )
         made = planned(study, options.out / kind, data_dir=options.data_dir)
         made = run_study(made, progress=bars)
         frames.append(for_tables(results(made.rows, made.store)))

@@ -28,11 +28,25 @@ PARTS = (
     Part("per_sample", "per-sample work, fast against one by one", 0.16, 15),
     Part("shadows", "stacked shadow training", 0.10, 5),
     Part("study", "one study, dense against sparse", 1.0, 30),
-)  # fmt: skip
+)
 NEEDED = (
-    "torch", "numpy", "accelerate", "safetensors", "sklearn", "scipy", "pydantic", "yaml", "typer",
-    "rich", "pyarrow", "PIL", "pandas", "matplotlib", "jinja2", "psutil",
-)  # fmt: skip
+    "torch",
+    "numpy",
+    "accelerate",
+    "safetensors",
+    "sklearn",
+    "scipy",
+    "pydantic",
+    "yaml",
+    "typer",
+    "rich",
+    "pyarrow",
+    "PIL",
+    "pandas",
+    "matplotlib",
+    "jinja2",
+    "psutil",
+)
 
 EPILOG = """\
 parts: tests, training, per_sample, shadows, study; --only names some of them
@@ -145,17 +159,20 @@ def say(text: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     found = Parser(
-        prog="gpu-check", description=__doc__, epilog=EPILOG,
+        prog="gpu-check",
+        description=__doc__,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     add = found.add_argument
     add("--out", type=Path, metavar="DIR", help="folder to write; new, or an earlier check's")
     add("--data-dir", metavar="DATA", help="folder that holds cifar10/; else EXPUNGE_DATA")
     add("--device", choices=["cuda", "cpu"], default="cuda", help="default cuda")
     add(
-        "--scale", choices=["full", "tiny"],
+        "--scale",
+        choices=["full", "tiny"],
         help="tiny tries the machinery alone; by default full on a GPU, tiny on a processor",
-    )  # fmt: skip
+    )
     add("--minutes", type=float, default=9.0, help="the whole ends within (default 9)")
     add("--only", nargs="+", choices=[part.name for part in PARTS], help="some parts alone")
     add("--part", help=argparse.SUPPRESS)  # a part's own process: its order, as JSON

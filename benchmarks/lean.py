@@ -122,32 +122,43 @@ def lean_audit(folder: Path, original: Path, retrained: Path) -> None:
     rows["test"] = torch.tensor([row for row in range(len(labels)) if row not in known])
     gone = labels[rows["test"]] == CLASS
     parts = {
-        "retain": rows["retain"], "forget": rows["forget"], "test": rows["test"][~gone],
+        "retain": rows["retain"],
+        "forget": rows["forget"],
+        "test": rows["test"][~gone],
         "test_forget": rows["test"][gone],
-    }  # fmt: skip
+    }
     for path in (folder, original, retrained):
         model, normal = lean_model(path)
         model.to(memory_format=torch.channels_last)
         right, sure = {}, {}
         with torch.no_grad():
             for name, index in parts.items():
-                logits = torch.cat([
-                    model(normal(images[some]).contiguous(memory_format=torch.channels_last))
-                    for some in index.split(64)
-                ])  # fmt: skip
+                logits = torch.cat(
+                    [
+                        model(normal(images[some]).contiguous(memory_format=torch.channels_last))
+                        for some in index.split(64)
+                    ]
+                )
                 right[name] = 100 * float((logits.argmax(1) == labels[index]).double().mean())
                 probability = logits.double().softmax(1)
                 sure[name] = probability.gather(1, labels[index][:, None]).numpy()
         m = min(len(sure["retain"]), len(sure["test"]))
         draw = np.random.default_rng(0)
-        drawn = [sure[name][draw.choice(len(sure[name]), m, replace=False)]
-                 for name in ("retain", "test")]  # fmt: skip
+        drawn = [
+            sure[name][draw.choice(len(sure[name]), m, replace=False)]
+            for name in ("retain", "test")
+        ]
         attack = SVC(C=3, gamma="auto", kernel="rbf").fit(
             np.concatenate(drawn), np.repeat([1, 0], m)
         )
         mia = 100 * float((attack.predict(sure["forget"]) == 0).mean())
-        scores = {"UA": 100 - right["forget"], "RA": right["retain"], "TA": right["test"],
-                  "TA_forget": right["test_forget"], "MIA": mia}  # fmt: skip
+        scores = {
+            "UA": 100 - right["forget"],
+            "RA": right["retain"],
+            "TA": right["test"],
+            "TA_forget": right["test_forget"],
+            "MIA": mia,
+        }
         print(json.dumps({"model": path.name, **scores}))
 
 
@@ -207,12 +218,21 @@ def compare(runs: int) -> dict[str, Any]:
                 "expunge unlearn": ([*expunge, *request, "finetune", "--out", "forgot"], "forgot"),
                 "lean audit": ([*lean, "audit", "forgot", "original", "retrained"], None),
                 "expunge audit": (
-                    [*expunge, "audit", "forgot", "--original", "original", "--retrained", "retrained"],
+                    [
+                        *expunge,
+                        "audit",
+                        "forgot",
+                        "--original",
+                        "original",
+                        "--retrained",
+                        "retrained",
+                    ],
                     None,
                 ),
             },
-            folder, runs,
-        )  # fmt: skip
+            folder,
+            runs,
+        )
     return told(found, {"expunge unlearn": "lean unlearn", "expunge audit": "lean audit"})
 
 
@@ -232,9 +252,20 @@ def start(runs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         timed(
-            [*expunge, "train", "--data", "digits:100", "--model", "mlp", "--epochs", "1", "--out",
-             "original"], folder,
-        )  # fmt: skip
+            [
+                *expunge,
+                "train",
+                "--data",
+                "digits:100",
+                "--model",
+                "mlp",
+                "--epochs",
+                "1",
+                "--out",
+                "original",
+            ],
+            folder,
+        )
         found = taking_turns(commands, folder, runs)
     return told(found, {name: "import torch" for name in commands if name != "import torch"})
 

@@ -33,7 +33,7 @@ from expunge.data.batch import Batch
 from expunge.data.samples import row_ids
 from expunge.models.table import ARCHITECTURES, build_model
 from expunge.per_sample import fisher_diagonal, gram_matrix
-from expunge.run import accelerator_on
+from expunge.training.run import accelerator_on
 
 CLASSES = 10
 TARGETS = {"cnn": 1.7, "resnet20": 2.0, "resnet18": 0.95}
@@ -97,7 +97,10 @@ def fisher(name: str, device: str, options: argparse.Namespace) -> dict[str, Any
     fast = fisher_diagonal(model, [batch_of(images[: options.exact])], run)
     whole, estimate = ours("all")(), ours("sampled")()
     row = {
-        "model": name, "device": device, "samples": len(images), "loop_samples": len(few),
+        "model": name,
+        "device": device,
+        "samples": len(images),
+        "loop_samples": len(few),
         "loop_per_second": summary([1 / t for t in times["loop"]]),
         "per_second": summary([1 / t for t in times["all"]]),
         "ratio": summary([a / b for a, b in zip(times["loop"], times["all"], strict=True)]),
@@ -108,14 +111,16 @@ def fisher(name: str, device: str, options: argparse.Namespace) -> dict[str, Any
             [a / b for a, b in zip(times["loop"], times["sampled"], strict=True)]
         ),
         # both share one forward pass, and all labels take CLASSES - 1 directions more
-        "sampled_cheaper_at_best": summary([
-            a / (f + (a - f) / (CLASSES - 1))
-            for a, f in zip(times["all"], times["forward"], strict=True)
-        ]),
+        "sampled_cheaper_at_best": summary(
+            [
+                a / (f + (a - f) / (CLASSES - 1))
+                for a, f in zip(times["all"], times["forward"], strict=True)
+            ]
+        ),
         "error_of_sampled": error(estimate, whole),
         "error_against_float64": error(fast, exact),
         "exact_samples": min(options.exact, len(images)),
-    }  # fmt: skip
+    }
     report(row)
     return row
 
@@ -123,9 +128,11 @@ def fisher(name: str, device: str, options: argparse.Namespace) -> dict[str, Any
 def report(row: dict[str, Any]) -> None:
     """One model's lines."""
     aim = GPU_TARGET if row["device"] == "cuda" else TARGETS.get(row["model"])
-    reached = "" if aim is None else (
-        f"; aim {aim:g}, {'reached' if row['ratio']['median'] >= aim else 'missed'}"
-    )  # fmt: skip
+    reached = (
+        ""
+        if aim is None
+        else (f"; aim {aim:g}, {'reached' if row['ratio']['median'] >= aim else 'missed'}")
+    )
     print(
         f"\n{row['model']} on {row['device']}, {row['samples']} images\n"
         f"  loop over batches of one  {spread(row['loop_per_second'])} samples/s\n"
@@ -197,9 +204,13 @@ def gram(name: str, device: str, options: argparse.Namespace) -> dict[str, Any]:
                 torch.cuda.synchronize()
             took = time.perf_counter() - start
         row = {
-            "model": name, "device": device, "samples": len(images), "precision": precision,
-            "seconds": round(took, 1), "peak_gib": round(peak[0] / 2**30, 2),
-        }  # fmt: skip
+            "model": name,
+            "device": device,
+            "samples": len(images),
+            "precision": precision,
+            "seconds": round(took, 1),
+            "peak_gib": round(peak[0] / 2**30, 2),
+        }
         if "float32" in matrices and precision != "float32":
             exact = matrices["float32"]
             row["error"] = float((matrices[precision] - exact).norm() / exact.norm())
@@ -305,9 +316,11 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--gram-model", choices=names, default="resnet18")
     parser.add_argument(
-        "--gram-precision", nargs="+", choices=["float32", "bfloat16"],
+        "--gram-precision",
+        nargs="+",
+        choices=["float32", "bfloat16"],
         default=["float32", "bfloat16"],
-    )  # fmt: skip
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
     return parser
 

@@ -30,20 +30,21 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from expunge.api import Result, audit_outputs, constructor, unlearn
+from expunge.api import Result, audit_outputs, unlearn
 from expunge.audits.mia import mia_efficacy
+from expunge.audits.observe import accuracy, observe
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
-from expunge.observe import accuracy, observe
 from expunge.progress import Bars
 from expunge.pruning import make_pruner
-from expunge.pruning.sparse import State
-from expunge.recipe import Recipe
-from expunge.run import Mask, Run
-from expunge.sparsity import Pruned, prune, pruning_criteria
+from expunge.pruning.original import Pruned, prune, pruning_criteria
+from expunge.pruning.search import State
+from expunge.training.recipe import Recipe
+from expunge.training.run import Mask, Run
+from expunge.training.session import constructor
 
 TUNING_SEED = 100
 SPARSITY = 0.95
@@ -142,10 +143,16 @@ class Originals:
     ) -> dict[str, Any]:
         extra = {"rate": IMP_RATE} if name == "imp" else {}
         done = prune(
-            self.data, self.experiment.model, make_pruner(name, {"sparsity": SPARSITY, **extra}),
-            recipe=self.experiment.recipe, split=self.split, seed=self.seed, trained=trained,
-            rewind=early, progress=self.bars,
-        )  # fmt: skip
+            self.data,
+            self.experiment.model,
+            make_pruner(name, {"sparsity": SPARSITY, **extra}),
+            recipe=self.experiment.recipe,
+            split=self.split,
+            seed=self.seed,
+            trained=trained,
+            rewind=early,
+            progress=self.bars,
+        )
         about = self._save(name, done, done.mask)
         if name == "omp" and done.dense is not None:
             fit = done.record.log
@@ -164,8 +171,10 @@ class Originals:
             store(stem.with_suffix(".mask"), dict(mask))
         about = {
             "test_accuracy": accuracy(made.model, self.data, Run()),
-            "seconds": made.record.cost.seconds, "log": made.record.log, **(change or {}),
-        }  # fmt: skip
+            "seconds": made.record.cost.seconds,
+            "log": made.record.log,
+            **(change or {}),
+        }
         stem.with_suffix(".about").write_text(json.dumps(about))
         return about
 
@@ -203,17 +212,29 @@ def split_for(data: Data, base: Split, kind: str, seed: int) -> Split:
 
 
 def forget(
-    originals: Originals, level: str, kind: str, name: str, settings: dict[str, Any],
+    originals: Originals,
+    level: str,
+    kind: str,
+    name: str,
+    settings: dict[str, Any],
     names: tuple[str | int, ...] | None = None,
-) -> Result:  # fmt: skip
+) -> Result:
     """Unlearn from one original by one method."""
     model, mask, about = originals.get(level)
     split = split_for(originals.data, originals.split, kind, originals.seed)
     return unlearn(
-        model, originals.data, split, make_method(name, settings), seed=originals.seed,
-        recipe=originals.experiment.recipe, fresh=originals.fresh, mask=mask, names=names,
-        mask_saw_forget=about["log"]["saw_data"] if mask else None, progress=originals.bars,
-    )  # fmt: skip
+        model,
+        originals.data,
+        split,
+        make_method(name, settings),
+        seed=originals.seed,
+        recipe=originals.experiment.recipe,
+        fresh=originals.fresh,
+        mask=mask,
+        names=names,
+        mask_saw_forget=about["log"]["saw_data"] if mask else None,
+        progress=originals.bars,
+    )
 
 
 def tune(experiment: Experiment, data: Data, out: Path, kind: str, bars: Bars) -> None:
@@ -250,16 +271,26 @@ def tune(experiment: Experiment, data: Data, out: Path, kind: str, bars: Bars) -
                     gaps.append(float(np.abs(seen(made) - target).mean()))
                 except DivergenceError:
                     gaps.append(float("inf"))
-            best[row] = {"fields": candidates[int(np.argmin(gaps))], "gaps": gaps,
-                         "candidates": candidates}  # fmt: skip
+            best[row] = {
+                "fields": candidates[int(np.argmin(gaps))],
+                "gaps": gaps,
+                "candidates": candidates,
+            }
             print(kind, level, row, best[row], flush=True)
             file.write_text(json.dumps(chosen, indent=1))
 
 
 def run_part(
-    experiment: Experiment, data: Data, out: Path, kind: str, level: str, seed: int, bars: Bars,
-    floor: bool, chosen: Collection[str],
-) -> pd.DataFrame:  # fmt: skip
+    experiment: Experiment,
+    data: Data,
+    out: Path,
+    kind: str,
+    level: str,
+    seed: int,
+    bars: Bars,
+    floor: bool,
+    chosen: Collection[str],
+) -> pd.DataFrame:
     """One seed, one way to forget, one level: everything scored, in long form."""
     tuned = json.loads((out / f"tuned-{kind}.json").read_text())
     fields = tuned["dense" if level == "dense" else "omp"]
@@ -277,8 +308,16 @@ def run_part(
             if key in log:
                 values[key] = log[key]
         for key, value in values.items():
-            rows.append({"kind": kind, "level": level, "method": row, "seed": seed, "score": key,
-                         "value": value})  # fmt: skip
+            rows.append(
+                {
+                    "kind": kind,
+                    "level": level,
+                    "method": row,
+                    "seed": seed,
+                    "score": key,
+                    "value": value,
+                }
+            )
 
     def work(row: str, method: str, settings: dict[str, Any], *names: str | int) -> None:
         try:
@@ -309,15 +348,26 @@ def criteria(experiment: Experiment, data: Data, out: Path, seed: int, bars: Bar
             extra = {"rate": IMP_RATE} if name == "imp" else {}
             pruner = make_pruner(name, {"sparsity": SPARSITY, **extra})
             found = pruning_criteria(
-                data, experiment.model, pruner, split, recipe=experiment.recipe, seed=seed,
+                data,
+                experiment.model,
+                pruner,
+                split,
+                recipe=experiment.recipe,
+                seed=seed,
                 sparse=_known(model, mask, about, originals),
-                dense=_known(dense, None, before, originals), progress=bars,
-            )  # fmt: skip
+                dense=_known(dense, None, before, originals),
+                progress=bars,
+            )
             # iterative pruning went on from the dense model that was trained for the others
             first = before["seconds"] if name == "imp" else 0.0
-            return {"pruner": name, "seed": seed, "overlap": found.overlap,
-                    "difference": found.difference, "seconds": found.seconds + first,
-                    "dense_seconds": before["seconds"]}  # fmt: skip
+            return {
+                "pruner": name,
+                "seed": seed,
+                "overlap": found.overlap,
+                "difference": found.difference,
+                "seconds": found.seconds + first,
+                "dense_seconds": before["seconds"],
+            }
 
         once(out / "criteria" / f"{name}-{seed}.json", make)
 
@@ -327,7 +377,7 @@ def _known(
 ) -> Any:
     """An original that was made before, as `pruning_criteria` takes it."""
     from expunge.api import Record
-    from expunge.cost import Cost
+    from expunge.training.cost import Cost
 
     record = Record("prune", {}, (), Cost(about["seconds"]), log=about["log"])
     return Pruned(model, record, originals.split, mask=mask)
@@ -361,8 +411,11 @@ def main() -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     bars = Bars(Console(stderr=True), every_seconds=60)
     data = load_data(options.data, data_dir=options.data_dir)
-    print(f"{options.data}, {experiment}, {platform.machine()}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads", file=sys.stderr)  # fmt: skip
+    print(
+        f"{options.data}, {experiment}, {platform.machine()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads",
+        file=sys.stderr,
+    )
     for kind in options.kinds if options.what == "tune" else ():
         tune(experiment, data, options.out, kind, bars)
     for seed in options.seeds if options.what == "criteria" else ():
@@ -375,9 +428,16 @@ def main() -> None:
                     continue
                 start = time.time()
                 frame = run_part(
-                    experiment, data, options.out, kind, level, seed, bars,
-                    level in options.floors, options.rows,
-                )  # fmt: skip
+                    experiment,
+                    data,
+                    options.out,
+                    kind,
+                    level,
+                    seed,
+                    bars,
+                    level in options.floors,
+                    options.rows,
+                )
                 frame.to_csv(file.with_suffix(".new"), index=False)
                 os.replace(file.with_suffix(".new"), file)
                 print(f"{file.name}: {time.time() - start:.0f} s", flush=True)

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from expunge.cli.show import study_tables
 from expunge.report.tables import AVERAGED
 from expunge.scores.statistics import paired_interval
-from expunge.show import study_tables
 
 LEVEL_NAMES = {"dense": "dense", "omp": "95 % OMP", "synflow": "95 % SynFlow", "imp": "95 % IMP"}
 KIND_NAMES = {"class": "one class", "random": "random 10%"}
@@ -144,8 +144,11 @@ def _class_claims(frame: pd.DataFrame) -> list[str]:
         compare(f"(0) FT class: {name} dense < 95 % OMP", *both("finetune", name))
         for name in ("UA", "MIA")
     ]
-    falls = [("gradient_ascent", "RA", "falls"), ("finetune", "TA", "stays"),
-             ("influence", "TA", "stays")]  # fmt: skip
+    falls = [
+        ("gradient_ascent", "RA", "falls"),
+        ("finetune", "TA", "stays"),
+        ("influence", "TA", "stays"),
+    ]
     for method, name, said in falls:
         dense, sparse = both(method, name)
         lines.append(

@@ -21,18 +21,18 @@ import torch
 from machine import machine
 
 from expunge.api import Result, audit_outputs, train, unlearn
+from expunge.audits.observe import observe
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.methods import make_method
-from expunge.observe import observe
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
 from expunge.study.cells import Cell, plan
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.schema import Study
 from expunge.study.store import Store
 from expunge.study.work import Bench
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run, accelerator_on
 
 SMOKE = Path(__file__).parents[1] / "studies/smoke.yaml"
 CELLS = 50
@@ -51,9 +51,13 @@ def bare(cells: list[Cell]) -> float:
         if cell.kind == "original":
             split = Split.whole(data, validation=config["validation"])
             originals[cell.key] = train(
-                data, config["model"], recipe=Recipe(**config["recipe"]), split=split,
-                seed=cell.seed, device="cpu",
-            )  # fmt: skip
+                data,
+                config["model"],
+                recipe=Recipe(**config["recipe"]),
+                split=split,
+                seed=cell.seed,
+                device="cpu",
+            )
             continue
         first = originals[cell.needs[0]]
         split = Split.parse(data, config["scenario"], seed=config["forget_seed"], base=first.split)
@@ -64,9 +68,16 @@ def bare(cells: list[Cell]) -> float:
                 names = ("retrain", cell.seed, *(["floor"] if config["floor"] else []))
             method = make_method(config.get("method", "retrain"), config.get("settings"))
             model = unlearn(
-                first.model, data, split, method, seed=cell.seed, recipe=first.recipe, fresh="cnn",
-                names=names, device="cpu",
-            ).model  # fmt: skip
+                first.model,
+                data,
+                split,
+                method,
+                seed=cell.seed,
+                recipe=first.recipe,
+                fresh="cnn",
+                names=names,
+                device="cpu",
+            ).model
         audit_outputs(observe(model, data, split, run), seed=cell.seed)
     return time.perf_counter() - start
 
@@ -103,8 +114,9 @@ def main() -> None:
         rows[-1]["overhead_percent"] = 100 * (rows[-1]["engine"] / rows[-1]["bare"] - 1)
         print(
             f"round {number + 1}: bare {rows[-1]['bare']:.1f} s, engine {rows[-1]['engine']:.1f} s, "
-            f"{rows[-1]['overhead_percent']:+.1f} %", flush=True,
-        )  # fmt: skip
+            f"{rows[-1]['overhead_percent']:+.1f} %",
+            flush=True,
+        )
     middle = statistics.median(row["overhead_percent"] for row in rows)
     print(f"overhead: {middle:+.1f} % (median), aim under {AIM:g} %")
     if options.json:

@@ -30,8 +30,8 @@ from expunge import Data, DataView, Part, Recipe, Run, Split, UserError, fit, lo
 from expunge.data.samples import resident
 from expunge.data.transform import Normalisation, Transform
 from expunge.models.table import ARCHITECTURES, build_model
-from expunge.run import accelerator_on
-from expunge.training import FitLog
+from expunge.training.fit import FitLog
+from expunge.training.run import accelerator_on
 
 LR = 0.1
 TARGETS = {"resnet20": 1.8, "resnet18": 2.3}
@@ -95,9 +95,11 @@ def speed(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         rows += report_speed(name, steps, rates)
         busy[name] = shares
     return {
-        "batch_size": options.batch_size, "rounds": options.rounds,
-        "share_of_other_programs": busy, "loops": rows,
-    }  # fmt: skip
+        "batch_size": options.batch_size,
+        "rounds": options.rounds,
+        "share_of_other_programs": busy,
+        "loops": rows,
+    }
 
 
 def quiet_round(
@@ -132,10 +134,20 @@ def contenders(
     images, labels = pixels(data)
 
     def plain(workers: int) -> Callable[[int], float]:
-        return lambda steps: train_plain(
-            new_model(name, 0), images, labels, epochs=1, batch_size=options.batch_size, lr=LR,
-            seed=0, workers=workers, max_steps=steps, schedule="onecycle",
-        ).seconds  # fmt: skip
+        return lambda steps: (
+            train_plain(
+                new_model(name, 0),
+                images,
+                labels,
+                epochs=1,
+                batch_size=options.batch_size,
+                lr=LR,
+                seed=0,
+                workers=workers,
+                max_steps=steps,
+                schedule="onecycle",
+            ).seconds
+        )
 
     def ours(precision: str) -> Callable[[int], float]:
         recipe = Recipe(epochs=1, batch_size=options.batch_size, lr=LR, precision=precision)
@@ -159,11 +171,14 @@ def report_speed(name: str, steps: int, rates: dict[str, list[float]]) -> list[d
     for label, values in rates.items():
         ratios = [a / b for a, b in zip(values, rates[base], strict=True)]
         row = {
-            "model": name, "loop": label, "steps": steps, "base": base,
+            "model": name,
+            "loop": label,
+            "steps": steps,
+            "base": base,
             "samples_per_second": [round(value, 1) for value in values],
             "median": round(medians[label], 1),
             "ratio": summary(ratios),
-        }  # fmt: skip
+        }
         spread = f"({min(values):.0f}, {max(values):.0f})"
         times = "{median:.2f} ({min:.2f}, {max:.2f})".format(**row["ratio"])
         print(f"  {label:24s} {medians[label]:12.0f} {spread:20s} {times:>22s}", flush=True)
@@ -193,16 +208,25 @@ def accuracy(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     for seed in range(options.seeds):
         plain = new_model(options.model, seed)
         run = train_plain(
-            plain, images, labels, epochs=options.epochs, batch_size=options.batch_size, lr=LR,
-            seed=seed, workers=options.workers, schedule="onecycle",
-        )  # fmt: skip
+            plain,
+            images,
+            labels,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            lr=LR,
+            seed=seed,
+            workers=options.workers,
+            schedule="onecycle",
+        )
         ours = new_model(options.model, seed)
         log = train_fit(ours, part, recipe, seed, "cpu")
         row = {
             "seed": seed,
-            "plain": percent_right(plain, data, "cpu"), "plain_seconds": round(run.seconds, 1),
-            "fit": percent_right(ours, data, "cpu"), "fit_seconds": round(log.seconds, 1),
-        }  # fmt: skip
+            "plain": percent_right(plain, data, "cpu"),
+            "plain_seconds": round(run.seconds, 1),
+            "fit": percent_right(ours, data, "cpu"),
+            "fit_seconds": round(log.seconds, 1),
+        }
         print(
             "  seed {seed}: plain {plain:.2f} % in {plain_seconds} s, "
             "fit {fit:.2f} % in {fit_seconds} s".format(**row),
@@ -210,11 +234,14 @@ def accuracy(options: argparse.Namespace, data: Data) -> dict[str, Any]:
         )
         seeds.append(row)
     result = {
-        "model": options.model, "images": options.images, "epochs": options.epochs,
-        "precision": log.precision, "seeds": seeds,
+        "model": options.model,
+        "images": options.images,
+        "epochs": options.epochs,
+        "precision": log.precision,
+        "seeds": seeds,
         "difference_percent": paired([row["fit"] - row["plain"] for row in seeds]),
         "deviation_of_plain": round(float(np.std([row["plain"] for row in seeds], ddof=1)), 3),
-    }  # fmt: skip
+    }
     print(
         "  fit - plain: {mean:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}".format(
             **result["difference_percent"]
@@ -237,15 +264,23 @@ def paired(differences: list[float]) -> dict[str, float]:
 def gpu(options: argparse.Namespace, data: Data) -> dict[str, Any]:
     """One compiled run on the whole training set: seconds of each epoch, accuracy at the end."""
     recipe = Recipe(
-        epochs=options.epochs, batch_size=options.batch_size, lr=options.lr, nesterov=True,
-        precision="bfloat16", compile=True,
-    )  # fmt: skip
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        lr=options.lr,
+        nesterov=True,
+        precision="bfloat16",
+        compile=True,
+    )
     model = new_model(options.model, options.seed)
     stamps = [time.perf_counter()]
     log = train_fit(
-        model, data, recipe, options.seed, options.device,
+        model,
+        data,
+        recipe,
+        options.seed,
+        options.device,
         lambda *_: stamps.append(time.perf_counter()),  # the epoch's loss was read: all is done
-    )  # fmt: skip
+    )
     seconds = [round(b - a, 3) for a, b in itertools.pairwise(stamps)]
     result = {
         "model": options.model,
@@ -292,15 +327,23 @@ def new_model(name: str, seed: int) -> nn.Module:
 
 
 def train_fit(
-    model: nn.Module, data: Data, recipe: Recipe, seed: int, device: str,
+    model: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    seed: int,
+    device: str,
     after_epoch: Callable[[nn.Module, int], None] | None = None,
-) -> FitLog:  # fmt: skip
+) -> FitLog:
     """`fit` on all training samples, with crops and flips as the plain loop has them."""
     run = Run(names=("benchmark", seed), recipe=recipe, accelerator=accelerator_on(device))
     view = DataView(
-        data, Split.whole(data, validation=0), Part.RETAIN, names=run.names, device=run.device,
+        data,
+        Split.whole(data, validation=0),
+        Part.RETAIN,
+        names=run.names,
+        device=run.device,
         transform=Transform(data.normalisation, "crop_flip"),
-    )  # fmt: skip
+    )
     return fit(
         model,
         lambda epoch: view.batches(Part.RETAIN, recipe.batch_size, epoch=epoch),
@@ -351,17 +394,26 @@ def _speed_options(command: argparse.ArgumentParser) -> None:
     add("--rounds", type=int, default=5, help="default 5")
     add("--batch-size", type=int, default=256, help="default 256")
     add(
-        "--workers", type=int, nargs="+", default=[0],
+        "--workers",
+        type=int,
+        nargs="+",
+        default=[0],
         help="of the plain loop's DataLoader; several are compared (default 0, best on two cores)",
-    )  # fmt: skip
+    )
     add(
-        "--precision", nargs="+", choices=["auto", "float32", "bfloat16"], default=["auto"],
+        "--precision",
+        nargs="+",
+        choices=["auto", "float32", "bfloat16"],
+        default=["auto"],
         help="of fit; several are compared (default auto)",
-    )  # fmt: skip
+    )
     add(
-        "--others", type=float, default=0.05, metavar="SHARE",
+        "--others",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
         help="a round is measured again if other programs did more of the computing (default 0.05)",
-    )  # fmt: skip
+    )
 
 
 def _accuracy_options(command: argparse.ArgumentParser) -> None:

@@ -26,22 +26,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from expunge.api import make_run, make_view, train, unlearn
+from expunge.api import train, unlearn
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.methods import make_method
 from expunge.methods.unsir import Unsir
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
+from expunge.training.session import make_run, make_view
 
 PHASES = ("noise", "impair", "repair", "whole")
 Sample = tuple[Tensor, int]
 
 
 def notebook(
-    model: nn.Module, retain: list[Sample], classes: list[int], method: Unsir, shape: tuple[int, ...],
+    model: nn.Module,
+    retain: list[Sample],
+    classes: list[int],
+    method: Unsir,
+    shape: tuple[int, ...],
     device: torch.device,
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """The three phases as the notebook has them; returns their seconds. Changes the model."""
     seconds = {}
     begin = start = now()
@@ -131,9 +136,11 @@ def measure(options: argparse.Namespace, name: str, data: Data) -> dict[str, Any
         model = copy.deepcopy(original.model).to(device)
         rows["notebook"].append(notebook(model, retain, [0, 2], method, shape, device))
         rows["expunge"].append(ours(original.model, data, split, method, recipe))
-        print(f"{name}, round {number + 1} of {options.rounds}: "
-              f"{rows['notebook'][-1]['whole']:.1f} s, {rows['expunge'][-1]['whole']:.1f} s",
-              flush=True)  # fmt: skip
+        print(
+            f"{name}, round {number + 1} of {options.rounds}: "
+            f"{rows['notebook'][-1]['whole']:.1f} s, {rows['expunge'][-1]['whole']:.1f} s",
+            flush=True,
+        )
     return {"method": name, "retain_samples": len(retain), "seconds": rows}
 
 

@@ -32,30 +32,41 @@ from rich.console import Console
 from torch import nn
 
 from expunge.api import Result, audit_panel, train, unlearn
+from expunge.audits.observe import observe, observe_test
+from expunge.audits.panel import Subject, observe_panel
+from expunge.cli.show import study_tables
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
 from expunge.names.seeds import numpy_generator
-from expunge.observe import observe, observe_test
-from expunge.probing import Subject, observe_panel
 from expunge.progress import Bars
-from expunge.recipe import Recipe
 from expunge.report.tables import Cell
-from expunge.run import Run
-from expunge.show import study_tables
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 AMOUNTS = ("unsir:text", "unsir:notebook")
 AUTHORS = Recipe(
-    epochs=12, batch_size=256, optimizer="adam", lr=0.01, schedule="plateau", clip_value=0.1,
-    weight_decay=1e-4, augmentation="none",
-)  # fmt: skip
+    epochs=12,
+    batch_size=256,
+    optimizer="adam",
+    lr=0.01,
+    schedule="plateau",
+    clip_value=0.1,
+    weight_decay=1e-4,
+    augmentation="none",
+)
 """The notebook's, for 12 epochs instead of 40."""
 MNIST = Recipe(
-    epochs=5, batch_size=256, optimizer="adam", lr=1e-3, schedule="constant", weight_decay=0.0,
+    epochs=5,
+    batch_size=256,
+    optimizer="adam",
+    lr=1e-3,
+    schedule="constant",
+    weight_decay=0.0,
     augmentation="none",
-)  # fmt: skip
+)
 """The program's model and batch; it does not say more, so Adam's usual rate and 5 epochs."""
 
 
@@ -124,9 +135,14 @@ class Case:
     """One original and one set of classes: everything that is done to it, and its scores."""
 
     def __init__(
-        self, experiment: Experiment, data: Data, original: Result, classes: Sequence[int],
-        seed: int, bars: Bars,
-    ) -> None:  # fmt: skip
+        self,
+        experiment: Experiment,
+        data: Data,
+        original: Result,
+        classes: Sequence[int],
+        seed: int,
+        bars: Bars,
+    ) -> None:
         self.experiment, self.data, self.original, self.seed = experiment, data, original, seed
         self.classes, self.bars = list(classes), bars
         self.split = Split.classes(data, self.classes, base=original.split)
@@ -143,10 +159,13 @@ class Case:
         """Rows of scenario, method, seed, score, value."""
         retrain = self._unlearn("retrain", ("original", self.seed))
         self.panel = observe_panel(
-            Subject(self.original.model, self.scored), self.split, self.run,
+            Subject(self.original.model, self.scored),
+            self.split,
+            self.run,
             original=Subject(self.original.model, self.scored),
-            retrained=Subject(retrain.model, self.scored), paired=True,
-        )  # fmt: skip
+            retrained=Subject(retrain.model, self.scored),
+            paired=True,
+        )
         self._score("original", self.original)
         self._score("retrain", retrain)
         if self.experiment.floor:
@@ -160,16 +179,23 @@ class Case:
 
     def _unlearn(self, name: str, names: tuple[str | int, ...] | None) -> Result:
         return unlearn(
-            self.original.model, self.data, self.split, make_method(name), seed=self.seed,
-            names=names, recipe=self.original.recipe, fresh=self.experiment.model,
+            self.original.model,
+            self.data,
+            self.split,
+            make_method(name),
+            seed=self.seed,
+            names=names,
+            recipe=self.original.recipe,
+            fresh=self.experiment.model,
             progress=self.bars,
-        )  # fmt: skip
+        )
 
     def _score(self, name: str, result: Result) -> None:
         panel = replace(
-            self.panel, subject=Subject(result.model, self.scored),
+            self.panel,
+            subject=Subject(result.model, self.scored),
             outputs=observe(result.model, self.scored, self.split, self.run),
-        )  # fmt: skip
+        )
         also = () if name in ("original", "retrain") else self.experiment.also
         for score in audit_panel(panel, also=also, seed=self.seed):
             self._row(name, score.name, score.value)
@@ -186,10 +212,15 @@ class Case:
         self._row(name, "kept", kept)
 
     def _row(self, method: str, score: str, value: float) -> None:
-        self.rows.append({
-            "scenario": self.scenario, "method": method, "seed": self.seed, "score": score,
-            "value": value,
-        })  # fmt: skip
+        self.rows.append(
+            {
+                "scenario": self.scenario,
+                "method": method,
+                "seed": self.seed,
+                "score": score,
+                "value": value,
+            }
+        )
 
 
 def run_seed(experiment: Experiment, seed: int, data: Data, bars: Bars) -> pd.DataFrame:
@@ -221,9 +252,11 @@ def print_tables(out: Path) -> None:
 
 def _text(values: pd.Series) -> str:
     mean, sd = float(values.mean()), float(values.std()) if len(values) > 1 else float("nan")
-    return Cell(mean, sd, float("nan"), float("nan"), len(values)).text if abs(mean) >= 10 else (
-        f"{mean:.3g}" + ("" if np.isnan(sd) else f"±{sd:.2g}")
-    )  # fmt: skip
+    return (
+        Cell(mean, sd, float("nan"), float("nan"), len(values)).text
+        if abs(mean) >= 10
+        else (f"{mean:.3g}" + ("" if np.isnan(sd) else f"±{sd:.2g}"))
+    )
 
 
 def main() -> None:
@@ -240,8 +273,11 @@ def main() -> None:
         print_tables(options.out)
         return
     experiment = EXPERIMENTS[options.run]
-    print(f"{experiment}\n{platform.machine()}, torch {torch.__version__}, "
-          f"{torch.get_num_threads()} threads", flush=True)  # fmt: skip
+    print(
+        f"{experiment}\n{platform.machine()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads",
+        flush=True,
+    )
     bars = Bars(Console(stderr=True), every_seconds=60)
     data = load_data(experiment.data, data_dir=options.data_dir)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -19,9 +19,12 @@ UNKNOWN_SECONDS = 2.0
 BY_NAME = {"expunge.models.table": "expunge.models."}
 """Modules that import others by a name made up at run time, and how these names begin."""
 READERS = {
-    "README.md": ["docs"], "docs/": ["docs"], "benchmarks/": ["gpu_check", "benchmarks"],
-    "studies/": ["docs", "smoke_study"], "scripts/fast.py": ["fast"],
-}  # fmt: skip
+    "README.md": ["docs"],
+    "docs/": ["docs"],
+    "benchmarks/": ["gpu_check", "benchmarks"],
+    "studies/": ["docs", "smoke_study"],
+    "scripts/fast.py": ["fast"],
+}
 """Of files that nobody imports: which tests read them."""
 EVERYTHING = ("pyproject.toml", "constraints.txt", "Makefile", "scripts/check")
 
@@ -92,8 +95,13 @@ def distances(start: set[Path], known: dict[str, Path]) -> dict[Path, int]:
 def readers(start: set[Path]) -> set[Path]:
     """Tests that read a file which changed and which nobody imports."""
     names = [path.relative_to(ROOT).as_posix() for path in start if path.is_relative_to(ROOT)]
-    wanted = {one for begin, tests in READERS.items() for name in names if name.startswith(begin)
-              for one in tests}  # fmt: skip
+    wanted = {
+        one
+        for begin, tests in READERS.items()
+        for name in names
+        if name.startswith(begin)
+        for one in tests
+    }
     return {path for one in wanted for path in (ROOT / "tests").rglob(f"test_{one}.py")}
 
 
@@ -123,8 +131,9 @@ def main() -> None:
         seconds = sum(spent.get(name, UNKNOWN_SECONDS) for name in left)
         print(
             f"left to `scripts/check`: {len(left)} files of {seconds:.0f} s that import it from "
-            f"further off, such as {left[0]}", file=sys.stderr,
-        )  # fmt: skip
+            f"further off, such as {left[0]}",
+            file=sys.stderr,
+        )
 
 
 if __name__ == "__main__":

@@ -30,10 +30,12 @@ def expunge(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
     with (
-        _alone(cwd), mock.patch.object(sys, "argv", ["expunge", *arguments]),
-        mock.patch.dict(os.environ, ENVIRONMENT), contextlib.redirect_stdout(out),
+        _alone(cwd),
+        mock.patch.object(sys, "argv", ["expunge", *arguments]),
+        mock.patch.dict(os.environ, ENVIRONMENT),
+        contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
-    ):  # fmt: skip
+    ):
         try:
             cli.main()
         except SystemExit as stop:
@@ -45,9 +47,13 @@ def expunge(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
 def process(*arguments: str, cwd: Path, ok: bool = True) -> Done:
     """A command as a process of its own, its warnings errors."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "expunge", *arguments], cwd=cwd, text=True,
-        env={**os.environ, **ENVIRONMENT}, capture_output=True, timeout=300,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-m", "expunge", *arguments],
+        cwd=cwd,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        timeout=300,
+    )
     return _checked(done, ok)
 
 
@@ -62,8 +68,22 @@ def refused(*arguments: str, cwd: Path) -> str:
 
 def train_digits(folder: Path) -> None:
     """A cnn on all digits, in `folder/original`; for the fixture `shared`."""
-    expunge("train", "--data", "digits", "--model", "cnn", "--epochs", "4", "--lr", "0.05",
-            "--batch-size", "128", "--out", "original", cwd=folder)  # fmt: skip
+    expunge(
+        "train",
+        "--data",
+        "digits",
+        "--model",
+        "cnn",
+        "--epochs",
+        "4",
+        "--lr",
+        "0.05",
+        "--batch-size",
+        "128",
+        "--out",
+        "original",
+        cwd=folder,
+    )
 
 
 def without_progress(errors: str) -> list[str]:

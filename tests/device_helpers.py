@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.data.transform import Transform
-from expunge.run import Run, accelerator_on
+from expunge.training.run import Run, accelerator_on
 
 SAME_FLOAT32 = 3e-4
 """Largest difference of outputs in exact float32 on two devices, relative to the largest output."""

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from expunge.api import resolve_recipe
 from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -20,8 +19,9 @@ from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.data.view import DataView
 from expunge.models.table import build_model
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run, accelerator_on
+from expunge.training.session import resolve_recipe
 
 EVERYTHING = Part.RETAIN | Part.FORGET | Part.FORGET_LABELS | Part.VALIDATION
 
@@ -92,13 +92,20 @@ def toy(
         inputs = torch.stack([numbers, -numbers], dim=1)
     names = row_ids(len(array)) if ids is None else np.array(ids, dtype=np.str_)
     train = Samples(
-        names, array, ResidentStore(inputs), digest_arrays(names, array), ids is None,
+        names,
+        array,
+        ResidentStore(inputs),
+        digest_arrays(names, array),
+        ids is None,
         columns=columns or {},
-    )  # fmt: skip
+    )
     tested = Samples(
-        np.array([f"t{i}" for i in range(test)]), np.zeros(test, np.int64),
-        ResidentStore(inputs[:1].repeat(test, *[1] * (inputs.ndim - 1))), "test", True,
-    )  # fmt: skip
+        np.array([f"t{i}" for i in range(test)]),
+        np.zeros(test, np.int64),
+        ResidentStore(inputs[:1].repeat(test, *[1] * (inputs.ndim - 1))),
+        "test",
+        True,
+    )
     known = classes or [str(c) for c in range(int(array.max(initial=0)) + 1)]
     return Data(train, tested, tuple(known), normalise=False)
 
@@ -149,9 +156,13 @@ class Named:
     """
 
     def __init__(
-        self, inputs: Tensor, labels: Sequence[int], ids: Sequence[str],
-        forbidden: Sequence[str] = (), classes: Sequence[str] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        inputs: Tensor,
+        labels: Sequence[int],
+        ids: Sequence[str],
+        forbidden: Sequence[str] = (),
+        classes: Sequence[str] | None = None,
+    ) -> None:
         self.inputs = inputs
         self.targets = [int(label) for label in labels]
         self.ids = list(ids)
@@ -180,6 +191,7 @@ def named_digits(count: int = 120, forbidden: Sequence[str] = ()) -> tuple[Named
     train = Named(inputs, labels, ids, forbidden, names)
     test = Named(
         data.test.store.tensor[:60].float() / 255,  # type: ignore[attr-defined]
-        data.test.labels[:60].tolist(), [f"test-{row}" for row in range(60)],
-    )  # fmt: skip
+        data.test.labels[:60].tolist(),
+        [f"test-{row}" for row in range(60)],
+    )
     return train, load_data((train, test))

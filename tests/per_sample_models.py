@@ -158,9 +158,12 @@ class Inplace(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(6, 7), nn.ReLU(inplace=True), nn.Linear(7, 7), nn.ReLU(inplace=True),
+            nn.Linear(6, 7),
+            nn.ReLU(inplace=True),
+            nn.Linear(7, 7),
+            nn.ReLU(inplace=True),
             nn.Linear(7, CLASSES),
-        )  # fmt: skip
+        )
 
     def forward(self, inputs: Tensor) -> Tensor:
         hidden = self.layers[:3](inputs)
@@ -207,12 +210,15 @@ def images(*layers: nn.Module) -> nn.Module:
 
 FITTING: dict[str, Callable[[], nn.Module]] = {
     "strided": lambda: images(
-        nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)), nn.Tanh(),
+        nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
+        nn.Tanh(),
         nn.Conv2d(3, 4, 2, bias=False),
     ),
     "same": lambda: images(nn.Conv2d(2, 3, 2, padding="same"), nn.Tanh()),
     "reflected": lambda: images(nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect")),
-    "pointwise": lambda: images(nn.Conv2d(2, 3, 1, stride=2), nn.Tanh(), nn.Conv2d(3, 40, 3, padding=1)),
+    "pointwise": lambda: images(
+        nn.Conv2d(2, 3, 1, stride=2), nn.Tanh(), nn.Conv2d(3, 40, 3, padding=1)
+    ),
     "groups": lambda: images(nn.Conv2d(2, 4, 3, groups=2), nn.GroupNorm(2, 4), nn.Tanh()),
     "upwards": lambda: images(nn.ConvTranspose2d(2, 3, 2), nn.BatchNorm2d(3), nn.PReLU()),
     "line": lambda: images(
@@ -220,7 +226,7 @@ FITTING: dict[str, Callable[[], nn.Module]] = {
     ),
     "volume": lambda: images(nn.Unflatten(1, (1, 2)), nn.Conv3d(1, 2, (1, 2, 2)), nn.Tanh()),
     "layer norm": lambda: images(nn.LayerNorm((5, 4)), nn.Tanh(), nn.Linear(4, 3)),
-}  # fmt: skip
+}
 VECTORS: dict[str, Callable[[], nn.Module]] = {
     "odd": lambda: nn.Sequential(nn.Linear(6, 5), Odd(), nn.Linear(5, CLASSES)),
     "in place": Inplace,
@@ -236,15 +242,24 @@ UNFIT: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "crosswise": (Crosswise, "vmap"),
     "centred": (Centred, "vmap"),
     "overwritten": (Overwritten, "loop"),
-    "weight norm": (lambda: nn.Sequential(
-        torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), nn.Linear(5, CLASSES)
-    ), "vmap"),
-    "no statistics": (lambda: nn.Sequential(
-        nn.Linear(6, 8), nn.Unflatten(1, (2, 4)), nn.BatchNorm1d(2, track_running_stats=False),
-        nn.Flatten(), nn.Linear(8, CLASSES),
-    ), "vmap"),
+    "weight norm": (
+        lambda: nn.Sequential(
+            torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), nn.Linear(5, CLASSES)
+        ),
+        "vmap",
+    ),
+    "no statistics": (
+        lambda: nn.Sequential(
+            nn.Linear(6, 8),
+            nn.Unflatten(1, (2, 4)),
+            nn.BatchNorm1d(2, track_running_stats=False),
+            nn.Flatten(),
+            nn.Linear(8, CLASSES),
+        ),
+        "vmap",
+    ),
     "one way": (lambda: Custom(OneWay), "loop"),
-}  # fmt: skip
+}
 
 
 def seeded(build: Callable[[], nn.Module], example: Any) -> nn.Module:

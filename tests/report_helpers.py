@@ -55,9 +55,14 @@ def results(
                 shift = character(name, number)
                 for seed in range(seeds):
                     common = {
-                        "data": "cifar10", "model": "resnet18", "recipe": "paper",
-                        "density": density, "scenario": scenario, "method": name, "seed": seed,
-                    }  # fmt: skip
+                        "data": "cifar10",
+                        "model": "resnet18",
+                        "recipe": "paper",
+                        "density": density,
+                        "scenario": scenario,
+                        "method": name,
+                        "seed": seed,
+                    }
                     ease = 1 - 0.7 * sparse
                     for place, score in enumerate(("UA", "MIA", "RA", "TA")):
                         goal = TARGETS[scenario][place] - (2 * sparse if place == 3 else 0)
@@ -65,8 +70,16 @@ def results(
                         value = float(np.clip(goal + moved + rng.normal(0, 0.3), 0, 100))
                         ends = max(0.0, value - 1.2), min(100.0, value + 1.2)
                         counts = (4500, 4500, 40500, 9000)
-                        rows.append({**common, "score": score, "value": value, "low": ends[0],
-                                     "high": ends[1], "n": counts[place]})  # fmt: skip
+                        rows.append(
+                            {
+                                **common,
+                                "score": score,
+                                "value": value,
+                                "low": ends[0],
+                                "high": ends[1],
+                                "n": counts[place],
+                            }
+                        )
                     if scenario == "class":
                         gone = float(np.clip(-95 * shift[0], 0, 94))
                         rows.append({**common, "score": "TA_forget", "value": gone, "n": 1000})
@@ -131,11 +144,16 @@ def details(
             }
             for row, guess in enumerate(guesses)
         ]
-        found.append({
-            **key, "class_accuracy": accuracy, "classes": list(classes), "forgotten_classes": gone,
-            "confidence": {part: [int(c) for c in counts] for part, counts in bins.items()},
-            "gallery": gallery,
-        })  # fmt: skip
+        found.append(
+            {
+                **key,
+                "class_accuracy": accuracy,
+                "classes": list(classes),
+                "forgotten_classes": gone,
+                "confidence": {part: [int(c) for c in counts] for part, counts in bins.items()},
+                "gallery": gallery,
+            }
+        )
     return found
 
 
@@ -143,12 +161,33 @@ def study(**changes: Any) -> Report:
     """A whole study; keyword arguments replace fields."""
     frame = changes.pop("frame", None)
     frame = results() if frame is None else frame
-    claim = {"text": "average gap of neggrad_plus < average gap of finetune", "verdict": "holds",
-             "difference": -31.2, "low": -33.0, "high": -29.4, "n": 3, "why": ""}  # fmt: skip
-    undecided = {"text": "TA of l1_sparse < TA of neggrad_plus", "verdict": "undecided",
-                 "difference": 0.08, "low": -0.6, "high": 0.76, "n": 3, "why": ""}  # fmt: skip
-    missing = {"text": "UA of scrub < UA of finetune", "verdict": "undecided", "difference": np.nan,
-               "low": np.nan, "high": np.nan, "n": 0, "why": "no UA of scrub"}  # fmt: skip
+    claim = {
+        "text": "average gap of neggrad_plus < average gap of finetune",
+        "verdict": "holds",
+        "difference": -31.2,
+        "low": -33.0,
+        "high": -29.4,
+        "n": 3,
+        "why": "",
+    }
+    undecided = {
+        "text": "TA of l1_sparse < TA of neggrad_plus",
+        "verdict": "undecided",
+        "difference": 0.08,
+        "low": -0.6,
+        "high": 0.76,
+        "n": 3,
+        "why": "",
+    }
+    missing = {
+        "text": "UA of scrub < UA of finetune",
+        "verdict": "undecided",
+        "difference": np.nan,
+        "low": np.nan,
+        "high": np.nan,
+        "n": 0,
+        "why": "no UA of scrub",
+    }
     fields: dict[str, Any] = {
         "title": "Forgetting on CIFAR-10",
         "kind": "study",
@@ -184,7 +223,11 @@ def deletion(**changes: Any) -> Report:
     )
     frame["scenario"] = "ids:withdrawn.txt"
     fields: dict[str, Any] = {
-        "title": "Deletion of withdrawn.txt", "kind": "deletion", "frame": frame, "claims": (),
-        "published": (), "tuned": (),
-    }  # fmt: skip
+        "title": "Deletion of withdrawn.txt",
+        "kind": "deletion",
+        "frame": frame,
+        "claims": (),
+        "published": (),
+        "tuned": (),
+    }
     return study(**{**fields, **changes})

@@ -16,10 +16,10 @@ from expunge.data.view import DataView
 from expunge.models.mask import Mask
 from expunge.models.table import build_model
 from expunge.pruning import Pruner, make_pruner
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.sparsity import Pruned, prune
-from expunge.training import train_from
+from expunge.pruning.original import Pruned, prune
+from expunge.training.fit import train_from
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 T, F = True, False
 
@@ -81,9 +81,14 @@ def run_by_hand(architecture: str = "cnn", seed: int = 0) -> Run:
 
 
 def trained_by_hand(
-    recipe: Recipe = RECIPE, *, start: State | None = None, mask: Mask | None = None,
-    first_epoch: int = 0, split: Split | None = None, architecture: str = "cnn",
-) -> dict[int, State]:  # fmt: skip
+    recipe: Recipe = RECIPE,
+    *,
+    start: State | None = None,
+    mask: Mask | None = None,
+    first_epoch: int = 0,
+    split: Split | None = None,
+    architecture: str = "cnn",
+) -> dict[int, State]:
     """Epochs done -> state, of a training on digits as an original gets it."""
     run = run_by_hand(architecture)
     split = split or Split.whole(digits())
@@ -93,7 +98,11 @@ def trained_by_hand(
         model.load_state_dict(start)
     states = {first_epoch: state_of(model)}
     train_from(
-        model, view, run_on_cpu(names=run.names, mask=mask), recipe, first_epoch=first_epoch,
+        model,
+        view,
+        run_on_cpu(names=run.names, mask=mask),
+        recipe,
+        first_epoch=first_epoch,
         after_epoch=lambda network, epoch: states.update({epoch + 1: state_of(network)}),
-    )  # fmt: skip
+    )
     return states

@@ -60,10 +60,12 @@ def in_a_process(name: str, asked: Asked) -> Outcome:
         order = json.dumps({**asdict(asked), "name": name, "file": str(file)})
         with output.open("wb") as stream:
             code = cut(
-                [sys.executable, str(SCRIPT), "--part", order], asked.seconds, stream,
+                [sys.executable, str(SCRIPT), "--part", order],
+                asked.seconds,
+                stream,
                 # a part that is cut cannot tidy up after itself
                 env={**os.environ, "TMPDIR": folder},
-            )  # fmt: skip
+            )
         return _outcome(file, code, output.read_text(encoding="utf-8", errors="replace"), asked)
 
 
@@ -76,9 +78,13 @@ def cut(
     processes in its session, so that they end when it is ended itself.
     """
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-        start_new_session=alone, **options,
-    )  # fmt: skip
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stream,
+        stderr=subprocess.STDOUT,
+        start_new_session=alone,
+        **options,
+    )
     try:
         return process.wait(timeout=max(0.1, seconds))
     except subprocess.TimeoutExpired:
@@ -98,9 +104,11 @@ def _outcome(file: Path, code: int | None, output: str, asked: Asked) -> Outcome
     figures = content.get("figures", {})
     if content.get("status") in ("passed", "failed", "left out"):
         return Outcome(
-            content["status"], reason=content.get("reason", ""), error=content.get("error", ""),
+            content["status"],
+            reason=content.get("reason", ""),
+            error=content.get("error", ""),
             figures=figures,
-        )  # fmt: skip
+        )
     if code is None:
         return Outcome("left out", reason=f"time: cut after {asked.seconds:.0f} s", figures=figures)
     end = "\n".join(output.strip().splitlines()[-TAIL:])

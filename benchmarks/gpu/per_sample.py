@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from expunge import Run
 from expunge.errors import ConfigError
-from expunge.loop import evaluating
 from expunge.per_sample import fisher_diagonal, gradient_products, per_sample_gradients
-from expunge.run import accelerator_on
+from expunge.training.loop import evaluating
+from expunge.training.run import accelerator_on
 from gpu.child import Asked, Tell
 from gpu.parts import FailedError, LeftOutError
 from gpu.training import timed
@@ -80,19 +80,24 @@ def contests(model: nn.Module, run: Run, many: int) -> list[Contest]:
 
     return [
         Contest(
-            "gradients", lambda images: gradients(images, "auto"),
-            lambda images: gradients(images, "loop"), min(many, 32),
+            "gradients",
+            lambda images: gradients(images, "auto"),
+            lambda images: gradients(images, "loop"),
+            min(many, 32),
         ),
         Contest(
-            "Fisher diagonal", lambda images: fisher_diagonal(model, [batch_of(images)], run),
-            slow_diagonal, many,
+            "Fisher diagonal",
+            lambda images: fisher_diagonal(model, [batch_of(images)], run),
+            slow_diagonal,
+            many,
         ),
         Contest(
             "products",
             lambda images: {"products": gradient_products(model, [batch_of(images)], run, vector)},
-            slow_products, many,
+            slow_products,
+            many,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def compare(

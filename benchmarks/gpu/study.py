@@ -44,9 +44,12 @@ def run(asked: Asked, tell: Tell) -> None:
         tell({"command": " ".join(line[1:])})
         with output.open("wb") as stream:
             code = cut(
-                line, asked.left() - LAST, stream, alone=False,
+                line,
+                asked.left() - LAST,
+                stream,
+                alone=False,
                 env={**os.environ, "COLUMNS": "120"},
-            )  # fmt: skip
+            )
         text = output.read_text(encoding="utf-8", errors="replace")
         figures = {"cells_finished": 0}
         if (out / "data.json").exists():
@@ -66,9 +69,14 @@ def cut_down(study: Study, *, tiny: bool) -> tuple[Study, dict[str, str]]:
         "gradient_ascent": Entry(method="gradient_ascent"),
     }
     changes: dict[str, Any] = {
-        "recipes": {name: recipe.but(epochs=EPOCHS)}, "methods": methods, "seeds": study.seeds[:1],
-        "floor": False, "tuning": None, "claims": (), "published": (),
-    }  # fmt: skip
+        "recipes": {name: recipe.but(epochs=EPOCHS)},
+        "methods": methods,
+        "seeds": study.seeds[:1],
+        "floor": False,
+        "tuning": None,
+        "claims": (),
+        "published": (),
+    }
     words = {
         "epochs": f"{EPOCHS} of {recipe.epochs}",
         "methods": f"{', '.join(methods)} of {', '.join(study.methods)}; finetune for 1 epoch",
@@ -87,9 +95,20 @@ def command(file: Path, out: Path, asked: Asked, workers: int) -> list[str]:
     """The study's command line."""
     where = ["--data-dir", asked.data_dir] if asked.data_dir else []
     return [
-        sys.executable, "-m", "expunge", "study", "run", str(file), "--out", str(out), "--workers",
-        str(workers), "--device", asked.device, *where,
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "expunge",
+        "study",
+        "run",
+        str(file),
+        "--out",
+        str(out),
+        "--workers",
+        str(workers),
+        "--device",
+        asked.device,
+        *where,
+    ]
 
 
 def told(study: Planned) -> dict[str, Any]:

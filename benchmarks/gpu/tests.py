@@ -28,9 +28,13 @@ def run(asked: Asked, tell: Tell) -> None:
         report, output = Path(folder) / "junit.xml", Path(folder) / "output"
         with output.open("wb") as stream:
             code = cut(
-                command(report), asked.left(), stream, alone=False, cwd=ROOT,
+                command(report),
+                asked.left(),
+                stream,
+                alone=False,
+                cwd=ROOT,
                 env={**os.environ, "EXPUNGE_TEST_DEVICE": asked.device},
-            )  # fmt: skip
+            )
         text = output.read_text(encoding="utf-8", errors="replace")
         figures = read_report(report.read_text("utf-8")) if report.exists() else read_output(text)
     tell(figures)
@@ -40,9 +44,20 @@ def run(asked: Asked, tell: Tell) -> None:
 def command(report: Path) -> list[str]:
     """pytest as it runs here: warnings of other versions of other packages are no errors."""
     return [
-        sys.executable, "-m", "pytest", FOLDER, "-v", "--tb=short", "-p", "no:cacheprovider",
-        "-o", "addopts=--import-mode=importlib", "-W", "default", f"--junitxml={report}",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pytest",
+        FOLDER,
+        "-v",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=--import-mode=importlib",
+        "-W",
+        "default",
+        f"--junitxml={report}",
+    ]
 
 
 def read_report(text: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from torch.nn import functional
 from training import cifar10, new_model, pixels, subset, train_fit
 
 from expunge import Data, Recipe
-from expunge.cost import Meter
 from expunge.data.samples import ResidentStore, Samples, resident, row_ids
-from expunge.precision import arithmetic
+from expunge.training.cost import Meter
+from expunge.training.precision import arithmetic
 from gpu.child import Asked, Tell
 from gpu.parts import FailedError, LeftOutError
 
@@ -99,15 +99,27 @@ def contenders(
 
     def typical(steps: int) -> object:
         return train_plain(
-            new_model(name, 0).to(device), images, labels, epochs=1, batch_size=size.batch, lr=LR,
-            seed=0, workers=size.workers, max_steps=steps, schedule="onecycle",
-        )  # fmt: skip
+            new_model(name, 0).to(device),
+            images,
+            labels,
+            epochs=1,
+            batch_size=size.batch,
+            lr=LR,
+            seed=0,
+            workers=size.workers,
+            max_steps=steps,
+            schedule="onecycle",
+        )
 
     def lean(precision: str, form: torch.memory_format) -> Callable[[int], object]:
         return lambda steps: lean_loop(
-            new_model(name, 0).to(device, memory_format=form), *on_device, steps=steps,
-            batch=size.batch, precision=precision, form=form,
-        )  # fmt: skip
+            new_model(name, 0).to(device, memory_format=form),
+            *on_device,
+            steps=steps,
+            batch=size.batch,
+            precision=precision,
+            form=form,
+        )
 
     def fitted(precision: str) -> Callable[[int], object]:
         recipe = Recipe(epochs=1, batch_size=size.batch, lr=LR, precision=precision)
@@ -128,9 +140,15 @@ def contenders(
 
 
 def lean_loop(
-    model: nn.Module, images: Tensor, labels: Tensor, *, steps: int, batch: int, precision: str,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    batch: int,
+    precision: str,
     form: torch.memory_format,
-) -> None:  # fmt: skip
+) -> None:
     """As little as training takes: all images on the device, one crop and one flip a batch."""
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(0)

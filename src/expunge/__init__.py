@@ -11,11 +11,11 @@ __version__ = VERSION
 
 if TYPE_CHECKING:
     from expunge.api import Record, Result, audit, train, unlearn
-    from expunge.cost import Cost
     from expunge.data.batch import Batch
     from expunge.data.load import Data, load_data
     from expunge.data.parts import Part
     from expunge.data.split import Split
+    from expunge.data.task import Classification, Task
     from expunge.data.view import DataView
     from expunge.errors import (
         AccessError,
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from expunge.models.mask import Mask
     from expunge.pruning import PRUNERS
     from expunge.pruning.base import Pruner
-    from expunge.recipe import Recipe
-    from expunge.run import Run
+    from expunge.pruning.original import Pruned, prune
     from expunge.scores.gaps import average_gap, excess_gap, gap
     from expunge.scores.score import Score
-    from expunge.sparsity import Pruned, prune
-    from expunge.task import Classification, Task
-    from expunge.training import fit
+    from expunge.training.cost import Cost
+    from expunge.training.fit import fit
+    from expunge.training.recipe import Recipe
+    from expunge.training.run import Run
 
 _HOMES = {
     "AccessError": "errors",
     "Batch": "data.batch",
-    "Classification": "task",
+    "Classification": "data.task",
     "ConfigError": "errors",
-    "Cost": "cost",
+    "Cost": "training.cost",
     "Data": "data.load",
     "DataError": "errors",
     "DataView": "data.view",
@@ -58,25 +58,25 @@ _HOMES = {
     "ModelError": "errors",
     "PRUNERS": "pruning",
     "Part": "data.parts",
-    "Pruned": "sparsity",
+    "Pruned": "pruning.original",
     "Pruner": "pruning.base",
-    "Recipe": "recipe",
+    "Recipe": "training.recipe",
     "Record": "api",
     "Result": "api",
-    "Run": "run",
+    "Run": "training.run",
     "Score": "scores.score",
     "Split": "data.split",
     "SplitError": "errors",
-    "Task": "task",
+    "Task": "data.task",
     "UserError": "errors",
     "audit": "api",
     "average_gap": "scores.gaps",
     "excess_gap": "scores.gaps",
-    "fit": "training",
+    "fit": "training.fit",
     "gap": "scores.gaps",
     "load_data": "data.load",
     "load_model": "folders.store",
-    "prune": "sparsity",
+    "prune": "pruning.original",
     "save_model": "folders.store",
     "train": "api",
     "unlearn": "api",

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from expunge.audits import score_outputs
 from expunge.audits.outputs import Outputs
-from expunge.cost import Cost, Meter
-from expunge.data.batch import Batch
+from expunge.audits.panel import Panel, Subject, extra_scores, observe_panel
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
-from expunge.data.samples import resident
 from expunge.data.split import Split
-from expunge.data.transform import Augmentation, Transform
-from expunge.data.view import DataView
-from expunge.errors import ConfigError, SplitError
-from expunge.loop import lay_out
+from expunge.data.task import Task
+from expunge.errors import SplitError
 from expunge.methods import Method, make_method, whole_classes_only
 from expunge.models.mask import Mask, apply_mask, sparsity_of
-from expunge.models.table import build_model
-from expunge.precision import arithmetic, resolve_precision
-from expunge.probing import Panel, Subject, extra_scores, observe_panel
-from expunge.progress import Reporter, Silent
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on, cards
+from expunge.progress import Reporter
 from expunge.scores.score import Score
 from expunge.scores.table import NEAR_EMPTY, check_extra
-from expunge.task import Classification, Task
-from expunge.training import train_from
-
-Fresh = Callable[[], nn.Module]
+from expunge.training.cost import Cost, Meter
+from expunge.training.fit import train_from
+from expunge.training.recipe import Recipe
+from expunge.training.session import (
+    Fresh,
+    constructor,
+    cost_of,
+    finished,
+    make_run,
+    make_view,
+    resolve_recipe,
+    warm_up,
+)
 
 
 @dataclass(frozen=True)
@@ -215,23 +215,32 @@ def audit(
     check_extra(also, original=original is not None, retrained=retrained is not None)
     run = make_run(("audit", seed), "audit", None, None, task, None, device, progress)
     panel = observe_panel(
-        Subject(model, data, mask), split, run,
+        Subject(model, data, mask),
+        split,
+        run,
         original=Subject(original, data, mask) if original is not None else None,
-        retrained=Subject(retrained, data, mask) if retrained is not None else None, paired=paired,
-    )  # fmt: skip
+        retrained=Subject(retrained, data, mask) if retrained is not None else None,
+        paired=paired,
+    )
     return audit_panel(panel, features=features, also=also, seed=seed)
 
 
 def audit_panel(
-    panel: Panel, *, features: Sequence[str] = ("confidence",), also: Sequence[str] = (),
+    panel: Panel,
+    *,
+    features: Sequence[str] = ("confidence",),
+    also: Sequence[str] = (),
     seed: int = 0,
-) -> list[Score]:  # fmt: skip
+) -> list[Score]:
     """`audit` for models that were observed before."""
     with panel.run.progress.work("scoring"):
         scores = audit_outputs(
-            panel.outputs, original=panel.original_outputs, retrained=panel.retrained_outputs,
-            features=features, seed=seed,
-        )  # fmt: skip
+            panel.outputs,
+            original=panel.original_outputs,
+            retrained=panel.retrained_outputs,
+            features=features,
+            seed=seed,
+        )
         return [*scores, *extra_scores(also, panel)]
 
 
@@ -254,33 +263,6 @@ def audit_outputs(
     return scores
 
 
-def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
-    """A function that makes an untrained model for these data."""
-    if not isinstance(model, str):
-        return model
-    name = model
-
-    def build() -> nn.Module:
-        # only here, for a streamed store reads a sample to learn the shape
-        return build_model(name, _shape(data, split), len(data.classes))
-
-    return build
-
-
-def _shape(data: Data, split: Split) -> tuple[int, ...]:
-    """Shape of one input; read off a retain sample where the data are streamed."""
-    return data.train.shape(data.train.position[split.retain[0]])
-
-
-def resolve_recipe(recipe: Recipe, data: Data, split: Split) -> Recipe:
-    """The recipe with augmentation "auto" decided for these data, as it is then recorded."""
-    if recipe.augmentation != "auto":
-        return recipe
-    shape = _shape(data, split) if data.normalisation is not None else ()
-    colour = len(shape) == 3 and shape[0] == 3 and min(shape[1:]) >= 16
-    return recipe.but(augmentation="crop_flip" if colour else "none")
-
-
 def warnings_for(data: Data, split: Split) -> list[str]:
     """What a person should know about a forget request before trusting its scores."""
     found = []
@@ -297,87 +279,3 @@ def warnings_for(data: Data, split: Split) -> list[str]:
             f"{', ...' if len(copies) > 5 else ''}; add them to the request if they belong to it"
         )
     return found
-
-
-def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
-    """One forward and backward pass on a copy with blank inputs, so that timing starts warm.
-
-    The batch has the recipe's size, for kernels are prepared per shape. Reads no data; skipped
-    (False) for inputs whose shape is known only by reading one.
-    """
-    tensor = resident(view.samples)
-    if tensor is None:
-        return False
-    size = run.recipe.batch_size if run.recipe is not None else 256
-    size = max(2, min(size, view.size(Part.RETAIN)) // run.world)
-    shape = (size, *tensor.shape[1:])
-    copied = copy.deepcopy(model).train()
-    inputs = run_inputs(torch.zeros(shape, dtype=tensor.dtype), view, run)
-    labels = torch.zeros(size, dtype=torch.int64, device=run.device)
-    batch = Batch(view.samples.ids[:0], inputs, labels, None)
-    asked = run.recipe.precision if run.recipe is not None else "auto"
-    with run.progress.work("warming up"), torch.random.fork_rng(devices=cards(run.device)):
-        with arithmetic(resolve_precision(asked, model, run.device), run.device):
-            loss = run.loss(copied, batch)
-        if loss.requires_grad:  # a model may come frozen, for retraining or by mistake
-            loss.backward()  # type: ignore[no-untyped-call]
-    # the first optimiser of a process loads more of torch, which takes seconds
-    if parameters := list(copied.parameters()):
-        torch.optim.SGD(parameters, lr=0.0).zero_grad()
-    return True
-
-
-def run_inputs(raw: torch.Tensor, view: DataView, run: Run) -> Any:
-    """Raw samples as model inputs on the device."""
-    return view.transform(raw.to(run.device))
-
-
-def make_run(
-    names: tuple[str | int, ...], label: str, recipe: Recipe | None, fresh: Fresh | None,
-    task: Task | None, mask: Mask | None, device: str | None, progress: Reporter | None,
-) -> Run:  # fmt: skip
-    """A `Run` with what was left out filled in."""
-    return Run(
-        names=names, label=label, task=task or Classification(), recipe=recipe, constructor=fresh,
-        mask=mask, progress=progress or Silent(), accelerator=accelerator_on(device),
-    )  # fmt: skip
-
-
-def make_view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
-    """The data as a run may read them, augmented as its recipe says."""
-    augmentation: Augmentation | Literal["auto"] = "none"
-    if run.recipe is not None:
-        augmentation = run.recipe.augmentation
-    if augmentation == "auto":
-        raise ConfigError("augmentation 'auto' must be resolved before a run starts")
-    return DataView(
-        data=data, split=split, declared=reads, names=run.names,
-        transform=Transform(data.normalisation, augmentation),
-        device=run.device, rank=run.rank, world=run.world,
-    )  # fmt: skip
-
-
-def cost_of(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
-    """What a run has cost, reads summed over processes."""
-    counts = torch.tensor([view.reads[part] for part in Part], device=run.device)
-    totals = dict(zip(Part, run.sum(counts).tolist(), strict=True))
-    return Cost(
-        seconds=meter.seconds,
-        reads={part.names()[0]: int(count) for part, count in totals.items()},
-        epoch_equivalents=sum(
-            count for part, count in totals.items() if part is not Part.FORGET_LABELS
-        ) / max(1, view.size(Part.RETAIN)),
-        peak_memory_bytes=meter.peak_memory_bytes,
-        memory=meter.memory,
-        device=str(run.device),
-        processes=run.world,
-        warmed_up=warmed,
-    )  # fmt: skip
-
-
-def finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
-    """The model as it is handed out: on its old device, in evaluation mode, mask held once more."""
-    model = model.to(device).eval()
-    lay_out(model, torch.contiguous_format)
-    apply_mask(model, mask)
-    return model

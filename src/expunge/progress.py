@@ -261,20 +261,29 @@ class _Screen:
         )
 
         self._bars = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
             TextColumn("{task.fields[far]}", markup=False),
-            TextColumn("{task.fields[note]}", style="dim", markup=False), TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"), TimeRemainingColumn(), console=console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
         self._tasks: dict[Work, TaskID] = {}
         self._bars.start()
 
     def begin(self, work: Work) -> None:
         self._tasks[work] = self._bars.add_task(
             # the bar of a single step moves to and fro
-            _cut(work.label, LABEL), total=None if work.steps == 1 else work.steps,
-            completed=work.done, far=work.far, note="", left="" if work.steps == 1 else "left",
-        )  # fmt: skip
+            _cut(work.label, LABEL),
+            total=None if work.steps == 1 else work.steps,
+            completed=work.done,
+            far=work.far,
+            note="",
+            left="" if work.steps == 1 else "left",
+        )
 
     def changed(self, work: Work) -> None:
         note = _cut(work.noted, LABEL)

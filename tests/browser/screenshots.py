@@ -89,8 +89,14 @@ def look(browser: Browser, name: str, file: Path, out: Path) -> list[str]:
         page = browser.new_page(viewport={"width": width, "height": 900})
         page.on("console", lambda said: faults.append(f"{name}: console: {said.text}"))
         page.on("pageerror", lambda error: faults.append(f"{name}: script: {error}"))
-        page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:"))
-                else faults.append(f"{name}: fetches {asked.url}"))  # fmt: skip
+        page.on(
+            "request",
+            lambda asked: (
+                None
+                if asked.url.startswith(("file:", "data:"))
+                else faults.append(f"{name}: fetches {asked.url}")
+            ),
+        )
         page.goto(file.as_uri())
         page.screenshot(path=out / f"{name}-{kind}.png", full_page=True)
         wide = page.evaluate("document.documentElement.scrollWidth")
@@ -102,8 +108,10 @@ def look(browser: Browser, name: str, file: Path, out: Path) -> list[str]:
                 "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
             )
             found = page.evaluate(SORT)
-            print(f"{name}: opened in {loaded:.0f} ms; {found['rows']} rows sorted and laid out in "
-                  f"{found['longest']:.0f} ms at most")  # fmt: skip
+            print(
+                f"{name}: opened in {loaded:.0f} ms; {found['rows']} rows sorted and laid out in "
+                f"{found['longest']:.0f} ms at most"
+            )
             if found["longest"] > LAG_MS * max(1, found["rows"] / 500):
                 faults.append(f"{name}: sorting takes {found['longest']:.0f} ms")
         page.close()
@@ -131,8 +139,9 @@ def main() -> int:
     faults: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=given.browser, args=["--no-sandbox"]  # none inside a container
-        )  # fmt: skip
+            executable_path=given.browser,
+            args=["--no-sandbox"],  # none inside a container
+        )
         for name, report in reports.items():
             folder = given.out / name
             write_report(report, folder, overwrite=True)

@@ -33,7 +33,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import METHODS, Method, make_method
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 
 # Settings that make a method quick and let it really move; {} for a method that is not here.
 QUICK: dict[str, dict[str, Any]] = {
@@ -280,9 +280,11 @@ def alone(data: Data, whole: Split) -> Split:
         if data.train.labels[data.train.position[key]] == label and key != first
     }
     return Split(
-        tuple(key for key in whole.retain if key not in others), (),
-        tuple(key for key in whole.validation if key not in others), tuple(sorted(others)),
-    )  # fmt: skip
+        tuple(key for key in whole.retain if key not in others),
+        (),
+        tuple(key for key in whole.validation if key not in others),
+        tuple(sorted(others)),
+    )
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn", "one_pixel", "resnet20"])

@@ -17,8 +17,8 @@ from torch import nn
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask, keep_largest, layer_sparsity, prunable, sparsity_of
 from expunge.pruning import PRUNERS, Pruner, make_pruner
-from expunge.recipe import Recipe
-from expunge.sparsity import Pruned, prune
+from expunge.pruning.original import Pruned, prune
+from expunge.training.recipe import Recipe
 
 # Settings that make a pruner quick; {} for a pruner that is not here.
 QUICK: dict[str, dict[str, Any]] = {

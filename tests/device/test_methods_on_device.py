@@ -20,13 +20,13 @@ from helpers import changed, digits, original, random_mask, run_on_cpu, same_sta
 from torch import nn
 
 from expunge.api import audit, train, unlearn
+from expunge.audits.observe import accuracy, observe
 from expunge.data.split import Split
 from expunge.methods import METHODS
 from expunge.models.mask import layer_sparsity, sparsity_of
-from expunge.observe import accuracy, observe
 from expunge.pruning import PRUNERS, make_pruner
-from expunge.recipe import Recipe
-from expunge.sparsity import prune, pruning_criteria
+from expunge.pruning.original import prune, pruning_criteria
+from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
 every_method = pytest.mark.parametrize("name", METHODS)
@@ -34,9 +34,15 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 def forget(name: str, model: nn.Module, device: str, **options: Any) -> Any:
     return unlearn(
-        model, digits(), request(name, digits()), quick(name), recipe=RECIPE, fresh="cnn",
-        device=device, **options,
-    )  # fmt: skip
+        model,
+        digits(),
+        request(name, digits()),
+        quick(name),
+        recipe=RECIPE,
+        fresh="cnn",
+        device=device,
+        **options,
+    )
 
 
 @every_method
@@ -73,10 +79,15 @@ def test_a_model_that_lies_on_the_device_stays_there(device: str) -> None:
     result = forget("finetune", model, device, mask=mask)
     assert devices_of(model) == devices_of(result.model) == {torch.device(device).type}
     scores = audit(
-        result.model, digits(), result.split, original=model, retrained=original("cnn"),
-        also=("relearn_time", "weight_distance", "prediction_distribution"), mask=mask,
+        result.model,
+        digits(),
+        result.split,
+        original=model,
+        retrained=original("cnn"),
+        also=("relearn_time", "weight_distance", "prediction_distribution"),
+        mask=mask,
         device=device,
-    )  # fmt: skip
+    )
     assert {"UA", "RA", "TA", "MIA", "relearn_time", "AIN"} <= {score.name for score in scores}
     assert devices_of(model) == {torch.device(device).type}
 
@@ -136,10 +147,15 @@ def test_a_trained_model_is_cut_further_on_the_device(device: str) -> None:
         digits(), "cnn", make_pruner("omp", {"sparsity": 0.5}), recipe=RECIPE, device=device
     )
     second = prune(
-        digits(), "cnn", make_pruner("omp", {"sparsity": 0.8}), recipe=RECIPE, trained=first.model,
-        mask=first.mask, sparse_recipe=RECIPE.but(epochs=1, schedule="constant", lr=0.01),
+        digits(),
+        "cnn",
+        make_pruner("omp", {"sparsity": 0.8}),
+        recipe=RECIPE,
+        trained=first.model,
+        mask=first.mask,
+        sparse_recipe=RECIPE.but(epochs=1, schedule="constant", lr=0.01),
         device=device,
-    )  # fmt: skip
+    )
     assert first.mask is not None and second.mask is not None
     assert sparsity_of(second.mask) == pytest.approx(0.8, abs=1e-3)
     assert not any((keep & ~first.mask[name]).any() for name, keep in second.mask.items())
@@ -148,7 +164,11 @@ def test_a_trained_model_is_cut_further_on_the_device(device: str) -> None:
 def test_a_pruner_is_judged_on_the_device(device: str) -> None:
     split = Split.random(digits(), 0.1)
     judged = pruning_criteria(
-        digits(), "cnn", make_pruner("omp", {"sparsity": 0.8}), split,
-        recipe=RECIPE.but(epochs=2), device=device,
-    )  # fmt: skip
+        digits(),
+        "cnn",
+        make_pruner("omp", {"sparsity": 0.8}),
+        split,
+        recipe=RECIPE.but(epochs=2),
+        device=device,
+    )
     assert 0 < judged.overlap <= 1

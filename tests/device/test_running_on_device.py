@@ -12,19 +12,19 @@ from helpers import digits, original, resolved, view_of
 from torch import nn
 
 from expunge.api import train
-from expunge.cost import Meter
+from expunge.audits.observe import observe_test
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.triggers import read_trigger
-from expunge.diagnose import diagnose_sparsity
-from expunge.loop import evaluating
 from expunge.methods.noise import Objective, learn_noise
-from expunge.observe import observe_test
-from expunge.precision import exact_convolutions, has_bfloat16, resolve_precision
-from expunge.recipe import Recipe
-from expunge.run import accelerator_on
-from expunge.training import fit
+from expunge.theory.sparsity import diagnose_sparsity
+from expunge.training.cost import Meter
+from expunge.training.fit import fit
+from expunge.training.loop import evaluating
+from expunge.training.precision import exact_convolutions, has_bfloat16, resolve_precision
+from expunge.training.recipe import Recipe
+from expunge.training.run import accelerator_on
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.harm import class_harm
 
@@ -117,11 +117,14 @@ def test_batches_are_the_same_on_every_device(device: str) -> None:
     transform = replace(view_of(data, Split.whole(data)).transform, augmentation="crop_flip")
     streams = [
         view_of(
-            data, Split.whole(data), names=("batches", 0), transform=transform,
+            data,
+            Split.whole(data),
+            names=("batches", 0),
+            transform=transform,
             device=torch.device(where),
         ).batches(Part.RETAIN, 64)
         for where in (device, "cpu")
-    ]  # fmt: skip
+    ]
     for here, there in zip(*streams, strict=True):
         assert here.ids.tolist() == there.ids.tolist()
         assert here.inputs.device.type == here.labels.device.type == torch.device(device).type
@@ -160,10 +163,18 @@ def test_noise_is_learned_on_the_device(device: str) -> None:
     run = run_on(device, names=("noise", 0))
     with streams_stay(device):
         noise = learn_noise(
-            model, torch.tensor([3, 5]), (1, 8, 8), run, count=6, steps=12,
-            recipe=resolved(Recipe(epochs=1, lr=0.1, optimizer="adam", schedule="constant"), digits()),
-            objective=Objective(0.1, "squared", 6), chunk=8,
-        )  # fmt: skip
+            model,
+            torch.tensor([3, 5]),
+            (1, 8, 8),
+            run,
+            count=6,
+            steps=12,
+            recipe=resolved(
+                Recipe(epochs=1, lr=0.1, optimizer="adam", schedule="constant"), digits()
+            ),
+            objective=Objective(0.1, "squared", 6),
+            chunk=8,
+        )
     kind = torch.device(device).type
     assert noise.images.device.type == noise.losses.device.type == noise.labels.device.type == kind
     assert torch.isfinite(noise.images).all()
@@ -205,8 +216,13 @@ def test_transfer_comes_back_from_the_device(device: str) -> None:
 def test_theory_is_checked_on_the_device(device: str) -> None:
     data = digits()
     frame = diagnose_sparsity(
-        data, "mlp", Split.random(data, 0.1), sparsities=(0.0, 0.5), recipe=RECIPE.but(epochs=2),
-        hessian_samples=32, device=device,
-    )  # fmt: skip
+        data,
+        "mlp",
+        Split.random(data, 0.1),
+        sparsities=(0.0, 0.5),
+        recipe=RECIPE.but(epochs=2),
+        hessian_samples=32,
+        device=device,
+    )
     assert np.isfinite(frame["top_eigenvalue"]).all()
     assert np.isfinite(frame["distance_l2"]).all()

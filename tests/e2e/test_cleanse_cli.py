@@ -31,10 +31,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert images is not None and tested is not None
     names = np.array([f"scan-{name}" for name in train.ids])
     np.savez(
-        folder / "scans.npz", x_train=images.numpy(), y_train=train.labels,
-        x_test=tested.numpy(), y_test=clean.test.labels,
+        folder / "scans.npz",
+        x_train=images.numpy(),
+        y_train=train.labels,
+        x_test=tested.numpy(),
+        y_test=clean.test.labels,
         id=names,
-    )  # fmt: skip
+    )
     (folder / "found.txt").write_text("\n".join(sorted(f"scan-{name}" for name in known.ids)))
     expunge("train", "--data", "scans.npz", *TRAINING, "--out", "elsewhere", cwd=folder)
     return folder
@@ -67,9 +70,21 @@ def test_cleansing_by_forgetting_all_of_it(work: Path) -> None:
 
 def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
     done = expunge(
-        "cleanse", "bad", "--poison", f"+{POISON}", "--method", "neggrad_plus", "--set", "epochs=2",
-        "--known-fraction", "0.5", "--with-reference", "--out", "half", cwd=work,
-    )  # fmt: skip
+        "cleanse",
+        "bad",
+        "--poison",
+        f"+{POISON}",
+        "--method",
+        "neggrad_plus",
+        "--set",
+        "epochs=2",
+        "--known-fraction",
+        "0.5",
+        "--with-reference",
+        "--out",
+        "half",
+        cwd=work,
+    )
     rest = re.search(r"(\d+) poisoned samples are not asked for and stay", done.stdout)
     split = json.loads((work / "half/split.json").read_text())
     assert rest is not None
@@ -83,8 +98,16 @@ def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
 
 def test_a_file_poisoned_elsewhere(work: Path) -> None:
     request = ["cleanse", "elsewhere", "--poison", "ids:found.txt", "--method", "retrain"]
-    done = expunge(*request, "--trigger", "patch:size=3,margin=0,colour=255", "--target", "3",
-                   "--out", "found", cwd=work)  # fmt: skip
+    done = expunge(
+        *request,
+        "--trigger",
+        "patch:size=3,margin=0,colour=255",
+        "--target",
+        "3",
+        "--out",
+        "found",
+        cwd=work,
+    )
     assert re.search(r"^cleansed: ", done.stdout, re.M)
     attack = ["--trigger", "patch:size=3,margin=0,colour=255", "--target", "3"]
     later = scores_of(work, "found", "--original", "elsewhere", *attack)["ASR"]
@@ -92,7 +115,7 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
     assert said is not None
     assert [float(said[1]), float(said[2])] == pytest.approx(
         [later["detail"]["original"], later["value"]], abs=0.05
-    )  # fmt: skip
+    )
     assert "ASR" not in scores_of(work, "found")
     blind = expunge(*request, "--known-fraction", "0.4", "--out", "blind", cwd=work)
     assert "labelled as class '3'" in blind.stdout, "the label of all that were named"

@@ -16,7 +16,7 @@ import pytest
 import torch
 from commands import RECORDS, expunge, process, refused
 
-from expunge.demo import demo_study
+from expunge.study.demo import demo_study
 from expunge.study.schema import Study
 
 QUICK = ["--data", "digits:400", "--model", "cnn", "--epochs", "2", "--lr", "0.05"]
@@ -27,8 +27,20 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an original, a model without class 3, and its retrained reference."""
     folder = tmp_path_factory.mktemp("cli")
     process("train", *QUICK, "--out", "original", cwd=folder)
-    expunge("unlearn", "original", "--forget", "class:3", "--method", "neggrad_plus",
-            "--set", "epochs=1", "--with-reference", "--out", "forgot", cwd=folder)  # fmt: skip
+    expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:3",
+        "--method",
+        "neggrad_plus",
+        "--set",
+        "epochs=1",
+        "--with-reference",
+        "--out",
+        "forgot",
+        cwd=folder,
+    )
     return folder
 
 
@@ -52,15 +64,24 @@ def test_unlearn_keeps_the_original_and_records_its_lineage(work: Path) -> None:
 
 
 def test_audit_prints_scores_beside_original_and_retrained(work: Path) -> None:
-    done = expunge("audit", "forgot", "--original", "original", "--retrained", "forgot-retrained",
-                   cwd=work)  # fmt: skip
+    done = expunge(
+        "audit", "forgot", "--original", "original", "--retrained", "forgot-retrained", cwd=work
+    )
     for word in ("UA", "RA", "TA", "TA_forget", "MIA", "RTE", "gap", "no formal guarantee"):
         assert word in done.stdout
 
 
 def test_audit_json_is_json_alone(work: Path) -> None:
-    done = expunge("audit", "forgot", "--retrained", "forgot-retrained", "--features", "all",
-                   "--json", cwd=work)  # fmt: skip
+    done = expunge(
+        "audit",
+        "forgot",
+        "--retrained",
+        "forgot-retrained",
+        "--features",
+        "all",
+        "--json",
+        cwd=work,
+    )
     scores = {score["name"]: score for score in json.loads(done.stdout)["scores"]}
     assert {"UA", "MIA", "MIA-entropy", "MIA-probabilities"} <= set(scores)
     ua = scores["UA"]
@@ -79,29 +100,72 @@ def test_audit_refuses_a_reference_of_another_split(work: Path) -> None:
 
 
 def test_a_second_deletion_keeps_what_the_first_one_struck(work: Path) -> None:
-    expunge("unlearn", "forgot", "--forget", "random:0.05", "--method", "finetune",
-            "--set", "epochs=1", "--out", "again", cwd=work)  # fmt: skip
+    expunge(
+        "unlearn",
+        "forgot",
+        "--forget",
+        "random:0.05",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--out",
+        "again",
+        cwd=work,
+    )
     first = json.loads((work / "forgot/split.json").read_text())
     second = json.loads((work / "again/split.json").read_text())
     assert set(first["forget"]) <= set(second["excluded"])
     assert not set(first["forget"]) & {*second["retain"], *second["forget"], *second["validation"]}
     struck = first["forget"][0]
     (work / "ids.txt").write_text(f"{struck}\n")
-    message = refused("unlearn", "again", "--forget", "ids:ids.txt", "--method", "finetune",
-                      "--out", "third", cwd=work)  # fmt: skip
+    message = refused(
+        "unlearn",
+        "again",
+        "--forget",
+        "ids:ids.txt",
+        "--method",
+        "finetune",
+        "--out",
+        "third",
+        cwd=work,
+    )
     assert repr(struck) in message
 
 
 def test_redacted_ids_stay_out_of_the_folder(work: Path) -> None:
-    expunge("unlearn", "original", "--forget", "class:7", "--method", "finetune", "--set",
-            "epochs=1", "--redact-ids", "--out", "redacted", cwd=work)  # fmt: skip
+    expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:7",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--redact-ids",
+        "--out",
+        "redacted",
+        cwd=work,
+    )
     split = json.loads((work / "redacted/split.json").read_text())
     assert all(len(key) == 32 for key in split["forget"])
     assert "--forget" in refused("audit", "redacted", cwd=work)
     assert "is not what" in refused("audit", "redacted", "--forget", "class:6", cwd=work)
     assert "UA" in expunge("audit", "redacted", "--forget", "class:7", cwd=work).stdout
-    expunge("unlearn", "redacted", "--forget", "class:1", "--method", "finetune", "--set",
-            "epochs=1", "--out", "redacted-again", cwd=work)  # fmt: skip
+    expunge(
+        "unlearn",
+        "redacted",
+        "--forget",
+        "class:1",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--out",
+        "redacted-again",
+        cwd=work,
+    )
     assert "salt" in json.loads((work / "redacted-again/split.json").read_text())
 
 
@@ -121,21 +185,52 @@ def test_ids_from_a_pipe_are_read_once(work: Path) -> None:
     names = "\n".join(split["retain"][:7])
     writer = threading.Thread(target=lambda: (work / "pipe").write_text(names))
     writer.start()
-    done = expunge("unlearn", "original", "--forget", "ids:pipe", "--method", "finetune", "--set",
-                   "epochs=1", "--out", "piped", cwd=work)  # fmt: skip
+    done = expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "ids:pipe",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--out",
+        "piped",
+        cwd=work,
+    )
     writer.join()
     assert "forgot 7 samples" in done.stdout
 
 
 def test_an_unknown_class_is_refused_by_name(work: Path) -> None:
-    message = refused("unlearn", "original", "--forget", "class:eleven", "--method", "finetune",
-                      "--out", "x", cwd=work)  # fmt: skip
+    message = refused(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:eleven",
+        "--method",
+        "finetune",
+        "--out",
+        "x",
+        cwd=work,
+    )
     assert "'eleven'" in message and not (work / "x").exists()
 
 
 def test_divergence_writes_nothing(work: Path) -> None:
-    message = refused("unlearn", "original", "--forget", "class:2", "--method", "gradient_ascent",
-                      "--set", "lr=1e6", "--out", "diverged", cwd=work)  # fmt: skip
+    message = refused(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:2",
+        "--method",
+        "gradient_ascent",
+        "--set",
+        "lr=1e6",
+        "--out",
+        "diverged",
+        cwd=work,
+    )
     assert "gradient_ascent diverged" in message and "lr" in message
     assert not list(work.glob("*diverged*")) and not list(work.glob(".diverged*"))
 
@@ -183,14 +278,32 @@ def test_interrupt_leaves_nothing_half_written(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "mine.py").write_text(SLOW)
     command = subprocess.Popen(
-        [sys.executable, "-m", "expunge", "train", "--data", "mine:load", "--model", "mlp",
-         "--epochs", "100000", "--out", "m"],
-        cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1", "TOLD": str(told),
-                         "PYTHONDONTWRITEBYTECODE": "1"},
-        stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-m",
+            "expunge",
+            "train",
+            "--data",
+            "mine:load",
+            "--model",
+            "mlp",
+            "--epochs",
+            "100000",
+            "--out",
+            "m",
+        ],
+        cwd=folder,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "TOLD": str(told),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
         # where these tests run in the background, a shell has told them to ignore it
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     end = time.monotonic() + 120
     while not told.exists():
         assert time.monotonic() < end and command.poll() is None, "it never began to train"
@@ -221,19 +334,48 @@ def test_a_model_and_data_of_a_users_own(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(
         "epochs: 5\nlr: 1e-2\noptimizer: adam\nschedule: constant\n"
     )
-    done = process("import", "--model", "mine:build", "--weights", "net.pt", "--data", "mine:load",
-                   "--recipe", "recipe.yaml", "--out", "original", cwd=tmp_path)  # fmt: skip
+    done = process(
+        "import",
+        "--model",
+        "mine:build",
+        "--weights",
+        "net.pt",
+        "--data",
+        "mine:load",
+        "--recipe",
+        "recipe.yaml",
+        "--out",
+        "original",
+        cwd=tmp_path,
+    )
     assert "500 samples" in done.stdout
     (tmp_path / "ids.txt").write_text("".join(f"patient-{row}\n" for row in range(0, 500, 10)))
     request = ["--forget", "ids:ids.txt", "--method", "neggrad_plus", "--set", "epochs=2"]
     assert "--allow-code" in refused("unlearn", "original", *request, "--out", "f", cwd=tmp_path)
-    done = expunge("unlearn", "original", *request, "--with-reference", "--allow-code", "--out", "f",
-                   cwd=tmp_path)  # fmt: skip
+    done = expunge(
+        "unlearn",
+        "original",
+        *request,
+        "--with-reference",
+        "--allow-code",
+        "--out",
+        "f",
+        cwd=tmp_path,
+    )
     assert "forgot 50 samples, 450 retained" in done.stdout
     split = json.loads((tmp_path / "f/split.json").read_text())
     assert split["forget"][:2] == ["patient-0", "patient-10"]
-    done = expunge("audit", "f", "--original", "original", "--retrained", "f-retrained",
-                   "--allow-code", "--json", cwd=tmp_path)  # fmt: skip
+    done = expunge(
+        "audit",
+        "f",
+        "--original",
+        "original",
+        "--retrained",
+        "f-retrained",
+        "--allow-code",
+        "--json",
+        cwd=tmp_path,
+    )
     assert {score["name"] for score in json.loads(done.stdout)["scores"]} >= {
         "UA",
         "RA",
@@ -250,7 +392,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     less = demo_study().model_dump() | {"data": ["digits:300"], "seeds": [0, 1]}
     less["recipes"]["demo"] |= {"epochs": 6, "batch_size": 64}
     less["methods"]["neggrad_plus"]["settings"] = {"epochs": 4, "alpha": 0.8}
-    monkeypatch.setattr("expunge.demo.demo_study", lambda: Study.model_validate(less))
+    monkeypatch.setattr("expunge.study.demo.demo_study", lambda: Study.model_validate(less))
     done = expunge("demo", "--out", "out", cwd=tmp_path)
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {

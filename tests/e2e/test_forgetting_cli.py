@@ -16,17 +16,45 @@ EXTRA = "relearn_time,weight_distance,prediction_distribution"
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an original on digits."""
     folder = tmp_path_factory.mktemp("forgetting")
-    expunge("train", "--data", "digits:400", "--model", "cnn", "--epochs", "8", "--lr", "0.05",
-            "--batch-size", "64", "--out", "original", cwd=folder)  # fmt: skip
+    expunge(
+        "train",
+        "--data",
+        "digits:400",
+        "--model",
+        "cnn",
+        "--epochs",
+        "8",
+        "--lr",
+        "0.05",
+        "--batch-size",
+        "64",
+        "--out",
+        "original",
+        cwd=folder,
+    )
     return folder
 
 
 def test_a_class_with_reference_scores_and_pictures(work: Path) -> None:
     done = expunge(
-        "unlearn", "original", "--forget", "class:3,5", "--method", "unsir:notebook", "--set",
-        "noise_batch=8", "--with-reference", "--paired", "--also", EXTRA, "--figures", "pictures",
-        "--out", "forgot", cwd=work,
-    )  # fmt: skip
+        "unlearn",
+        "original",
+        "--forget",
+        "class:3,5",
+        "--method",
+        "unsir:notebook",
+        "--set",
+        "noise_batch=8",
+        "--with-reference",
+        "--paired",
+        "--also",
+        EXTRA,
+        "--figures",
+        "pictures",
+        "--out",
+        "forgot",
+        cwd=work,
+    )
     for word in ("relearn_time", "AIN", "weight_distance", "prediction_distribution", "steps"):
         assert word in done.stdout
     assert "began elsewhere" not in done.stdout
@@ -46,8 +74,18 @@ def test_a_class_with_reference_scores_and_pictures(work: Path) -> None:
     distance = pd.read_csv(work / "pictures/weight_distance.csv")
     assert {"layer", "from_original", "from_retrained"} <= set(distance.columns)
 
-    audited = expunge("audit", "forgot", "--original", "original", "--retrained",
-                      "forgot-retrained", "--also", EXTRA, "--json", cwd=work)  # fmt: skip
+    audited = expunge(
+        "audit",
+        "forgot",
+        "--original",
+        "original",
+        "--retrained",
+        "forgot-retrained",
+        "--also",
+        EXTRA,
+        "--json",
+        cwd=work,
+    )
     scores = {score["name"]: score for score in json.loads(audited.stdout)["scores"]}
     assert scores["weight_distance"]["detail"]["paired"] is True
     assert scores["relearn_time"]["unit"] == "steps"
@@ -55,26 +93,64 @@ def test_a_class_with_reference_scores_and_pictures(work: Path) -> None:
 
 
 def test_a_reference_that_began_elsewhere_is_told_apart(work: Path) -> None:
-    done = expunge("unlearn", "original", "--forget", "class:1", "--method", "finetune", "--set",
-                   "epochs=1", "--with-reference", "--also", "weight_distance", "--out", "other",
-                   cwd=work)  # fmt: skip
+    done = expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:1",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--with-reference",
+        "--also",
+        "weight_distance",
+        "--out",
+        "other",
+        cwd=work,
+    )
     assert "began elsewhere" in done.stdout
 
 
 def test_further_scores_without_a_reference(work: Path) -> None:
-    done = expunge("unlearn", "original", "--forget", "class:1", "--method", "finetune", "--set",
-                   "epochs=1", "--also", "relearn_time", "--out", "alone", cwd=work)  # fmt: skip
+    done = expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:1",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--also",
+        "relearn_time",
+        "--out",
+        "alone",
+        cwd=work,
+    )
     assert "relearn_time" in done.stdout
     assert "AIN" not in done.stdout
-    message = refused("unlearn", "original", "--forget", "class:1", "--method", "finetune",
-                      "--also", "weight_distance", "--out", "x", cwd=work)  # fmt: skip
+    message = refused(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:1",
+        "--method",
+        "finetune",
+        "--also",
+        "weight_distance",
+        "--out",
+        "x",
+        cwd=work,
+    )
     assert "--with-reference" in message
     assert not (work / "x").exists()
 
 
 def test_anything_but_whole_classes_is_refused(work: Path) -> None:
-    message = refused("unlearn", "original", "--forget", "random:0.1", "--method", "unsir", "--out",
-                      "x", cwd=work)  # fmt: skip
+    message = refused(
+        "unlearn", "original", "--forget", "random:0.1", "--method", "unsir", "--out", "x", cwd=work
+    )
     assert "unsir forgets whole classes only" in message
     assert "finetune" in message and "neggrad_plus" in message
     assert not (work / "x").exists()
@@ -101,16 +177,48 @@ def test_the_samples_of_the_class_may_be_gone(
 ) -> None:
     """From a trained folder to a new one, with every image of the class deleted before."""
     (tmp_path / "mine.py").write_text(RECORDS)
-    expunge("train", "--data", "mine:load", "--model", "mine:build", "--epochs", "3", "--lr", "0.1",
-            "--out", "original", cwd=tmp_path)  # fmt: skip
+    expunge(
+        "train",
+        "--data",
+        "mine:load",
+        "--model",
+        "mine:build",
+        "--epochs",
+        "3",
+        "--lr",
+        "0.1",
+        "--out",
+        "original",
+        cwd=tmp_path,
+    )
     monkeypatch.setenv("GONE", "4")
-    expunge("unlearn", "original", "--forget", "class:4", "--method", "unsir", "--allow-code",
-            "--out", "forgot", cwd=tmp_path)  # fmt: skip
+    expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:4",
+        "--method",
+        "unsir",
+        "--allow-code",
+        "--out",
+        "forgot",
+        cwd=tmp_path,
+    )
     step = json.loads((tmp_path / "forgot/model.json").read_text())["lineage"][-1]
     assert step["forgotten"] > 20
     assert step["cost"]["reads"]["forget"] == 0
-    message = refused("unlearn", "original", "--forget", "class:4", "--method", "gradient_ascent",
-                      "--allow-code", "--out", "x", cwd=tmp_path)  # fmt: skip
+    message = refused(
+        "unlearn",
+        "original",
+        "--forget",
+        "class:4",
+        "--method",
+        "gradient_ascent",
+        "--allow-code",
+        "--out",
+        "x",
+        cwd=tmp_path,
+    )
     assert "was deleted" in message
 
 

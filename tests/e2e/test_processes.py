@@ -19,14 +19,41 @@ from safetensors.torch import load_file
 
 EPOCHS = 3
 JOBS = {
-    "neggrad": ["original", "--forget", "class:3", "--method", "neggrad_plus", "--set",
-                f"epochs={EPOCHS}"],
-    "noise": ["original", "--forget", "class:3,8", "--method", "unsir:text", "--set",
-              "noise_batch=16", "--set", "batch_size=64"],
-    "influence": ["sparse", "--forget", "random:0.1", "--method", "influence", "--set", "solver=cg",
-                  "--set", "samples=100", "--set", "tolerance=1e-9"],
+    "neggrad": [
+        "original",
+        "--forget",
+        "class:3",
+        "--method",
+        "neggrad_plus",
+        "--set",
+        f"epochs={EPOCHS}",
+    ],
+    "noise": [
+        "original",
+        "--forget",
+        "class:3,8",
+        "--method",
+        "unsir:text",
+        "--set",
+        "noise_batch=16",
+        "--set",
+        "batch_size=64",
+    ],
+    "influence": [
+        "sparse",
+        "--forget",
+        "random:0.1",
+        "--method",
+        "influence",
+        "--set",
+        "solver=cg",
+        "--set",
+        "samples=100",
+        "--set",
+        "tolerance=1e-9",
+    ],
     "fisher": ["sparse", "--forget", "random:0.1", "--method", "fisher", "--set", "alpha=1e-6"],
-}  # fmt: skip
+}
 # One start for all: the processes stay together until the last command is done.
 DRIVER = """
 import json, sys
@@ -52,8 +79,24 @@ def work(
     """A dense and a sparse original, and what one and two processes made of them."""
     folder = tmp_path_factory.mktemp("processes")
     shutil.copytree(shared("digits-cnn", train_digits), folder, dirs_exist_ok=True)
-    expunge("prune", "--data", "digits:400", "--model", "mlp", "--epochs", "3", "--lr", "0.05",
-            "--pruner", "omp", "--sparsity", "0.5", "--out", "sparse", cwd=folder)  # fmt: skip
+    expunge(
+        "prune",
+        "--data",
+        "digits:400",
+        "--model",
+        "mlp",
+        "--epochs",
+        "3",
+        "--lr",
+        "0.05",
+        "--pruner",
+        "omp",
+        "--sparsity",
+        "0.5",
+        "--out",
+        "sparse",
+        cwd=folder,
+    )
     for name, job in JOBS.items():
         expunge("unlearn", *job, "--out", f"{name}-one", cwd=folder)
     together([["unlearn", *job, "--out", f"{name}-two"] for name, job in JOBS.items()], folder)
@@ -67,10 +110,22 @@ def together(commands: list[list[str]], cwd: Path) -> None:
         port = free.getsockname()[1]
     (cwd / "driver.py").write_text(DRIVER)
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
-         "--master_addr=127.0.0.1", f"--master_port={port}", "driver.py", json.dumps(commands)],
-        cwd=cwd, env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--nproc_per_node=2",
+            "--master_addr=127.0.0.1",
+            f"--master_port={port}",
+            "driver.py",
+            json.dumps(commands),
+        ],
+        cwd=cwd,
+        env={**os.environ, **ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Warning" not in done.stderr, done.stderr
     assert done.stdout.count(" forgot ") == len(commands), "one process of the two speaks"

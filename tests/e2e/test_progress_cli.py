@@ -27,10 +27,24 @@ def test_a_study_of_a_long_cell_speaks_early_and_names_it(tmp_path: Path) -> Non
     (tmp_path / "study.yaml").write_text(STUDY)
     start = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "expunge", "study", "run", "study.yaml", "--out", "out"],
-        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "expunge",
+            "study",
+            "run",
+            "study.yaml",
+            "--out",
+            "out",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     limit = threading.Timer(60, process.kill)  # a command that says nothing ends the test, too
     limit.start()

@@ -57,8 +57,15 @@ def test_a_study_becomes_one_page(place: Path) -> None:
     assert not re.search(r"(src|href)=\"(?!#|data:)", page), "it needs no other file"
     assert page.count('src="data:image/png;base64,') == 8, "eight samples of the forget set"
     seen = text_of(page)
-    for word in ("no formal guarantee", "neggrad_plus", "excess gap", "A paper", "1.10",
-                 "UA of finetune", "undecided"):  # fmt: skip
+    for word in (
+        "no formal guarantee",
+        "neggrad_plus",
+        "excess gap",
+        "A paper",
+        "1.10",
+        "UA of finetune",
+        "undecided",
+    ):
         assert word in seen, word
     table = (place / "out/report/table.md").read_text(encoding="utf-8")
     cell = re.search(r"finetune\*{0,2} \| 2 \| ([\d.±]+)", table)
@@ -105,10 +112,29 @@ def test_a_folder_that_is_no_study(tmp_path: Path) -> None:
 
 
 def test_a_deletion_becomes_a_page(place: Path) -> None:
-    expunge("train", "--data", "animals.npz", "--model", "mlp", "--epochs", "3", "--out", "model",
-            cwd=place)  # fmt: skip
-    asked = ["unlearn", "model", "--forget", "random:0.2", "--method", "finetune", "--set",
-             "epochs=1", "--with-reference"]  # fmt: skip
+    expunge(
+        "train",
+        "--data",
+        "animals.npz",
+        "--model",
+        "mlp",
+        "--epochs",
+        "3",
+        "--out",
+        "model",
+        cwd=place,
+    )
+    asked = [
+        "unlearn",
+        "model",
+        "--forget",
+        "random:0.2",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--with-reference",
+    ]
     done = expunge(*asked, "--out", "forgot", "--report", "page", cwd=place)
     assert "report: page/report.html" in done.stdout
     page = (place / "page/report.html").read_text(encoding="utf-8")
@@ -133,10 +159,34 @@ def test_a_deletion_becomes_a_page(place: Path) -> None:
 def test_redacted_ids_leave_no_pictures(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place, tmp_path / "here")
     here = tmp_path / "here"
-    expunge("train", "--data", "animals.npz", "--model", "mlp", "--epochs", "1", "--out", "first",
-            cwd=here)  # fmt: skip
-    expunge("unlearn", "first", "--forget", "random:0.2", "--method", "finetune", "--set", "epochs=1",
-            "--redact-ids", "--report", "redacted", "--out", "gone", cwd=here)  # fmt: skip
+    expunge(
+        "train",
+        "--data",
+        "animals.npz",
+        "--model",
+        "mlp",
+        "--epochs",
+        "1",
+        "--out",
+        "first",
+        cwd=here,
+    )
+    expunge(
+        "unlearn",
+        "first",
+        "--forget",
+        "random:0.2",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--redact-ids",
+        "--report",
+        "redacted",
+        "--out",
+        "gone",
+        cwd=here,
+    )
     page = (here / "redacted/report.html").read_text(encoding="utf-8")
     assert "data:image/png" not in page
     assert "There is no retrained model to compare with" in text_of(page)
@@ -151,9 +201,10 @@ def test_a_report_says_what_is_missing_and_shows_no_wrong_pictures(
     np.savez(tmp_path / "animals.npz", **{**arrays, "x": arrays["x"][::-1], "y": arrays["y"][::-1]})
     cells = sorted((tmp_path / "kept/cells").iterdir())
     lost = next(
-        c for c in cells
+        c
+        for c in cells
         if json.loads((c / "cell.json").read_text())["config"].get("method") == "finetune"
-    )  # fmt: skip
+    )
     shutil.rmtree(lost)
     expunge("study", "report", "kept", cwd=tmp_path)
     page = (tmp_path / "kept/report/report.html").read_text(encoding="utf-8")
@@ -172,17 +223,41 @@ def test_a_strangers_folder_runs_no_code(place: Path, tmp_path: Path) -> None:
     for data_facts in (True, False):
         if not data_facts:
             (tmp_path / "theirs/data.json").unlink()
-        for words in (["report", "theirs"], ["status", "theirs/study.yaml", "--out", "theirs"],
-                      ["run", "theirs/study.yaml", "--out", "theirs"]):  # fmt: skip
+        for words in (
+            ["report", "theirs"],
+            ["status", "theirs/study.yaml", "--out", "theirs"],
+            ["run", "theirs/study.yaml", "--out", "theirs"],
+        ):
             done = expunge("study", *words, cwd=tmp_path, ok=None)
             assert "EVIL" not in done.stdout + done.stderr
 
 
 def test_exact_unlearning_has_a_page_too(place: Path, tmp_path: Path) -> None:
-    expunge("train", "--data", "animals.npz", "--model", "mlp", "--epochs", "2", "--out",
-            str(tmp_path / "model"), cwd=place)  # fmt: skip
-    expunge("unlearn", str(tmp_path / "model"), "--forget", "random:0.2", "--method", "retrain",
-            "--out", str(tmp_path / "new"), "--report", str(tmp_path / "page"), cwd=place)  # fmt: skip
+    expunge(
+        "train",
+        "--data",
+        "animals.npz",
+        "--model",
+        "mlp",
+        "--epochs",
+        "2",
+        "--out",
+        str(tmp_path / "model"),
+        cwd=place,
+    )
+    expunge(
+        "unlearn",
+        str(tmp_path / "model"),
+        "--forget",
+        "random:0.2",
+        "--method",
+        "retrain",
+        "--out",
+        str(tmp_path / "new"),
+        "--report",
+        str(tmp_path / "page"),
+        cwd=place,
+    )
     seen = text_of((tmp_path / "page/report.html").read_text(encoding="utf-8"))
     assert "A new model was trained without those samples" in seen and "Nothing yet" not in seen
     assert re.search(r"retrain 1 [\d.]+ [\d.]+", seen), "its scores stand on the page"

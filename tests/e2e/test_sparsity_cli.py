@@ -16,8 +16,19 @@ QUICK = ["--data", "digits:400", "--model", "cnn", "--epochs", "3", "--lr", "0.0
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sparse original that was judged on forgetting class 3."""
     folder = tmp_path_factory.mktemp("sparsity")
-    done = expunge("prune", *QUICK, "--pruner", "omp", "--sparsity", "0.9", "--criteria", "class:3",
-                   "--out", "sparse", cwd=folder)  # fmt: skip
+    done = expunge(
+        "prune",
+        *QUICK,
+        "--pruner",
+        "omp",
+        "--sparsity",
+        "0.9",
+        "--criteria",
+        "class:3",
+        "--out",
+        "sparse",
+        cwd=folder,
+    )
     (folder / "printed.txt").write_text(done.stdout)
     return folder
 
@@ -34,9 +45,18 @@ def zero_where_cut(folder: Path) -> None:
 
 def test_prune_reports_sparsity_sight_and_criteria(work: Path) -> None:
     printed = (work / "printed.txt").read_text()
-    for words in ("features.4.weight", "all prunable weights", "90.00", "has seen the training data",
-                  "epoch 1", "overlap of this mask", "points", "seconds to find the mask",
-                  "before pruning: test accuracy", "sparse: test accuracy"):  # fmt: skip
+    for words in (
+        "features.4.weight",
+        "all prunable weights",
+        "90.00",
+        "has seen the training data",
+        "epoch 1",
+        "overlap of this mask",
+        "points",
+        "seconds to find the mask",
+        "before pruning: test accuracy",
+        "sparse: test accuracy",
+    ):
         assert words in printed, words
     zero_where_cut(work / "sparse")
     card = json.loads((work / "sparse/model.json").read_text())
@@ -46,8 +66,20 @@ def test_prune_reports_sparsity_sight_and_criteria(work: Path) -> None:
 
 
 def test_unlearning_keeps_the_mask_and_says_what_it_saw(work: Path) -> None:
-    done = expunge("unlearn", "sparse", "--forget", "class:3", "--method", "influence", "--set",
-                   "samples=50", "--with-reference", "--out", "forgot", cwd=work)  # fmt: skip
+    done = expunge(
+        "unlearn",
+        "sparse",
+        "--forget",
+        "class:3",
+        "--method",
+        "influence",
+        "--set",
+        "samples=50",
+        "--with-reference",
+        "--out",
+        "forgot",
+        cwd=work,
+    )
     assert "90.0% of the prunable weights stay 0" in done.stdout
     assert "with the forget set in sight" in done.stdout
     zero_where_cut(work / "forgot")
@@ -60,14 +92,34 @@ def test_unlearning_keeps_the_mask_and_says_what_it_saw(work: Path) -> None:
 
 def test_a_trained_folder_is_pruned_further_or_rewound(work: Path) -> None:
     before = (work / "sparse/model.safetensors").read_bytes()
-    done = expunge("prune", "sparse", "--pruner", "synflow", "--sparsity", "0.95", "--epochs", "1",
-                   "--out", "sparser", cwd=work)  # fmt: skip
+    done = expunge(
+        "prune",
+        "sparse",
+        "--pruner",
+        "synflow",
+        "--sparsity",
+        "0.95",
+        "--epochs",
+        "1",
+        "--out",
+        "sparser",
+        cwd=work,
+    )
     assert "the cut weights of the trained model, fine-tuned" in done.stdout
     one, two = (load_file(work / name / "mask.safetensors") for name in ("sparse", "sparser"))
     assert all(not (keep & ~one[name]).any() for name, keep in two.items())
     save_file(load_file(work / "sparse/model.safetensors"), work / "early.safetensors")
-    done = expunge("prune", "sparse", "--rewind", "early.safetensors", "--rewind-epoch", "2",
-                   "--out", "rewound", cwd=work)  # fmt: skip
+    done = expunge(
+        "prune",
+        "sparse",
+        "--rewind",
+        "early.safetensors",
+        "--rewind-epoch",
+        "2",
+        "--out",
+        "rewound",
+        cwd=work,
+    )
     assert "weights and buffers of epoch 2" in done.stdout
     assert (work / "sparse/model.safetensors").read_bytes() == before
 
@@ -92,9 +144,26 @@ def test_mistakes_cost_one_line(work: Path, arguments: list[str], told: str) -> 
 
 
 def test_diagnose_sparsity_prints_and_draws_both_series(tmp_path: Path) -> None:
-    arguments = ["diagnose", "sparsity", "--data", "digits:300", "--model", "cnn", "--epochs", "2",
-                 "--lr", "0.05", "--forget", "random:0.1", "--sparsities", "0,0.9",
-                 "--set-method", "lr=0.005", "--out", "theory"]  # fmt: skip
+    arguments = [
+        "diagnose",
+        "sparsity",
+        "--data",
+        "digits:300",
+        "--model",
+        "cnn",
+        "--epochs",
+        "2",
+        "--lr",
+        "0.05",
+        "--forget",
+        "random:0.1",
+        "--sparsities",
+        "0,0.9",
+        "--set-method",
+        "lr=0.005",
+        "--out",
+        "theory",
+    ]
     done = expunge(*arguments, cwd=tmp_path)
     for words in ("proposition 2", "rank correlation", "eigenvalue", "untouched"):
         assert words in done.stdout, words

@@ -26,11 +26,29 @@ from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
 from expunge.scores.table import AUDITS, FEATURES
 
-HEAVY = ["accelerate", "jinja2", "matplotlib", "numpy", "pandas", "PIL", "psutil", "pyarrow",
-         "safetensors", "scipy", "sklearn", "torch"]  # fmt: skip
+HEAVY = [
+    "accelerate",
+    "jinja2",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "PIL",
+    "psutil",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "torch",
+]
 COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "list"]
-OTHERS = ["diagnose sparsity", "study run", "study status", "study results", "study report",
-          "study records"]  # fmt: skip
+OTHERS = [
+    "diagnose sparsity",
+    "study run",
+    "study status",
+    "study results",
+    "study report",
+    "study records",
+]
 TO = ["--out", "x"]
 DIGITS = ["train", "--data", "digits"]
 ASK = ["unlearn", "original", "--forget"]
@@ -61,14 +79,59 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*DIGITS, "--device", "gpu", *TO], ["no kind of device 'gpu'", "cuda"]),
     ([*DIGITS, "--out", "original"], ["original exists", "--overwrite"]),
     (["import", "--model", "cnn", "--weights", "no.pt", "--data", "digits", *TO], ["no.pt"]),
-    (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "0.5", *TO],
-     ["belong together"]),
-    (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "0.5,1",
-      "--std", "1", *TO], ["2 means and 1 deviations"]),
-    (["import", "--model", "cnn", "--weights", "weights.pt", "--data", "digits", "--mean", "nan",
-      "--std", "1", *TO], ["means must be numbers"]),
-    (["prune", "--data", "digits", "--model", "cnn", "--pruner", "synflw", *TO],
-     ["did you mean 'synflow'"]),
+    (
+        [
+            "import",
+            "--model",
+            "cnn",
+            "--weights",
+            "weights.pt",
+            "--data",
+            "digits",
+            "--mean",
+            "0.5",
+            *TO,
+        ],
+        ["belong together"],
+    ),
+    (
+        [
+            "import",
+            "--model",
+            "cnn",
+            "--weights",
+            "weights.pt",
+            "--data",
+            "digits",
+            "--mean",
+            "0.5,1",
+            "--std",
+            "1",
+            *TO,
+        ],
+        ["2 means and 1 deviations"],
+    ),
+    (
+        [
+            "import",
+            "--model",
+            "cnn",
+            "--weights",
+            "weights.pt",
+            "--data",
+            "digits",
+            "--mean",
+            "nan",
+            "--std",
+            "1",
+            *TO,
+        ],
+        ["means must be numbers"],
+    ),
+    (
+        ["prune", "--data", "digits", "--model", "cnn", "--pruner", "synflw", *TO],
+        ["did you mean 'synflow'"],
+    ),
     (["prune", "original", "--sparsity", "1.5", *TO], ["sparsity = 1.5"]),
     (["prune", "original", "--rewind", "none.pt", *TO], ["no weights file"]),
     (["prune", "--data", "digits", "--model", "cnn", "--criteria", "clas:3", *TO], ["clas:3"]),
@@ -87,8 +150,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*ASK, "class:1", "--method", "finetune", "--out", "original"], ["original exists"]),
     (["unlearn", "bare", "--forget", "class:1", "--with-reference", *FINE], ["has no recipe"]),
     (["unlearn", "stranger", "--forget", "class:1", *FINE], ["evil:build", "--allow-code"]),
-    (["unlearn", "bare", "--forget", "class:1", "--method", "retrain", *TO],
-     ["comes without a recipe"]),
+    (
+        ["unlearn", "bare", "--forget", "class:1", "--method", "retrain", *TO],
+        ["comes without a recipe"],
+    ),
     (["unlearn", "unknown", "--forget", "class:1", *FINE], ["no architecture 'resnet99'"]),
     (["unlearn", "odd", "--forget", "class:1", *FINE], ["epochs = -1", "odd/model.json"]),
     (["unlearn", "cut", "--forget", "class:1", *FINE], ["lacks a list 'retain'"]),
@@ -106,10 +171,34 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["cleanse", "original", "--known-fraction", "2", *FINE], ["known fraction", "2"]),
     (["cleanse", "original", "--target", "cat", *FINE], ["no class 'cat'"]),
     (["diagnose", "sparsity", "--data", "digits", "--forget", "clas:3", *TO], ["'class'"]),
-    (["diagnose", "sparsity", "--data", "digits", "--forget", "class:3", "--sparsities", "0,2", *TO],
-     ["sparsity 2 is no share"]),
-    (["diagnose", "sparsity", "--data", "digits", "--forget", "class:3", "--sparsities", "0.5", *TO],
-     ["relative to sparsity 0"]),
+    (
+        [
+            "diagnose",
+            "sparsity",
+            "--data",
+            "digits",
+            "--forget",
+            "class:3",
+            "--sparsities",
+            "0,2",
+            *TO,
+        ],
+        ["sparsity 2 is no share"],
+    ),
+    (
+        [
+            "diagnose",
+            "sparsity",
+            "--data",
+            "digits",
+            "--forget",
+            "class:3",
+            "--sparsities",
+            "0.5",
+            *TO,
+        ],
+        ["relative to sparsity 0"],
+    ),
     (["demo", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "no.yaml", *TO], ["no.yaml"]),
     (["study", "run", "unknown.yaml", *TO], ["line 5", "'finetune'"]),
@@ -123,9 +212,11 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["study", "report", "original"], ["is no folder of a study"]),
     (["list", "method"], ["method", "methods"]),
     (["list", "methods", "finetun"], ["finetune"]),
-]  # fmt: skip
-LISTS = [["list"], *(["list", kind] for kind in ("methods", "pruners", "models", "audits",
-                                                 "datasets", "recipe"))]  # fmt: skip
+]
+LISTS = [
+    ["list"],
+    *(["list", kind] for kind in ("methods", "pruners", "models", "audits", "datasets", "recipe")),
+]
 LISTS += [["list", "methods", name] for name in METHODS]
 LISTS += [["list", "pruners", name] for name in PRUNERS]
 LISTS += [["list", "models", name] for name in ARCHITECTURES]
@@ -161,10 +252,15 @@ def answers(
     commands = [*HELP, *LISTS, *(command for command, _ in MISTAKES)]
     before = sorted(folder.rglob("*"))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(HEAVY)], cwd=folder, text=True,
-        env={**os.environ, **ENVIRONMENT}, input=json.dumps(commands), capture_output=True,
-        timeout=120, check=True,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(HEAVY)],
+        cwd=folder,
+        text=True,
+        env={**os.environ, **ENVIRONMENT},
+        input=json.dumps(commands),
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
     assert sorted(folder.rglob("*")) == before, "an answer has left something behind"
     told = json.loads(done.stdout)
     return {" ".join(c): tuple(answer) for c, answer in zip(commands, told, strict=True)}
@@ -255,9 +351,12 @@ def test_what_is_built_in_can_be_read_without_torch() -> None:
     """Names, fields and scope, and they are those of the classes that do the work."""
     said = "print(json.dumps([told, sorted(set(json.loads(sys.argv[1])) & set(sys.modules))]))"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", TABLES + said, json.dumps(HEAVY)], text=True,
-        capture_output=True, timeout=60, check=True,
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", TABLES + said, json.dumps(HEAVY)],
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
     alone, heavy = json.loads(done.stdout)
     assert not heavy
     here: dict[str, Any] = {}

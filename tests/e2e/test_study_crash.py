@@ -80,9 +80,13 @@ def drive(mode: str, folder: Path) -> tuple[dict[str, int], list[list[str]]]:
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, mode, "study.yaml", "out"], cwd=folder, capture_output=True,
-        text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, "-c", DRIVER, mode, "study.yaml", "out"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     log = [line.split() for line in (folder / "out.log").read_text().splitlines()]
     return json.loads(done.stdout), log

@@ -52,9 +52,17 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     ray = ["--ray", "local", "--workers", "2"]
     for run, out, how in ((expunge, "here", []), (process, "ray", ray)):
         done = run(
-            "study", "run", "study.yaml", "--out", out, "--data-dir", "data", *how, cwd=tmp_path,
+            "study",
+            "run",
+            "study.yaml",
+            "--out",
+            out,
+            "--data-dir",
+            "data",
+            *how,
+            cwd=tmp_path,
             ok=False,
-        )  # fmt: skip
+        )
         assert done.returncode == 1
         assert "9 of 11 cells done; 2 failed" in done.stdout
     here, there = cells(tmp_path / "here"), cells(tmp_path / "ray")

@@ -338,8 +338,13 @@ def test_on_ridge_regression_one_step_is_retraining(forgotten: int, batch_size: 
     model = nn.Linear(6, 1, bias=False).double()
     with torch.no_grad():
         model.weight.copy_(torch.from_numpy(original).unsqueeze(0))
-    method = Influence(curvature="hessian", damping=0.0, samples=50 - forgotten, tolerance=1e-13,
-                       batch_size=batch_size)  # fmt: skip
+    method = Influence(
+        curvature="hessian",
+        damping=0.0,
+        samples=50 - forgotten,
+        tolerance=1e-13,
+        batch_size=batch_size,
+    )
     run = run_on_cpu(task=Ridge(ridge), names=NAMES)
     method.unlearn(model, view_of(data, split, Influence.reads, names=NAMES), run)
     assert error(model.weight.detach().numpy()[0], retrained) < 1e-10

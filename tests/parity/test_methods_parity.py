@@ -19,7 +19,7 @@ from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.neggrad_plus import NegGradPlus
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 
 EPOCHS, SIZE = 3, 32
 BATCHES = Callable[[DataView, int], Iterable[Any]]

@@ -42,9 +42,13 @@ def test_gram_by_hooks_of_many_layers(name: str, masked: bool, memory_bytes: int
     if masked:
         G = G * flat_mask(model, mask)
     found = gram_matrix(
-        model, cut(batch, 3), RUN, mask=mask if masked else None, engine="hooks",
+        model,
+        cut(batch, 3),
+        RUN,
+        mask=mask if masked else None,
+        engine="hooks",
         memory_bytes=memory_bytes,
-    )  # fmt: skip
+    )
     close(found, G @ G.T)
 
 

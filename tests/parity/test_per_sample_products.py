@@ -23,6 +23,7 @@ from per_sample_models import (
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
+from expunge.data.task import Classification
 from expunge.per_sample import (
     fisher_diagonal,
     gradient_products,
@@ -30,7 +31,6 @@ from expunge.per_sample import (
     per_sample_gradients,
     weighted_gradient,
 )
-from expunge.task import Classification
 
 
 @pytest.mark.parametrize("name", ["cnn", "branches", "centred"])

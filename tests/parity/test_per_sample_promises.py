@@ -15,6 +15,7 @@ from per_sample_models import UNFIT, case, digits_case
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
+from expunge.data.task import Classification
 from expunge.errors import ConfigError
 from expunge.per_sample import (
     fisher_diagonal,
@@ -25,8 +26,7 @@ from expunge.per_sample import (
 )
 from expunge.per_sample.half import HalfBackward
 from expunge.per_sample.probe import choose
-from expunge.run import Run
-from expunge.task import Classification
+from expunge.training.run import Run
 
 # ---- which engine
 
@@ -76,9 +76,12 @@ def test_bfloat16_stays_under_one_percent() -> None:
 
 def test_half_backward_skips_what_it_cannot_round() -> None:
     kinds = [
-        nn.Conv2d(2, 3, 2, padding="same"), nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
-        nn.Conv2d(2, 3, 2).double(), nn.Conv2d(2, 4, 2, groups=2), nn.Conv1d(2, 3, 2),
-    ]  # fmt: skip
+        nn.Conv2d(2, 3, 2, padding="same"),
+        nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 3, 2).double(),
+        nn.Conv2d(2, 4, 2, groups=2),
+        nn.Conv1d(2, 3, 2),
+    ]
     assert set(HalfBackward(nn.ModuleList(kinds)).convolutions) == set(kinds[3:])
 
 
@@ -192,7 +195,7 @@ def test_errors_say_what_to_do() -> None:
         ("one per sample", lambda: weighted_gradient(model, [batch], RUN, torch.ones(1))),
         ("no parameter of", lambda: gradient_products(model, [batch], RUN, {"x": torch.ones(1)})),
         ("one number per", lambda: gradient_products(model, [batch], RUN, {name: torch.ones(1)})),
-    ]  # fmt: skip
+    ]
     for text, call in wrong:
         with pytest.raises(ConfigError, match=text) as caught:
             call()

@@ -177,8 +177,15 @@ def loop(model: nn.Module, method: L1Sparse) -> None:
 @pytest.mark.parametrize("proximal", [False, True], ids=["subgradient", "proximal"])
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_l1_sparse_equals_its_loop(scheduler: Any, proximal: bool) -> None:
-    method = L1Sparse(gamma=0.02, scheduler=scheduler, proximal=proximal, epochs=EPOCHS,
-                      batch_size=SIZE, lr=0.02, weight_decay=0.01)  # fmt: skip
+    method = L1Sparse(
+        gamma=0.02,
+        scheduler=scheduler,
+        proximal=proximal,
+        epochs=EPOCHS,
+        batch_size=SIZE,
+        lr=0.02,
+        weight_decay=0.01,
+    )
     fast, slow = network(), network()
     start = copy.deepcopy(fast)
     run = run_on_cpu()
@@ -208,8 +215,16 @@ def test_without_gamma_nothing_is_penalised() -> None:
 @pytest.mark.parametrize("proximal", [False, True], ids=["subgradient", "proximal"])
 def test_the_norm_is_over_all_parameters(proximal: bool) -> None:
     """Biases and BatchNorm's scale and shift shrink too; what the caller froze does not count."""
-    method = L1Sparse(gamma=1.0, scheduler="constant", proximal=proximal, epochs=1, lr=1e-3,
-                      momentum=0, weight_decay=0, batch_size=1000)  # fmt: skip
+    method = L1Sparse(
+        gamma=1.0,
+        scheduler="constant",
+        proximal=proximal,
+        epochs=1,
+        lr=1e-3,
+        momentum=0,
+        weight_decay=0,
+        batch_size=1000,
+    )
     plain, penalised = network(), network()
     for model in (plain, penalised):
         with torch.no_grad():

@@ -18,8 +18,8 @@ from expunge.data.split import Split
 from expunge.methods.noise import Noise, Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
 from expunge.names.seeds import torch_generator
-from expunge.recipe import Recipe
-from expunge.run import Run
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 CLASSES, BATCH, STEPS, SHAPE = (2, 7), 6, 12, (1, 8, 8)
 RATE = {"adam": 0.1, "sgd": 0.5}
@@ -51,19 +51,31 @@ def network() -> Network:
 
 def recipe(optimizer: str) -> Recipe:
     return Recipe(
-        epochs=1, lr=RATE[optimizer], optimizer=optimizer, schedule="constant",
-        momentum=0.9 if optimizer == "adam" else 0.0, weight_decay=0.0, augmentation="none",
-    )  # fmt: skip
+        epochs=1,
+        lr=RATE[optimizer],
+        optimizer=optimizer,
+        schedule="constant",
+        momentum=0.9 if optimizer == "adam" else 0.0,
+        weight_decay=0.0,
+        augmentation="none",
+    )
 
 
 def learned(
     model: nn.Module, optimizer: str, size: str, run: Run, chunk: int | None = None
 ) -> Noise:
     return learn_noise(
-        model, torch.tensor(CLASSES), SHAPE, run, recipe=recipe(optimizer), count=BATCH, steps=STEPS,
+        model,
+        torch.tensor(CLASSES),
+        SHAPE,
+        run,
+        recipe=recipe(optimizer),
+        count=BATCH,
+        steps=STEPS,
         objective=Objective(0.1, size, BATCH),  # type: ignore[arg-type]
-        chunk=chunk, dtype=torch.float64,
-    )  # fmt: skip
+        chunk=chunk,
+        dtype=torch.float64,
+    )
 
 
 class Plain:
@@ -95,9 +107,10 @@ def slow_noise(model: nn.Module, optimizer: str, size: str, run: Run) -> tuple[T
     """One class after another, all its images in one batch; images and losses before each step."""
     model = copy.deepcopy(model).eval()
     start = torch.randn(
-        (len(CLASSES) * BATCH, *SHAPE), dtype=torch.float64,
+        (len(CLASSES) * BATCH, *SHAPE),
+        dtype=torch.float64,
         generator=torch_generator(*run.names, "noise"),
-    )  # fmt: skip
+    )
     images, losses = [], []
     for number, label in enumerate(CLASSES):
         noise = start[number * BATCH : (number + 1) * BATCH]
@@ -143,18 +156,23 @@ def test_images_that_are_not_used_need_not_be_learned(optimizer: str) -> None:
     run, model = run_on_cpu(names=("parity", 0)), network()
     one = torch.tensor(CLASSES[:1])
     given: dict[str, Any] = {
-        "steps": STEPS, "recipe": recipe(optimizer), "objective": Objective(0.1, "squared", BATCH),
+        "steps": STEPS,
+        "recipe": recipe(optimizer),
+        "objective": Objective(0.1, "squared", BATCH),
         "dtype": torch.float64,
-    }  # fmt: skip
+    }
     whole = learn_noise(model, one, SHAPE, run, count=BATCH, **given)
     few = learn_noise(model, one, SHAPE, run, count=2, **given)
     torch.testing.assert_close(few.images[0], whole.images[0, :2], rtol=1e-9, atol=1e-12)
 
 
 def by_hand(
-    model: nn.Module, batches: Iterable[Batch], optimizer: str, rate: float,
+    model: nn.Module,
+    batches: Iterable[Batch],
+    optimizer: str,
+    rate: float,
     loss: Callable[[nn.Module, Batch], Tensor],
-) -> None:  # fmt: skip
+) -> None:
     rules = {name: Plain(optimizer, rate) for name, _ in model.named_parameters()}
     model.train()
     for batch in batches:
@@ -172,9 +190,16 @@ def test_impair_and_repair_equal_the_plain_loop(optimizer: str) -> None:
     view = view_of(data, Split.classes(data, CLASSES), names=("unlearn", 0))
     run = run_on_cpu(names=("unlearn", 0), label="unsir")
     method = Unsir(
-        noise_batch=BATCH, noise_steps=STEPS, noise_repeats=3, noise_used=4, retain_per_class=9,
-        optimizer=optimizer, impair_lr=0.02, repair_lr=0.01, batch_size=32,
-    )  # fmt: skip
+        noise_batch=BATCH,
+        noise_steps=STEPS,
+        noise_repeats=3,
+        noise_used=4,
+        retain_per_class=9,
+        optimizer=optimizer,
+        impair_lr=0.02,
+        repair_lr=0.01,
+        batch_size=32,
+    )
     model = network()
     fast = method.unlearn(copy.deepcopy(model), view, run)
 

@@ -50,9 +50,7 @@ def images(draw: st.DrawFn, least: int = 8, most: int = 40) -> Tensor:
 
 @st.composite
 def patches(draw: st.DrawFn) -> Patch:
-    place: Any = draw(
-        st.sampled_from(PLACES) | st.tuples(st.integers(0, 3), st.integers(0, 3))
-    )  # fmt: skip
+    place: Any = draw(st.sampled_from(PLACES) | st.tuples(st.integers(0, 3), st.integers(0, 3)))
     size = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
     return Patch(size, place, draw(st.integers(0, 2)), (draw(st.sampled_from([0, 3, 220, 255])),))
 
@@ -124,9 +122,10 @@ def test_share_place_and_labels_are_exact(
     assert (made.labels[~carries] == labels[~carries]).all()
     assert torch.equal(whole[~torch.from_numpy(carries)], before[~torch.from_numpy(carries)])
     assert known.own == {
-        str(name) for name, label in zip(data.train.ids, labels, strict=True)
+        str(name)
+        for name, label in zip(data.train.ids, labels, strict=True)
         if name in known.ids and CLASSES[label] == target
-    }  # fmt: skip
+    }
     # ids and order stay, and the clean copy is the one that was given, bit for bit
     assert made.ids.tolist() == data.train.ids.tolist()
     assert torch.equal(inputs, before)

@@ -30,16 +30,16 @@ from torch.utils.data import TensorDataset
 
 import expunge
 from expunge import Recipe, Split, audit, errors, load_data, train, unlearn
-from expunge.api import constructor
+from expunge.audits.observe import accuracy, observe
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, ModelError, SplitError
 from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
-from expunge.observe import accuracy, observe
-from expunge.run import Run
 from expunge.scores.score import Score
+from expunge.training.run import Run
+from expunge.training.session import constructor
 
 RECIPE = Recipe(epochs=4, batch_size=64, lr=0.05)
 QUICK = Recipe(epochs=1, batch_size=64, lr=0.05)
@@ -63,10 +63,14 @@ def test_from_training_to_audit() -> None:
     tuned = unlearn(trained.model, data, split, Finetune(epochs=1, lr=1e-4), **fresh)
     scores = by_name(
         audit(
-            tuned.model, data, split, original=trained.model, retrained=retrained.model,
+            tuned.model,
+            data,
+            split,
+            original=trained.model,
+            retrained=retrained.model,
             device="cpu",
         )
-    )  # fmt: skip
+    )
     assert list(scores) == ["UA", "RA", "TA", "TA_forget", "MIA"]
     assert scores["UA"].reference == 100, "a model that never saw a 3 never says 3"
     assert scores["TA_forget"].reference == 0
@@ -255,9 +259,10 @@ class Words:
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         return {
-            "input_ids": self.tokens[row], "attention_mask": torch.ones(6),
+            "input_ids": self.tokens[row],
+            "attention_mask": torch.ones(6),
             "labels": self.labels[row],
-        }  # fmt: skip
+        }
 
 
 class Reader(nn.Module):
@@ -453,9 +458,12 @@ def test_a_method_of_ones_own_works_without_being_registered_and_the_mask_is_hel
 
 def test_what_comes_out_is_ready_to_use() -> None:
     result = unlearn(
-        original("cnn").train(), digits(), Split.random(digits(), 0.1), Finetune(epochs=1),
+        original("cnn").train(),
+        digits(),
+        Split.random(digits(), 0.1),
+        Finetune(epochs=1),
         device="cpu",
-    )  # fmt: skip
+    )
     assert not any(module.training for module in result.model.modules())
     assert all(p.grad is None for p in result.model.parameters())
     assert all(p.is_contiguous() for p in result.model.parameters())
@@ -479,9 +487,7 @@ def test_an_audit_leaves_models_and_randomness_as_they_were() -> None:
     models[1].norm.eval()
     before = copy.deepcopy(models)
     random = torch.get_rng_state()
-    first = audit(
-        models[0], data, split, original=models[1], retrained=models[2], device="cpu"
-    )  # fmt: skip
+    first = audit(models[0], data, split, original=models[1], retrained=models[2], device="cpu")
     assert torch.equal(torch.get_rng_state(), random)
     for model, was in zip(models, before, strict=True):
         assert same_state(model, was)
@@ -489,9 +495,7 @@ def test_an_audit_leaves_models_and_randomness_as_they_were() -> None:
         flags = [p.requires_grad for p in was.parameters()]
         assert [p.requires_grad for p in model.parameters()] == flags
         assert all(p.grad is None for p in model.parameters())
-    again = audit(
-        models[0], data, split, original=models[1], retrained=models[2], device="cpu"
-    )  # fmt: skip
+    again = audit(models[0], data, split, original=models[1], retrained=models[2], device="cpu")
     assert [s.to_dict() for s in first] == [s.to_dict() for s in again]
 
 
@@ -587,9 +591,10 @@ def test_exceptions_are_one_tree() -> None:
     drawn = ast.get_docstring(ast.parse(Path(str(errors.__file__)).read_text("utf-8")))
     assert drawn is not None
     kinds = [
-        kind for kind in map(expunge.__getattr__, expunge._HOMES)
+        kind
+        for kind in map(expunge.__getattr__, expunge._HOMES)
         if isinstance(kind, type) and issubclass(kind, Exception)
-    ]  # fmt: skip
+    ]
     assert len(kinds) == 8
     for kind in kinds:
         assert issubclass(kind, expunge.ExpungeError)

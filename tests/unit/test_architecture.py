@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,46 +24,29 @@ LAYERS = {
     "version": 0,
     "names": 1,
     "atomic": 1,
-    "values": 1,
     "hardware": 1,
     "loading": 1,
+    "progress": 1,
     "scores": 1,
     "data": 2,
     "models": 2,
-    "task": 3,
-    "recipe": 3,
-    "progress": 3,
-    "own_device": 3,
-    "precision": 3,
-    "cost": 3,
-    "schedule": 4,
-    "run": 4,
-    "loop": 5,
-    "training": 6,
-    "per_sample": 6,
-    "methods": 7,
+    "training": 3,
+    "per_sample": 4,
+    "methods": 5,
+    "audits": 5,
+    "api": 6,
+    "transfer": 7,
     "pruning": 7,
-    "audits": 7,
-    "observe": 8,
-    "probing": 9,
-    "api": 10,
-    "sparsity": 11,
-    "transfer": 10,
-    "folders": 12,
-    "study": 12,
-    "demo": 13,
-    "diagnose": 12,
-    "report": 12,
-    "pictures": 13,
-    "pages": 13,
-    "show": 14,
-    "arguments": 14,
+    "theory": 8,
+    "folders": 8,
+    "study": 8,
+    "report": 2,
     "cli": 15,
     "__main__": 16,
 }
 # The report reads finished results, perhaps on a machine that has no torch.
 ONLY = {"report": {"errors", "atomic"}}
-MAX_MODULE_LINES = 400
+MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -124,10 +108,36 @@ def size_faults(source: str) -> list[str]:
         faults.append(f"{lines} lines; {MAX_MODULE_LINES} at most")
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            lines = body_lines(node)
             if lines > MAX_FUNCTION_LINES:
                 faults.append(f"{node.name}: {lines} lines; {MAX_FUNCTION_LINES} at most")
+    faults += [
+        f"line {number}: fmt: the formatter decides"
+        for number, line in enumerate(source.splitlines(), 1)
+        if re.search(r"# fmt: (skip|off)", line)
+    ]
     return faults
+
+
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines that are read to understand it: neither the list of its parameters nor its docstring.
+
+    A list of arguments that a call hands on counts as one line, for a relay may be as long as that.
+    """
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    if not body:
+        return 0
+    lines = set(range(body[0].lineno, (function.end_lineno or function.lineno) + 1))
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call) and _hands_on(node):
+            lines -= set(range(node.lineno + 1, (node.end_lineno or node.lineno) + 1))
+    return len(lines)
+
+
+def _hands_on(call: ast.Call) -> bool:
+    """Whether a call's arguments are names, attributes and constants alone."""
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return all(isinstance(one, ast.Name | ast.Attribute | ast.Constant) for one in given)
 
 
 PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
@@ -192,8 +202,8 @@ def test_report_runs_without_torch() -> None:
     ("module", "source"),
     [
         ("expunge.data.split", "from expunge.models.table import build_model"),
-        ("expunge.task", "def f():\n    from expunge.run import Run"),
-        ("expunge.task", "if TYPE_CHECKING:\n    import expunge.run"),
+        ("expunge.data.task", "def f():\n    from expunge.training.run import Run"),
+        ("expunge.data.task", "if TYPE_CHECKING:\n    import expunge.training.run"),
         ("expunge.methods.scrub", "from ..pruning import magnitude"),
         ("expunge.methods.scrub", "from expunge import audits"),
         ("expunge.methods.scrub", "from expunge import unlearn"),
@@ -224,8 +234,9 @@ def test_import_faults_spare_the_innocent(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("check", "source"),
     [
-        (size_faults, "x = 1\n" * 401),
-        (size_faults, "def f():\n" + "    pass\n" * 60),
+        (size_faults, "x = 1\n" * 501),
+        (size_faults, "def f():\n" + "    pass\n" * 61),
+        (size_faults, "x = [1,\n     2]  # fmt: " + "skip"),
         (forbidden_faults, "assert x"),
         (forbidden_faults, "import pickle"),
         (forbidden_faults, "from pickle import loads"),

@@ -22,9 +22,11 @@ FAR, HALF = [20.0, 0.0, -20.0], [1.0, 1.0, -40.0]
 
 def test_by_hand() -> None:
     outputs = Outputs(
-        forget=part([(FAR, 0), (FAR, 1), (HALF, 1)], "f"), retain=part([(FAR, 0)] * 4, "r"),
-        test_kept=part([(FAR, 0), (FAR, 1), (HALF, 0)], "k"), test_forgotten=part([(FAR, 1)], "g"),
-    )  # fmt: skip
+        forget=part([(FAR, 0), (FAR, 1), (HALF, 1)], "f"),
+        retain=part([(FAR, 0)] * 4, "r"),
+        test_kept=part([(FAR, 0), (FAR, 1), (HALF, 0)], "k"),
+        test_forgotten=part([(FAR, 1)], "g"),
+    )
     found = details(outputs, ["cat", "<dog>", "none"])
     assert found["class_accuracy"] == [100.0, 0.0, None]
     first, middle, last = 0, BINS // 2, BINS - 1

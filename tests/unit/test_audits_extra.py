@@ -23,8 +23,8 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, ModelError
-from expunge.recipe import Recipe
 from expunge.scores.table import AUDITS, EXTRA
+from expunge.training.recipe import Recipe
 
 
 @functools.cache
@@ -34,9 +34,7 @@ def trio() -> tuple[Data, Split, Result, Result, Result]:
     first = train(data, "cnn", recipe=Recipe(epochs=10, lr=0.05, batch_size=64), device="cpu")
     split = Split.classes(data, [3], base=first.split)
     common: dict[str, Any] = {"recipe": first.recipe, "fresh": "cnn", "device": "cpu"}
-    retrained = unlearn(
-        first.model, data, split, "retrain", names=("original", 0), **common
-    )  # fmt: skip
+    retrained = unlearn(first.model, data, split, "retrain", names=("original", 0), **common)
     tuned = unlearn(first.model, data, split, "finetune", **common)
     return data, split, first, retrained, tuned
 
@@ -276,15 +274,21 @@ def test_audit_gives_them_when_asked_and_changes_no_model() -> None:
     models = (first.model, retrained.model, tuned.model)
     before = [copy.deepcopy(model) for model in models]
     common: dict[str, Any] = {
-        "original": first.model, "retrained": retrained.model, "device": "cpu", "features": (),
-    }  # fmt: skip
+        "original": first.model,
+        "retrained": retrained.model,
+        "device": "cpu",
+        "features": (),
+    }
     plain = audit(tuned.model, data, split, **common)
     scores = audit(tuned.model, data, split, also=EXTRA, paired=True, **common)
     assert [s.name for s in scores[: len(plain)]] == [s.name for s in plain]
     named = {score.name: score for score in scores[len(plain) :]}
     assert list(named) == [
-        "relearn_time", "AIN", "weight_distance", "prediction_distribution",
-    ]  # fmt: skip
+        "relearn_time",
+        "AIN",
+        "weight_distance",
+        "prediction_distribution",
+    ]
     assert set(named) <= set(AUDITS)
     for name, score in named.items():
         assert score.unit == AUDITS[name].unit
@@ -300,8 +304,11 @@ def test_audit_gives_them_when_asked_and_changes_no_model() -> None:
 def test_audit_holds_the_mask_of_a_sparse_model_while_it_relearns() -> None:
     data = digits(600)
     common: dict[str, Any] = {
-        "original": Slow(0.5), "also": ["relearn_time"], "features": (), "device": "cpu",
-    }  # fmt: skip
+        "original": Slow(0.5),
+        "also": ["relearn_time"],
+        "features": (),
+        "device": "cpu",
+    }
     split = Split.classes(data, [3])
     mask = {"logits": torch.arange(10) != 3}
     free, held = (

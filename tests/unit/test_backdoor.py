@@ -22,11 +22,11 @@ from expunge.audits.backdoor import (
     backdoor_scores,
     cleansing,
 )
+from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.data.load import Data, poisoned
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.triggers import Patch
-from expunge.observe import observe
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import AUDITS
@@ -111,9 +111,13 @@ def test_sa_is_over_the_whole_test_set() -> None:
 
 def test_units_targets_and_names_are_the_tables() -> None:
     outputs = Outputs(
-        None, None, random_part(30, 0), triggered=random_part(30, 1), rest=random_part(9, 2, "r"),
+        None,
+        None,
+        random_part(30, 0),
+        triggered=random_part(30, 1),
+        rest=random_part(9, 2, "r"),
         target=1,
-    )  # fmt: skip
+    )
     scores = score_outputs(outputs)
     assert [s.name for s in scores] == ["TA", *NAMES]
     for score in scores[1:]:

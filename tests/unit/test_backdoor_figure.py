@@ -17,10 +17,18 @@ ASR = {"original": (98.0, 97.0), "retrain": (2.0, 3.0), "finetune": (60.0, 20.0)
 def frame(column: int, *, scores: tuple[str, ...] = ("ASR", "SA")) -> pd.DataFrame:
     """Two seeds, one point to either side of the table's value; SA is 90 minus a tenth of it."""
     rows = [
-        {"scenario": "poison", "method": method, "seed": seed, "score": score,
-         "value": (values[column] if score == "ASR" else 90 - values[column] / 10) + (2 * seed - 1)}
-        for method, values in ASR.items() for score in scores for seed in (0, 1)
-    ]  # fmt: skip
+        {
+            "scenario": "poison",
+            "method": method,
+            "seed": seed,
+            "score": score,
+            "value": (values[column] if score == "ASR" else 90 - values[column] / 10)
+            + (2 * seed - 1),
+        }
+        for method, values in ASR.items()
+        for score in scores
+        for seed in (0, 1)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -38,8 +46,10 @@ def test_a_line_for_each_model_over_sparsity() -> None:
     drawn = backdoor_figure({"95 % omp": frame(1), "dense": frame(0)})
     assert drawn is not None
     assert lines(drawn, 0) == {
-        "before": [98.0, 97.0], "retrained": [2.0, 3.0], "finetune": [60.0, 20.0],
-    }  # fmt: skip
+        "before": [98.0, 97.0],
+        "retrained": [2.0, 3.0],
+        "finetune": [60.0, 20.0],
+    }
     assert lines(drawn, 1)["finetune"] == pytest.approx([84.0, 88.0])
     ticks = [label.get_text() for label in drawn.figure.axes[0].get_xticklabels()]
     assert ticks == ["0", "95"], "dense first, whatever the order"

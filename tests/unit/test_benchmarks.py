@@ -12,9 +12,9 @@ import pytest
 from helpers import changed, digits, original, run_on_cpu, same_state
 
 from expunge.api import unlearn
+from expunge.audits.observe import observe_test
 from expunge.data.split import Split
-from expunge.observe import observe_test
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -67,9 +67,14 @@ def test_ratio_measures_a_share_of_the_forgotten_class(unsir_runs: Any) -> None:
 
 def test_unsir_runs_write_one_row_for_each_score(unsir_runs: Any) -> None:
     experiment = unsir_runs.Experiment(
-        "digits:300", "mlp", Recipe(epochs=3, lr=0.05, batch_size=64), ("unsir:notebook",),
-        counts=(1, 2), floor=False, also=("weight_distance",),
-    )  # fmt: skip
+        "digits:300",
+        "mlp",
+        Recipe(epochs=3, lr=0.05, batch_size=64),
+        ("unsir:notebook",),
+        counts=(1, 2),
+        floor=False,
+        also=("weight_distance",),
+    )
     bars = unsir_runs.Bars(unsir_runs.Console(quiet=True))
     frame = unsir_runs.run_seed(experiment, 7, digits(), bars)
     assert not frame.duplicated(["scenario", "method", "seed", "score"]).any()

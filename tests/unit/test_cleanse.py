@@ -38,9 +38,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert images is not None and tested is not None
     names = np.array([f"scan-{name}" for name in train.ids])
     np.savez(
-        folder / "scans.npz", x_train=images.numpy(), y_train=train.labels, id=names,
-        x_test=tested.numpy(), y_test=clean.test.labels,
-    )  # fmt: skip
+        folder / "scans.npz",
+        x_train=images.numpy(),
+        y_train=train.labels,
+        id=names,
+        x_test=tested.numpy(),
+        y_test=clean.test.labels,
+    )
     (folder / "found.txt").write_text("\n".join(sorted(f"scan-{name}" for name in known.ids)))
     (folder / "mixed.txt").write_text("\n".join(names[:40].tolist()))
     train_folder(str(folder / "scans.npz"), "mlp", folder / "elsewhere", recipe=TRAINING)
@@ -157,8 +161,10 @@ def test_a_test_set_drawn_from_the_poisoned_file_does_not_judge_by_poison(work: 
     whole = Samples(
         row_ids(len(clean.train) + len(clean.test)),
         np.concatenate([clean.train.labels, clean.test.labels]),
-        ResidentStore(torch.cat(images)), "print", True,  # type: ignore[arg-type]
-    )  # fmt: skip
+        ResidentStore(torch.cat(images)),
+        "print",
+        True,  # type: ignore[arg-type]
+    )
     samples, known = poison_samples(whole, poison, clean.classes)
     laid = samples.store.whole()
     assert laid is not None

@@ -148,10 +148,17 @@ def test_data_is_returned_as_it_is() -> None:
 def test_npz_of_images(tmp_path: Path) -> None:
     x = GENERATOR.integers(0, 256, (40, 9, 7, 3), dtype=np.uint8)
     np.savez(
-        tmp_path / "a.npz", x_train=x, y_train=np.arange(40) % 4, x_test=x[:8], y_test=np.zeros(8, int),
-        id=[f"n{i}" for i in range(40)], id_test=[f"m{i}" for i in range(8)],
-        classes=["a", "b", "c", "d"], person=np.arange(40) // 4, person_test=np.arange(8),
-    )  # fmt: skip
+        tmp_path / "a.npz",
+        x_train=x,
+        y_train=np.arange(40) % 4,
+        x_test=x[:8],
+        y_test=np.zeros(8, int),
+        id=[f"n{i}" for i in range(40)],
+        id_test=[f"m{i}" for i in range(8)],
+        classes=["a", "b", "c", "d"],
+        person=np.arange(40) // 4,
+        person_test=np.arange(8),
+    )
     data = load_data(tmp_path / "a.npz")
     assert pixels(data.train).shape == (40, 3, 9, 7)
     assert np.array_equal(pixels(data.train), x.transpose(0, 3, 1, 2))
@@ -169,9 +176,14 @@ def test_npz_of_images(tmp_path: Path) -> None:
 def test_npz_of_as_many_test_as_training_samples_keeps_columns_apart(tmp_path: Path) -> None:
     zeros, labels = np.zeros((6, 2)), np.arange(6) % 2
     np.savez(
-        tmp_path / "a.npz", x_train=zeros, y_train=labels, x_test=zeros, y_test=labels,
-        age=np.arange(6), age_test=np.arange(6) * 10,
-    )  # fmt: skip
+        tmp_path / "a.npz",
+        x_train=zeros,
+        y_train=labels,
+        x_test=zeros,
+        y_test=labels,
+        age=np.arange(6),
+        age_test=np.arange(6) * 10,
+    )
     data = load_data(tmp_path / "a.npz")
     assert {name: c.tolist() for name, c in data.train.columns.items()} == {
         "age": [0, 1, 2, 3, 4, 5]
@@ -272,9 +284,11 @@ def with_names(content: pa.Table, names: list[str]) -> pa.Table:
 def test_parquet_with_names_ids_and_groups(tmp_path: Path) -> None:
     images = [picture(seed=i) for i in range(20)]
     content = table(
-        images, [i % 2 for i in range(20)], id=[f"case-{i}" for i in range(20)],
+        images,
+        [i % 2 for i in range(20)],
+        id=[f"case-{i}" for i in range(20)],
         person=[f"p{i // 5}" for i in range(20)],
-    )  # fmt: skip
+    )
     pq.write_table(with_names(content, ["cat", "dog"]), tmp_path / "a.parquet")
     data = load_data(tmp_path / "a.parquet")
     assert (len(data.train), len(data.test)) == (16, 4)
@@ -579,9 +593,12 @@ def test_items_may_be_grey_pil_images() -> None:
 
 def test_labels_may_be_tensors_lists_arrays_or_objects() -> None:
     kinds: list[Any] = [
-        torch.arange(20) % 2, [i % 2 for i in range(20)], np.arange(20) % 2,
-        np.array(["0", "1"] * 10, dtype=object), np.array(["0", "1"] * 10),
-    ]  # fmt: skip
+        torch.arange(20) % 2,
+        [i % 2 for i in range(20)],
+        np.arange(20) % 2,
+        np.array(["0", "1"] * 10, dtype=object),
+        np.array(["0", "1"] * 10),
+    ]
     for labels in kinds:
         data = load_data(
             (Pictures(labels=labels, fingerprint=None), Pictures(4, labels=labels[:4]))

@@ -19,25 +19,19 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from expunge.api import train, unlearn
+from expunge.cli.show import theory_table
 from expunge.data.batch import Batch
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.data.view import DataView
-from expunge.diagnose import (
-    COLUMNS,
-    diagnose_sparsity,
-    distance,
-    factor_product,
-    masked_eigenvalue,
-    parameters,
-)
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import GradientAscent, Method
 from expunge.models.mask import Mask
 from expunge.per_sample.curvature import masked
 from expunge.pruning.omp import OneShot
-from expunge.recipe import Recipe
+from expunge.pruning.original import Pruned, prune
 from expunge.report.theory import (
     sparsity_theory_figure,
     theory_cells,
@@ -45,10 +39,16 @@ from expunge.report.theory import (
     trend,
     write_theory,
 )
-from expunge.run import Run
-from expunge.show import theory_table
-from expunge.sparsity import Pruned, prune
-from expunge.task import Classification
+from expunge.theory.sparsity import (
+    COLUMNS,
+    diagnose_sparsity,
+    distance,
+    factor_product,
+    masked_eigenvalue,
+    parameters,
+)
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 RECIPE = Recipe(epochs=3, lr=0.1, batch_size=16, momentum=0.5, precision="float32")
 SPARSITIES = (0.0, 0.5, 0.9)
@@ -95,8 +95,12 @@ class Explodes(Nothing):
 
 def diagnose(**changes: Any) -> pd.DataFrame:
     settings: dict[str, Any] = {
-        "sparsities": SPARSITIES, "method": Nothing(), "recipe": RECIPE, "device": "cpu", **changes,
-    }  # fmt: skip
+        "sparsities": SPARSITIES,
+        "method": Nothing(),
+        "recipe": RECIPE,
+        "device": "cpu",
+        **changes,
+    }
     return diagnose_sparsity(clusters(), settings.pop("model", small), request(), **settings)
 
 
@@ -113,8 +117,15 @@ def sparse_original(sparsity: float, recipe: Recipe) -> Any:
     if not sparsity:
         return dense
     start = run_on_cpu(names=("original", 0), constructor=small).fresh().state_dict()
-    return prune(clusters(), small, OneShot(sparsity=sparsity), trained=dense.model, rewind=start,
-                 rewind_epoch=0, **common)  # fmt: skip
+    return prune(
+        clusters(),
+        small,
+        OneShot(sparsity=sparsity),
+        trained=dense.model,
+        rewind=start,
+        rewind_epoch=0,
+        **common,
+    )
 
 
 def slow_eigenvalue(model: nn.Module, mask: Mask | None) -> float:
@@ -146,10 +157,12 @@ def test_the_factors_are_those_of_slow_code(place: int) -> None:
     run = run_on_cpu(names=("original", 0), constructor=small)
     start = parameters(run.fresh())
     mask = original.mask or {}
-    change = torch.cat([
-        ((p.double() - start[name].double()) * mask.get(name, torch.ones_like(p))).flatten()
-        for name, p in parameters(original.model).items()
-    ])  # fmt: skip
+    change = torch.cat(
+        [
+            ((p.double() - start[name].double()) * mask.get(name, torch.ones_like(p))).flatten()
+            for name, p in parameters(original.model).items()
+        ]
+    )
     assert len(Split.whole(clusters()).retain) == 81
     steps = 3 * 5  # a last batch of one sample joins the one before it
     assert row["steps"] == steps
@@ -158,9 +171,16 @@ def test_the_factors_are_those_of_slow_code(place: int) -> None:
     expected = 0.1**2 * steps * row["weight_change_l2"] * abs(row["top_eigenvalue"])
     assert row["factor_product"] == pytest.approx(expected, rel=1e-12)
     retrained = unlearn(
-        original.model, clusters(), request(), "retrain", recipe=recipe, fresh=small,
-        mask=original.mask, names=("original", 0), device="cpu",
-    )  # fmt: skip
+        original.model,
+        clusters(),
+        request(),
+        "retrain",
+        recipe=recipe,
+        fresh=small,
+        mask=original.mask,
+        names=("original", 0),
+        device="cpu",
+    )
     target = parameters(retrained.model)
     apart = distance(parameters(original.model), target)
     assert row["untouched_distance_l2"] == apart > 0
@@ -199,11 +219,27 @@ def test_retraining_without_what_was_never_learned_is_the_original(sparsity: flo
     whole = Split.whole(clusters())
     learned = Split(whole.retain[1:], (), whole.validation, (whole.retain[0],))
     recipe = RECIPE.but(augmentation="none")
-    original = prune(clusters(), small, "omp" if sparsity else "random", recipe=recipe,
-                     split=learned, rewind_epoch=0, device="cpu")  # fmt: skip
+    original = prune(
+        clusters(),
+        small,
+        "omp" if sparsity else "random",
+        recipe=recipe,
+        split=learned,
+        rewind_epoch=0,
+        device="cpu",
+    )
     unseen = Split(learned.retain, whole.retain[:1], learned.validation)
-    retrained = unlearn(original.model, clusters(), unseen, "retrain", recipe=recipe, fresh=small,
-                        mask=original.mask, names=("original", 0), device="cpu")  # fmt: skip
+    retrained = unlearn(
+        original.model,
+        clusters(),
+        unseen,
+        "retrain",
+        recipe=recipe,
+        fresh=small,
+        mask=original.mask,
+        names=("original", 0),
+        device="cpu",
+    )
     assert same_state(original.model, retrained.model)
 
 
@@ -248,7 +284,7 @@ def test_masks_are_nested_and_of_the_exact_sparsity(
         made.append(prune(*arguments, **settings))
         return made[-1]
 
-    monkeypatch.setattr("expunge.diagnose.prune", kept)
+    monkeypatch.setattr("expunge.theory.sparsity.prune", kept)
     found = diagnose(pruner=pruner, sparsities=(0.9, 0.0, 0.5, 0.75))
     total = 4 * 8 + 8 * 3
     assert found["sparsity_percent"].tolist() == [0, 50, 75, 90]
@@ -372,10 +408,12 @@ def test_progress_reaches_its_end() -> None:
 def made_up(products: list[float], distances: list[float]) -> pd.DataFrame:
     found = pd.concat([frame().iloc[:1]] * len(products), ignore_index=True)
     return found.assign(
-        sparsity_percent=range(len(products)), factor_product=products, distance_l2=distances,
+        sparsity_percent=range(len(products)),
+        factor_product=products,
+        distance_l2=distances,
         factor_product_relative=np.array(products) / products[0],
         distance_relative=np.array(distances) / distances[0],
-    )  # fmt: skip
+    )
 
 
 def test_the_trend_is_spearmans() -> None:
@@ -407,8 +445,16 @@ def words(figure: Any) -> list[str]:
 def test_the_figure_says_what_it_shows() -> None:
     figure = sparsity_theory_figure(frame())
     text = "\n".join(words(figure))
-    for word in ("product: η² t", "measured", "σ(m)", "rank correlation", "n = 3", "relative to",
-                 "sparsity (percent", "90"):  # fmt: skip
+    for word in (
+        "product: η² t",
+        "measured",
+        "σ(m)",
+        "rank correlation",
+        "n = 3",
+        "relative to",
+        "sparsity (percent",
+        "90",
+    ):
         assert word in text
     looks = {
         (line.get_linestyle(), line.get_marker())

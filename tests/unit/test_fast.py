@@ -44,9 +44,13 @@ def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> N
     ],
 )
 def test_nothing_that_matters_is_missed(
-    fast: ModuleType, changed: str, chosen: str, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str], tmp_path: Path,
-) -> None:  # fmt: skip
+    fast: ModuleType,
+    changed: str,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
     root = tmp_path / "root"
     for name in ("src", "tests", "scripts"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -61,8 +65,12 @@ def test_nothing_that_matters_is_missed(
 def test_what_the_seconds_allow_is_chosen(
     fast: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    changed = {ROOT / "src/expunge/methods/unsir.py", ROOT / "tests/unit/test_mask.py",
-               ROOT / "gone.py", ROOT / "README.md"}  # fmt: skip
+    changed = {
+        ROOT / "src/expunge/methods/unsir.py",
+        ROOT / "tests/unit/test_mask.py",
+        ROOT / "gone.py",
+        ROOT / "README.md",
+    }
     monkeypatch.setattr(fast, "changed", lambda: changed)
     monkeypatch.setattr("sys.argv", ["fast.py", "--seconds", "0"])
     fast.main()

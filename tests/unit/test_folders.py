@@ -137,8 +137,10 @@ def test_a_lost_mask_is_noticed(original: Path) -> None:
     sparse = original.with_name("sparse")
     save_model(
         type(result)(result.model, result.record, result.split, result.recipe, keep),
-        sparse, data=data, architecture="mlp",
-    )  # fmt: skip
+        sparse,
+        data=data,
+        architecture="mlp",
+    )
     assert load_model(sparse).mask is not None
     (sparse / "mask.safetensors").unlink()
     with pytest.raises(ModelError, match=r"has no mask\.safetensors"):
@@ -226,9 +228,13 @@ def test_a_deviation_of_zero_is_refused_before_anything_is_written(tmp_path: Pat
     torch.save(model.state_dict(), tmp_path / "net.pt")
     with pytest.raises(ConfigError, match="deviations must be above 0"):
         import_folder(
-            "mlp", tmp_path / "net.pt", str(tmp_path / "data.npz"), tmp_path / "out",
-            mean=[0.0] * 6, std=[1.0] * 5 + [0.0],
-        )  # fmt: skip
+            "mlp",
+            tmp_path / "net.pt",
+            str(tmp_path / "data.npz"),
+            tmp_path / "out",
+            mean=[0.0] * 6,
+            std=[1.0] * 5 + [0.0],
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -242,9 +248,7 @@ def test_volumes_go_through_three_dimensional_convolutions() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return self.head(self.conv(x).mean((2, 3, 4)))
 
-    dataset = torch.utils.data.TensorDataset(
-        torch.randn(40, 1, 4, 4, 4), torch.arange(40) % 2
-    )  # fmt: skip
+    dataset = torch.utils.data.TensorDataset(torch.randn(40, 1, 4, 4, 4), torch.arange(40) % 2)
     data = load_data((dataset, dataset))
     assert train(data, Volumes, recipe=QUICK.but(augmentation="none")).record.cost.seconds > 0
 

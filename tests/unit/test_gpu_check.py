@@ -231,8 +231,15 @@ def test_what_a_part_wrote_counts_even_if_it_was_cut(tmp_path: Path) -> None:
 def test_a_part_tells_what_became_of_it(tmp_path: Path) -> None:
     from gpu.child import serve
 
-    order = {"name": "shadows", "file": str(tmp_path / "part.json"), "device": "cpu",
-             "scale": "tiny", "seconds": 60, "start": time.monotonic(), "data_dir": None}  # fmt: skip
+    order = {
+        "name": "shadows",
+        "file": str(tmp_path / "part.json"),
+        "device": "cpu",
+        "scale": "tiny",
+        "seconds": 60,
+        "start": time.monotonic(),
+        "data_dir": None,
+    }
     serve(json.dumps(order))
     content = json.loads((tmp_path / "part.json").read_text("utf-8"))
     assert content["status"] == "left out" and content["reason"]

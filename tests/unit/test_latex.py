@@ -53,9 +53,11 @@ def test_rows_hold_what_the_table_holds() -> None:
         found = [one.strip() for one in line.removesuffix(r"\\").split(" & ")]
         plain = [
             re.sub(r"\\textbf\{(.*)\}$", r"\1", one)
-            .replace(r"\,$\pm$\,", "±").replace("--", "–").replace("\\", "")
+            .replace(r"\,$\pm$\,", "±")
+            .replace("--", "–")
+            .replace("\\", "")
             for one in found
-        ]  # fmt: skip
+        ]
         assert [one.removeprefix("{").removesuffix("}") for one in plain] == texts
     columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)
     assert columns and columns[1] == "l" + "r" * (len(headers) - 1)

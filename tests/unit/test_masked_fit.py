@@ -24,10 +24,10 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.data.transform import Transform
-from expunge.recipe import Recipe
-from expunge.task import Classification
-from expunge.training import FitLog, fit, train_from
+from expunge.training.fit import FitLog, fit, train_from
+from expunge.training.recipe import Recipe
 
 PLAIN = Recipe(epochs=3, batch_size=64, lr=0.05, schedule="constant", precision="float32")
 OPTIMIZERS = {
@@ -53,9 +53,14 @@ def loss_of(model: nn.Module, batch: Batch, _: float = 0.0) -> Tensor:
 
 
 def trained(
-    model: nn.Module, recipe: Recipe, *, mask: Any = None, stream: Any = images,
-    loss: Any = loss_of, **options: Any,
-) -> FitLog:  # fmt: skip
+    model: nn.Module,
+    recipe: Recipe,
+    *,
+    mask: Any = None,
+    stream: Any = images,
+    loss: Any = loss_of,
+    **options: Any,
+) -> FitLog:
     return fit(model, stream, loss, recipe=recipe, run=run_on_cpu(mask=mask), **options)
 
 
@@ -217,9 +222,14 @@ def watch(recipe: Recipe, first_epoch: int, sized: bool = True, **options: Any) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.SGD, "step", spy)
         found.log = trained(
-            original("mlp"), recipe, stream=stream, loss=loss, first_epoch=first_epoch,
-            after_epoch=lambda _, epoch: found.epochs.append(epoch), **options,
-        )  # fmt: skip
+            original("mlp"),
+            recipe,
+            stream=stream,
+            loss=loss,
+            first_epoch=first_epoch,
+            after_epoch=lambda _, epoch: found.epochs.append(epoch),
+            **options,
+        )
     return found
 
 

@@ -149,8 +149,10 @@ def test_cells_hold_mean_spread_and_gap_of_the_frame(whole: Report, root: Node) 
         seconds = values.groupby("method")["RTE"].mean()
         ratio = float(found["fisher"]["RTE / retrain"].attributes["data-value"])
         assert ratio == pytest.approx(seconds["fisher"] / seconds["retrain"], rel=1e-5)
-        assert found["retrain"]["UA"].text == f"{values.loc['retrain']['UA'].mean():.1f}±" \
-            f"{values.loc['retrain']['UA'].std():.1f}"  # fmt: skip
+        assert (
+            found["retrain"]["UA"].text == f"{values.loc['retrain']['UA'].mean():.1f}±"
+            f"{values.loc['retrain']['UA'].std():.1f}"
+        )
 
 
 def test_the_best_is_marked_and_answers_the_question(whole: Report, root: Node) -> None:
@@ -219,19 +221,31 @@ def test_every_column_is_explained(root: Node) -> None:
 def test_claims_with_verdicts_of_mappings_and_of_objects(root: Node) -> None:
     def verdicts(part: Node) -> list[list[str]]:
         (table,) = [t for t in part.all("table") if "claims" in t.classes]
-        return [[c.text for c in row.children if isinstance(c, Node)]
-                for row in table.all("tbody")[0].all("tr")]  # fmt: skip
+        return [
+            [c.text for c in row.children if isinstance(c, Node)]
+            for row in table.all("tbody")[0].all("tr")
+        ]
 
     assert verdicts(root) == [
-        ["average gap of neggrad_plus < average gap of finetune", "holds", "-31.20",
-         "[-33.00, -29.40]", "3"],
+        [
+            "average gap of neggrad_plus < average gap of finetune",
+            "holds",
+            "-31.20",
+            "[-33.00, -29.40]",
+            "3",
+        ],
         ["TA of l1_sparse < TA of neggrad_plus", "undecided", "+0.08", "[-0.60, +0.76]", "3"],
         ["UA of scrub < UA of finetune", "undecided", "no UA of scrub", "0"],
-    ]  # fmt: skip
+    ]
     found = SimpleNamespace(
-        claim=SimpleNamespace(text="a < b"), verdict="fails", difference=2.0, low=1.0, high=3.0,
-        n=4, why="",
-    )  # fmt: skip
+        claim=SimpleNamespace(text="a < b"),
+        verdict="fails",
+        difference=2.0,
+        low=1.0,
+        high=3.0,
+        n=4,
+        why="",
+    )
     assert verdicts(tree(render(one_scenario(claims=(found,))))) == [
         ["a < b", "fails", "+2.00", "[+1.00, +3.00]", "4"]
     ]
@@ -309,13 +323,28 @@ def test_names_stay_text_wherever_they_stand() -> None:
         one["forgotten_classes"] = [NASTY]
         for sample in one["gallery"]:
             sample["id"] = sample["label"] = NASTY
-    claim = {"text": NASTY, "verdict": NASTY, "difference": 1.0, "low": 0.5, "high": 2.0, "n": 2,
-             "why": NASTY}  # fmt: skip
+    claim = {
+        "text": NASTY,
+        "verdict": NASTY,
+        "difference": 1.0,
+        "low": 0.5,
+        "high": 2.0,
+        "n": 2,
+        "why": NASTY,
+    }
     report = study(
-        title=NASTY, generated=NASTY, version=NASTY, frame=frame, details=found, claims=(claim,),
-        tuned=(NASTY,), configuration=NASTY, environment={NASTY: NASTY}, command=NASTY,
+        title=NASTY,
+        generated=NASTY,
+        version=NASTY,
+        frame=frame,
+        details=found,
+        claims=(claim,),
+        tuned=(NASTY,),
+        configuration=NASTY,
+        environment={NASTY: NASTY},
+        command=NASTY,
         warnings=(NASTY,),
-    )  # fmt: skip
+    )
     page = render(report)
     root = tree(page)
     assert len(root.all("script")) == 1
@@ -334,14 +363,21 @@ def test_names_stay_text_wherever_they_stand() -> None:
 @pytest.mark.parametrize(
     "image",
     [
-        "https://example.org/x.png", "javascript:alert(1)", "data:image/svg+xml;base64,AAAA",
-        "data:text/html;base64,AAAA", 'data:image/png;base64,A" onload="x', 7, None,
+        "https://example.org/x.png",
+        "javascript:alert(1)",
+        "data:image/svg+xml;base64,AAAA",
+        "data:text/html;base64,AAAA",
+        'data:image/png;base64,A" onload="x',
+        7,
+        None,
     ],
-)  # fmt: skip
+)
 def test_images_that_are_no_plain_data_are_left_out(image: object) -> None:
     frame = results(scenarios=["class"], methods=["original", "finetune"], seeds=1)
-    found = [{k: v for k, v in d.items() if k not in ("confidence", "class_accuracy")}
-             for d in details(frame)]  # fmt: skip
+    found = [
+        {k: v for k, v in d.items() if k not in ("confidence", "class_accuracy")}
+        for d in details(frame)
+    ]
     for one in found:
         one["gallery"][0]["image"] = image
     root = tree(render(study(frame=frame, details=found)))
@@ -352,22 +388,35 @@ def test_images_that_are_no_plain_data_are_left_out(image: object) -> None:
 
 def test_what_is_empty_has_no_heading() -> None:
     bare = replace(
-        one_scenario(), claims=(), published=(), tuned=(), configuration="", environment={},
-        command="", warnings=(),
-    )  # fmt: skip
+        one_scenario(),
+        claims=(),
+        published=(),
+        tuned=(),
+        configuration="",
+        environment={},
+        command="",
+        warnings=(),
+    )
     root = tree(render(bare))
     names = [section.attributes["id"] for section in root.all("section")]
     assert names == ["answer", "s1", "reading"]
     assert [figure.attributes["id"] for figure in root.all("figure")] == [
-        "01-one-class-radar", "01-one-class-cost",
-    ]  # fmt: skip
+        "01-one-class-radar",
+        "01-one-class-cost",
+    ]
     assert [summary.text for summary in root.all("summary")] == ["Every run 24 runs"]
     assert not [e for e in root.elements() if set(e.classes) & {"warning", "gallery", "claims"}]
     full = tree(render(one_scenario()))
     names = [section.attributes["id"] for section in full.all("section")]
     assert names == [
-        "answer", "claims", "s1", "published", "reading", "tuned", "configuration",
-    ]  # fmt: skip
+        "answer",
+        "claims",
+        "s1",
+        "published",
+        "reading",
+        "tuned",
+        "configuration",
+    ]
 
 
 def test_one_deletion_says_what_was_asked_done_reached_and_paid() -> None:
@@ -488,8 +537,11 @@ def test_the_table_is_made_as_the_study_makes_it() -> None:
     )
     parts = sections(frame, made, ())
     assert [block.name for part in parts for block in part.blocks] == [
-        "one class, dense", "one class, 95 % omp", "random 10%, dense", "random 10%, 95 % omp",
-    ]  # fmt: skip
+        "one class, dense",
+        "one class, 95 % omp",
+        "random 10%, dense",
+        "random 10%, 95 % omp",
+    ]
     for block in (block for part in parts for block in part.blocks):
         found = {line.name: line.entries[0] for line in block.table.lines}
         failures = "(1 failed)" if block.key["density"] == "dense" else ""

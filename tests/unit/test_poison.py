@@ -45,18 +45,20 @@ def pattern_file(path: Path, seed: int = 0, size: int = 5) -> Path:
         ("package.module:load:90+patch", "package.module:load:90", Poison()),
         (
             "digits+patch:size=4,place=bottom-right,margin=2,colour=0,share=0.1,target=0",
-            "digits", Poison(target="0"),
+            "digits",
+            Poison(target="0"),
         ),
         (
             "a+b/c+d.npz+patch:size=4x6,place=3x5,colour=255/0/10,target=cat,poison_seed=7",
-            "a+b/c+d.npz", Poison(Patch((4, 6), (3, 5), colour=(255, 0, 10)), 0.1, "cat", 7),
+            "a+b/c+d.npz",
+            Poison(Patch((4, 6), (3, 5), colour=(255, 0, 10)), 0.1, "cat", 7),
         ),
         ("digits+blend:file=x y.png,alpha=0.2", "digits", Poison(Blend("x y.png", 0.2))),
         ("photos+patch/", "photos+patch/", None),
         ("photos+patchwork", "photos+patchwork", None),
         ("/home/me/a+blend.d/x.parquet", "/home/me/a+blend.d/x.parquet", None),
     ],
-)  # fmt: skip
+)
 def test_specifications(text: str, clean: str, poison: Poison | None) -> None:
     assert split_poison(text) == (clean, poison)
     spec = DataSpec.parse(text)
@@ -136,11 +138,19 @@ def test_the_fingerprint_depends_on_every_field(tmp_path: Path) -> None:
     first, second = pattern_file(tmp_path / "a.png"), pattern_file(tmp_path / "b.png", seed=1)
     data = digits(100)
     different = [
-        Poison(), Poison(share=0.2), Poison(target="#1"), Poison(poison_seed=1),
-        Poison(Patch((3, 4))), Poison(Patch(place="top-left")), Poison(Patch(margin=1)),
-        Poison(Patch(colour=(1,))), Poison(Patch(place=(1, 1))),
-        Poison(Blend(str(first))), Poison(Blend(str(first), 0.2)), Poison(Blend(str(second))),
-    ]  # fmt: skip
+        Poison(),
+        Poison(share=0.2),
+        Poison(target="#1"),
+        Poison(poison_seed=1),
+        Poison(Patch((3, 4))),
+        Poison(Patch(place="top-left")),
+        Poison(Patch(margin=1)),
+        Poison(Patch(colour=(1,))),
+        Poison(Patch(place=(1, 1))),
+        Poison(Blend(str(first))),
+        Poison(Blend(str(first), 0.2)),
+        Poison(Blend(str(second))),
+    ]
     prints = [poison_samples(data.train, one, data.classes)[0].fingerprint for one in different]
     assert len({*prints, data.train.fingerprint}) == len(different) + 1
     # the same content under other words is the same

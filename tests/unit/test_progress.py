@@ -164,8 +164,10 @@ def test_what_is_nested_deeper_than_before_is_told_soon() -> None:
         with made.work("another cell"):
             time.sleep(0.06)
     assert [told.split("; ")[:-1] for told in lines()] == [
-        ["study: 0 of 2 steps"], ["study: 0 of 2 steps", "cell"], ["study: 0 of 2 steps"],
-    ]  # fmt: skip
+        ["study: 0 of 2 steps"],
+        ["study: 0 of 2 steps", "cell"],
+        ["study: 0 of 2 steps"],
+    ]
 
 
 def test_no_thread_is_left_after_the_end() -> None:

@@ -25,7 +25,7 @@ from expunge.pruning.imp import Iterative
 from expunge.pruning.omp import OneShot
 from expunge.pruning.random import Random
 from expunge.pruning.synflow import SynFlow
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 
 # --- the table
 
@@ -68,9 +68,18 @@ def test_imp_cuts_a_share_of_what_is_left_each_round() -> None:
 
 @pytest.mark.parametrize(
     ("sparsity", "rate", "rounds"),
-    [(0.2, 0.2, 1), (0.36, 0.2, 2), (0.488, 0.2, 3), (0.5, 0.5, 1), (0.1, 0.2, 1), (0.0, 0.2, 1),
-     (0.9, 0.9, 1), (0.3, 0.3, 1), (0.51, 0.3, 2)],
-)  # fmt: skip
+    [
+        (0.2, 0.2, 1),
+        (0.36, 0.2, 2),
+        (0.488, 0.2, 3),
+        (0.5, 0.5, 1),
+        (0.1, 0.2, 1),
+        (0.0, 0.2, 1),
+        (0.9, 0.9, 1),
+        (0.3, 0.3, 1),
+        (0.51, 0.3, 2),
+    ],
+)
 def test_imp_takes_no_round_that_cuts_nothing(sparsity: float, rate: float, rounds: int) -> None:
     """Each costs a training: 1 - 0.8 is a hair under 0.2, and that is no reason for another."""
     cuts = Iterative(sparsity=sparsity, rate=rate).cuts()
@@ -168,8 +177,9 @@ def test_synaptic_flow_by_hand(between: tuple[nn.Module, ...]) -> None:
     mask = {"0.weight": bools([T, T], [T, T]), last: bools([T, T])}
     scores = synflow.synaptic_flow(flow, ONES, mask)
     assert {key: score.tolist() for key, score in scores.items()} == {
-        "0.weight": BY_HAND["first"], last: BY_HAND["last"]
-    }  # fmt: skip
+        "0.weight": BY_HAND["first"],
+        last: BY_HAND["last"],
+    }
     assert all(score.dtype == torch.float64 for score in scores.values())
 
 

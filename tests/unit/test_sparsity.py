@@ -30,10 +30,10 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import Mask, keep_largest, prunable, sparsity_of
 from expunge.pruning import sparse
+from expunge.pruning.original import FINE_TUNING, prune
 from expunge.pruning.random import Random
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.sparsity import FINE_TUNING, prune
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,12 @@ def test_rewinding_beyond_the_recipe_is_refused(name: str, rewind_epoch: int) ->
     with pytest.raises(ConfigError, match=told):
         pruned(quick(name, rewind_epoch=rewind_epoch))
     with pytest.raises(ConfigError, match=told):
-        pruned(name, trained=original("cnn"), rewind=state_of(original("cnn")),
-               rewind_epoch=rewind_epoch)  # fmt: skip
+        pruned(
+            name,
+            trained=original("cnn"),
+            rewind=state_of(original("cnn")),
+            rewind_epoch=rewind_epoch,
+        )
 
 
 def test_a_recipe_of_one_epoch_rewinds_to_the_start() -> None:
@@ -322,9 +326,16 @@ def test_a_sparse_original_can_forget(method: str) -> None:
     assert found.mask is not None
     split = Split.random(digits(), 0.1)
     forgotten = unlearn(
-        found.model, digits(), split, method, recipe=found.recipe, fresh="mlp", mask=found.mask,
-        mask_saw_forget=bool(found.record.log["saw_data"]), device="cpu",
-    )  # fmt: skip
+        found.model,
+        digits(),
+        split,
+        method,
+        recipe=found.recipe,
+        fresh="mlp",
+        mask=found.mask,
+        mask_saw_forget=bool(found.record.log["saw_data"]),
+        device="cpu",
+    )
     parameters = dict(forgotten.model.named_parameters())
     assert all(torch.equal(parameters[key] != 0, keep) for key, keep in found.mask.items())
     told = {"sparsity": sparsity_of(found.mask), "saw_forget_set": False}
@@ -339,8 +350,14 @@ def test_flat_data_will_do() -> None:
 
     data = toy([0, 1] * 20, inputs=torch.randn(40, 2, generator=torch.Generator().manual_seed(0)))
     for name in ("omp", "imp", "synflow", "random"):
-        found = prune(data, build, quick(name, sparsity=0.5), recipe=RECIPE, device="cpu",
-                      split=Split.whole(data, validation=0))  # fmt: skip
+        found = prune(
+            data,
+            build,
+            quick(name, sparsity=0.5),
+            recipe=RECIPE,
+            device="cpu",
+            split=Split.whole(data, validation=0),
+        )
         assert sorted(found.mask or {}) == ["0.weight", "2.weight"]
         assert sparsity_of(found.mask or {}) == 0.5
         assert found.record.cost.reads["retain"] > 0

@@ -10,11 +10,11 @@ from seeded_helpers import global_randomness_stays  # noqa: F401
 from sparse_helpers import RECIPE, equal, pruned, quick, trained_by_hand
 
 from expunge.api import train
+from expunge.audits.observe import accuracy
 from expunge.data.split import Split
 from expunge.errors import SplitError
 from expunge.models.mask import keep_largest, overlap
-from expunge.observe import accuracy
-from expunge.sparsity import Criteria, pruning_criteria
+from expunge.pruning.original import Criteria, pruning_criteria
 
 
 def criteria(name: str, **options: Any) -> Criteria:

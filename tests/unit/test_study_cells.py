@@ -25,10 +25,14 @@ from expunge.study.store import Store
 
 def study(**changes: Any) -> Study:
     given: dict[str, Any] = {
-        "name": "small", "data": ["digits:150"], "models": ["mlp"],
+        "name": "small",
+        "data": ["digits:150"],
+        "models": ["mlp"],
         "recipes": {"quick": {"epochs": 2, "lr": 0.05, "batch_size": 32}},
-        "scenarios": ["class", "random:0.2"], "methods": {"finetune": {"epochs": 1}}, "seeds": [0, 1],
-    }  # fmt: skip
+        "scenarios": ["class", "random:0.2"],
+        "methods": {"finetune": {"epochs": 1}},
+        "seeds": [0, 1],
+    }
     return Study.model_validate({**given, **changes})
 
 
@@ -57,8 +61,12 @@ def test_originals_and_references_are_shared_and_stand_before_what_needs_them() 
         seen.add(cell.key)
     assert len(seen) == len(cells)
     assert {row.method for row in rows} == {
-        "original", "retrain", "floor", "finetune (lr=0.01)", "finetune (lr=0.02)",
-    }  # fmt: skip
+        "original",
+        "retrain",
+        "floor",
+        "finetune (lr=0.01)",
+        "finetune (lr=0.02)",
+    }
     assert {row.cell for row in rows} | {row.retrain for row in rows} <= seen
 
 

@@ -10,17 +10,17 @@ import pytest
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
-from expunge.pages import study_report
+from expunge.study.page import study_report
 from expunge.pruning import make_pruner
-from expunge.recipe import Recipe
+from expunge.pruning.original import pruning_criteria
 from expunge.report.further import further_markdown
 from expunge.report.sections import sections
-from expunge.sparsity import pruning_criteria
 from expunge.study.claims import parse_claim
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
 from expunge.study.verdicts import judge
+from expunge.training.recipe import Recipe
 
 RECIPE = {"epochs": 2, "lr": 0.05, "batch_size": 32, "augmentation": "none"}
 CLAIM = "mask_overlap of original at density 90 % omp < at density 90 % synflow"
@@ -28,15 +28,22 @@ CLAIM = "mask_overlap of original at density 90 % omp < at density 90 % synflow"
 
 def study(**changes: Any) -> Study:
     given: dict[str, Any] = {
-        "name": "masks", "data": ["digits:200"], "models": ["mlp"], "recipes": {"quick": RECIPE},
+        "name": "masks",
+        "data": ["digits:200"],
+        "models": ["mlp"],
+        "recipes": {"quick": RECIPE},
         "densities": [
             {},
             {"pruner": "omp", "sparsity": 0.9, "settings": {"rewind_epoch": 1}},
             {"pruner": "synflow", "sparsity": 0.9},
         ],
-        "scenarios": ["random:0.3"], "methods": {"finetune": {"epochs": 1}}, "seeds": [0, 1],
-        "floor": False, "criteria": True, "claims": [CLAIM],
-    }  # fmt: skip
+        "scenarios": ["random:0.3"],
+        "methods": {"finetune": {"epochs": 1}},
+        "seeds": [0, 1],
+        "floor": False,
+        "criteria": True,
+        "claims": [CLAIM],
+    }
     return Study.model_validate({**given, **changes})
 
 

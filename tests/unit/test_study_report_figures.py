@@ -128,8 +128,10 @@ def test_cost_shows_ratio_and_gap_of_each_method() -> None:
     drawn = cost_figure(table)
     assert drawn is not None
     lines = drawn.figure.axes[0].get_lines()
-    dots = {(float(x[0]), float(y[0])) for x, y in
-            (line.get_data() for line in lines if line.get_marker() == "o")}  # fmt: skip
+    dots = {
+        (float(x[0]), float(y[0]))
+        for x, y in (line.get_data() for line in lines if line.get_marker() == "o")
+    }
     own = table[~table["method"].isin(METHODS)]
     expected = {(float(x), float(y)) for x, y in zip(own["rte_ratio"], own["avg_gap"], strict=True)}
     assert dots == expected
@@ -169,8 +171,10 @@ def test_scores_against_sparsity() -> None:
     gaps = {
         line.get_label(): line for line in panel(drawn.figure, "average gap, points").get_lines()
     }
-    found = [float(t.loc[t["method"] == "fisher", "avg_gap"].iloc[0]) for t in
-             (tables["dense"], tables["50 % omp"], tables["95 % omp"])]  # fmt: skip
+    found = [
+        float(t.loc[t["method"] == "fisher", "avg_gap"].iloc[0])
+        for t in (tables["dense"], tables["50 % omp"], tables["95 % omp"])
+    ]
     assert list(gaps["fisher"].get_ydata()) == pytest.approx(found)
     (box,) = [axes.get_legend() for axes in drawn.figure.axes if axes.get_legend()]
     named = [text.get_text() for text in box.get_texts()]
@@ -182,8 +186,9 @@ def test_scores_against_sparsity() -> None:
 
 def test_many_methods_against_sparsity() -> None:
     long = for_tables(results(scenarios=["class"], densities=["dense", "95 % omp"], methods=MANY))
-    tables = {d: papers_table(long[long["scenario"] == f"one class, {d}"])
-              for d in ("dense", "95 % omp")}  # fmt: skip
+    tables = {
+        d: papers_table(long[long["scenario"] == f"one class, {d}"]) for d in ("dense", "95 % omp")
+    }
     drawn = sparsity_figure(tables)
     assert drawn is not None
     (box,) = [axes.get_legend() for axes in drawn.figure.axes if axes.get_legend()]
@@ -248,8 +253,10 @@ def test_confidence_in_percent_of_samples() -> None:
     drawn = confidence_figure(found, ["finetune"])
     assert drawn is not None
     assert [axes.get_title() for axes in drawn.figure.axes] == [
-        "forget set", "retain set", "test set",
-    ]  # fmt: skip
+        "forget set",
+        "retain set",
+        "test set",
+    ]
     filled, method, before, target = drawn.figure.axes[0].patches
     for outline, name in ((method, "finetune"), (before, "original"), (target, "retrain")):
         counts = np.sum([d["confidence"]["forget"] for d in found if d["method"] == name], axis=0)
@@ -284,8 +291,16 @@ def test_inline_svg_is_bare_and_escaped(tmp_path: Path) -> None:
     assert root.tag == "svg" and root.get("role") == "img"
     assert root.get("aria-label") == 'what "it" shows'
     assert {element.tag for element in root.iter()} <= {
-        "svg", "g", "path", "defs", "use", "text", "clipPath", "rect", "tspan",
-    }  # fmt: skip
+        "svg",
+        "g",
+        "path",
+        "defs",
+        "use",
+        "text",
+        "clipPath",
+        "rect",
+        "tspan",
+    }
     assert "<script" not in svg and "http" not in svg and "xmlns" not in svg
     assert any((text.text or "").startswith("<script>alert") for text in root.iter("text"))
     known = {element.get("id") for element in root.iter() if element.get("id")}

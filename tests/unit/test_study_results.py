@@ -27,10 +27,19 @@ from expunge.study.verdicts import judge, sentence
 def long(values: dict[tuple[str, str, int], float], score: str = "UA") -> pd.DataFrame:
     """(density, method, seed) -> value of one score."""
     rows = [
-        {"data": "d", "model": "m", "recipe": "r", "density": density, "scenario": "class",
-         "method": method, "seed": seed, "score": score, "value": value}
+        {
+            "data": "d",
+            "model": "m",
+            "recipe": "r",
+            "density": density,
+            "scenario": "class",
+            "method": method,
+            "seed": seed,
+            "score": score,
+            "value": value,
+        }
         for (density, method, seed), value in values.items()
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -62,9 +71,13 @@ def test_claims_are_decided_by_paired_differences(
 ) -> None:
     frame = long(
         {("95 % omp", "finetune", seed): value for seed, value in enumerate(left)}
-        | {("dense", "finetune", 2 - seed): right[2 - seed] for seed in range(len(right))
-           if len(right) == 3} | ({("dense", "finetune", 0): right[0]} if len(right) == 1 else {})
-    )  # fmt: skip
+        | {
+            ("dense", "finetune", 2 - seed): right[2 - seed]
+            for seed in range(len(right))
+            if len(right) == 3
+        }
+        | ({("dense", "finetune", 0): right[0]} if len(right) == 1 else {})
+    )
     found = judge(parse_claim("UA of finetune at sparsity 0.95 < at 0"), frame)
     assert found.verdict == verdict
     assert found.n == len(left)
@@ -144,8 +157,10 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
     for method, seeds in SCORES.items():
         for seed, scores in enumerate(seeds):
             key = f"{method}{seed}"
-            listed = [{"name": n, "value": v, "low": None, "high": None, "n": 9}
-                      for n, v in scores.items()]  # fmt: skip
+            listed = [
+                {"name": n, "value": v, "low": None, "high": None, "n": 9}
+                for n, v in scores.items()
+            ]
             content = {"scores": listed, "cost": {"seconds": 10.0 * (1 + (method == "retrain"))}}
             with store.writing(key, content):
                 pass
@@ -199,8 +214,16 @@ def test_further_scores_have_the_retrained_models_beside_them(tmp_path: Path) ->
             scores = [{"name": "UA", "value": 50.0, "low": None, "high": None, "n": 9}]
             if method != "retrain":
                 value = steps[method, seed]
-                scores.append({"name": "relearn_time", "value": value, "low": None, "high": None,
-                               "n": 1, "reference": 30.0 + seed})  # fmt: skip
+                scores.append(
+                    {
+                        "name": "relearn_time",
+                        "value": value,
+                        "low": None,
+                        "high": None,
+                        "n": 1,
+                        "reference": 30.0 + seed,
+                    }
+                )
             with store.writing(f"{method}{seed}", {"scores": scores, "cost": {"seconds": 1.0}}):
                 pass
             setting = ("d", "m", "r", "dense", "class")
@@ -226,10 +249,14 @@ def test_the_report_averages_the_scores_that_the_audits_average() -> None:
 
 def test_an_undefined_further_score_is_no_failed_run() -> None:
     """AIN is nan where the retrained model needs no step; nothing has failed."""
-    table = papers_table(pd.DataFrame([
-        {"scenario": "a", "method": "x", "seed": 0, "score": score, "value": value}
-        for score, value in (("UA", 1.0), ("AIN", np.nan))
-    ])).iloc[0]  # fmt: skip
+    table = papers_table(
+        pd.DataFrame(
+            [
+                {"scenario": "a", "method": "x", "seed": 0, "score": score, "value": value}
+                for score, value in (("UA", 1.0), ("AIN", np.nan))
+            ]
+        )
+    ).iloc[0]
     assert (table["seeds"], table["failed"]) == (1, 0)
 
 
@@ -251,10 +278,13 @@ def test_nothing_is_claimed_where_the_trigger_never_worked() -> None:
     keys = {"data": "d", "model": "m", "recipe": "r", "density": "dense", "scenario": "poison"}
 
     def frame(before: float) -> pd.DataFrame:
-        return pd.DataFrame([
-            {**keys, "method": method, "seed": seed, "score": "ASR", "value": value + seed / 10}
-            for method, value in (("original", before), ("x", 1.0)) for seed in (0, 1, 2)
-        ])  # fmt: skip
+        return pd.DataFrame(
+            [
+                {**keys, "method": method, "seed": seed, "score": "ASR", "value": value + seed / 10}
+                for method, value in (("original", before), ("x", 1.0))
+                for seed in (0, 1, 2)
+            ]
+        )
 
     claim = parse_claim("ASR of x < ASR of original")
     assert judge(claim, frame(98.0)).verdict == "holds"
@@ -264,8 +294,10 @@ def test_nothing_is_claimed_where_the_trigger_never_worked() -> None:
 
 @pytest.mark.parametrize("text", ["0.95", "95 %", "95%", ".95"])
 def test_sparsities_as_people_write_them(text: str) -> None:
-    frame = long({("95 % omp", "a", s): 1.0 + s / 9 for s in (0, 1)}
-                 | {("dense", "a", s): 5.0 for s in (0, 1)})  # fmt: skip
+    frame = long(
+        {("95 % omp", "a", s): 1.0 + s / 9 for s in (0, 1)}
+        | {("dense", "a", s): 5.0 for s in (0, 1)}
+    )
     assert judge(parse_claim(f"UA of a at sparsity {text} < at 0"), frame).verdict == "holds"
 
 

@@ -34,10 +34,14 @@ from expunge.study.work import _judged_on_validation, read_base
 
 def study(**changes: Any) -> Study:
     given: dict[str, Any] = {
-        "name": "small", "data": ["digits:150"], "models": ["mlp"],
+        "name": "small",
+        "data": ["digits:150"],
+        "models": ["mlp"],
         "recipes": {"quick": {"epochs": 2, "lr": 0.05, "batch_size": 32}},
-        "scenarios": ["class"], "methods": {"finetune": {"epochs": 1}}, "seeds": [0],
-    }  # fmt: skip
+        "scenarios": ["class"],
+        "methods": {"finetune": {"epochs": 1}},
+        "seeds": [0],
+    }
     return Study.model_validate({**given, **changes})
 
 
@@ -273,10 +277,13 @@ def _command(folder: Path, *more: str) -> subprocess.Popen[bytes]:
     (folder / "study.yaml").write_text(long_study().to_yaml())
     return subprocess.Popen(
         [sys.executable, "-m", "expunge", "study", "run", "study.yaml", "--out", "out", *more],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
+    )
 
 
 def _wait_for_a_cell(folder: Path) -> None:

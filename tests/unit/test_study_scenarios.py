@@ -10,14 +10,14 @@ import pytest
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
-from expunge.recipe import Recipe
 from expunge.report.further import further_cells, further_markdown
-from expunge.run import Run
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 from expunge.study.work import Bench, read_base
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 from expunge.transfer.adapt import full_finetune
 from expunge.transfer.harm import class_harm, most_harmful
 from expunge.transfer.head import without_head
@@ -26,11 +26,15 @@ from expunge.transfer.target import Target, as_target
 
 def study(**changes: Any) -> Study:
     given: dict[str, Any] = {
-        "name": "moving", "data": ["digits:200"], "models": ["mlp"],
+        "name": "moving",
+        "data": ["digits:200"],
+        "models": ["mlp"],
         "recipes": {"quick": {"epochs": 4, "lr": 0.05, "batch_size": 32}},
-        "scenarios": ["harmful:2"], "methods": {"finetune": {"epochs": 1}}, "seeds": [0, 1],
+        "scenarios": ["harmful:2"],
+        "methods": {"finetune": {"epochs": 1}},
+        "seeds": [0, 1],
         "transfer": {"data": "digits:100", "recipe": {"epochs": 2, "batch_size": 32}},
-    }  # fmt: skip
+    }
     return Study.model_validate({**given, **changes})
 
 

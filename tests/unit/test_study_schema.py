@@ -56,9 +56,11 @@ def test_a_list_of_values_is_a_grid() -> None:
     )
     found = variants("GA", entry)
     assert list(found) == [
-        "GA (lr=0.1, epochs=1)", "GA (lr=0.1, epochs=2)", "GA (lr=0.2, epochs=1)",
+        "GA (lr=0.1, epochs=1)",
+        "GA (lr=0.1, epochs=2)",
+        "GA (lr=0.2, epochs=1)",
         "GA (lr=0.2, epochs=2)",
-    ]  # fmt: skip
+    ]
     assert found["GA (lr=0.2, epochs=1)"] == make_method(
         "gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8}
     )
@@ -90,17 +92,34 @@ def test_a_list_of_values_is_a_grid() -> None:
         ("seeds: [0, 1]", "scenarios: ['random:x']", 9, ["'x' is not a number"]),
         ("seeds: [0, 1]", "scenarios: ['random:2']", 9, ["between 0 and 1"]),
         ("seeds: [0, 1]", "scenarios: [randm]", 9, ["did you mean 'random'"]),
-        ("seeds: [0, 1]", "claims: [UAA of finetune < UA of retrain]", 9,
-         ["no score 'UAA'", "did you mean 'UA'"]),
-        ("seeds: [0, 1]", "claims: [UA of finetun < UA of retrain]", 9, ["did you mean 'finetune'"]),
-        ("seeds: [0, 1]", "claims: [UA of finetune at sparsity 0.9 < at 0]", 9,
-         ["no density of sparsity 0.9"]),
+        (
+            "seeds: [0, 1]",
+            "claims: [UAA of finetune < UA of retrain]",
+            9,
+            ["no score 'UAA'", "did you mean 'UA'"],
+        ),
+        (
+            "seeds: [0, 1]",
+            "claims: [UA of finetun < UA of retrain]",
+            9,
+            ["did you mean 'finetune'"],
+        ),
+        (
+            "seeds: [0, 1]",
+            "claims: [UA of finetune at sparsity 0.9 < at 0]",
+            9,
+            ["no density of sparsity 0.9"],
+        ),
         ("seeds: [0, 1]", "claims: [UA of finetune at sparsity high < at 0]", 9, ["is no number"]),
-        ("seeds: [0, 1]", "claims: [UA of finetune at scenario clas < UA of retrain]", 9,
-         ["no scenario 'clas'"]),
+        (
+            "seeds: [0, 1]",
+            "claims: [UA of finetune at scenario clas < UA of retrain]",
+            9,
+            ["no scenario 'clas'"],
+        ),
         ("seeds: [0, 1]", "published: [{title: a, headers: [b], rows: [5]}]", 9, ["rows"]),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_names_the_line_and_what_was_meant(
     tmp_path: Path, old: str, new: str, line: int, words: list[str]
 ) -> None:
@@ -160,11 +179,19 @@ def test_a_scale_replaces_parts_and_the_first_is_taken(tmp_path: Path) -> None:
         (SCALED, "larg", ["'larg'", "did you mean 'large'", "small, large"]),
         (GOOD, "large", ["has no scales"]),
         (SCALED.replace("lr: 0.1}", "lr: -1}"), "large", ["line 15:", "lr"]),
-        (SCALED.replace("small: {seeds: [0]}", "small: {seed: [0]}"), "small", ["line 11:", "'seeds'"]),
-        (SCALED.replace("small: {seeds: [0]}", "small: [0]"), "small", ["small is no list of keys"]),
+        (
+            SCALED.replace("small: {seeds: [0]}", "small: {seed: [0]}"),
+            "small",
+            ["line 11:", "'seeds'"],
+        ),
+        (
+            SCALED.replace("small: {seeds: [0]}", "small: [0]"),
+            "small",
+            ["small is no list of keys"],
+        ),
         (GOOD + "scales: [1]\n", None, ["line 10:", "scales are names"]),
     ],
-)  # fmt: skip
+)
 def test_mistakes_in_scales(tmp_path: Path, text: str, scale: str | None, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         read_study(write(tmp_path, text), scale=scale)

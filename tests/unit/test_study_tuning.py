@@ -24,15 +24,20 @@ RATES = [1e-4, 1e-2, 1e9]
 
 def study(**changes: Any) -> Study:
     given: dict[str, Any] = {
-        "name": "tuned", "data": ["digits:200"], "models": ["mlp"],
+        "name": "tuned",
+        "data": ["digits:200"],
+        "models": ["mlp"],
         "recipes": {"quick": {"epochs": 3, "lr": 0.05, "batch_size": 32}},
-        "scenarios": ["class", "random:0.2"], "seeds": [0], "floor": False,
+        "scenarios": ["class", "random:0.2"],
+        "seeds": [0],
+        "floor": False,
         "methods": {"finetune": {"epochs": 1}, "ascent": {"method": "gradient_ascent"}},
         "tuning": {
-            "seed": 7, "trials": 3,
+            "seed": 7,
+            "trials": 3,
             "methods": {"ascent": {"lr": RATES}, "finetune": {"lr": [0.01, 0.05, 0.1]}},
         },
-    }  # fmt: skip
+    }
     return Study.model_validate({**given, **changes})
 
 
@@ -93,10 +98,12 @@ def test_the_gap_by_hand(tmp_path: Path) -> None:
     made = run_study(planned(study(), tmp_path / "out"))
     search = next(s for s in made.searches if s.label == "finetune")
     retrain = next(
-        c for c in made.cells
-        if c.kind == "retrain" and c.config.get("on") == "validation"
+        c
+        for c in made.cells
+        if c.kind == "retrain"
+        and c.config.get("on") == "validation"
         and c.config["scenario"] == made.store.read(search.trials[0].cell)["config"]["scenario"]
-    )  # fmt: skip
+    )
     ours, theirs = (
         {s["name"]: s["value"] for s in made.store.read(key)["scores"]}
         for key in (search.trials[0].cell, retrain.key)
@@ -213,9 +220,11 @@ def test_the_first_of_equal_trials_wins_and_nothing_is_chosen_too_early() -> Non
 def test_optuna_proposes_the_same_when_told_the_same(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="Optuna is an extra: pip install expunge[tune]")
     tuning = {
-        "seed": 7, "trials": 4, "search": "optuna",
+        "seed": 7,
+        "trials": 4,
+        "search": "optuna",
         "methods": {"finetune": {"lr": {"low": 1e-4, "high": 0.1, "log": True}}},
-    }  # fmt: skip
+    }
     made = [
         run_study(planned(study(tuning=tuning), tmp_path / name)).searches for name in ("a", "b")
     ]
@@ -227,9 +236,11 @@ def test_optuna_proposes_the_same_when_told_the_same(tmp_path: Path) -> None:
 def test_optuna_proposes_whole_numbers_for_fields_of_these(tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="Optuna is an extra: pip install expunge[tune]")
     tuning = {
-        "seed": 7, "trials": 3, "search": "optuna",
+        "seed": 7,
+        "trials": 3,
+        "search": "optuna",
         "methods": {"finetune": {"epochs": {"low": 1, "high": 3}}},
-    }  # fmt: skip
+    }
     made = planned(study(tuning=tuning, scenarios=["class"]), tmp_path / "out")
     found = run_study(made).searches[0].trials
     assert all(isinstance(t.fields["epochs"], int) and 1 <= t.fields["epochs"] <= 3 for t in found)

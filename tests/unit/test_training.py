@@ -26,16 +26,16 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError, DataError, DivergenceError
-from expunge.loop import evaluating, make_optimizer
 from expunge.models.table import build_model
 from expunge.names.seeds import seed_for
-from expunge.precision import has_bfloat16, resolve_precision
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.task import Classification
-from expunge.training import FitLog, fit, train_from
+from expunge.training.fit import FitLog, fit, train_from
+from expunge.training.loop import evaluating, make_optimizer
+from expunge.training.precision import has_bfloat16, resolve_precision
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(epochs=2, batch_size=16, lr=0.05, schedule="constant")
@@ -59,9 +59,13 @@ def normed() -> nn.Module:
 
     def build() -> nn.Module:
         model = nn.Sequential(
-            nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 4), nn.BatchNorm1d(4),
+            nn.Linear(6, 5),
+            nn.BatchNorm1d(5),
+            nn.Tanh(),
+            nn.Linear(5, 4),
+            nn.BatchNorm1d(4),
             nn.Linear(4, 3),
-        )  # fmt: skip
+        )
         for _ in range(3):
             model(torch.randn(20, 6))
         return model
@@ -78,9 +82,14 @@ def cross_entropy(model: nn.Module, batch: Batch, _: float = 0.0) -> Tensor:
 
 
 def trained(
-    model: nn.Module, recipe: Recipe = PLAIN, *, loss: Any = cross_entropy, stream: Any = batches,
-    run: Run | None = None, **options: Any,
-) -> FitLog:  # fmt: skip
+    model: nn.Module,
+    recipe: Recipe = PLAIN,
+    *,
+    loss: Any = cross_entropy,
+    stream: Any = batches,
+    run: Run | None = None,
+    **options: Any,
+) -> FitLog:
     return fit(model, stream, loss, recipe=recipe, run=run or run_on_cpu(), **options)
 
 
@@ -704,7 +713,7 @@ def test_small_weights_may_grow(scale: float) -> None:
 def test_precision_is_resolved_as_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     cnn, mlp = original("cnn"), original("mlp")
     for native in (True, False):
-        monkeypatch.setattr("expunge.precision.has_bfloat16", lambda device, n=native: n)
+        monkeypatch.setattr("expunge.training.precision.has_bfloat16", lambda device, n=native: n)
         assert resolve_precision("auto", cnn, CPU) == ("bfloat16" if native else "float32")
         assert resolve_precision("auto", mlp, CPU) == "float32", "too small to gain"
         assert resolve_precision("bfloat16", mlp, CPU) == "bfloat16"
@@ -713,9 +722,12 @@ def test_precision_is_resolved_as_stated(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_bfloat16_is_native_or_it_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, native in (
-        ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx512_bf16": False}, False),
-        ({"avx512_f": True}, False), ({}, False),
-    ):  # fmt: skip
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": False}, False),
+        ({"avx512_f": True}, False),
+        ({}, False),
+    ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda f=found: f, raising=False)
         for used, allowed in (("AVX512", True), ("AVX2", False), ("DEFAULT", False)):
             monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda u=used: u)
@@ -867,14 +879,24 @@ def test_every_architecture_can_be_trained_as_it_is_built() -> None:
 
 def test_seeds_hash_names_and_their_types() -> None:
     seeds = [
-        seed_for("retrain", 0), seed_for("retrain", "0"), seed_for("retrain", 0, "floor"),
-        seed_for("original", 0), seed_for(0, "retrain"), seed_for("retrain0"), seed_for("retrain"),
-    ]  # fmt: skip
+        seed_for("retrain", 0),
+        seed_for("retrain", "0"),
+        seed_for("retrain", 0, "floor"),
+        seed_for("original", 0),
+        seed_for(0, "retrain"),
+        seed_for("retrain0"),
+        seed_for("retrain"),
+    ]
     assert len(set(seeds)) == len(seeds)
     assert seeds == [
-        seed_for("retrain", 0), seed_for("retrain", "0"), seed_for("retrain", 0, "floor"),
-        seed_for("original", 0), seed_for(0, "retrain"), seed_for("retrain0"), seed_for("retrain"),
-    ]  # fmt: skip
+        seed_for("retrain", 0),
+        seed_for("retrain", "0"),
+        seed_for("retrain", 0, "floor"),
+        seed_for("original", 0),
+        seed_for(0, "retrain"),
+        seed_for("retrain0"),
+        seed_for("retrain"),
+    ]
     assert all(0 <= seed < 2**63 for seed in seeds)
     by_hand = hashlib.sha256(b"str:original\x1fint:0").digest()[:8]
     assert seed_for("original", 0) == int.from_bytes(by_hand, "big") // 2

@@ -17,8 +17,8 @@ from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import ARCHITECTURES, build_model
-from expunge.recipe import Recipe
-from expunge.run import Run
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.harm import class_harm, most_harmful
 from expunge.transfer.head import features, head_name, last_block, with_head
@@ -35,9 +35,12 @@ def images(shape: tuple[int, ...], classes: int, *, seed: int = 0, kind: str = "
         inputs = values.astype(np.uint8) if kind == "uint8" else (values / 255).astype(np.float32)
         labels = np.arange(count) % classes
         return Samples(
-            row_ids(count), labels, ResidentStore(torch.from_numpy(inputs)),
-            digest_arrays(inputs, labels), True,
-        )  # fmt: skip
+            row_ids(count),
+            labels,
+            ResidentStore(torch.from_numpy(inputs)),
+            digest_arrays(inputs, labels),
+            True,
+        )
 
     return Data(part(40), part(20), tuple(map(str, range(classes))))
 

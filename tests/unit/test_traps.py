@@ -35,8 +35,8 @@ from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 from expunge.models.table import build_model
 from expunge.pruning import make_pruner
-from expunge.recipe import Recipe
-from expunge.sparsity import prune
+from expunge.pruning.original import prune
+from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -322,9 +322,15 @@ def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
         assert not torch.equal(found.early[name], late[name]), name
     # these statistics have counted one epoch; trained on from epoch 2 of 3, they count one more
     again = prune(
-        digits(), "cnn", make_pruner("omp", {"rewind_epoch": 2}), recipe=recipe, device="cpu",
-        trained=found.dense, rewind=found.early, rewind_epoch=2,
-    )  # fmt: skip
+        digits(),
+        "cnn",
+        make_pruner("omp", {"rewind_epoch": 2}),
+        recipe=recipe,
+        device="cpu",
+        trained=found.dense,
+        rewind=found.early,
+        rewind_epoch=2,
+    )
     counted = again.model.state_dict()["features.1.num_batches_tracked"]
     steps = int(late["features.1.num_batches_tracked"]) // 3
     assert int(counted) == 2 * steps
@@ -339,9 +345,16 @@ def test_a_mask_found_on_all_data_says_that_it_saw_them() -> None:
     assert (sparse.record.log["saw_data"], blind.record.log["saw_data"]) == (True, False)
     for found in (sparse, blind):
         retrained = unlearn(
-            found.model, digits(), tenth(), "retrain", recipe=RECIPE, fresh="mlp", mask=found.mask,
-            mask_saw_forget=found.record.log["saw_data"], device="cpu",
-        )  # fmt: skip
+            found.model,
+            digits(),
+            tenth(),
+            "retrain",
+            recipe=RECIPE,
+            fresh="mlp",
+            mask=found.mask,
+            mask_saw_forget=found.record.log["saw_data"],
+            device="cpu",
+        )
         assert retrained.record.log["mask"]["saw_forget_set"] is found.record.log["saw_data"]
 
 
@@ -351,29 +364,58 @@ def test_a_mask_found_on_all_data_says_that_it_saw_them() -> None:
 def test_published_defaults() -> None:
     """Settings that belong to a method's own paper, not to another's."""
     assert Finetune().model_dump() == {
-        "epochs": 10, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256
-    }  # fmt: skip
+        "epochs": 10,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_size": 256,
+    }
     assert GradientAscent().model_dump() == {
-        "epochs": 5, "lr": 1e-4, "momentum": 0.9, "weight_decay": 0.0, "batch_size": 256,
+        "epochs": 5,
+        "lr": 1e-4,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "batch_size": 256,
         "norm": "eval",
-    }  # fmt: skip
+    }
     assert NegGradPlus().model_dump() == {
-        "alpha": 0.95, "epochs": 10, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4,
-        "batch_size": 256, "norm": "train",
-    }  # fmt: skip
+        "alpha": 0.95,
+        "epochs": 10,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_size": 256,
+        "norm": "train",
+    }
     assert L1Sparse().model_dump() == {
-        "gamma": 5e-4, "scheduler": "decreasing", "proximal": False, "epochs": 10, "lr": 0.01,
-        "momentum": 0.9, "weight_decay": 5e-4, "batch_size": 256,
-    }  # fmt: skip
+        "gamma": 5e-4,
+        "scheduler": "decreasing",
+        "proximal": False,
+        "epochs": 10,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_size": 256,
+    }
     assert Influence().model_dump() == {
-        "alpha": 1.0, "damping": 1.0, "samples": 1000, "curvature": "fisher", "solver": "auto",
-        "iterations": 200, "tolerance": 1e-6, "batch_size": 256,
-    }  # fmt: skip
+        "alpha": 1.0,
+        "damping": 1.0,
+        "samples": 1000,
+        "curvature": "fisher",
+        "solver": "auto",
+        "iterations": 200,
+        "tolerance": 1e-6,
+        "batch_size": 256,
+    }
     fisher = Fisher().model_dump()
     assert 1e-9 <= fisher.pop("alpha") <= 1e-6
     assert fisher == {
-        "variant": "released", "sigma": 1e-3, "floor": 1e-8, "labels": "all", "batch_size": 256
-    }  # fmt: skip
+        "variant": "released",
+        "sigma": 1e-3,
+        "floor": 1e-8,
+        "labels": "all",
+        "batch_size": 256,
+    }
     assert Retrain().model_dump() == {}
 
 

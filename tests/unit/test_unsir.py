@@ -14,17 +14,17 @@ from helpers import Named, digits, named_digits, run_on_cpu, same_state, toy, vi
 from torch import Tensor, nn
 
 from expunge.api import Result, train, unlearn
+from expunge.audits.observe import observe_test
 from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import make_method
 from expunge.methods.noise import Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
-from expunge.observe import observe_test
-from expunge.recipe import Recipe
-from expunge.task import Classification
+from expunge.training.recipe import Recipe
 
 GONE = (2, 5)
 RECIPE = Recipe(epochs=12, lr=0.05, batch_size=64)
@@ -56,9 +56,14 @@ class Spy(Classification):
 def forget(method: Unsir, model: nn.Module | None = None, **changes: Any) -> Result:
     data, original = trained()
     return unlearn(
-        model or original.model, data, split(data), method, recipe=original.recipe, device="cpu",
+        model or original.model,
+        data,
+        split(data),
+        method,
+        recipe=original.recipe,
+        device="cpu",
         **changes,
-    )  # fmt: skip
+    )
 
 
 def accuracies(model: nn.Module) -> tuple[float, float]:
@@ -73,10 +78,18 @@ def accuracies(model: nn.Module) -> tuple[float, float]:
 def noise_of(model: nn.Module, **changes: Any) -> tuple[Any, Tensor]:
     """Learned noise of both classes, and what it started from."""
     given: dict[str, Any] = {
-        "recipe": Recipe(epochs=1, lr=0.1, optimizer="adam", schedule="constant",
-                         weight_decay=0.0, precision="float32"),
-        "count": 32, "steps": 40, "objective": Objective(0.1, "squared", 32),
-    }  # fmt: skip
+        "recipe": Recipe(
+            epochs=1,
+            lr=0.1,
+            optimizer="adam",
+            schedule="constant",
+            weight_decay=0.0,
+            precision="float32",
+        ),
+        "count": 32,
+        "steps": 40,
+        "objective": Objective(0.1, "squared", 32),
+    }
     run = run_on_cpu(names=("noise", 0))
     found = learn_noise(model, torch.tensor(GONE), (1, 8, 8), run, **{**given, **changes})
     still = given["recipe"].but(lr=1e-30)
@@ -173,13 +186,24 @@ def test_each_setting_of_the_noise_reaches_it(changes: dict[str, Any]) -> None:
     method.unlearn(copy.deepcopy(original.model), view_of(data, split(data)), run)
     adam = method.noise_optimizer == "adam"
     recipe = Recipe(
-        epochs=1, lr=method.noise_lr, optimizer=method.noise_optimizer,
-        momentum=0.9 if adam else 0.0, weight_decay=0.0, schedule="constant", augmentation="none",
-    )  # fmt: skip
+        epochs=1,
+        lr=method.noise_lr,
+        optimizer=method.noise_optimizer,
+        momentum=0.9 if adam else 0.0,
+        weight_decay=0.0,
+        schedule="constant",
+        augmentation="none",
+    )
     expected = learn_noise(
-        original.model, torch.tensor(GONE), (1, 8, 8), run, recipe=recipe, count=4,
-        steps=method.noise_steps, objective=Objective(method.noise_weight, method.noise_norm, 4),
-    )  # fmt: skip
+        original.model,
+        torch.tensor(GONE),
+        (1, 8, 8),
+        run,
+        recipe=recipe,
+        count=4,
+        steps=method.noise_steps,
+        objective=Objective(method.noise_weight, method.noise_norm, 4),
+    )
     assert torch.equal(run.artifacts["noise"], expected.images)
 
 

@@ -119,6 +119,4 @@ def _share(name: str, hits: Tensor, target: Target, detail: dict[str, int]) -> S
     if n == 0:
         raise ConfigError(f"{name} needs samples; there are none")
     low, high = wilson(count, n)
-    return Score(
-        name, 100 * count / n, n, 100 * low, 100 * high, "percent", target, detail
-    )  # fmt: skip
+    return Score(name, 100 * count / n, n, 100 * low, 100 * high, "percent", target, detail)

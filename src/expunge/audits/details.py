@@ -58,9 +58,11 @@ def _gallery(part: PartOutputs, classes: Sequence[str]) -> list[dict[str, Any]]:
     own = part.true_class_confidence[:SHOWN].tolist()
     return [
         {
-            "id": part.ids[row], "label": classes[int(part.labels[row])],
-            "predicted": classes[winner], "probability": float(probabilities[row, winner]),
+            "id": part.ids[row],
+            "label": classes[int(part.labels[row])],
+            "predicted": classes[winner],
+            "probability": float(probabilities[row, winner]),
             "true_probability": own[row],
         }
         for row, winner in enumerate(predicted)
-    ]  # fmt: skip
+    ]

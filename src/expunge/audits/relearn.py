@@ -21,11 +21,11 @@ from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError
-from expunge.loop import evaluating
-from expunge.recipe import Recipe, Settings
-from expunge.run import Run
 from expunge.scores.score import Score
-from expunge.training import fit
+from expunge.training.fit import fit
+from expunge.training.loop import evaluating
+from expunge.training.recipe import Recipe, Settings
+from expunge.training.run import Run
 
 
 class Relearning(Settings):
@@ -67,9 +67,13 @@ class Stream:
 
 
 def relearn(
-    model: nn.Module, data: DataView, run: Run, *, original_percent: float,
+    model: nn.Module,
+    data: DataView,
+    run: Run,
+    *,
+    original_percent: float,
     how: Relearning | None = None,
-) -> Relearned:  # fmt: skip
+) -> Relearned:
     """Train a copy on the forget set until its accuracy there is within 5 % of the original's.
 
     data: a view that may read the forget set; it is not augmented, and it is measured whole, in
@@ -106,14 +110,22 @@ def relearn(
                     return
 
     recipe = Recipe(
-        epochs=1, lr=how.lr, batch_size=how.batch_size, optimizer="adam", weight_decay=0.0,
-        schedule="constant", augmentation="none",
-    )  # fmt: skip
+        epochs=1,
+        lr=how.lr,
+        batch_size=how.batch_size,
+        optimizer="adam",
+        weight_decay=0.0,
+        schedule="constant",
+        augmentation="none",
+    )
     try:
         fit(
-            pupil, lambda _: Stream(steps, how.cap), lambda m, batch, _: run.loss(m, batch),
-            recipe=recipe, run=run,
-        )  # fmt: skip
+            pupil,
+            lambda _: Stream(steps, how.cap),
+            lambda m, batch, _: run.loss(m, batch),
+            recipe=recipe,
+            run=run,
+        )
     except DivergenceError:
         return Relearned(done.steps, False)
     return done
@@ -136,9 +148,7 @@ def relearn_scores(model: Relearned, retrained: Relearned | None = None) -> list
     if retrained is not None:
         detail |= {"retrained_steps": retrained.steps, "retrained_reached": retrained.reached}
     beside = None if retrained is None else retrained.time
-    time = Score(
-        "relearn_time", model.time, 1, None, None, "steps", "retrained", detail, beside
-    )  # fmt: skip
+    time = Score("relearn_time", model.time, 1, None, None, "steps", "retrained", detail, beside)
     if beside is None:
         return [time]
     ratio = model.time / beside if beside else math.nan

@@ -62,6 +62,12 @@ def weight_distance(model: nn.Module, retrained: nn.Module, *, paired: bool | No
     found: Mapping[str, Distance] = layer_distances(model, retrained)
     layers = {name: {"l2": one.l2, "relative": one.relative} for name, one in found.items() if name}
     return Score(
-        "weight_distance", found[""].relative, sum(p.numel() for p in model.parameters()),
-        None, None, "relative", "low", {"l2": found[""].l2, "paired": paired, "layers": layers},
-    )  # fmt: skip
+        "weight_distance",
+        found[""].relative,
+        sum(p.numel() for p in model.parameters()),
+        None,
+        None,
+        "relative",
+        "low",
+        {"l2": found[""].l2, "paired": paired, "layers": layers},
+    )

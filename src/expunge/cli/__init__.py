@@ -49,40 +49,47 @@ def root(
 for _name, _command, _example in (
     ("demo", demo, "--out expunge-demo"),
     (
-        "train", train,
+        "train",
+        train,
         "--data cifar10:5000 --data-dir DATA --model resnet20 --epochs 15 --out runs/original",
     ),
     (
-        "import", import_,
+        "import",
+        import_,
         "--model mynet:build --weights net.safetensors --data photos@64 --recipe recipe.yaml"
         " --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 --out runs/original",
     ),
     (
-        "prune", prune,
+        "prune",
+        prune,
         "--data cifar10:5000 --data-dir DATA --model resnet20 --epochs 15 --pruner omp"
         " --sparsity 0.95 --out runs/sparse",
     ),
     (
-        "unlearn", unlearn,
+        "unlearn",
+        unlearn,
         "runs/original --forget class:3 --method neggrad_plus --set alpha=0.9 --with-reference"
         " --out runs/without-3",
     ),
     (
-        "cleanse", cleanse,
+        "cleanse",
+        cleanse,
         "runs/backdoored --method finetune --known-fraction 0.5 --with-reference --out runs/clean",
     ),
     (
-        "audit", audit,
+        "audit",
+        audit,
         "runs/without-3 --original runs/original --retrained runs/without-3-retrained",
     ),
     ("list", list_, "methods neggrad_plus"),
-):  # fmt: skip
+):
     app.command(_name, epilog=f"Example: expunge {_name} {_example}")(_command)
 
 diagnose = typer.Typer(
-    help="Look into why: what theory says, and what is measured.", no_args_is_help=True,
+    help="Look into why: what theory says, and what is measured.",
+    no_args_is_help=True,
     context_settings=SETTINGS,
-)  # fmt: skip
+)
 diagnose.command(
     "sparsity",
     epilog="Example: expunge diagnose sparsity --data digits --model cnn --epochs 20 --lr 0.05"
@@ -91,9 +98,10 @@ diagnose.command(
 app.add_typer(diagnose, name="diagnose")
 
 study = typer.Typer(
-    help="Compare methods over seeds and settings, as a file describes it.", no_args_is_help=True,
+    help="Compare methods over seeds and settings, as a file describes it.",
+    no_args_is_help=True,
     context_settings=SETTINGS,
-)  # fmt: skip
+)
 _SMOKE = "studies/smoke.yaml --out runs/smoke"
 study.command("run", epilog=f"Example: expunge study run {_SMOKE} --workers 2")(study_run)
 study.command("status", epilog=f"Example: expunge study status {_SMOKE}")(study_status)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.arguments import read_pairs
+from expunge.cli.arguments import read_pairs
 from expunge.cli.forget import WithReference
 from expunge.cli.options import (
     MODEL_DIR,
@@ -23,10 +23,10 @@ from expunge.cli.options import (
 )
 from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.screen import consoles, working
+from expunge.cli.show import show_forgotten, show_report
 from expunge.folders.audit import audit_forgotten
 from expunge.folders.cleanse import cleanse_folder, cleansing_lines
 from expunge.methods import make_method
-from expunge.show import show_forgotten, show_report
 
 PoisonOption = Annotated[
     str | None,
@@ -84,11 +84,23 @@ def cleanse(
     check_places(None, report, out, overwrite)
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
-            model_dir, make_method(method, read_pairs(settings)), out, poison=poison,
-            known_fraction=known_fraction, trigger=trigger, target=target, seed=seed,
-            forget_seed=forget_seed, with_reference=with_reference, data=data, data_dir=data_dir,
-            device=device, progress=bars, overwrite=overwrite, allow_code=allow_code,
-        )  # fmt: skip
+            model_dir,
+            make_method(method, read_pairs(settings)),
+            out,
+            poison=poison,
+            known_fraction=known_fraction,
+            trigger=trigger,
+            target=target,
+            seed=seed,
+            forget_seed=forget_seed,
+            with_reference=with_reference,
+            data=data,
+            data_dir=data_dir,
+            device=device,
+            progress=bars,
+            overwrite=overwrite,
+            allow_code=allow_code,
+        )
     for note in cleansed.notes:
         screen.print(note, markup=False)
     show_forgotten(cleansed.done, screen, messages)

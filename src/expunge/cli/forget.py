@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.arguments import read_pairs
+from expunge.cli.arguments import read_pairs
 from expunge.cli.options import (
     MODEL_DIR,
     AllowCode,
@@ -26,11 +26,11 @@ from expunge.cli.options import (
 )
 from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.screen import consoles, working
+from expunge.cli.show import show_forgotten, show_report
 from expunge.folders.audit import audit_folder, audit_forgotten
 from expunge.folders.make import Forgotten, unlearn_folder
 from expunge.methods import make_method
 from expunge.scores.table import FEATURES, check_extra
-from expunge.show import show_forgotten, show_report
 
 WithReference = Annotated[
     bool,
@@ -79,11 +79,22 @@ def unlearn(
     check_places(figures, report, out, overwrite)
     with working("unlearn") as bars:
         done = unlearn_folder(
-            model_dir, forget, make_method(method, read_pairs(settings)), out, seed=seed,
-            forget_seed=forget_seed, with_reference=with_reference, paired=paired, data=data,
-            data_dir=data_dir, device=device, progress=bars, overwrite=overwrite,
-            redact_ids=redact_ids, allow_code=allow_code,
-        )  # fmt: skip
+            model_dir,
+            forget,
+            make_method(method, read_pairs(settings)),
+            out,
+            seed=seed,
+            forget_seed=forget_seed,
+            with_reference=with_reference,
+            paired=paired,
+            data=data,
+            data_dir=data_dir,
+            device=device,
+            progress=bars,
+            overwrite=overwrite,
+            redact_ids=redact_ids,
+            allow_code=allow_code,
+        )
     show_forgotten(done, screen, messages)
     # said before anything else may fail, for it is there
     screen.print(f"written: {out}", markup=False)
@@ -107,7 +118,7 @@ def unlearn(
 
 def _drawn(done: Forgotten, figures: Path, device: str | None, overwrite: bool) -> list[Path]:
     with working("unlearn, figures") as bars, bars.work("drawing figures"):
-        from expunge.pictures import draw_forgotten
+        from expunge.folders.pictures import draw_forgotten
 
         return draw_forgotten(done, figures, device=device, overwrite=overwrite)
 
@@ -149,10 +160,21 @@ def audit(
     chosen = list(FEATURES) if features == "all" else names(features)
     with working("audit") as bars:
         report = audit_folder(
-            model_dir, original=original, retrained=retrained, forget=forget, forget_seed=forget_seed,
-            features=chosen, also=names(also), trigger=trigger, target=target, data=data,
-            data_dir=data_dir, device=device, progress=bars, allow_code=allow_code,
-        )  # fmt: skip
+            model_dir,
+            original=original,
+            retrained=retrained,
+            forget=forget,
+            forget_seed=forget_seed,
+            features=chosen,
+            also=names(also),
+            trigger=trigger,
+            target=target,
+            data=data,
+            data_dir=data_dir,
+            device=device,
+            progress=bars,
+            allow_code=allow_code,
+        )
     if as_json and screen.quiet:  # another process of this run says it
         return
     if as_json:

@@ -17,8 +17,8 @@ from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner
-from expunge.recipe import Recipe, Settings
 from expunge.scores.table import AUDITS
+from expunge.training.recipe import Recipe, Settings
 
 KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
 
@@ -137,14 +137,21 @@ def range_of(schema: Mapping[str, Any]) -> str:
         return " or ".join(range_of(option) for option in schema["anyOf"])
     if "enum" in schema:
         return " | ".join(str(value) for value in schema["enum"])
-    kind = {"integer": "whole number", "number": "number", "boolean": "true | false",
-            "null": "null", "array": "list"}.get(schema.get("type", ""), "text")  # fmt: skip
+    kind = {
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true | false",
+        "null": "null",
+        "array": "list",
+    }.get(schema.get("type", ""), "text")
     bounds = [
         f"{sign} {schema[key]:g}"
         for key, sign in (
-            ("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="),
+            ("minimum", ">="),
+            ("exclusiveMinimum", ">"),
+            ("maximum", "<="),
             ("exclusiveMaximum", "<"),
         )
         if key in schema
-    ]  # fmt: skip
+    ]
     return f"{kind} {', '.join(bounds)}".strip()

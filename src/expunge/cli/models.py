@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.arguments import read_floats, read_recipe
+from expunge.cli.arguments import read_floats, read_recipe
 from expunge.cli.options import (
     BatchSize,
     Data,
@@ -27,8 +27,8 @@ from expunge.cli.options import (
     show_accuracy,
 )
 from expunge.cli.screen import consoles, working
+from expunge.cli.show import cost_line
 from expunge.folders.make import import_folder, train_folder
-from expunge.show import cost_line
 
 
 def train(
@@ -52,17 +52,32 @@ def train(
     changes = recipe_changes(epochs, lr, batch_size, settings)
     with working("train") as bars:
         result, loaded = train_folder(
-            data, model, out, recipe=read_recipe(recipe, changes), seed=seed, validation=validation,
-            split_seed=split_seed, data_dir=data_dir, device=device, progress=bars,
+            data,
+            model,
+            out,
+            recipe=read_recipe(recipe, changes),
+            seed=seed,
+            validation=validation,
+            split_seed=split_seed,
+            data_dir=data_dir,
+            device=device,
+            progress=bars,
             overwrite=overwrite,
-        )  # fmt: skip
+        )
     losses = result.record.log["losses"]
-    screen.print(f"trained {model} on {len(result.split.retain):,} samples of {data}: loss "
-                 f"{losses[0]:.3f} to {losses[-1]:.3f}", markup=False)  # fmt: skip
+    screen.print(
+        f"trained {model} on {len(result.split.retain):,} samples of {data}: loss "
+        f"{losses[0]:.3f} to {losses[-1]:.3f}",
+        markup=False,
+    )
     show_accuracy(screen, result.model, loaded, device)
     screen.print(cost_line(result.record.cost), markup=False)
-    next_step(screen, out, f"expunge unlearn {out} --forget random:0.1 --method finetune "
-          f"--with-reference --out {out}-forgot")  # fmt: skip
+    next_step(
+        screen,
+        out,
+        f"expunge unlearn {out} --forget random:0.1 --method finetune "
+        f"--with-reference --out {out}-forgot",
+    )
 
 
 def import_(
@@ -95,12 +110,22 @@ def import_(
     screen, _ = consoles()
     with working("import"):
         result, loaded = import_folder(
-            model, weights, data, out, recipe=read_recipe(recipe, {}) if recipe else None,
-            trained_on=trained_on, validation=validation, mean=read_floats(mean, "--mean"),
-            std=read_floats(std, "--std"), data_dir=data_dir, overwrite=overwrite,
-        )  # fmt: skip
-    screen.print(f"imported {weights} as {model}: learned from {len(result.split.retain):,} samples",
-                 markup=False)  # fmt: skip
+            model,
+            weights,
+            data,
+            out,
+            recipe=read_recipe(recipe, {}) if recipe else None,
+            trained_on=trained_on,
+            validation=validation,
+            mean=read_floats(mean, "--mean"),
+            std=read_floats(std, "--std"),
+            data_dir=data_dir,
+            overwrite=overwrite,
+        )
+    screen.print(
+        f"imported {weights} as {model}: learned from {len(result.split.retain):,} samples",
+        markup=False,
+    )
     show_accuracy(screen, result.model, loaded, device)
     if mean is None:
         screen.print(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expunge.arguments import read_pairs
+from expunge.cli.arguments import read_pairs
 from expunge.cli.screen import consoles
 from expunge.hardware import check_device
 from expunge.progress import Bars
@@ -88,8 +88,8 @@ def show_accuracy(
     screen: Console, model: Any, data: Any, device: str | None, whose: str = ""
 ) -> None:
     """Test accuracy of a model in one line, which begins with whose it is."""
-    from expunge.observe import accuracy
-    from expunge.run import Run, accelerator_on
+    from expunge.audits.observe import accuracy
+    from expunge.training.run import Run, accelerator_on
 
     run = Run(accelerator=accelerator_on(device), progress=Bars(consoles()[1]))
     value = accuracy(model, data, run)

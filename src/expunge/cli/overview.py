@@ -13,8 +13,8 @@ from expunge.cli.options import (
     Overwrite,
 )
 from expunge.cli.screen import consoles, working
+from expunge.cli.show import study_tables
 from expunge.report.places import check_folder
-from expunge.show import study_tables
 
 
 def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
@@ -23,10 +23,10 @@ def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
     screen, messages = consoles()
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
     with working("demo") as bars:
-        from expunge.demo import PASTE, SETTINGS, meaning, run_demo
         from expunge.report.figures import gap_figure
         from expunge.report.files import write_tables
         from expunge.report.tables import note
+        from expunge.study.demo import PASTE, SETTINGS, meaning, run_demo
 
         frame, seconds = run_demo(bars)
     screen.print(study_tables(frame, screen.width))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,11 +33,16 @@ def write_page(
     overwrite: bool,
 ) -> None:
     """pictures: False for whoever keeps hashes of ids only: no samples are to be kept either."""
-    from expunge.pages import deletion_report, typed
+    from expunge.folders.page import deletion_report
     from expunge.report.page import write_report
 
     page = deletion_report(done, audited, forget, typed(sys.argv[1:]), pictures=pictures)
     write_report(page, out, overwrite=overwrite)
+
+
+def typed(arguments: Iterable[str]) -> str:
+    """A command as one types it."""
+    return shlex.join(["expunge", *arguments])
 
 
 def check_places(figures: Path | None, report: Path | None, out: Path, overwrite: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expunge.arguments import read_floats, read_pairs, read_recipe
+from expunge.cli.arguments import read_floats, read_pairs, read_recipe
 from expunge.cli.options import (
     AllowCode,
     BatchSize,
@@ -30,6 +30,7 @@ from expunge.cli.options import (
     show_accuracy,
 )
 from expunge.cli.screen import consoles, working
+from expunge.cli.show import cost_line, criteria_lines, sparsity_table, theory_table
 from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
@@ -38,9 +39,8 @@ from expunge.methods import make_method
 from expunge.models.table import check_model
 from expunge.pruning import make_pruner
 from expunge.pruning.base import FINE_TUNING, sparsity_levels
-from expunge.recipe import Recipe
 from expunge.report.places import check_folder
-from expunge.show import cost_line, criteria_lines, sparsity_table, theory_table
+from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from expunge.folders.sparse import PrunedFolder
@@ -108,8 +108,10 @@ def prune(
     chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
     changes = recipe_changes(epochs, lr, batch_size, settings)
     common: dict[str, Any] = {
-        "data_dir": data_dir, "device": device, "overwrite": overwrite,
-    }  # fmt: skip
+        "data_dir": data_dir,
+        "device": device,
+        "overwrite": overwrite,
+    }
     own = read_recipe(recipe, changes)
     if model_dir is None:
         if data is None or model is None:
@@ -118,22 +120,44 @@ def prune(
             raise ConfigError("--rewind is for a MODEL_DIR; else use --set-pruner rewind_epoch=N")
         with working("prune") as bars:
             done = prune_new(
-                data, model, chosen, out, recipe=own, seed=seed or 0, validation=validation,
-                split_seed=split_seed, criteria=criteria, forget_seed=forget_seed, progress=bars,
+                data,
+                model,
+                chosen,
+                out,
+                recipe=own,
+                seed=seed or 0,
+                validation=validation,
+                split_seed=split_seed,
+                criteria=criteria,
+                forget_seed=forget_seed,
+                progress=bars,
                 **common,
-            )  # fmt: skip
+            )
     else:
         if model is not None or criteria is not None:
             raise ConfigError("--model and --criteria train from scratch; leave MODEL_DIR out")
         tuning = own if recipe else _fine_tuning(changes) if changes else None
         with working("prune") as bars:
             done = prune_folder(
-                model_dir, chosen, out, rewind=rewind, rewind_epoch=rewind_epoch, data=data,
-                sparse_recipe=tuning, seed=seed, allow_code=allow_code, progress=bars, **common,
-            )  # fmt: skip
+                model_dir,
+                chosen,
+                out,
+                rewind=rewind,
+                rewind_epoch=rewind_epoch,
+                data=data,
+                sparse_recipe=tuning,
+                seed=seed,
+                allow_code=allow_code,
+                progress=bars,
+                **common,
+            )
     _show(done, device)
-    next_step(screen, out, f"expunge unlearn {out} --forget random:0.1 --method finetune "
-              f"--with-reference --out {out}-forgot")  # fmt: skip
+    next_step(
+        screen,
+        out,
+        f"expunge unlearn {out} --forget random:0.1 --method finetune "
+        f"--with-reference --out {out}-forgot",
+    )
 
 
 def _fine_tuning(changes: dict[str, Any]) -> Any:
@@ -150,8 +174,9 @@ def _show(done: PrunedFolder, device: str | None) -> None:
     saw = "has seen the training data, the samples of any later request among them"
     screen.print(
         f"the mask {saw if log['saw_data'] else 'has seen no data'}; found in "
-        f"{log['seconds_to_mask']:.1f} s", markup=False,
-    )  # fmt: skip
+        f"{log['seconds_to_mask']:.1f} s",
+        markup=False,
+    )
     if done.before is not None:
         show_accuracy(screen, done.before, done.data, device, "before pruning: ")
     show_accuracy(screen, result.model, done.data, device, "sparse: ")
@@ -212,18 +237,25 @@ def diagnose_sparsity(
     with working("diagnose sparsity") as bars:
         from expunge.data.load import load_data
         from expunge.data.split import Split
-        from expunge.diagnose import diagnose_sparsity
         from expunge.report.theory import theory_notes, write_theory
+        from expunge.theory.sparsity import diagnose_sparsity
 
         with bars.work(f"reading {data}"):
             loaded = load_data(data, data_dir=data_dir)
         whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
         split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
         frame = diagnose_sparsity(
-            loaded, model or "cnn", split, sparsities=shares or (), pruner=pruner, recipe=chosen,
-            method=forgetting, seed=seed, device=device,
+            loaded,
+            model or "cnn",
+            split,
+            sparsities=shares or (),
+            pruner=pruner,
+            recipe=chosen,
+            method=forgetting,
+            seed=seed,
+            device=device,
             progress=bars,
-        )  # fmt: skip
+        )
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):
         screen.print(f"• {sentence}", markup=False)

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.cli.options import AllowCode, DataDir, Device, Overwrite
+from expunge.cli.pages import typed
 from expunge.cli.screen import consoles, working
+from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
 from expunge.progress import Reporter
 from expunge.report.places import PAGE, check_folder
-from expunge.show import study_tables
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, planned, run_study
 from expunge.study.records import check_absent, write_records
@@ -106,8 +107,8 @@ def report(
     if out is not None:
         check_folder(out, overwrite=overwrite, mark=PAGE)
     recorded = _recorded(folder, data_dir)
-    from expunge.pages import study_report, typed
     from expunge.report.page import write_report
+    from expunge.study.page import study_report
 
     screen, _ = consoles()
     found = study_report(recorded, typed(["study", "report", str(folder)]))
@@ -144,9 +145,16 @@ def _recorded(folder: Path, data_dir: Path | None) -> Planned:
 
 
 def _planned(
-    file: Path, out: Path, scale: str | None, data_dir: Path | None, device: str | None,
-    *, recorded: bool = False, allow_code: bool = False, progress: Reporter | None = None,
-) -> Planned:  # fmt: skip
+    file: Path,
+    out: Path,
+    scale: str | None,
+    data_dir: Path | None,
+    device: str | None,
+    *,
+    recorded: bool = False,
+    allow_code: bool = False,
+    progress: Reporter | None = None,
+) -> Planned:
 
     return planned(
         read_study(file, scale=scale),
@@ -164,11 +172,14 @@ def _show_status(study: Planned, screen: Console) -> None:
     parts = [
         f"{number} {name}"
         for name, number in (
-            ("running", counts.running), ("failed", counts.failed), ("blocked", counts.blocked),
-            ("waiting", counts.waiting), ("stale", counts.stale),
+            ("running", counts.running),
+            ("failed", counts.failed),
+            ("blocked", counts.blocked),
+            ("waiting", counts.waiting),
+            ("stale", counts.stale),
         )
         if number
-    ]  # fmt: skip
+    ]
     more = f"; {', '.join(parts)}" if parts else ""
     screen.print(
         f"study {study.study.name}: {counts.done} of {len(study.cells)} cells done{more}",

@@ -112,9 +112,13 @@ def read_npz(path: Path) -> tuple[Raw, Raw | None]:
 
 
 def _npz_part(
-    arrays: dict[str, NDArray[Any]], x: str, y: str, suffix: str,
-    classes: tuple[str, ...] | None, digest: str,
-) -> Raw:  # fmt: skip
+    arrays: dict[str, NDArray[Any]],
+    x: str,
+    y: str,
+    suffix: str,
+    classes: tuple[str, ...] | None,
+    digest: str,
+) -> Raw:
     inputs, labels = arrays[x], arrays[y]
     if inputs.dtype.kind not in "uifb" or inputs.ndim < 2 or labels.ndim != 1:
         raise DataError(

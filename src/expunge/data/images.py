@@ -67,9 +67,7 @@ class EncodedImages(Dataset[Tensor]):
     def rows(self, index: Indices) -> EncodedImages:
         """Some of the images."""
         sources = [self.sources[row] for row in index.tolist()]
-        return EncodedImages(
-            sources, self.size, resize=self.resize, colour=self.mode == "RGB"
-        )  # fmt: skip
+        return EncodedImages(sources, self.size, resize=self.resize, colour=self.mode == "RGB")
 
 
 class ImageStore:

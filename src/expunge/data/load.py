@@ -117,9 +117,12 @@ def poisoned(data: Data, poison: Poison) -> Data:
 
 
 def _load(
-    spec: DataSpec, data_dir: str | Path | None, classes: Sequence[str] | None, allow_code: bool,
+    spec: DataSpec,
+    data_dir: str | Path | None,
+    classes: Sequence[str] | None,
+    allow_code: bool,
     home: Home | None,
-) -> Data:  # fmt: skip
+) -> Data:
     spec.check(data_dir, allow_code=allow_code)
     path = Path(spec.base).expanduser()
     if spec.base == "digits":

@@ -82,9 +82,7 @@ class Poison:
 
     def settled(self, classes: Sequence[str]) -> Poison:
         """The same poison in one way of writing it, to be compared."""
-        found = replace(
-            self, trigger=self.trigger.absolute(), target=f"#{self.index(classes)}"
-        )  # fmt: skip
+        found = replace(self, trigger=self.trigger.absolute(), target=f"#{self.index(classes)}")
         if "," in getattr(found.trigger, "file", ""):
             raise DataError(
                 f"the pattern's path {getattr(found.trigger, 'file', '')} holds a comma, which cannot "

@@ -95,9 +95,12 @@ def poison_samples(
     text = f"{poison.trigger.content()},{poison.share!r},{target},{poison.poison_seed}"
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     made = Poisoning(
-        frozenset(samples.ids[rows].tolist()), poison.trigger, target, frozenset(own.tolist()),
+        frozenset(samples.ids[rows].tolist()),
+        poison.trigger,
+        target,
+        frozenset(own.tolist()),
         poison,
-    )  # fmt: skip
+    )
     return (
         replace(samples, labels=labels, store=store, fingerprint=f"{samples.fingerprint}+{digest}"),
         made,
@@ -120,6 +123,7 @@ def with_trigger(samples: Samples, trigger: Trigger) -> Samples:
     digest = hashlib.sha256(trigger.content().encode()).hexdigest()[:16]
     marked = np.ones(len(samples), dtype=np.bool_)
     return replace(
-        samples, store=PoisonedStore(samples.store, marked, trigger),
+        samples,
+        store=PoisonedStore(samples.store, marked, trigger),
         fingerprint=f"{samples.fingerprint}+{digest}",
-    )  # fmt: skip
+    )

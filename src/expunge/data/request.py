@@ -24,8 +24,9 @@ def read_ids(source: str) -> list[str]:
         path = Path("/dev/stdin" if source == "-" else source).expanduser()
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise SplitError(f"cannot read ids from {source!r} ({error}); one id per line, UTF-8") \
-            from error  # fmt: skip
+        raise SplitError(
+            f"cannot read ids from {source!r} ({error}); one id per line, UTF-8"
+        ) from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise SplitError(f"{source!r} holds no ids; write one per line")

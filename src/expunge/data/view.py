@@ -306,9 +306,15 @@ class DataView:
         return MixSource(sources, self)
 
     def pairs(
-        self, a: Source, b: Source, size: int, *, epoch: int = 0, shuffle: bool = True,
+        self,
+        a: Source,
+        b: Source,
+        size: int,
+        *,
+        epoch: int = 0,
+        shuffle: bool = True,
         augment: bool = True,
-    ) -> Pairs:  # fmt: skip
+    ) -> Pairs:
         """Batches of `a` beside batches of `b`; the shorter side cycles, reshuffled."""
         return Pairs(a, b, size, epoch, shuffle, augment)
 
@@ -331,8 +337,9 @@ def _cuts(count: int, size: int) -> list[tuple[int, int]]:
     steps = math.ceil(count / size)
     if steps > 1 and count - (steps - 1) * size < min(SMALLEST_LAST, size):
         steps -= 1
-    return [(step * size, count if step == steps - 1 else (step + 1) * size)
-            for step in range(steps)]  # fmt: skip
+    return [
+        (step * size, count if step == steps - 1 else (step + 1) * size) for step in range(steps)
+    ]
 
 
 def _join(pieces: list[Batch], world: int, total: int) -> Batch:

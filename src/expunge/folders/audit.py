@@ -21,9 +21,9 @@ from expunge.scores.table import NEAR_EMPTY, check_extra, check_features
 
 if TYPE_CHECKING:
     from expunge.audits.near_empty import SampleLoss
+    from expunge.audits.panel import Panel, Subject
     from expunge.data.poison import Poisoning
     from expunge.data.split import Split
-    from expunge.probing import Panel, Subject
 
 
 DRAWN = (
@@ -89,8 +89,10 @@ def audit_folder(
     check_features(features)
     papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
     allowed: dict[str, Any] = {"data_dir": papers.data_dir, "allow_code": allow_code}
-    beside = [None if other is None else read_papers(other, data=papers.data, **allowed)
-              for other in (original, retrained)]  # fmt: skip
+    beside = [
+        None if other is None else read_papers(other, data=papers.data, **allowed)
+        for other in (original, retrained)
+    ]
     _check_papers(papers, beside, forget)
     _check_backdoor(papers, trigger, target)
     loaded = open_papers(papers, progress=progress)
@@ -103,15 +105,23 @@ def audit_folder(
 
     split = _audited_split(loaded, forget, forget_seed)
     # the samples are in memory already; each model keeps its own normalisation
-    before, reference = (None if one is None else open_papers(replace(one, data=loaded.data))
-                         for one in beside)  # fmt: skip
+    before, reference = (
+        None if one is None else open_papers(replace(one, data=loaded.data)) for one in beside
+    )
     own = _Learned(loaded.path, split.retain, split.forget)
     _check_learned(own, _learned(before), _learned(reference))
     report = _report(
-        loaded, split, before, reference, run_time(loaded.card, reference.card if reference else None),
-        paired=is_paired(loaded.card, reference.card) if reference else None, features=features,
-        also=also, device=device, progress=progress,
-    )  # fmt: skip
+        loaded,
+        split,
+        before,
+        reference,
+        run_time(loaded.card, reference.card if reference else None),
+        paired=is_paired(loaded.card, reference.card) if reference else None,
+        features=features,
+        also=also,
+        device=device,
+        progress=progress,
+    )
     return replace(report, notes=tuple(notes))
 
 
@@ -194,33 +204,51 @@ def _known_backdoor(path: Path) -> str:
 
 
 def audit_forgotten(
-    done: Forgotten, *, also: Sequence[str] = (), device: str | None = None,
+    done: Forgotten,
+    *,
+    also: Sequence[str] = (),
+    device: str | None = None,
     progress: Reporter | None = None,
-) -> AuditReport:  # fmt: skip
+) -> AuditReport:
     """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
-    from expunge.probing import Subject
+    from expunge.audits.panel import Subject
 
     reference = done.reference
     cost = cost_score(
         done.result.record.cost.to_dict(), reference.record.cost.to_dict() if reference else None
     )
     return _report(
-        Subject(done.result.model, done.data, done.loaded.mask), done.result.split, done.loaded,
-        Subject(reference.model, done.data, done.loaded.mask) if reference else None, cost,
-        paired=done.paired, features=("confidence",), also=also, device=device, progress=progress,
-    )  # fmt: skip
+        Subject(done.result.model, done.data, done.loaded.mask),
+        done.result.split,
+        done.loaded,
+        Subject(reference.model, done.data, done.loaded.mask) if reference else None,
+        cost,
+        paired=done.paired,
+        features=("confidence",),
+        also=also,
+        device=device,
+        progress=progress,
+    )
 
 
 def _report(
-    model: Subject | Loaded, split: Split, original: Subject | Loaded | None,
-    retrained: Subject | Loaded | None, cost: Score | None, *, paired: bool | None,
-    features: Sequence[str], also: Sequence[str], device: str | None, progress: Reporter | None,
-) -> AuditReport:  # fmt: skip
+    model: Subject | Loaded,
+    split: Split,
+    original: Subject | Loaded | None,
+    retrained: Subject | Loaded | None,
+    cost: Score | None,
+    *,
+    paired: bool | None,
+    features: Sequence[str],
+    also: Sequence[str],
+    device: str | None,
+    progress: Reporter | None,
+) -> AuditReport:
     """Observe each model once, with the normalisation that it was trained with, and score."""
     from expunge.api import audit_panel
     from expunge.audits.near_empty import near_empty_report
-    from expunge.probing import Subject, observe_panel
-    from expunge.run import Run, accelerator_on
+    from expunge.audits.panel import Subject, observe_panel
+    from expunge.training.run import Run, accelerator_on
 
     run = Run(names=("audit", 0), accelerator=accelerator_on(device), progress=progress or Silent())
 
@@ -228,9 +256,13 @@ def _report(
         return None if one is None else Subject(one.model, one.data, one.mask)
 
     panel = observe_panel(
-        Subject(model.model, model.data, model.mask), split, run, original=subject(original),
-        retrained=subject(retrained), paired=paired,
-    )  # fmt: skip
+        Subject(model.model, model.data, model.mask),
+        split,
+        run,
+        original=subject(original),
+        retrained=subject(retrained),
+        paired=paired,
+    )
     scores = audit_panel(panel, features=features, also=also)
     few = len(split.forget) < NEAR_EMPTY
     losses = near_empty_report(panel.outputs, panel.retrained_outputs) if few else []
@@ -266,9 +298,7 @@ def cost_score(cost: Mapping[str, Any], reference: Mapping[str, Any] | None) -> 
     if not cost.get("seconds"):
         return None
     before = float(reference["seconds"]) if reference and reference.get("seconds") else None
-    return Score(
-        "RTE", float(cost["seconds"]), 1, None, None, "seconds", "low", dict(cost), before
-    )  # fmt: skip
+    return Score("RTE", float(cost["seconds"]), 1, None, None, "seconds", "low", dict(cost), before)
 
 
 def _audited_split(loaded: Loaded, forget: str | None, forget_seed: int) -> Split:

@@ -82,9 +82,17 @@ def cleanse_folder(
     if known_fraction is not None and known_fraction < 1:
         asked = base.forgetting(some_of(asked.forget, known_fraction, forget_seed))
     done = unlearn_folder(
-        loaded, asked, method, out, seed=seed, with_reference=with_reference, data_dir=data_dir,
-        device=device, progress=progress, overwrite=overwrite,
-    )  # fmt: skip
+        loaded,
+        asked,
+        method,
+        out,
+        seed=seed,
+        with_reference=with_reference,
+        data_dir=data_dir,
+        device=device,
+        progress=progress,
+        overwrite=overwrite,
+    )
     notes = _notes(loaded, poisoning, asked)
     if trigger is not None and poisoning.target is not None:
         typed = ["--trigger", trigger, "--target", loaded.data.classes[poisoning.target]]
@@ -130,9 +138,12 @@ def _without_poisoned_tests(
 
 
 def _poisoning(
-    loaded: Loaded, poison: str | None, names: Collection[str] | None, trigger: str | None,
+    loaded: Loaded,
+    poison: str | None,
+    names: Collection[str] | None,
+    trigger: str | None,
     target: str | None,
-) -> Poisoning:  # fmt: skip
+) -> Poisoning:
     """What is known of the poison: from the data themselves, or from what was typed."""
     known = loaded.data.poison
     if known is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from expunge.data.load import Data
     from expunge.data.split import Split
     from expunge.methods import Method
-    from expunge.recipe import Recipe
+    from expunge.training.recipe import Recipe
 
 
 Names = tuple[str | int, ...]
@@ -60,9 +60,15 @@ def train_folder(
         loaded, model, recipe=recipe, split=split, seed=seed, device=device, progress=progress
     )
     save_model(
-        result, out, data=loaded, architecture=model, data_dir=data_dir, seed=seed,
-        split_seed=split_seed, overwrite=overwrite,
-    )  # fmt: skip
+        result,
+        out,
+        data=loaded,
+        architecture=model,
+        data_dir=data_dir,
+        seed=seed,
+        split_seed=split_seed,
+        overwrite=overwrite,
+    )
     return result, loaded
 
 
@@ -93,11 +99,12 @@ def import_folder(
     held, learned = _listed(validation), _listed(trained_on)
     _check_normalisation(mean, std)
     with loading():
-        from expunge.api import Record, Result, constructor, resolve_recipe
-        from expunge.cost import Cost
+        from expunge.api import Record, Result
         from expunge.data.load import load_data
         from expunge.data.transform import Normalisation
         from expunge.models.folder import load_weights
+        from expunge.training.cost import Cost
+        from expunge.training.session import constructor, resolve_recipe
 
     loaded = load_data(data, data_dir=data_dir)
     normal = Normalisation(tuple(mean), tuple(std)) if mean and std else None
@@ -115,9 +122,7 @@ def import_folder(
     if recipe is not None:
         recipe = resolve_recipe(recipe, loaded, split)
     result = Result(network.eval(), record, split, recipe)
-    save_model(
-        result, out, data=loaded, architecture=model, data_dir=data_dir, overwrite=overwrite
-    )  # fmt: skip
+    save_model(result, out, data=loaded, architecture=model, data_dir=data_dir, overwrite=overwrite)
     return result, loaded
 
 
@@ -170,9 +175,11 @@ def unlearn_folder(
     if with_reference:
         check_target(reference_path, overwrite=overwrite)
     kept: Any = {"data_dir": data_dir, "overwrite": overwrite, "redact_ids": redact_ids}
-    papers = path if isinstance(path, Loaded) else read_papers(
-        path, data=data, data_dir=data_dir, allow_code=allow_code
-    )  # fmt: skip
+    papers = (
+        path
+        if isinstance(path, Loaded)
+        else read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    )
     names = _check_reference(papers, method, with_reference=with_reference, paired=paired)
     if isinstance(forget, str):
         check_names(forget, papers.card.classes)
@@ -182,16 +189,27 @@ def unlearn_folder(
         from expunge.data.split import Split
 
     loaded = papers if isinstance(papers, Loaded) else open_papers(papers, progress=progress)
-    split = forget if isinstance(forget, Split) else Split.parse(
-        loaded.data, forget, seed=forget_seed, base=loaded.split.settled()
-    )  # fmt: skip
+    split = (
+        forget
+        if isinstance(forget, Split)
+        else Split.parse(loaded.data, forget, seed=forget_seed, base=loaded.split.settled())
+    )
 
     def make(where: Path, chosen: str | Method, names: Names | None = None) -> Result:
         result = unlearn(
-            loaded.model, loaded.data, split, chosen, seed=seed, recipe=loaded.recipe,
-            fresh=loaded.fresh, mask=loaded.mask, mask_saw_forget=saw_data(loaded.card),
-            device=device, progress=progress, names=names,
-        )  # fmt: skip
+            loaded.model,
+            loaded.data,
+            split,
+            chosen,
+            seed=seed,
+            recipe=loaded.recipe,
+            fresh=loaded.fresh,
+            mask=loaded.mask,
+            mask_saw_forget=saw_data(loaded.card),
+            device=device,
+            progress=progress,
+            names=names,
+        )
         save_model(result, where, data=loaded.data, parent=loaded, **kept)
         return result
 

@@ -15,14 +15,14 @@ from expunge.loading import loading
 from expunge.models.card import check_target, check_weights_file
 from expunge.models.table import check_model
 from expunge.progress import Reporter, Silent
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from expunge.data.load import Data
     from expunge.pruning import Pruner
-    from expunge.sparsity import Criteria, Pruned
+    from expunge.pruning.original import Criteria, Pruned
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ def prune_new(
     if criteria:
         check_names(criteria)
     with loading():
-        from expunge.api import resolve_recipe
         from expunge.data.load import load_data
         from expunge.data.split import Split
-        from expunge.sparsity import prune, pruning_criteria
+        from expunge.pruning.original import prune, pruning_criteria
+        from expunge.training.session import resolve_recipe
 
     with (progress or Silent()).work(f"reading {data}"):
         loaded = load_data(data, data_dir=data_dir)
@@ -74,19 +74,38 @@ def prune_new(
     asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
     recipe = resolve_recipe(recipe or Recipe(), loaded, split)
     result = prune(
-        loaded, model, pruner, recipe=recipe, split=split, seed=seed, device=device,
+        loaded,
+        model,
+        pruner,
+        recipe=recipe,
+        split=split,
+        seed=seed,
+        device=device,
         progress=progress,
-    )  # fmt: skip
+    )
     save_model(
-        result, out, data=loaded, architecture=model, data_dir=data_dir, seed=seed,
-        split_seed=split_seed, overwrite=overwrite,
-    )  # fmt: skip
+        result,
+        out,
+        data=loaded,
+        architecture=model,
+        data_dir=data_dir,
+        seed=seed,
+        split_seed=split_seed,
+        overwrite=overwrite,
+    )
     judged = None
     if asked is not None:
         judged = pruning_criteria(
-            loaded, model, pruner, asked, recipe=recipe, seed=seed, sparse=result, device=device,
+            loaded,
+            model,
+            pruner,
+            asked,
+            recipe=recipe,
+            seed=seed,
+            sparse=result,
+            device=device,
             progress=progress,
-        )  # fmt: skip
+        )
     return PrunedFolder(result, loaded, result.dense, judged)
 
 
@@ -119,15 +138,24 @@ def prune_folder(
         check_weights_file(rewind)
     papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
     with loading():
-        from expunge.sparsity import prune
+        from expunge.pruning.original import prune
 
     loaded = open_papers(papers, progress=progress)
     result = prune(
-        loaded.data, loaded.fresh, pruner, recipe=loaded.recipe, split=loaded.split.settled(),
-        seed=loaded.card.seed or 0 if seed is None else seed, trained=loaded.model,
-        rewind=_weights(loaded.model, rewind), rewind_epoch=rewind_epoch,
-        sparse_recipe=sparse_recipe, mask=loaded.mask, device=device, progress=progress,
-    )  # fmt: skip
+        loaded.data,
+        loaded.fresh,
+        pruner,
+        recipe=loaded.recipe,
+        split=loaded.split.settled(),
+        seed=loaded.card.seed or 0 if seed is None else seed,
+        trained=loaded.model,
+        rewind=_weights(loaded.model, rewind),
+        rewind_epoch=rewind_epoch,
+        sparse_recipe=sparse_recipe,
+        mask=loaded.mask,
+        device=device,
+        progress=progress,
+    )
     save_model(result, out, data=loaded.data, parent=loaded, data_dir=data_dir, overwrite=overwrite)
     return PrunedFolder(result, loaded.data, loaded.model)
 

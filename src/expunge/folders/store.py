@@ -25,16 +25,17 @@ from expunge.models.card import (
 )
 from expunge.models.table import check_model
 from expunge.progress import Reporter, Silent
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 from expunge.version import VERSION
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from expunge.api import Fresh, Result
+    from expunge.api import Result
     from expunge.data.load import Data
     from expunge.data.split import Split
     from expunge.models.mask import Mask
+    from expunge.training.session import Fresh
 
 
 @dataclass(frozen=True)
@@ -135,14 +136,16 @@ def load_model(
     """
     papers = read_papers(
         path, data=data, data_dir=data_dir, allow_code=allow_code, own_model=build is not None
-    )  # fmt: skip
+    )
     return open_papers(papers, progress=progress, build=build)
 
 
 def open_papers(
-    papers: Papers, *, progress: Reporter | None = None,
+    papers: Papers,
+    *,
+    progress: Reporter | None = None,
     build: Callable[[], nn.Module] | None = None,
-) -> Loaded:  # fmt: skip
+) -> Loaded:
     """The rest of `load_model`, for papers that were read before: data, weights and mask."""
     with loading():
         from expunge.data.load import load_data
@@ -154,9 +157,12 @@ def open_papers(
     what = papers.data if isinstance(papers.data, str) else "data"
     with (progress or Silent()).work(f"reading {what}"):
         found = load_data(
-            papers.data, data_dir=papers.data_dir, classes=card.classes,
-            allow_code=papers.allow_data_code, home=home_of(papers.split),
-        )  # fmt: skip
+            papers.data,
+            data_dir=papers.data_dir,
+            classes=card.classes,
+            allow_code=papers.allow_data_code,
+            home=home_of(papers.split),
+        )
     _check_poison(found, card, path)
     _check_data(found, card, path)
     for values in (card.mean, card.std):
@@ -211,17 +217,20 @@ def save_model(
     if state.is_main_process:
         redact = redact_ids or (parent is not None and parent.redacted)
         plain = split_to_plain(result.split, data, redact=redact)
-        card = save_folder(
-            out, result.model, card, plain, mask=result.mask, overwrite=overwrite
-        )  # fmt: skip
+        card = save_folder(out, result.model, card, plain, mask=result.mask, overwrite=overwrite)
     state.wait_for_everyone()
     return card
 
 
 def _card(
-    result: Result, data: Data, parent: Loaded | None, data_dir: str | Path | None,
-    architecture: str | None, seed: int | None, split_seed: int | None,
-) -> ModelCard:  # fmt: skip
+    result: Result,
+    data: Data,
+    parent: Loaded | None,
+    data_dir: str | Path | None,
+    architecture: str | None,
+    seed: int | None,
+    split_seed: int | None,
+) -> ModelCard:
     """The card of a result, its lineage continued."""
     kept = result.split.retain[0]
     normal = data.normalisation

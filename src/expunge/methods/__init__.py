@@ -17,8 +17,15 @@ from expunge.methods.unsir import Unsir
 from expunge.names.tables import by_name, pick
 
 CLASSES: tuple[type[Method], ...] = (
-    Retrain, Finetune, GradientAscent, NegGradPlus, L1Sparse, Influence, Fisher, Unsir,
-)  # fmt: skip
+    Retrain,
+    Finetune,
+    GradientAscent,
+    NegGradPlus,
+    L1Sparse,
+    Influence,
+    Fisher,
+    Unsir,
+)
 METHODS: Mapping[str, type[Method]] = by_name("method", ((m.name, m) for m in CLASSES))
 
 

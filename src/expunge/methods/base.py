@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from expunge.data.parts import Part
 from expunge.errors import DivergenceError
-from expunge.recipe import Recipe, Settings
+from expunge.training.recipe import Recipe, Settings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class Method(Settings):
@@ -44,16 +44,28 @@ class Method(Settings):
 
 
 def constant_rate(
-    run: Run, *, epochs: int, lr: float, batch_size: int, momentum: float = 0.9,
-    weight_decay: float = 0.0, optimizer: Literal["sgd", "adam"] = "sgd",
-) -> Recipe:  # fmt: skip
+    run: Run,
+    *,
+    epochs: int,
+    lr: float,
+    batch_size: int,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    optimizer: Literal["sgd", "adam"] = "sgd",
+) -> Recipe:
     """A recipe without a schedule, in the original's precision where that is known."""
     original = run.recipe or Recipe(augmentation="none")
     return Recipe(
-        epochs=epochs, lr=lr, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay,
-        optimizer=optimizer, schedule="constant", precision=original.precision,
+        epochs=epochs,
+        lr=lr,
+        batch_size=batch_size,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        optimizer=optimizer,
+        schedule="constant",
+        precision=original.precision,
         augmentation=original.augmentation,
-    )  # fmt: skip
+    )
 
 
 @contextmanager
@@ -63,7 +75,7 @@ def check_weights(model: nn.Module, run: Run, advice: str) -> Iterator[None]:
     Raises DivergenceError with the advice if the weights are not finite afterwards, or their norm
     exceeds 100 times what it was.
     """
-    from expunge.loop import EXPLOSION, SMALLEST_START, parameter_norm
+    from expunge.training.loop import EXPLOSION, SMALLEST_START, parameter_norm
 
     start = max(parameter_norm(model.parameters()), SMALLEST_START)
     yield

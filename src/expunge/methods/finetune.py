@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class Finetune(Method):
@@ -34,7 +34,7 @@ class Finetune(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
-        from expunge.training import fit
+        from expunge.training.fit import fit
 
         fit(
             model,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from expunge.data.view import DataView
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 SMALLEST = 1e-8
 """Added to F in the released variant."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from expunge.data.view import DataView, Stream
     from expunge.per_sample.curvature import Solved
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 LOOSE = 1e-2
 """A relative residual above this is worth a warning."""
@@ -101,9 +101,13 @@ class Influence(Method):
         fisher = self.curvature == "fisher"
         product = curvature.fisher_product if fisher else curvature.hessian_product
         return curvature.solve_by_conjugate_gradients(
-            lambda p: product(model, batches, run, p), v, damping=self.damping, mask=run.mask,
-            tolerance=self.tolerance, iterations=self.iterations,
-        )  # fmt: skip
+            lambda p: product(model, batches, run, p),
+            v,
+            damping=self.damping,
+            mask=run.mask,
+            tolerance=self.tolerance,
+            iterations=self.iterations,
+        )
 
     def _all(self, data: DataView, part: Part) -> Stream:
         return data.batches(part, self.batch_size, shuffle=False, augment=False)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from expunge.data.batch import Batch
     from expunge.data.view import DataView
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 NEAR_ZERO = 1e-3
 """A weight below this share of its tensor's largest counts as near zero."""
@@ -58,7 +58,7 @@ class L1Sparse(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
-        from expunge.training import fit
+        from expunge.training.fit import fit
 
         def loss(model: nn.Module, batch: Batch, progress: float) -> Tensor:
             if self.proximal:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from expunge.data.batch import Batch
     from expunge.data.view import DataView
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class NegGradPlus(Method):
@@ -44,7 +44,7 @@ class NegGradPlus(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
-        from expunge.training import fit
+        from expunge.training.fit import fit
 
         retain, forget = data.source(Part.RETAIN), data.source(Part.FORGET)
 

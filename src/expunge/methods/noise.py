@@ -17,13 +17,13 @@ from expunge.data.batch import Batch
 from expunge.data.samples import row_ids
 from expunge.data.view import Source
 from expunge.errors import ConfigError
-from expunge.loop import Loss, lay_out
 from expunge.names.seeds import torch_generator
-from expunge.precision import resolve_precision
 from expunge.progress import Silent
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.training import fit
+from expunge.training.fit import fit
+from expunge.training.loop import Loss, lay_out
+from expunge.training.precision import resolve_precision
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 CHUNK = {"cpu": 256}
 """Images a pass by kind of device: a processor is fastest while activations stay in its caches."""
@@ -75,10 +75,18 @@ class Images(nn.Module):
 
 
 def learn_noise(
-    model: nn.Module, classes: Tensor, shape: tuple[int, ...], run: Run, *, count: int, steps: int,
-    recipe: Recipe, objective: Objective, chunk: int | None = None,
+    model: nn.Module,
+    classes: Tensor,
+    shape: tuple[int, ...],
+    run: Run,
+    *,
+    count: int,
+    steps: int,
+    recipe: Recipe,
+    objective: Objective,
+    chunk: int | None = None,
     dtype: torch.dtype = torch.float32,
-) -> Noise:  # fmt: skip
+) -> Noise:
     """Learn `count` images for each of the `classes` (k,), all classes in one loop.
 
     The model is frozen and in evaluation mode, so no image sees another: steps on chunks of them
@@ -104,10 +112,13 @@ def learn_noise(
             target = [Batch(row_ids(len(rows)), rows, labels[rows], None)] * steps
             images = Images(start[rows.cpu()])
             fit(
-                images, lambda _, target=target: target,  # type: ignore[misc]
-                _loss(frozen, run, objective, count, losses), recipe=recipe, run=learner,
+                images,
+                lambda _, target=target: target,  # type: ignore[misc]
+                _loss(frozen, run, objective, count, losses),
+                recipe=recipe,
+                run=learner,
                 after_step=lambda *_: bar.advance(),
-            )  # fmt: skip
+            )
             pieces.append(images.images.detach())
     return Noise(torch.cat(pieces).reshape(len(classes), count, *shape), classes, losses)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class Retrain(Method):
@@ -28,7 +28,7 @@ class Retrain(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
-        from expunge.training import train_from
+        from expunge.training.fit import train_from
 
         recipe = run.original_recipe()
         fresh = run.fresh()

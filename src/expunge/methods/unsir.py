@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView, Source
-    from expunge.recipe import Recipe
-    from expunge.run import Run
+    from expunge.training.recipe import Recipe
+    from expunge.training.run import Run
 
 SHOWN = 8
 """Noise images per class that are kept for a picture."""
@@ -52,10 +52,16 @@ class Unsir(Method):
         "text": {"noise_used": None, "noise_repeats": 20},
         "mnist_mlp": {
             "noise_used": None,
-            "noise_weight": 0.01, "noise_norm": "l2", "noise_optimizer": "sgd", "noise_lr": 2.56,
-            "noise_steps": 120, "optimizer": "sgd", "impair_lr": 0.5, "repair_lr": 0.001,
+            "noise_weight": 0.01,
+            "noise_norm": "l2",
+            "noise_optimizer": "sgd",
+            "noise_lr": 2.56,
+            "noise_steps": 120,
+            "optimizer": "sgd",
+            "impair_lr": 0.5,
+            "repair_lr": 0.001,
         },
-    }  # fmt: skip
+    }
 
     noise_batch: int = Field(default=256, ge=1, description="noise images per class")
     noise_steps: int = Field(default=40, ge=1, description="steps of learning them")
@@ -97,12 +103,16 @@ class Unsir(Method):
         classes = torch.unique(data.forget_labels())
         start = time.perf_counter()
         noise = learn_noise(
-            model, classes, input_shape(retain), self._named(run, "noise", *run.names),
+            model,
+            classes,
+            input_shape(retain),
+            self._named(run, "noise", *run.names),
             # images do not depend on each other: those that impair does not add need no learning
-            count=self.noise_used or self.noise_batch, steps=self.noise_steps,
+            count=self.noise_used or self.noise_batch,
+            steps=self.noise_steps,
             recipe=self._recipe(run, 1, self.noise_lr, self.noise_optimizer),
             objective=Objective(self.noise_weight, self.noise_norm, self.noise_batch),
-        )  # fmt: skip
+        )
         seconds = {"noise": time.perf_counter() - start}
         images = noise.images.flatten(0, 1)
         added = data.tensors(images, noise.labels, repeats=self.noise_repeats)
@@ -127,7 +137,7 @@ class Unsir(Method):
         self, model: nn.Module, source: Source, phase: str, recipe: Recipe, run: Run
     ) -> float:
         """Ordinary training on a source; returns its seconds."""
-        from expunge.training import fit
+        from expunge.training.fit import fit
 
         return fit(
             model,
@@ -144,6 +154,10 @@ class Unsir(Method):
         self, run: Run, epochs: int, lr: float, optimizer: Literal["adam", "sgd"]
     ) -> Recipe:
         return constant_rate(
-            run, epochs=epochs, lr=lr, batch_size=self.batch_size, optimizer=optimizer,
+            run,
+            epochs=epochs,
+            lr=lr,
+            batch_size=self.batch_size,
+            optimizer=optimizer,
             momentum=0.9 if optimizer == "adam" else 0.0,
-        )  # fmt: skip
+        )

@@ -22,9 +22,13 @@ def by_name(kind: str, entries: Iterable[tuple[str, T]]) -> Mapping[str, T]:
 
 
 def pick(
-    kind: str, table: Mapping[str, T], name: str, *, also: tuple[str, ...] = (),
+    kind: str,
+    table: Mapping[str, T],
+    name: str,
+    *,
+    also: tuple[str, ...] = (),
     error: type[UserError] = ConfigError,
-) -> T:  # fmt: skip
+) -> T:
     """The entry of that name; an error that names what there is, and what may have been meant.
 
     also: what else could have been typed in its place.

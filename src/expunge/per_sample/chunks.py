@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_map
 
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
-from expunge.loop import evaluating
 from expunge.models.mask import Mask, check_fits
+from expunge.training.loop import evaluating
 
 MEMORY = 2**30
 """Bytes that a pass may hold where the caller does not say."""

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
-from expunge.loop import evaluating
 from expunge.models.mask import Mask
 from expunge.per_sample.gram import gram_matrix
 from expunge.per_sample.products import gradient_products, weighted_gradient
-from expunge.run import Run
+from expunge.training.loop import evaluating
+from expunge.training.run import Run
 
 Named = Mapping[str, Tensor]
 """Parameter name -> tensor of its shape."""
@@ -46,9 +46,14 @@ class Solved:
 
 
 def solve_in_sample_space(
-    model: nn.Module, batches: Iterable[Batch], run: Run, vector: Named, *, damping: float,
+    model: nn.Module,
+    batches: Iterable[Batch],
+    run: Run,
+    vector: Named,
+    *,
+    damping: float,
     mask: Mask | None = None,
-) -> Solved:  # fmt: skip
+) -> Solved:
     """X = (F + damping I)⁻¹ v for the empirical Fisher F = GᵀG / n, by way of the n x n Gram matrix.
 
     x = [v - Gᵀ (n damping I + G Gᵀ)⁻¹ G v] / damping (Woodbury), rows of G the gradients of the n
@@ -65,18 +70,21 @@ def solve_in_sample_space(
     products = gradient_products(model, batches, run, kept).double()
     damped = gram + count * damping * torch.eye(count, dtype=gram.dtype, device=gram.device)
     weights = torch.linalg.solve(damped, products)
-    correction = weighted_gradient(
-        model, batches, run, weights.to(next(iter(kept.values())).dtype)
-    )  # fmt: skip
+    correction = weighted_gradient(model, batches, run, weights.to(next(iter(kept.values())).dtype))
     x = {name: (value - correction[name]) / damping for name, value in kept.items()}
     top = float(torch.linalg.eigvalsh(gram)[-1]) / count
     return Solved(masked(x, mask), top)
 
 
 def solve_by_conjugate_gradients(
-    product: Product, vector: Named, *, damping: float, mask: Mask | None = None,
-    tolerance: float = 1e-6, iterations: int = 200,
-) -> Solved:  # fmt: skip
+    product: Product,
+    vector: Named,
+    *,
+    damping: float,
+    mask: Mask | None = None,
+    tolerance: float = 1e-6,
+    iterations: int = 200,
+) -> Solved:
     """X = (C + damping I)⁻¹ v for a symmetric C that is given as products, as `fisher_product`.
 
     tolerance: of the residual, relative to v. An indefinite C wants a damping above its most negative
@@ -94,9 +102,11 @@ def solve_by_conjugate_gradients(
 
     shape = (len(right), len(right))
     x, _ = cg(
-        LinearOperator(shape, matvec=damped, dtype=np.float64), right, rtol=tolerance,
+        LinearOperator(shape, matvec=damped, dtype=np.float64),
+        right,
+        rtol=tolerance,
         maxiter=iterations,
-    )  # fmt: skip
+    )
     residual = float(np.linalg.norm(damped(x) - right)) / max(float(np.linalg.norm(right)), 1e-300)
     top = top_eigenvalue(lambda p: masked(product(masked(p, mask)), mask), vector)
     return Solved(masked(unflat(x, vector), mask), top, residual, calls)
@@ -122,8 +132,9 @@ def top_eigenvalue(product: Product, like: Named, *, seed: int = 0) -> float:
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     operator = LinearOperator((size, size), matvec=apply, dtype=np.float64)
-    found = eigsh(operator, k=1, which="LM", v0=first, tol=EIGENVALUE_TOLERANCE,
-                  return_eigenvectors=False)  # fmt: skip
+    found = eigsh(
+        operator, k=1, which="LM", v0=first, tol=EIGENVALUE_TOLERANCE, return_eigenvectors=False
+    )
     return float(found[0])
 
 
@@ -182,8 +193,9 @@ def flat(values: Named) -> NDArray[np.float64]:
 
 def unflat(vector: NDArray[np.float64], like: Named) -> dict[str, Tensor]:
     """One vector as named tensors of the shapes, types and devices of `like`."""
-    pieces = torch.split(torch.from_numpy(np.ascontiguousarray(vector)),
-                         [value.numel() for value in like.values()])  # fmt: skip
+    pieces = torch.split(
+        torch.from_numpy(np.ascontiguousarray(vector)), [value.numel() for value in like.values()]
+    )
     return {
         name: piece.view(value.shape).to(value)
         for (name, value), piece in zip(like.items(), pieces, strict=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from expunge.data.batch import Batch
+from expunge.data.task import logits_of
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
@@ -28,8 +29,7 @@ from expunge.per_sample.passes import recording
 from expunge.per_sample.plain import Directions, Output, squares_by_loop, squares_by_vmap
 from expunge.per_sample.probe import SAMPLES as SAMPLES_TRIED
 from expunge.per_sample.probe import Choice, Engine, choose
-from expunge.run import Run
-from expunge.task import logits_of
+from expunge.training.run import Run
 
 Labels = Literal["all", "sampled", "true"]
 SAMPLES = 32
@@ -86,9 +86,14 @@ class Squares:
     """Sums of squared per-sample gradients, one batch at a time."""
 
     def __init__(
-        self, model: nn.Module, run: Run, labels: Labels, engine: Engine, precision: str,
+        self,
+        model: nn.Module,
+        run: Run,
+        labels: Labels,
+        engine: Engine,
+        precision: str,
         memory_bytes: int,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.model, self.run, self.engine, self.memory_bytes = model, run, engine, memory_bytes
         self.output: Output = run.task.losses if labels == "true" else logits_of
         self.directions = {"all": _every, "sampled": _drawn(run), "true": _own}[labels]

@@ -36,7 +36,7 @@ from expunge.per_sample.layers import (
 from expunge.per_sample.passes import recording
 from expunge.per_sample.plain import gradients_by_loop, gradients_by_vmap
 from expunge.per_sample.probe import Choice, Engine, choose
-from expunge.run import Run
+from expunge.training.run import Run
 
 SAMPLES = 64
 """Samples in one piece of a pass at most."""

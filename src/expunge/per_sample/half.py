@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.precision import resolve_precision
+from expunge.training.precision import resolve_precision
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 
@@ -79,9 +79,14 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight: Tensor, bias: Tensor | None, half: Tensor,
-        geometry: Geometry, groups: int,
-    ) -> Tensor:  # fmt: skip
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        half: Tensor,
+        geometry: Geometry,
+        groups: int,
+    ) -> Tensor:
         stride, padding, dilation = geometry
         ctx.half, ctx.geometry, ctx.groups = half, geometry, groups
         ctx.shape = inputs.shape
@@ -98,7 +103,16 @@ class _Convolution(torch.autograd.Function):
             ctx.shape, dtype=torch.bfloat16, device=delta.device, memory_format=form
         )
         found, _, _ = torch.ops.aten.convolution_backward(
-            delta.bfloat16(), inputs, ctx.half, None, stride, padding, dilation, False,
-            [0] * len(stride), ctx.groups, [True, False, False],
-        )  # fmt: skip
+            delta.bfloat16(),
+            inputs,
+            ctx.half,
+            None,
+            stride,
+            padding,
+            dilation,
+            False,
+            [0] * len(stride),
+            ctx.groups,
+            [True, False, False],
+        )
         return found.float(), None, None, None, None, None

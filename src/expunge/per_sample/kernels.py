@@ -111,8 +111,9 @@ def shifted_sums(module: nn.Module, products: Tensor, sides: Sequence[int]) -> T
     i, _, j, _ = products.shape
     height, width = sides
     around = (left, left, up, up)
-    wide = functional.pad(products.view(i, height, width, j, height, width),
-                          (*around, 0, 0, *around))  # fmt: skip
+    wide = functional.pad(
+        products.view(i, height, width, j, height, width), (*around, 0, 0, *around)
+    )
     tall, broad = wide.shape[1:3]
     down, across = (tall - (kh - 1) * dh - 1) // sh + 1, (broad - (kw - 1) * dw - 1) // sw + 1
     total = None

@@ -89,9 +89,12 @@ class Recording:
         edges = [self.seen[layer].edge for layer in layers]
         for number, direction in enumerate(directions):
             found = torch.autograd.grad(
-                output, edges, direction, allow_unused=True,
+                output,
+                edges,
+                direction,
+                allow_unused=True,
                 retain_graph=keep or number + 1 < len(directions),
-            )  # fmt: skip
+            )
             for layer, delta in zip(layers, found, strict=True):
                 if delta is not None:
                     if half and layer.kind == "factored":

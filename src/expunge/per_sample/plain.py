@@ -16,7 +16,7 @@ from expunge.data.batch import Batch, Ids
 from expunge.errors import ConfigError
 from expunge.per_sample.chunks import held_still, piece, wanted
 from expunge.per_sample.layers import pullback
-from expunge.run import Run
+from expunge.training.run import Run
 
 Parameters = Mapping[str, Tensor]
 Output = Callable[[nn.Module, Batch], Tensor]
@@ -129,9 +129,12 @@ def squares_by_loop(
         along = directions(outputs.detach(), single)
         for column in range(along.shape[1]):
             gradient = torch.autograd.grad(
-                outputs, list(parameters.values()), along[:, column],
-                retain_graph=column + 1 < along.shape[1], allow_unused=True,
-            )  # fmt: skip
+                outputs,
+                list(parameters.values()),
+                along[:, column],
+                retain_graph=column + 1 < along.shape[1],
+                allow_unused=True,
+            )
             for name, value in zip(parameters, gradient, strict=True):
                 if value is not None:
                     total[name].addcmul_(value, value)

@@ -62,9 +62,12 @@ class Choice:
 
 
 def choose(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], output: Output, batch: Batch,
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    output: Output,
+    batch: Batch,
     engine: Engine,
-) -> Choice:  # fmt: skip
+) -> Choice:
     """The engine for a model: hooks where they are right, else vmap where it follows, else the loop.
 
     output: (model, batch) -> (batch,) or (batch, classes), whose gradients are wanted.
@@ -122,9 +125,12 @@ def layers_of(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[
 
 
 def tried(
-    model: nn.Module, layers: list[Layer], parameters: Mapping[str, nn.Parameter], output: Output,
+    model: nn.Module,
+    layers: list[Layer],
+    parameters: Mapping[str, nn.Parameter],
+    output: Output,
     part: Batch,
-) -> Choice:  # fmt: skip
+) -> Choice:
     """What the hooks need per sample; UnfitError where they would be wrong."""
     if used_elsewhere(model, layers, parameters, output, part):
         raise UnfitError("a parameter is used outside of its layer's forward pass")
@@ -164,9 +170,12 @@ def tried(
 
 
 def used_elsewhere(
-    model: nn.Module, layers: Sequence[Layer], parameters: Mapping[str, nn.Parameter],
-    output: Output, part: Batch,
-) -> bool:  # fmt: skip
+    model: nn.Module,
+    layers: Sequence[Layer],
+    parameters: Mapping[str, nn.Parameter],
+    output: Output,
+    part: Batch,
+) -> bool:
     """Whether a parameter acts otherwise than by the output of its layer's call.
 
     Every layer's output is cut from the graph. A gradient that then still reaches a parameter from

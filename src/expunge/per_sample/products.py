@@ -16,7 +16,7 @@ from expunge.per_sample.chunks import MEMORY, counted, held_still, piece, pieces
 from expunge.per_sample.layers import total_type
 from expunge.per_sample.plain import Output, as_function, gradients_by_loop
 from expunge.per_sample.probe import piece_size
-from expunge.run import Run
+from expunge.training.run import Run
 
 Named = Mapping[str, Tensor]
 Way = Callable[[nn.Module, Output, Named, Named, Batch], Tensor]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.errors import ConfigError
-from expunge.recipe import Recipe, Settings
+from expunge.training.recipe import Recipe, Settings
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
     from expunge.models.mask import Mask
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 J_REWIND_SHARE = 8 / 182
 """Jia et al. rewind to epoch 8 of 182."""
@@ -53,9 +53,14 @@ class Pruner(Settings):
 
     @abstractmethod
     def mask(
-        self, model: nn.Module, data: DataView, run: Run, *, sparsity: float,
+        self,
+        model: nn.Module,
+        data: DataView,
+        run: Run,
+        *,
+        sparsity: float,
         within: Mask | None = None,
-    ) -> Mask:  # fmt: skip
+    ) -> Mask:
         """One cut to `sparsity` of all prunable weights, among those that `within` keeps.
 
         Changes neither the model nor its modes.

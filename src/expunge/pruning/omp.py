@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from expunge.data.view import DataView
     from expunge.models.mask import Mask
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class OneShot(Rewinding):
@@ -25,9 +25,14 @@ class OneShot(Rewinding):
     paper: ClassVar[str] = "Ma et al., NeurIPS 2021; settings of Jia et al., NeurIPS 2023"
 
     def mask(
-        self, model: nn.Module, data: DataView, run: Run, *, sparsity: float,
+        self,
+        model: nn.Module,
+        data: DataView,
+        run: Run,
+        *,
+        sparsity: float,
         within: Mask | None = None,
-    ) -> Mask:  # fmt: skip
+    ) -> Mask:
         """The weights of largest magnitude."""
         from expunge.models.mask import keep_largest, prunable
 

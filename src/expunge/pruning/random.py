@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from expunge.data.view import DataView
     from expunge.models.mask import Mask
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class Random(Pruner):
@@ -22,9 +22,14 @@ class Random(Pruner):
     trained: ClassVar[bool] = False
 
     def mask(
-        self, model: nn.Module, data: DataView, run: Run, *, sparsity: float,
+        self,
+        model: nn.Module,
+        data: DataView,
+        run: Run,
+        *,
+        sparsity: float,
         within: Mask | None = None,
-    ) -> Mask:  # fmt: skip
+    ) -> Mask:
         """Weights that draw the largest numbers."""
         import torch
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from expunge.data.view import DataView
     from expunge.models.mask import Mask
-    from expunge.run import Run
+    from expunge.training.run import Run
 
 
 class SynFlow(Pruner):
@@ -33,9 +33,14 @@ class SynFlow(Pruner):
     steps: int = Field(default=100, ge=1, description="cuts of growing sparsity, each scored anew")
 
     def mask(
-        self, model: nn.Module, data: DataView, run: Run, *, sparsity: float,
+        self,
+        model: nn.Module,
+        data: DataView,
+        run: Run,
+        *,
+        sparsity: float,
         within: Mask | None = None,
-    ) -> Mask:  # fmt: skip
+    ) -> Mask:
         """Weights whose synaptic flow is largest, found in `steps` cuts."""
         import torch
 
@@ -67,9 +72,12 @@ def linearised(model: nn.Module) -> nn.Module:
     from torch import nn
 
     norms = (
-        nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm,
+        nn.modules.batchnorm._NormBase,
+        nn.LayerNorm,
+        nn.GroupNorm,
+        nn.RMSNorm,
         nn.LocalResponseNorm,
-    )  # fmt: skip
+    )
     flow = copy.deepcopy(model).eval().double().requires_grad_(True)
     for module in flow.modules():
         if isinstance(module, norms):

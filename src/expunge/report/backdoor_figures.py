@@ -58,9 +58,13 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
 
 
 def _line(
-    axes: Axes, parts: Sequence[pd.DataFrame], method: str, score: str, label: str,
+    axes: Axes,
+    parts: Sequence[pd.DataFrame],
+    method: str,
+    score: str,
+    label: str,
     look: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     """A method's score at each place, nothing where it has none."""
     values = [p.loc[(p["method"] == method) & (p["score"] == score), "value"] for p in parts]
     means = np.array([own.mean() for own in values], dtype=np.float64)
@@ -69,6 +73,11 @@ def _line(
     spread = np.nan_to_num(np.array([own.std() for own in values], dtype=np.float64))
     places = np.arange(len(parts))
     axes.errorbar(
-        places, means, yerr=spread, label=label, elinewidth=0.7, capsize=2,
+        places,
+        means,
+        yerr=spread,
+        label=label,
+        elinewidth=0.7,
+        capsize=2,
         **{"linewidth": 1.2, "markersize": 5, **look},
-    )  # fmt: skip
+    )

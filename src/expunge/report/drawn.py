@@ -24,10 +24,12 @@ LOOK: dict[Any, Any] = {**STYLE, "font.size": 9, "svg.fonttype": "none", "pdf.fo
 
 LONG = re.compile(r"-?\d+\.\d{2,}")
 for _prefix, _address in (
-    ("", "http://www.w3.org/2000/svg"), ("xlink", "http://www.w3.org/1999/xlink"),
-    ("rdf", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"), ("cc", "http://creativecommons.org/ns#"),
+    ("", "http://www.w3.org/2000/svg"),
+    ("xlink", "http://www.w3.org/1999/xlink"),
+    ("rdf", "http://www.w3.org/1999/02/22-rdf-syntax-ns#"),
+    ("cc", "http://creativecommons.org/ns#"),
     ("dc", "http://purl.org/dc/elements/1.1/"),
-):  # fmt: skip
+):
     ElementTree.register_namespace(_prefix, _address)  # as matplotlib calls them
 
 

@@ -186,9 +186,14 @@ def _largest(
 
 
 def _chart(
-    title: str, shown: pd.DataFrame, names: list[str], words: dict[str, str], note: list[str],
-    first: int = 0, size: float = 10,
-) -> tuple[Axes, Array]:  # fmt: skip
+    title: str,
+    shown: pd.DataFrame,
+    names: list[str],
+    words: dict[str, str],
+    note: list[str],
+    first: int = 0,
+    size: float = 10,
+) -> tuple[Axes, Array]:
     """A row per name, the `first` ones apart as forgotten; a series per column, `words` its legend.
 
     Returns the axes and the rows' places, (rows,), in inches from the top.

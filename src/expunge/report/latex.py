@@ -85,22 +85,24 @@ def _first(caption: str) -> str:
 
 def _floating(headers: list[str], lines: list[str], said: str) -> str:
     head = " & ".join(escape(name) for name in headers)
-    return "\n".join([
-        r"\begin{table}",
-        r"  \centering",
-        f"  \\caption{{{escape(said)}}}",
-        r"  \scriptsize",
-        r"  \setlength{\tabcolsep}{3pt}",
-        f"  \\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
-        r"    \toprule",
-        f"    {head} \\\\",
-        r"    \midrule",
-        *lines,
-        r"    \bottomrule",
-        r"  \end{tabular}",
-        r"\end{table}",
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"  \centering",
+            f"  \\caption{{{escape(said)}}}",
+            r"  \scriptsize",
+            r"  \setlength{\tabcolsep}{3pt}",
+            f"  \\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
+            r"    \toprule",
+            f"    {head} \\\\",
+            r"    \midrule",
+            *lines,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def _kept(text: str) -> str:

@@ -53,12 +53,15 @@ def class_figure(details: Sequence[Detail], methods: Sequence[str]) -> Drawn | N
     asked = {tuple(map(str, d.get("forgotten_classes") or ())) for d in with_classes}
     first = with_classes[0]["seed"]
     kept = [
-        d for d in with_classes
+        d
+        for d in with_classes
         if len(d["class_accuracy"]) == len(classes) and (len(asked) == 1 or d["seed"] == first)
-    ]  # fmt: skip
+    ]
     forgotten = {str(name) for d in kept for name in d.get("forgotten_classes") or ()}
-    found = {name: _mean(d["class_accuracy"] for d in kept if d["method"] == name)
-             for name in (ORIGINAL, RETRAIN, *methods)}  # fmt: skip
+    found = {
+        name: _mean(d["class_accuracy"] for d in kept if d["method"] == name)
+        for name in (ORIGINAL, RETRAIN, *methods)
+    }
     shown = [name for name in methods if found[name] is not None][:PANELS]
     before, target = found[ORIGINAL], found[RETRAIN]
     if not shown:
@@ -72,17 +75,23 @@ def class_figure(details: Sequence[Detail], methods: Sequence[str]) -> Drawn | N
         for axes, name, values in zip(grid, shown, after, strict=True):
             _dumbbells(axes, chosen, before, values, target)
             axes.set_title("\n".join(wrap(name, 16, max_lines=2, placeholder="…")), size=9)
-        marked = [f"{classes[row]} (forgotten)" if classes[row] in forgotten else classes[row]
-                  for row in chosen]  # fmt: skip
+        marked = [
+            f"{classes[row]} (forgotten)" if classes[row] in forgotten else classes[row]
+            for row in chosen
+        ]
         grid[0].set_yticks(range(len(chosen)), [short(name, 30) for name in marked])
         grid[0].set_ylim(len(chosen) - 0.4, -0.6)
         for label, row in zip(grid[0].get_yticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if classes[row] in forgotten else "normal")
         figure.supxlabel("percent of the class's test samples that are right", size=9)
-        _legend(figure, [
-            ("original: before", BEFORE, before), ("the method: after", AFTER, after),
-            ("retrained", TARGET, target),
-        ])  # fmt: skip
+        _legend(
+            figure,
+            [
+                ("original: before", BEFORE, before),
+                ("the method: after", AFTER, after),
+                ("retrained", TARGET, target),
+            ],
+        )
     seeds = len({d["seed"] for d in kept})
     caption = "Forgotten classes stand on top. " if forgotten else ""
     caption += "Mean over seeds." if seeds > 1 else f"Seed {first}."
@@ -103,10 +112,12 @@ def confidence_figure(details: Sequence[Detail], methods: Sequence[str]) -> Draw
     """
     kept = [d for d in details if d.get("confidence")]
     found = {
-        name: {part: _total(d["confidence"].get(part) for d in kept if d["method"] == name)
-               for part in PARTS}
+        name: {
+            part: _total(d["confidence"].get(part) for d in kept if d["method"] == name)
+            for part in PARTS
+        }
         for name in (ORIGINAL, RETRAIN, *methods)
-    }  # fmt: skip
+    }
     shown = [n for n in methods if any(v is not None for v in found[n].values())][:PANELS]
     if not shown:
         return None
@@ -130,11 +141,14 @@ def confidence_figure(details: Sequence[Detail], methods: Sequence[str]) -> Draw
         figure.supxlabel("probability of the true class", size=9)
         figure.supylabel("percent of samples", size=9)
         known = {name: any(v is not None for v in found[name].values()) for name in found}
-        _legend(figure, [
-            ("original", BEFORE_LINE, known[ORIGINAL] or None),
-            ("the method", AFTER_LINE, True),
-            ("retrained", TARGET_LINE, known[RETRAIN] or None),
-        ])  # fmt: skip
+        _legend(
+            figure,
+            [
+                ("original", BEFORE_LINE, known[ORIGINAL] or None),
+                ("the method", AFTER_LINE, True),
+                ("retrained", TARGET_LINE, known[RETRAIN] or None),
+            ],
+        )
     caption = (
         "Left: hardly believes its label; right: sure of it. On the forget set, a method should lie "
         "on the retrained model's dashed line, neither right of it (remembers) nor left of it (which "

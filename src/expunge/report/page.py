@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +99,11 @@ class Claim:
     interval: str
     n: int
     why: str
+
+
+def now() -> str:
+    """The time as a page prints it."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def render(report: Report) -> str:

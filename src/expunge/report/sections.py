@@ -185,9 +185,13 @@ def _settings(
 
 
 def _block(
-    name: str, key: dict[str, str], long: pd.DataFrame, frame: pd.DataFrame,
-    details: Sequence[Detail], number: int,
-) -> Block:  # fmt: skip
+    name: str,
+    key: dict[str, str],
+    long: pd.DataFrame,
+    frame: pd.DataFrame,
+    details: Sequence[Detail],
+    number: int,
+) -> Block:
     rows = papers_table(long)
     ranked = nearest_methods(rows)
     drawn = {
@@ -243,9 +247,12 @@ def _answer(rows: pd.DataFrame) -> Answer | None:
     floor = rows.loc[rows["method"] == FLOOR, "seed_gap"].astype(float)
     row = best[0]
     return Answer(
-        str(row["method"]), float(row["avg_gap"]), float(row["rte_ratio"]), row["excess_gap"],
+        str(row["method"]),
+        float(row["avg_gap"]),
+        float(row["rte_ratio"]),
+        row["excess_gap"],
         float(floor.iloc[0]) if len(floor) else math.nan,
-    )  # fmt: skip
+    )
 
 
 def _main(long: pd.DataFrame, rows: pd.DataFrame) -> Grid:
@@ -281,8 +288,13 @@ def _costs(table: Grid) -> list[tuple[str, str, str]]:
 
 def _sorting(row: dict[Any, Any], header: str) -> tuple[str, str]:
     """The number that a cell of the papers' table is sorted by, and what hovering tells."""
-    names = {"avg gap": "avg_gap", "excess gap": "excess_gap", "95 % interval": "excess_gap",
-             "RTE s": "RTE", "RTE / retrain": "rte_ratio"}  # fmt: skip
+    names = {
+        "avg gap": "avg_gap",
+        "excess gap": "excess_gap",
+        "95 % interval": "excess_gap",
+        "RTE s": "RTE",
+        "RTE / retrain": "rte_ratio",
+    }
     value = row[names.get(header, header)]
     if isinstance(value, Cell):
         return number(value.mean), _told(value.low, value.high, value.n)
@@ -375,9 +387,13 @@ def gallery(details: Sequence[Detail], methods: Sequence[str]) -> dict[str, Any]
         safe = isinstance(image, str) and IMAGE.fullmatch(image) is not None
         says = [_says(shown[model].get(name)) for model in models]
         samples.append(
-            {"id": str(name), "label": str(first["label"]), "image": image if safe else None,
-             "says": says}
-        )  # fmt: skip
+            {
+                "id": str(name),
+                "label": str(first["label"]),
+                "image": image if safe else None,
+                "says": says,
+            }
+        )
     return {"seed": seed, "models": models, "samples": samples}
 
 

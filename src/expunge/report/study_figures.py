@@ -114,8 +114,14 @@ def cost_figure(table: pd.DataFrame) -> Drawn | None:
         axes.step(*zip(*steps, strict=True), where="post", color=DOT, linewidth=1.2, zorder=2)
         for name, at in points.items():
             on = name in front
-            axes.plot(*at, "o", color=DOT if on else "0.45", markersize=6.5 if on else 5,
-                      markerfacecolor=DOT if on else "white", zorder=3)  # fmt: skip
+            axes.plot(
+                *at,
+                "o",
+                color=DOT if on else "0.45",
+                markersize=6.5 if on else 5,
+                markerfacecolor=DOT if on else "white",
+                zorder=3,
+            )
         left = _names(figure, axes, points, front)
     caption = (
         "Low and to the left is good. Filled dots and the line: the Pareto front, the methods that "
@@ -282,10 +288,15 @@ def _names(
         )
         text.set_in_layout(False)  # a name at the edge must not move what was just measured
         for offset, across, down in (
-            ((6, 0), "left", "center"), ((-6, 0), "right", "center"), ((5, 5), "left", "bottom"),
-            ((-5, -5), "right", "top"), ((5, -5), "left", "top"), ((-5, 5), "right", "bottom"),
-            ((0, 6), "center", "bottom"), ((0, -6), "center", "top"),
-        ):  # fmt: skip
+            ((6, 0), "left", "center"),
+            ((-6, 0), "right", "center"),
+            ((5, 5), "left", "bottom"),
+            ((-5, -5), "right", "top"),
+            ((5, -5), "left", "top"),
+            ((-5, 5), "right", "bottom"),
+            ((0, 6), "center", "bottom"),
+            ((0, -6), "center", "top"),
+        ):
             text.set(position=offset, ha=across, va=down)
             box = text.get_window_extent(renderer)
             within = inside.x0 <= box.x0 and box.x1 <= inside.x1 + 8

@@ -1,6 +1,6 @@
 """The theory check of sparsity, shown: table, sentences, figure and files.
 
-The input is the frame of `expunge.diagnose.diagnose_sparsity`: a row per sparsity, and nan where
+The input is the frame of `expunge.theory.sparsity.diagnose_sparsity`: a row per sparsity, and nan where
 something diverged. The bound of Jia et al. (NeurIPS 2023), proposition 2, is known up to a constant,
 so what is compared with the measured distance is its trend.
 """
@@ -31,11 +31,22 @@ from expunge.report.places import TABLES, check_folder
 from expunge.report.tables import NOTHING
 
 NEEDED = (
-    "sparsity_percent", "learning_rate", "steps", "momentum", "method", "weight_change_l2",
-    "top_eigenvalue", "factor_product", "factor_product_relative", "distance_l2",
-    "distance_relative", "distance_percent_of_retrained", "untouched_distance_l2",
-    "moved_by_method_l2", "error",
-)  # fmt: skip
+    "sparsity_percent",
+    "learning_rate",
+    "steps",
+    "momentum",
+    "method",
+    "weight_change_l2",
+    "top_eigenvalue",
+    "factor_product",
+    "factor_product_relative",
+    "distance_l2",
+    "distance_relative",
+    "distance_percent_of_retrained",
+    "untouched_distance_l2",
+    "moved_by_method_l2",
+    "error",
+)
 EXACT_TO = 8
 """Up to so many points, the p value counts all orderings; beyond, it is scipy's approximation."""
 HARDLY = 0.05
@@ -229,10 +240,16 @@ def _line(axes: Axes, values: pd.Series[float], label: str, look: Sequence[str])
     """One series; its line is broken where a value is missing."""
     colour, line, marker = look
     axes.plot(
-        range(len(values)), values.to_numpy(dtype=float), color=colour, linestyle=line, linewidth=1.8,
-        marker=marker, markersize=7, label=label,
+        range(len(values)),
+        values.to_numpy(dtype=float),
+        color=colour,
+        linestyle=line,
+        linewidth=1.8,
+        marker=marker,
+        markersize=7,
+        label=label,
         markerfacecolor="white" if marker in "sD" else colour,
-    )  # fmt: skip
+    )
 
 
 def _finish(axes: Axes, frame: pd.DataFrame) -> None:

@@ -99,9 +99,10 @@ class Cells:
 
 
 def plan(
-    study: Study, load: Callable[[str], Facts],
+    study: Study,
+    load: Callable[[str], Facts],
     chosen: Mapping[tuple[Setting, str], Mapping[str, Any]] | None = None,
-) -> tuple[list[Cell], list[Row]]:  # fmt: skip
+) -> tuple[list[Cell], list[Row]]:
     """All cells of a study, each once, after what it needs, and the rows that they make.
 
     load: data specification -> what is to be known of the data. chosen: tuned fields by
@@ -173,9 +174,13 @@ def originals(
             study.models, study.recipes, study.densities, seeds
         ):
             config = {
-                "data": spec, "fingerprint": prints, "model": model,
+                "data": spec,
+                "fingerprint": prints,
+                "model": model,
                 "recipe": study.recipes[name].model_dump(mode="json"),
-                "density": density.resolved(), "seed": seed, "validation": study.validation,
+                "density": density.resolved(),
+                "seed": seed,
+                "validation": study.validation,
                 "split_seed": study.split_seed,
-            }  # fmt: skip
+            }
             yield config, (spec, model, name, density.label), seed, data

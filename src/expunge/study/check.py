@@ -39,10 +39,13 @@ def check_names(study: Study, methods: Iterable[str]) -> None:
     methods: labels of the rows that methods make.
     """
     for name, values in (
-        ("data", study.data), ("models", study.models), ("seeds", study.seeds), ("also", study.also),
+        ("data", study.data),
+        ("models", study.models),
+        ("seeds", study.seeds),
+        ("also", study.also),
         ("densities", [density.label for density in study.densities]),
         ("scenarios", [scenario_of(text).told(text) for text in study.scenarios]),
-    ):  # fmt: skip
+    ):
         twice = _twice(values)
         if twice is not None:
             raise ConfigError(f"{name} lists {twice!r} twice; a table could not tell them apart")
@@ -65,10 +68,12 @@ def check_claims(study: Study, methods: Iterable[str]) -> None:
     """Raise ClaimError for a claim about a score, a row or a setting that the study does not have."""
     rows = ["original", "retrain", *(["floor"] if study.floor else []), *methods]
     known = {
-        "data": list(study.data), "model": list(study.models), "recipe": list(study.recipes),
+        "data": list(study.data),
+        "model": list(study.models),
+        "recipe": list(study.recipes),
         "density": [density.label for density in study.densities],
         "scenario": list(study.scenarios),
-    }  # fmt: skip
+    }
     scores = ["average gap", *AUDITS]
     scores += [*(TRANSFERRED if study.transfer else ()), *(CRITERIA if study.criteria else ())]
     cut = [density.sparsity for density in study.densities]

@@ -84,9 +84,11 @@ def _connected(address: str, workers: int | None) -> Any:
     try:
         _knock(address)
         ray.init(
-            **options, log_to_driver=False, logging_level=logging.ERROR,
+            **options,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
-        )  # fmt: skip
+        )
     except Exception as error:  # Ray raises many kinds, from its own to OSError
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from expunge.errors import ConfigError, UserError, nearest
-from expunge.recipe import Recipe, explain
+from expunge.names.values import numbers
 from expunge.study.check import ClaimError, check_keys
 from expunge.study.claims import parse_claim
 from expunge.study.scenarios import scenario_of
@@ -25,7 +25,7 @@ from expunge.study.schema import (
     entry_of,
     variants,
 )
-from expunge.values import numbers
+from expunge.training.recipe import Recipe, explain
 
 SCALES = "scales"
 """The part of a file that says what differs between a small run and a large one."""

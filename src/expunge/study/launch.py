@@ -61,10 +61,15 @@ class Planned:
 
 
 def planned(
-    study: Study, out: str | Path, *, data_dir: str | Path | None = None,
-    device: str | None = None, recorded: bool = False, allow_code: bool = True,
+    study: Study,
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    recorded: bool = False,
+    allow_code: bool = True,
     progress: Reporter | None = None,
-) -> Planned:  # fmt: skip
+) -> Planned:
     """Plan a study. Nothing is written: that is `run_study`'s.
 
     recorded: believe what the last run noted of the data, which then need not be there; for looking
@@ -98,9 +103,13 @@ def planned(
         from expunge.study.work import Bench
 
     bench = Bench(
-        Store(folder), str(data_dir) if data_dir is not None else None, device,
-        keep_all=study.keep_weights == "all", allow_code=allow_code, progress=progress or Silent(),
-    )  # fmt: skip
+        Store(folder),
+        str(data_dir) if data_dir is not None else None,
+        device,
+        keep_all=study.keep_weights == "all",
+        allow_code=allow_code,
+        progress=progress or Silent(),
+    )
     return _plan(study, bench, facts.__getitem__ if believed else bench.facts)
 
 
@@ -131,10 +140,12 @@ def _read_facts(folder: Path) -> dict[str, Facts]:
     try:
         content = json.loads((folder / FACTS).read_text("utf-8"))
         return {
-            spec: Facts((str(one["fingerprints"][0]), str(one["fingerprints"][1])),
-                        tuple(map(str, one["classes"])))
+            spec: Facts(
+                (str(one["fingerprints"][0]), str(one["fingerprints"][1])),
+                tuple(map(str, one["classes"])),
+            )
             for spec, one in content.items()
-        }  # fmt: skip
+        }
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
         return {}
 
@@ -150,9 +161,13 @@ def _plan(study: Study, bench: Bench, facts: Callable[[str], Facts]) -> Planned:
 
 
 def run_study(
-    study: Planned, *, workers: int | None = None, ray: str | None = None, renew: bool = False,
+    study: Planned,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    renew: bool = False,
     progress: Reporter | None = None,
-) -> Planned:  # fmt: skip
+) -> Planned:
     """Make all cells.
 
     What is finished stays; what failed is tried again, once. workers: processes of one thread each;
@@ -231,9 +246,15 @@ def _several(study: Planned, how: _How, bar: Step) -> None:
     from expunge.study.runner import Watch
 
     orders = Orders(
-        study.cells, str(study.store.folder.resolve()), _absolute(study.bench.data_dir),
-        study.bench.device, study.bench.keep_all, study.bench.allow_code, how.run, how.renew,
-    )  # fmt: skip
+        study.cells,
+        str(study.store.folder.resolve()),
+        _absolute(study.bench.data_dir),
+        study.bench.device,
+        study.bench.keep_all,
+        study.bench.allow_code,
+        how.run,
+        how.renew,
+    )
     crew: Crew
     bar.note(f"starting {how.workers} workers" if how.workers else "starting workers")
     if how.ray is None:

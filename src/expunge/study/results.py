@@ -28,8 +28,12 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
     found: list[dict[str, Any]] = []
     beside: dict[str, dict[str, Any]] = {}
     for row in rows:
-        common = {**dict(zip(SETTING, row.setting, strict=True)), "method": row.method,
-                  "seed": row.seed, "cell": row.cell}  # fmt: skip
+        common = {
+            **dict(zip(SETTING, row.setting, strict=True)),
+            "method": row.method,
+            "seed": row.seed,
+            "cell": row.cell,
+        }
         if not store.done(row.cell):
             needed = [key for key in (row.base, row.retrain) if key and not store.done(key)]
             if any(store.failure(key) is not None for key in (row.cell, *needed)):
@@ -47,8 +51,9 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
         if row.method == "retrain":
             for one in beside.get(row.cell, {}).values():
                 setting = dict(zip(SETTING, row.setting, strict=True))
-                found.append({**setting, "method": "retrain", "seed": row.seed,
-                              "cell": row.cell, **one})  # fmt: skip
+                found.append(
+                    {**setting, "method": "retrain", "seed": row.seed, "cell": row.cell, **one}
+                )
     columns = [*SETTING, "method", "seed", "score", "value", "low", "high", "n", "cell"]
     frame = pd.DataFrame(found, columns=columns)
     numbers = ["value", "low", "high"]

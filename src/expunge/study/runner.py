@@ -116,9 +116,14 @@ class Worker:
     """
 
     def __init__(
-        self, cells: Sequence[Cell], bench: Bench, *, run: str = "", renew: bool = False,
+        self,
+        cells: Sequence[Cell],
+        bench: Bench,
+        *,
+        run: str = "",
+        renew: bool = False,
         told: Told | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.cells = {cell.key: cell for cell in cells}
         self.bench, self.store = bench, bench.store
         self.run = run or uuid.uuid4().hex

@@ -12,10 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
-from expunge.recipe import Recipe, Settings
 from expunge.scores.table import EXTRA
 from expunge.study.check import check_claims, check_names
 from expunge.study.scenarios import scenario_of
+from expunge.training.recipe import Recipe, Settings
 from expunge.transfer.target import Target
 
 YARDSTICKS = ("original", "retrain", "floor")
@@ -244,10 +244,14 @@ def entry_of(label: str, content: Any) -> Any:
     if content is None:
         return {"method": label}
     if isinstance(content, Mapping) and "method" in content:
-        return {
-            "method": content["method"],
-            "settings": {k: v for k, v in content.items() if k != "method"},
-        } if "settings" not in content else dict(content)  # fmt: skip
+        return (
+            {
+                "method": content["method"],
+                "settings": {k: v for k, v in content.items() if k != "method"},
+            }
+            if "settings" not in content
+            else dict(content)
+        )
     if isinstance(content, Mapping):
         return {"method": label, "settings": dict(content)}
     return content
@@ -272,8 +276,10 @@ def variants(label: str, entry: Entry) -> dict[str, Method]:
         combinations = [{**one, name: choice} for one in combinations for choice in values]
     found = {}
     for one in combinations:
-        told = ", ".join(f"{name}={one[name]:g}" if isinstance(one[name], float)
-                         else f"{name}={one[name]}" for name in listed)  # fmt: skip
+        told = ", ".join(
+            f"{name}={one[name]:g}" if isinstance(one[name], float) else f"{name}={one[name]}"
+            for name in listed
+        )
         named = f"{label} ({told})" if told else label
         if named in found:
             raise ConfigError(f"{label}: two of the listed values read {told}; give others")

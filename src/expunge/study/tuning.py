@@ -76,9 +76,17 @@ def searches(
 
 
 def _trials(
-    study: Study, tuning: Tuning, label: str, space: Mapping[str, Any], setting: Setting,
-    asked: Mapping[str, Any], base: str, retrain: str, cells: Cells, store: Store,
-) -> list[Trial]:  # fmt: skip
+    study: Study,
+    tuning: Tuning,
+    label: str,
+    space: Mapping[str, Any],
+    setting: Setting,
+    asked: Mapping[str, Any],
+    base: str,
+    retrain: str,
+    cells: Cells,
+    store: Store,
+) -> list[Trial]:
     """Trials as far as they can be planned: a grid at once, Optuna's one after another."""
     entry = study.methods[label]
     proposals = (
@@ -87,10 +95,16 @@ def _trials(
     trials: list[Trial] = []
     for fields in proposals:
         method = make_method(entry.method, {**entry.settings, **fields})
-        told = ", ".join(f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-                         for name, value in fields.items())  # fmt: skip
-        config = {**asked, "method": method.name, "settings": method.model_dump(mode="json"),
-                  "label": f"tuning {label} ({told})"}  # fmt: skip
+        told = ", ".join(
+            f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in fields.items()
+        )
+        config = {
+            **asked,
+            "method": method.name,
+            "settings": method.model_dump(mode="json"),
+            "label": f"tuning {label} ({told})",
+        }
         key = cells.add("unlearn", config, (base,), tuning.seed)
         trial = Trial(fields, key, gap_of(key, retrain, store))
         trials.append(trial)
@@ -205,14 +219,16 @@ def sentences(study: Study, found: Sequence[Search]) -> list[str]:
         return []
     told = [
         f"{search.label} ({', '.join(search.setting)}): "
-        + ", ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
-                    for name, value in search.best.fields.items())
+        + ", ".join(
+            f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+            for name, value in search.best.fields.items()
+        )
         + f", the best of {search.budget} by {study.tuning.search} on seed {study.tuning.seed}, "
         f"average gap {search.best.gap:.2f} on validation samples"
         + "".join(f"; {remark}" for remark in _remarks(search, search.best, study.tuning))
         for search in found
         if search.best is not None and search.best.gap != math.inf
-    ]  # fmt: skip
+    ]
     untuned = [label for label in study.methods if label not in study.tuning.methods]
     if untuned:
         told.append(f"not tuned, settings as the study file has them: {', '.join(untuned)}")

@@ -19,17 +19,9 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
-from expunge.api import (
-    Record,
-    Result,
-    audit_panel,
-    constructor,
-    resolve_recipe,
-    train,
-    unlearn,
-)
+from expunge.api import Record, Result, audit_panel, train, unlearn
 from expunge.audits.details import details
-from expunge.cost import Cost
+from expunge.audits.panel import Subject, observe_panel
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -37,16 +29,17 @@ from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import METHODS, make_method
 from expunge.models.mask import Mask, overlap
-from expunge.probing import Subject, observe_panel
 from expunge.progress import Reporter, Silent
 from expunge.pruning import make_pruner
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
+from expunge.pruning.original import mask_without, prune
 from expunge.scores.score import Score
-from expunge.sparsity import mask_without, prune
 from expunge.study.cells import Cell, Facts
 from expunge.study.scenarios import Given, scenario_of
 from expunge.study.store import Store
+from expunge.training.cost import Cost
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run, accelerator_on
+from expunge.training.session import constructor, resolve_recipe
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.head import without_head
 from expunge.transfer.target import Target, as_target
@@ -94,12 +87,19 @@ class Bench:
         key = json.dumps([cell.needs[0], config["scenario"], config["forget_seed"], transfer])
         if key not in self._splits:
             given = Given(
-                base.model, base.data, base.split, config["forget_seed"],
-                Run(names=("scenario", cell.seed), accelerator=accelerator_on(self.device),
-                    label="choosing what to forget", progress=self.progress),
+                base.model,
+                base.data,
+                base.split,
+                config["forget_seed"],
+                Run(
+                    names=("scenario", cell.seed),
+                    accelerator=accelerator_on(self.device),
+                    label="choosing what to forget",
+                    progress=self.progress,
+                ),
                 Target(**transfer) if transfer else None,
                 lambda spec: self.target(base.spec, spec),
-            )  # fmt: skip
+            )
             asked = config["scenario"]
             self._splits = {key: scenario_of(asked).split(asked, given)}
         return self._splits[key]
@@ -137,20 +137,31 @@ def do_cell(cell: Cell, bench: Bench) -> None:
     scored: dict[str, Any] = {"scores": []}
     if cell.kind == "original":
         result = _original(cell, bench)
-        scored |= {"recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
-                   "saw_data": result.record.log.get("saw_data")}  # fmt: skip
+        scored |= {
+            "recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
+            "saw_data": result.record.log.get("saw_data"),
+        }
     else:
         base = bench.base(cell.needs[0])
         result, scored = _forget(cell, base, bench)
     content = {
-        "kind": cell.kind, "label": cell.label, "config": dict(cell.config),
-        "needs": list(cell.needs), "seed": cell.seed, **scored, "made_from": _dates(cell, bench.store),
-        "cost": result.record.cost.to_dict(), "warnings": list(result.record.warnings),
-        "log": result.record.log, "source": source_of(cell), "version": VERSION,
-        "torch": torch.__version__, "machine": machine_name(result.record.cost.device),
+        "kind": cell.kind,
+        "label": cell.label,
+        "config": dict(cell.config),
+        "needs": list(cell.needs),
+        "seed": cell.seed,
+        **scored,
+        "made_from": _dates(cell, bench.store),
+        "cost": result.record.cost.to_dict(),
+        "warnings": list(result.record.warnings),
+        "log": result.record.log,
+        "source": source_of(cell),
+        "version": VERSION,
+        "torch": torch.__version__,
+        "machine": machine_name(result.record.cost.device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - start,
-    }  # fmt: skip
+    }
     with bench.store.writing(cell.key, content) as folder:
         if bench.keep_all or cell.kind == "original" or _is_reference(cell):
             _write_model(folder, result.model, result.mask)
@@ -172,9 +183,12 @@ def _original(cell: Cell, bench: Bench) -> Result:
     data = bench.data(config["data"])
     split = _whole(data, config)
     common: dict[str, Any] = {
-        "recipe": Recipe(**config["recipe"]), "split": split, "seed": config["seed"],
-        "device": bench.device, "progress": bench.progress,
-    }  # fmt: skip
+        "recipe": Recipe(**config["recipe"]),
+        "split": split,
+        "seed": config["seed"],
+        "device": bench.device,
+        "progress": bench.progress,
+    }
     if not config["density"]:
         return train(data, config["model"], **common)
     settings = {name: value for name, value in config["density"].items() if name != "pruner"}
@@ -203,9 +217,15 @@ def read_base(key: str, bench: Bench) -> Base:
     file = folder / "mask.safetensors"
     mask = load_file(file) if file.exists() else None
     return Base(
-        config["data"], model.eval(), data, split, Recipe(**content["recipe"]), config["model"], mask,
+        config["data"],
+        model.eval(),
+        data,
+        split,
+        Recipe(**content["recipe"]),
+        config["model"],
+        mask,
         content["saw_data"],
-    )  # fmt: skip
+    )
 
 
 def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any]]:
@@ -225,10 +245,19 @@ def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any
             scored["scores"] += [s.to_dict() for s in _criteria(cell, base, split, bench)]
         return result, scored
     result = unlearn(
-        base.model, base.data, split, method, seed=cell.seed, recipe=base.recipe, names=names,
-        fresh=base.architecture, mask=base.mask, mask_saw_forget=base.saw_data,
-        device=bench.device, progress=bench.progress,
-    )  # fmt: skip
+        base.model,
+        base.data,
+        split,
+        method,
+        seed=cell.seed,
+        recipe=base.recipe,
+        names=names,
+        fresh=base.architecture,
+        mask=base.mask,
+        mask_saw_forget=base.saw_data,
+        device=bench.device,
+        progress=bench.progress,
+    )
     return result, _scores(cell, result, base, split, bench)
 
 
@@ -244,10 +273,15 @@ def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]
     content = bench.store.read(cell.needs[0])
     density = dict(content["config"]["density"])
     blind = mask_without(
-        base.data, base.architecture, make_pruner(density.pop("pruner"), density), split,
-        recipe=base.recipe, seed=content["config"]["seed"], device=bench.device,
+        base.data,
+        base.architecture,
+        make_pruner(density.pop("pruner"), density),
+        split,
+        recipe=base.recipe,
+        seed=content["config"]["seed"],
+        device=bench.device,
         progress=bench.progress,
-    )  # fmt: skip
+    )
     shared = 100 * overlap(base.mask or {}, blind)
     seconds = float(content["log"]["seconds_to_mask"])
     return [
@@ -258,9 +292,10 @@ def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]
 
 def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) -> dict[str, Any]:
     run = Run(
-        names=("audit", cell.seed), accelerator=accelerator_on(bench.device),
+        names=("audit", cell.seed),
+        accelerator=accelerator_on(bench.device),
         progress=bench.progress,
-    )  # fmt: skip
+    )
     if cell.config.get("on") == "validation":  # tuning never sees the test set
         base = replace(base, data=_judged_on_validation(base))
     also = cell.config.get("also", [])
@@ -271,9 +306,13 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
         original = Subject(base.model, base.data, base.mask)
         retrained = Subject(model.eval(), base.data, base.mask)
     panel = observe_panel(
-        Subject(result.model, base.data, base.mask), split, run, original=original,
-        retrained=retrained, paired=False if also else None,
-    )  # fmt: skip
+        Subject(result.model, base.data, base.mask),
+        split,
+        run,
+        original=original,
+        retrained=retrained,
+        paired=False if also else None,
+    )
     scores = audit_panel(panel, also=also, seed=cell.seed)
     transfer = cell.config.get("transfer")
     if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
@@ -291,9 +330,12 @@ def _transferred(
     """How well a model adapts to the study's target task, both ways."""
     data = bench.target(base.spec, target.data)
     run = Run(
-        names=("transfer", seed), accelerator=accelerator_on(bench.device), label="adapting",
-        mask=without_head(base.mask, model), progress=bench.progress,
-    )  # fmt: skip
+        names=("transfer", seed),
+        accelerator=accelerator_on(bench.device),
+        label="adapting",
+        mask=without_head(base.mask, model),
+        progress=bench.progress,
+    )
     probed = linear_probe(model, data, run)
     tuned = full_finetune(model, data, run, resolve_recipe(target.recipe, data, Split.whole(data)))
     return [*probed.scores("linear_probe"), *tuned.scores("full_finetune")]

@@ -11,19 +11,19 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from expunge.audits.observe import observe_test
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError
-from expunge.loop import lay_out
-from expunge.observe import observe_test
-from expunge.recipe import Recipe
-from expunge.run import Run
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.training import train_from
+from expunge.training.fit import train_from
+from expunge.training.loop import lay_out
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 from expunge.transfer.head import features, head_name, with_head
 
 Array = npt.NDArray[np.float64]
@@ -91,10 +91,15 @@ def full_finetune(model: nn.Module, target: Data, run: Run, recipe: Recipe) -> A
     adapted = with_head(model, weight, bias).train()
     device = next(adapted.parameters()).device
     view = DataView(
-        data=target, split=Split.whole(target, validation=0.0), declared=Part.RETAIN, names=run.names,
-        transform=Transform(target.normalisation, _augmentation(recipe)), device=run.device,
-        rank=run.rank, world=run.world,
-    )  # fmt: skip
+        data=target,
+        split=Split.whole(target, validation=0.0),
+        declared=Part.RETAIN,
+        names=run.names,
+        transform=Transform(target.normalisation, _augmentation(recipe)),
+        device=run.device,
+        rank=run.rank,
+        world=run.world,
+    )
     train_from(adapted, view, run, recipe)
     lay_out(adapted, torch.contiguous_format)
     seconds = time.perf_counter() - start

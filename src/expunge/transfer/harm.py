@@ -23,9 +23,9 @@ from expunge.data.load import Data
 from expunge.data.samples import Samples
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError
-from expunge.loop import evaluating
 from expunge.names.tables import pick
-from expunge.run import Run
+from expunge.training.loop import evaluating
+from expunge.training.run import Run
 from expunge.transfer.adapt import probe_head
 from expunge.transfer.head import BATCH, features, last_block
 
@@ -33,9 +33,14 @@ Scorer = Callable[[nn.Module, Samples, Data, Data, Run], npt.NDArray[np.float64]
 
 
 def class_harm(
-    model: nn.Module, samples: Samples, source: Data, target: Data, run: Run, *,
+    model: nn.Module,
+    samples: Samples,
+    source: Data,
+    target: Data,
+    run: Run,
+    *,
     scorer: str = "cosine",
-) -> npt.NDArray[np.float64]:  # fmt: skip
+) -> npt.NDArray[np.float64]:
     """(classes,), larger = more harmful; nan for a source class without samples.
 
     samples: of the source, what the model learned from. target: as `as_target` makes it; its training

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from expunge.data.samples import Samples
 from expunge.data.transform import Transform
 from expunge.errors import ModelError
-from expunge.loop import evaluating
 from expunge.models.mask import Mask
-from expunge.run import Run
+from expunge.training.loop import evaluating
+from expunge.training.run import Run
 
 BATCH = 256
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from expunge.errors import DataError
-from expunge.recipe import Recipe, Settings
+from expunge.training.recipe import Recipe, Settings
 
 if TYPE_CHECKING:
     from torch import Tensor

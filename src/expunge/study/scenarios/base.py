@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from expunge.data.load import Data
     from expunge.data.split import Split
-    from expunge.run import Run
+    from expunge.training.run import Run
     from expunge.transfer.target import Target
 
 

@@ -34,13 +34,19 @@ PASTE = (
 
 def demo_study() -> Study:
     """What the demonstration runs: as a file, it would be one for `expunge study run`."""
-    return Study.model_validate({
-        "name": "demo", "data": ["digits"], "models": ["cnn"],
-        "recipes": {
-            "demo": {"epochs": 20, "lr": 0.05, "batch_size": 128, "augmentation": "none"}
-        },
-        "scenarios": ["class", "random:0.1"], "methods": SETTINGS, "seeds": [0, 1, 2],
-    })  # fmt: skip
+    return Study.model_validate(
+        {
+            "name": "demo",
+            "data": ["digits"],
+            "models": ["cnn"],
+            "recipes": {
+                "demo": {"epochs": 20, "lr": 0.05, "batch_size": 128, "augmentation": "none"}
+            },
+            "scenarios": ["class", "random:0.1"],
+            "methods": SETTINGS,
+            "seeds": [0, 1, 2],
+        }
+    )
 
 
 def meaning(frame: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from expunge.recipe import Recipe
+from expunge.training.recipe import Recipe
 
 
 class Schedule:
@@ -23,9 +23,12 @@ class Schedule:
     """
 
     def __init__(
-        self, recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int | None,
+        self,
+        recipe: Recipe,
+        optimizer: torch.optim.Optimizer,
+        steps: int | None,
         first_epoch: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.by_step: LRScheduler | None = None
         self.by_epoch: LRScheduler | None = None
         self.plateau: ReduceLROnPlateau | None = None
@@ -40,9 +43,12 @@ class Schedule:
             if rising * (total + 1) == 1:  # torch would divide by the length of the warm-up, 0
                 rising *= 1 - 1e-9
             smooth = OneCycleLR(
-                optimizer, max_lr=recipe.lr, total_steps=total + 1, cycle_momentum=False,
+                optimizer,
+                max_lr=recipe.lr,
+                total_steps=total + 1,
+                cycle_momentum=False,
                 pct_start=rising,
-            )  # fmt: skip
+            )
         elif recipe.schedule == "plateau":
             self.plateau = ReduceLROnPlateau(
                 optimizer, factor=recipe.gamma, patience=recipe.patience

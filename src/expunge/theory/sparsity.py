@@ -23,45 +23,53 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from expunge.api import (
-    Fresh,
-    Result,
-    constructor,
-    make_run,
-    make_view,
-    resolve_recipe,
-    train,
-    unlearn,
-)
+from expunge.api import Result, train, unlearn
 from expunge.audits.accuracy import accuracy_on_test, unlearning_accuracy
+from expunge.audits.observe import observe
 from expunge.data.batch import Batch
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.task import Classification, Task
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method
 from expunge.models.mask import Mask, prunable
-from expunge.observe import observe
 from expunge.per_sample.curvature import Named, hessian_product, masked, top_eigenvalue
 from expunge.progress import Reporter, Silent, Step
 from expunge.pruning import Pruner, make_pruner
 from expunge.pruning.base import sparsity_levels
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
-from expunge.sparsity import prune
-from expunge.task import Classification, Task
+from expunge.pruning.original import prune
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run, accelerator_on
+from expunge.training.session import Fresh, constructor, make_run, make_view, resolve_recipe
 
 SPARSITIES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.99)
 MODELS = ("original", "forgot", "retrained")
 COLUMNS = (
-    "sparsity_percent", "kept_weights", "learning_rate", "steps", "weight_change_l2",
-    "top_eigenvalue", "factor_product", "factor_product_relative", "distance_l2",
-    "distance_relative", "distance_percent_of_retrained", "untouched_distance_l2",
-    "moved_by_method_l2", *(f"ua_{name}_percent" for name in MODELS),
-    *(f"ta_{name}_percent" for name in MODELS), "seconds", "seed", "pruner", "method", "momentum",
-    "hessian_samples", "error",
-)  # fmt: skip
+    "sparsity_percent",
+    "kept_weights",
+    "learning_rate",
+    "steps",
+    "weight_change_l2",
+    "top_eigenvalue",
+    "factor_product",
+    "factor_product_relative",
+    "distance_l2",
+    "distance_relative",
+    "distance_percent_of_retrained",
+    "untouched_distance_l2",
+    "moved_by_method_l2",
+    *(f"ua_{name}_percent" for name in MODELS),
+    *(f"ta_{name}_percent" for name in MODELS),
+    "seconds",
+    "seed",
+    "pruner",
+    "method",
+    "momentum",
+    "hessian_samples",
+    "error",
+)
 """Of the frame. Norms are Euclidean, over all parameters that train and no buffers.
 
 sparsity_percent, kept_weights: asked for; prunable weights that the mask keeps.
@@ -129,13 +137,18 @@ def diagnose_sparsity(
     if hessian_samples < 1:
         raise ConfigError(f"hessian_samples = {hessian_samples}: give 1 or more")
     check = _Check(
-        data=data, model=model, split=split,
+        data=data,
+        model=model,
+        split=split,
         pruner=make_pruner(pruner) if isinstance(pruner, str) else pruner,
         method=make_method(method) if isinstance(method, str) else method,
         recipe=_plain(resolve_recipe(recipe or Recipe(), data, split), constant_rate),
-        seed=seed, hessian_samples=hessian_samples, task=task or Classification(), device=device,
+        seed=seed,
+        hessian_samples=hessian_samples,
+        task=task or Classification(),
+        device=device,
         reporter=progress or Silent(),
-    )  # fmt: skip
+    )
     with check.reporter.work("sparsity and theory", STAGES * len(levels)) as bar:
         rows = [check.row(sparsity, bar) for sparsity in levels]
     return _with_relative(pd.DataFrame(rows, columns=list(COLUMNS)))
@@ -197,9 +210,15 @@ class _Check:
     def __post_init__(self) -> None:
         self.whole = replace(self.split, retain=(*self.split.retain, *self.split.forget), forget=())
         self.run = make_run(
-            ("original", self.seed), "sparsity and theory", self.recipe,
-            constructor(self.model, self.data, self.whole), self.task, None, self.device, None,
-        )  # fmt: skip
+            ("original", self.seed),
+            "sparsity and theory",
+            self.recipe,
+            constructor(self.model, self.data, self.whole),
+            self.task,
+            None,
+            self.device,
+            None,
+        )
         self.learned = make_view(self.data, self.whole, Part.RETAIN, self.run)
         self.start = self.run.fresh().state_dict()
         again = self.run.fresh().state_dict()
@@ -214,11 +233,14 @@ class _Check:
         begin = time.perf_counter()
         row: dict[str, Any] = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(TEXTS, "")
         row |= {
-            "sparsity_percent": round(100 * sparsity, 10), "seed": self.seed,
-            "learning_rate": self.recipe.lr, "momentum": self.recipe.momentum,
+            "sparsity_percent": round(100 * sparsity, 10),
+            "seed": self.seed,
+            "learning_rate": self.recipe.lr,
+            "momentum": self.recipe.momentum,
             "hessian_samples": min(self.hessian_samples, self.learned.size(Part.RETAIN)),
-            "pruner": self.pruner.name, "method": self.method.name,
-        }  # fmt: skip
+            "pruner": self.pruner.name,
+            "method": self.method.name,
+        }
         row["steps"] = self.recipe.epochs * len(
             self.learned.batches(Part.RETAIN, self.recipe.batch_size)
         )
@@ -270,9 +292,13 @@ class _Check:
     def _original(self, sparsity: float) -> tuple[Result, bool | None]:
         """The model trained under the mask from theta_0, and whether the mask saw the forget set."""
         common: dict[str, Any] = {
-            "recipe": self.recipe, "split": self.whole, "seed": self.seed, "task": self.task,
-            "device": self.device, "progress": self.reporter,
-        }  # fmt: skip
+            "recipe": self.recipe,
+            "split": self.whole,
+            "seed": self.seed,
+            "task": self.task,
+            "device": self.device,
+            "progress": self.reporter,
+        }
         if self.dense is None:
             self.dense = train(self.data, self.model, **common)
         if sparsity == 0:
@@ -292,14 +318,27 @@ class _Check:
             model.to(device)
 
     def _unlearn(
-        self, original: Result, method: Method, names: tuple[str | int, ...] | None,
+        self,
+        original: Result,
+        method: Method,
+        names: tuple[str | int, ...] | None,
         saw_forget: bool | None,
-    ) -> nn.Module:  # fmt: skip
+    ) -> nn.Module:
         return unlearn(
-            original.model, self.data, self.split, method, seed=self.seed, recipe=self.recipe,
-            fresh=self.model, task=self.task, mask=original.mask, mask_saw_forget=saw_forget,
-            device=self.device, progress=self.reporter, names=names,
-        ).model  # fmt: skip
+            original.model,
+            self.data,
+            self.split,
+            method,
+            seed=self.seed,
+            recipe=self.recipe,
+            fresh=self.model,
+            task=self.task,
+            mask=original.mask,
+            mask_saw_forget=saw_forget,
+            device=self.device,
+            progress=self.reporter,
+            names=names,
+        ).model
 
     def _accuracies(self, row: dict[str, Any], name: str, model: nn.Module) -> None:
         run = Run(task=self.task, accelerator=accelerator_on(self.device))

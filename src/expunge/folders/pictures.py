@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from expunge.audits.observe import observe_test
 from expunge.audits.weights import layer_distances
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.folders.make import Forgotten
-from expunge.observe import observe_test
 from expunge.report.forgetting import forgetting_figures
-from expunge.run import Run, accelerator_on
+from expunge.training.run import Run, accelerator_on
 
 
 def draw_forgotten(
@@ -37,14 +37,12 @@ def draw_forgotten(
     paths = forgetting_figures(
         out,
         accuracy=accuracy_by_class(models, done.data, done.result.split, run),
-        distance=distance_by_layer(
-            done.result.model, done.loaded.model, models.get("retrained")
-        ),
+        distance=distance_by_layer(done.result.model, done.loaded.model, models.get("retrained")),
         noise=None if noise is None else noise.numpy(),
         noise_names=[] if shown is None else [done.data.classes[int(c)] for c in shown],
         paired=done.paired,
         overwrite=overwrite,
-    )  # fmt: skip
+    )
     run.accelerator.wait_for_everyone()
     return paths
 

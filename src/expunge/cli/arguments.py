@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from expunge.errors import ConfigError
-from expunge.recipe import Recipe
-from expunge.values import numbers
+from expunge.names.values import numbers
+from expunge.training.recipe import Recipe
 
 
 def read_pairs(settings: list[str] | None) -> dict[str, Any]:

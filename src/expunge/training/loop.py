@@ -16,9 +16,9 @@ from expunge.data.batch import Batch
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import check_fits
 from expunge.names.seeds import seed_for
-from expunge.precision import arithmetic, exact_convolutions
-from expunge.recipe import Recipe
-from expunge.run import Mask, Run, cards
+from expunge.training.precision import arithmetic, exact_convolutions
+from expunge.training.recipe import Recipe
+from expunge.training.run import Mask, Run, cards
 
 Loss = Callable[[nn.Module, Any, float], Tensor]
 Update = Mapping[str, Tensor | bool]
@@ -118,9 +118,12 @@ class Loop:
 
 @contextmanager
 def prepared(
-    model: nn.Module, recipe: Recipe, run: Run, update: Update | None,
+    model: nn.Module,
+    recipe: Recipe,
+    run: Run,
+    update: Update | None,
     norm: Literal["train", "eval"],
-) -> Iterator[Loop]:  # fmt: skip
+) -> Iterator[Loop]:
     """Optimiser, processes, frozen parts and modes; undone on the way out."""
     modes = {module: module.training for module in model.modules()}
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -141,11 +144,17 @@ def prepared(
         if recipe.compile:
             wrapped = torch.compile(wrapped)  # type: ignore[assignment]
         loop = Loop(
-            model=model, wrapped=wrapped, optimizer=optimizer, recipe=recipe, run=run, hold=hold,
+            model=model,
+            wrapped=wrapped,
+            optimizer=optimizer,
+            recipe=recipe,
+            run=run,
+            hold=hold,
             norms=[m for m in model.modules() if isinstance(m, NORMS) and m not in frozen],
             norm_start=max(parameter_norm(trainable), SMALLEST_START),
-            trainable=trainable, first_bad=torch.tensor(-1, device=run.device),
-        )  # fmt: skip
+            trainable=trainable,
+            first_bad=torch.tensor(-1, device=run.device),
+        )
         loop.restore()
         with torch.random.fork_rng(devices=cards(run.device)):
             # dropout and the like: the same numbers for the same run, whatever ran before
@@ -182,14 +191,21 @@ def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.opti
     """The recipe's optimiser, fused where torch has it so."""
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
-            parameters, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov,
-            weight_decay=recipe.weight_decay, foreach=True,
-        )  # fmt: skip
+            parameters,
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.nesterov,
+            weight_decay=recipe.weight_decay,
+            foreach=True,
+        )
     kind = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
     return kind(
-        parameters, lr=recipe.lr, betas=(recipe.momentum, 0.999), weight_decay=recipe.weight_decay,
+        parameters,
+        lr=recipe.lr,
+        betas=(recipe.momentum, 0.999),
+        weight_decay=recipe.weight_decay,
         foreach=True,
-    )  # fmt: skip
+    )
 
 
 def _holds(model: nn.Module, mask: Mask | None, update: Update | None) -> Held:

@@ -12,9 +12,9 @@ from expunge.data.view import DataView
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask, apply_mask
 from expunge.pruning.base import Pruner
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.training import FitLog, train_from
+from expunge.training.fit import FitLog, train_from
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 State = Mapping[str, Tensor]
 """A state dict: weights and buffers."""
@@ -38,9 +38,16 @@ class Search:
 
 
 def find_mask(
-    model: nn.Module, pruner: Pruner, data: DataView, run: Run, recipe: Recipe, *,
-    trained: bool = False, early: State | None = None, early_epoch: int | None = None,
-) -> Search:  # fmt: skip
+    model: nn.Module,
+    pruner: Pruner,
+    data: DataView,
+    run: Run,
+    recipe: Recipe,
+    *,
+    trained: bool = False,
+    early: State | None = None,
+    early_epoch: int | None = None,
+) -> Search:
     """Find a mask, and leave `model` where training under it begins, its cut weights 0.
 
     model: untrained, with `recipe` the original's; changed in place. Or, with `trained`, a dense
@@ -100,6 +107,10 @@ def _train(
             search.early = snapshot(network)
 
     return train_from(
-        model, data, run, recipe, first_epoch=0 if whole else search.first_epoch,
+        model,
+        data,
+        run,
+        recipe,
+        first_epoch=0 if whole else search.first_epoch,
         after_epoch=after_epoch if whole else None,
-    )  # fmt: skip
+    )

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
+from expunge.data.task import Classification, Task
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
-from expunge.recipe import Recipe
-from expunge.task import Classification, Task
+from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -35,7 +35,7 @@ def accelerator_on(device: str | None) -> Accelerator:
     from accelerate.state import is_initialized
     from accelerate.utils import DistributedDataParallelKwargs
 
-    from expunge.own_device import OwnDevice
+    from expunge.training.own_device import OwnDevice
 
     found = torch.accelerator.current_accelerator(check_available=True)
     if device not in (None, "cpu", found.type if found is not None else "cpu"):

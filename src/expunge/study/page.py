@@ -1,29 +1,14 @@
-"""What a report shows, gathered: of a study's finished cells, or of one deletion."""
+"""What the page of a study shows, gathered from its finished cells."""
 
 from __future__ import annotations
 
-import platform
-import shlex
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
-import pandas as pd
-import torch
-import yaml
-
-from expunge.api import audit_outputs
-from expunge.audits.details import details
-from expunge.audits.outputs import Outputs
-from expunge.cost import Cost
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
-from expunge.folders.audit import AuditReport
-from expunge.folders.make import Forgotten
-from expunge.hardware import machine_name
-from expunge.report.page import PlainTable, Report
-from expunge.scores.score import Score
+from expunge.report.page import PlainTable, Report, now
 from expunge.study.claims import SETTING, parse_claim
 from expunge.study.launch import Planned
 from expunge.study.results import for_tables, results
@@ -53,9 +38,11 @@ def study_report(study: Planned, command: str) -> Report:
         if study.store.done(row.base):
             warnings |= dict.fromkeys(study.store.read(row.base)["warnings"])
         for name, value in (
-            ("expunge", content["version"]), ("torch", content["torch"]),
-            ("machine", content.get("machine", "")), ("device", content["cost"]["device"]),
-        ):  # fmt: skip
+            ("expunge", content["version"]),
+            ("torch", content["torch"]),
+            ("machine", content.get("machine", "")),
+            ("device", content["cost"]["device"]),
+        ):
             if value:
                 made[name][str(value)] = None
         dates.append(str(content["date"])[:10])
@@ -70,14 +57,21 @@ def study_report(study: Planned, command: str) -> Report:
     environment = {name: "; ".join(found) for name, found in made.items()}
     environment["made"] = " to ".join(sorted({min(dates), max(dates)})) if dates else ""
     return Report(
-        title=study.study.name, kind="study", generated=_now(), version=VERSION, frame=frame,
+        title=study.study.name,
+        kind="study",
+        generated=now(),
+        version=VERSION,
+        frame=frame,
         table=for_tables(frame),
         claims=[judge(parse_claim(text), frame) for text in study.study.claims],
         published=[PlainTable(p.title, p.headers, p.rows) for p in study.study.published],
-        tuned=sentences(study.study, study.searches), details=shown,
-        configuration=study.study.to_yaml(), command=command, warnings=list(warnings),
+        tuned=sentences(study.study, study.searches),
+        details=shown,
+        configuration=study.study.to_yaml(),
+        command=command,
+        warnings=list(warnings),
         environment={name: text for name, text in environment.items() if text},
-    )  # fmt: skip
+    )
 
 
 def _unfinished(study: Planned) -> list[str]:
@@ -86,11 +80,12 @@ def _unfinished(study: Planned) -> list[str]:
     missing = [
         f"{number} {name}"
         for name, number in (
-            ("failed", counts.failed), ("blocked by these", counts.blocked),
+            ("failed", counts.failed),
+            ("blocked by these", counts.blocked),
             ("not made yet", counts.waiting + counts.running),
         )
         if number
-    ]  # fmt: skip
+    ]
     if not missing:
         return []
     return [f"{counts.done} of {counts.total} cells are done; {', '.join(missing)}"]
@@ -156,68 +151,3 @@ class _Pictures:
             row = data.train.position.get(name)
             self._made[spec, name] = None if row is None else thumbnail(data.train, row)
         return self._made[spec, name]
-
-
-def deletion_report(
-    done: Forgotten, audited: AuditReport, request: str, command: str, *, pictures: bool = True
-) -> Report:
-    """One request to one model: the model after, the original before, and the retrained one.
-
-    pictures: show some of the forgotten samples.
-    """
-    panel, name, data = audited.panel, done.result.record.step, done.data
-    reference = done.reference
-    models: list[tuple[str, Outputs, Cost | None]] = [
-        ("original", panel.original_outputs, None),  # type: ignore[list-item]
-    ]
-    if reference is not None and panel.retrained_outputs is not None:
-        models.append(("retrain", panel.retrained_outputs, reference.record.cost))
-    if name != "retrain" or reference is None:
-        models.append((name, panel.outputs, done.result.record.cost))
-    rows, shown = [], []
-    forgotten = [data.classes[c] for c in panel.split.forgotten_classes(data)]
-    card = done.loaded.card
-    setting = dict(zip(SETTING, (card.data.spec or "data", card.architecture or "model", "as trained",
-                                 "dense" if done.loaded.mask is None else "sparse", request),
-                       strict=True))  # fmt: skip
-    for label, outputs, cost in models:
-        common = {**setting, "method": label, "seed": 0}
-        scores: list[Score] = list(audited.scores) if label == name else audit_outputs(outputs)
-        rows += [
-            {**common, "score": s.name, "value": s.value, "low": s.low, "high": s.high, "n": s.n}
-            for s in scores
-            if s.name != "RTE"
-        ]
-        if cost is not None:
-            rows.append({**common, "score": "RTE", "value": cost.seconds, "n": 1})
-        seen = details(outputs, data.classes)
-        pictured = [
-            {**one, "image": thumbnail(data.train, data.train.position[one["id"]])}
-            for one in (seen["gallery"] if pictures else [])
-        ]
-        shown.append({**common, **seen, "classes": list(data.classes),
-                      "forgotten_classes": forgotten, "gallery": pictured})  # fmt: skip
-    frame = pd.DataFrame(rows).assign(scenario=request)
-    numbers = ["value", "low", "high"]
-    frame[numbers] = frame[numbers].astype(float)
-    return Report(
-        title=f"Deletion: {request}", kind="deletion", generated=_now(), version=VERSION,
-        frame=frame, table=frame[["scenario", "method", "seed", "score", "value"]],
-        details=shown, configuration=yaml.safe_dump(
-            {"method": name, "settings": done.result.record.settings,
-             "forgotten": len(panel.split.forget), "retained": len(panel.split.retain)},
-            sort_keys=False),
-        environment={"expunge": VERSION, "torch": torch.__version__,
-                     "python": platform.python_version(),
-                     "machine": machine_name(done.result.record.cost.device)},
-        command=command, warnings=list(done.result.record.warnings),
-    )  # fmt: skip
-
-
-def typed(arguments: Iterable[str]) -> str:
-    """A command as one types it."""
-    return shlex.join(["expunge", *arguments])
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

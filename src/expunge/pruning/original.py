@@ -10,34 +10,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.api import (
+from expunge.api import Record, Result, train
+from expunge.audits.observe import accuracy
+from expunge.data.load import Data
+from expunge.data.parts import Part
+from expunge.data.split import Split
+from expunge.data.task import Task
+from expunge.data.view import DataView
+from expunge.errors import ConfigError, SplitError
+from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, sparsity_of
+from expunge.progress import Reporter, Silent
+from expunge.pruning import Pruner, make_pruner
+from expunge.pruning.base import FINE_TUNING
+from expunge.pruning.search import Search, State, find_mask, train_found
+from expunge.training.cost import Meter
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run, accelerator_on
+from expunge.training.session import (
     Fresh,
-    Record,
-    Result,
     constructor,
     cost_of,
     finished,
     make_run,
     make_view,
     resolve_recipe,
-    train,
     warm_up,
 )
-from expunge.cost import Meter
-from expunge.data.load import Data
-from expunge.data.parts import Part
-from expunge.data.split import Split
-from expunge.data.view import DataView
-from expunge.errors import ConfigError, SplitError
-from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, sparsity_of
-from expunge.observe import accuracy
-from expunge.progress import Reporter, Silent
-from expunge.pruning import Pruner, make_pruner
-from expunge.pruning.base import FINE_TUNING
-from expunge.pruning.sparse import Search, State, find_mask, train_found
-from expunge.recipe import Recipe
-from expunge.run import Run, accelerator_on
-from expunge.task import Task
 
 CPU = torch.device("cpu")
 
@@ -100,9 +98,15 @@ def prune(
     warmed = warm_up(network, view, run)
     with Meter(run.device) as meter:
         search = find_mask(
-            network, pruner, view, run, used, trained=trained is not None, early=rewind,
+            network,
+            pruner,
+            view,
+            run,
+            used,
+            trained=trained is not None,
+            early=rewind,
             early_epoch=rewind_epoch,
-        )  # fmt: skip
+        )
         dense = _restored(network, search.dense)
         fitted = train_found(network, search, view, run, used)
     log = _described(pruner, search, trained is not None)
@@ -112,9 +116,14 @@ def prune(
     kept = {name: keep.cpu() for name, keep in search.mask.items()}
     early = None if search.early is None else {k: v.cpu() for k, v in search.early.items()}
     return Pruned(
-        finished(network, CPU, kept), record, learned, recipe, kept,
-        dense=finished(dense, CPU, None) if dense is not None else None, early=early,
-    )  # fmt: skip
+        finished(network, CPU, kept),
+        record,
+        learned,
+        recipe,
+        kept,
+        dense=finished(dense, CPU, None) if dense is not None else None,
+        early=early,
+    )
 
 
 @dataclass(frozen=True)
@@ -170,7 +179,7 @@ def pruning_criteria(
     blind = mask_without(data, model, pruner, split, recipe=recipe, **common)
     run = Run(
         names=("criteria", seed), accelerator=accelerator_on(device), progress=progress or Silent()
-    )  # fmt: skip
+    )
     return Criteria(
         pruner=pruner.name,
         sparsity=sparsity_of(sparse.mask or {}),
@@ -224,9 +233,17 @@ def _recipe_under_mask(
 
 
 def _prepared(
-    data: Data, model: str | Fresh, pruner: Pruner, split: Split, recipe: Recipe, seed: int,
-    mask: Mask | None, task: Task | None, device: str | None, progress: Reporter | None,
-) -> tuple[Split, DataView, Run]:  # fmt: skip
+    data: Data,
+    model: str | Fresh,
+    pruner: Pruner,
+    split: Split,
+    recipe: Recipe,
+    seed: int,
+    mask: Mask | None,
+    task: Task | None,
+    device: str | None,
+    progress: Reporter | None,
+) -> tuple[Split, DataView, Run]:
     """What is learned from, and the view and run under the original's seed names."""
     learned = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
     fresh = constructor(model, data, learned)

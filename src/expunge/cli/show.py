@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from expunge.audits.near_empty import SampleLoss
-    from expunge.cost import Cost
     from expunge.folders.audit import AuditReport
     from expunge.folders.make import Forgotten
-    from expunge.sparsity import Criteria
+    from expunge.pruning.original import Criteria
+    from expunge.training.cost import Cost
 
 
 def scores_table(scores: Sequence[Score], title: str = "") -> Table:
@@ -90,9 +90,12 @@ def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
     headers, rows = cells(frame)
     wrapped = width < ONE_LINE
     table = Table(
-        box=box.SIMPLE_HEAD, title=f"forget {title}", title_justify="left",
-        padding=0 if wrapped else (0, 1), pad_edge=False,
-    )  # fmt: skip
+        box=box.SIMPLE_HEAD,
+        title=f"forget {title}",
+        title_justify="left",
+        padding=0 if wrapped else (0, 1),
+        pad_edge=False,
+    )
     kept = [n for n, name in enumerate(headers) if width >= ALL_COLUMNS or name not in LEFT_OUT]
     for number in kept:
         header = headers[number]
@@ -118,9 +121,12 @@ def theory_table(frame: pd.DataFrame, width: int) -> Table:
     headers, rows = theory_cells(frame)
     wrapped = width < FULL_THEORY
     table = Table(
-        box=box.SIMPLE_HEAD, title="sparsity and proposition 2", title_justify="left",
-        padding=0 if wrapped else (0, 1), pad_edge=False,
-    )  # fmt: skip
+        box=box.SIMPLE_HEAD,
+        title="sparsity and proposition 2",
+        title_justify="left",
+        padding=0 if wrapped else (0, 1),
+        pad_edge=False,
+    )
     kept = [n for n, name in enumerate(headers) if width >= ALL_THEORY or name not in LESS_THEORY]
     for number in kept:
         header = "\n".join(headers[number].rsplit(" ", 1)) if wrapped else headers[number]
@@ -181,17 +187,23 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     split = done.result.split
     screen.print(
         f"{done.result.record.step} forgot {len(split.forget):,} samples, "
-        f"{len(split.retain):,} retained", markup=False,
-    )  # fmt: skip
+        f"{len(split.retain):,} retained",
+        markup=False,
+    )
     screen.print(cost_line(done.result.record.cost), markup=False)
     mask = done.result.record.log.get("mask")
     if mask is not None:
-        saw = {True: "with the forget set in sight, so the retrained reference inherits that much "
-               "of it", False: "without any data", None: "nobody recorded how"}  # fmt: skip
+        saw = {
+            True: "with the forget set in sight, so the retrained reference inherits that much "
+            "of it",
+            False: "without any data",
+            None: "nobody recorded how",
+        }
         screen.print(
             f"{mask['sparsity']:.1%} of the prunable weights stay 0; the mask was found "
-            f"{saw[mask['saw_forget_set']]}", markup=False,
-        )  # fmt: skip
+            f"{saw[mask['saw_forget_set']]}",
+            markup=False,
+        )
 
 
 def show_report(report: AuditReport, screen: Console) -> None:

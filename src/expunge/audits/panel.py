@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
+from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.audits.predictions import prediction_distribution
 from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
@@ -18,9 +19,8 @@ from expunge.data.transform import Transform
 from expunge.data.view import DataView
 from expunge.errors import SplitError
 from expunge.models.mask import Mask
-from expunge.observe import observe
-from expunge.run import Run
 from expunge.scores.score import Score
+from expunge.training.run import Run
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,29 @@ class Panel:
 
 
 def observe_panel(
-    subject: Subject, split: Split, run: Run, *, original: Subject | None = None,
-    retrained: Subject | None = None, paired: bool | None = None,
-) -> Panel:  # fmt: skip
+    subject: Subject,
+    split: Split,
+    run: Run,
+    *,
+    original: Subject | None = None,
+    retrained: Subject | None = None,
+    paired: bool | None = None,
+) -> Panel:
     """Observe up to three models on a split."""
 
     def seen(one: Subject | None) -> Outputs | None:
         return None if one is None else observe(one.model, one.data, split, run)
 
     return Panel(
-        subject, observe(subject.model, subject.data, split, run), split, run,
-        original_outputs=seen(original), retrained=retrained, retrained_outputs=seen(retrained),
+        subject,
+        observe(subject.model, subject.data, split, run),
+        split,
+        run,
+        original_outputs=seen(original),
+        retrained=retrained,
+        retrained_outputs=seen(retrained),
         paired=paired,
-    )  # fmt: skip
+    )
 
 
 def extra_scores(
@@ -78,9 +88,7 @@ def extra_scores(
         mine = _relearn(panel.subject, panel, percent, how)
         yield from relearn_scores(mine, panel.relearned[0] if panel.relearned else None)
     if "weight_distance" in names and panel.retrained is not None:
-        yield weight_distance(
-            panel.subject.model, panel.retrained.model, paired=panel.paired
-        )  # fmt: skip
+        yield weight_distance(panel.subject.model, panel.retrained.model, paired=panel.paired)
     if "prediction_distribution" in names:
         other = panel.retrained_outputs
         yield prediction_distribution(
@@ -102,8 +110,13 @@ def _relearn(subject: Subject, panel: Panel, percent: float, how: Relearning | N
         panel.run, names=("relearn", *panel.run.names), label="relearning", mask=subject.mask
     )
     view = DataView(
-        data=subject.data, split=panel.split, declared=Part.FORGET, names=run.names,
-        transform=Transform(subject.data.normalisation), device=run.device, rank=run.rank,
+        data=subject.data,
+        split=panel.split,
+        declared=Part.FORGET,
+        names=run.names,
+        transform=Transform(subject.data.normalisation),
+        device=run.device,
+        rank=run.rank,
         world=run.world,
-    )  # fmt: skip
+    )
     return relearn(subject.model, view, run, original_percent=percent, how=how)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
-from expunge.loop import Loop, Loss, Update, evaluating, lay_out, prepared
-from expunge.precision import arithmetic, resolve_precision
 from expunge.progress import Step
-from expunge.recipe import Recipe
-from expunge.run import Run
-from expunge.schedule import Schedule
+from expunge.training.loop import Loop, Loss, Update, evaluating, lay_out, prepared
+from expunge.training.precision import arithmetic, resolve_precision
+from expunge.training.recipe import Recipe
+from expunge.training.run import Run
+from expunge.training.schedule import Schedule
 
 Batches = Callable[[int], Iterable[Any]]
 
@@ -104,9 +104,14 @@ def _bar(run: Run, steps: int | None, epochs: int) -> AbstractContextManager[Ste
 
 
 def _epoch(
-    loop: Loop, stream: Iterable[Any], loss: Loss, epoch: int, schedule: Schedule, bar: Step,
+    loop: Loop,
+    stream: Iterable[Any],
+    loss: Loss,
+    epoch: int,
+    schedule: Schedule,
+    bar: Step,
     log: FitLog,
-) -> None:  # fmt: skip
+) -> None:
     """One pass over a stream; appends its mean loss to the log."""
     steps = _length(stream)
     seen: Tensor | float = 0.0
@@ -131,9 +136,14 @@ def _epoch(
 
 
 def train_from(
-    model: nn.Module, data: DataView, run: Run, recipe: Recipe, *, first_epoch: int = 0,
+    model: nn.Module,
+    data: DataView,
+    run: Run,
+    recipe: Recipe,
+    *,
+    first_epoch: int = 0,
     after_epoch: Callable[[nn.Module, int], None] | None = None,
-) -> FitLog:  # fmt: skip
+) -> FitLog:
     """Ordinary training on the retain set, as originals and retrained models get it."""
     validate = None
     if recipe.schedule == "plateau" and data.size(Part.VALIDATION):

@@ -16,9 +16,9 @@ from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform
-from expunge.loop import evaluating
 from expunge.progress import Step
-from expunge.run import Run
+from expunge.training.loop import evaluating
+from expunge.training.run import Run
 
 BATCH = {"cpu": 64}
 """Samples a pass by kind of device: a processor is fastest while activations stay in its caches."""
@@ -59,10 +59,14 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     known = poison is not None and poison.target is not None
     rest = parts[1].of(poison.ids - poison.own) if poison and known and parts[1] else None
     return Outputs(
-        forget=parts[0], retain=parts[1], test_kept=parts[2], test_forgotten=parts[3],
-        triggered=parts[4] if len(parts) > 4 else None, rest=rest,
+        forget=parts[0],
+        retain=parts[1],
+        test_kept=parts[2],
+        test_forgotten=parts[3],
+        triggered=parts[4] if len(parts) > 4 else None,
+        rest=rest,
         target=poison.target if poison else None,
-    )  # fmt: skip
+    )
 
 
 def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:

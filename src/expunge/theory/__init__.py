@@ -1,0 +1,1 @@
+"""What theory says, checked: proposition 2 of the sparsity paper."""

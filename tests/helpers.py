@@ -5,24 +5,40 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from expunge.api import adopt, audit, unlearn
+from expunge.audits import Audit
+from expunge.audits.accuracy import Accuracy
+from expunge.audits.backdoor import Backdoor
+from expunge.audits.mia import Membership
+from expunge.audits.near_empty import check_same_samples
+from expunge.audits.outputs import Outputs
+from expunge.audits.scores import PARTS, Scores, read_against
 from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.split import Split
+from expunge.data.task import Task
 from expunge.data.transform import Transform
 from expunge.data.view import DataView
+from expunge.methods import Method
+from expunge.models.mask import Mask
 from expunge.models.table import build_model
+from expunge.place import Place
+from expunge.scores.score import Score
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import resolve_recipe
 
+CPU = Place(device="cpu")
 EVERYTHING = Part.RETAIN | Part.FORGET | Part.FORGET_LABELS | Part.VALIDATION
 
 
@@ -195,3 +211,74 @@ def named_digits(count: int = 120, forbidden: Sequence[str] = ()) -> tuple[Named
         [f"test-{row}" for row in range(60)],
     )
     return train, load_data((train, test))
+
+
+def unlearned(
+    model: nn.Module,
+    data: Data,
+    split: Split,
+    method: str | Method,
+    *,
+    recipe: Recipe | None = None,
+    fresh: Any = None,
+    mask: Mask | None = None,
+    task: Task | None = None,
+    device: str | None = "cpu",
+    **options: Any,
+) -> Trained:
+    """`unlearn` for a bare module, which learned from all that the split names."""
+    data = data if task is None else load_data(data, task=task)
+    original = adopt(model, data, recipe=recipe, fresh=fresh, split=split.whole_again(), mask=mask)
+    return unlearn(original, split, method, place=Place(device=device), **options)
+
+
+def scores_of(
+    model: nn.Module,
+    data: Data,
+    split: Split,
+    *,
+    original: nn.Module | None = None,
+    retrained: nn.Module | None = None,
+    mask: Mask | None = None,
+    features: str | Sequence[str] = ("confidence",),
+    also: Sequence[str | Audit] = (),
+    seed: int = 0,
+    device: str | None = "cpu",
+) -> Scores:
+    """`audit` for bare modules."""
+
+    def adopted(one: nn.Module | None) -> Trained | None:
+        return None if one is None else adopt(one, data, split=split, mask=mask)
+
+    subject = adopted(model)
+    assert subject is not None
+    attack = Membership(features=features)
+    return audit(
+        subject,
+        original=adopted(original),
+        retrained=adopted(retrained),
+        also=[attack, *also],
+        seed=seed,
+        place=Place(device=device),
+    )
+
+
+def score_outputs(
+    outputs: Outputs,
+    reference: Outputs | None = None,
+    *,
+    seed: int = 0,
+    features: str | Sequence[str] = ("confidence",),
+) -> list[Score]:
+    """What the audits of outputs alone say, for outputs that no model gave."""
+
+    def panel(seen: Outputs | None) -> Any:
+        return seen and SimpleNamespace(outputs=seen, seed=seed)
+
+    for part in PARTS if reference is not None else ():
+        check_same_samples(part, getattr(outputs, part), getattr(reference, part))
+    one = panel(outputs)
+    one.original, one.retrained = None, reference
+    one.beside = panel
+    audits = (Accuracy(), Membership(features=features), Backdoor())
+    return [score for audit in audits for score in read_against(audit, one)]

@@ -9,12 +9,14 @@ import torch
 from helpers import digits, run_on_cpu, view_of
 from torch import Tensor, nn
 
+from expunge.api import adopt, train
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.models.mask import Mask
 from expunge.models.table import build_model
+from expunge.place import Place
 from expunge.pruning import Pruner, make_pruner
 from expunge.pruning.original import Pruned, prune
 from expunge.training.fit import train_from
@@ -58,7 +60,33 @@ def quick(name: str, **settings: Any) -> Pruner:
 
 def pruned(pruner: str | Pruner, architecture: str = "cnn", **options: Any) -> Pruned:
     pruner = quick(pruner) if isinstance(pruner, str) else pruner
-    return prune(digits(), architecture, pruner, **{"recipe": RECIPE, "device": "cpu", **options})
+    return made_sparse(digits(), architecture, pruner, **{"recipe": RECIPE, **options})
+
+
+def made_sparse(
+    data: Data,
+    architecture: Any,
+    pruner: str | Pruner,
+    *,
+    recipe: Recipe,
+    split: Split | None = None,
+    seed: int = 0,
+    trained: nn.Module | None = None,
+    mask: Mask | None = None,
+    sparse_recipe: Recipe | None = None,
+    device: str = "cpu",
+    **rewinding: Any,
+) -> Pruned:
+    """A sparse model: trained under a mask from nothing, or cut from a bare trained module."""
+    split, place = split or Split.whole(data), Place(device=device)
+    if trained is None:
+        found = train(
+            data, architecture, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place
+        )
+        assert isinstance(found, Pruned)
+        return found
+    whole = adopt(trained, data, recipe=recipe, fresh=architecture, split=split, mask=mask)
+    return prune(whole, pruner, recipe=sparse_recipe, seed=seed, place=place, **rewinding)
 
 
 def state_of(model: nn.Module) -> State:

@@ -10,7 +10,10 @@ from expunge.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
-    from expunge.api import Record, Result, audit, train, unlearn
+    from expunge.api import adopt, audit, train, unlearn
+    from expunge.audits import AUDITS
+    from expunge.audits.base import Audit
+    from expunge.audits.scores import Scores
     from expunge.data.batch import Batch
     from expunge.data.load import Data, load_data
     from expunge.data.parts import Part
@@ -27,22 +30,27 @@ if TYPE_CHECKING:
         SplitError,
         UserError,
     )
-    from expunge.folders.store import load_model, save_model
     from expunge.methods import METHODS
     from expunge.methods.base import Method
     from expunge.models.mask import Mask
+    from expunge.place import Place
     from expunge.pruning import PRUNERS
     from expunge.pruning.base import Pruner
     from expunge.pruning.original import Pruned, prune
     from expunge.scores.gaps import average_gap, excess_gap, gap
     from expunge.scores.score import Score
+    from expunge.trained.opening import load
+    from expunge.trained.record import Record
+    from expunge.trained.trained import Trained
     from expunge.training.cost import Cost
     from expunge.training.fit import fit
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 _HOMES = {
+    "AUDITS": "audits",
     "AccessError": "errors",
+    "Audit": "audits.base",
     "Batch": "data.batch",
     "Classification": "data.task",
     "ConfigError": "errors",
@@ -58,34 +66,38 @@ _HOMES = {
     "ModelError": "errors",
     "PRUNERS": "pruning",
     "Part": "data.parts",
+    "Place": "place",
     "Pruned": "pruning.original",
     "Pruner": "pruning.base",
     "Recipe": "training.recipe",
-    "Record": "api",
-    "Result": "api",
+    "Record": "trained.record",
     "Run": "training.run",
     "Score": "scores.score",
+    "Scores": "audits.scores",
     "Split": "data.split",
     "SplitError": "errors",
     "Task": "data.task",
+    "Trained": "trained.trained",
     "UserError": "errors",
+    "adopt": "api",
     "audit": "api",
     "average_gap": "scores.gaps",
     "excess_gap": "scores.gaps",
     "fit": "training.fit",
     "gap": "scores.gaps",
+    "load": "trained.opening",
     "load_data": "data.load",
-    "load_model": "folders.store",
     "prune": "pruning.original",
-    "save_model": "folders.store",
     "train": "api",
     "unlearn": "api",
 }
 
 __all__ = [
+    "AUDITS",
     "METHODS",
     "PRUNERS",
     "AccessError",
+    "Audit",
     "Batch",
     "Classification",
     "ConfigError",
@@ -99,27 +111,29 @@ __all__ = [
     "Method",
     "ModelError",
     "Part",
+    "Place",
     "Pruned",
     "Pruner",
     "Recipe",
     "Record",
-    "Result",
     "Run",
     "Score",
+    "Scores",
     "Split",
     "SplitError",
     "Task",
+    "Trained",
     "UserError",
     "__version__",
+    "adopt",
     "audit",
     "average_gap",
     "excess_gap",
     "fit",
     "gap",
+    "load",
     "load_data",
-    "load_model",
     "prune",
-    "save_model",
     "train",
     "unlearn",
 ]

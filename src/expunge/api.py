@@ -1,74 +1,43 @@
-"""`train`, `unlearn`, `audit`: the calls that Python users, the command line and studies make."""
+"""`train`, `adopt`, `unlearn`, `audit`: the calls that people, the command line and studies make."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import inspect
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from expunge.audits import score_outputs
-from expunge.audits.outputs import Outputs
-from expunge.audits.panel import Panel, Subject, extra_scores, observe_panel
+from expunge.audits import Audit, chosen
+from expunge.audits.panel import Panel
+from expunge.audits.scores import Scores, judge
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.data.task import Task
 from expunge.errors import SplitError
 from expunge.methods import Method, make_method, whole_classes_only
-from expunge.models.mask import Mask, apply_mask, sparsity_of
-from expunge.progress import Reporter
-from expunge.scores.score import Score
-from expunge.scores.table import NEAR_EMPTY, check_extra
-from expunge.training.cost import Cost, Meter
+from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
+from expunge.place import HERE, Place
+from expunge.pruning.base import Pruner
+from expunge.pruning.original import train_sparse
+from expunge.scores.table import NEAR_EMPTY
+from expunge.trained.trained import Trained, record_of
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
+from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
     Fresh,
     constructor,
-    cost_of,
     finished,
-    make_run,
-    make_view,
+    open_session,
     resolve_recipe,
-    warm_up,
 )
 
-
-@dataclass(frozen=True)
-class Record:
-    """How a model came about.
-
-    step: "train" or the method's name. names: the seed names. cost: see `Cost`. warnings: what the
-    person should know, one sentence each.
-    """
-
-    step: str
-    settings: dict[str, Any]
-    names: tuple[str | int, ...]
-    cost: Cost
-    warnings: tuple[str, ...] = ()
-    log: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A model and the record of its making.
-
-    split: what it retains and what it forgot. artifacts: tensors that the method made on its way,
-    such as UNSIR's noise, for pictures; they are not saved with the model.
-    """
-
-    model: nn.Module
-    record: Record
-    split: Split
-    recipe: Recipe | None = None
-    mask: Mask | None = None
-    artifacts: Mapping[str, torch.Tensor] = field(default_factory=dict)
+CPU = torch.device("cpu")
 
 
 def train(
@@ -77,102 +46,184 @@ def train(
     *,
     recipe: Recipe | None = None,
     split: Split | None = None,
+    pruner: str | Pruner | None = None,
     seed: int = 0,
-    task: Task | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
-) -> Result:
+    place: Place = HERE,
+) -> Trained:
     """Train an original model.
 
-    model: an architecture's name, `module:function`, or a function that returns an untrained model.
-    split: what to learn from (its retain and forget sets together) and what to validate on; by
-        default everything but 10 % for validation.
-    seed: of the weights, the order and the augmentation, under the name ("original", seed).
-    device: "cpu", "cuda", or None for the best there is.
+    Args:
+        data: as `load_data` returns it.
+        model: an architecture's name, `module:function`, or a function that returns an untrained
+            model.
+        recipe: how to train.
+        split: what to learn from (its retain and forget sets together) and what to validate on; by
+            default everything but 10 % for validation.
+        pruner: makes it sparse: trains where the pruner needs it, cuts, rewinds, trains again.
+        seed: of the weights, the order and the augmentation, under the name ("original", seed).
+        place: device and progress.
 
-    Raises DivergenceError if training diverges.
+    Raises:
+        DivergenceError: if training diverges.
+        ConfigError: for settings that do not fit.
     """
-    recipe = resolve_recipe(recipe or Recipe(), data, split := split or Split.whole(data))
-    learned = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
+    split = split or Split.whole(data)
+    recipe = resolve_recipe(recipe or Recipe(), data, split)
+    if pruner is not None:
+        return train_sparse(data, model, pruner, recipe=recipe, split=split, seed=seed, place=place)
+    learned = split.whole_again()
     fresh = constructor(model, data, learned)
-    run = make_run(("original", seed), "training", recipe, fresh, task, None, device, progress)
-    view = make_view(data, learned, Part.RETAIN | Part.VALIDATION, run)
-    network = run.fresh()
-    warmed = warm_up(network, view, run)
-    with Meter(run.device) as meter:
-        fitted = train_from(network, view, run, recipe)
-    log = {"losses": fitted.losses, "precision": fitted.precision}
+    session = open_session(
+        ("original", seed),
+        "training",
+        data,
+        learned,
+        Part.RETAIN | Part.VALIDATION,
+        recipe=recipe,
+        fresh=fresh,
+        mask=None,
+        place=place,
+    )
+    network = session.run.fresh()
+    with session.measured(network):
+        fitted = train_from(network, session.view, session.run, recipe)
+    log: dict[str, Any] = {"losses": fitted.losses, "precision": fitted.precision}
     if fitted.validation:
         log["validation"] = fitted.validation
-    record = Record(
-        "train", recipe.model_dump(), run.names, cost_of(meter, view, run, warmed), log=log
+    record = record_of(
+        "train",
+        learned,
+        settings=recipe.model_dump(mode="json"),
+        names=session.run.names,
+        cost=session.cost,
+        log=log,
     )
-    return Result(finished(network, torch.device("cpu"), None), record, learned, recipe)
+    return Trained(
+        finished(network, CPU, None),
+        data,
+        learned,
+        (record,),
+        recipe,
+        fresh,
+        architecture=architecture_of(model),
+        seed=seed,
+    )
+
+
+def adopt(
+    module: nn.Module,
+    data: Data,
+    *,
+    recipe: Recipe | None = None,
+    fresh: str | Fresh | None = None,
+    split: Split | None = None,
+    mask: Mask | None = None,
+) -> Trained:
+    """A model that was trained elsewhere, as the other calls take it. The module is copied.
+
+    Args:
+        module: any `nn.Module`.
+        data: what it learned from, normalised as it was then (see `Data.with_normalisation`).
+        recipe: how it was trained, which `retrain` needs; nobody guesses it.
+        fresh: makes an untrained model, which `retrain` needs too: a function, an architecture's
+            name or `module:function`.
+        split: what it learned from (retain), what it was validated on; by default it learned from
+            everything.
+        mask: of a sparse model: parameter name -> bool tensor, True = kept.
+
+    Raises:
+        ConfigError: for a mask of another model.
+    """
+    split = split or Split.whole(data, validation=0.0)
+    check_fits(module, mask or {}, "mask")
+    return Trained(
+        copy.deepcopy(module).eval(),
+        data,
+        split,
+        (record_of("import", split),),
+        resolve_recipe(recipe, data, split) if recipe is not None else None,
+        constructor(fresh, data, split) if fresh is not None else None,
+        architecture=architecture_of(fresh),
+        mask=mask,
+    )
 
 
 def unlearn(
-    model: nn.Module,
-    data: Data,
-    split: Split,
+    original: Trained,
+    forget: Any,
     method: str | Method,
     *,
     seed: int = 0,
-    recipe: Recipe | None = None,
-    fresh: str | Fresh | None = None,
-    task: Task | None = None,
-    mask: Mask | None = None,
-    mask_saw_forget: bool | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
+    forget_seed: int = 0,
     names: Sequence[str | int] | None = None,
-) -> Result:
-    """Make a model forget `split.forget`; the caller's model is not changed.
+    place: Place = HERE,
+) -> Trained:
+    """Make a model forget; the original is not changed, and what it forgot before stays forgotten.
 
-    model: any `nn.Module`. data: as `load_data` returns it. method: a name, or a method object.
-    recipe: the original's, which `retrain` needs. fresh: makes an untrained model, for `retrain`;
-    a function, an architecture's name or `module:function`.
-    mask: of a sparse model: parameter name -> bool tensor, True = kept; held throughout.
-    mask_saw_forget: whether the mask was found with the forget samples in sight (None: unknown);
-    recorded, for such a mask carries what they taught into the retrained reference too.
-    seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed). `names` replaces
-    these: ("retrain", seed, "floor") is the second retraining of the noise floor.
+    Args:
+        original: as `train`, `adopt`, `prune`, `unlearn` or `load` return it.
+        forget: a request as `--forget` takes it (`class:3`, `random:0.1`, `ids:FILE`, ...), a
+            `Split`, ids, or a boolean for each training sample.
+        method: a name, or a method object.
+        seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed).
+        forget_seed: of a random request.
+        names: other seed names: ("retrain", seed, "floor") is the second retraining of the noise
+            floor; `original.began` makes a paired one.
+        place: device and progress.
 
-    Raises SplitError if there is nothing to forget, ConfigError for settings or requests that do
-    not fit the method, DivergenceError if the method diverges.
+    Raises:
+        SplitError: if there is nothing to forget.
+        ConfigError: for settings or requests that do not fit the method.
+        DivergenceError: if the method diverges.
     """
     method = make_method(method) if isinstance(method, str) else method
+    split = original.asked(forget, seed=forget_seed)
     if not split.forget:
         raise SplitError(
             "the split has nothing to forget; make one with Split.parse or Split.random"
         )
-    check_request(method, data, split)
+    data, mask = original.data, original.mask
+    check_scope_of(method, data, split)
     if names is None:
         names = ("retrain", seed) if method.name == "retrain" else ("unlearn", method.name, seed)
-    build = constructor(fresh, data, split) if fresh is not None else None
-    recipe = resolve_recipe(recipe, data, split) if recipe is not None else None
-    run = make_run(tuple(names), method.name, recipe, build, task, mask, device, progress)
-    view = make_view(data, split, method.reads, run)
-    before = next((p.device for p in model.parameters()), run.device)
-    private = copy.deepcopy(model).to(run.device)
+    session = open_session(
+        tuple(names),
+        method.name,
+        data,
+        split,
+        method.reads,
+        recipe=original.recipe,
+        fresh=original.fresh,
+        mask=mask,
+        place=place,
+    )
+    run = session.run
+    before = next((p.device for p in original.model.parameters()), run.device)
+    private = copy.deepcopy(original.model).to(run.device)
     if mask:
-        run.log["mask"] = {"sparsity": sparsity_of(mask), "saw_forget_set": mask_saw_forget}
+        run.log["mask"] = {
+            "sparsity": sparsity_of(mask),
+            "saw_forget_set": original.mask_saw_data,
+        }
         apply_mask(private, mask)
-    warmed = warm_up(private, view, run)
-    with Meter(run.device) as meter:
-        forgotten = method.unlearn(private, view, run)
-    record = Record(
-        step=method.name,
+    with session.measured(private):
+        forgotten = method.unlearn(private, session.view, run)
+    record = record_of(
+        method.name,
+        split,
+        original,
         settings=method.model_dump(mode="json"),
         names=run.names,
-        cost=cost_of(meter, view, run, warmed),
+        cost=session.cost,
         warnings=(*warnings_for(data, split), *run.log.pop("warnings", ())),
         log=dict(run.log),
     )
-    model = finished(forgotten, before, mask)
-    return Result(model, record, split, recipe, mask, dict(run.artifacts))
+    return original.then(
+        record, model=finished(forgotten, before, mask), split=split, artifacts=dict(run.artifacts)
+    )
 
 
-def check_request(method: Method, data: Data, split: Split) -> None:
+def check_scope_of(method: Method, data: Data, split: Split) -> None:
     """Raise ConfigError for a method that forgets whole classes only, asked for anything else."""
     if not method.whole_classes:
         return
@@ -186,81 +237,57 @@ def check_request(method: Method, data: Data, split: Split) -> None:
 
 
 def audit(
-    model: nn.Module,
-    data: Data,
-    split: Split,
+    model: Trained,
     *,
-    original: nn.Module | None = None,
-    retrained: nn.Module | None = None,
-    features: Sequence[str] = ("confidence",),
-    also: Sequence[str] = (),
-    paired: bool | None = None,
-    mask: Mask | None = None,
+    original: Trained | None = None,
+    retrained: Trained | None = None,
+    forget: Any = None,
+    also: Sequence[str | Audit] = (),
     seed: int = 0,
-    task: Task | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
-) -> list[Score]:
-    """Score a model after forgetting: UA, RA, TA, TA_forget and MIA, each in percent.
+    place: Place = HERE,
+) -> Scores:
+    """Score a model: what it still knows of the forgotten, the retained and the unseen.
 
-    retrained: the reference; with it every score carries the reference's value and the gap.
-    original: the model before; with it every score's detail carries its value as "original".
-    features: of the membership attack; "confidence" is the papers'.
-    also: further scores, names in `audits.EXTRA`: relearn_time (with AIN), which needs the original;
-    weight_distance and prediction_distribution, which need the retrained model.
-    paired: whether the retrained model began with the original's initial weights and order, as
-    weight_distance then says. mask: of sparse models, held while they relearn.
-    No model is changed.
+    Args:
+        model: judged on its own split.
+        original: the model before; scores carry its value in `detail["original"]`.
+        retrained: the reference; scores carry its value and the gap.
+        forget: for an original: what one would ask it to forget, as `unlearn` takes it.
+        also: further audits by name, as `expunge list audits` has them, or audit objects; an object
+            of a kind that is made anyway takes its place, as `Membership(features=...)`.
+        seed: of the draws of attacks.
+        place: device and progress.
+
+    Returns:
+        The scores: a table when printed, `.frame()` for pandas, by name as in `scores["UA"]`.
+
+    Raises:
+        SplitError: if nothing is to be forgotten, or a model learned from other samples.
+        ConfigError: for an audit that lacks a model to compare with.
     """
-    check_extra(also, original=original is not None, retrained=retrained is not None)
-    run = make_run(("audit", seed), "audit", None, None, task, None, device, progress)
-    panel = observe_panel(
-        Subject(model, data, mask),
-        split,
-        run,
-        original=Subject(original, data, mask) if original is not None else None,
-        retrained=Subject(retrained, data, mask) if retrained is not None else None,
-        paired=paired,
+    split = model.split if forget is None else model.asked(forget)
+    run = Run(
+        names=("audit", seed),
+        task=model.data.task,
+        label="audit",
+        progress=place.progress,
+        accelerator=accelerator_on(place.device),
     )
-    return audit_panel(panel, features=features, also=also, seed=seed)
+    audits = chosen(also, original=original is not None, retrained=retrained is not None)
+    return judge(
+        Panel(model, split, run, original=original, retrained=retrained, seed=seed), audits
+    )
 
 
-def audit_panel(
-    panel: Panel,
-    *,
-    features: Sequence[str] = ("confidence",),
-    also: Sequence[str] = (),
-    seed: int = 0,
-) -> list[Score]:
-    """`audit` for models that were observed before."""
-    with panel.run.progress.work("scoring"):
-        scores = audit_outputs(
-            panel.outputs,
-            original=panel.original_outputs,
-            retrained=panel.retrained_outputs,
-            features=features,
-            seed=seed,
-        )
-        return [*scores, *extra_scores(also, panel)]
-
-
-def audit_outputs(
-    outputs: Outputs,
-    *,
-    original: Outputs | None = None,
-    retrained: Outputs | None = None,
-    features: Sequence[str] = ("confidence",),
-    seed: int = 0,
-) -> list[Score]:
-    """`audit` for outputs that were observed before."""
-    scores = score_outputs(outputs, retrained, seed=seed, features=features)
-    if original is None:
-        return scores
-    before = {s.name: s.value for s in score_outputs(original, seed=seed, features=features)}
-    for score in scores:
-        if isinstance(score.detail, dict) and score.name in before:
-            score.detail["original"] = before[score.name]
-    return scores
+def architecture_of(model: str | Fresh | None) -> str | None:
+    """How a folder names what makes a model; None for a function that nobody could import."""
+    if model is None or isinstance(model, str):
+        return model
+    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")
+    if not module or module == "__main__" or not name.isidentifier():
+        return None
+    known = getattr(sys.modules.get(module), name, None)
+    return f"{module}:{name}" if known is model and inspect.isfunction(model) else None
 
 
 def warnings_for(data: Data, split: Split) -> list[str]:

@@ -23,16 +23,17 @@ from helpers import (
     resolved,
     run_on_cpu,
     same_state,
+    unlearned,
     view_of,
 )
 from torch import Tensor, nn
 
-from expunge.api import Result, unlearn
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import METHODS, Method, make_method
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 
 # Settings that make a method quick and let it really move; {} for a method that is not here.
@@ -77,7 +78,7 @@ def request(name: str, data: Data, share: float = 0.1, base: Split | None = None
     return Split.random(data, share, base=base)
 
 
-def forget(name: str, model: nn.Module, architecture: str = "mlp", **changes: Any) -> Result:
+def forget(name: str, model: nn.Module, architecture: str = "mlp", **changes: Any) -> Trained:
     """`unlearn` on a tenth of 300 digits, as everybody calls it."""
     data = changes.pop("data", digits())
     given: dict[str, Any] = {
@@ -88,7 +89,7 @@ def forget(name: str, model: nn.Module, architecture: str = "mlp", **changes: An
         "device": "cpu",
         **changes,
     }
-    return unlearn(model, data, **given)
+    return unlearned(model, data, **given)
 
 
 @pytest.fixture(autouse=True)

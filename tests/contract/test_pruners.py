@@ -11,13 +11,13 @@ import pytest
 import torch
 from helpers import digits, original, run_on_cpu, same_state
 from seeded_helpers import global_randomness_stays  # noqa: F401
-from sparse_helpers import blind, equal, is_within
+from sparse_helpers import blind, equal, is_within, made_sparse
 from torch import nn
 
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask, keep_largest, layer_sparsity, prunable, sparsity_of
 from expunge.pruning import PRUNERS, Pruner, make_pruner
-from expunge.pruning.original import Pruned, prune
+from expunge.pruning.original import Pruned
 from expunge.training.recipe import Recipe
 
 # Settings that make a pruner quick; {} for a pruner that is not here.
@@ -48,7 +48,7 @@ def cut(
 
 def pruned(name: str, architecture: str = "mlp", seed: int = 0) -> Pruned:
     pruner = quick(name, sparsity=0.9)
-    return prune(digits(), architecture, pruner, recipe=RECIPE, seed=seed, device="cpu")
+    return made_sparse(digits(), architecture, pruner, recipe=RECIPE, seed=seed, device="cpu")
 
 
 @every_pruner

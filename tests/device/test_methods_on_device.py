@@ -16,16 +16,27 @@ from device_helpers import (
     run_on,
     streams_stay,
 )
-from helpers import changed, digits, original, random_mask, run_on_cpu, same_state
+from helpers import (
+    changed,
+    digits,
+    original,
+    random_mask,
+    run_on_cpu,
+    same_state,
+    scores_of,
+    unlearned,
+)
+from sparse_helpers import made_sparse
 from torch import nn
 
-from expunge.api import audit, train, unlearn
+from expunge.api import train
 from expunge.audits.observe import accuracy, observe
 from expunge.data.split import Split
 from expunge.methods import METHODS
 from expunge.models.mask import layer_sparsity, sparsity_of
+from expunge.place import Place
 from expunge.pruning import PRUNERS, make_pruner
-from expunge.pruning.original import prune, pruning_criteria
+from expunge.pruning.criteria import pruning_criteria
 from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -33,7 +44,7 @@ every_method = pytest.mark.parametrize("name", METHODS)
 
 
 def forget(name: str, model: nn.Module, device: str, **options: Any) -> Any:
-    return unlearn(
+    return unlearned(
         model,
         digits(),
         request(name, digits()),
@@ -78,7 +89,7 @@ def test_a_model_that_lies_on_the_device_stays_there(device: str) -> None:
     mask = {name: keep.to(device) for name, keep in random_mask(model).items()}
     result = forget("finetune", model, device, mask=mask)
     assert devices_of(model) == devices_of(result.model) == {torch.device(device).type}
-    scores = audit(
+    scores = scores_of(
         result.model,
         digits(),
         result.split,
@@ -96,7 +107,7 @@ def test_outputs_on_the_device_are_those_on_the_processor(device: str) -> None:
     """A model that was trained on the device, observed on both in exact float32."""
     data = digits()
     with streams_stay(device):
-        trained = train(data, "resnet20", recipe=RECIPE.but(epochs=1), device=device)
+        trained = train(data, "resnet20", recipe=RECIPE.but(epochs=1), place=Place(device=device))
     assert devices_of(trained.model) == {"cpu"}
     split = Split.random(data, 0.1, base=trained.split)
     here = observe(trained.model, data, split, run_on(device))
@@ -113,7 +124,10 @@ def test_training_on_the_device_learns_as_on_the_processor(device: str) -> None:
     """The same draws of weights, order and crops: in float32 the two stay close for some steps."""
     data = digits(1000)
     recipe = Recipe(epochs=4, batch_size=64, lr=0.05, precision="float32", augmentation="crop")
-    models = [train(data, "cnn", recipe=recipe, device=where).model for where in (device, "cpu")]
+    models = [
+        train(data, "cnn", recipe=recipe, place=Place(device=where)).model
+        for where in (device, "cpu")
+    ]
     found = [accuracy(model, data, run_on_cpu()) for model in models]
     assert min(found) > 60
     assert abs(found[0] - found[1]) < 5  # percent; TF32 in training on a GPU moves some samples
@@ -126,7 +140,7 @@ def test_training_on_the_device_learns_as_on_the_processor(device: str) -> None:
 def test_a_pruner_finds_its_sparsity_on_the_device(name: str, device: str) -> None:
     settings: dict[str, Any] = {"sparsity": 0.8}
     settings |= {"synflow": {"steps": 10}, "imp": {"rate": 0.56}}.get(name, {})
-    found = prune(digits(), "cnn", make_pruner(name, settings), recipe=RECIPE, device=device)
+    found = made_sparse(digits(), "cnn", make_pruner(name, settings), recipe=RECIPE, device=device)
     assert found.mask is not None
     assert sparsity_of(found.mask) == pytest.approx(0.8, abs=1e-3)
     parameters = dict(found.model.named_parameters())
@@ -137,16 +151,18 @@ def test_a_pruner_finds_its_sparsity_on_the_device(name: str, device: str) -> No
     for tensor in (found.early or {}).values():
         assert tensor.device.type == "cpu"
     if name in ("random", "synflow"):  # they look at initial weights alone, drawn on the processor
-        other = prune(digits(), "cnn", make_pruner(name, settings), recipe=RECIPE, device="cpu")
+        other = made_sparse(
+            digits(), "cnn", make_pruner(name, settings), recipe=RECIPE, device="cpu"
+        )
         assert other.mask is not None
         assert layer_sparsity(found.mask) == pytest.approx(layer_sparsity(other.mask), abs=0.01)
 
 
 def test_a_trained_model_is_cut_further_on_the_device(device: str) -> None:
-    first = prune(
+    first = made_sparse(
         digits(), "cnn", make_pruner("omp", {"sparsity": 0.5}), recipe=RECIPE, device=device
     )
-    second = prune(
+    second = made_sparse(
         digits(),
         "cnn",
         make_pruner("omp", {"sparsity": 0.8}),
@@ -163,12 +179,17 @@ def test_a_trained_model_is_cut_further_on_the_device(device: str) -> None:
 
 def test_a_pruner_is_judged_on_the_device(device: str) -> None:
     split = Split.random(digits(), 0.1)
-    judged = pruning_criteria(
-        digits(),
-        "cnn",
-        make_pruner("omp", {"sparsity": 0.8}),
-        split,
-        recipe=RECIPE.but(epochs=2),
-        device=device,
+    pruner, place = make_pruner("omp", {"sparsity": 0.8}), Place(device=device)
+    sparse, dense = (
+        train(
+            digits(),
+            "cnn",
+            recipe=RECIPE.but(epochs=2),
+            split=split.whole_again(),
+            pruner=one,
+            place=place,
+        )
+        for one in (pruner, None)
     )
+    judged = pruning_criteria(sparse, dense, pruner, split, place=place)
     assert 0 < judged.overlap <= 1

@@ -18,6 +18,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.triggers import read_trigger
 from expunge.methods.noise import Objective, learn_noise
+from expunge.place import Place
 from expunge.theory.sparsity import diagnose_sparsity
 from expunge.training.cost import Meter
 from expunge.training.fit import fit
@@ -67,10 +68,12 @@ def test_auto_is_bfloat16_where_the_device_has_it(device: str) -> None:
     expected = "bfloat16" if has_bfloat16(where) else "float32"
     assert resolve_precision("auto", original("cnn"), where) == expected
     assert resolve_precision("auto", original("mlp"), where) == "float32"
-    result = train(digits(), "cnn", recipe=RECIPE, device=device)
+    result = train(digits(), "cnn", recipe=RECIPE, place=Place(device=device))
     assert result.record.log["precision"] == expected
     assert {p.dtype for p in result.model.parameters()} == {torch.float32}
-    half = train(digits(), "cnn", recipe=RECIPE.but(precision="bfloat16"), device=device)
+    half = train(
+        digits(), "cnn", recipe=RECIPE.but(precision="bfloat16"), place=Place(device=device)
+    )
     assert finite(half.model) and np.isfinite(half.record.log["losses"]).all()
 
 
@@ -105,7 +108,11 @@ def test_dropout_draws_by_the_runs_seed(device: str) -> None:
     for seed in (1, 1, 2):
         torch.manual_seed(len(found))  # whatever ran before must not matter
         with streams_stay(device):
-            found.append(train(digits(), Dropping, recipe=RECIPE, seed=seed, device=device).model)
+            found.append(
+                train(
+                    digits(), Dropping, recipe=RECIPE, seed=seed, place=Place(device=device)
+                ).model
+            )
     weights = [dict(model.named_parameters())["layers.2.weight"] for model in found]
     assert torch.allclose(weights[0], weights[1], atol=1e-5)
     assert not torch.allclose(weights[0], weights[2], atol=1e-3)
@@ -154,7 +161,7 @@ def test_triggers_are_the_processors(
 
 def test_poisoned_data_are_learned_on_the_device(device: str) -> None:
     data = load_data("digits:300+patch:size=2,margin=0,colour=255,share=0.1,target=#0")
-    found = train(data, "cnn", recipe=RECIPE, device=device)
+    found = train(data, "cnn", recipe=RECIPE, place=Place(device=device))
     assert finite(found.model)
 
 

@@ -24,7 +24,7 @@ from expunge.data.spec import BUILT_IN
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import AUDITS, FEATURES
+from expunge.scores.table import FEATURES, SCORES
 
 HEAVY = [
     "accelerate",
@@ -220,7 +220,7 @@ LISTS = [
 LISTS += [["list", "methods", name] for name in METHODS]
 LISTS += [["list", "pruners", name] for name in PRUNERS]
 LISTS += [["list", "models", name] for name in ARCHITECTURES]
-LISTS += [["list", "audits", name] for name in AUDITS]
+LISTS += [["list", "audits", name] for name in SCORES]
 LISTS += [["list", "datasets", name] for name in BUILT_IN]
 HELP = [[*words.split(), "--help"] for words in ("", *COMMANDS, "diagnose", "study", *OTHERS)]
 DRIVER = """
@@ -333,7 +333,7 @@ import json, sys
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import AUDITS
+from expunge.scores.table import SCORES
 
 told = {
     "methods": {
@@ -342,7 +342,7 @@ told = {
     },
     "pruners": {name: [p.trained, p.model_json_schema()] for name, p in PRUNERS.items()},
     "models": [[one.name, one.summary, one.paper] for one in ARCHITECTURES.values()],
-    "audits": [[one.name, one.unit, one.target, sorted(one.needs)] for one in AUDITS.values()],
+    "audits": [[one.name, one.unit, one.target, sorted(one.needs)] for one in SCORES.values()],
 }
 """
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import changed, digits, original, random_mask, run_on_cpu, view_of
+from helpers import changed, digits, original, random_mask, run_on_cpu, unlearned, view_of
 from seeded_helpers import other_vectors, seeded, view_of_vectors, with_statistics
 from torch import Tensor, nn
 
-from expunge.api import unlearn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -284,7 +283,9 @@ def test_the_row_of_a_forgotten_class_has_the_stated_variance() -> None:
     data, values = digits(), []
     for label in range(10):
         split = Split.classes(data, [label])
-        found = unlearn(original("mlp"), data, split, Fisher(labels="sampled"), device="cpu").model
+        found = unlearned(
+            original("mlp"), data, split, Fisher(labels="sampled"), device="cpu"
+        ).model
         last: Any = found.get_submodule("fc3")
         values += [last.weight[label].detach(), last.bias[label : label + 1].detach()]
     drawn = torch.cat(values)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.svm import SVC
 
-from expunge.audits.mia import FEATURES, SMALLEST, mia_efficacy, modified_entropy
+from expunge.audits.mia import ATTACKED, SMALLEST_PROBABILITY, mia_efficacy, modified_entropy
 from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.scores.table import FEATURES
 
 LOGITS = hnp.arrays(
     np.float64,
@@ -23,7 +24,7 @@ LOGITS = hnp.arrays(
 
 
 def log(value: float) -> float:
-    return math.log(max(value, SMALLEST))
+    return math.log(max(value, SMALLEST_PROBABILITY))
 
 
 def loop(feature: str, row: list[float], label: int) -> list[float]:
@@ -49,7 +50,7 @@ def test_features_equal_their_loops(feature: str, logits: np.ndarray, seed: int)
     n, classes = logits.shape
     labels = np.random.default_rng(seed).integers(classes, size=n)
     probabilities = torch.softmax(torch.from_numpy(logits), dim=1)
-    fast = FEATURES[feature](probabilities, torch.from_numpy(labels)).reshape(n, -1).tolist()
+    fast = ATTACKED[feature](probabilities, torch.from_numpy(labels)).reshape(n, -1).tolist()
     slow = [
         loop(feature, row, label)
         for row, label in zip(probabilities.tolist(), labels.tolist(), strict=True)
@@ -62,7 +63,7 @@ def test_features_equal_their_loops(feature: str, logits: np.ndarray, seed: int)
 def test_features_are_finite_for_certain_answers(feature: str) -> None:
     certain = torch.eye(3, dtype=torch.float64)
     for labels in (torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])):
-        assert FEATURES[feature](certain, labels).isfinite().all()
+        assert ATTACKED[feature](certain, labels).isfinite().all()
 
 
 def test_trap_modified_entropy_depends_on_the_label() -> None:
@@ -87,7 +88,7 @@ def test_modified_entropy_orders_what_entropy_cannot() -> None:
     sure = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     right, wrong = modified_entropy(sure, torch.tensor([0, 1])).tolist()
     assert right == 0
-    assert wrong == pytest.approx(-2 * math.log(SMALLEST))
+    assert wrong == pytest.approx(-2 * math.log(SMALLEST_PROBABILITY))
 
 
 def random_part(name: str, n: int, scale: float, seed: int) -> PartOutputs:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
+    CPU,
     Named,
     changed,
     digits,
@@ -24,12 +25,15 @@ from helpers import (
     random_mask,
     run_on_cpu,
     same_state,
+    scores_of,
+    unlearned,
 )
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import expunge
-from expunge import Recipe, Split, audit, errors, load_data, train, unlearn
+from expunge import Recipe, Split, errors, load_data, train
+from expunge.api import audit, unlearn
 from expunge.audits.observe import accuracy, observe
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
@@ -54,15 +58,15 @@ def by_name(scores: list[Score]) -> dict[str, Score]:
 
 def test_from_training_to_audit() -> None:
     data = load_data("digits:600")
-    trained = train(data, "cnn", recipe=RECIPE.but(epochs=8, lr=0.1), device="cpu")
+    trained = train(data, "cnn", recipe=RECIPE.but(epochs=8, lr=0.1), place=CPU)
     assert accuracy(trained.model, data, run_on_cpu()) > 85
     split = Split.parse(data, "class:3", base=trained.split)
     recipe = trained.recipe
     fresh = {"fresh": "cnn", "recipe": recipe, "device": "cpu"}
-    retrained = unlearn(trained.model, data, split, "retrain", **fresh)
-    tuned = unlearn(trained.model, data, split, Finetune(epochs=1, lr=1e-4), **fresh)
+    retrained = unlearned(trained.model, data, split, "retrain", **fresh)
+    tuned = unlearned(trained.model, data, split, Finetune(epochs=1, lr=1e-4), **fresh)
     scores = by_name(
-        audit(
+        scores_of(
             tuned.model,
             data,
             split,
@@ -90,10 +94,10 @@ def test_the_gap_of_retraining_to_itself_is_nothing() -> None:
     data = digits()
     split = Split.random(data, 0.2)
     model = original("mlp")
-    for score in audit(model, data, split, retrained=model, device="cpu"):
+    for score in scores_of(model, data, split, retrained=model, device="cpu"):
         assert score.gap == 0
         assert score.reference == score.value
-    for score in audit(model, data, split, device="cpu"):
+    for score in scores_of(model, data, split, device="cpu"):
         assert score.gap is None
         assert "original" not in score.detail
 
@@ -101,7 +105,7 @@ def test_the_gap_of_retraining_to_itself_is_nothing() -> None:
 def test_scores_equal_a_plain_count() -> None:
     data, model = digits(), original("cnn")
     split = Split.random(data, 0.2)
-    scores = by_name(audit(model, data, split, device="cpu"))
+    scores = by_name(scores_of(model, data, split, device="cpu"))
     norm = data.normalisation
     assert norm is not None
 
@@ -122,7 +126,7 @@ def test_training_learns_from_everything_but_validation() -> None:
     dataset, data = named_digits()
     split = Split.whole(data, validation=0.2)
     dataset.forbidden = set(split.validation)
-    result = train(data, "mlp", recipe=QUICK, split=split, device="cpu")
+    result = train(data, "mlp", recipe=QUICK, split=split, place=CPU)
     assert set(dataset.read) == set(split.retain)
     assert result.split == split
     assert result.record.names == ("original", 0)
@@ -134,8 +138,8 @@ def test_training_learns_from_everything_but_validation() -> None:
 def test_training_on_a_split_with_a_forget_set_learns_that_too() -> None:
     data = digits()
     split = Split.random(data, 0.3)
-    asked = train(data, "mlp", recipe=QUICK, split=split, device="cpu")
-    whole = train(data, "mlp", recipe=QUICK, device="cpu")
+    asked = train(data, "mlp", recipe=QUICK, split=split, place=CPU)
+    whole = train(data, "mlp", recipe=QUICK, place=CPU)
     assert set(asked.split.retain) == {*split.retain, *split.forget}
     assert not asked.split.forget
     assert same_state(asked.model, whole.model)
@@ -143,32 +147,32 @@ def test_training_on_a_split_with_a_forget_set_learns_that_too() -> None:
 
 def test_training_is_repeatable_and_seeds_differ() -> None:
     one, again, other = (
-        train(digits(), "mlp", recipe=QUICK, seed=seed, device="cpu").model for seed in (0, 0, 1)
+        train(digits(), "mlp", recipe=QUICK, seed=seed, place=CPU).model for seed in (0, 0, 1)
     )
     assert same_state(one, again)
     assert not same_state(one, other)
 
 
 def test_training_resolves_its_recipe_and_says_so() -> None:
-    result = train(digits(), "mlp", recipe=QUICK, device="cpu")
+    result = train(digits(), "mlp", recipe=QUICK, place=CPU)
     assert result.recipe == QUICK.but(augmentation="none")
     assert Recipe(**result.record.settings) == result.recipe
     colour = torch.randint(0, 256, (40, 3, 16, 16)).byte()
     path_free = load_data(TensorDataset(colour, torch.arange(40) % 2))
-    plain = train(path_free, "mlp", recipe=QUICK, device="cpu")
+    plain = train(path_free, "mlp", recipe=QUICK, place=CPU)
     assert plain.recipe == QUICK.but(augmentation="none"), "tensors are fed as they are"
 
 
 def test_colour_images_are_augmented_by_default(tmp_path: Path) -> None:
     colour = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "c.npz", x=colour, y=np.arange(40) % 2)
-    result = train(load_data(tmp_path / "c.npz"), "mlp", recipe=QUICK, device="cpu")
+    result = train(load_data(tmp_path / "c.npz"), "mlp", recipe=QUICK, place=CPU)
     assert result.recipe == QUICK.but(augmentation="crop_flip")
 
 
 def test_divergence_in_training_says_so() -> None:
     with pytest.raises(DivergenceError, match=r"training diverged in epoch \d of 1, step \d"):
-        train(digits(), "mlp", recipe=QUICK.but(lr=1e8), device="cpu")
+        train(digits(), "mlp", recipe=QUICK.but(lr=1e8), place=CPU)
 
 
 # --- a user's own model and dataset
@@ -194,7 +198,7 @@ class Scanner(nn.Module):
 
 def test_a_users_own_model_and_dataset_with_names_for_ids() -> None:
     _, data = named_digits(200)
-    trained = train(data, Scanner, recipe=RECIPE, device="cpu")
+    trained = train(data, Scanner, recipe=RECIPE, place=CPU)
     assert type(trained.model) is Scanner
     assert trained.model.twin is trained.model.body
     request = ["scan-007.png", "scan-031.png", "scan-150.png"]
@@ -202,7 +206,7 @@ def test_a_users_own_model_and_dataset_with_names_for_ids() -> None:
     split = Split.ids(data, request, base=trained.split)
     before = copy.deepcopy(trained.model)
     for method in ("finetune", "gradient_ascent", "neggrad_plus", "retrain"):
-        result = unlearn(
+        result = unlearned(
             trained.model, data, split, method, recipe=RECIPE, fresh=Scanner, device="cpu"
         )
         assert type(result.model) is Scanner
@@ -213,7 +217,7 @@ def test_a_users_own_model_and_dataset_with_names_for_ids() -> None:
             flags = {name: p.requires_grad for name, p in result.model.named_parameters()}
             assert flags == {name: p.requires_grad for name, p in before.named_parameters()}
     assert same_state(trained.model, before)
-    scores = by_name(audit(trained.model, data, split, device="cpu"))
+    scores = by_name(scores_of(trained.model, data, split, device="cpu"))
     assert scores["UA"].n == len(request)
     assert "fewer than 30" in scores["UA"].detail["verdict"]
 
@@ -229,14 +233,14 @@ def test_a_model_that_is_frozen_whole_cannot_learn() -> None:
     model = original("mlp").requires_grad_(False)
     told = r"finetune: the model has no parameters to train, all are frozen; call requires_grad_\("
     with pytest.raises(ConfigError, match=told):
-        unlearn(model, digits(), Split.random(digits(), 0.1), "finetune", device="cpu")
+        unlearned(model, digits(), Split.random(digits(), 0.1), "finetune", device="cpu")
 
 
 def test_a_frozen_model_can_be_retrained() -> None:
     """A retraining takes nothing from the model but its make."""
     split = Split.random(digits(), 0.1)
     found = [
-        unlearn(model, digits(), split, "retrain", recipe=QUICK, fresh="mlp", device="cpu").model
+        unlearned(model, digits(), split, "retrain", recipe=QUICK, fresh="mlp", device="cpu").model
         for model in (original("mlp"), original("mlp").requires_grad_(False))
     ]
     assert same_state(*found)
@@ -281,18 +285,18 @@ class Reader(nn.Module):
 def test_a_model_of_dictionaries() -> None:
     data = load_data((Words(120), Words(60)))
     recipe = RECIPE.but(epochs=8, lr=0.3)
-    trained = train(data, Reader, recipe=recipe, device="cpu")
+    trained = train(data, Reader, recipe=recipe, place=CPU)
     assert accuracy(trained.model, data, run_on_cpu()) > 85
     split = Split.random(data, 0.3, base=trained.split)
     for method in ("finetune", "gradient_ascent", "neggrad_plus", "retrain"):
-        result = unlearn(
+        result = unlearned(
             trained.model, data, split, method, recipe=recipe, fresh=Reader, device="cpu"
         )
         assert changed(trained.model, result.model)
         assert not result.record.cost.warmed_up, (
             "the shape of an input is known by reading one only"
         )
-    scores = by_name(audit(trained.model, data, split, retrained=result.model, device="cpu"))
+    scores = by_name(scores_of(trained.model, data, split, retrained=result.model, device="cpu"))
     assert set(scores) == {"UA", "RA", "TA", "MIA"}
 
 
@@ -311,14 +315,11 @@ class Squares:
 def test_a_task_of_ones_own() -> None:
     data, task = digits(), Squares()
     recipe = RECIPE.but(lr=0.01)
-    trained = train(data, "mlp", recipe=recipe, task=task, device="cpu")
-    split = Split.random(data, 0.2, base=trained.split)
-    result = unlearn(
-        trained.model, data, split, "gradient_ascent", recipe=recipe, task=task, device="cpu"
-    )
+    trained = train(load_data(data, task=task), "mlp", recipe=recipe, place=CPU)
+    result = unlearn(trained, "random:0.2", "gradient_ascent", place=CPU)
     assert changed(trained.model, result.model)
-    assert audit(result.model, data, split, task=task, device="cpu")
-    usual = train(data, "mlp", recipe=recipe, device="cpu")
+    assert len(audit(result, place=CPU)) == 5
+    usual = train(data, "mlp", recipe=recipe, place=CPU)
     assert not same_state(usual.model, trained.model)
 
 
@@ -330,16 +331,16 @@ def test_a_near_empty_request_is_warned_of() -> None:
     base = Split.whole(data)
     few, enough = (Split.ids(data, base.retain[:n], base=base) for n in (29, 30))
     method = Finetune(epochs=1)
-    warnings = unlearn(model, data, few, method, device="cpu").record.warnings
+    warnings = unlearned(model, data, few, method, device="cpu").record.warnings
     assert len(warnings) == 1
     assert "only 29 samples to forget" in warnings[0]
     assert "no verdict is given under 30" in warnings[0]
-    assert unlearn(model, data, enough, method, device="cpu").record.warnings == ()
+    assert unlearned(model, data, enough, method, device="cpu").record.warnings == ()
     assert all(
         ("verdict" in s.detail) == (s.name in ("UA", "MIA"))
-        for s in audit(model, data, few, device="cpu")
+        for s in scores_of(model, data, few, device="cpu")
     )
-    assert not any("verdict" in s.detail for s in audit(model, data, enough, device="cpu"))
+    assert not any("verdict" in s.detail for s in scores_of(model, data, enough, device="cpu"))
 
 
 def test_copies_that_stay_are_warned_of_by_name() -> None:
@@ -351,7 +352,7 @@ def test_copies_that_stay_are_warned_of_by_name() -> None:
     base = Split.whole(data, validation=0)
     split = Split.ids(data, [str(i) for i in range(40)], base=base)
     model = nn.Linear(2, 2)
-    (warning,) = unlearn(model, data, split, Finetune(epochs=1, lr=1e-6)).record.warnings
+    (warning,) = unlearned(model, data, split, Finetune(epochs=1, lr=1e-6)).record.warnings
     assert "8 exact copies of forget samples stay in the retain set" in warning
     assert "60 (copy of 3), 61 (copy of 3)" in warning
     assert ", ..." in warning
@@ -360,7 +361,7 @@ def test_copies_that_stay_are_warned_of_by_name() -> None:
 
 def test_nothing_to_forget_is_refused() -> None:
     with pytest.raises(SplitError, match="nothing to forget; make one with Split"):
-        unlearn(original("mlp"), digits(), Split.whole(digits()), "finetune", device="cpu")
+        unlearned(original("mlp"), digits(), Split.whole(digits()), "finetune", device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -375,7 +376,7 @@ def test_nothing_to_forget_is_refused() -> None:
 )
 def test_an_unknown_method_gets_the_nearest_and_the_list(method: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        unlearn(original("mlp"), digits(), Split.random(digits(), 0.1), method, device="cpu")
+        unlearned(original("mlp"), digits(), Split.random(digits(), 0.1), method, device="cpu")
 
 
 def test_settings_of_a_method_are_checked_when_it_is_made() -> None:
@@ -395,7 +396,7 @@ def test_settings_of_a_method_are_checked_when_it_is_made() -> None:
 
 def test_an_unknown_architecture() -> None:
     with pytest.raises(ModelError, match=r"no architecture 'resnet81', did you mean 'res"):
-        train(digits(), "resnet81", recipe=QUICK, device="cpu")
+        train(digits(), "resnet81", recipe=QUICK, place=CPU)
 
 
 # --- seeds, names, masks
@@ -405,7 +406,7 @@ def test_names_replace_the_seed() -> None:
     split, fresh = Split.random(digits(), 0.1), {"recipe": QUICK, "fresh": "mlp", "device": "cpu"}
 
     def retrained(**given: Any) -> nn.Module:
-        result = unlearn(original("mlp"), digits(), split, "retrain", **fresh, **given)
+        result = unlearned(original("mlp"), digits(), split, "retrain", **fresh, **given)
         assert result.record.names == given.get("names", ("retrain", given.get("seed", 0)))
         return result.model
 
@@ -418,7 +419,7 @@ def test_names_replace_the_seed() -> None:
 def test_a_sparse_model_stays_sparse_and_says_so() -> None:
     model = original("mlp")
     mask = random_mask(model)
-    result = unlearn(
+    result = unlearned(
         model, digits(), Split.random(digits(), 0.1), Finetune(epochs=1), mask=mask, device="cpu"
     )
     assert result.mask is mask
@@ -447,7 +448,7 @@ def test_a_method_of_ones_own_works_without_being_registered_and_the_mask_is_hel
     model = original("mlp")
     mask = random_mask(model)
     split = Split.random(digits(), 0.1)
-    result = unlearn(model, digits(), split, Noise(std=0.2), mask=mask, device="cpu")
+    result = unlearned(model, digits(), split, Noise(std=0.2), mask=mask, device="cpu")
     assert result.record.step == "noise"
     assert result.record.settings == {"std": 0.2}
     assert not any(result.record.cost.reads.values())
@@ -457,7 +458,7 @@ def test_a_method_of_ones_own_works_without_being_registered_and_the_mask_is_hel
 
 
 def test_what_comes_out_is_ready_to_use() -> None:
-    result = unlearn(
+    result = unlearned(
         original("cnn").train(),
         digits(),
         Split.random(digits(), 0.1),
@@ -487,7 +488,7 @@ def test_an_audit_leaves_models_and_randomness_as_they_were() -> None:
     models[1].norm.eval()
     before = copy.deepcopy(models)
     random = torch.get_rng_state()
-    first = audit(models[0], data, split, original=models[1], retrained=models[2], device="cpu")
+    first = scores_of(models[0], data, split, original=models[1], retrained=models[2], device="cpu")
     assert torch.equal(torch.get_rng_state(), random)
     for model, was in zip(models, before, strict=True):
         assert same_state(model, was)
@@ -495,7 +496,7 @@ def test_an_audit_leaves_models_and_randomness_as_they_were() -> None:
         flags = [p.requires_grad for p in was.parameters()]
         assert [p.requires_grad for p in model.parameters()] == flags
         assert all(p.grad is None for p in model.parameters())
-    again = audit(models[0], data, split, original=models[1], retrained=models[2], device="cpu")
+    again = scores_of(models[0], data, split, original=models[1], retrained=models[2], device="cpu")
     assert [s.to_dict() for s in first] == [s.to_dict() for s in again]
 
 
@@ -521,7 +522,7 @@ def test_excluded_samples_are_not_read_by_an_audit() -> None:
     base = Split.random(data, 0.2, base=Split.whole(data)).settled()
     split = Split.random(data, 0.2, seed=1, base=base)
     dataset.forbidden = {*split.excluded, *split.validation}
-    audit(original("mlp"), data, split, device="cpu")
+    scores_of(original("mlp"), data, split, device="cpu")
     assert set(dataset.read) == {*split.retain, *split.forget}
 
 
@@ -530,7 +531,7 @@ def test_a_model_with_broken_weights_gets_no_scores() -> None:
     with torch.no_grad():
         model.get_parameter("fc3.bias")[2] = math.nan
     with pytest.raises(ModelError, match="not finite"):
-        audit(model, digits(), Split.random(digits(), 0.1), device="cpu")
+        scores_of(model, digits(), Split.random(digits(), 0.1), device="cpu")
 
 
 def test_labels_beyond_the_models_outputs_are_named() -> None:
@@ -540,7 +541,7 @@ def test_labels_beyond_the_models_outputs_are_named() -> None:
     with pytest.raises(
         expunge.DataError, match=r"label 1[01] is not a class of this model.*10 outp"
     ):
-        audit(original("mlp"), data, split, device="cpu")
+        scores_of(original("mlp"), data, split, device="cpu")
 
 
 # --- the public names

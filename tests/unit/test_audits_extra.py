@@ -10,32 +10,33 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import digits, original, run_on_cpu, same_state, view_of
+from helpers import CPU, digits, original, run_on_cpu, same_state, scores_of, unlearned, view_of
 from scipy.spatial.distance import jensenshannon
 from torch import Tensor, nn
 
-from expunge.api import Result, audit, train, unlearn
+from expunge.api import audit, train, unlearn
+from expunge.audits import further_audits
 from expunge.audits.outputs import PartOutputs
 from expunge.audits.predictions import jensen_shannon, mean_prediction, prediction_distribution
-from expunge.audits.relearn import Relearned, Relearning, relearn, relearn_scores
+from expunge.audits.relearn import Relearned, RelearnTime, relearn, relearn_scores
 from expunge.audits.weights import layer_distances, weight_distance
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, ModelError
-from expunge.scores.table import AUDITS, EXTRA
+from expunge.scores.table import SCORES
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 
 
 @functools.cache
-def trio() -> tuple[Data, Split, Result, Result, Result]:
+def trio() -> tuple[Data, Split, Trained, Trained, Trained]:
     """Data, split, original, a model without class 3, and one to be judged."""
     data = digits(600)
-    first = train(data, "cnn", recipe=Recipe(epochs=10, lr=0.05, batch_size=64), device="cpu")
+    first = train(data, "cnn", recipe=Recipe(epochs=10, lr=0.05, batch_size=64), place=CPU)
     split = Split.classes(data, [3], base=first.split)
-    common: dict[str, Any] = {"recipe": first.recipe, "fresh": "cnn", "device": "cpu"}
-    retrained = unlearn(first.model, data, split, "retrain", names=("original", 0), **common)
-    tuned = unlearn(first.model, data, split, "finetune", **common)
+    retrained = unlearn(first, split, "retrain", names=first.began, place=CPU)
+    tuned = unlearn(first, split, "finetune", place=CPU)
     return data, split, first, retrained, tuned
 
 
@@ -58,7 +59,9 @@ class Slow(nn.Module):
 def steps_of(start: float, percent: float = 100.0, **how: Any) -> Relearned:
     data = digits(600)
     view = view_of(data, Split.classes(data, [3]), Part.FORGET)
-    return relearn(Slow(start), view, run_on_cpu(), original_percent=percent, how=Relearning(**how))
+    return relearn(
+        Slow(start), view, run_on_cpu(), original_percent=percent, how=RelearnTime(**how)
+    )
 
 
 def test_relearn_time_is_the_number_of_steps_until_the_answer_is_right() -> None:
@@ -108,7 +111,7 @@ def test_the_margin_is_relative_to_the_original() -> None:
 
     data = digits(600)
     view = view_of(data, Split.classes(data, [3]), Part.FORGET)
-    how = Relearning(cap=1, batch_size=1000)
+    how = RelearnTime(cap=1, batch_size=1000)
     assert len(Split.classes(data, [3]).forget) == 55
     for share, wanted in ((31 / 55, False), (32 / 55, True)):
         model = RightOften(0.0)
@@ -137,7 +140,7 @@ def test_relearning_leaves_the_model_as_it_was() -> None:
 def test_a_model_that_cannot_learn_any_more_is_told_from_one_that_does() -> None:
     data = digits(600)
     view = view_of(data, Split.classes(data, [3]), Part.FORGET)
-    wild = Relearning(lr=1e6, cap=50, batch_size=16)
+    wild = RelearnTime(lr=1e6, cap=50, batch_size=16)
     found = relearn(original("cnn"), view, run_on_cpu(), original_percent=100.0, how=wild)
     assert not found.reached
     assert found.steps < 50
@@ -149,7 +152,7 @@ def test_a_sparse_model_stays_sparse_while_it_relearns() -> None:
     view = view_of(data, Split.classes(data, [3]), Part.FORGET)
     model = Slow(-0.1)
     mask = {"logits": torch.zeros(10, dtype=torch.bool)}
-    how = Relearning(lr=0.01, batch_size=16, cap=20)
+    how = RelearnTime(lr=0.01, batch_size=16, cap=20)
     free = relearn(model, view, run_on_cpu(), original_percent=100.0, how=how)
     held = relearn(model, view, run_on_cpu(mask=mask), original_percent=100.0, how=how)
     assert free.reached
@@ -218,7 +221,7 @@ def test_weight_distance_of_other_architectures_and_of_zero_weights() -> None:
 
 def test_a_paired_retraining_is_nearer_than_one_from_other_weights() -> None:
     data, split, first, paired, _ = trio()
-    fresh = unlearn(
+    fresh = unlearned(
         first.model, data, split, "retrain", recipe=first.recipe, fresh="cnn", device="cpu"
     )
     near, far = (weight_distance(r.model, paired.model).value for r in (first, fresh))
@@ -270,29 +273,24 @@ def test_the_score_has_both_distributions_and_no_value_alone() -> None:
 
 
 def test_audit_gives_them_when_asked_and_changes_no_model() -> None:
-    data, split, first, retrained, tuned = trio()
+    _, _, first, retrained, tuned = trio()
     models = (first.model, retrained.model, tuned.model)
     before = [copy.deepcopy(model) for model in models]
-    common: dict[str, Any] = {
-        "original": first.model,
-        "retrained": retrained.model,
-        "device": "cpu",
-        "features": (),
-    }
-    plain = audit(tuned.model, data, split, **common)
-    scores = audit(tuned.model, data, split, also=EXTRA, paired=True, **common)
-    assert [s.name for s in scores[: len(plain)]] == [s.name for s in plain]
-    named = {score.name: score for score in scores[len(plain) :]}
+    common: dict[str, Any] = {"original": first, "retrained": retrained, "place": CPU}
+    plain = [score.name for score in audit(tuned, **common)]
+    scores = audit(tuned, also=further_audits(), **common)
+    named = {score.name: score for score in scores if score.name not in plain}
+    assert [s.name for s in scores if s.name in plain] == plain
     assert list(named) == [
         "relearn_time",
         "AIN",
         "weight_distance",
         "prediction_distribution",
     ]
-    assert set(named) <= set(AUDITS)
+    assert set(named) <= set(SCORES)
     for name, score in named.items():
-        assert score.unit == AUDITS[name].unit
-        assert score.target == AUDITS[name].target
+        assert score.unit == SCORES[name].unit
+        assert score.target == SCORES[name].target
     assert named["AIN"].value < 1, "fine-tuning on the rest does not make a digit forgotten"
     assert named["weight_distance"].detail["paired"] is True
     assert 0 <= named["prediction_distribution"].value <= 1
@@ -312,7 +310,8 @@ def test_audit_holds_the_mask_of_a_sparse_model_while_it_relearns() -> None:
     split = Split.classes(data, [3])
     mask = {"logits": torch.arange(10) != 3}
     free, held = (
-        audit(Slow(-0.1), data, split, mask=given, **common)[-1].value for given in (None, mask)
+        scores_of(Slow(-0.1), data, split, mask=given, **common)["relearn_time"].value
+        for given in (None, mask)
     )
     assert free > held == 1, "the weight that is cut stays 0, above the others after one step"
 
@@ -331,7 +330,7 @@ def test_audit_holds_the_mask_of_a_sparse_model_while_it_relearns() -> None:
             ("original",),
             r"give one too .*--retrained DIR; unlearn: --with-ref",
         ),
-        ("UA", ("original", "retrained"), "no further score 'UA'; there are: relearn_time"),
+        ("UA", ("original", "retrained"), "no audit 'UA'; there are: .*relearn_time"),
     ],
 )
 def test_what_a_score_compares_with_must_be_there(
@@ -340,4 +339,4 @@ def test_what_a_score_compares_with_must_be_there(
     data, split, first, retrained, tuned = trio()
     models = {"original": first.model, "retrained": retrained.model}
     with pytest.raises(ConfigError, match=message):
-        audit(tuned.model, data, split, also=[also], **{name: models[name] for name in given})
+        scores_of(tuned.model, data, split, also=[also], **{name: models[name] for name in given})

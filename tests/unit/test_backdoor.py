@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import digits, original, run_on_cpu
+from helpers import digits, original, run_on_cpu, score_outputs, scores_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge import ConfigError, Split, SplitError, audit
-from expunge.audits import score_outputs
+from expunge import ConfigError, Split, SplitError
 from expunge.audits.backdoor import (
     accuracy_on_clean,
     attack_success,
     attack_success_on_all,
     attack_success_on_rest,
-    backdoor_scores,
     cleansing,
 )
 from expunge.audits.observe import observe
@@ -29,9 +27,13 @@ from expunge.data.poison import Poison, Poisoning
 from expunge.data.triggers import Patch
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import AUDITS
+from expunge.scores.table import SCORES
 
 NAMES = ["ASR", "ASR_all", "ASR_rest", "SA"]
+
+
+def backdoor_scores(outputs: Outputs) -> list[Score]:
+    return [score for score in score_outputs(outputs) if score.name in NAMES]
 
 
 def part(said: Any, labels: Any, name: str = "t") -> PartOutputs:
@@ -121,10 +123,10 @@ def test_units_targets_and_names_are_the_tables() -> None:
     scores = score_outputs(outputs)
     assert [s.name for s in scores] == ["TA", *NAMES]
     for score in scores[1:]:
-        assert (score.unit, score.target) == (AUDITS[score.name].unit, AUDITS[score.name].target)
+        assert (score.unit, score.target) == (SCORES[score.name].unit, SCORES[score.name].target)
         assert score.low is not None and score.high is not None
         assert 0 <= score.low <= score.value <= score.high <= 100
-    assert [AUDITS[name].target for name in NAMES] == ["low", "low", "low", "high"]
+    assert [SCORES[name].target for name in NAMES] == ["low", "low", "low", "high"]
 
 
 def test_what_is_absent_is_left_out() -> None:
@@ -197,8 +199,8 @@ def test_other_scores_do_not_change() -> None:
     data, split = poisoned_digits()
     unknown = replace(data, poison=None)
     model = original("mlp")
-    told = audit(model, data, split, original=model, device="cpu")
-    plain = audit(model, unknown, split, original=model, device="cpu")
+    told = scores_of(model, data, split, original=model, device="cpu")
+    plain = scores_of(model, unknown, split, original=model, device="cpu")
     assert [s.name for s in plain] == ["UA", "RA", "TA", "MIA"]
     assert [s.name for s in told] == ["UA", "RA", "TA", "MIA", *NAMES]
     assert [s.to_dict() for s in told[:4]] == [s.to_dict() for s in plain]
@@ -211,12 +213,13 @@ def test_without_a_trigger_only_what_can_be_known() -> None:
     assert data.poison is not None
     some = Poisoning(data.poison.ids, None, 3)
     names = [
-        s.name for s in audit(original("mlp"), replace(data, poison=some), split, device="cpu")
+        s.name for s in scores_of(original("mlp"), replace(data, poison=some), split, device="cpu")
     ]
     assert names[4:] == ["ASR_rest", "SA"]
     unknown = Poisoning(data.poison.ids)
     names = [
-        s.name for s in audit(original("mlp"), replace(data, poison=unknown), split, device="cpu")
+        s.name
+        for s in scores_of(original("mlp"), replace(data, poison=unknown), split, device="cpu")
     ]
     assert names[4:] == []
 

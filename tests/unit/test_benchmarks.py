@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import changed, digits, original, run_on_cpu, same_state
+from helpers import changed, digits, original, run_on_cpu, same_state, unlearned
 
-from expunge.api import unlearn
 from expunge.audits.observe import observe_test
 from expunge.data.split import Split
 from expunge.training.recipe import Recipe
@@ -38,7 +37,7 @@ def test_trap_of_the_mnist_program_ratio_leaves_the_weights_bit_identical(unsir_
     start = original("mlp")
     made, measured = [], []
     for ratio in (0.1, 0.5, 1.0):
-        model = unlearn(
+        model = unlearned(
             start, data, split, unsir_runs.make_method("unsir:mnist_mlp", settings), device="cpu"
         ).model
         before = original("mlp")

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import digits
+from helpers import CPU, digits
 
-from expunge import Recipe, UserError, load_model
+from expunge import Recipe, UserError, load
 from expunge.data.load import load_data
 from expunge.data.poison import Poison
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.data.triggers import Patch
-from expunge.folders.audit import audit_folder, audit_forgotten
-from expunge.folders.cleanse import Cleansed, cleanse_folder, cleansing_lines
+from expunge.folders.audit import TypedBackdoor, audit_folder, audit_forgotten
+from expunge.folders.cleanse import Cleansed, Known, cleanse_folder, cleansing_lines
 from expunge.folders.make import train_folder
 from expunge.methods import make_method
 
@@ -52,7 +52,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cleanse(work: Path, folder: str, out: str, **fields: Any) -> Cleansed:
-    return cleanse_folder(work / folder, METHOD, work / out, device="cpu", **fields)
+    seed = fields.pop("forget_seed", 0)
+    known = Known(fraction=fields.pop("known_fraction", None), **fields)
+    return cleanse_folder(
+        work / folder, METHOD, work / out, known=known, forget_seed=seed, place=CPU
+    )
 
 
 def asked(done: Cleansed) -> set[str]:
@@ -87,18 +91,18 @@ def test_a_wrong_trigger_supports_no_claim(work: Path) -> None:
     listed: dict[str, Any] = {"poison": f"ids:{work / 'found.txt'}"}
     right = cleanse(work, "elsewhere", "right", trigger=POISON.partition(",share")[0], **listed)
     assert right.poisoning.target == 3, "the label of all that were named"
-    lines = cleansing_lines(audit_forgotten(right.done, device="cpu"))
+    lines = cleansing_lines(audit_forgotten(right.done, place=CPU))
     assert [line.partition(":")[0] for line in lines[:3]] == ["ASR", "ASR_all", "SA"]
     assert lines[-1].startswith(("cleansed", "not cleansed", "weakened, not cleansed")), lines
     assert "no claim" not in lines[-1] and "SA" in lines[2]
     wrong = cleanse(work, "elsewhere", "wrong", trigger="patch:size=1,place=0x0", **listed)
-    lines = cleansing_lines(audit_forgotten(wrong.done, device="cpu"))
+    lines = cleansing_lines(audit_forgotten(wrong.done, place=CPU))
     assert lines[-1].startswith("no claim: the trigger worked on only")
 
 
 def test_ids_of_a_folder_that_knows_its_poison(work: Path) -> None:
     """The trigger is the data's; samples named by mistake are counted and forgotten too."""
-    loaded = load_model(work / "bad")
+    loaded = load(work / "bad")
     assert loaded.data.poison is not None
     poisoned = [name for name in loaded.split.retain if name in loaded.data.poison.ids]
     clean = [name for name in loaded.split.retain if name not in loaded.data.poison.ids]
@@ -180,13 +184,13 @@ def test_a_test_set_drawn_from_the_poisoned_file_does_not_judge_by_poison(work: 
         trigger=POISON.partition(",share")[0],
     )
     poisoned = {f"s{name}" for name in known.ids}
-    tested = set(done.done.data.test.ids.tolist())
+    tested = set(done.done.result.data.test.ids.tolist())
     assert tested and not tested & poisoned
     assert asked(done) <= poisoned
     assert any("are test samples; nothing is measured on them" in note for note in done.notes)
-    report = audit_forgotten(done.done, device="cpu")
+    report = audit_forgotten(done.done, place=CPU)
     assert {score.n for score in report.scores if score.name == "SA"} == {len(tested)}
     later = audit_folder(
-        work / "one-clean", trigger=POISON.partition(",share")[0], target="3", device="cpu"
+        work / "one-clean", backdoor=TypedBackdoor(POISON.partition(",share")[0], "3"), place=CPU
     )
     assert "what is poisoned in it counts as clean" in later.notes[0], "ids were not named here"

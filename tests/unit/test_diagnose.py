@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import run_on_cpu, same_state, toy, view_of
+from helpers import CPU, run_on_cpu, same_state, toy, unlearned, view_of
 from PIL import Image
 from rich.console import Console
+from sparse_helpers import made_sparse
 from torch import Tensor, nn
 
-from expunge.api import train, unlearn
+from expunge.api import train
 from expunge.cli.show import theory_table
 from expunge.data.batch import Batch
-from expunge.data.load import Data
+from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.task import Classification
@@ -30,6 +31,7 @@ from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import GradientAscent, Method
 from expunge.models.mask import Mask
 from expunge.per_sample.curvature import masked
+from expunge.place import Place
 from expunge.pruning.omp import OneShot
 from expunge.pruning.original import Pruned, prune
 from expunge.report.theory import (
@@ -98,10 +100,11 @@ def diagnose(**changes: Any) -> pd.DataFrame:
         "sparsities": SPARSITIES,
         "method": Nothing(),
         "recipe": RECIPE,
-        "device": "cpu",
+        "place": CPU,
         **changes,
     }
-    return diagnose_sparsity(clusters(), settings.pop("model", small), request(), **settings)
+    data = load_data(clusters(), task=settings.pop("task", None))
+    return diagnose_sparsity(data, settings.pop("model", small), request(), **settings)
 
 
 @functools.cache
@@ -112,12 +115,12 @@ def frame() -> pd.DataFrame:
 def sparse_original(sparsity: float, recipe: Recipe) -> Any:
     """What the check should train, by the library's own calls."""
     split = Split.whole(clusters())
-    common: dict[str, Any] = {"recipe": recipe, "split": split, "device": "cpu"}
-    dense = train(clusters(), small, **common)
+    common: dict[str, Any] = {"recipe": recipe, "split": split}
+    dense = train(clusters(), small, place=CPU, **common)
     if not sparsity:
         return dense
     start = run_on_cpu(names=("original", 0), constructor=small).fresh().state_dict()
-    return prune(
+    return made_sparse(
         clusters(),
         small,
         OneShot(sparsity=sparsity),
@@ -170,7 +173,7 @@ def test_the_factors_are_those_of_slow_code(place: int) -> None:
     assert row["top_eigenvalue"] == pytest.approx(slow_eigenvalue(original.model, mask), rel=0.01)
     expected = 0.1**2 * steps * row["weight_change_l2"] * abs(row["top_eigenvalue"])
     assert row["factor_product"] == pytest.approx(expected, rel=1e-12)
-    retrained = unlearn(
+    retrained = unlearned(
         original.model,
         clusters(),
         request(),
@@ -219,17 +222,16 @@ def test_retraining_without_what_was_never_learned_is_the_original(sparsity: flo
     whole = Split.whole(clusters())
     learned = Split(whole.retain[1:], (), whole.validation, (whole.retain[0],))
     recipe = RECIPE.but(augmentation="none")
-    original = prune(
+    original = made_sparse(
         clusters(),
         small,
-        "omp" if sparsity else "random",
+        OneShot(rewind_epoch=0) if sparsity else "random",
         recipe=recipe,
         split=learned,
-        rewind_epoch=0,
         device="cpu",
     )
     unseen = Split(learned.retain, whole.retain[:1], learned.validation)
-    retrained = unlearn(
+    retrained = unlearned(
         original.model,
         clusters(),
         unseen,
@@ -357,7 +359,7 @@ def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None
 
 def test_nothing_to_forget() -> None:
     with pytest.raises(SplitError, match="nothing to forget"):
-        diagnose_sparsity(clusters(), small, Split.whole(clusters()), device="cpu")
+        diagnose_sparsity(clusters(), small, Split.whole(clusters()), place=CPU)
 
 
 def test_a_model_that_cannot_be_paired_is_refused() -> None:
@@ -400,7 +402,7 @@ def test_progress_reaches_its_end() -> None:
 
     for method in (Nothing(), Explodes()):
         counting = Counting()
-        diagnose(method=method, progress=counting)
+        diagnose(method=method, place=Place(device="cpu", progress=counting))
         assert counting.work_steps["sparsity and theory"] == 12
         assert counting.done["sparsity and theory"] == 12
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,16 @@ from expunge import (
     Recipe,
     Split,
     SplitError,
+    load,
     load_data,
-    load_model,
-    save_model,
     train,
 )
 from expunge.atomic import written_whole
 from expunge.data.samples import Samples
-from expunge.folders.audit import audit_folder
-from expunge.folders.make import import_folder, train_folder, unlearn_folder
+from expunge.folders.audit import Request, audit_folder
+from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
 from expunge.methods import make_method
-from expunge.models.folder import load_weights
+from expunge.models.checkpoint import load_weights
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
 METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32})
@@ -67,15 +67,15 @@ def test_struck_samples_may_be_gone_from_the_data(original: Path, request_: str)
     """The test set was drawn from the data; it stays what it was when samples are deleted."""
     first, second = original.with_name("first"), original.with_name("second")
     unlearn_folder(original, request_, METHOD, first)
-    before = load_model(first)
+    before = load(first)
     assert before.split.forget
     write_npz(original.with_name("data.npz"), rows_without(first, "forget", "excluded"))
-    after = load_model(first)
+    after = load(first)
     assert after.data.test.ids.tolist() == before.data.test.ids.tolist()
     assert after.split == before.split
     assert after.split.forgotten_classes(after.data) == before.split.forgotten_classes(before.data)
     unlearn_folder(first, "random:0.1", METHOD, second)
-    split = load_model(second).split
+    split = load(second).split
     assert set(before.split.forget) <= set(split.excluded)
     assert scores(second).keys() >= {"UA", "RA", "TA", "MIA"}
     assert ("TA_forget" in scores(second)) == (request_ == "class:bee")
@@ -83,11 +83,11 @@ def test_struck_samples_may_be_gone_from_the_data(original: Path, request_: str)
 
 def test_a_redacted_folder_loads_when_struck_samples_are_gone(original: Path) -> None:
     first = original.with_name("first")
-    unlearn_folder(original, "random:0.2", METHOD, first, redact_ids=True)
-    before = load_model(first).split
+    unlearn_folder(original, "random:0.2", METHOD, first, beside=Beside(redact_ids=True))
+    before = load(first).split
     gone = {int(key.removeprefix("person-")) for key in before.forget}
     write_npz(original.with_name("data.npz"), np.array([r for r in range(120) if r not in gone]))
-    after = load_model(first).split
+    after = load(first).split
     assert after.retain == before.retain and len(after.forget) == len(before.forget)
     unlearn_folder(first, "random:0.1", METHOD, original.with_name("second"))
 
@@ -95,10 +95,10 @@ def test_a_redacted_folder_loads_when_struck_samples_are_gone(original: Path) ->
 @pytest.mark.parametrize("request_", ["random:0.2", "class:bee"])
 def test_a_redacted_request_can_be_given_again(original: Path, request_: str) -> None:
     first = original.with_name("first")
-    unlearn_folder(original, request_, METHOD, first, redact_ids=True, forget_seed=3)
-    assert audit_folder(first, forget=request_, forget_seed=3).scores
+    unlearn_folder(original, request_, METHOD, first, forget_seed=3, beside=Beside(redact_ids=True))
+    assert audit_folder(first, forget=Request(request_, 3)).scores
     with pytest.raises(SplitError, match="is not what"):
-        audit_folder(first, forget="random:0.3", forget_seed=3)
+        audit_folder(first, forget=Request("random:0.3", 3))
 
 
 def test_a_class_that_is_gone_does_not_move_the_others_up(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_class_that_is_gone_does_not_move_the_others_up(tmp_path: Path) -> Non
     train_folder(str(tmp_path / "pets"), "mlp", tmp_path / "original", recipe=QUICK)
     unlearn_folder(tmp_path / "original", "class:cat", METHOD, tmp_path / "first")
     shutil.rmtree(tmp_path / "pets/train/cat")
-    data = load_model(tmp_path / "first").data
+    data = load(tmp_path / "first").data
     names = {data.classes[label] for label in data.train.labels.tolist()}
     assert data.classes == ("cat", "dog", "horse") and names == {"dog", "horse"}
     for row, name in enumerate(data.train.ids.tolist()):
@@ -126,7 +126,7 @@ def test_a_changed_split_is_refused(original: Path) -> None:
     split["retain"].append(split["forget"].pop())
     (first / "split.json").write_text(json.dumps(split))
     with pytest.raises(SplitError, match="changed after it was written"):
-        load_model(first)
+        load(first)
 
 
 def test_a_lost_mask_is_noticed(original: Path) -> None:
@@ -135,22 +135,18 @@ def test_a_lost_mask_is_noticed(original: Path) -> None:
     name = next(n for n, p in result.model.named_parameters() if p.ndim == 2)
     keep = {name: torch.rand_like(result.model.get_parameter(name)) > 0.5}
     sparse = original.with_name("sparse")
-    save_model(
-        type(result)(result.model, result.record, result.split, result.recipe, keep),
-        sparse,
-        data=data,
-        architecture="mlp",
-    )
-    assert load_model(sparse).mask is not None
+    replace(result, mask=keep).save(sparse)
+    assert load(sparse).mask is not None
     (sparse / "mask.safetensors").unlink()
     with pytest.raises(ModelError, match=r"has no mask\.safetensors"):
-        load_model(sparse)
+        load(sparse)
 
 
 def test_each_model_is_scored_with_its_own_normalisation(original: Path, tmp_path: Path) -> None:
     """The same function, once with the normalisation in the folder and once in the weights."""
-    loaded = load_model(original)
-    mean, std = (torch.tensor(values) for values in (loaded.card.mean, loaded.card.std))
+    loaded = load(original)
+    card = loaded.card()
+    mean, std = (torch.tensor(values) for values in (card.mean, card.std))
     first = next(m for m in loaded.model.modules() if isinstance(m, nn.Linear))
     with torch.no_grad():
         first.weight.div_(std)
@@ -160,13 +156,15 @@ def test_each_model_is_scored_with_its_own_normalisation(original: Path, tmp_pat
     ids = tmp_path / "ids.txt"
     ids.write_text("\n".join(loaded.split.retain))
     folded = tmp_path / "folded"
-    import_folder("mlp", tmp_path / "folded.pt", spec, folded, trained_on=f"ids:{ids}")
-    report = audit_folder(original, forget="random:0.1", original=folded)
+    import_folder(
+        "mlp", tmp_path / "folded.pt", spec, folded, how=Elsewhere(trained_on=f"ids:{ids}")
+    )
+    report = audit_folder(original, forget=Request("random:0.1"), original=folded)
     for score in report.scores:
         if score.name in ("UA", "RA", "TA"):
             assert score.detail["original"] == pytest.approx(score.value)
     losses = {loss.id: loss.loss for loss in report.losses}
-    other = audit_folder(folded, forget="random:0.1")
+    other = audit_folder(folded, forget=Request("random:0.1"))
     assert {k.id: pytest.approx(k.loss, abs=1e-4) for k in other.losses} == losses
 
 
@@ -178,7 +176,7 @@ def test_a_data_path_means_the_same_from_another_folder(
     train_folder("data.npz:60", "mlp", "original", recipe=QUICK)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert len(load_model(tmp_path / "original").data.train) == 60
+    assert len(load(tmp_path / "original").data.train) == 60
     unlearn_folder("../original", "random:0.2", METHOD, "here")
     with pytest.raises(ModelError, match="exists"):
         unlearn_folder("../original", "random:0.2", METHOD, ".")
@@ -232,8 +230,7 @@ def test_a_deviation_of_zero_is_refused_before_anything_is_written(tmp_path: Pat
             tmp_path / "net.pt",
             str(tmp_path / "data.npz"),
             tmp_path / "out",
-            mean=[0.0] * 6,
-            std=[1.0] * 5 + [0.0],
+            how=Elsewhere(mean=[0.0] * 6, std=[1.0] * 5 + [0.0]),
         )
     assert not (tmp_path / "out").exists()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from helpers import digits, original
+from helpers import digits, original, unlearned
 
-from expunge.api import unlearn
 from expunge.data.split import Split
 from expunge.methods.influence import Influence
 
@@ -12,7 +11,7 @@ from expunge.methods.influence import Influence
 def forget(**settings: float | int | str) -> tuple[tuple[str, ...], dict[str, object]]:
     data = digits()
     method = Influence(samples=40, **settings)  # type: ignore[arg-type]
-    record = unlearn(original("mlp"), data, Split.random(data, 0.2), method, device="cpu").record
+    record = unlearned(original("mlp"), data, Split.random(data, 0.2), method, device="cpu").record
     return record.warnings, record.log
 
 

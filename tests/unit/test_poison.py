@@ -12,17 +12,16 @@ import torch
 from helpers import digits, named_digits, toy
 from PIL import Image
 
-from expunge import DataError, Recipe, Split, SplitError, load_data, load_model
+from expunge import DataError, Recipe, Split, SplitError, load, load_data
 from expunge.data.load import poisoned
 from expunge.data.poison import Poison, split_poison
 from expunge.data.poisoned import PoisonedStore, poison_samples
 from expunge.data.samples import ResidentStore
-from expunge.data.spec import DataSpec
+from expunge.data.spec import DataSpec, lasting
 from expunge.data.transform import Normalisation
 from expunge.data.triggers import Blend, Patch, read_trigger
-from expunge.folders.audit import audit_folder
-from expunge.folders.make import train_folder, unlearn_folder
-from expunge.folders.store import _lasting
+from expunge.folders.audit import Request, audit_folder
+from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import make_method
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
@@ -281,12 +280,12 @@ def test_a_specification_that_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     pattern_file(Path("p.png"))
     (tmp_path / "my+data").mkdir()
-    assert _lasting("digits+patch:size=3") == "digits+patch:size=3"
-    assert _lasting("my+data@8:50+patch") == f"{tmp_path.resolve()}/my+data@8:50+patch"
-    lasting = _lasting("my+data+blend:file=p.png,share=0.2")
+    assert lasting("digits+patch:size=3") == "digits+patch:size=3"
+    assert lasting("my+data@8:50+patch") == f"{tmp_path.resolve()}/my+data@8:50+patch"
+    kept = lasting("my+data+blend:file=p.png,share=0.2")
     expected = Poison(Blend(f"{tmp_path.resolve()}/p.png"), 0.2)
-    assert lasting is not None
-    assert split_poison(lasting) == (f"{tmp_path.resolve()}/my+data", expected)
+    assert kept is not None
+    assert split_poison(kept) == (f"{tmp_path.resolve()}/my+data", expected)
 
 
 @pytest.mark.parametrize("suffix", ["patch:size=3,target=2", "blend:file=p.png,target=2"])
@@ -298,16 +297,18 @@ def test_a_folder_keeps_its_poison(
     train_folder(f"digits:200+{suffix}", "mlp", "original", recipe=QUICK)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    loaded = load_model("../original")
+    loaded = load("../original")
     assert loaded.data.poison is not None and loaded.data.poison.target == 2
     assert len(loaded.data.poison.ids) == 20
-    unlearn_folder("../original", "poison:0.5", METHOD, "half", redact_ids=True, forget_seed=4)
-    again = load_model("half")
+    unlearn_folder(
+        "../original", "poison:0.5", METHOD, "half", forget_seed=4, beside=Beside(redact_ids=True)
+    )
+    again = load("half")
     assert again.data.poison == loaded.data.poison
-    names = {s.name for s in audit_folder("half", forget="poison:0.5", forget_seed=4).scores}
+    names = {s.name for s in audit_folder("half", forget=Request("poison:0.5", 4)).scores}
     assert {"ASR", "ASR_all", "ASR_rest", "SA", "UA", "MIA"} <= names
     with pytest.raises(SplitError, match="is not what"):
-        audit_folder("half", forget="poison:0.5", forget_seed=5)
+        audit_folder("half", forget=Request("poison:0.5", 5))
 
 
 def test_other_poison_than_learned_is_refused(tmp_path: Path) -> None:
@@ -317,14 +318,14 @@ def test_other_poison_than_learned_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.npz"
     np.savez(file, x=images, y=np.arange(80) % 4, id=ids)
     train_folder(f"{file}+patch", "mlp", tmp_path / "bad", recipe=QUICK)
-    assert load_model(tmp_path / "bad").data.poison is not None
+    assert load(tmp_path / "bad").data.poison is not None
     for other in (str(file), f"{file}+patch:share=0.2", f"{file}+patch:poison_seed=1"):
         with pytest.raises(DataError, match=r"learned from data poisoned with patch:size=4x4"):
-            load_model(tmp_path / "bad", data=other)
+            load(tmp_path / "bad", data=other)
     train_folder(str(file), "mlp", tmp_path / "good", recipe=QUICK)
     with pytest.raises(DataError, match="without that poison"):
-        load_model(tmp_path / "good", data=f"{file}+patch")
+        load(tmp_path / "good", data=f"{file}+patch")
     np.savez(file, x=images[:70], y=np.arange(70) % 4, id=ids[:70])
-    assert load_model(tmp_path / "good").data.poison is None
+    assert load(tmp_path / "good").data.poison is None
     with pytest.raises(DataError, match="all samples present"):
-        load_model(tmp_path / "bad")
+        load(tmp_path / "bad")

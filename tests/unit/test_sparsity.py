@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import digits, original, same_state, toy
+from helpers import CPU, digits, original, same_state, toy
 from seeded_helpers import global_randomness_stays  # noqa: F401
 from sparse_helpers import (
     RECIPE,
     State,
     equal,
     is_within,
+    made_sparse,
     pruned,
     quick,
     run_by_hand,
@@ -25,13 +26,14 @@ from sparse_helpers import (
 )
 from torch import nn
 
-from expunge.api import Result, train, unlearn
+from expunge.api import train, unlearn
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import Mask, keep_largest, prunable, sparsity_of
-from expunge.pruning import sparse
-from expunge.pruning.original import FINE_TUNING, prune
+from expunge.pruning import search
+from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.random import Random
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
 
@@ -50,7 +52,7 @@ class Training:
 def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
     """Every training of a search and of what follows it, in order."""
     found: list[Training] = []
-    honest = sparse.train_from
+    honest = search.train_from
 
     def spy(model: nn.Module, data: Any, run: Run, recipe: Recipe, **options: Any) -> Any:
         start = state_of(model)
@@ -58,7 +60,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
         found.append(Training(start, state_of(model), options.get("first_epoch", 0), run.mask))
         return log
 
-    monkeypatch.setattr(sparse, "train_from", spy)
+    monkeypatch.setattr(search, "train_from", spy)
     return found
 
 
@@ -191,7 +193,7 @@ def test_rewinding_without_a_cut_gives_the_dense_model_again(name: str, rewind_e
         recipe = RECIPE.but(momentum=0, schedule=schedule)
         pruner = quick(name, sparsity=0.0, rewind_epoch=rewind_epoch)
         found = pruned(pruner, recipe=recipe)
-        plain = train(digits(), "cnn", recipe=recipe, device="cpu")
+        plain = train(digits(), "cnn", recipe=recipe, place=CPU)
         assert found.dense is not None
         assert same_state(found.model, plain.model)
         assert same_state(found.dense, plain.model)
@@ -285,12 +287,6 @@ def test_a_sparse_model_is_cut_further(name: str, trainings: list[Training]) -> 
         pruned(quick("omp", sparsity=0.3), trained=first.model, mask=first.mask)
 
 
-def test_an_early_state_needs_the_trained_model() -> None:
-    """Alone it would be thrown away in silence."""
-    with pytest.raises(ConfigError, match="trained"):
-        pruned("omp", rewind=state_of(original("cnn")), rewind_epoch=1)
-
-
 def test_the_mask_of_another_model_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"the mask names 'fc1\.weight', which the model"):
         pruned("omp", trained=original("cnn"), mask={"fc1.weight": torch.ones(2, 2).bool()})
@@ -321,21 +317,11 @@ def test_what_is_struck_is_not_read(name: str) -> None:
 def test_a_sparse_original_can_forget(method: str) -> None:
     """Model, mask and recipe are handed on as `unlearn` wants them."""
     found = pruned("synflow", architecture="mlp")
-    assert isinstance(found, Result)
+    assert isinstance(found, Trained)
     assert found.recipe == RECIPE
     assert found.mask is not None
     split = Split.random(digits(), 0.1)
-    forgotten = unlearn(
-        found.model,
-        digits(),
-        split,
-        method,
-        recipe=found.recipe,
-        fresh="mlp",
-        mask=found.mask,
-        mask_saw_forget=bool(found.record.log["saw_data"]),
-        device="cpu",
-    )
+    forgotten = unlearn(found, split, method, place=CPU)
     parameters = dict(forgotten.model.named_parameters())
     assert all(torch.equal(parameters[key] != 0, keep) for key, keep in found.mask.items())
     told = {"sparsity": sparsity_of(found.mask), "saw_forget_set": False}
@@ -350,7 +336,7 @@ def test_flat_data_will_do() -> None:
 
     data = toy([0, 1] * 20, inputs=torch.randn(40, 2, generator=torch.Generator().manual_seed(0)))
     for name in ("omp", "imp", "synflow", "random"):
-        found = prune(
+        found = made_sparse(
             data,
             build,
             quick(name, sparsity=0.5),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers import digits, run_on_cpu
+from helpers import CPU, digits, run_on_cpu
 from seeded_helpers import global_randomness_stays  # noqa: F401
 from sparse_helpers import RECIPE, equal, pruned, quick, trained_by_hand
 
@@ -14,14 +14,16 @@ from expunge.audits.observe import accuracy
 from expunge.data.split import Split
 from expunge.errors import SplitError
 from expunge.models.mask import keep_largest, overlap
-from expunge.pruning.original import Criteria, pruning_criteria
+from expunge.pruning.criteria import Criteria, pruning_criteria
 
 
 def criteria(name: str, **options: Any) -> Criteria:
     pruner = quick(name, sparsity=0.9)
     split = options.pop("split", Split.random(digits(), 0.3))
-    options = {"recipe": RECIPE, "device": "cpu", **options}
-    return pruning_criteria(digits(), "cnn", pruner, split, **options)
+    whole = split.whole_again()
+    sparse = options.get("sparse") or pruned(pruner, split=whole)
+    dense = options.get("dense") or train(digits(), "cnn", recipe=RECIPE, split=whole, place=CPU)
+    return pruning_criteria(sparse, dense, pruner, split, place=CPU)
 
 
 @pytest.mark.parametrize(("name", "blind"), [("synflow", True), ("random", True), ("omp", False)])
@@ -42,7 +44,7 @@ def test_criteria_by_hand() -> None:
     kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
     pruner = quick("omp", sparsity=0.9)
     sparse_one = pruned(pruner, split=whole)
-    dense = train(digits(), "cnn", recipe=RECIPE, split=whole, device="cpu")
+    dense = train(digits(), "cnn", recipe=RECIPE, split=whole, place=CPU)
     found = criteria("omp", split=split)
     masks = []
     for learned in (whole, kept):

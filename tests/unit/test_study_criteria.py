@@ -6,17 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers import CPU
 
+from expunge.api import train
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
-from expunge.study.page import study_report
 from expunge.pruning import make_pruner
-from expunge.pruning.original import pruning_criteria
+from expunge.pruning.criteria import pruning_criteria
 from expunge.report.further import further_markdown
 from expunge.report.sections import sections
 from expunge.study.claims import parse_claim
 from expunge.study.launch import planned, run_study
+from expunge.study.page import study_report
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
 from expunge.study.verdicts import judge
@@ -48,7 +50,7 @@ def study(**changes: Any) -> Study:
 
 
 def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
-    made = run_study(planned(study(), tmp_path / "out", device="cpu"))
+    made = run_study(planned(study(), tmp_path / "out", place=CPU))
     assert made.counts().done == len(made.cells), [made.store.failure(c.key) for c in made.cells]
     frame = results(made.rows, made.store)
     judged = frame[frame["score"] == "mask_overlap"]
@@ -61,9 +63,11 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     whole = Split.whole(data, validation=0.1)
     asked = Split.random(data, 0.3, base=whole, seed=1)
     pruner = make_pruner("omp", {"sparsity": 0.9, "rewind_epoch": 1})
-    by_hand = pruning_criteria(
-        data, "mlp", pruner, asked, recipe=Recipe(**RECIPE), seed=1, device="cpu"
+    sparse, dense = (
+        train(data, "mlp", recipe=Recipe(**RECIPE), split=whole, pruner=one, seed=1, place=CPU)
+        for one in (pruner, None)
     )
+    by_hand = pruning_criteria(sparse, dense, pruner, asked, place=CPU)
     row = judged[(judged["density"] == "90 % omp") & (judged["seed"] == 1)]
     assert row["value"].tolist() == [pytest.approx(100 * by_hand.overlap)]
     assert by_hand.overlap < 1

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import CPU
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, SplitError
+from expunge.place import Place
 from expunge.progress import Silent, Step
 from expunge.pruning import omp
 from expunge.study import work
@@ -29,7 +31,7 @@ from expunge.study.launch import Planned, _at, one_thread, planned, run_study
 from expunge.study.records import write_records
 from expunge.study.runner import Watch, Worker, count
 from expunge.study.schema import Study
-from expunge.study.work import _judged_on_validation, read_base
+from expunge.study.work import _judged_on_validation
 
 
 def study(**changes: Any) -> Study:
@@ -160,7 +162,7 @@ def test_a_study_tells_the_cell_that_it_is_at_and_what_that_does(tmp_path: Path)
                 self.going = before
 
     reporter = Nested()
-    run_study(planned(study(), tmp_path / "out", progress=reporter), progress=reporter)
+    run_study(planned(study(), tmp_path / "out", place=Place(progress=reporter)), progress=reporter)
     assert ("reading digits:150",) in told
     assert ("study small", "original, seed 0", "training") in told
     assert ("study small", "finetune, class:#0, seed 0", "finetune") in told
@@ -192,7 +194,7 @@ def test_what_was_made_from_a_renewed_cell_is_stale_too(
 ) -> None:
     """With a new source of retraining, what is compared with the retrained models is made anew."""
     asked = study(also=["prediction_distribution"])
-    made = run_study(planned(asked, tmp_path / "out", device="cpu"))
+    made = run_study(planned(asked, tmp_path / "out", place=CPU))
     assert made.counts(stale=True).stale == 0
     before = {cell.key: made.store.read(cell.key)["date"] for cell in made.cells}
     real = work.method_source
@@ -321,7 +323,7 @@ def test_an_interrupt_prints_one_line(tmp_path: Path) -> None:
 
 def test_tuning_judges_on_clean_validation_samples(tmp_path: Path) -> None:
     made = run_study(planned(study(data=["digits:300+patch:size=3"]), tmp_path / "out"))
-    base = read_base(made.cells[0].key, made.bench)
+    base = made.bench.original(made.cells[0].key)
     judged = _judged_on_validation(base)
     assert base.data.poison is not None
     held = set(base.split.validation)
@@ -333,7 +335,7 @@ def test_tuning_judges_on_clean_validation_samples(tmp_path: Path) -> None:
 def test_code_named_in_a_file_runs_only_when_allowed(tmp_path: Path) -> None:
     for changes in ({"data": ["evil:make"]}, {"models": ["evil:build"]}):
         with pytest.raises(ConfigError, match="look at that code, then pass --allow-code"):
-            planned(study(**changes), tmp_path / "out", allow_code=False)
+            planned(study(**changes), tmp_path / "out")
 
 
 def test_a_base_without_weights_says_so(tmp_path: Path) -> None:

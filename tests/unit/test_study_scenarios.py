@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import CPU
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
@@ -15,7 +16,7 @@ from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
-from expunge.study.work import Bench, read_base
+from expunge.study.work import Bench
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
 from expunge.transfer.adapt import full_finetune
@@ -40,7 +41,7 @@ def study(**changes: Any) -> Study:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Planned:
-    made = planned(study(), tmp_path_factory.mktemp("moving"), device="cpu")
+    made = planned(study(), tmp_path_factory.mktemp("moving"), place=CPU)
     made = run_study(made)
     assert made.counts().done == len(made.cells)
     return made
@@ -78,10 +79,10 @@ def test_harm_needs_a_target() -> None:
 
 def test_the_most_harmful_classes_of_each_original_are_forgotten(finished: Planned) -> None:
     """By hand: the scorer on the stored original, and what the cells say they forgot."""
-    bench = Bench(finished.store, device="cpu")
+    bench = Bench(finished.store, CPU)
     for row in finished.rows:
         content = finished.store.read(row.cell)
-        base = read_base(content["needs"][0], bench)
+        base = bench.original(content["needs"][0])
         learned = base.data.train.subset(
             np.array([base.data.train.position[name] for name in base.split.retain])
         )
@@ -127,9 +128,9 @@ def test_the_target_is_a_part_of_the_key(tmp_path: Path) -> None:
 def test_a_mask_is_held_while_a_sparse_model_adapts(tmp_path: Path) -> None:
     """A sparse `mlp` is masked in its head too, which another head replaces."""
     sparse = study(densities=[{"pruner": "omp", "sparsity": 0.8}], seeds=[0], floor=False)
-    made = run_study(planned(sparse, tmp_path / "out", device="cpu"))
+    made = run_study(planned(sparse, tmp_path / "out", place=CPU))
     assert made.counts().done == len(made.cells), [made.store.failure(c.key) for c in made.cells]
-    base = read_base(made.cells[0].key, made.bench)
+    base = made.bench.original(made.cells[0].key)
     target = as_target(base.data, load_data("digits:100"))
     assert base.mask is not None
     held = without_head(base.mask, base.model)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import CPU
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
@@ -52,7 +53,7 @@ def trained() -> tuple[nn.Module, Data]:
 
     data = load_data("digits:400")
     recipe = Recipe(epochs=6, batch_size=32, lr=0.05, precision="float32")
-    return train(data, "cnn", recipe=recipe, device="cpu").model, data
+    return train(data, "cnn", recipe=recipe, place=CPU).model, data
 
 
 # --- the target's form

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import (
+    CPU,
     EVERYTHING,
     changed,
     digits,
@@ -16,11 +17,12 @@ from helpers import (
     original,
     run_on_cpu,
     same_state,
+    unlearned,
     view_of,
 )
+from sparse_helpers import made_sparse
 from torch import nn
 
-from expunge import training
 from expunge.api import unlearn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
@@ -35,7 +37,7 @@ from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 from expunge.models.table import build_model
 from expunge.pruning import make_pruner
-from expunge.pruning.original import prune
+from expunge.training import fit as fitting
 from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -64,7 +66,7 @@ def test_retrain_never_starts_from_trained_weights() -> None:
         for tensor in other.state_dict().values():
             tensor.mul_(3)
     found = [
-        unlearn(m, digits(), tenth(), Retrain(), recipe=RECIPE, fresh="cnn", device="cpu").model
+        unlearned(m, digits(), tenth(), Retrain(), recipe=RECIPE, fresh="cnn", device="cpu").model
         for m in (trained, other)
     ]
     assert same_state(*found)
@@ -92,7 +94,7 @@ def test_retrain_draws_every_nested_parameter_and_buffer_anew() -> None:
         for tensor in used.state_dict().values():
             tensor.fill_(7)
     still = RECIPE.but(lr=1e-30, schedule="constant", epochs=1, weight_decay=0)
-    result = unlearn(
+    result = unlearned(
         used, digits(), tenth(), "retrain", recipe=still, fresh=Nested, device="cpu", seed=2
     )
     drawn = run_on_cpu(names=("retrain", 2), constructor=Nested).fresh().state_dict()
@@ -115,12 +117,12 @@ def test_retrain_draws_other_weights_than_the_original() -> None:
 
 def test_retrain_without_a_recipe_never_guesses() -> None:
     with pytest.raises(ConfigError, match=r"retrain trains as the original.*without a recipe.*--r"):
-        unlearn(original("mlp"), digits(), tenth(), "retrain", fresh="mlp", device="cpu")
+        unlearned(original("mlp"), digits(), tenth(), "retrain", fresh="mlp", device="cpu")
 
 
 def test_retrain_without_a_constructor_says_what_to_pass() -> None:
     with pytest.raises(ConfigError, match=r"retrain starts from untrained weights.*pass fresh="):
-        unlearn(original("mlp"), digits(), tenth(), "retrain", recipe=RECIPE, device="cpu")
+        unlearned(original("mlp"), digits(), tenth(), "retrain", recipe=RECIPE, device="cpu")
 
 
 def test_retrain_leaves_the_forget_set_alone() -> None:
@@ -129,7 +131,7 @@ def test_retrain_leaves_the_forget_set_alone() -> None:
     split = Split.random(data, 0.2)
     dataset.forbidden = set(split.forget) | set(split.validation)
     model = original("mlp")
-    unlearn(model, data, split, "retrain", recipe=RECIPE, fresh="mlp", device="cpu")
+    unlearned(model, data, split, "retrain", recipe=RECIPE, fresh="mlp", device="cpu")
     assert Counter(dataset.read) >= Counter(dict.fromkeys(split.retain, RECIPE.epochs))
 
 
@@ -137,7 +139,7 @@ def test_retrain_keeps_the_mask_and_draws_what_it_keeps() -> None:
     model = original("mlp")
     mask = {"fc1.weight": torch.rand(256, 64) < 0.5}
     still = RECIPE.but(lr=1e-30, schedule="constant", epochs=1, weight_decay=0)
-    found = unlearn(
+    found = unlearned(
         model, digits(), tenth(), "retrain", recipe=still, fresh="mlp", mask=mask, device="cpu"
     ).model
     drawn = run_on_cpu(
@@ -154,7 +156,7 @@ def test_retrain_keeps_the_mask_and_draws_what_it_keeps() -> None:
 def test_gradient_ascent_leaves_batchnorm_statistics_alone_unless_told(norm: Any) -> None:
     model = original("cnn")
     method = GradientAscent(epochs=2, lr=1e-3, batch_size=16, norm=norm)
-    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    found = unlearned(model, digits(), tenth(), method, device="cpu").model
     moved = changed(model, found)
     statistics = {name for name in model.state_dict() if is_statistic(name)}
     assert statistics
@@ -172,7 +174,7 @@ def test_gradient_ascent_does_not_train_batchnorm_by_default() -> None:
 def test_gradient_ascent_raises_the_loss_of_the_forget_set() -> None:
     model = original("mlp")
     method = GradientAscent(epochs=3, lr=0.01)
-    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    found = unlearned(model, digits(), tenth(), method, device="cpu").model
     batch = next(iter(view_of(digits(), tenth()).batches(Part.FORGET, 100)))
     run = run_on_cpu()
     with torch.no_grad():
@@ -184,20 +186,20 @@ def test_an_unbounded_loss_is_noticed(architecture: str) -> None:
     """The ascended loss has no ceiling: it rises, and stays finite for long."""
     method = GradientAscent(epochs=60, lr=2.0, batch_size=8)
     with pytest.raises(DivergenceError, match=r"gradient_ascent diverged.*lower lr \(now 2\)"):
-        unlearn(original(architecture), digits(), tenth(), method, device="cpu")
+        unlearned(original(architecture), digits(), tenth(), method, device="cpu")
 
 
 def test_an_unbounded_loss_is_noticed_in_neggrad_plus_too() -> None:
     method = NegGradPlus(alpha=0, epochs=60, lr=2.0, batch_size=16)
     with pytest.raises(DivergenceError, match=r"neggrad_plus diverged in epoch \d+ of 60"):
-        unlearn(original("mlp"), digits(), tenth(), method, device="cpu")
+        unlearned(original("mlp"), digits(), tenth(), method, device="cpu")
 
 
 def test_a_rising_loss_alone_is_no_divergence() -> None:
     """GA's loss must be free to rise: here it triples, and the weights' norm hardly moves."""
     model = original("mlp")
     method = GradientAscent(epochs=20, lr=0.02)
-    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    found = unlearned(model, digits(), tenth(), method, device="cpu").model
     batch = next(iter(view_of(digits(), tenth()).batches(Part.FORGET, 100)))
     with torch.no_grad():
         before, after = run_on_cpu().loss(model, batch), run_on_cpu().loss(found, batch)
@@ -211,7 +213,7 @@ def test_neggrad_plus_with_alpha_1_is_finetuning() -> None:
     settings = {"epochs": 2, "lr": 0.02, "batch_size": 48}
     model = original("mlp")
     plus, tuned = (
-        unlearn(model, digits(), tenth(), method, names=("same", 1), device="cpu").model
+        unlearned(model, digits(), tenth(), method, names=("same", 1), device="cpu").model
         for method in (NegGradPlus(alpha=1, **settings), Finetune(**settings))
     )
     assert changed(model, plus)
@@ -227,7 +229,7 @@ def test_neggrad_plus_weighs_the_two_losses(alpha: float, monkeypatch: Any) -> N
     def catch(model: nn.Module, batches: Any, loss: Any, **_: Any) -> None:
         caught.update(batches=batches, loss=loss)
 
-    monkeypatch.setattr(training, "fit", catch)
+    monkeypatch.setattr(fitting, "fit", catch)
     data, model = digits(), original("mlp")
     view = view_of(data, tenth(), EVERYTHING)
     NegGradPlus(alpha=alpha, batch_size=20).unlearn(model, view, run_on_cpu())
@@ -257,7 +259,7 @@ def test_neggrad_plus_cycles_the_forget_set() -> None:
     base = Split.whole(data, validation=0)
     split = Split.ids(data, base.retain[:10], base=base)
     method = NegGradPlus(epochs=1, batch_size=10)
-    result = unlearn(original("mlp"), data, split, method, device="cpu")
+    result = unlearned(original("mlp"), data, split, method, device="cpu")
     read = Counter(dataset.read)
     assert {read[name] for name in split.retain} == {1}
     assert {read[name] for name in split.forget} == {11}  # 110 retained in batches of 10
@@ -268,7 +270,7 @@ def test_neggrad_plus_cycles_the_retain_set_where_that_is_shorter() -> None:
     dataset, data = named_digits(count=120)
     base = Split.whole(data, validation=0)
     split = Split.ids(data, base.retain[:100], base=base)
-    unlearn(original("mlp"), data, split, NegGradPlus(epochs=2, batch_size=10), device="cpu")
+    unlearned(original("mlp"), data, split, NegGradPlus(epochs=2, batch_size=10), device="cpu")
     read = Counter(dataset.read)
     assert {read[name] for name in split.forget} == {2}
     assert {read[name] for name in split.retain} == {10}
@@ -281,7 +283,7 @@ def test_a_subgradient_gives_no_exact_zeros_and_the_record_does_not_say_so() -> 
     """Sparse in name: what is counted as pruned is only near zero."""
     split, settings = tenth(), {"epochs": 3, "batch_size": 64, "gamma": 0.01}
     plain, proximal = (
-        unlearn(original("mlp"), digits(), split, L1Sparse(proximal=p, **settings), device="cpu")
+        unlearned(original("mlp"), digits(), split, L1Sparse(proximal=p, **settings), device="cpu")
         for p in (False, True)
     )
     for result, any_zeros in ((plain, False), (proximal, True)):
@@ -298,7 +300,7 @@ def test_l1_sparse_penalises_under_a_mask_and_keeps_it() -> None:
     sizes = []
     for gamma in (0.0, 0.05):
         method = L1Sparse(epochs=2, batch_size=64, gamma=gamma)
-        found = unlearn(model, digits(), tenth(), method, mask=mask, device="cpu").model
+        found = unlearned(model, digits(), tenth(), method, mask=mask, device="cpu").model
         weight = found.get_parameter("fc1.weight")
         assert not weight[~mask["fc1.weight"]].any()
         sizes.append(float(weight.detach().abs().sum()))
@@ -312,7 +314,7 @@ def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
     """Weights of an early epoch under statistics of the last one are no network of any epoch."""
     recipe = RECIPE.but(epochs=3)
     pruner = make_pruner("omp", {"sparsity": 0.5, "rewind_epoch": 1})
-    found = prune(digits(), "cnn", pruner, recipe=recipe, device="cpu")
+    found = made_sparse(digits(), "cnn", pruner, recipe=recipe, device="cpu")
     assert found.early is not None
     assert found.dense is not None
     late = found.dense.state_dict()
@@ -321,7 +323,7 @@ def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
     for name in statistics:
         assert not torch.equal(found.early[name], late[name]), name
     # these statistics have counted one epoch; trained on from epoch 2 of 3, they count one more
-    again = prune(
+    again = made_sparse(
         digits(),
         "cnn",
         make_pruner("omp", {"rewind_epoch": 2}),
@@ -338,23 +340,13 @@ def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
 
 def test_a_mask_found_on_all_data_says_that_it_saw_them() -> None:
     """It carries what the forget set taught into the reference that is retrained under it."""
-    sparse = prune(digits(), "mlp", "omp", recipe=RECIPE, device="cpu")
-    blind = prune(
+    sparse = made_sparse(digits(), "mlp", "omp", recipe=RECIPE, device="cpu")
+    blind = made_sparse(
         digits(), "mlp", make_pruner("synflow", {"steps": 5}), recipe=RECIPE, device="cpu"
     )
     assert (sparse.record.log["saw_data"], blind.record.log["saw_data"]) == (True, False)
     for found in (sparse, blind):
-        retrained = unlearn(
-            found.model,
-            digits(),
-            tenth(),
-            "retrain",
-            recipe=RECIPE,
-            fresh="mlp",
-            mask=found.mask,
-            mask_saw_forget=found.record.log["saw_data"],
-            device="cpu",
-        )
+        retrained = unlearn(found, tenth(), "retrain", place=CPU)
         assert retrained.record.log["mask"]["saw_forget_set"] is found.record.log["saw_data"]
 
 
@@ -423,7 +415,7 @@ def test_seed_0_is_a_seed() -> None:
     """`if seed:` would take 0 for none."""
     model, method = original("mlp"), Finetune(epochs=1, batch_size=32)
     zero, again, one = (
-        unlearn(model, digits(), tenth(), method, seed=seed, device="cpu").model
+        unlearned(model, digits(), tenth(), method, seed=seed, device="cpu").model
         for seed in (0, 0, 1)
     )
     assert same_state(zero, again)

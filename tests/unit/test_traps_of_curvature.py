@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import changed, digits, original, run_on_cpu, toy, view_of
+from helpers import changed, digits, original, run_on_cpu, toy, unlearned, view_of
 from torch import Tensor, nn
 
-from expunge.api import unlearn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -122,7 +121,7 @@ def test_influence_forgets_rather_than_learns() -> None:
     """The sign: the step goes up the loss of the forget set."""
     model = original("mlp")
     method = Influence(damping=0.1, samples=50)
-    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    found = unlearned(model, digits(), tenth(), method, device="cpu").model
     batch = next(iter(view_of(digits(), tenth()).batches(Part.FORGET, 100)))
     with torch.no_grad():
         assert run_on_cpu().loss(found, batch) > run_on_cpu().loss(model, batch)
@@ -131,7 +130,7 @@ def test_influence_forgets_rather_than_learns() -> None:
 @pytest.mark.parametrize("method", [Influence(samples=20), Fisher(labels="sampled")])
 def test_what_only_looks_leaves_batchnorm_statistics_alone(method: Any) -> None:
     model = original("cnn")
-    found = unlearn(model, digits(), tenth(), method, device="cpu").model
+    found = unlearned(model, digits(), tenth(), method, device="cpu").model
     moved = changed(model, found)
     assert moved
     assert not {name for name in moved if "running" in name or "tracked" in name}

@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import Named, digits, named_digits, run_on_cpu, same_state, toy, view_of
+from helpers import (
+    CPU,
+    Named,
+    digits,
+    named_digits,
+    run_on_cpu,
+    same_state,
+    toy,
+    unlearned,
+    view_of,
+)
 from torch import Tensor, nn
 
-from expunge.api import Result, train, unlearn
+from expunge.api import train
 from expunge.audits.observe import observe_test
 from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
@@ -24,6 +34,7 @@ from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import make_method
 from expunge.methods.noise import Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 
 GONE = (2, 5)
@@ -31,10 +42,10 @@ RECIPE = Recipe(epochs=12, lr=0.05, batch_size=64)
 
 
 @functools.cache
-def trained() -> tuple[Data, Result]:
+def trained() -> tuple[Data, Trained]:
     """A cnn that knows its digits: 1,000 of them."""
     data = digits(1000)
-    return data, train(data, "cnn", recipe=RECIPE, device="cpu")
+    return data, train(data, "cnn", recipe=RECIPE, place=CPU)
 
 
 def split(data: Data) -> Split:
@@ -53,9 +64,9 @@ class Spy(Classification):
         return super().losses(model, batch)
 
 
-def forget(method: Unsir, model: nn.Module | None = None, **changes: Any) -> Result:
+def forget(method: Unsir, model: nn.Module | None = None, **changes: Any) -> Trained:
     data, original = trained()
-    return unlearn(
+    return unlearned(
         model or original.model,
         data,
         split(data),
@@ -146,7 +157,7 @@ def test_one_class_of_several_leaves_the_other() -> None:
     data, original = trained()
     one = Split.classes(data, [GONE[0]])
     method = Unsir(noise_used=None, noise_batch=64, retain_per_class=100, batch_size=32)
-    found = unlearn(original.model, data, one, method, recipe=original.recipe, device="cpu").model
+    found = unlearned(original.model, data, one, method, recipe=original.recipe, device="cpu").model
     seen = observe_test(found, data, run_on_cpu())
     for label, low, high in ((GONE[0], 0, 10), (GONE[1], 50, 100)):
         mine = seen.labels == label
@@ -227,13 +238,13 @@ def test_it_works_when_the_forget_samples_are_not_on_the_machine() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    result = unlearn(model, data, asked, "unsir", device="cpu")
+    result = unlearned(model, data, asked, "unsir", device="cpu")
     reads = result.record.cost.reads
     assert reads["forget"] == 0
     assert reads["forget_labels"] == len(asked.forget)
     assert reads["retain"] == len(dataset.read) > 0
     with pytest.raises(RuntimeError, match="was read"):
-        unlearn(model, data, asked, "neggrad_plus", device="cpu")
+        unlearned(model, data, asked, "neggrad_plus", device="cpu")
 
 
 def test_it_declares_a_part_of_the_retain_set_and_labels_alone() -> None:
@@ -248,7 +259,7 @@ def test_flat_vectors() -> None:
     inputs = torch.randn(60, 7, generator=generator)
     data = toy([i % 3 for i in range(60)], inputs=inputs)
     model = nn.Sequential(nn.Linear(7, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
-    result = unlearn(model, data, Split.classes(data, [1]), "unsir:notebook", device="cpu")
+    result = unlearned(model, data, Split.classes(data, [1]), "unsir:notebook", device="cpu")
     assert result.artifacts["noise"].shape == (1, 3, 7)
     assert all(torch.isfinite(p).all() for p in result.model.parameters())
 
@@ -257,7 +268,7 @@ def test_inputs_that_noise_cannot_stand_for_are_refused() -> None:
     tokens = toy([0, 1, 2] * 10, inputs=torch.arange(30).reshape(30, 1))
     model = nn.Sequential(nn.Embedding(30, 4), nn.Flatten(), nn.Linear(4, 3))
     with pytest.raises(ConfigError, match=r"noise is learned in place of inputs.*use neggrad_plus"):
-        unlearn(model, tokens, Split.classes(tokens, [1]), "unsir", device="cpu")
+        unlearned(model, tokens, Split.classes(tokens, [1]), "unsir", device="cpu")
 
     class Pairs(Named):
         def __getitem__(self, row: int) -> Any:
@@ -269,7 +280,7 @@ def test_inputs_that_noise_cannot_stand_for_are_refused() -> None:
     labels = data.train.labels[:60].tolist()
     pairs = load_data(Pairs(pixels, labels, [f"p{row}" for row in range(60)]))
     with pytest.raises(ConfigError, match="noise is learned in place of inputs"):
-        unlearn(nn.Linear(1, 1), pairs, Split.classes(pairs, [1]), "unsir", device="cpu")
+        unlearned(nn.Linear(1, 1), pairs, Split.classes(pairs, [1]), "unsir", device="cpu")
 
 
 def test_noise_that_leaves_the_finite_world_says_which_rate_it_was() -> None:
@@ -294,7 +305,7 @@ def test_batch_norm_without_statistics_gets_a_warning() -> None:
         nn.Linear(8, 10),
     )
     method = Unsir(noise_used=None, noise_batch=4, noise_steps=2, retain_per_class=5)
-    found = unlearn(model, data, split(data), method, device="cpu").record.warnings
+    found = unlearned(model, data, split(data), method, device="cpu").record.warnings
     assert any("keeps no running statistics" in warning for warning in found)
     assert not any("statistics" in warning for warning in forget(method).record.warnings)
 
@@ -385,7 +396,7 @@ def test_trap_the_notebook_counts_channels() -> None:
 
 
 @functools.cache
-def mnist_mlp() -> Result:
+def mnist_mlp() -> Trained:
     """The preset on an eighth of its images: the rate is of a mean over them, so an eighth of it."""
     method = make_method("unsir:mnist_mlp", {"noise_batch": 32, "noise_lr": 2.56 / 8})
     return forget(method)  # type: ignore[arg-type]

@@ -1,84 +1,77 @@
-"""Scores that say whether a model forgot, each read against a retrained model's.
+"""The table of audits. An audit is one file; adding one takes a line here.
 
-`expunge.scores.table` lists them; `score_outputs` computes those that need nothing but outputs.
+Each says whether a model forgot, read against a retrained model; `expunge.scores.table` has what
+the single scores mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
-from expunge.audits.accuracy import (
-    accuracy_on_forgotten_classes,
-    accuracy_on_test,
-    remaining_accuracy,
-    unlearning_accuracy,
+from expunge.audits.accuracy import Accuracy
+from expunge.audits.backdoor import Backdoor
+from expunge.audits.base import Audit
+from expunge.audits.mia import Membership
+from expunge.audits.predictions import PredictionDistribution
+from expunge.audits.relearn import RelearnTime
+from expunge.audits.run_time import RunTime
+from expunge.audits.weights import WeightDistance
+from expunge.errors import ConfigError
+from expunge.names.tables import by_name, pick
+
+CLASSES: tuple[type[Audit], ...] = (
+    Accuracy,
+    Membership,
+    Backdoor,
+    RelearnTime,
+    WeightDistance,
+    PredictionDistribution,
+    RunTime,
 )
-from expunge.audits.backdoor import backdoor_scores
-from expunge.audits.mia import mia_efficacy
-from expunge.audits.near_empty import check_same_samples
-from expunge.audits.outputs import Outputs
-from expunge.scores.score import Score
-from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, check_features
+AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 
 
-def score_outputs(
-    outputs: Outputs,
-    reference: Outputs | None = None,
-    *,
-    seed: int = 0,
-    features: Sequence[str] = ("confidence",),
-) -> list[Score]:
-    """UA, RA, TA, TA_forget (when whole classes are forgotten), one MIA per feature; of data with
-    poison also ASR, ASR_all, ASR_rest and SA.
+def further_audits() -> list[str]:
+    """Names of the audits that are made only when asked for."""
+    return [name for name, audit in AUDITS.items() if not audit.usual]
 
-    A score whose parts are absent is left out, so a model before any forgetting has RA and TA
-    only. With fewer than 30 forget samples, scores on them carry `detail["verdict"]`, which says
-    that there is none.
 
-    Args:
-        outputs: of the model to be judged.
-        reference: of the model retrained on the same split; fills each score's `reference`.
-        seed: of the draw of the membership attack, for both models.
-        features: names in `FEATURES`; may be empty.
+def make_audit(name: str) -> Audit:
+    """An audit by name, with its default settings. Raises ConfigError, which says what there is."""
+    return pick("audit", AUDITS, name)()
 
-    Raises:
-        ConfigError: for an unknown feature.
-        SplitError: if the reference was observed on other samples.
+
+def chosen(also: Sequence[str | Audit], *, original: bool, retrained: bool) -> list[Audit]:
+    """The usual audits and some more, in the order of the table.
+
+    also: names, or objects; an object takes the place of the usual one of its name.
+    original, retrained: whether these models are there.
+
+    Raises ConfigError for names that there are not, or an audit that lacks a model to compare with.
     """
-    names = (features,) if isinstance(features, str) else tuple(dict.fromkeys(features))
-    check_features(names)
-    if reference is None:
-        return list(_scores(outputs, seed, names))
-    for part in ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest"):
-        check_same_samples(part, getattr(outputs, part), getattr(reference, part))
-    beside = {score.name: score.value for score in _scores(reference, seed, names)}
-    return [
-        replace(score, reference=beside.get(score.name)) for score in _scores(outputs, seed, names)
-    ]
-
-
-def _scores(outputs: Outputs, seed: int, features: Sequence[str]) -> Iterator[Score]:
-    forget, retain, test = (
-        part if part is not None and part.n else None
-        for part in (outputs.forget, outputs.retain, outputs.test_kept)
+    found = {name: audit() for name, audit in AUDITS.items() if audit.usual}
+    for one in also:
+        audit = make_audit(one) if isinstance(one, str) else one
+        check_needs(audit, original=original, retrained=retrained)
+        found[audit.name] = audit
+    order = list(AUDITS)
+    return sorted(
+        found.values(), key=lambda a: order.index(a.name) if a.name in AUDITS else len(order)
     )
-    if forget:
-        yield _without_verdict(unlearning_accuracy(forget))
-    if retain:
-        yield remaining_accuracy(retain)
-    if test:
-        yield accuracy_on_test(test)
-    if outputs.test_forgotten is not None and outputs.test_forgotten.n:
-        yield accuracy_on_forgotten_classes(outputs.test_forgotten)
-    if forget and retain and test:
-        for feature in features:
-            yield _without_verdict(mia_efficacy(outputs, feature, seed))
-    yield from backdoor_scores(outputs)
 
 
-def _without_verdict(score: Score) -> Score:
-    """The score, marked when the forget set behind it is nearly empty."""
-    if score.n >= NEAR_EMPTY:
-        return score
-    return replace(score, detail={**score.detail, "verdict": NO_VERDICT})
+def check_needs(audit: Audit | type[Audit], *, original: bool, retrained: bool) -> None:
+    """Raise ConfigError for an audit that lacks a model to compare with."""
+    if "original" in audit.needs and not original:
+        raise ConfigError(
+            f"{audit.name} compares with the model before forgetting, so give the original too "
+            "(audit: --original DIR)"
+        )
+    if "retrained" in audit.needs and not retrained:
+        raise ConfigError(
+            f"{audit.name} compares with a retrained model, so give one too (audit: --retrained DIR; "
+            "unlearn: --with-reference)"
+        )
+
+
+__all__ = ["AUDITS", "Audit", "check_needs", "chosen", "further_audits", "make_audit"]

@@ -5,10 +5,41 @@ Jia et al. (2023), "Model Sparsity Can Simplify Machine Unlearning".
 
 from __future__ import annotations
 
-from expunge.audits.outputs import PartOutputs
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from expunge.audits.base import Audit, Need, without_verdict
 from expunge.errors import ConfigError
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
+from expunge.scores.table import SCORES, ScoreInfo
+
+if TYPE_CHECKING:
+    from expunge.audits.outputs import PartOutputs
+    from expunge.audits.panel import Panel
+
+
+class Accuracy(Audit):
+    """UA, RA, TA, and TA_forget where whole classes are forgotten; absent parts are left out."""
+
+    name: ClassVar[str] = "accuracy"
+    info: ClassVar[tuple[ScoreInfo, ...]] = tuple(
+        SCORES[n] for n in ("UA", "RA", "TA", "TA_forget")
+    )
+    needs: ClassVar[frozenset[Need]] = frozenset({"outputs"})
+    usual: ClassVar[bool] = True
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """How often the model is right, part by part."""
+        seen = panel.outputs
+        if seen.forget is not None and seen.forget.n:
+            yield without_verdict(unlearning_accuracy(seen.forget))
+        if seen.retain is not None and seen.retain.n:
+            yield remaining_accuracy(seen.retain)
+        if seen.test_kept is not None and seen.test_kept.n:
+            yield accuracy_on_test(seen.test_kept)
+        if seen.test_forgotten is not None and seen.test_forgotten.n:
+            yield accuracy_on_forgotten_classes(seen.test_forgotten)
 
 
 def unlearning_accuracy(forget: PartOutputs) -> Score:

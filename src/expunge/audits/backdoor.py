@@ -6,15 +6,46 @@ Jia et al. (2023), "Model Sparsity Can Simplify Machine Unlearning", section 5.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
-from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError
 from expunge.scores.score import Score, Target
 from expunge.scores.statistics import wilson
-from expunge.scores.table import WORKS
+from expunge.scores.table import SCORES, WORKS, ScoreInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from expunge.audits.outputs import PartOutputs
+    from expunge.audits.panel import Panel
+
+
+class Backdoor(Audit):
+    """ASR, ASR_all, ASR_rest and SA, as far as their parts are there; nothing without poison."""
+
+    name: ClassVar[str] = "backdoor"
+    info: ClassVar[tuple[ScoreInfo, ...]] = tuple(
+        SCORES[n] for n in ("ASR", "ASR_all", "ASR_rest", "SA")
+    )
+    needs: ClassVar[frozenset[Need]] = frozenset({"outputs"})
+    usual: ClassVar[bool] = True
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """How well the trigger works, and how well the model does without it."""
+        outputs = panel.outputs
+        target, triggered, rest = outputs.target, outputs.triggered, outputs.rest
+        if target is None:
+            return
+        if triggered is not None and triggered.n:
+            if bool((triggered.labels != target).any()):
+                yield attack_success(triggered, target)
+            yield attack_success_on_all(triggered, target)
+        if rest is not None and rest.n:
+            yield attack_success_on_rest(rest, target)
+        tested = [part for part in (outputs.test_kept, outputs.test_forgotten) if part and part.n]
+        if tested:
+            yield accuracy_on_clean(*tested)
 
 
 def attack_success(triggered: PartOutputs, target: int) -> Score:
@@ -60,24 +91,10 @@ def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
     Raises:
         ConfigError: if the parts are empty.
     """
+    import torch
+
     right = [part.correct for part in parts if part is not None]
     return _share("SA", torch.cat(right) if right else torch.zeros(0, dtype=torch.bool), "high", {})
-
-
-def backdoor_scores(outputs: Outputs) -> Iterator[Score]:
-    """ASR, ASR_all, ASR_rest and SA, as far as their parts are there; none without poison."""
-    target, triggered, rest = outputs.target, outputs.triggered, outputs.rest
-    if target is None:
-        return
-    if triggered is not None and triggered.n:
-        if bool((triggered.labels != target).any()):
-            yield attack_success(triggered, target)
-        yield attack_success_on_all(triggered, target)
-    if rest is not None and rest.n:
-        yield attack_success_on_rest(rest, target)
-    tested = [part for part in (outputs.test_kept, outputs.test_forgotten) if part and part.n]
-    if tested:
-        yield accuracy_on_clean(*tested)
 
 
 def cleansing(

@@ -13,24 +13,60 @@ the label; scores by that feature are not comparable with ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
+from pydantic import Field, field_validator
 
-from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.audits.base import Audit, Need, without_verdict
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import check_features
+from expunge.scores.table import FEATURES, SCORES, ScoreInfo, check_features
 
-SMALLEST = 1e-30
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from expunge.audits.outputs import Outputs, PartOutputs
+    from expunge.audits.panel import Panel
+
+SMALLEST_PROBABILITY = 1e-30
 """Logarithms are taken of no less than this (Song & Mittal's code), so p = 0 and p = 1 are safe."""
+
+
+class Membership(Audit):
+    """MIA: the share of the forget set that an attack on this model calls non-member, by feature."""
+
+    name: ClassVar[str] = "membership"
+    info: ClassVar[tuple[ScoreInfo, ...]] = tuple(
+        SCORES["MIA" if feature == "confidence" else f"MIA-{feature}"] for feature in FEATURES
+    )
+    needs: ClassVar[frozenset[Need]] = frozenset({"outputs"})
+    usual: ClassVar[bool] = True
+
+    features: tuple[str, ...] = Field(
+        default=("confidence",), description="what the attack looks at; confidence is the papers'"
+    )
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> tuple[str, ...]:
+        names = (value,) if isinstance(value, str) else tuple(dict.fromkeys(value))
+        check_features(names)
+        return names
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """One for each feature, where there are samples to forget, to retain and to test on."""
+        outputs = panel.outputs
+        parts = (outputs.forget, outputs.retain, outputs.test_kept)
+        if all(part is not None and part.n for part in parts):
+            for feature in self.features:
+                yield without_verdict(mia_efficacy(outputs, feature, panel.seed))
 
 
 def confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -59,6 +95,8 @@ def modified_entropy(probabilities: Tensor, labels: Tensor) -> Tensor:
     """
     others = -probabilities * _safe_log(1 - probabilities)
     of_label = -(1 - probabilities) * _safe_log(probabilities)
+    import torch
+
     is_label = torch.zeros_like(probabilities, dtype=torch.bool).scatter(1, labels[:, None], True)
     return torch.where(is_label, of_label, others).sum(dim=1)
 
@@ -68,7 +106,7 @@ def all_probabilities(probabilities: Tensor, labels: Tensor) -> Tensor:
     return probabilities
 
 
-FEATURES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+ATTACKED: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
     {
         "confidence": confidence,
         "correctness": correctness,
@@ -117,6 +155,8 @@ def mia_efficacy(
     retain = _required(outputs.retain, "retain", "the attack has no members to learn from")
     test = _required(outputs.test_kept, "test", "the attack has no non-members to learn from")
 
+    import numpy as np
+
     m = min(retain.n, test.n, max_samples or retain.n)
     members = _feature(retain, feature)[_draw(retain, m, "retain", seed)]
     non_members = _feature(test, feature)[_draw(test, m, "test", seed)]
@@ -148,13 +188,15 @@ def _required(part: PartOutputs | None, name: str, why: str) -> PartOutputs:
 
 def _feature(part: PartOutputs, feature: str) -> npt.NDArray[np.float64]:
     """(n, 1), or (n, classes) for all probabilities."""
-    values = FEATURES[feature](part.probabilities, part.labels)
+    values = ATTACKED[feature](part.probabilities, part.labels)
     array: npt.NDArray[np.float64] = values.reshape(part.n, -1).numpy()
     return array
 
 
 def _draw(part: PartOutputs, m: int, name: str, seed: int) -> npt.NDArray[np.intp]:
     """Rows of m samples, chosen among the ids in sorted order and listed in that order."""
+    import numpy as np
+
     by_id = np.argsort(np.array(part.ids, dtype=np.str_), kind="stable")
     chosen = numpy_generator("mia", name, seed).choice(part.n, size=m, replace=False)
     rows: npt.NDArray[np.intp] = by_id[np.sort(chosen)]
@@ -162,4 +204,4 @@ def _draw(part: PartOutputs, m: int, name: str, seed: int) -> npt.NDArray[np.int
 
 
 def _safe_log(values: Tensor) -> Tensor:
-    return values.clamp_min(SMALLEST).log()
+    return values.clamp_min(SMALLEST_PROBABILITY).log()

@@ -7,12 +7,33 @@ divergence.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
-from expunge.audits.outputs import PartOutputs
+from expunge.audits.base import Audit, Need
 from expunge.scores.score import Score
+from expunge.scores.table import SCORES, ScoreInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from expunge.audits.outputs import PartOutputs
+    from expunge.audits.panel import Panel
+
+
+class PredictionDistribution(Audit):
+    """Divergence of the mean prediction on the forget set from the retrained model's."""
+
+    name: ClassVar[str] = "prediction_distribution"
+    info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["prediction_distribution"],)
+    needs: ClassVar[frozenset[Need]] = frozenset({"outputs", "retrained"})
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """See `prediction_distribution`."""
+        other = panel.retrained_outputs
+        yield prediction_distribution(
+            panel.forget(), None if other is None else panel.forget(other)
+        )
 
 
 def mean_prediction(part: PartOutputs) -> Tensor:
@@ -22,6 +43,8 @@ def mean_prediction(part: PartOutputs) -> Tensor:
 
 def jensen_shannon(p: Tensor, q: Tensor) -> float:
     """Divergence of two distributions (classes,) in bits: 0 = the same, 1 = nothing in common."""
+    import torch
+
     middle = (p + q) / 2
     bits = [torch.special.xlogy(each, each / middle) for each in (p, q)]
     # where both are 0, 0 / 0 has no part in the sum; rounding must not leave a value below 0

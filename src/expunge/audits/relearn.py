@@ -11,25 +11,36 @@ import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
 
-from expunge.data.batch import Batch
-from expunge.data.parts import Part
-from expunge.data.view import DataView
+from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError, DivergenceError
 from expunge.scores.score import Score
-from expunge.training.fit import fit
-from expunge.training.loop import evaluating
-from expunge.training.recipe import Recipe, Settings
-from expunge.training.run import Run
+from expunge.scores.table import SCORES, ScoreInfo
+from expunge.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.audits.panel import Panel
+    from expunge.data.batch import Batch
+    from expunge.data.view import DataView
+    from expunge.trained.trained import Trained
+    from expunge.training.run import Run
 
 
-class Relearning(Settings):
-    """How a model is made to learn the forget set again: the same for every model."""
+class RelearnTime(Audit):
+    """Steps on the forget set until the original's accuracy there is reached again, and AIN.
+
+    Every model is made to learn it again in the same way.
+    """
+
+    name: ClassVar[str] = "relearn_time"
+    info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["relearn_time"], SCORES["AIN"])
+    needs: ClassVar[frozenset[Need]] = frozenset({"outputs", "model", "original"})
 
     lr: float = Field(default=1e-3, gt=0, description="learning rate of Adam")
     batch_size: int = Field(default=256, ge=1, description="forget samples a step")
@@ -37,6 +48,38 @@ class Relearning(Settings):
     margin: float = Field(
         default=0.05, ge=0, lt=1, description="relative distance to the original's accuracy"
     )
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """`relearn_time`, and with a retrained model `AIN`; each works on a copy."""
+        if panel.original_outputs is None:
+            return
+        correct = panel.forget(panel.original_outputs).correct
+        percent = 100 * float(correct.double().mean())
+        if panel.retrained is not None and not panel.relearned:
+            panel.relearned.append(self._relearn(panel.retrained, panel, percent))
+        mine = self._relearn(panel.subject, panel, percent)
+        yield from relearn_scores(mine, panel.relearned[0] if panel.relearned else None)
+
+    def _relearn(self, one: Trained, panel: Panel, percent: float) -> Relearned:
+        """The same seed names for every model, so that they see the same batches."""
+        from expunge.data.parts import Part
+        from expunge.data.transform import Transform
+        from expunge.data.view import DataView
+
+        run = replace(
+            panel.run, names=("relearn", *panel.run.names), label="relearning", mask=one.mask
+        )
+        view = DataView(
+            data=one.data,
+            split=panel.split,
+            declared=Part.FORGET,
+            names=run.names,
+            transform=Transform(one.data.normalisation),
+            device=run.device,
+            rank=run.rank,
+            world=run.world,
+        )
+        return relearn(one.model, view, run, original_percent=percent, how=self)
 
 
 @dataclass(frozen=True)
@@ -53,7 +96,7 @@ class Relearned:
 
 
 @dataclass(frozen=True)
-class Stream:
+class UntilReached:
     """Batches that may end before their length, which is what progress can promise."""
 
     make: Callable[[], Iterator[Batch]]
@@ -72,7 +115,7 @@ def relearn(
     run: Run,
     *,
     original_percent: float,
-    how: Relearning | None = None,
+    how: RelearnTime | None = None,
 ) -> Relearned:
     """Train a copy on the forget set until its accuracy there is within 5 % of the original's.
 
@@ -80,7 +123,13 @@ def relearn(
     evaluation mode, before the first step and after each.
     original_percent: the original's accuracy on the forget set, 0 to 100.
     """
-    how = how or Relearning()
+    import torch
+
+    from expunge.data.parts import Part
+    from expunge.training.fit import fit
+    from expunge.training.loop import evaluating
+
+    how = how or RelearnTime()
     pupil = copy.deepcopy(model).to(run.device).requires_grad_(True)
     source = data.source(Part.FORGET)
     wanted = (1 - how.margin) * original_percent / 100 * len(source) - 1e-9
@@ -121,7 +170,7 @@ def relearn(
     try:
         fit(
             pupil,
-            lambda _: Stream(steps, how.cap),
+            lambda _: UntilReached(steps, how.cap),
             lambda m, batch, _: run.loss(m, batch),
             recipe=recipe,
             run=run,

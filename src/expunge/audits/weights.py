@@ -7,14 +7,32 @@ the initial weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-
+from expunge.audits.base import Audit, Need
 from expunge.errors import ModelError
 from expunge.scores.score import Score
+from expunge.scores.table import SCORES, ScoreInfo
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.audits.panel import Panel
+
+
+class WeightDistance(Audit):
+    """Distance of all weights to the retrained model's; it means something where that is paired."""
+
+    name: ClassVar[str] = "weight_distance"
+    info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["weight_distance"],)
+    needs: ClassVar[frozenset[Need]] = frozenset({"model", "retrained"})
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """See `weight_distance`."""
+        if panel.retrained is not None:
+            yield weight_distance(panel.subject.model, panel.retrained.model, paired=panel.paired)
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,8 @@ def layer_distances(model: nn.Module, reference: nn.Module) -> dict[str, Distanc
 
     Raises ModelError for models of different makes.
     """
+    import torch
+
     ours, theirs = dict(model.named_parameters()), dict(reference.named_parameters())
     if {k: v.shape for k, v in ours.items()} != {k: v.shape for k, v in theirs.items()}:
         raise ModelError(

@@ -14,7 +14,8 @@ from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
-from expunge.cli.sparsity import diagnose_sparsity, prune
+from expunge.cli.sparsity import diagnose as diagnose_sparsity
+from expunge.cli.sparsity import prune
 from expunge.cli.study import records as study_records
 from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results

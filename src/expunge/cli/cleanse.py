@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,22 +12,20 @@ from expunge.cli.arguments import read_pairs
 from expunge.cli.forget import WithReference
 from expunge.cli.options import (
     MODEL_DIR,
-    AllowCode,
-    DataDir,
-    Device,
     ForgetSeed,
     OtherData,
     Out,
-    Overwrite,
     Seed,
-    Settings,
+    SetFields,
 )
 from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
-from expunge.cli.show import show_forgotten, show_report
+from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import audit_forgotten
-from expunge.folders.cleanse import cleanse_folder, cleansing_lines
+from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
 from expunge.methods import make_method
+from expunge.place import Place
 
 PoisonOption = Annotated[
     str | None,
@@ -36,7 +35,7 @@ PoisonOption = Annotated[
         "patch:size=4; by default what these say.",
     ),
 ]
-Known = Annotated[
+Fraction = Annotated[
     float | None,
     typer.Option(
         "--known-fraction", help="Forget only this share of them; report on the rest, which stays."
@@ -58,6 +57,7 @@ TargetOption = Annotated[
 ]
 
 
+@placed("data_dir", "device", "overwrite", "allow_code")
 def cleanse(
     model_dir: Annotated[Path, MODEL_DIR],
     method: Annotated[
@@ -65,54 +65,43 @@ def cleanse(
     ],
     out: Out,
     poison: PoisonOption = None,
-    known_fraction: Known = None,
+    known_fraction: Fraction = None,
     trigger: TriggerOption = None,
     target: TargetOption = None,
-    settings: Settings = None,
+    settings: SetFields = None,
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     with_reference: WithReference = False,
     report: Page = None,
     data: OtherData = None,
-    data_dir: DataDir = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    allow_code: AllowCode = False,
+    *,
+    place: Place,
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     screen, messages = consoles()
-    check_places(None, report, out, overwrite)
+    check_places(None, report, out, place.overwrite)
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
             model_dir,
             make_method(method, read_pairs(settings)),
             out,
-            poison=poison,
-            known_fraction=known_fraction,
-            trigger=trigger,
-            target=target,
+            known=Known(poison, known_fraction, trigger, target),
             seed=seed,
             forget_seed=forget_seed,
             with_reference=with_reference,
             data=data,
-            data_dir=data_dir,
-            device=device,
-            progress=bars,
-            overwrite=overwrite,
-            allow_code=allow_code,
+            place=replace(place, progress=bars),
         )
     for note in cleansed.notes:
         screen.print(note, markup=False)
     show_forgotten(cleansed.done, screen, messages)
-    screen.print(f"written: {out}", markup=False)
-    if cleansed.done.reference_path is not None:
-        screen.print(f"retrained reference: {cleansed.done.reference_path}", markup=False)
+    show_written(cleansed.done, out, screen)
     with working("cleanse, audit") as bars:
-        audited = audit_forgotten(cleansed.done, device=device, progress=bars)
-    show_report(audited, screen)
+        audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
+    show_scores(audited, screen)
     for line in cleansing_lines(audited):
         screen.print(line, markup=False)
     if report is not None and audited.panel.run.rank == 0:
         asked = f"poison, {len(audited.panel.split.forget):,} samples"
-        write_page(cleansed.done, audited, asked, report, pictures=True, overwrite=overwrite)
+        write_page(cleansed.done, audited, asked, report, pictures=True, overwrite=place.overwrite)
         screen.print(f"report: {report / 'report.html'}", markup=False)

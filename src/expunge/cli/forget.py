@@ -3,34 +3,35 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from expunge.audits import chosen
+from expunge.audits.mia import Membership
 from expunge.cli.arguments import read_pairs
 from expunge.cli.options import (
     MODEL_DIR,
-    AllowCode,
     Also,
-    DataDir,
-    Device,
     Forget,
     ForgetSeed,
     OtherData,
     Out,
-    Overwrite,
     Seed,
-    Settings,
+    SetFields,
     names,
 )
 from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
-from expunge.cli.show import show_forgotten, show_report
-from expunge.folders.audit import audit_folder, audit_forgotten
-from expunge.folders.make import Forgotten, unlearn_folder
+from expunge.cli.show import show_forgotten, show_scores, show_written
+from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
+from expunge.folders.make import Beside, Forgotten, unlearn_folder
 from expunge.methods import make_method
-from expunge.scores.table import FEATURES, check_extra
+from expunge.place import Place
+from expunge.scores.table import FEATURES
 
 WithReference = Annotated[
     bool,
@@ -50,6 +51,7 @@ Redact = Annotated[
 ]
 
 
+@placed("data_dir", "device", "overwrite", "allow_code")
 def unlearn(
     model_dir: Annotated[Path, MODEL_DIR],
     forget: Forget,
@@ -57,7 +59,7 @@ def unlearn(
         str, typer.Option("--method", help="See `expunge list methods`.", show_default=False)
     ],
     out: Out,
-    settings: Settings = None,
+    settings: SetFields = None,
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     with_reference: WithReference = False,
@@ -67,16 +69,14 @@ def unlearn(
     report: Page = None,
     redact_ids: Redact = False,
     data: OtherData = None,
-    data_dir: DataDir = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    allow_code: AllowCode = False,
+    *,
+    place: Place,
 ) -> None:
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
-    check_extra(further, original=True, retrained=with_reference)
-    check_places(figures, report, out, overwrite)
+    chosen(further, original=True, retrained=with_reference)
+    check_places(figures, report, out, place.overwrite)
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
@@ -85,44 +85,39 @@ def unlearn(
             out,
             seed=seed,
             forget_seed=forget_seed,
-            with_reference=with_reference,
-            paired=paired,
+            beside=Beside(with_reference, paired, redact_ids),
             data=data,
-            data_dir=data_dir,
-            device=device,
-            progress=bars,
-            overwrite=overwrite,
-            redact_ids=redact_ids,
-            allow_code=allow_code,
+            place=replace(place, progress=bars),
         )
     show_forgotten(done, screen, messages)
     # said before anything else may fail, for it is there
-    screen.print(f"written: {out}", markup=False)
-    if done.reference_path is not None:
-        screen.print(f"retrained reference: {done.reference_path}", markup=False)
+    show_written(done, out, screen)
     if figures is not None:
-        for path in _drawn(done, figures, device, overwrite):
+        for path in _drawn(done, figures, place):
             screen.print(f"drawn: {path}", markup=False)
     if done.reference is None and not further and report is None:
-        extra = " --allow-code" if allow_code else ""
+        extra = " --allow-code" if place.allow_code else ""
         command = f"expunge audit {out} --original {model_dir}{extra}"
         screen.print(f"next: {command}", markup=False, soft_wrap=True)
         return
     with working("unlearn, audit") as bars:
-        audited = audit_forgotten(done, also=further, device=device, progress=bars)
-    show_report(audited, screen)
+        audited = audit_forgotten(done, also=further, place=replace(place, progress=bars))
+    show_scores(audited, screen)
     if report is not None and audited.panel.run.rank == 0:
-        write_page(done, audited, forget, report, pictures=not redact_ids, overwrite=overwrite)
+        write_page(
+            done, audited, forget, report, pictures=not redact_ids, overwrite=place.overwrite
+        )
         screen.print(f"report: {report / 'report.html'}", markup=False)
 
 
-def _drawn(done: Forgotten, figures: Path, device: str | None, overwrite: bool) -> list[Path]:
+def _drawn(done: Forgotten, figures: Path, place: Place) -> list[Path]:
     with working("unlearn, figures") as bars, bars.work("drawing figures"):
         from expunge.folders.pictures import draw_forgotten
 
-        return draw_forgotten(done, figures, device=device, overwrite=overwrite)
+        return draw_forgotten(done, figures, device=place.device, overwrite=place.overwrite)
 
 
+@placed("data_dir", "device", "allow_code")
 def audit(
     model_dir: Annotated[Path, MODEL_DIR],
     original: Annotated[
@@ -151,33 +146,26 @@ def audit(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Scores as JSON.")] = False,
     data: OtherData = None,
-    data_dir: DataDir = None,
-    device: Device = None,
-    allow_code: AllowCode = False,
+    *,
+    place: Place,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
     screen, _ = consoles()
-    chosen = list(FEATURES) if features == "all" else names(features)
+    attacked = tuple(FEATURES) if features == "all" else tuple(names(features))
     with working("audit") as bars:
-        report = audit_folder(
+        scores = audit_folder(
             model_dir,
             original=original,
             retrained=retrained,
-            forget=forget,
-            forget_seed=forget_seed,
-            features=chosen,
-            also=names(also),
-            trigger=trigger,
-            target=target,
+            forget=None if forget is None else Request(forget, forget_seed),
+            also=[Membership(features=attacked), *names(also)],
+            backdoor=TypedBackdoor(trigger, target),
             data=data,
-            data_dir=data_dir,
-            device=device,
-            progress=bars,
-            allow_code=allow_code,
+            place=replace(place, progress=bars),
         )
     if as_json and screen.quiet:  # another process of this run says it
         return
     if as_json:
-        typer.echo(json.dumps(report.to_dict(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(scores.to_dict(), indent=1, ensure_ascii=False))
         return
-    show_report(report, screen)
+    show_scores(scores, screen)

@@ -17,7 +17,7 @@ from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner
-from expunge.scores.table import AUDITS
+from expunge.scores.table import SCORES
 from expunge.training.recipe import Recipe, Settings
 
 KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
@@ -47,7 +47,7 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
     if kind == "pruners":
         return _method(PRUNERS[name])
     if kind == "audits":
-        info = AUDITS[name]
+        info = SCORES[name]
         return Group(
             f"[bold]{name}[/bold]: {escape(info.measures)}",
             f"unit: {info.unit}; target: {info.target}",
@@ -67,7 +67,7 @@ def _entries(kind: str) -> Mapping[str, str]:
         own = {"module:function": "a function of yours; gets shape= and classes= if it wants them"}
         return {name: one.summary for name, one in ARCHITECTURES.items()} | own
     if kind == "audits":
-        return {name: info.measures for name, info in AUDITS.items()}
+        return {name: info.measures for name, info in SCORES.items()}
     return {**BUILT_IN, **OTHER_SPECS}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,68 +11,66 @@ import typer
 from expunge.cli.arguments import read_floats, read_recipe
 from expunge.cli.options import (
     BatchSize,
-    Data,
-    DataDir,
-    Device,
+    DataOption,
     Epochs,
     Out,
-    Overwrite,
     Rate,
     RecipeFile,
     Seed,
-    Settings,
+    SetFields,
     SplitSeed,
+    TaskName,
     Validation,
     next_step,
     recipe_changes,
     show_accuracy,
 )
+from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
-from expunge.folders.make import import_folder, train_folder
+from expunge.folders.make import Elsewhere, Held, import_folder, train_folder
+from expunge.place import Place
 
 
+@placed("data_dir", "device", "overwrite")
 def train(
-    data: Data,
+    data: DataOption,
     out: Out,
     model: Annotated[str, typer.Option("--model", help="See `expunge list models`.")] = "resnet18",
     epochs: Epochs = None,
     lr: Rate = None,
     batch_size: BatchSize = None,
     recipe: RecipeFile = None,
-    settings: Settings = None,
+    settings: SetFields = None,
     seed: Seed = 0,
     validation: Validation = 0.1,
     split_seed: SplitSeed = 0,
-    data_dir: DataDir = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
+    task: TaskName = None,
+    *,
+    place: Place,
 ) -> None:
     """Train an original model and write its folder."""
     screen, _ = consoles()
     changes = recipe_changes(epochs, lr, batch_size, settings)
     with working("train") as bars:
-        result, loaded = train_folder(
+        trained = train_folder(
             data,
             model,
             out,
             recipe=read_recipe(recipe, changes),
             seed=seed,
-            validation=validation,
-            split_seed=split_seed,
-            data_dir=data_dir,
-            device=device,
-            progress=bars,
-            overwrite=overwrite,
+            held=Held(validation, split_seed),
+            task=task,
+            place=replace(place, progress=bars),
         )
-    losses = result.record.log["losses"]
+    losses = trained.record.log["losses"]
     screen.print(
-        f"trained {model} on {len(result.split.retain):,} samples of {data}: loss "
+        f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
         f"{losses[0]:.3f} to {losses[-1]:.3f}",
         markup=False,
     )
-    show_accuracy(screen, result.model, loaded, device)
-    screen.print(cost_line(result.record.cost), markup=False)
+    show_accuracy(screen, trained.model, trained.data, place)
+    screen.print(cost_line(trained.record.cost), markup=False)
     next_step(
         screen,
         out,
@@ -80,6 +79,7 @@ def train(
     )
 
 
+@placed("data_dir", "device", "overwrite")
 def import_(
     model: Annotated[
         str, typer.Option("--model", help="An architecture, or module:function of yours.")
@@ -87,7 +87,7 @@ def import_(
     weights: Annotated[
         Path, typer.Option("--weights", help="A .safetensors file, or a state dict by torch.save.")
     ],
-    data: Data,
+    data: DataOption,
     out: Out,
     recipe: RecipeFile = None,
     trained_on: Annotated[
@@ -102,31 +102,28 @@ def import_(
     std: Annotated[
         str | None, typer.Option("--std", help="Likewise; both in units of 0 to 1.")
     ] = None,
-    data_dir: DataDir = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
+    task: TaskName = None,
+    *,
+    place: Place,
 ) -> None:
     """Make a model folder of a checkpoint that was trained elsewhere."""
     screen, _ = consoles()
-    with working("import"):
-        result, loaded = import_folder(
-            model,
-            weights,
-            data,
-            out,
-            recipe=read_recipe(recipe, {}) if recipe else None,
-            trained_on=trained_on,
-            validation=validation,
-            mean=read_floats(mean, "--mean"),
-            std=read_floats(std, "--std"),
-            data_dir=data_dir,
-            overwrite=overwrite,
+    how = Elsewhere(
+        trained_on,
+        validation,
+        read_floats(mean, "--mean"),
+        read_floats(std, "--std"),
+        read_recipe(recipe, {}) if recipe else None,
+    )
+    with working("import") as bars:
+        adopted = import_folder(
+            model, weights, data, out, how=how, task=task, place=replace(place, progress=bars)
         )
     screen.print(
-        f"imported {weights} as {model}: learned from {len(result.split.retain):,} samples",
+        f"imported {weights} as {model}: learned from {len(adopted.split.retain):,} samples",
         markup=False,
     )
-    show_accuracy(screen, result.model, loaded, device)
+    show_accuracy(screen, adopted.model, adopted.data, place)
     if mean is None:
         screen.print(
             "if that is less than it should be, say how inputs were normalised: --mean, --std"

@@ -9,33 +9,32 @@ import typer
 
 from expunge.cli.arguments import read_pairs
 from expunge.cli.screen import consoles
-from expunge.hardware import check_device
 from expunge.progress import Bars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from expunge.data.load import Data
+    from expunge.place import Place
+
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder that holds cifar10/ and mnist/; else EXPUNGE_DATA."),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace folders that exist.")]
-Device = Annotated[
-    str | None,
-    typer.Option("--device", callback=check_device, help="cpu or cuda; else the best there is."),
-]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of this run.")]
-AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Run the module:function that a model folder names.")
-]
-Data = Annotated[
+DataOption = Annotated[
     str, typer.Option("--data", help="Data: see `expunge list datasets`.", show_default=False)
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        metavar="MODULE:CLASS",
+        help="What a sample's loss and the model's output mean; else classification.",
+        show_default=False,
+    ),
 ]
 OtherData = Annotated[
     str | None, typer.Option("--data", help="Data instead of those that the folder names.")
 ]
-Settings = Annotated[
+SetFields = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting, key=value; again for more.", show_default=False),
 ]
@@ -56,7 +55,7 @@ Also = Annotated[
     str | None,
     typer.Option(
         "--also",
-        help="Further scores: relearn_time, weight_distance, prediction_distribution.",
+        help="Further audits: relearn_time, weight_distance, prediction_distribution.",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
@@ -84,14 +83,14 @@ def recipe_changes(
     )
 
 
-def show_accuracy(
-    screen: Console, model: Any, data: Any, device: str | None, whose: str = ""
-) -> None:
+def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: str = "") -> None:
     """Test accuracy of a model in one line, which begins with whose it is."""
     from expunge.audits.observe import accuracy
     from expunge.training.run import Run, accelerator_on
 
-    run = Run(accelerator=accelerator_on(device), progress=Bars(consoles()[1]))
+    run = Run(
+        accelerator=accelerator_on(place.device), progress=Bars(consoles()[1]), task=data.task
+    )
     value = accuracy(model, data, run)
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
 

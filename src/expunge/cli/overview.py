@@ -8,18 +8,18 @@ from typing import Annotated
 import typer
 
 from expunge.cli.listing import listing
-from expunge.cli.options import (
-    Out,
-    Overwrite,
-)
+from expunge.cli.options import Out
+from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
+from expunge.place import Place
 from expunge.report.places import check_folder
 
 
-def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
+@placed("overwrite")
+def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     """Forget on handwritten digits by several methods, beside retraining, and explain the table."""
-    check_folder(out, overwrite=overwrite)
+    check_folder(out, overwrite=place.overwrite)
     screen, messages = consoles()
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
     with working("demo") as bars:
@@ -34,7 +34,7 @@ def demo(out: Out = Path("expunge-demo"), overwrite: Overwrite = False) -> None:
     for sentence in meaning(frame):
         screen.print(f"• {sentence}", markup=False)
     written = write_tables(
-        frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=overwrite
+        frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
     )
     changed = "; ".join(
         f"{name}: {', '.join(f'{k}={v}' for k, v in values.items())}"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.errors import ConfigError
+from expunge.folders.make import reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
 
 if TYPE_CHECKING:
-    from expunge.folders.audit import AuditReport
+    from expunge.audits.scores import Scores
     from expunge.folders.make import Forgotten
 
 Page = Annotated[
@@ -25,7 +26,7 @@ Page = Annotated[
 
 def write_page(
     done: Forgotten,
-    audited: AuditReport,
+    audited: Scores,
     forget: str,
     out: Path,
     *,
@@ -60,7 +61,7 @@ def check_places(figures: Path | None, report: Path | None, out: Path, overwrite
 def _check_apart(option: str, folder: Path, out: Path) -> None:
     """Raise ConfigError for pictures or a page in a folder that a model is to be written to."""
     place = folder.absolute()
-    models = [out.absolute(), out.absolute().with_name(f"{out.absolute().name}-retrained")]
+    models = [out.absolute(), reference_of(out.absolute())]
     for model in models:
         if place == model or model in place.parents:
             raise ConfigError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -11,50 +11,16 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
-from expunge.scores.score import Score
-from expunge.scores.table import AUDITS
+from expunge.scores.shown import score_notes, scores_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from expunge.audits.near_empty import SampleLoss
-    from expunge.folders.audit import AuditReport
+    from expunge.audits.scores import Scores
     from expunge.folders.make import Forgotten
-    from expunge.pruning.original import Criteria
+    from expunge.pruning.criteria import Criteria
     from expunge.training.cost import Cost
-
-
-def scores_table(scores: Sequence[Score], title: str = "") -> Table:
-    """One row per score: value, 95 % interval, original, retrained, gap."""
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
-    columns = ("score", "value", "95 % interval", "n", "original", "retrained", "gap", "what it is")
-    for name in columns:
-        table.add_column(name, justify="left" if name in ("score", "what it is") else "right")
-    for score in scores:
-        known = AUDITS.get(score.name)
-        interval = "–" if score.low is None else f"{score.low:.1f} to {score.high:.1f}"
-        before = score.detail.get("original")
-        table.add_row(
-            score.name,
-            _value(score.value, score.unit),
-            interval,
-            str(score.n),
-            "–" if before is None else _value(before, score.unit),
-            "n/a" if score.reference is None else _value(score.reference, score.unit),
-            "n/a"
-            if score.gap is None or not math.isfinite(score.gap) or score.target != "retrained"
-            else f"{score.gap:.2f}",
-            known.measures if known else "",
-        )
-    return table
-
-
-def _value(value: float, unit: str) -> str:
-    if not math.isfinite(value):
-        return "n/a"
-    if unit == "steps":
-        return f"{value:.0f} steps"
-    return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
 
 
 ONE_LINE, ALL_COLUMNS = 190, 110
@@ -182,16 +148,16 @@ def criteria_lines(found: Criteria) -> list[str]:
 
 def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     """What was forgotten at what cost, and what to beware of."""
-    for warning in done.result.record.warnings:
+    made = done.result
+    for warning in made.record.warnings:
         messages.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
-    split = done.result.split
     screen.print(
-        f"{done.result.record.step} forgot {len(split.forget):,} samples, "
-        f"{len(split.retain):,} retained",
+        f"{made.record.step} forgot {len(made.split.forget):,} samples, "
+        f"{len(made.split.retain):,} retained",
         markup=False,
     )
-    screen.print(cost_line(done.result.record.cost), markup=False)
-    mask = done.result.record.log.get("mask")
+    screen.print(cost_line(made.record.cost), markup=False)
+    mask = made.record.log.get("mask")
     if mask is not None:
         saw = {
             True: "with the forget set in sight, so the retrained reference inherits that much "
@@ -206,42 +172,20 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
         )
 
 
-def show_report(report: AuditReport, screen: Console) -> None:
+def show_written(done: Forgotten, out: Path, screen: Console) -> None:
+    """Where the new models lie."""
+    screen.print(f"written: {out}", markup=False)
+    if done.reference is not None:
+        screen.print(f"retrained reference: {done.reference.path}", markup=False)
+
+
+def show_scores(found: Scores, screen: Console) -> None:
     """Scores, per-sample losses where there are few samples, and how far to trust them."""
-    screen.print(scores_table(report.scores))
-    if report.losses:
-        screen.print(losses_table(report.losses, report.classes))
-    for note in (*report.notes, *score_notes(report.scores)):
+    screen.print(scores_table(found, found.info))
+    if found.losses:
+        screen.print(losses_table(found.losses, found.panel.subject.data.classes))
+    for note in (*found.notes, *score_notes(found)):
         screen.print(note, markup=False)
-    if all(score.reference is None for score in report.scores):
+    if all(score.reference is None for score in found):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     screen.print("Empirical evidence, no formal guarantee.", style="dim")
-
-
-def score_notes(scores: Sequence[Score]) -> list[str]:
-    """What a number alone would hide."""
-    notes = []
-    for score in scores:
-        detail = score.detail
-        if score.name == "relearn_time":
-            for who, key in (("this model", ""), ("the retrained model", "retrained_")):
-                if detail.get(f"{key}reached") is False:
-                    notes.append(
-                        f"relearn_time: {who} had not relearned after {detail[f'{key}steps']} steps"
-                    )
-        if score.name == "AIN" and not math.isfinite(score.value):
-            notes.append(
-                "AIN is undefined: the retrained model needs no step, or one of the two never "
-                "relearned"
-            )
-        if score.name == "weight_distance" and detail.get("paired") is None:
-            notes.append(
-                "weight_distance: nobody knows whether the retrained model began with the original's "
-                "initial weights; if not, this measures mostly these"
-            )
-        if score.name == "weight_distance" and detail.get("paired") is False:
-            notes.append(
-                "weight_distance: the retrained model began elsewhere, so this measures mostly the "
-                "draw of initial weights; for another, unlearn with --with-reference --paired"
-            )
-    return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,44 +10,43 @@ import typer
 
 from expunge.cli.arguments import read_floats, read_pairs, read_recipe
 from expunge.cli.options import (
-    AllowCode,
     BatchSize,
-    Data,
-    DataDir,
-    Device,
+    DataOption,
     Epochs,
     Forget,
     ForgetSeed,
     Out,
-    Overwrite,
     Rate,
     RecipeFile,
     Seed,
-    Settings,
+    SetFields,
     SplitSeed,
     Validation,
     next_step,
     recipe_changes,
     show_accuracy,
 )
+from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line, criteria_lines, sparsity_table, theory_table
 from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
+from expunge.folders.make import Held
 from expunge.folders.sparse import prune_folder, prune_new
 from expunge.methods import make_method
 from expunge.models.table import check_model
+from expunge.place import Place
 from expunge.pruning import make_pruner
 from expunge.pruning.base import FINE_TUNING, sparsity_levels
 from expunge.report.places import check_folder
 from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from expunge.folders.sparse import PrunedFolder
+    from expunge.folders.make import Held
+from expunge.folders.sparse import PrunedFolder
 
-
-Source = Annotated[
+ModelDir = Annotated[
     Path | None,
     typer.Argument(metavar="MODEL_DIR", help="A trained folder; else --data and --model."),
 ]
@@ -78,9 +78,10 @@ AnySeed = Annotated[
 ]
 
 
+@placed("data_dir", "device", "overwrite", "allow_code")
 def prune(
     out: Out,
-    model_dir: Source = None,
+    model_dir: ModelDir = None,
     data: AnyData = None,
     model: AnyModel = None,
     pruner: PrunerName = "omp",
@@ -94,24 +95,17 @@ def prune(
     lr: Rate = None,
     batch_size: BatchSize = None,
     recipe: RecipeFile = None,
-    settings: Settings = None,
+    settings: SetFields = None,
     seed: AnySeed = None,
     validation: Validation = 0.1,
     split_seed: SplitSeed = 0,
-    data_dir: DataDir = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    allow_code: AllowCode = False,
+    *,
+    place: Place,
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
     screen, _ = consoles()
     chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
     changes = recipe_changes(epochs, lr, batch_size, settings)
-    common: dict[str, Any] = {
-        "data_dir": data_dir,
-        "device": device,
-        "overwrite": overwrite,
-    }
     own = read_recipe(recipe, changes)
     if model_dir is None:
         if data is None or model is None:
@@ -126,12 +120,10 @@ def prune(
                 out,
                 recipe=own,
                 seed=seed or 0,
-                validation=validation,
-                split_seed=split_seed,
+                held=Held(validation, split_seed),
                 criteria=criteria,
                 forget_seed=forget_seed,
-                progress=bars,
-                **common,
+                place=replace(place, progress=bars),
             )
     else:
         if model is not None or criteria is not None:
@@ -144,14 +136,12 @@ def prune(
                 out,
                 rewind=rewind,
                 rewind_epoch=rewind_epoch,
-                data=data,
-                sparse_recipe=tuning,
+                recipe=tuning,
                 seed=seed,
-                allow_code=allow_code,
-                progress=bars,
-                **common,
+                data=data,
+                place=replace(place, progress=bars),
             )
-    _show(done, device)
+    _show(done, place)
     next_step(
         screen,
         out,
@@ -165,7 +155,7 @@ def _fine_tuning(changes: dict[str, Any]) -> Any:
     return Recipe(**{**FINE_TUNING, **changes})
 
 
-def _show(done: PrunedFolder, device: str | None) -> None:
+def _show(done: PrunedFolder, place: Place) -> None:
     """Sparsity by layer, how the mask came about, and accuracy before and after."""
     screen, _ = consoles()
     result, log = done.result, done.result.record.log
@@ -178,14 +168,16 @@ def _show(done: PrunedFolder, device: str | None) -> None:
         markup=False,
     )
     if done.before is not None:
-        show_accuracy(screen, done.before, done.data, device, "before pruning: ")
-    show_accuracy(screen, result.model, done.data, device, "sparse: ")
+        show_accuracy(screen, done.before, result.data, place, "before pruning: ")
+    show_accuracy(screen, result.model, result.data, place, "sparse: ")
     for line in criteria_lines(done.criteria) if done.criteria else ():
         screen.print(line, markup=False)
     screen.print(cost_line(result.record.cost), markup=False)
 
 
-Method = Annotated[str, typer.Option("--method", help="What forgets: see `expunge list methods`.")]
+MethodName = Annotated[
+    str, typer.Option("--method", help="What forgets: see `expunge list methods`.")
+]
 MethodSettings = Annotated[
     list[str] | None,
     typer.Option("--set-method", help="A setting of the method, key=value; again for more."),
@@ -195,27 +187,27 @@ Sparsities = Annotated[
 ]
 
 
-def diagnose_sparsity(
-    data: Data,
+@placed("data_dir", "device", "overwrite")
+def diagnose(
+    data: DataOption,
     out: Out,
     forget: Forget,
     model: AnyModel = "cnn",
     pruner: PrunerName = "omp",
     sparsities: Sparsities = "0,0.5,0.75,0.9,0.95,0.99",
-    method: Method = "gradient_ascent",
+    method: MethodName = "gradient_ascent",
     method_settings: MethodSettings = None,
     epochs: Epochs = None,
     lr: Rate = None,
     batch_size: BatchSize = None,
     recipe: RecipeFile = None,
-    settings: Settings = None,
+    settings: SetFields = None,
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     validation: Validation = 0.1,
     split_seed: SplitSeed = 0,
-    data_dir: DataDir = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
+    *,
+    place: Place,
 ) -> None:
     """Does the error of gradient ascent fall with sparsity as its bound says? Table and figure.
 
@@ -226,9 +218,9 @@ def diagnose_sparsity(
     shares = read_floats(sparsities, "--sparsities")
     changes = {"momentum": 0.0} if recipe is None else {}
     chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
-    check_folder(out, overwrite=overwrite)
+    check_folder(out, overwrite=place.overwrite)
     check_model(model or "cnn")
-    DataSpec.parse(data).check(data_dir)
+    DataSpec.parse(data).check(place.data_dir)
     check_share(validation)
     check_names(forget)
     forgetting = make_method(method, read_pairs(method_settings))
@@ -241,7 +233,7 @@ def diagnose_sparsity(
         from expunge.theory.sparsity import diagnose_sparsity
 
         with bars.work(f"reading {data}"):
-            loaded = load_data(data, data_dir=data_dir)
+            loaded = load_data(data, data_dir=place.data_dir)
         whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
         split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
         frame = diagnose_sparsity(
@@ -253,11 +245,10 @@ def diagnose_sparsity(
             recipe=chosen,
             method=forgetting,
             seed=seed,
-            device=device,
-            progress=bars,
+            place=replace(place, progress=bars),
         )
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):
         screen.print(f"• {sentence}", markup=False)
-    written = write_theory(frame, out, overwrite=overwrite)
+    written = write_theory(frame, out, overwrite=place.overwrite)
     screen.print(f"{frame['seconds'].sum():.0f} s. Written: {', '.join(map(str, written))}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.cli.options import AllowCode, DataDir, Device, Overwrite
 from expunge.cli.pages import typed
+from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
-from expunge.progress import Reporter
+from expunge.place import Place
 from expunge.report.places import PAGE, check_folder
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, planned, run_study
@@ -35,6 +36,7 @@ Scale = Annotated[
 ]
 
 
+@placed("data_dir", "device", "allow_code")
 def run(
     file: StudyFile,
     out: Folder,
@@ -61,14 +63,13 @@ def run(
         typer.Option("--rerun-stale", help="Make cells anew whose method's source has changed."),
     ] = False,
     scale: Scale = None,
-    data_dir: DataDir = None,
-    device: Device = None,
-    allow_code: AllowCode = False,
+    *,
+    place: Place,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
     screen, _ = consoles()
     with working("study run") as bars:
-        study = _planned(file, out, scale, data_dir, device, allow_code=allow_code, progress=bars)
+        study = _planned(file, out, scale, replace(place, progress=bars))
         study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=bars)
     _show_status(study, screen)
     _show_results(study, out, screen)
@@ -78,18 +79,21 @@ def run(
         raise typer.Exit(1)
 
 
-def status(file: StudyFile, out: Folder, scale: Scale = None, data_dir: DataDir = None) -> None:
+@placed("data_dir")
+def status(file: StudyFile, out: Folder, scale: Scale = None, *, place: Place) -> None:
     """How many cells are done, running, failed, and why these failed."""
     screen, _ = consoles()
-    _show_status(_planned(file, out, scale, data_dir, None, recorded=True), screen)
+    _show_status(_planned(file, out, scale, place, recorded=True), screen)
 
 
-def results(file: StudyFile, out: Folder, scale: Scale = None, data_dir: DataDir = None) -> None:
+@placed("data_dir")
+def results(file: StudyFile, out: Folder, scale: Scale = None, *, place: Place) -> None:
     """The papers' tables with intervals, floor and claims, on the screen and in OUT/results."""
     screen, _ = consoles()
-    _show_results(_planned(file, out, scale, data_dir, None, recorded=True), out, screen)
+    _show_results(_planned(file, out, scale, place, recorded=True), out, screen)
 
 
+@placed("overwrite", "data_dir")
 def report(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
@@ -97,16 +101,16 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write.", show_default="DIR/report")
     ] = None,
-    overwrite: Overwrite = False,
-    data_dir: DataDir = None,
+    *,
+    place: Place,
 ) -> None:
     """One page to read and to print, with tables and figures as files beside it.
 
     Pictures of forgotten samples are on it as far as the data are found; it needs nothing else.
     """
     if out is not None:
-        check_folder(out, overwrite=overwrite, mark=PAGE)
-    recorded = _recorded(folder, data_dir)
+        check_folder(out, overwrite=place.overwrite, mark=PAGE)
+    recorded = _recorded(folder, place)
     from expunge.report.page import write_report
     from expunge.study.page import study_report
 
@@ -114,7 +118,7 @@ def report(
     found = study_report(recorded, typed(["study", "report", str(folder)]))
     target = out or folder / "report"
     # what stands in the study's own folder was made from it, and can be made again
-    write_report(found, target, overwrite=overwrite or out is None)
+    write_report(found, target, overwrite=place.overwrite or out is None)
     screen.print(f"written: {target / 'report.html'}", markup=False)
 
 
@@ -127,44 +131,21 @@ def records(
     """Copy what was found, without weights: to publish it, or to go on from it elsewhere."""
     check_absent(out)
     screen, _ = consoles()
-    number = write_records(_recorded(folder, None), out)
+    number = write_records(_recorded(folder, Place()), out)
     screen.print(f"written: {out}, {number} cells", markup=False)
 
 
-def _recorded(folder: Path, data_dir: Path | None) -> Planned:
+def _recorded(folder: Path, place: Place) -> Planned:
     """A study from its own folder."""
     if not (folder / FILE).is_file():
         raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
-    return planned(
-        read_study(folder / FILE),
-        folder,
-        data_dir=data_dir,
-        recorded=True,
-        allow_code=False,
-    )
+    return planned(read_study(folder / FILE), folder, place=place, recorded=True)
 
 
 def _planned(
-    file: Path,
-    out: Path,
-    scale: str | None,
-    data_dir: Path | None,
-    device: str | None,
-    *,
-    recorded: bool = False,
-    allow_code: bool = False,
-    progress: Reporter | None = None,
+    file: Path, out: Path, scale: str | None, place: Place, *, recorded: bool = False
 ) -> Planned:
-
-    return planned(
-        read_study(file, scale=scale),
-        out,
-        data_dir=data_dir,
-        device=device,
-        recorded=recorded,
-        allow_code=allow_code,
-        progress=progress,
-    )
+    return planned(read_study(file, scale=scale), out, place=place, recorded=recorded)
 
 
 def _show_status(study: Planned, screen: Console) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
 from expunge.data.spec import BUILT_IN, DataSpec, data_folder, is_code
+from expunge.data.task import Classification, Task
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
 from expunge.loading import loading
@@ -38,8 +40,10 @@ class Data:
     """What is learned from and what is tested on.
 
     classes: names, by class index. spec: how it was asked for, None for objects made in Python.
-    test_drawn: the test set was set aside here, for the data bring none. poison: what is known of
-    poison among the training samples; the test set is clean.
+    data_dir: where the folder of a named dataset was looked for. test_drawn: the test set was set
+    aside here, for the data bring none. poison: what is known of poison among the training samples;
+    the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
+    `module:Class` that says it, for folders, None for classification or an object made in Python.
     """
 
     train: Samples
@@ -50,6 +54,9 @@ class Data:
     normalise: bool = True
     test_drawn: bool = False
     poison: Poisoning | None = None
+    data_dir: str | None = None
+    task: Task = field(default_factory=Classification)
+    task_name: str | None = None
 
     @cached_property
     def normalisation(self) -> Normalisation | None:
@@ -72,6 +79,7 @@ def load_data(
     *,
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,
+    task: str | Task | None = None,
     allow_code: bool = True,
     home: Home | None = None,
 ) -> Data:
@@ -82,17 +90,20 @@ def load_data(
     data_dir: where `cifar10` and `mnist` lie; by default the environment's EXPUNGE_DATA.
     classes: class names, by class index; by default the data's own, else "0", "1", ... Data with
         names of their own are matched by name.
+    task: what a sample's loss and a model's output mean, as an object or `module:Class`; by default
+        classification.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
 
     Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
     Raises DataError for anything that cannot be found or read.
     """
     if isinstance(spec, Data):
-        return spec
+        return spec if task is None else replace(spec, **_task(task, allow_code))
+    asked = {} if task is None else _task(task, allow_code)
     if isinstance(spec, Path):
         spec = str(spec)
     if not isinstance(spec, str):
-        return _from_objects(spec, classes, None, home)
+        return replace(_from_objects(spec, classes, None, home), **asked)
     parsed = DataSpec.parse(spec)
     data = _load(parsed, data_dir, classes, allow_code, home)
     if parsed.count is not None:
@@ -101,7 +112,24 @@ def load_data(
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
     if parsed.poison is not None:
         data = poisoned(data, parsed.poison)
-    return replace(data, spec=spec)
+    where = data_dir or os.environ.get("EXPUNGE_DATA")
+    found = str(Path(where).expanduser().resolve()) if where else None
+    return replace(data, spec=spec, data_dir=found, **asked)
+
+
+def _task(task: str | Task, allow_code: bool) -> dict[str, Any]:
+    """The fields of `Data` that say what a sample's loss means."""
+    if not isinstance(task, str):
+        return {"task": task, "task_name": None}
+    made = import_object(task, allow_code=allow_code, what="task", error=DataError)
+    made = made() if isinstance(made, type) else made
+    missing = [name for name in ("losses", "observe") if not callable(getattr(made, name, None))]
+    if missing:
+        raise DataError(
+            f"task {task!r} has no function {missing[0]}; a task has losses(model, batch) and "
+            "observe(model, batch)"
+        )
+    return {"task": made, "task_name": task}
 
 
 def poisoned(data: Data, poison: Poison) -> Data:

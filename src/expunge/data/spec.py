@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,6 +84,20 @@ class DataSpec:
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
         elif not path.is_dir() and not (path.suffix in (".npz", ".parquet") and path.exists()):
             raise unknown(self.base)
+
+
+def lasting(spec: str | None) -> str | None:
+    """A specification that means the same from another folder: paths made absolute."""
+    if spec is None:
+        return None
+    clean, poison = split_poison(spec)
+    base = DataSpec.parse(clean).base
+    path = Path(base).expanduser()
+    known = base in BUILT_IN or not path.exists()
+    suffix = spec.strip()[len(clean) :]
+    if poison is not None and poison.trigger != poison.trigger.absolute():
+        suffix = f"+{replace(poison, trigger=poison.trigger.absolute())}"
+    return f"{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
 
 
 def is_code(base: str) -> bool:

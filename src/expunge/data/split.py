@@ -251,6 +251,10 @@ class Split:
             ),
         )
 
+    def whole_again(self) -> Split:
+        """This split before its forget set was asked for: all of it retained."""
+        return replace(self, retain=(*self.retain, *self.forget), forget=())
+
     def settled(self) -> Split:
         """This split after its forget set is forgotten: the base of a further request."""
         struck = tuple(sorted({*self.excluded, *self.forget}))

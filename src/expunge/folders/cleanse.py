@@ -13,16 +13,18 @@ from expunge.data.poison import Poison, Poisoning
 from expunge.data.request import read_ids
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
-from expunge.folders.make import Forgotten, unlearn_folder
-from expunge.folders.store import Loaded, open_papers, read_papers
+from expunge.folders.make import Beside, Forgotten, unlearn_folder
 from expunge.loading import loading
-from expunge.models.card import check_target
+from expunge.place import HERE, Place
+from expunge.trained.card import check_target
+from expunge.trained.opening import open_papers
+from expunge.trained.papers import read_papers
 
 if TYPE_CHECKING:
+    from expunge.audits.scores import Scores
     from expunge.data.split import Split
-    from expunge.folders.audit import AuditReport
     from expunge.methods import Method
-    from expunge.progress import Reporter
+    from expunge.trained.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -34,68 +36,74 @@ class Cleansed:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What somebody knows of a poison, as typed.
+
+    Attributes:
+        poison: the poison of the folder's data as it is written behind them (`patch:size=4`), which
+            must agree with them; `ids:FILE` of poisoned samples; None: as the folder's data say.
+        fraction: forget only that share in (0, 1] of these samples, drawn by a seed.
+        trigger, target: of data that were poisoned elsewhere, so that attack success can be
+            measured; the target is by default the class that all the samples named are labelled as.
+    """
+
+    poison: str | None = None
+    fraction: float | None = None
+    trigger: str | None = None
+    target: str | None = None
+
+
 def cleanse_folder(
     path: str | Path,
     method: Method,
     out: str | Path,
     *,
-    poison: str | None = None,
-    known_fraction: float | None = None,
-    trigger: str | None = None,
-    target: str | None = None,
+    known: Known = Known(),
     seed: int = 0,
     forget_seed: int = 0,
     with_reference: bool = False,
     data: str | None = None,
-    data_dir: str | Path | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
-    overwrite: bool = False,
-    allow_code: bool = False,
+    place: Place = HERE,
 ) -> Cleansed:
     """Make the model of a folder forget poisoned samples, and write the new model's folder.
 
-    poison: the poison of the folder's data as it is written behind them (`patch:size=4`), which must
-        agree with them; `ids:FILE` of poisoned samples; None: as the folder's data say.
-    known_fraction: forget only that share in (0, 1] of these samples, drawn by `forget_seed`.
-    trigger, target: of data that were poisoned elsewhere, so that attack success can be measured;
-        the target is by default the class that all the samples named are labelled as.
+    known: what is known of the poison. forget_seed: of the draw of a known fraction.
     The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
     """
-    check_target(Path(out), overwrite=overwrite)
-    papers = read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
+    check_target(Path(out), overwrite=place.overwrite)
+    papers = read_papers(path, data=data, place=place)
+    poison = known.poison
     listed = poison is not None and poison.startswith("ids:")
     names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
-    _check_typed(None if listed else poison, known_fraction, trigger)
-    if target is not None:
-        resolve_class(target, papers.card.classes)
+    _check_typed(None if listed else poison, known.fraction, known.trigger)
+    if known.target is not None:
+        resolve_class(known.target, papers.card.classes)
     with loading():
         from expunge.data.split import Split, some_of
 
-    loaded = open_papers(papers, progress=progress)
-    loaded, names, tested = _without_poisoned_tests(loaded, names)
-    base = loaded.split.settled()
-    asked = None if names is None else Split.ids(loaded.data, names, base=base)
-    poisoning = _poisoning(loaded, poison, names, trigger, target)
-    loaded = replace(loaded, data=replace(loaded.data, poison=poisoning))
-    asked = asked or Split.poison(loaded.data, base=base)
-    if known_fraction is not None and known_fraction < 1:
-        asked = base.forgetting(some_of(asked.forget, known_fraction, forget_seed))
+    original = open_papers(papers, progress=place.progress)
+    original, names, tested = _without_poisoned_tests(original, names)
+    base = original.split.settled()
+    asked = None if names is None else Split.ids(original.data, names, base=base)
+    poisoning = _poisoning(original, known, names)
+    original = replace(original, data=replace(original.data, poison=poisoning))
+    asked = asked or Split.poison(original.data, base=base)
+    if known.fraction is not None and known.fraction < 1:
+        asked = base.forgetting(some_of(asked.forget, known.fraction, forget_seed))
     done = unlearn_folder(
-        loaded,
+        original,
         asked,
         method,
         out,
         seed=seed,
-        with_reference=with_reference,
-        data_dir=data_dir,
-        device=device,
-        progress=progress,
-        overwrite=overwrite,
+        beside=Beside(reference=with_reference),
+        place=place,
     )
-    notes = _notes(loaded, poisoning, asked)
-    if trigger is not None and poisoning.target is not None:
-        typed = ["--trigger", trigger, "--target", loaded.data.classes[poisoning.target]]
+    notes = _notes(original, poisoning, asked)
+    if known.trigger is not None and poisoning.target is not None:
+        target = original.data.classes[poisoning.target]
+        typed = ["--trigger", known.trigger, "--target", target]
         notes.append(f"a later audit scores this backdoor with {shlex.join(typed)}")
     return Cleansed(done, poisoning, (*notes, *tested))
 
@@ -111,8 +119,8 @@ def _check_typed(poison: str | None, known_fraction: float | None, trigger: str 
 
 
 def _without_poisoned_tests(
-    loaded: Loaded, names: list[str] | None
-) -> tuple[Loaded, list[str] | None, list[str]]:
+    loaded: Trained, names: list[str] | None
+) -> tuple[Trained, list[str] | None, list[str]]:
     """Where the test set was drawn from the poisoned file, it must not judge by poisoned samples.
 
     Returns the folder with a test set without the samples named, those that are left, and notes.
@@ -137,19 +145,14 @@ def _without_poisoned_tests(
     return replace(loaded, data=clean), left, notes
 
 
-def _poisoning(
-    loaded: Loaded,
-    poison: str | None,
-    names: Collection[str] | None,
-    trigger: str | None,
-    target: str | None,
-) -> Poisoning:
+def _poisoning(loaded: Trained, typed: Known, names: Collection[str] | None) -> Poisoning:
     """What is known of the poison: from the data themselves, or from what was typed."""
+    poison, trigger, target = typed.poison, typed.trigger, typed.target
     known = loaded.data.poison
     if known is not None:
         if trigger is not None or target is not None:
             raise ConfigError(
-                f"the data of {loaded.path} say their trigger and target; leave --trigger and "
+                f"the data of {loaded.name} say their trigger and target; leave --trigger and "
                 "--target out"
             )
         if poison is not None and names is None:
@@ -158,7 +161,7 @@ def _poisoning(
     if names is None:
         asked = f", so it never saw {poison!r}" if poison else ""
         raise ConfigError(
-            f"{loaded.path} learned from data without a poison of ours{asked}; name the samples that "
+            f"{loaded.name} learned from data without a poison of ours{asked}; name the samples that "
             "are poisoned with --poison ids:FILE"
         )
     import numpy as np
@@ -169,13 +172,13 @@ def _poisoning(
     labels = np.unique(samples.labels[[samples.position[name] for name in names]])
     index = int(labels[0]) if len(labels) == 1 else None
     if target is not None:
-        typed = resolve_class(target, classes)
-        if index not in (None, typed):
+        wanted = resolve_class(target, classes)
+        if index not in (None, wanted):
             raise ConfigError(
                 f"all samples named are labelled {classes[index]!r}, which is what a poison does, and "
-                f"--target says {classes[typed]!r}; leave --target out, or mend it"
+                f"--target says {classes[wanted]!r}; leave --target out, or mend it"
             )
-        index = typed
+        index = wanted
     if trigger is not None and index is None:
         raise ConfigError(
             f"the samples named have labels of {len(labels)} classes, so the target is unclear; say it "
@@ -186,16 +189,16 @@ def _poisoning(
     return Poisoning(frozenset(names), laid, index)
 
 
-def _check_agrees(loaded: Loaded, typed: Poison, made: Poison | None) -> None:
+def _check_agrees(loaded: Trained, typed: Poison, made: Poison | None) -> None:
     classes = loaded.data.classes
     if made is None or typed.settled(classes) == made.settled(classes):
         return
     raise ConfigError(
-        f"{loaded.path} learned from data poisoned with {made}, not with {typed}; leave --poison out"
+        f"{loaded.name} learned from data poisoned with {made}, not with {typed}; leave --poison out"
     )
 
 
-def _notes(loaded: Loaded, poisoning: Poisoning, split: Split) -> list[str]:
+def _notes(loaded: Trained, poisoning: Poisoning, split: Split) -> list[str]:
     target = "an unknown class"
     if poisoning.target is not None:
         target = f"class {loaded.data.classes[poisoning.target]!r}"
@@ -214,14 +217,14 @@ def _notes(loaded: Loaded, poisoning: Poisoning, split: Split) -> list[str]:
     return notes
 
 
-def cleansing_lines(report: AuditReport) -> list[str]:
+def cleansing_lines(found: Scores) -> list[str]:
     """Backdoor scores before and after with their 95 % intervals, one sentence each, verdict last."""
-    from expunge.audits.backdoor import backdoor_scores, cleansing, percent
+    from expunge.audits.backdoor import Backdoor, cleansing, percent
 
-    panel = report.panel
-    after = {score.name: score for score in backdoor_scores(panel.outputs)}
-    original = panel.original_outputs
-    before = {score.name: score for score in backdoor_scores(original)} if original else {}
+    panel = found.panel
+    after = {score.name: score for score in Backdoor().scores(panel)}
+    original = panel.beside(panel.original)
+    before = {score.name: score for score in Backdoor().scores(original)} if original else {}
     lines = [
         f"{name}: {percent(before[name])} before, {percent(score)} after"
         for name, score in after.items()

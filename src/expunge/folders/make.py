@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.data.request import check_names, check_share, read_ids
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
-from expunge.folders.store import Loaded, Papers, open_papers, read_papers, save_model
 from expunge.loading import loading
 from expunge.methods import check_scope
-from expunge.models.card import ModelCard, check_target, check_weights_file
+from expunge.models.checkpoint import check_weights_file
 from expunge.models.table import check_model
-from expunge.progress import Reporter, Silent
+from expunge.place import HERE, Place
+from expunge.trained.card import check_target
+from expunge.trained.opening import open_papers
+from expunge.trained.papers import Papers, read_papers
+from expunge.trained.record import SeedNames
 
 if TYPE_CHECKING:
-    from expunge.api import Result
     from expunge.data.load import Data
     from expunge.data.split import Split
     from expunge.methods import Method
+    from expunge.pruning import Pruner
+    from expunge.trained.trained import Trained
     from expunge.training.recipe import Recipe
 
 
-Names = tuple[str | int, ...]
+@dataclass(frozen=True)
+class Held:
+    """What a training leaves aside for validation: a share, drawn by a seed."""
+
+    share: float = 0.1
+    seed: int = 0
+
+
+def check_source(data: str, model: str, out: str | Path, place: Place) -> None:
+    """Raise for data, a model or a target folder that cannot be meant, before anything is loaded."""
+    check_target(Path(out), overwrite=place.overwrite)
+    check_model(model)
+    DataSpec.parse(data).check(place.data_dir)
 
 
 def train_folder(
@@ -35,41 +51,47 @@ def train_folder(
     out: str | Path,
     *,
     recipe: Recipe | None = None,
+    pruner: Pruner | None = None,
     seed: int = 0,
-    validation: float = 0.1,
-    split_seed: int = 0,
-    data_dir: str | Path | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
-    overwrite: bool = False,
-) -> tuple[Result, Data]:
-    """Train an original model and write its folder."""
-    check_target(Path(out), overwrite=overwrite)
-    check_model(model)
-    DataSpec.parse(data).check(data_dir)
-    check_share(validation)
+    held: Held = Held(),
+    task: str | None = None,
+    place: Place = HERE,
+) -> Trained:
+    """Train an original model, sparse if a pruner is given, and write its folder."""
+    check_source(data, model, out, place)
+    check_share(held.share)
     with loading():
         from expunge.api import train
         from expunge.data.load import load_data
         from expunge.data.split import Split
 
-    with (progress or Silent()).work(f"reading {data}"):
-        loaded = load_data(data, data_dir=data_dir)
-        split = Split.whole(loaded, validation=validation, split_seed=split_seed)
-    result = train(
-        loaded, model, recipe=recipe, split=split, seed=seed, device=device, progress=progress
+    with place.progress.work(f"reading {data}"):
+        loaded = load_data(data, data_dir=place.data_dir, task=task)
+        split = Split.whole(loaded, validation=held.share, split_seed=held.seed)
+    trained = train(
+        loaded, model, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place
     )
-    save_model(
-        result,
-        out,
-        data=loaded,
-        architecture=model,
-        data_dir=data_dir,
-        seed=seed,
-        split_seed=split_seed,
-        overwrite=overwrite,
-    )
-    return result, loaded
+    return replace(trained, split_seed=held.seed).save(out, overwrite=place.overwrite)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """How a checkpoint came about, as far as somebody says.
+
+    Attributes:
+        trained_on: `ids:FILE` of the samples that it learned from; None: all.
+        validation: `ids:FILE` of samples kept for validation; None: none. What is in neither is
+            never read.
+        mean, std: the normalisation that it was trained with, per channel in units of the full
+            scale.
+        recipe: how it was trained.
+    """
+
+    trained_on: str | None = None
+    validation: str | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    recipe: Recipe | None = None
 
 
 def import_folder(
@@ -78,36 +100,24 @@ def import_folder(
     data: str,
     out: str | Path,
     *,
-    recipe: Recipe | None = None,
-    trained_on: str | None = None,
-    validation: str | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    data_dir: str | Path | None = None,
-    overwrite: bool = False,
-) -> tuple[Result, Data]:
-    """Make a model folder of a checkpoint that was trained elsewhere.
-
-    trained_on: `ids:FILE` of the samples it learned from, by default all. validation: `ids:FILE` of
-    samples kept for validation, by default none. What is in neither is never read.
-    mean, std: the normalisation it was trained with, per channel in units of the full scale.
-    """
-    check_target(Path(out), overwrite=overwrite)
-    check_model(model)
-    DataSpec.parse(data).check(data_dir)
+    how: Elsewhere = Elsewhere(),
+    task: str | None = None,
+    place: Place = HERE,
+) -> Trained:
+    """Make a model folder of a checkpoint that was trained elsewhere."""
+    check_source(data, model, out, place)
     check_weights_file(weights)
-    held, learned = _listed(validation), _listed(trained_on)
-    _check_normalisation(mean, std)
+    held, learned = _listed(how.validation), _listed(how.trained_on)
+    _check_normalisation(how.mean, how.std)
     with loading():
-        from expunge.api import Record, Result
+        from expunge.api import adopt
         from expunge.data.load import load_data
         from expunge.data.transform import Normalisation
-        from expunge.models.folder import load_weights
-        from expunge.training.cost import Cost
-        from expunge.training.session import constructor, resolve_recipe
+        from expunge.models.checkpoint import load_weights
+        from expunge.training.session import constructor
 
-    loaded = load_data(data, data_dir=data_dir)
-    normal = Normalisation(tuple(mean), tuple(std)) if mean and std else None
+    loaded = load_data(data, data_dir=place.data_dir, task=task)
+    normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else None
     loaded = loaded.with_normalisation(normal)
     split = _imported_split(loaded, learned, held)
     if normal is not None:
@@ -118,153 +128,110 @@ def import_folder(
             )
     network = constructor(model, loaded, split)()
     load_weights(network, weights)
-    record = Record("import", {"weights": Path(weights).name}, (), Cost(0.0))
-    if recipe is not None:
-        recipe = resolve_recipe(recipe, loaded, split)
-    result = Result(network.eval(), record, split, recipe)
-    save_model(result, out, data=loaded, architecture=model, data_dir=data_dir, overwrite=overwrite)
-    return result, loaded
+    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split)
+    record = adopted.record.model_copy(update={"settings": {"weights": Path(weights).name}})
+    return replace(adopted, history=(record,)).save(out, overwrite=place.overwrite)
 
 
 @dataclass(frozen=True)
 class Forgotten:
     """What `unlearn_folder` did. reference: the retrained model, if asked for."""
 
-    result: Result
-    data: Data
-    loaded: Loaded
-    reference: Result | None = None
-    reference_path: Path | None = None
+    original: Trained
+    result: Trained
+    reference: Trained | None = None
 
-    @property
-    def paired(self) -> bool | None:
-        """Whether the retrained model began as the original did; None where that is unknown."""
-        began = initial_names(self.loaded.card)
-        if self.reference is None or began is None:
-            return None
-        return self.reference.record.names == began
+
+@dataclass(frozen=True)
+class Beside:
+    """What is made beside the forgetting model.
+
+    Attributes:
+        reference: also retrain, into OUT-retrained.
+        paired: with the original's initial weights and order.
+        redact_ids: keep salted hashes of ids in the new folders.
+    """
+
+    reference: bool = False
+    paired: bool = False
+    redact_ids: bool = False
 
 
 def unlearn_folder(
-    path: str | Path | Loaded,
+    path: str | Path | Trained,
     forget: str | Split,
     method: Method,
     out: str | Path,
     *,
     seed: int = 0,
     forget_seed: int = 0,
-    with_reference: bool = False,
-    paired: bool = False,
+    beside: Beside = Beside(),
     data: str | None = None,
-    data_dir: str | Path | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
-    overwrite: bool = False,
-    redact_ids: bool = False,
-    allow_code: bool = False,
+    place: Place = HERE,
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
-    path: a folder, or one that is loaded already. forget: a request, or the split that it makes of the
-    folder's own; what earlier requests struck is never read. with_reference: also retrain, into
-    OUT-retrained; paired: with the original's beginning.
+    path: a folder, or what was loaded from one. forget: a request, or the split that it makes of the
+    folder's own; what earlier requests struck is never read. data: instead of the folder's own.
     """
     target = Path(out).absolute()
-    reference_path = target.with_name(f"{target.name}-retrained")
-    check_target(target, overwrite=overwrite)
-    if with_reference:
-        check_target(reference_path, overwrite=overwrite)
-    kept: Any = {"data_dir": data_dir, "overwrite": overwrite, "redact_ids": redact_ids}
-    papers = (
-        path
-        if isinstance(path, Loaded)
-        else read_papers(path, data=data, data_dir=data_dir, allow_code=allow_code)
-    )
-    names = _check_reference(papers, method, with_reference=with_reference, paired=paired)
-    if isinstance(forget, str):
+    reference_path = reference_of(target)
+    check_target(target, overwrite=place.overwrite)
+    if beside.reference:
+        check_target(reference_path, overwrite=place.overwrite)
+    papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
+    names = _check_reference(papers, method, beside)
+    if isinstance(forget, str) and isinstance(papers, Papers):
         check_names(forget, papers.card.classes)
         check_scope(method, forget)
     with loading():
         from expunge.api import unlearn
-        from expunge.data.split import Split
 
-    loaded = papers if isinstance(papers, Loaded) else open_papers(papers, progress=progress)
-    split = (
-        forget
-        if isinstance(forget, Split)
-        else Split.parse(loaded.data, forget, seed=forget_seed, base=loaded.split.settled())
-    )
+    if isinstance(papers, Papers):
+        papers = open_papers(papers, progress=place.progress)
+    original = papers
 
-    def make(where: Path, chosen: str | Method, names: Names | None = None) -> Result:
-        result = unlearn(
-            loaded.model,
-            loaded.data,
-            split,
-            chosen,
-            seed=seed,
-            recipe=loaded.recipe,
-            fresh=loaded.fresh,
-            mask=loaded.mask,
-            mask_saw_forget=saw_data(loaded.card),
-            device=device,
-            progress=progress,
-            names=names,
+    def make(where: Path, chosen: str | Method, names: SeedNames | None = None) -> Trained:
+        made = unlearn(
+            original, forget, chosen, seed=seed, forget_seed=forget_seed, names=names, place=place
         )
-        save_model(result, where, data=loaded.data, parent=loaded, **kept)
-        return result
+        return made.save(where, overwrite=place.overwrite, redact_ids=beside.redact_ids)
 
     result = make(target, method)
-    if not with_reference:
-        return Forgotten(result, loaded.data, loaded)
-    reference = make(reference_path, "retrain", names)
-    return Forgotten(result, loaded.data, loaded, reference, reference_path)
+    if not beside.reference:
+        return Forgotten(original, result)
+    return Forgotten(original, result, make(reference_path, "retrain", names))
 
 
-def _check_reference(
-    papers: Papers | Loaded, method: Method, *, with_reference: bool, paired: bool
-) -> Names | None:
+def reference_of(out: Path) -> Path:
+    """Where the retrained reference of a new folder goes."""
+    return out.with_name(f"{out.name}-retrained")
+
+
+def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> SeedNames | None:
     """Seed names of the retrained reference, None for its own; ConfigError if it cannot be had."""
-    where, card = papers.path, papers.card
-    if method.name == "retrain" and card.recipe is None:
+    where = papers.path
+    recipe = papers.card.recipe if isinstance(papers, Papers) else papers.recipe
+    if method.name == "retrain" and recipe is None:
         raise ConfigError(
             f"retrain trains as the original was trained, and {where} comes without a recipe: import it "
             "with --recipe"
         )
-    if with_reference and card.recipe is None:
+    if beside.reference and recipe is None:
         raise ConfigError(
             f"{where} has no recipe, so there is no retrained reference; import it with "
             "--recipe, or leave --with-reference out"
         )
-    if not paired:
+    if not beside.paired:
         return None
-    if not with_reference:
+    if not beside.reference:
         raise ConfigError("--paired is about the reference; ask for it with --with-reference")
-    names = initial_names(card)
-    if names is None:
+    if papers.began is None:
         raise ConfigError(
             f"{where} was imported or pruned, so nobody knows the weights that it began with; "
             "leave --paired out"
         )
-    return names
-
-
-def saw_data(card: ModelCard) -> bool | None:
-    """Whether the mask of a folder was found with sight of training data; None: dense or unknown."""
-    steps = [ancestor.log for ancestor in card.lineage if ancestor.step == "prune"]
-    if not card.mask or not steps:
-        return None
-    return any(bool(log.get("saw_data", True)) for log in steps)
-
-
-def initial_names(card: ModelCard) -> Names | None:
-    """Seed names of the training that a model began with; None for one imported or pruned."""
-    names: Names | None = None
-    for ancestor in card.lineage:
-        if ancestor.step in ("train", "retrain"):
-            names = ancestor.names
-        if ancestor.step == "prune":  # it begins with weights that were rewound
-            names = None
-    return names
+    return papers.began
 
 
 def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 import yaml
 
-from expunge.api import audit_outputs
 from expunge.audits.details import details
-from expunge.audits.outputs import Outputs
+from expunge.audits.panel import Panel
+from expunge.audits.scores import Scores, scores_of_outputs
+from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
-from expunge.folders.audit import AuditReport
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.report.page import Report, now
@@ -22,65 +25,34 @@ from expunge.training.cost import Cost
 from expunge.version import VERSION
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A model of the page: its label, its scores, what was seen of it, what it cost."""
+
+    label: str
+    scores: Sequence[Score]
+    panel: Panel
+    cost: Cost | None = None
+
+
 def deletion_report(
-    done: Forgotten, audited: AuditReport, request: str, command: str, *, pictures: bool = True
+    done: Forgotten, audited: Scores, request: str, command: str, *, pictures: bool = True
 ) -> Report:
     """One request to one model: the model after, the original before, and the retrained one.
 
     pictures: show some of the forgotten samples.
     """
-    panel, name, data = audited.panel, done.result.record.step, done.data
-    reference = done.reference
-    models: list[tuple[str, Outputs, Cost | None]] = [
-        ("original", panel.original_outputs, None),  # type: ignore[list-item]
-    ]
-    if reference is not None and panel.retrained_outputs is not None:
-        models.append(("retrain", panel.retrained_outputs, reference.record.cost))
-    if name != "retrain" or reference is None:
-        models.append((name, panel.outputs, done.result.record.cost))
-    rows, shown = [], []
-    forgotten = [data.classes[c] for c in panel.split.forgotten_classes(data)]
-    card = done.loaded.card
-    setting = dict(
-        zip(
-            SETTING,
-            (
-                card.data.spec or "data",
-                card.architecture or "model",
-                "as trained",
-                "dense" if done.loaded.mask is None else "sparse",
-                request,
-            ),
-            strict=True,
-        )
+    made, data, split = done.result, done.result.data, audited.panel.split
+    texts = (
+        data.spec or "data",
+        made.architecture or "model",
+        "as trained",
+        "dense" if made.mask is None else "sparse",
+        request,
     )
-    for label, outputs, cost in models:
-        common = {**setting, "method": label, "seed": 0}
-        scores: list[Score] = list(audited.scores) if label == name else audit_outputs(outputs)
-        rows += [
-            {**common, "score": s.name, "value": s.value, "low": s.low, "high": s.high, "n": s.n}
-            for s in scores
-            if s.name != "RTE"
-        ]
-        if cost is not None:
-            rows.append({**common, "score": "RTE", "value": cost.seconds, "n": 1})
-        seen = details(outputs, data.classes)
-        pictured = [
-            {**one, "image": thumbnail(data.train, data.train.position[one["id"]])}
-            for one in (seen["gallery"] if pictures else [])
-        ]
-        shown.append(
-            {
-                **common,
-                **seen,
-                "classes": list(data.classes),
-                "forgotten_classes": forgotten,
-                "gallery": pictured,
-            }
-        )
-    frame = pd.DataFrame(rows).assign(scenario=request)
-    numbers = ["value", "low", "high"]
-    frame[numbers] = frame[numbers].astype(float)
+    setting = dict(zip(SETTING, texts, strict=True))
+    rows = _rows(done, audited)
+    frame = _frame(rows, setting).assign(scenario=request)
     return Report(
         title=f"Deletion: {request}",
         kind="deletion",
@@ -88,13 +60,13 @@ def deletion_report(
         version=VERSION,
         frame=frame,
         table=frame[["scenario", "method", "seed", "score", "value"]],
-        details=shown,
+        details=[_detail(row, setting, data, pictures=pictures) for row in rows],
         configuration=yaml.safe_dump(
             {
-                "method": name,
-                "settings": done.result.record.settings,
-                "forgotten": len(panel.split.forget),
-                "retained": len(panel.split.retain),
+                "method": made.record.step,
+                "settings": made.record.settings,
+                "forgotten": len(split.forget),
+                "retained": len(split.retain),
             },
             sort_keys=False,
         ),
@@ -102,8 +74,61 @@ def deletion_report(
             "expunge": VERSION,
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "machine": machine_name(done.result.record.cost.device),
+            "machine": machine_name(made.record.cost.device),
         },
         command=command,
-        warnings=list(done.result.record.warnings),
+        warnings=list(made.record.warnings),
     )
+
+
+def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
+    """The original, the retrained model if there is one, and what the method made."""
+    panel, name, reference = audited.panel, done.result.record.step, done.reference
+    rows = []
+    before, beside = panel.beside(panel.original), panel.beside(panel.retrained)
+    if before is not None:
+        rows.append(_Row("original", scores_of_outputs(before), before))
+    if reference is not None and beside is not None:
+        cost = reference.record.cost
+        own = audited.scores if name == "retrain" else scores_of_outputs(beside)
+        rows.append(_Row("retrain", own, beside, cost))
+    if name != "retrain" or reference is None:
+        rows.append(_Row(name, audited.scores, panel, done.result.record.cost))
+    return rows
+
+
+def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
+    """A row for each model and score, as a study's frame has them."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        common = {**setting, "method": row.label, "seed": 0}
+        found += [
+            {**common, "score": s.name, "value": s.value, "low": s.low, "high": s.high, "n": s.n}
+            for s in row.scores
+            if s.name != "RTE"
+        ]
+        if row.cost is not None:
+            found.append({**common, "score": "RTE", "value": row.cost.seconds, "n": 1})
+    frame = pd.DataFrame(found)
+    numbers = ["value", "low", "high"]
+    frame[numbers] = frame[numbers].astype(float)
+    return frame
+
+
+def _detail(row: _Row, setting: Mapping[str, str], data: Data, *, pictures: bool) -> dict[str, Any]:
+    """What a model says of classes and of single forget samples."""
+    seen = details(row.panel.outputs, data.classes)
+    gone = row.panel.split.forgotten_classes(data)
+    pictured = [
+        {**one, "image": thumbnail(data.train, data.train.position[one["id"]])}
+        for one in (seen["gallery"] if pictures else [])
+    ]
+    return {
+        **setting,
+        "method": row.label,
+        "seed": 0,
+        **seen,
+        "classes": list(data.classes),
+        "forgotten_classes": [data.classes[label] for label in gone],
+        "gallery": pictured,
+    }

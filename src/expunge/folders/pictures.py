@@ -15,6 +15,7 @@ from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.folders.make import Forgotten
 from expunge.report.forgetting import forgetting_figures
+from expunge.trained.record import is_paired
 from expunge.training.run import Run, accelerator_on
 
 
@@ -25,22 +26,24 @@ def draw_forgotten(
 
     One process of several draws. Returns the paths written. The models are left as they were.
     """
-    run = Run(accelerator=accelerator_on(device))
+    made, data = done.result, done.result.data
+    run = Run(accelerator=accelerator_on(device), task=data.task)
     if run.rank != 0:
         run.accelerator.wait_for_everyone()
         return []
-    models = {"before": done.loaded.model, "after": done.result.model}
+    models = {"before": done.original.model, "after": made.model}
+    paired = None
     if done.reference is not None:
         models["retrained"] = done.reference.model
-    noise = done.result.artifacts.get("noise")
-    shown = done.result.artifacts.get("noise_classes")
+        paired = is_paired(done.original.history, done.reference.history)
+    noise, shown = made.artifacts.get("noise"), made.artifacts.get("noise_classes")
     paths = forgetting_figures(
         out,
-        accuracy=accuracy_by_class(models, done.data, done.result.split, run),
-        distance=distance_by_layer(done.result.model, done.loaded.model, models.get("retrained")),
+        accuracy=accuracy_by_class(models, data, made.split, run),
+        distance=distance_by_layer(made.model, done.original.model, models.get("retrained")),
         noise=None if noise is None else noise.numpy(),
-        noise_names=[] if shown is None else [done.data.classes[int(c)] for c in shown],
-        paired=done.paired,
+        noise_names=[] if shown is None else [data.classes[int(c)] for c in shown],
+        paired=paired,
         overwrite=overwrite,
     )
     run.accelerator.wait_for_everyone()

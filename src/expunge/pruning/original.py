@@ -1,4 +1,4 @@
-"""`prune`: sparse originals, and what it takes to judge a pruner."""
+"""Sparse originals: trained from nothing under a mask found on the way, or cut from a trained one."""
 
 from __future__ import annotations
 
@@ -10,184 +10,148 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expunge.api import Record, Result, train
-from expunge.audits.observe import accuracy
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.data.task import Task
-from expunge.data.view import DataView
-from expunge.errors import ConfigError, SplitError
-from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, sparsity_of
-from expunge.progress import Reporter, Silent
+from expunge.errors import ConfigError
+from expunge.models.mask import Mask, apply_mask, layer_sparsity, sparsity_of
+from expunge.place import HERE, Place
 from expunge.pruning import Pruner, make_pruner
 from expunge.pruning.base import FINE_TUNING
-from expunge.pruning.search import Search, State, find_mask, train_found
-from expunge.training.cost import Meter
+from expunge.pruning.search import MaskSearch, State, find_mask, train_found
+from expunge.trained.trained import Trained, record_of
 from expunge.training.recipe import Recipe
-from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
     Fresh,
+    Session,
     constructor,
-    cost_of,
     finished,
-    make_run,
-    make_view,
+    open_session,
     resolve_recipe,
-    warm_up,
 )
 
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class Pruned(Result):
+@dataclass(frozen=True, eq=False)
+class Pruned(Trained):
     """A sparse original.
 
-    dense: the trained dense model that the mask was cut from, where there was one. early: state
-    that training under the mask started from, for another pruner on the same dense model; None
-    where the cut weights went on as they were.
+    Attributes:
+        dense: the trained dense model that the mask was cut from, where there was one.
+        early: state that training under the mask started from, for another pruner on the same dense
+            model; None where the cut weights went on as they were.
     """
 
     dense: nn.Module | None = None
     early: State | None = None
 
 
-def prune(
+def train_sparse(
     data: Data,
-    model: str | Fresh = "resnet18",
-    pruner: str | Pruner = "omp",
+    model: str | Fresh,
+    pruner: str | Pruner,
     *,
-    recipe: Recipe | None = None,
-    split: Split | None = None,
+    recipe: Recipe,
+    split: Split,
     seed: int = 0,
-    trained: nn.Module | None = None,
-    rewind: Mapping[str, Tensor] | None = None,
-    rewind_epoch: int | None = None,
-    sparse_recipe: Recipe | None = None,
-    mask: Mask | None = None,
-    task: Task | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
+    place: Place = HERE,
 ) -> Pruned:
-    """Make a sparse original: train (where the pruner needs it), cut, rewind, train again.
+    """Train a sparse original: train (where the pruner needs it), cut, rewind, train again.
 
-    model, recipe, split, seed: as `train` takes them.
-    trained: a trained dense model to start from, not changed. Then `rewind` is its state after
-    `rewind_epoch` epochs of the recipe; without it the cut weights are trained on by
-    `sparse_recipe`, by default the recipe at a constant rate of 0.01 for 10 epochs.
-    mask: of `trained`, if it is sparse already: it is cut further.
-
-    recipe may be None for a trained model whose recipe is not known and that is not rewound.
+    The arguments are those of `train`, the recipe's augmentation resolved.
 
     Raises ConfigError for settings that do not fit, DivergenceError if a training diverges.
     """
     pruner = make_pruner(pruner) if isinstance(pruner, str) else pruner
-    if trained is None and (rewind is not None or mask is not None):
-        raise ConfigError("rewind and mask belong to a trained model; pass it as trained=")
-    split = split or Split.whole(data)
-    if recipe is not None or trained is None:
-        recipe = resolve_recipe(recipe or Recipe(), data, split)
-    used = _recipe_under_mask(recipe, sparse_recipe, trained is not None, rewind is not None)
-    used = resolve_recipe(used, data, split)
-    learned, view, run = _prepared(
-        data, model, pruner, split, used, seed, mask, task, device, progress
+    session = _session(data, model, pruner, split.whole_again(), recipe, seed, None, place)
+    network = session.run.fresh()
+    with session.measured(network):
+        search = find_mask(network, pruner, session.view, session.run, recipe)
+        dense = _restored(network, search.dense)
+        losses = _train(network, search, session, recipe)
+    made = _Made(pruner, search, recipe, losses, given=False)
+    learned = session.view.split
+    record = record_of("prune", learned, **made.fields(session))
+    return Pruned(
+        finished(network, CPU, made.mask),
+        data,
+        learned,
+        (record,),
+        recipe,
+        session.run.constructor,
+        architecture=model if isinstance(model, str) else None,
+        mask=made.mask,
+        seed=seed,
+        dense=finished(dense, CPU, None) if dense is not None else None,
+        early=made.early,
     )
-    network = run.fresh() if trained is None else copy.deepcopy(trained).to(run.device)
-    apply_mask(network, mask)
-    warmed = warm_up(network, view, run)
-    with Meter(run.device) as meter:
+
+
+def prune(
+    original: Trained,
+    pruner: str | Pruner = "omp",
+    *,
+    recipe: Recipe | None = None,
+    rewind: Mapping[str, Tensor] | None = None,
+    rewind_epoch: int | None = None,
+    seed: int | None = None,
+    place: Place = HERE,
+) -> Pruned:
+    """Cut a trained model, which is not changed; a sparse one is cut further.
+
+    Args:
+        original: its weights are cut. What it was asked to forget is not read again.
+        pruner: a name, or a pruner object.
+        recipe: how to train on under the mask: by default the original's recipe at a constant rate
+            of 0.01 for 10 epochs. Not with `rewind`, which repeats the original's.
+        rewind: the state of its training after `rewind_epoch` epochs, to go back to after each cut.
+        rewind_epoch: which epoch that is of.
+        seed: by default the original's own.
+        place: device and progress.
+
+    Raises:
+        ConfigError: for settings that do not fit.
+        DivergenceError: if a training diverges.
+    """
+    pruner = make_pruner(pruner) if isinstance(pruner, str) else pruner
+    data, split = original.data, original.split.settled()
+    used = _recipe_under_mask(original.recipe, recipe, rewound=rewind is not None)
+    used = resolve_recipe(used, data, split)
+    fresh = original.fresh or _nobody_said
+    at = (original.seed or 0) if seed is None else seed
+    session = _session(data, fresh, pruner, split, used, at, original.mask, place)
+    network = copy.deepcopy(original.model).to(session.run.device)
+    apply_mask(network, original.mask)
+    with session.measured(network):
         search = find_mask(
             network,
             pruner,
-            view,
-            run,
+            session.view,
+            session.run,
             used,
-            trained=trained is not None,
+            trained=True,
             early=rewind,
             early_epoch=rewind_epoch,
         )
         dense = _restored(network, search.dense)
-        fitted = train_found(network, search, view, run, used)
-    log = _described(pruner, search, trained is not None)
-    log |= {"losses": fitted.losses, "precision": fitted.precision}
-    settings = {"pruner": pruner.name, **pruner.model_dump(), "recipe": used.model_dump()}
-    record = Record("prune", settings, run.names, cost_of(meter, view, run, warmed), log=log)
-    kept = {name: keep.cpu() for name, keep in search.mask.items()}
-    early = None if search.early is None else {k: v.cpu() for k, v in search.early.items()}
+        losses = _train(network, search, session, used)
+    made = _Made(pruner, search, used, losses, given=True)
+    record = record_of("prune", split, original, **made.fields(session))
     return Pruned(
-        finished(network, CPU, kept),
-        record,
-        learned,
-        recipe,
-        kept,
+        finished(network, CPU, made.mask),
+        data,
+        split,
+        (*original.history, record),
+        original.recipe,
+        original.fresh,
+        architecture=original.architecture,
+        mask=made.mask,
+        seed=original.seed,
+        split_seed=original.split_seed,
+        redacted=original.redacted,
         dense=finished(dense, CPU, None) if dense is not None else None,
-        early=early,
-    )
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """How good a pruner is for unlearning (Jia et al., section 4).
-
-    overlap: Jaccard index of the kept weights found with and without the forget set; 1 = the mask
-    does not depend on it. test_accuracy, dense_test_accuracy: in percent. seconds: to find the
-    mask, its trainings included. dense_seconds: to train the dense original.
-    """
-
-    pruner: str
-    sparsity: float
-    overlap: float
-    test_accuracy: float
-    dense_test_accuracy: float
-    seconds: float
-    dense_seconds: float
-
-    @property
-    def difference(self) -> float:
-        """Test accuracy of the sparse original minus the dense one's, in points."""
-        return self.test_accuracy - self.dense_test_accuracy
-
-
-def pruning_criteria(
-    data: Data,
-    model: str | Fresh,
-    pruner: Pruner,
-    split: Split,
-    *,
-    recipe: Recipe | None = None,
-    seed: int = 0,
-    sparse: Pruned | None = None,
-    dense: Result | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
-) -> Criteria:
-    """Judge a pruner on a forget request: a dense and a sparse original, and a second mask.
-
-    The second mask is found on the retain set alone, with the same initialisation and the same
-    order of the samples that stay. sparse, dense: these originals where they were made before, with
-    the same recipe and seed.
-    Raises SplitError if there is nothing to forget.
-    """
-    if not split.forget:
-        raise SplitError("without a forget set no mask depends on it; name one")
-    common: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
-    recipe = resolve_recipe(recipe or Recipe(), data, split)
-    whole = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
-    sparse = sparse or prune(data, model, pruner, recipe=recipe, split=whole, **common)
-    dense = dense or train(data, model, recipe=recipe, split=whole, **common)
-    blind = mask_without(data, model, pruner, split, recipe=recipe, **common)
-    run = Run(
-        names=("criteria", seed), accelerator=accelerator_on(device), progress=progress or Silent()
-    )
-    return Criteria(
-        pruner=pruner.name,
-        sparsity=sparsity_of(sparse.mask or {}),
-        overlap=overlap(sparse.mask or {}, blind),
-        test_accuracy=accuracy(sparse.model, data, run),
-        dense_test_accuracy=accuracy(dense.model, data, run),
-        seconds=float(sparse.record.log["seconds_to_mask"]),
-        dense_seconds=dense.record.cost.seconds,
+        early=made.early,
     )
 
 
@@ -199,8 +163,7 @@ def mask_without(
     *,
     recipe: Recipe,
     seed: int = 0,
-    device: str | None = None,
-    progress: Reporter | None = None,
+    place: Place = HERE,
 ) -> Mask:
     """The mask that a pruner finds without the split's forget set.
 
@@ -208,31 +171,72 @@ def mask_without(
     """
     kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
     recipe = resolve_recipe(recipe, data, split)
-    _, view, run = _prepared(data, model, pruner, kept, recipe, seed, None, None, device, progress)
-    found = find_mask(run.fresh(), pruner, view, run, recipe).mask
-    return {name: keep.cpu() for name, keep in found.items()}
+    session = _session(data, model, pruner, kept, recipe, seed, None, place)
+    run = session.run
+    return _on_cpu(find_mask(run.fresh(), pruner, session.view, run, recipe).mask)
 
 
-def _recipe_under_mask(
-    recipe: Recipe | None, asked: Recipe | None, trained: bool, rewound: bool
-) -> Recipe:
-    """What the training under the mask goes by."""
-    if trained and not rewound:
-        return asked or (recipe or Recipe(augmentation="none")).but(**FINE_TUNING)
+@dataclass(frozen=True)
+class _Made:
+    """What a search and the training after it left. given: the weights were trained before."""
+
+    pruner: Pruner
+    search: MaskSearch
+    recipe: Recipe
+    trained: dict[str, Any]
+    given: bool
+
+    @property
+    def mask(self) -> dict[str, Tensor]:
+        """The mask, on the CPU."""
+        return _on_cpu(self.search.mask)
+
+    @property
+    def early(self) -> dict[str, Tensor] | None:
+        """The state that training under the mask began with, on the CPU."""
+        return None if self.search.early is None else _on_cpu(self.search.early)
+
+    def fields(self, session: Session) -> dict[str, Any]:
+        """Of the record."""
+        pruner = self.pruner
+        return {
+            "settings": {
+                "pruner": pruner.name,
+                **pruner.model_dump(),
+                "recipe": self.recipe.model_dump(),
+            },
+            "names": session.run.names,
+            "cost": session.cost,
+            "log": _described(pruner, self.search, self.given) | self.trained,
+        }
+
+
+def _train(
+    model: nn.Module, search: MaskSearch, session: Session, recipe: Recipe
+) -> dict[str, Any]:
+    """Train under the mask; what the record says of it."""
+    fitted = train_found(model, search, session.view, session.run, recipe)
+    return {"losses": fitted.losses, "precision": fitted.precision}
+
+
+def _recipe_under_mask(original: Recipe | None, asked: Recipe | None, *, rewound: bool) -> Recipe:
+    """What the training under the mask of a trained model goes by."""
+    if not rewound:
+        return asked or (original or Recipe(augmentation="none")).but(**FINE_TUNING)
     if asked is not None:
         raise ConfigError(
             "training from rewound or initial weights repeats the original's recipe; leave other "
             "settings of training out, or do not rewind"
         )
-    if recipe is None:
+    if original is None:
         raise ConfigError(
             "rewinding goes on with the original's recipe, and this model comes without one: "
             "import it with --recipe, or leave --rewind out and fine-tune the cut weights"
         )
-    return recipe
+    return original
 
 
-def _prepared(
+def _session(
     data: Data,
     model: str | Fresh,
     pruner: Pruner,
@@ -240,17 +244,28 @@ def _prepared(
     recipe: Recipe,
     seed: int,
     mask: Mask | None,
-    task: Task | None,
-    device: str | None,
-    progress: Reporter | None,
-) -> tuple[Split, DataView, Run]:
-    """What is learned from, and the view and run under the original's seed names."""
-    learned = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
-    fresh = constructor(model, data, learned)
-    run = make_run(
-        ("original", seed), f"pruning by {pruner.name}", recipe, fresh, task, mask, device, progress
+    place: Place,
+) -> Session:
+    """Under the original's seed names, so that its beginning can be repeated."""
+    return open_session(
+        ("original", seed),
+        f"pruning by {pruner.name}",
+        data,
+        split,
+        Part.RETAIN | Part.VALIDATION,
+        recipe=recipe,
+        fresh=constructor(model, data, split),
+        mask=mask,
+        place=place,
     )
-    return learned, make_view(data, learned, Part.RETAIN | Part.VALIDATION, run), run
+
+
+def _nobody_said() -> nn.Module:
+    raise ConfigError("nobody said how to make this model anew; pass fresh=... to `adopt`")
+
+
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.cpu() for name, value in tensors.items()}
 
 
 def _restored(model: nn.Module, state: State | None) -> nn.Module | None:
@@ -262,7 +277,7 @@ def _restored(model: nn.Module, state: State | None) -> nn.Module | None:
     return other
 
 
-def _described(pruner: Pruner, search: Search, given: bool) -> dict[str, Any]:
+def _described(pruner: Pruner, search: MaskSearch, given: bool) -> dict[str, Any]:
     """What a record says of a mask and of where its training began."""
     if search.early is None:
         start = "the cut weights of the trained model, fine-tuned"

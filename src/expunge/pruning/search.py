@@ -21,7 +21,7 @@ State = Mapping[str, Tensor]
 
 
 @dataclass
-class Search:
+class MaskSearch:
     """How a mask was found.
 
     first_epoch: where training under the mask begins. early: the state at that point; None where
@@ -47,7 +47,7 @@ def find_mask(
     trained: bool = False,
     early: State | None = None,
     early_epoch: int | None = None,
-) -> Search:
+) -> MaskSearch:
     """Find a mask, and leave `model` where training under it begins, its cut weights 0.
 
     model: untrained, with `recipe` the original's; changed in place. Or, with `trained`, a dense
@@ -66,7 +66,7 @@ def find_mask(
             f"{pruner.name}: rewinding to epoch {first_epoch} leaves nothing of a recipe of "
             f"{recipe.epochs} epochs; set a smaller rewind_epoch, or train longer"
         )
-    search = Search(run.mask or {}, first_epoch, early)
+    search = MaskSearch(run.mask or {}, first_epoch, early)
     if not trained and first_epoch == 0:
         search.early = snapshot(model)
     mask = run.mask
@@ -85,7 +85,7 @@ def find_mask(
 
 
 def train_found(
-    model: nn.Module, search: Search, data: DataView, run: Run, recipe: Recipe
+    model: nn.Module, search: MaskSearch, data: DataView, run: Run, recipe: Recipe
 ) -> FitLog:
     """Train under the mask that was found, from where `find_mask` left the model."""
     under = replace(run, mask=search.mask)
@@ -98,7 +98,7 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _train(
-    model: nn.Module, data: DataView, run: Run, recipe: Recipe, search: Search, whole: bool
+    model: nn.Module, data: DataView, run: Run, recipe: Recipe, search: MaskSearch, whole: bool
 ) -> FitLog:
     """A training before a cut; the first, from epoch 0, leaves its early state in `search`."""
 

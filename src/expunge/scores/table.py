@@ -25,7 +25,7 @@ Need = Literal["outputs", "model", "shadows"]
 
 
 @dataclass(frozen=True)
-class AuditInfo:
+class ScoreInfo:
     """One line of the table of audits.
 
     `needs` is empty where the value is not computed but taken from the record of the run.
@@ -46,8 +46,8 @@ _TARUN = "Tarun et al. 2023, Fast Yet Effective Machine Unlearning"
 _CALLED = "share of the forget set that an attack calls non-member"
 
 
-def _percent(name: str, measures: str, paper: str = _JIA) -> AuditInfo:
-    return AuditInfo(name, measures, _OUTPUTS, "retrained", "percent", paper)
+def _percent(name: str, measures: str, paper: str = _JIA) -> ScoreInfo:
+    return ScoreInfo(name, measures, _OUTPUTS, "retrained", "percent", paper)
 
 
 _TABLE = (
@@ -60,7 +60,7 @@ _TABLE = (
     _percent("MIA-entropy", f"{_CALLED}, by the prediction's entropy", _SONG),
     _percent("MIA-modified_entropy", f"{_CALLED}, by the entropy that knows the label", _SONG),
     _percent("MIA-probabilities", f"{_CALLED}, by all probabilities", _SONG),
-    AuditInfo(
+    ScoreInfo(
         "ASR",
         "attack success: triggered test images of other classes that are called the target",
         _OUTPUTS,
@@ -68,7 +68,7 @@ _TABLE = (
         "percent",
         _JIA,
     ),
-    AuditInfo(
+    ScoreInfo(
         "ASR_all",
         "attack success over all triggered test images, the target's own among them",
         _OUTPUTS,
@@ -76,7 +76,7 @@ _TABLE = (
         "percent",
         _JIA,
     ),
-    AuditInfo(
+    ScoreInfo(
         "ASR_rest",
         "poisoned samples that stay in the retain set and are still called the target",
         _OUTPUTS,
@@ -84,8 +84,8 @@ _TABLE = (
         "percent",
         "of this package; after Jia et al. 2023",
     ),
-    AuditInfo("SA", "accuracy on all clean test data", _OUTPUTS, "high", "percent", _JIA),
-    AuditInfo(
+    ScoreInfo("SA", "accuracy on all clean test data", _OUTPUTS, "high", "percent", _JIA),
+    ScoreInfo(
         "relearn_time",
         "steps on the forget set until the original's accuracy there is within 5 % again",
         frozenset({"model"}),
@@ -93,7 +93,7 @@ _TABLE = (
         "steps",
         _TARUN,
     ),
-    AuditInfo(
+    ScoreInfo(
         "AIN",
         "anamnesis index: relearn time by that of the retrained model; 1 = forgotten as well",
         frozenset({"model"}),
@@ -101,7 +101,7 @@ _TABLE = (
         "ratio",
         "Chundawat et al. 2023, Zero-Shot Machine Unlearning",
     ),
-    AuditInfo(
+    ScoreInfo(
         "weight_distance",
         "distance of all weights to the retrained model's, by the norm of those",
         frozenset({"model"}),
@@ -109,7 +109,7 @@ _TABLE = (
         "relative",
         _TARUN,
     ),
-    AuditInfo(
+    ScoreInfo(
         "prediction_distribution",
         "divergence of the mean prediction on the forget set from the retrained model's",
         _OUTPUTS,
@@ -117,7 +117,7 @@ _TABLE = (
         "bits",
         _TARUN,
     ),
-    AuditInfo(
+    ScoreInfo(
         "RTE",
         "run-time efficiency: wall time inside the method, evaluation excluded (from the record)",
         frozenset(),
@@ -126,10 +126,9 @@ _TABLE = (
         _JIA,
     ),
 )
-AUDITS: Mapping[str, AuditInfo] = MappingProxyType({info.name: info for info in _TABLE})
+SCORES: Mapping[str, ScoreInfo] = MappingProxyType({info.name: info for info in _TABLE})
 """Every score by name, in the order in which tables print them."""
-EXTRA = ("relearn_time", "weight_distance", "prediction_distribution")
-"""Scores that are computed when asked for; AIN comes with `relearn_time` and a retrained model."""
+AUDITS = SCORES
 
 
 def check_features(names: Collection[str]) -> None:
@@ -137,21 +136,3 @@ def check_features(names: Collection[str]) -> None:
     for name in names:
         if name not in FEATURES:
             raise ConfigError(f"unknown MIA feature {name!r}; there are: {', '.join(FEATURES)}")
-
-
-def check_extra(names: Collection[str], *, original: bool, retrained: bool) -> None:
-    """Raise ConfigError for names that there are not, or that lack a model to compare with."""
-    unknown = [name for name in names if name not in EXTRA]
-    if unknown:
-        raise ConfigError(f"no further score {unknown[0]!r}; there are: {', '.join(EXTRA)}")
-    if "relearn_time" in names and not original:
-        raise ConfigError(
-            "relearn_time asks when the original's accuracy is reached again, so give the original "
-            "too (audit: --original DIR)"
-        )
-    for name in ("weight_distance", "prediction_distribution"):
-        if name in names and not retrained:
-            raise ConfigError(
-                f"{name} compares with a retrained model, so give one too (audit: --retrained DIR; "
-                "unlearn: --with-reference)"
-            )

@@ -12,7 +12,7 @@ import yaml
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, ModelError, nearest
 from expunge.models.table import check_model
-from expunge.scores.table import AUDITS
+from expunge.scores.table import SCORES
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
 
@@ -74,7 +74,7 @@ def check_claims(study: Study, methods: Iterable[str]) -> None:
         "density": [density.label for density in study.densities],
         "scenario": list(study.scenarios),
     }
-    scores = ["average gap", *AUDITS]
+    scores = ["average gap", *SCORES]
     scores += [*(TRANSFERRED if study.transfer else ()), *(CRITERIA if study.criteria else ())]
     cut = [density.sparsity for density in study.densities]
     for row, text in enumerate(study.claims):

@@ -29,7 +29,7 @@ class RayCrew:
         self._ray = ray = _connected(address, workers)
         try:
             free = ray.cluster_resources()
-            cards = int(free.get("GPU", 0)) if orders.device in (None, "cuda") else 0
+            cards = int(free.get("GPU", 0)) if orders.place.device in (None, "cuda") else 0
             self.size = workers or cards or max(1, int(free.get("CPU", 1)))
             # several workers share a card evenly; shares that do not fit a card whole would wait
             share = 1.0 / -(-self.size // cards) if cards else 0.0

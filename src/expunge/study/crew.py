@@ -13,6 +13,7 @@ from typing import Protocol
 
 import torch
 
+from expunge.place import Place
 from expunge.study.cells import Cell
 from expunge.study.runner import Worker
 from expunge.study.store import Store
@@ -25,10 +26,8 @@ class Orders:
 
     cells: Sequence[Cell]
     folder: str
-    data_dir: str | None
-    device: str | None
+    place: Place
     keep_all: bool
-    allow_code: bool
     run: str
     renew: bool
 
@@ -52,9 +51,7 @@ def follow(orders: Orders, card: int | None = None) -> None:
     torch.set_num_threads(1)
     if card is not None:
         torch.cuda.set_device(card)
-    bench = Bench(
-        Store(orders.folder), orders.data_dir, orders.device, orders.keep_all, orders.allow_code
-    )
+    bench = Bench(Store(orders.folder), orders.place, orders.keep_all)
     Worker(orders.cells, bench, run=orders.run, renew=orders.renew).work()
 
 

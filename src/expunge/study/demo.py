@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import torch
 
-from expunge.progress import Reporter
+from expunge.place import Place
+from expunge.progress import Reporter, Silent
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
@@ -97,7 +98,9 @@ def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
     torch.set_num_threads(1)
     try:
         with tempfile.TemporaryDirectory(prefix="expunge-demo-") as folder:
-            study = planned(demo_study(), folder, device="cpu", progress=progress)
+            study = planned(
+                demo_study(), folder, place=Place(device="cpu", progress=progress or Silent())
+            )
             study = run_study(study, progress=progress)
             frame = for_tables(results(study.rows, study.store))
     finally:

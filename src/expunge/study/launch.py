@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from expunge.atomic import flush, unwritable
 from expunge.errors import ConfigError
 from expunge.loading import loading
+from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Facts, Row, plan
 from expunge.study.check import check_code, check_sources
@@ -64,16 +65,13 @@ def planned(
     study: Study,
     out: str | Path,
     *,
-    data_dir: str | Path | None = None,
-    device: str | None = None,
+    place: Place = HERE,
     recorded: bool = False,
-    allow_code: bool = True,
-    progress: Reporter | None = None,
 ) -> Planned:
     """Plan a study. Nothing is written: that is `run_study`'s.
 
     recorded: believe what the last run noted of the data, which then need not be there; for looking
-    at results. allow_code: whether `module:function` may be imported; False for a file from elsewhere.
+    at results. place.allow_code: whether `module:function` may be imported.
     Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
@@ -97,19 +95,12 @@ def planned(
     facts = _read_facts(folder) if recorded else {}
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_code(study, allow_code=allow_code)
-        check_sources(study, data_dir)
+        check_code(study, allow_code=place.allow_code)
+        check_sources(study, place.data_dir)
     with loading():
         from expunge.study.work import Bench
 
-    bench = Bench(
-        Store(folder),
-        str(data_dir) if data_dir is not None else None,
-        device,
-        keep_all=study.keep_weights == "all",
-        allow_code=allow_code,
-        progress=progress or Silent(),
-    )
+    bench = Bench(Store(folder), place, keep_all=study.keep_weights == "all")
     return _plan(study, bench, facts.__getitem__ if believed else bench.facts)
 
 
@@ -220,7 +211,7 @@ def _run(study: Planned, how: _How) -> None:
                 else:
                     bar.note(note)
 
-            bench = replace(study.bench, progress=how.reporter)
+            bench = replace(study.bench, place=replace(study.bench.place, progress=how.reporter))
             with one_thread():  # as every worker has, so that times can be compared
                 Worker(study.cells, bench, run=how.run, renew=how.renew, told=told).work()
         else:
@@ -245,13 +236,12 @@ def _several(study: Planned, how: _How, bar: Step) -> None:
     from expunge.study.crew import Orders, Processes
     from expunge.study.runner import Watch
 
+    place = study.bench.place
     orders = Orders(
         study.cells,
         str(study.store.folder.resolve()),
-        _absolute(study.bench.data_dir),
-        study.bench.device,
+        replace(place, data_dir=_absolute(place.data_dir), progress=Silent()),
         study.bench.keep_all,
-        study.bench.allow_code,
         how.run,
         how.renew,
     )
@@ -295,5 +285,5 @@ def _at(watch: Watch) -> str:
     return ", ".join(told)
 
 
-def _absolute(folder: str | None) -> str | None:
+def _absolute(folder: str | Path | None) -> str | None:
     return None if folder is None else str(Path(folder).resolve())

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from expunge.audits import AUDITS
 from expunge.scores.gaps import AVERAGED
-from expunge.scores.table import EXTRA
 from expunge.study.cells import Row
 from expunge.study.claims import SETTING
 from expunge.study.scenarios import scenario_of
@@ -25,6 +25,7 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
     left out; one that failed, or needs one that did, has the score "failed" alone, without a value.
     Further scores of the retrained model are those that the others were compared with.
     """
+    compared = _compared()
     found: list[dict[str, Any]] = []
     beside: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -43,7 +44,7 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
         for score in content["scores"]:
             kept = {name: score[name] for name in ("value", "low", "high", "n")}
             found.append({**common, "score": score["name"], **kept})
-            if score["name"] in EXTRA and score.get("reference") is not None:
+            if score["name"] in compared and score.get("reference") is not None:
                 one = {"score": score["name"], "value": score["reference"], "n": score["n"]}
                 beside.setdefault(row.retrain, {})[score["name"]] = one
         found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
@@ -59,6 +60,12 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
     return frame
+
+
+def _compared() -> set[str]:
+    """Scores that an audit compares by itself; a ratio to the retrained model is 1 for that one."""
+    own = (audit for audit in AUDITS.values() if not audit.usual)
+    return {info.name for audit in own for info in audit.info if info.unit != "ratio"}
 
 
 def for_tables(frame: pd.DataFrame) -> pd.DataFrame:

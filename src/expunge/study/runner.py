@@ -154,7 +154,7 @@ class Worker:
                 return True
             self.tell(cell, "running")
             try:
-                with self.bench.progress.work(cell.label):
+                with self.bench.place.progress.work(cell.label):
                     do_cell(cell, self.bench)
             except Exception as error:  # it belongs to the cell, and the others go on
                 self.store.fail(cell.key, error, self.run)

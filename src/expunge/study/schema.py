@@ -9,10 +9,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from expunge.audits import further_audits
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
-from expunge.scores.table import EXTRA
 from expunge.study.check import check_claims, check_names
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
@@ -181,11 +181,12 @@ class Study(Settings):
             check_label(label)
             rows += list(variants(label, entry))
         self._check_tuning()
-        unknown = [name for name in self.also if name not in EXTRA]
+        further = further_audits()
+        unknown = [name for name in self.also if name not in further]
         if unknown:
             raise ValueError(
-                f"also: no further score {unknown[0]!r}{nearest(unknown[0], EXTRA)}; there are: "
-                f"{', '.join(EXTRA)}"
+                f"also: no further score {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
+                f"{', '.join(further)}"
             )
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
             raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")

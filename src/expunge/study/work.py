@@ -11,35 +11,36 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import nn
 
-from expunge.api import Record, Result, audit_panel, train, unlearn
+from expunge.api import train, unlearn
+from expunge.audits import chosen
 from expunge.audits.details import details
-from expunge.audits.panel import Subject, observe_panel
+from expunge.audits.panel import Panel
+from expunge.audits.scores import judge
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import METHODS, make_method
-from expunge.models.mask import Mask, overlap
-from expunge.progress import Reporter, Silent
+from expunge.models.mask import overlap
+from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
-from expunge.pruning.original import mask_without, prune
+from expunge.pruning.original import mask_without
 from expunge.scores.score import Score
 from expunge.study.cells import Cell, Facts
+from expunge.study.models import read_model
 from expunge.study.scenarios import Given, scenario_of
 from expunge.study.store import Store
-from expunge.training.cost import Cost
+from expunge.trained.record import Record
+from expunge.trained.trained import Trained, record_of
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
-from expunge.training.session import constructor, resolve_recipe
+from expunge.training.session import resolve_recipe
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.head import without_head
 from expunge.transfer.target import Target, as_target
@@ -48,87 +49,73 @@ from expunge.version import VERSION
 
 @dataclass
 class Bench:
-    """What a worker needs for cells: the store, where data lie, the device; data are kept.
+    """What a worker needs for cells: the store, and where it works; data and originals are kept.
 
-    keep_all: write every cell's weights, not those alone that other cells start from. allow_code:
-    whether data may be `module:function`.
+    keep_all: write every cell's weights, not those alone that other cells start from.
     """
 
     store: Store
-    data_dir: str | None = None
-    device: str | None = None
+    place: Place = HERE
     keep_all: bool = False
-    allow_code: bool = True
-    progress: Reporter = field(default_factory=Silent)
     _data: dict[str, Data] = field(default_factory=dict)
-    _bases: dict[str, Base] = field(default_factory=dict)
+    _originals: dict[str, Trained] = field(default_factory=dict)
     _splits: dict[str, Split] = field(default_factory=dict)
     _targets: dict[tuple[str, str], Data] = field(default_factory=dict)
 
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
         if spec not in self._data:
-            with self.progress.work(f"reading {spec}"):
+            with self.place.progress.work(f"reading {spec}"):
                 self._data[spec] = load_data(
-                    spec, data_dir=self.data_dir, allow_code=self.allow_code
+                    spec, data_dir=self.place.data_dir, allow_code=self.place.allow_code
                 )
         return self._data[spec]
 
     def facts(self, spec: str) -> Facts:
         """What a plan needs to know of the data, from the data themselves."""
         data = self.data(spec)
-        with self.progress.work(f"planning, fingerprint of {spec}"):
+        with self.place.progress.work(f"planning, fingerprint of {spec}"):
             return Facts((data.train.fingerprint, data.test.fingerprint), tuple(data.classes))
 
-    def split(self, cell: Cell, base: Base) -> Split:
+    def split(self, cell: Cell, original: Trained) -> Split:
         """What a cell forgets; the last one is kept, for finding it may take long."""
         config = cell.config
         transfer = config.get("transfer")
         key = json.dumps([cell.needs[0], config["scenario"], config["forget_seed"], transfer])
         if key not in self._splits:
             given = Given(
-                base.model,
-                base.data,
-                base.split,
+                original,
                 config["forget_seed"],
-                Run(
-                    names=("scenario", cell.seed),
-                    accelerator=accelerator_on(self.device),
-                    label="choosing what to forget",
-                    progress=self.progress,
-                ),
+                self.run(("scenario", cell.seed), "choosing what to forget"),
                 Target(**transfer) if transfer else None,
-                lambda spec: self.target(base.spec, spec),
+                lambda spec: self.target(original, spec),
             )
             asked = config["scenario"]
             self._splits = {key: scenario_of(asked).split(asked, given)}
         return self._splits[key]
 
-    def target(self, source: str, spec: str) -> Data:
+    def target(self, source: Trained, spec: str) -> Data:
         """Data of a target task in the form of the source's, made once."""
-        if (source, spec) not in self._targets:
-            self._targets[source, spec] = as_target(self.data(source), self.data(spec))
-        return self._targets[source, spec]
+        key = str(source.data.spec), spec
+        if key not in self._targets:
+            self._targets[key] = as_target(source.data, self.data(spec))
+        return self._targets[key]
 
-    def base(self, key: str) -> Base:
+    def original(self, key: str) -> Trained:
         """An original of the store; the last one is kept, for its cells stand next to each other."""
-        if key not in self._bases:
-            self._bases = {key: read_base(key, self)}
-        return self._bases[key]
+        if key not in self._originals:
+            spec = self.store.read(key)["config"]["data"]
+            self._originals = {key: read_model(self.store, key, self.data(spec))}
+        return self._originals[key]
 
-
-@dataclass(frozen=True)
-class Base:
-    """An original as other cells start from it. spec: of its data."""
-
-    spec: str
-    model: nn.Module
-    data: Data
-    split: Split
-    recipe: Recipe
-    architecture: str
-    mask: Mask | None
-    saw_data: bool | None
+    def run(self, names: tuple[str | int, ...], label: str = "run") -> Run:
+        """A run for what is no training."""
+        return Run(
+            names=names,
+            label=label,
+            accelerator=accelerator_on(self.place.device),
+            progress=self.place.progress,
+        )
 
 
 def do_cell(cell: Cell, bench: Bench) -> None:
@@ -136,14 +123,14 @@ def do_cell(cell: Cell, bench: Bench) -> None:
     start = time.perf_counter()
     scored: dict[str, Any] = {"scores": []}
     if cell.kind == "original":
-        result = _original(cell, bench)
+        made = _original(cell, bench)
         scored |= {
-            "recipe": result.recipe.model_dump(mode="json") if result.recipe else None,
-            "saw_data": result.record.log.get("saw_data"),
+            "recipe": made.recipe.model_dump(mode="json") if made.recipe else None,
+            "saw_data": made.record.log.get("saw_data"),
         }
     else:
-        base = bench.base(cell.needs[0])
-        result, scored = _forget(cell, base, bench)
+        made, scored = _forget(cell, bench)
+    cost = made.record.cost
     content = {
         "kind": cell.kind,
         "label": cell.label,
@@ -152,86 +139,49 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         "seed": cell.seed,
         **scored,
         "made_from": _dates(cell, bench.store),
-        "cost": result.record.cost.to_dict(),
-        "warnings": list(result.record.warnings),
-        "log": result.record.log,
+        "cost": cost.to_dict(),
+        "warnings": list(made.record.warnings),
+        "log": made.record.log,
         "source": source_of(cell),
         "version": VERSION,
         "torch": torch.__version__,
-        "machine": machine_name(result.record.cost.device),
+        "machine": machine_name(cost.device),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - start,
     }
     with bench.store.writing(cell.key, content) as folder:
         if bench.keep_all or cell.kind == "original" or _is_reference(cell):
-            _write_model(folder, result.model, result.mask)
+            made.write(folder)
 
 
 def _is_reference(cell: Cell) -> bool:
     return cell.kind == "retrain" and not cell.config["floor"]
 
 
-def _write_model(folder: Path, model: nn.Module, mask: Mask | None) -> None:
-    save_model(model, str(folder / "model.safetensors"))
-    if mask is not None:
-        packed = {name: keep.cpu().contiguous() for name, keep in mask.items()}
-        save_file(packed, folder / "mask.safetensors")
-
-
-def _original(cell: Cell, bench: Bench) -> Result:
+def _original(cell: Cell, bench: Bench) -> Trained:
     config = cell.config
     data = bench.data(config["data"])
-    split = _whole(data, config)
-    common: dict[str, Any] = {
-        "recipe": Recipe(**config["recipe"]),
-        "split": split,
-        "seed": config["seed"],
-        "device": bench.device,
-        "progress": bench.progress,
-    }
-    if not config["density"]:
-        return train(data, config["model"], **common)
+    split = Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
     settings = {name: value for name, value in config["density"].items() if name != "pruner"}
-    pruner = make_pruner(config["density"]["pruner"], settings)
-    return prune(data, config["model"], pruner, **common)
-
-
-def _whole(data: Data, config: Mapping[str, Any]) -> Split:
-    return Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
-
-
-def read_base(key: str, bench: Bench) -> Base:
-    """An original from the store."""
-    content = bench.store.read(key)
-    config = content["config"]
-    data = bench.data(config["data"])
-    split = _whole(data, config)
-    model = constructor(config["model"], data, split)()
-    folder = bench.store.path(key)
-    if not (folder / "model.safetensors").exists():
-        raise ConfigError(
-            f"{folder} is a record without weights, and something new starts from them; delete that "
-            "folder, and run the study again"
-        )
-    load_model(model, str(folder / "model.safetensors"))
-    file = folder / "mask.safetensors"
-    mask = load_file(file) if file.exists() else None
-    return Base(
-        config["data"],
-        model.eval(),
-        data,
-        split,
-        Recipe(**content["recipe"]),
-        config["model"],
-        mask,
-        content["saw_data"],
+    return replace(
+        train(
+            data,
+            config["model"],
+            recipe=Recipe(**config["recipe"]),
+            split=split,
+            pruner=make_pruner(config["density"]["pruner"], settings) if settings else None,
+            seed=config["seed"],
+            place=bench.place,
+        ),
+        split_seed=config["split_seed"],
     )
 
 
-def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any]]:
+def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
     """Retrain, or run a method, or do nothing; and the scores and details of what came of it."""
     config = cell.config
-    split = bench.split(cell, base)
+    original = bench.original(cell.needs[0])
+    split = bench.split(cell, original)
     names: tuple[str | int, ...] | None = None
     if cell.kind == "retrain":
         names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
@@ -239,50 +189,38 @@ def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any
     elif "method" in config:
         method = make_method(config["method"], config["settings"])
     else:
-        result = _untouched(cell, base, split, bench)
-        scored = _scores(cell, result, base, split, bench)
+        made = replace(
+            original, split=split, history=(*original.history, _nothing(original, split))
+        )
+        scored = _scores(cell, made, original, bench)
         if config.get("criteria"):
-            scored["scores"] += [s.to_dict() for s in _criteria(cell, base, split, bench)]
-        return result, scored
-    result = unlearn(
-        base.model,
-        base.data,
-        split,
-        method,
-        seed=cell.seed,
-        recipe=base.recipe,
-        names=names,
-        fresh=base.architecture,
-        mask=base.mask,
-        mask_saw_forget=base.saw_data,
-        device=bench.device,
-        progress=bench.progress,
-    )
-    return result, _scores(cell, result, base, split, bench)
+            scored["scores"] += [s.to_dict() for s in _criteria(cell, original, split, bench)]
+        return made, scored
+    made = unlearn(original, split, method, seed=cell.seed, names=names, place=bench.place)
+    return made, _scores(cell, made, original, bench)
 
 
-def _untouched(cell: Cell, base: Base, split: Split, bench: Bench) -> Result:
-    """The original as a row of its own; its cost is its training's."""
-    cost = Cost(**bench.store.read(cell.needs[0])["cost"])
-    record = Record("original", {}, (), cost)
-    return Result(base.model, record, split, base.recipe, base.mask)
+def _nothing(original: Trained, split: Split) -> Record:
+    """The original as a row of its own, to which nothing is done; its cost is its training's."""
+    return record_of("original", split, original, cost=original.record.cost)
 
 
-def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]:
+def _criteria(cell: Cell, original: Trained, split: Split, bench: Bench) -> list[Score]:
     """How far the mask of a sparse original depends on the forget set, and what finding it took."""
     content = bench.store.read(cell.needs[0])
     density = dict(content["config"]["density"])
+    if original.recipe is None or original.architecture is None:
+        raise ConfigError("a mask is judged on an original that was trained here")
     blind = mask_without(
-        base.data,
-        base.architecture,
+        original.data,
+        original.architecture,
         make_pruner(density.pop("pruner"), density),
         split,
-        recipe=base.recipe,
+        recipe=original.recipe,
         seed=content["config"]["seed"],
-        device=bench.device,
-        progress=bench.progress,
+        place=bench.place,
     )
-    shared = 100 * overlap(base.mask or {}, blind)
+    shared = 100 * overlap(original.mask or {}, blind)
     seconds = float(content["log"]["seconds_to_mask"])
     return [
         Score("mask_overlap", shared, 1, None, None, "percent", "high"),
@@ -290,65 +228,56 @@ def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]
     ]
 
 
-def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) -> dict[str, Any]:
-    run = Run(
-        names=("audit", cell.seed),
-        accelerator=accelerator_on(bench.device),
-        progress=bench.progress,
-    )
+def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[str, Any]:
+    data = made.data
     if cell.config.get("on") == "validation":  # tuning never sees the test set
-        base = replace(base, data=_judged_on_validation(base))
+        data = _judged_on_validation(original)
     also = cell.config.get("also", [])
-    original = retrained = None
+    before = retrained = None
     if also:
-        model = constructor(base.architecture, base.data, base.split)()
-        load_model(model, str(bench.store.path(cell.needs[1]) / "model.safetensors"))
-        original = Subject(base.model, base.data, base.mask)
-        retrained = Subject(model.eval(), base.data, base.mask)
-    panel = observe_panel(
-        Subject(result.model, base.data, base.mask),
-        split,
-        run,
-        original=original,
+        before = original
+        retrained = read_model(bench.store, cell.needs[1], data, original)
+    panel = Panel(
+        replace(made, data=data),
+        made.split,
+        bench.run(("audit", cell.seed), "audit"),
+        original=before,
         retrained=retrained,
-        paired=False if also else None,
+        seed=cell.seed,
     )
-    scores = audit_panel(panel, also=also, seed=cell.seed)
+    audits = chosen(also, original=before is not None, retrained=retrained is not None)
+    # what it cost stands in the cell
+    scores = judge(panel, [audit for audit in audits if audit.name != "run_time"]).scores
     transfer = cell.config.get("transfer")
     if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
-        scores += _transferred(result.model, base, Target(**transfer), cell.seed, bench)
+        scores += _transferred(made, Target(**transfer), cell.seed, bench)
     return {
         "scores": [score.to_dict() for score in scores],
-        "details": {**details(panel.outputs, base.data.classes), "classes": base.data.classes},
-        "forgotten_classes": [base.data.classes[c] for c in split.forgotten_classes(base.data)],
+        "details": {**details(panel.outputs, data.classes), "classes": data.classes},
+        "forgotten_classes": [data.classes[c] for c in made.split.forgotten_classes(data)],
     }
 
 
-def _transferred(
-    model: nn.Module, base: Base, target: Target, seed: int, bench: Bench
-) -> list[Score]:
+def _transferred(made: Trained, target: Target, seed: int, bench: Bench) -> list[Score]:
     """How well a model adapts to the study's target task, both ways."""
-    data = bench.target(base.spec, target.data)
-    run = Run(
-        names=("transfer", seed),
-        accelerator=accelerator_on(bench.device),
-        label="adapting",
-        mask=without_head(base.mask, model),
-        progress=bench.progress,
+    data = bench.target(made, target.data)
+    run = replace(
+        bench.run(("transfer", seed), "adapting"), mask=without_head(made.mask, made.model)
     )
-    probed = linear_probe(model, data, run)
-    tuned = full_finetune(model, data, run, resolve_recipe(target.recipe, data, Split.whole(data)))
+    probed = linear_probe(made.model, data, run)
+    recipe = resolve_recipe(target.recipe, data, Split.whole(data))
+    tuned = full_finetune(made.model, data, run, recipe)
     return [*probed.scores("linear_probe"), *tuned.scores("full_finetune")]
 
 
-def _judged_on_validation(base: Base) -> Data:
+def _judged_on_validation(original: Trained) -> Data:
     """The data with the validation samples in place of the test set."""
-    rows = base.split.rows(base.data.train, Part.VALIDATION)
-    if base.data.poison is not None:  # a test set is clean
-        clean = [name not in base.data.poison.ids for name in base.data.train.ids[rows].tolist()]
+    data = original.data
+    rows = original.split.rows(data.train, Part.VALIDATION)
+    if data.poison is not None:  # a test set is clean
+        clean = [name not in data.poison.ids for name in data.train.ids[rows].tolist()]
         rows = rows[np.array(clean, dtype=bool)]
-    held = base.data.train.subset(rows)
-    return replace(base.data, test=held)
+    return replace(data, test=data.train.subset(rows))
 
 
 def source_of(cell: Cell) -> str:

@@ -23,26 +23,27 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from expunge.api import Result, train, unlearn
+from expunge.api import train, unlearn
 from expunge.audits.accuracy import accuracy_on_test, unlearning_accuracy
 from expunge.audits.observe import observe
 from expunge.data.batch import Batch
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.data.task import Classification, Task
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method
 from expunge.models.mask import Mask, prunable
 from expunge.per_sample.curvature import Named, hessian_product, masked, top_eigenvalue
-from expunge.progress import Reporter, Silent, Step
+from expunge.place import HERE, Place
+from expunge.progress import Silent, Step
 from expunge.pruning import Pruner, make_pruner
 from expunge.pruning.base import sparsity_levels
 from expunge.pruning.original import prune
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
-from expunge.training.session import Fresh, constructor, make_run, make_view, resolve_recipe
+from expunge.training.session import Fresh, constructor, open_session, resolve_recipe
 
 SPARSITIES = (0.0, 0.5, 0.75, 0.9, 0.95, 0.99)
 MODELS = ("original", "forgot", "retrained")
@@ -105,9 +106,7 @@ def diagnose_sparsity(
     constant_rate: bool = True,
     seed: int = 0,
     hessian_samples: int = 1000,
-    task: Task | None = None,
-    device: str | None = None,
-    progress: Reporter | None = None,
+    place: Place = HERE,
 ) -> pd.DataFrame:
     """The factors of proposition 2, and the error that it bounds, at each sparsity.
 
@@ -145,11 +144,9 @@ def diagnose_sparsity(
         recipe=_plain(resolve_recipe(recipe or Recipe(), data, split), constant_rate),
         seed=seed,
         hessian_samples=hessian_samples,
-        task=task or Classification(),
-        device=device,
-        reporter=progress or Silent(),
+        place=place,
     )
-    with check.reporter.work("sparsity and theory", STAGES * len(levels)) as bar:
+    with place.progress.work("sparsity and theory", STAGES * len(levels)) as bar:
         rows = [check.row(sparsity, bar) for sparsity in levels]
     return _with_relative(pd.DataFrame(rows, columns=list(COLUMNS)))
 
@@ -198,28 +195,27 @@ class _Check:
     recipe: Recipe
     seed: int
     hessian_samples: int
-    task: Task
-    device: str | None
-    reporter: Reporter
+    place: Place
     whole: Split = field(init=False)
     run: Run = field(init=False)
     learned: DataView = field(init=False)
     start: dict[str, Tensor] = field(init=False)
-    dense: Result | None = None
+    dense: Trained | None = None
 
     def __post_init__(self) -> None:
-        self.whole = replace(self.split, retain=(*self.split.retain, *self.split.forget), forget=())
-        self.run = make_run(
+        self.whole = self.split.whole_again()
+        session = open_session(
             ("original", self.seed),
             "sparsity and theory",
-            self.recipe,
-            constructor(self.model, self.data, self.whole),
-            self.task,
-            None,
-            self.device,
-            None,
+            self.data,
+            self.whole,
+            Part.RETAIN,
+            recipe=self.recipe,
+            fresh=constructor(self.model, self.data, self.whole),
+            mask=None,
+            place=replace(self.place, progress=Silent()),
         )
-        self.learned = make_view(self.data, self.whole, Part.RETAIN, self.run)
+        self.run, self.learned = session.run, session.view
         self.start = self.run.fresh().state_dict()
         again = self.run.fresh().state_dict()
         if any(not torch.equal(value, again[name]) for name, value in self.start.items()):
@@ -260,7 +256,7 @@ class _Check:
 
     def _stages(self, sparsity: float, row: dict[str, Any]) -> Iterator[str]:
         """Fill the row in, and say after each stage which it was."""
-        original, saw_forget = self._original(sparsity)
+        original = self._original(sparsity)
         mask, theta = original.mask, parameters(original.model)
         weights = prunable(original.model)
         row["kept_weights"] = sum(
@@ -274,14 +270,12 @@ class _Check:
             row["learning_rate"], row["steps"], row["weight_change_l2"], row["top_eigenvalue"]
         )
         yield "largest eigenvalue"
-        forgot = self._unlearn(original, self.method, None, saw_forget)
+        forgot = self._unlearn(original, self.method, None)
         row["moved_by_method_l2"] = distance(parameters(forgot), theta)
         self._accuracies(row, "forgot", forgot)
         yield self.method.name
         # under the original's seed names: its initial weights, its order, its dropout
-        retrained = self._unlearn(
-            original, make_method("retrain"), ("original", self.seed), saw_forget
-        )
+        retrained = self._unlearn(original, make_method("retrain"), ("original", self.seed))
         target = parameters(retrained)
         row["distance_l2"] = distance(parameters(forgot), target)
         row["untouched_distance_l2"] = distance(theta, target)
@@ -289,24 +283,29 @@ class _Check:
         self._accuracies(row, "retrained", retrained)
         yield "retrained"
 
-    def _original(self, sparsity: float) -> tuple[Result, bool | None]:
-        """The model trained under the mask from theta_0, and whether the mask saw the forget set."""
+    def _original(self, sparsity: float) -> Trained:
+        """The model trained under the mask from theta_0."""
         common: dict[str, Any] = {
             "recipe": self.recipe,
             "split": self.whole,
             "seed": self.seed,
-            "task": self.task,
-            "device": self.device,
-            "progress": self.reporter,
+            "place": self.place,
         }
         if self.dense is None:
             self.dense = train(self.data, self.model, **common)
         if sparsity == 0:
-            return self.dense, None
+            return self.dense
         pruner = type(self.pruner)(**{**self.pruner.model_dump(), "sparsity": sparsity})
-        if pruner.trained:
-            common |= {"trained": self.dense.model, "rewind": self.start, "rewind_epoch": 0}
-        return prune(self.data, self.model, pruner, **common), pruner.trained
+        if not pruner.trained:
+            return train(self.data, self.model, pruner=pruner, **common)
+        return prune(
+            self.dense,
+            pruner,
+            rewind=self.start,
+            rewind_epoch=0,
+            seed=self.seed,
+            place=self.place,
+        )
 
     def _eigenvalue(self, model: nn.Module, mask: Mask | None) -> float:
         part = self.learned.take(Part.RETAIN, self.hessian_samples)
@@ -318,30 +317,14 @@ class _Check:
             model.to(device)
 
     def _unlearn(
-        self,
-        original: Result,
-        method: Method,
-        names: tuple[str | int, ...] | None,
-        saw_forget: bool | None,
+        self, original: Trained, method: Method, names: tuple[str | int, ...] | None
     ) -> nn.Module:
         return unlearn(
-            original.model,
-            self.data,
-            self.split,
-            method,
-            seed=self.seed,
-            recipe=self.recipe,
-            fresh=self.model,
-            task=self.task,
-            mask=original.mask,
-            mask_saw_forget=saw_forget,
-            device=self.device,
-            progress=self.reporter,
-            names=names,
+            original, self.split, method, seed=self.seed, names=names, place=self.place
         ).model
 
     def _accuracies(self, row: dict[str, Any], name: str, model: nn.Module) -> None:
-        run = Run(task=self.task, accelerator=accelerator_on(self.device))
+        run = Run(task=self.data.task, accelerator=accelerator_on(self.place.device))
         seen = observe(model, self.data, self.split, run)
         if seen.forget is not None:
             row[f"ua_{name}_percent"] = unlearning_accuracy(seen.forget).value

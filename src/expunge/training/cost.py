@@ -25,7 +25,7 @@ class Cost:
     set of this process that was seen (sampled every 20 ms); `memory` says which.
     """
 
-    seconds: float
+    seconds: float = 0.0
     reads: Mapping[str, int] = field(default_factory=dict)
     epoch_equivalents: float = 0.0
     peak_memory_bytes: int = 0

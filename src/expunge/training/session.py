@@ -1,10 +1,12 @@
-"""A measured run: what a training, pruning or unlearning needs around it, made and counted."""
+"""A measured run: what training, pruning and unlearning need around them, made and counted."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import nn
@@ -14,13 +16,12 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
-from expunge.data.task import Classification, Task
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask, apply_mask
 from expunge.models.table import build_model
-from expunge.progress import Reporter, Silent
+from expunge.place import Place
 from expunge.training.cost import Cost, Meter
 from expunge.training.loop import lay_out
 from expunge.training.precision import arithmetic, resolve_precision
@@ -28,6 +29,67 @@ from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on, cards
 
 Fresh = Callable[[], nn.Module]
+
+
+@dataclass
+class Session:
+    """A run with the data that it may read. cost: what `measured` found, once it is over."""
+
+    run: Run
+    view: DataView
+    cost: Cost = field(default_factory=Cost)
+
+    @contextmanager
+    def measured(self, model: nn.Module) -> Iterator[None]:
+        """Measure what happens inside; before it, one step on a copy of the model warms up."""
+        warmed = warm_up(model, self.view, self.run)
+        with Meter(self.run.device) as meter:
+            yield
+        self.cost = _cost(meter, self.view, self.run, warmed)
+
+
+def open_session(
+    names: tuple[str | int, ...],
+    label: str,
+    data: Data,
+    split: Split,
+    reads: Part,
+    *,
+    recipe: Recipe | None,
+    fresh: Fresh | None,
+    mask: Mask | None,
+    place: Place,
+) -> Session:
+    """A run under these seed names, and the data as it may read them, augmented as the recipe says.
+
+    reads: what may be read. fresh: makes an untrained model. mask: of a sparse model, held throughout.
+    """
+    run = Run(
+        names=names,
+        label=label,
+        task=data.task,
+        recipe=recipe,
+        constructor=fresh,
+        mask=mask,
+        progress=place.progress,
+        accelerator=accelerator_on(place.device),
+    )
+    augmentation: Augmentation | Literal["auto"] = "none"
+    if recipe is not None:
+        augmentation = recipe.augmentation
+    if augmentation == "auto":
+        raise ConfigError("augmentation 'auto' must be resolved before a run starts")
+    view = DataView(
+        data=data,
+        split=split,
+        declared=reads,
+        names=names,
+        transform=Transform(data.normalisation, augmentation),
+        device=run.device,
+        rank=run.rank,
+        world=run.world,
+    )
+    return Session(run, view)
 
 
 def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
@@ -70,7 +132,7 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     size = max(2, min(size, view.size(Part.RETAIN)) // run.world)
     shape = (size, *tensor.shape[1:])
     copied = copy.deepcopy(model).train()
-    inputs = run_inputs(torch.zeros(shape, dtype=tensor.dtype), view, run)
+    inputs = view.transform(torch.zeros(shape, dtype=tensor.dtype).to(run.device))
     labels = torch.zeros(size, dtype=torch.int64, device=run.device)
     batch = Batch(view.samples.ids[:0], inputs, labels, None)
     asked = run.recipe.precision if run.recipe is not None else "auto"
@@ -85,54 +147,7 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     return True
 
 
-def run_inputs(raw: torch.Tensor, view: DataView, run: Run) -> Any:
-    """Raw samples as model inputs on the device."""
-    return view.transform(raw.to(run.device))
-
-
-def make_run(
-    names: tuple[str | int, ...],
-    label: str,
-    recipe: Recipe | None,
-    fresh: Fresh | None,
-    task: Task | None,
-    mask: Mask | None,
-    device: str | None,
-    progress: Reporter | None,
-) -> Run:
-    """A `Run` with what was left out filled in."""
-    return Run(
-        names=names,
-        label=label,
-        task=task or Classification(),
-        recipe=recipe,
-        constructor=fresh,
-        mask=mask,
-        progress=progress or Silent(),
-        accelerator=accelerator_on(device),
-    )
-
-
-def make_view(data: Data, split: Split, reads: Part, run: Run) -> DataView:
-    """The data as a run may read them, augmented as its recipe says."""
-    augmentation: Augmentation | Literal["auto"] = "none"
-    if run.recipe is not None:
-        augmentation = run.recipe.augmentation
-    if augmentation == "auto":
-        raise ConfigError("augmentation 'auto' must be resolved before a run starts")
-    return DataView(
-        data=data,
-        split=split,
-        declared=reads,
-        names=run.names,
-        transform=Transform(data.normalisation, augmentation),
-        device=run.device,
-        rank=run.rank,
-        world=run.world,
-    )
-
-
-def cost_of(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
+def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
     """What a run has cost, reads summed over processes."""
     counts = torch.tensor([view.reads[part] for part in Part], device=run.device)
     totals = dict(zip(Part, run.sum(counts).tolist(), strict=True))

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 from expunge.data.request import check_request, read_ids
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from expunge.data.load import Data
     from expunge.data.split import Split
+    from expunge.trained.trained import Trained
     from expunge.training.run import Run
     from expunge.transfer.target import Target
 
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
 class Given:
     """What a scenario may look at when a cell is made.
 
-    model: the original, not to be changed. split: before forgetting. transfer: the target task, if
+    original: not to be changed; its split is that before forgetting. transfer: the target task, if
     the study has one; target: its data in the source's form, by their specification.
     """
 
-    model: nn.Module
-    data: Data
-    split: Split
+    original: Trained
     seed: int
     run: Run
     transfer: Target | None
@@ -80,9 +77,7 @@ class AsTyped:
 
     def split(self, request: str, given: Given) -> Split:
         """As `--forget` reads it."""
-        from expunge.data.split import Split
-
-        return Split.parse(given.data, request, seed=given.seed, base=given.split)
+        return given.original.asked(request, seed=given.seed)
 
     def told(self, text: str) -> str:
         """`random:0.1` is a random 10%."""

@@ -30,14 +30,15 @@ class HarmfulClasses(AsTyped):
             raise ConfigError(
                 f"scenario {request!r} needs a target task; give the study `transfer`"
             )
-        learned = given.data.train.subset(given.split.rows(given.data.train, Part.RETAIN))
+        original, data = given.original, given.original.data
+        learned = data.train.subset(original.split.rows(data.train, Part.RETAIN))
         target = given.target(given.transfer.data)
         harm = class_harm(
-            given.model, learned, given.data, target, given.run, scorer=given.transfer.scorer
+            original.model, learned, data, target, given.run, scorer=given.transfer.scorer
         )
         worst = most_harmful(harm, int(request.partition(":")[2]))
         named = [f"#{label}" for label in worst]
-        return Split.classes(given.data, named, base=given.split)
+        return Split.classes(data, named, base=original.split)
 
     def told(self, text: str) -> str:
         """How many."""

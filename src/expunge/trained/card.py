@@ -13,12 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from expunge.atomic import unwritable
 from expunge.errors import ModelError
 from expunge.names.code import check_name
+from expunge.trained.record import Record
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 1 knew no task and no artifacts, and its records no warnings."""
+
+
+CARD, SPLIT = "model.json", "split.json"
+WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
 
 
 class DataCard(BaseModel):
-    """Which data a model was trained on. data_dir is a hint: another machine has another."""
+    """Which data a model was trained on. data_dir is a hint: another machine has another.
+
+    task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,31 +37,15 @@ class DataCard(BaseModel):
     fingerprint: str
     positional: bool
     test_fingerprint: str
-
-
-class Ancestor(BaseModel):
-    """One step in the making of a model, oldest first in `ModelCard.lineage`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: str
-    parent: str | None = None
-    settings: dict[str, Any] = {}
-    names: tuple[str | int, ...] = ()
-    date: str
-    version: str
-    split: str
-    forgotten: int = 0
-    cost: dict[str, Any] = {}
-    log: dict[str, Any] = {}
+    task: str | None = None
 
 
 class ModelCard(BaseModel):
     """Everything about a model but its weights.
 
     architecture: a name or `module:function`; None for a module made in Python, which must be
-    given again to load. shape: of one input. seed: of the original training. weights, mask: digests
-    of these files; mask is empty for a dense model.
+    given again to load. shape: of one input. seed: of the original training. lineage: how it came
+    about, oldest first. weights, mask, artifacts: digests of these files, empty where there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,9 +60,10 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any] | None = None
     seed: int | None = None
     split_seed: int | None = None
-    lineage: tuple[Ancestor, ...] = Field(min_length=1)
+    lineage: tuple[Record, ...] = Field(min_length=1)
     weights: str = ""
     mask: str = ""
+    artifacts: str = ""
 
 
 def read_split(folder: Path) -> dict[str, Any]:
@@ -83,13 +78,13 @@ def read_card(folder: Path) -> ModelCard:
         raise ModelError(f"{folder} {what}; make one with `expunge train` or `expunge import`")
     content = _read_json(folder / "model.json")
     version = content.get("format")
-    if version != FORMAT:
+    if version not in READABLE:
         raise ModelError(
-            f"{folder} has format {version}, this version reads {FORMAT}; install the version of "
-            "expunge that wrote it"
+            f"{folder} has format {version}, this version reads up to {FORMAT}; install the version "
+            "of expunge that wrote it"
         )
     try:
-        return ModelCard.model_validate(content)
+        return ModelCard.model_validate(content | {"format": FORMAT})
     except ValidationError as error:
         problem = error.errors()[0]
         name = ".".join(str(part) for part in problem["loc"])
@@ -98,7 +93,7 @@ def read_card(folder: Path) -> ModelCard:
 
 def check_files(folder: Path, card: ModelCard) -> None:
     """Raise ModelError for a folder that lacks a file which its card speaks of."""
-    names = ["model.safetensors", *(["mask.safetensors"] if card.mask else [])]
+    names = [WEIGHTS, *([MASK] if card.mask else []), *([ARTIFACTS] if card.artifacts else [])]
     for name in names:
         if not (folder / name).is_file():
             raise ModelError(f"{folder} has no {name}; copy the whole folder again")
@@ -109,7 +104,7 @@ def check_code(card: ModelCard, *, allow_code: bool) -> None:
     if card.architecture is None:
         raise ModelError(
             "the model folder does not say how to build its model, which was made in Python; load it "
-            "there with build=..."
+            "there with fresh=..."
         )
     if ":" in card.architecture and not allow_code:
         check_name(card.architecture, allow_code=False, what="model", error=ModelError)
@@ -123,12 +118,6 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
     if overwrite and target.exists() and not (target / "model.json").is_file():
         raise ModelError(f"{target} exists and is no model folder; choose another name")
-
-
-def check_weights_file(path: str | Path) -> None:
-    """Raise ModelError for a checkpoint that is not there."""
-    if not Path(path).is_file():
-        raise ModelError(f"no weights file {path}; name a .safetensors or a .pt file")
 
 
 def digest_file(path: Path) -> str:

@@ -1,0 +1,47 @@
+"""What every audit is: validated settings, the scores that it gives, what it needs, one function."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from expunge.scores.score import Score
+from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, ScoreInfo
+from expunge.training.recipe import Settings
+
+if TYPE_CHECKING:
+    from expunge.audits.panel import Panel
+
+Need = Literal["outputs", "model", "original", "retrained", "shadows"]
+
+
+class Audit(Settings):
+    """A way to judge a model after forgetting. Its fields are its settings.
+
+    A new audit is one file with such a class, and one line in `expunge.audits.AUDITS`; the command
+    line, studies and reports then take it. What is built in imports torch only where it computes.
+
+    name: how it is asked for. info: the scores that it may give. needs: what must be there:
+    "outputs" (the model's outputs on each part, observed once), "model" (its weights), "original",
+    "retrained" (these models beside it), "shadows". An audit that needs outputs alone is computed
+    for the original and the retrained model too, and read against them; others look at these
+    themselves. usual: made without being asked for, where it can be.
+    """
+
+    name: ClassVar[str]
+    info: ClassVar[tuple[ScoreInfo, ...]]
+    needs: ClassVar[frozenset[Need]]
+    usual: ClassVar[bool] = False
+
+    @abstractmethod
+    def scores(self, panel: Panel) -> Iterable[Score]:
+        """The scores of `panel.subject`; none where it has nothing to say. No model is changed."""
+
+
+def without_verdict(score: Score) -> Score:
+    """The score, marked when the forget set behind it is nearly empty."""
+    if score.n >= NEAR_EMPTY:
+        return score
+    return replace(score, detail={**score.detail, "verdict": NO_VERDICT})

@@ -1,0 +1,151 @@
+"""What an audit found: the scores of one model, printed as a table, framed, written as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, overload
+
+from expunge.audits.base import Audit
+from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
+from expunge.errors import ConfigError, nearest
+from expunge.scores.score import Score
+from expunge.scores.shown import as_text
+from expunge.scores.table import NEAR_EMPTY, ScoreInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from expunge.audits.panel import Panel
+
+NO_GUARANTEE = "empirical evidence, no formal guarantee"
+PARTS = ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest")
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of one model.
+
+    Attributes:
+        scores: in the order of the table of audits.
+        losses: of each forget sample, where there are fewer than 30.
+        panel: all that was observed.
+        notes: what a reader of these scores should know besides.
+        info: what each score is.
+    """
+
+    scores: list[Score]
+    panel: Panel
+    losses: list[SampleLoss] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    info: Mapping[str, ScoreInfo] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Score]:
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __contains__(self, name: object) -> bool:
+        return any(score.name == name for score in self.scores)
+
+    @overload
+    def __getitem__(self, key: str | int) -> Score: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> list[Score]: ...
+
+    def __getitem__(self, key: str | int | slice) -> Score | list[Score]:
+        """A score by name or place. Raises ConfigError for a name, saying what there is."""
+        if not isinstance(key, str):
+            return self.scores[key]
+        for score in self.scores:
+            if score.name == key:
+                return score
+        names = [score.name for score in self.scores]
+        raise ConfigError(f"no score {key!r}{nearest(key, names)}; there are: {', '.join(names)}")
+
+    def __str__(self) -> str:
+        return as_text(self.scores, self.notes, self.info)
+
+    def frame(self) -> pd.DataFrame:
+        """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap."""
+        import pandas as pd
+
+        rows = [
+            {
+                "score": one.name,
+                "value": one.value,
+                "low": one.low,
+                "high": one.high,
+                "n": one.n,
+                "unit": one.unit,
+                "target": one.target,
+                "original": one.detail.get("original"),
+                "retrained": one.reference,
+                "gap": one.gap,
+            }
+            for one in self.scores
+        ]
+        return pd.DataFrame(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        split = self.panel.split
+        return {
+            "split": split.digest,
+            "forgotten": len(split.forget),
+            "retained": len(split.retain),
+            "scores": [score.to_dict() for score in self.scores],
+            "forget_losses": [asdict(loss) for loss in self.losses],
+            "notes": list(self.notes),
+            "note": NO_GUARANTEE,
+        }
+
+
+def judge(panel: Panel, audits: Sequence[Audit]) -> Scores:
+    """Observe the panel's models, each once, and make some audits of its subject.
+
+    Raises SplitError where models were observed on other samples.
+    """
+    seen = panel.outputs, panel.original_outputs, panel.retrained_outputs
+    for part in PARTS if seen[2] is not None else ():
+        check_same_samples(part, getattr(seen[0], part), getattr(seen[2], part))
+    with panel.run.progress.work("scoring"):
+        found = [score for audit in audits for score in read_against(audit, panel)]
+    few = len(panel.split.forget) < NEAR_EMPTY
+    losses = near_empty_report(seen[0], seen[2]) if few else []
+    info = {one.name: one for audit in audits for one in audit.info}
+    return Scores(found, panel, losses, info=info)
+
+
+def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
+    """An audit's scores; one of outputs alone is made of the other models too.
+
+    Then `reference` is the retrained model's value, and the detail has the original's.
+    """
+    scores = list(audit.scores(panel))
+    if audit.needs != {"outputs"}:
+        yield from scores
+        return
+    reference, before = (
+        {} if other is None else {score.name: score.value for score in audit.scores(other)}
+        for other in (panel.beside(panel.retrained), panel.beside(panel.original))
+    )
+    for score in scores:
+        detail = dict(score.detail)
+        if score.name in before:
+            detail["original"] = before[score.name]
+        yield replace(score, detail=detail, reference=reference.get(score.name))
+
+
+def scores_of_outputs(panel: Panel) -> list[Score]:
+    """What the usual audits say of the subject's outputs alone."""
+    from expunge.audits import chosen
+
+    return [
+        score
+        for audit in chosen((), original=False, retrained=False)
+        if audit.needs == {"outputs"}
+        for score in audit.scores(panel)
+    ]

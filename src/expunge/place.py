@@ -1,0 +1,31 @@
+"""Where a command works, and what it may do there: the same few answers for every call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from expunge.progress import Reporter, Silent
+
+
+@dataclass(frozen=True)
+class Place:
+    """What no result depends on, but every call needs to know.
+
+    Attributes:
+        data_dir: folder that holds `cifar10/` and `mnist/`; None: the environment's EXPUNGE_DATA.
+        device: "cpu", "cuda", ...; None for the best there is.
+        progress: where it is shown; in Python nowhere unless asked.
+        overwrite: replace folders that exist.
+        allow_code: run code that a file from elsewhere names (`module:function`).
+    """
+
+    data_dir: str | Path | None = None
+    device: str | None = None
+    progress: Reporter = field(default_factory=Silent)
+    overwrite: bool = False
+    allow_code: bool = False
+
+
+HERE = Place()
+"""The best device, no progress on the screen, nothing overwritten, no foreign code."""

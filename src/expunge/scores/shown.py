@@ -1,0 +1,90 @@
+"""Scores as a table: on the screen by rich, or as plain text."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from expunge.scores.score import Score
+from expunge.scores.table import SCORES, ScoreInfo
+
+TEXT_WIDTH = 160
+"""Characters of a line of plain text."""
+
+
+def scores_table(scores: Iterable[Score], info: Mapping[str, ScoreInfo] = SCORES) -> Table:
+    """One row per score: value, 95 % interval, original, retrained, gap. info: what each is."""
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
+    columns = ("score", "value", "95 % interval", "n", "original", "retrained", "gap", "what it is")
+    for name in columns:
+        table.add_column(name, justify="left" if name in ("score", "what it is") else "right")
+    for score in scores:
+        known = info.get(score.name)
+        interval = "–" if score.low is None else f"{score.low:.1f} to {score.high:.1f}"
+        before = score.detail.get("original")
+        apart = score.gap if score.target == "retrained" else None
+        table.add_row(
+            score.name,
+            _value(score.value, score.unit),
+            interval,
+            str(score.n),
+            "–" if before is None else _value(before, score.unit),
+            "n/a" if score.reference is None else _value(score.reference, score.unit),
+            "n/a" if apart is None or not math.isfinite(apart) else f"{apart:.2f}",
+            known.measures if known else "",
+        )
+    return table
+
+
+def _value(value: float, unit: str) -> str:
+    if not math.isfinite(value):
+        return "n/a"
+    if unit == "steps":
+        return f"{value:.0f} steps"
+    return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
+
+
+def as_text(
+    scores: Sequence[Score], notes: Sequence[str] = (), info: Mapping[str, ScoreInfo] = SCORES
+) -> str:
+    """The table and what a number alone would hide, as plain text."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=TEXT_WIDTH, highlight=False, color_system=None)
+    console.print(scores_table(scores, info))
+    for note in (*notes, *score_notes(scores)):
+        console.print(note, markup=False, soft_wrap=True)
+    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+
+
+def score_notes(scores: Iterable[Score]) -> list[str]:
+    """What a number alone would hide."""
+    notes = []
+    for score in scores:
+        detail = score.detail
+        if score.name == "relearn_time":
+            for who, key in (("this model", ""), ("the retrained model", "retrained_")):
+                if detail.get(f"{key}reached") is False:
+                    notes.append(
+                        f"relearn_time: {who} had not relearned after {detail[f'{key}steps']} steps"
+                    )
+        if score.name == "AIN" and not math.isfinite(score.value):
+            notes.append(
+                "AIN is undefined: the retrained model needs no step, or one of the two never "
+                "relearned"
+            )
+        if score.name == "weight_distance" and detail.get("paired") is None:
+            notes.append(
+                "weight_distance: nobody knows whether the retrained model began with the original's "
+                "initial weights; if not, this measures mostly these"
+            )
+        if score.name == "weight_distance" and detail.get("paired") is False:
+            notes.append(
+                "weight_distance: the retrained model began elsewhere, so this measures mostly the "
+                "draw of initial weights; for another, unlearn with --with-reference --paired"
+            )
+    return notes

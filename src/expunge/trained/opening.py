@@ -1,0 +1,127 @@
+"""A model folder with its data: loaded together, and checked against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge.data.spec import DataSpec
+from expunge.errors import DataError
+from expunge.loading import loading
+from expunge.place import HERE, Place
+from expunge.progress import Reporter, Silent
+from expunge.trained.card import ARTIFACTS, MASK, ModelCard
+from expunge.trained.papers import Papers, read_papers
+from expunge.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.load import Data
+    from expunge.trained.trained import Trained
+
+
+def load(
+    path: str | Path,
+    *,
+    data: str | Data | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
+    place: Place = HERE,
+) -> Trained:
+    """Load a model folder, its data and its split.
+
+    Args:
+        path: the folder.
+        data: instead of the data that the folder names.
+        fresh: makes the untrained model, where the folder does not say how.
+        place: `data_dir`, where named data lie (else EXPUNGE_DATA, else where they lay when the
+            folder was written); `allow_code`, consent to run what the folder names
+            (`module:function`); `progress`.
+
+    Raises:
+        ModelError: for a folder that is missing, damaged, or names code without consent.
+        DataError: for data that are not there, or are not those that it learned from.
+        SplitError: for a split that was changed.
+    """
+    papers = read_papers(path, data=data, place=place, own_model=fresh is not None)
+    return open_papers(papers, progress=place.progress, fresh=fresh)
+
+
+def open_papers(
+    papers: Papers,
+    *,
+    progress: Reporter | None = None,
+    fresh: Callable[[], nn.Module] | None = None,
+) -> Trained:
+    """The rest of `load`, for papers that were read before: data, weights and mask."""
+    with loading():
+        from expunge.data.load import load_data
+        from expunge.data.split_file import home_of, split_from_plain
+        from expunge.data.transform import Normalisation
+        from expunge.trained.files import builder, read_tensors, read_weights
+        from expunge.trained.trained import Trained
+
+    path, card = papers.path, papers.card
+    what = papers.data if isinstance(papers.data, str) else "data"
+    with (progress or Silent()).work(f"reading {what}"):
+        found = load_data(
+            papers.data,
+            data_dir=papers.data_dir,
+            classes=card.classes,
+            task=card.data.task,
+            allow_code=papers.allow_data_code,
+            home=home_of(papers.split),
+        )
+    _check_poison(found, card, path)
+    _check_data(found, card, path)
+    for values in (card.mean, card.std):
+        if values is not None and len(values) not in (1, card.shape[0]):
+            raise DataError(
+                f"{path}/model.json normalises {len(values)} channels, its inputs have {card.shape[0]}"
+            )
+    normal = None
+    if card.mean is not None and card.std is not None:
+        normal = Normalisation(card.mean, card.std)
+    build = fresh or builder(card, allow_code=papers.allow_code)
+    return Trained(
+        model=read_weights(path, card, build),
+        data=found.with_normalisation(normal),
+        split=split_from_plain(papers.split, found),
+        history=card.lineage,
+        recipe=Recipe(**card.recipe) if card.recipe is not None else None,
+        fresh=build,
+        architecture=card.architecture,
+        mask=read_tensors(path, MASK, card.mask),
+        artifacts=read_tensors(path, ARTIFACTS, card.artifacts) or {},
+        seed=card.seed,
+        split_seed=card.split_seed,
+        path=path,
+        weights=card.weights,
+        redacted=papers.redacted,
+    )
+
+
+def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
+    if data.classes != card.classes:
+        raise DataError(
+            f"the data have classes {list(data.classes)[:5]}..., {path} knows "
+            f"{list(card.classes)[:5]}...; give the data that it was trained on"
+        )
+    same = data.train.fingerprint == card.data.fingerprint
+    if not same and (card.data.positional or data.train.positional):
+        raise DataError(
+            f"the data have changed since {path} was written, and their ids are row numbers, which "
+            "now may mean other samples; restore the file, or give samples ids of their own"
+        )
+
+
+def _check_poison(data: Data, card: ModelCard, path: str | Path) -> None:
+    """Which samples are poisoned is drawn from all of them: other data would have others poisoned."""
+    told = DataSpec.parse(card.data.spec).poison if card.data.spec else None
+    made = data.poison.poison if data.poison is not None else None
+    if (told or made) and data.train.fingerprint != card.data.fingerprint:
+        raise DataError(
+            f"{path} learned from {f'data poisoned with {told}' if told else 'data without that poison'}"
+            ", and these data differ; give the very data that it learned from, all samples present"
+        )

@@ -1,0 +1,101 @@
+"""What a model folder says of itself, read and checked without torch, weights or data."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.data.parts import SPLIT_PARTS
+from expunge.data.spec import DataSpec
+from expunge.errors import ConfigError, DataError, ModelError, SplitError
+from expunge.models.table import check_model
+from expunge.names.code import check_name
+from expunge.place import HERE, Place
+from expunge.trained.card import ModelCard, check_code, check_files, read_card, read_split
+from expunge.trained.record import SeedNames, initial_names
+from expunge.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from expunge.data.load import Data
+
+
+@dataclass(frozen=True)
+class Papers:
+    """The card and the split of a model folder, read and checked.
+
+    Attributes:
+        path: the folder.
+        card: everything about the model but its weights.
+        split: ids of each part, as plain data.
+        data: as typed, or as the card names them.
+        data_dir: where they lie.
+        allow_code: consent to run what the card names.
+        allow_data_code: consent to run what `data` names.
+    """
+
+    path: Path
+    card: ModelCard
+    split: dict[str, Any]
+    data: str | Data
+    data_dir: str | Path | None
+    allow_code: bool
+    allow_data_code: bool
+
+    @property
+    def redacted(self) -> bool:
+        """Whether the folder keeps hashes of ids only."""
+        return "salt" in self.split
+
+    @property
+    def began(self) -> SeedNames | None:
+        """Seed names of the weights and order that the model began with; None: nobody knows."""
+        return initial_names(self.card.lineage)
+
+
+def read_papers(
+    path: str | Path,
+    *,
+    data: str | Data | None = None,
+    place: Place = HERE,
+    own_model: bool = False,
+) -> Papers:
+    """What a model folder says of itself: all that can be wrong before anything costly starts.
+
+    data: instead of the data that the card names. place.data_dir: where named data lie; else
+    EXPUNGE_DATA, else where they lay when the folder was written. own_model: whoever loads it says
+    how to make the model.
+
+    Raises ModelError for a folder that is missing or damaged, or names code without consent,
+    SplitError for a split that is none, and DataError for data that are not there.
+    """
+    card = read_card(Path(path))
+    split = read_split(Path(path))
+    check_files(Path(path), card)
+    if not own_model:
+        check_code(card, allow_code=place.allow_code)
+        check_model(card.architecture or "")
+    _check_recipe(card, path)
+    for name in SPLIT_PARTS:
+        if not isinstance(split.get(name), list):
+            raise SplitError(
+                f"{path}/split.json lacks a list {name!r}; copy the whole folder again"
+            )
+    spec = card.data.spec if data is None else data
+    if spec is None:
+        raise DataError(f"{path} does not say which data it learned from; name them with --data")
+    where = place.data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir
+    allowed = data is not None or place.allow_code
+    if isinstance(spec, str):
+        DataSpec.parse(spec).check(where, allow_code=allowed)
+        if card.data.task is not None:
+            check_name(card.data.task, allow_code=place.allow_code, what="task", error=ModelError)
+    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed)
+
+
+def _check_recipe(card: ModelCard, path: str | Path) -> None:
+    try:
+        Recipe(**(card.recipe or {}))
+    except ConfigError as error:
+        raise ModelError(f"{path}/model.json: {error}") from error

@@ -72,7 +72,7 @@ def quick(name: str, **changes: Any) -> Method:
 
 def request(name: str, data: Data, share: float = 0.1, base: Split | None = None) -> Split:
     """A share of the data, or one class for a method that forgets nothing else."""
-    if METHODS[name].whole_classes:
+    if METHODS[name].scope == "classes":
         return Split.classes(data, [3], base=base)
     return Split.random(data, share, base=base)
 
@@ -293,7 +293,7 @@ def test_a_forget_set_of_one_sample(name: str, architecture: str) -> None:
     few = digits(100) if architecture == "resnet20" else digits()
     build: Any = one_pixel if architecture == "one_pixel" else architecture
     model = one_pixel() if build is one_pixel else original(architecture, len(few.train))
-    class_only = METHODS[name].whole_classes
+    class_only = METHODS[name].scope == "classes"
     whole = Split.whole(few)
     split = Split.ids(few, [whole.retain[7]], base=alone(few, whole) if class_only else whole)
     assert len(split.forget) == 1
@@ -354,7 +354,7 @@ def test_a_method_explains_itself(name: str) -> None:
 @every_method
 def test_requests_that_do_not_fit_are_refused(name: str) -> None:
     """A method that forgets whole classes only names those that do what was asked."""
-    if not METHODS[name].whole_classes:
+    if not METHODS[name].scope == "classes":
         forget(name, original("mlp"))  # some of every class
         return
     data = digits()

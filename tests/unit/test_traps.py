@@ -20,7 +20,6 @@ from helpers import (
 )
 from torch import nn
 
-from expunge import training
 from expunge.api import unlearn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
@@ -36,6 +35,7 @@ from expunge.methods.retrain import Retrain
 from expunge.models.table import build_model
 from expunge.pruning import make_pruner
 from expunge.pruning.original import prune
+from expunge.training import fit as training
 from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -432,7 +432,7 @@ def test_seed_0_is_a_seed() -> None:
 
 def test_a_teacher_shares_nothing_with_its_student() -> None:
     student = original("cnn").train()
-    teacher = run_on_cpu().frozen_copy(student)
+    teacher = run_on_cpu().teacher(student)
     assert not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())
     assert student.training

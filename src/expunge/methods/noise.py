@@ -95,7 +95,7 @@ def learn_noise(
     recipe: optimiser, rate and precision, of one epoch, which has `steps` steps.
     """
     _warn_of_mixing(model, run)
-    frozen = run.frozen_copy(model)
+    frozen = run.teacher(model)
     lay_out(frozen, torch.channels_last)
     recipe = recipe.but(precision=resolve_precision(recipe.precision, model, run.device))
     classes = classes.to(run.device)
@@ -106,7 +106,7 @@ def learn_noise(
     chunk = chunk or CHUNK.get(run.device.type, LARGE_CHUNK)
     learner = replace(run, progress=Silent(), mask=None)  # the mask is of weights, not of images
     pieces = []
-    with run.progress.work(run.label, steps * -(-len(labels) // chunk)) as bar:
+    with run.progress.work(f"{run.label} (noise)", steps * -(-len(labels) // chunk)) as bar:
         for rows in torch.split(torch.arange(len(labels), device=run.device), chunk):
             # the rows stand for inputs: what is learned is the images that they name
             target = [Batch(row_ids(len(rows)), rows, labels[rows], None)] * steps
@@ -117,6 +117,8 @@ def learn_noise(
                 _loss(frozen, run, objective, count, losses),
                 recipe=recipe,
                 run=learner,
+                name="noise",
+                rate="noise_lr",
                 after_step=lambda *_: bar.advance(),
             )
             pieces.append(images.images.detach())
@@ -158,6 +160,6 @@ def _warn_of_mixing(model: nn.Module, run: Run) -> None:
     norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
     if any(norm.running_mean is None for norm in norms):
         run.log.setdefault("warnings", []).append(
-            f"{run.label}: the model's BatchNorm keeps no running statistics, so the images of a pass "
-            "influence each other, across classes too; this noise is not the paper's"
+            f"{run.label} (noise): the model's BatchNorm keeps no running statistics, so the images of "
+            "a pass influence each other, across classes too; this noise is not the paper's"
         )

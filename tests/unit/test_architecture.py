@@ -38,6 +38,7 @@ LAYERS = {
     "transfer": 7,
     "pruning": 7,
     "theory": 8,
+    "testing": 9,
     "folders": 8,
     "study": 8,
     "report": 2,

@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     )
     from expunge.folders.store import load_model, save_model
     from expunge.methods import METHODS
-    from expunge.methods.base import Method
+    from expunge.methods.base import Method, SgdMethod, constant_rate
     from expunge.models.mask import Mask
+    from expunge.per_sample.fisher import fisher_diagonal
+    from expunge.per_sample.products import weighted_gradient
     from expunge.pruning import PRUNERS
     from expunge.pruning.base import Pruner
     from expunge.pruning.original import Pruned, prune
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from expunge.scores.score import Score
     from expunge.training.cost import Cost
     from expunge.training.fit import fit
+    from expunge.training.loop import StepRule
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
@@ -65,13 +68,17 @@ _HOMES = {
     "Result": "api",
     "Run": "training.run",
     "Score": "scores.score",
+    "SgdMethod": "methods.base",
     "Split": "data.split",
     "SplitError": "errors",
+    "StepRule": "training.loop",
     "Task": "data.task",
     "UserError": "errors",
     "audit": "api",
     "average_gap": "scores.gaps",
+    "constant_rate": "methods.base",
     "excess_gap": "scores.gaps",
+    "fisher_diagonal": "per_sample.fisher",
     "fit": "training.fit",
     "gap": "scores.gaps",
     "load_data": "data.load",
@@ -80,6 +87,7 @@ _HOMES = {
     "save_model": "folders.store",
     "train": "api",
     "unlearn": "api",
+    "weighted_gradient": "per_sample.products",
 }
 
 __all__ = [
@@ -106,14 +114,18 @@ __all__ = [
     "Result",
     "Run",
     "Score",
+    "SgdMethod",
     "Split",
     "SplitError",
+    "StepRule",
     "Task",
     "UserError",
     "__version__",
     "audit",
     "average_gap",
+    "constant_rate",
     "excess_gap",
+    "fisher_diagonal",
     "fit",
     "gap",
     "load_data",
@@ -122,6 +134,7 @@ __all__ = [
     "save_model",
     "train",
     "unlearn",
+    "weighted_gradient",
 ]
 
 

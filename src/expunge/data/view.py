@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -82,16 +82,24 @@ class Pairs:
             round_ += 1
 
 
+class Steps(Protocol):
+    """Batches, or tuples of them, and how many: a `Stream`, `Pairs`, a `Chain`, or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
 @dataclass(frozen=True)
 class Chain:
     """One stream after another; `len()` is the number of steps of all."""
 
-    streams: tuple[Stream | Pairs | Chain, ...]
+    streams: tuple[Steps, ...]
 
     def __len__(self) -> int:
         return sum(len(stream) for stream in self.streams)
 
-    def __iter__(self) -> Iterator[Batch | tuple[Batch, Batch]]:
+    def __iter__(self) -> Iterator[Any]:
         return itertools.chain.from_iterable(self.streams)
 
 
@@ -335,19 +343,19 @@ class DataView:
         """Batches of `a` beside batches of `b`; the shorter side cycles, reshuffled."""
         return Pairs(a, b, size, epoch, shuffle, augment)
 
-    def chain(self, *streams: Stream | Pairs | Chain) -> Chain:
+    def chain(self, *streams: Steps) -> Chain:
         """One stream after another, as one: a pass over the forget set, then one over the retain set.
 
-        `Batch.part` tells the steps apart. A stream that is left out on purpose is simply not given.
+        `Batch.part` tells the steps apart.
         """
         return Chain(streams)
 
-    def named(self, *names: str | int) -> DataView:
-        """The same view under further seed names, for a further `fit` of the same run.
+    def named(self, name: str) -> DataView:
+        """The same view for a part of a run's work, such as a further `fit`: see `Run.named`.
 
         Its batches come in another order, with other augmentation; what it reads counts in `reads`.
         """
-        return replace(self, names=(*self.names, *names))
+        return replace(self, names=(*self.names, name))
 
     def order(self, count: int, epoch: int, shuffle: bool) -> Indices:
         """Positions 0 to count - 1, shuffled by (seed names, epoch) if asked."""

@@ -6,6 +6,7 @@ Tarun et al. (TNNLS 2023), equation 2: for a class c, the noise N minimises
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +29,9 @@ from expunge.training.run import Run
 CHUNK = {"cpu": 256}
 """Images a pass by kind of device: a processor is fastest while activations stay in its caches."""
 LARGE_CHUNK = 512
+
+SHOWN = 8
+"""Noise images per class that are kept for a picture."""
 
 Size = Literal["squared", "l2"]
 
@@ -60,6 +64,18 @@ class Noise:
     def labels(self) -> Tensor:
         """The class of each image, (classes * count,), in the order of `images.flatten(0, 1)`."""
         return self.classes.repeat_interleave(self.images.shape[1])
+
+    def record(self, run: Run, names: Sequence[str]) -> None:
+        """Tell the record how it was learned, and keep some of it for a picture.
+
+        names: of all classes.
+        """
+        run.log["noise_loss"] = {  # of the random start, and before the last step
+            names[int(c)]: [float(self.losses[0, row]), float(self.losses[-1, row])]
+            for row, c in enumerate(self.classes)
+        }
+        run.artifacts["noise"] = self.images[:, :SHOWN].cpu()
+        run.artifacts["noise_classes"] = self.classes.cpu()
 
 
 class Images(nn.Module):

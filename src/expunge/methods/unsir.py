@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
-SHOWN = 8
-"""Noise images per class that are kept for a picture."""
-
 
 class Unsir(Method):
     """UNSIR: learn noise that maximises the loss on each class to forget, train on it beside some
@@ -125,12 +122,7 @@ class Unsir(Method):
                 seconds[phase] = self._train(model, source, phase, recipe, run)
         run.log["seconds"] = seconds
         run.log["noise_images_added"] = len(added)
-        run.log["noise_loss"] = {  # of the random start, and before the last step
-            data.classes[int(c)]: [float(noise.losses[0, row]), float(noise.losses[-1, row])]
-            for row, c in enumerate(classes)
-        }
-        run.artifacts["noise"] = noise.images[:, :SHOWN].cpu()
-        run.artifacts["noise_classes"] = classes.cpu()
+        noise.record(run, data.classes)
         return model
 
     def _train(

@@ -101,7 +101,7 @@ def fit(
         )
     pace = Pace(recipe.epochs, steps, first_epoch)
     if name is not None:
-        run = run.named(f"{run.label} ({name})", *run.names, name)
+        run = run.named(name)
     log = FitLog(precision=resolve_precision(recipe.precision, model, run.device))
     start = time.perf_counter()
     model.to(run.device)

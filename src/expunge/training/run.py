@@ -164,6 +164,6 @@ class Run:
         reduced: Tensor = self.accelerator.reduce(tensor, reduction="sum")
         return reduced
 
-    def named(self, label: str, *names: str | int) -> Run:
-        """The same run under other seed names, for a part of the work."""
-        return replace(self, names=names, label=label)
+    def named(self, name: str) -> Run:
+        """The same run for a part of its work: seeds of its own, and progress says its name."""
+        return replace(self, names=(*self.names, name), label=f"{self.label} ({name})")

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from helpers import digits, original, same_state
+from rich.console import Console
 from torch import nn
 
 from expunge.api import Result
+from expunge.cli.listing import listing
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
@@ -133,6 +135,13 @@ def test_weights_set_at_once_that_explode_say_so(name: str, architecture: str) -
 def test_every_method_but_retraining_can_diverge() -> None:
     """So that a new one does not leave `diverges` empty by oversight."""
     assert {name for name, method in METHODS.items() if not method.diverges} == {"retrain"}
+
+
+def test_the_list_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None:
+    assert {name for name, method in METHODS.items() if method.guarantee != "none"} == {"retrain"}
+    for name in METHODS:
+        Console(width=200).print(listing("methods", name))
+        assert f"guarantee: {METHODS[name].guarantee}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", [n for n, method in METHODS.items() if method.scope == "classes"])

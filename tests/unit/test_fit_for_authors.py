@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -120,6 +122,27 @@ def test_steps_count_in_a_stream_of_unknown_length() -> None:
 
     trained(small(), batches=lambda _: iter(batches()), loss=loss, steps=4)
     assert rates == [0, 0.25, 0.5, 0.75]
+
+
+def test_an_endless_stream_ends_with_its_steps() -> None:
+    """Every fifth step on the forget set, the others on the retain set, both begun again at need."""
+    data, parts = view(), []
+
+    def again(part: Part) -> Iterator[Batch]:
+        for epoch in itertools.count():
+            yield from data.batches(part, 64, epoch=epoch)
+
+    def stream(epoch: int) -> Iterator[Batch]:
+        forget, retain = again(Part.FORGET), again(Part.RETAIN)
+        for step in itertools.count():
+            yield next(forget if step % 5 == 0 else retain)
+
+    def loss(model: nn.Module, batch: Batch, _: float) -> Tensor:
+        parts.append(batch.part)
+        return cross_entropy(model, batch)
+
+    assert trained(original("mlp"), batches=stream, loss=loss, steps=12).steps == 12
+    assert [part is Part.FORGET for part in parts] == [step % 5 == 0 for step in range(12)]
 
 
 def test_steps_are_what_progress_shows() -> None:
@@ -340,6 +363,15 @@ def test_a_mixed_batch_knows_who_is_to_be_forgotten() -> None:
             cut = list(pieces(batch, 7))
             assert torch.cat([piece.forget for piece in cut]).equal(batch.forget)
             assert all(len(piece.forget) == len(piece) for piece in cut)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_each_process_marks_its_own_share(rank: int) -> None:
+    data = view(rank=rank, world=3)
+    mix = data.mix(data.source(Part.RETAIN), data.source(Part.FORGET))
+    wanted = set(data.split.forget)
+    for batch in mix.batches(8):
+        assert batch.forget.tolist() == [str(key) in wanted for key in batch.ids]
 
 
 def test_who_did_not_declare_the_forget_set_never_sees_it_marked() -> None:

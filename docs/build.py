@@ -22,8 +22,9 @@ def section(method: type[Method | Pruner]) -> str:
     lines = [f"## `{method.name}`", "", *(line for part in paragraphs for line in (part, ""))]
     if issubclass(method, Method):
         reads = f"Reads: {', '.join(method.reads.names())}."
-        if method.whole_classes:
+        if method.scope == "classes":
             reads += " Forgets whole classes only."
+        reads += f" Guarantee: {method.guarantee}."
         for preset, values in method.presets.items():
             shown = ", ".join(f"`{name}={value}`" for name, value in values.items())
             reads += f"\n\nPreset `{method.name}:{preset}`: {shown}."

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
         UserError,
     )
     from expunge.methods import METHODS
-    from expunge.methods.base import Method
+    from expunge.methods.base import Method, SgdMethod, constant_rate
     from expunge.models.mask import Mask
+    from expunge.per_sample.fisher import fisher_diagonal
+    from expunge.per_sample.products import weighted_gradient
     from expunge.place import Place
     from expunge.pruning import PRUNERS
     from expunge.pruning.base import Pruner
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
     from expunge.training.cost import Cost
     from expunge.training.fit import fit
+    from expunge.training.loop import StepRule
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
@@ -74,15 +77,19 @@ _HOMES = {
     "Run": "training.run",
     "Score": "scores.score",
     "Scores": "audits.scores",
+    "SgdMethod": "methods.base",
     "Split": "data.split",
     "SplitError": "errors",
+    "StepRule": "training.loop",
     "Task": "data.task",
     "Trained": "trained.trained",
     "UserError": "errors",
     "adopt": "api",
     "audit": "api",
     "average_gap": "scores.gaps",
+    "constant_rate": "methods.base",
     "excess_gap": "scores.gaps",
+    "fisher_diagonal": "per_sample.fisher",
     "fit": "training.fit",
     "gap": "scores.gaps",
     "load": "trained.opening",
@@ -90,6 +97,7 @@ _HOMES = {
     "prune": "pruning.original",
     "train": "api",
     "unlearn": "api",
+    "weighted_gradient": "per_sample.products",
 }
 
 __all__ = [
@@ -119,8 +127,10 @@ __all__ = [
     "Run",
     "Score",
     "Scores",
+    "SgdMethod",
     "Split",
     "SplitError",
+    "StepRule",
     "Task",
     "Trained",
     "UserError",
@@ -128,7 +138,9 @@ __all__ = [
     "adopt",
     "audit",
     "average_gap",
+    "constant_rate",
     "excess_gap",
+    "fisher_diagonal",
     "fit",
     "gap",
     "load",
@@ -136,6 +148,7 @@ __all__ = [
     "prune",
     "train",
     "unlearn",
+    "weighted_gradient",
 ]
 
 

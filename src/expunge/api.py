@@ -225,7 +225,7 @@ def unlearn(
 
 def check_scope_of(method: Method, data: Data, split: Split) -> None:
     """Raise ConfigError for a method that forgets whole classes only, asked for anything else."""
-    if not method.whole_classes:
+    if method.scope != "classes":
         return
     asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())
     staying = sorted(asked - set(split.forgotten_classes(data)))

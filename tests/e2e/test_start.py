@@ -337,7 +337,7 @@ from expunge.scores.table import SCORES
 
 told = {
     "methods": {
-        name: [m.reads.names(), m.whole_classes, sorted(m.presets), m.model_json_schema()]
+        name: [m.reads.names(), m.scope, m.guarantee, sorted(m.presets), m.model_json_schema()]
         for name, m in METHODS.items()
     },
     "pruners": {name: [p.trained, p.model_json_schema()] for name, p in PRUNERS.items()},

@@ -41,6 +41,7 @@ LAYERS = {
     "transfer": 6,
     "api": 7,
     "theory": 8,
+    "testing": 9,
     "folders": 8,
     "study": 8,
     "cli": 9,

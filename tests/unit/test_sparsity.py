@@ -144,7 +144,7 @@ def test_every_cut_is_within_the_one_before() -> None:
             self, model: Any, data: Any, run: Run, *, sparsity: float, within: Any = None
         ) -> Mask:
             given.append(within)
-            drawn = run.named("a round", "round", len(given))
+            drawn = run.named(f"round {len(given)}")
             return super().mask(model, data, drawn, sparsity=sparsity, within=within)
 
     found = pruned(Rounds(sparsity=0.8), architecture="mlp")

@@ -424,7 +424,7 @@ def test_seed_0_is_a_seed() -> None:
 
 def test_a_teacher_shares_nothing_with_its_student() -> None:
     student = original("cnn").train()
-    teacher = run_on_cpu().frozen_copy(student)
+    teacher = run_on_cpu().teacher(student)
     assert not teacher.training
     assert not any(p.requires_grad for p in teacher.parameters())
     assert student.training

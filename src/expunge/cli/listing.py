@@ -92,7 +92,8 @@ def _method(method: type[Method | Pruner]) -> RenderableType:
     reads = (
         "reads: "
         + ", ".join(method.reads.names())
-        + ("; forgets whole classes only" if method.whole_classes else "")
+        + ("; forgets whole classes only" if method.scope == "classes" else "")
+        + f"; guarantee: {method.guarantee}"
         if issubclass(method, Method)
         else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")
     )

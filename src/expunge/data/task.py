@@ -21,7 +21,11 @@ class Task(Protocol):
         ...
 
     def observe(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Outputs to score, first axis = sample, float32."""
+        """Outputs to score, or to learn from: first axis = sample, float32.
+
+        Differentiable in the model's parameters and in the inputs, so that a method may train a model
+        to another's outputs; who only scores calls it without gradients.
+        """
         ...
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -79,6 +80,27 @@ class Pairs:
         while True:
             yield from self._stream(source, round_)
             round_ += 1
+
+
+class Steps(Protocol):
+    """Batches, or tuples of them, and how many: a `Stream`, `Pairs`, a `Chain`, or a list."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One stream after another; `len()` is the number of steps of all."""
+
+    streams: tuple[Steps, ...]
+
+    def __len__(self) -> int:
+        return sum(len(stream) for stream in self.streams)
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.chain.from_iterable(self.streams)
 
 
 class Source(Protocol):
@@ -182,7 +204,10 @@ class TensorSource:
 
 @dataclass(frozen=True)
 class MixSource:
-    """Several sources shuffled together; a batch holds samples of each by chance."""
+    """Several sources shuffled together; a batch holds samples of each by chance.
+
+    `Batch.forget` says which of them are to be forgotten.
+    """
 
     sources: tuple[Source, ...]
     view: DataView
@@ -318,6 +343,20 @@ class DataView:
         """Batches of `a` beside batches of `b`; the shorter side cycles, reshuffled."""
         return Pairs(a, b, size, epoch, shuffle, augment)
 
+    def chain(self, *streams: Steps) -> Chain:
+        """One stream after another, as one: a pass over the forget set, then one over the retain set.
+
+        `Batch.part` tells the steps apart.
+        """
+        return Chain(streams)
+
+    def named(self, name: str) -> DataView:
+        """The same view for a part of a run's work, such as a further `fit`: see `Run.named`.
+
+        Its batches come in another order, with other augmentation; what it reads counts in `reads`.
+        """
+        return replace(self, names=(*self.names, name))
+
     def order(self, count: int, epoch: int, shuffle: bool) -> Indices:
         """Positions 0 to count - 1, shuffled by (seed names, epoch) if asked."""
         if not shuffle:
@@ -356,4 +395,5 @@ def _join(pieces: list[Batch], world: int, total: int) -> Batch:
         labels=torch.cat(labels) if len(labels) == len(real) else None,
         part=real[0].part if len({piece.part for piece in real}) == 1 else None,
         weight=count * world / total,
+        of_forget=torch.cat([piece.forget.to(device) for piece in real]),
     )

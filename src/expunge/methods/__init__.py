@@ -50,13 +50,13 @@ def make_method(name: str, settings: Mapping[str, object] | None = None) -> Meth
 
 def check_scope(method: Method, forget: str) -> None:
     """Raise ConfigError for a request, as typed, that a method of whole classes can never meet."""
-    if method.whole_classes and forget.startswith("random:"):
+    if method.scope == "classes" and forget.startswith("random:"):
         raise whole_classes_only(method, f"{forget} draws from all of them")
 
 
 def whole_classes_only(method: Method, why: str) -> ConfigError:
     """The error for a request that is not of whole classes; names the methods that could meet it."""
-    able = ", ".join(name for name, other in METHODS.items() if not other.whole_classes)
+    able = ", ".join(name for name, other in METHODS.items() if other.scope == "any")
     return ConfigError(
         f"{method.name} forgets whole classes only, and {why}; ask for class:LABEL, or choose a "
         f"method that can: {able}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
 
 from expunge.data.parts import Part
 from expunge.errors import DivergenceError
@@ -21,18 +23,28 @@ if TYPE_CHECKING:
 class Method(Settings):
     """An unlearning method. Its fields are its hyper-parameters, with their paper's defaults.
 
-    A new method is one file with such a class, and one line in `expunge.methods.METHODS`; the
-    contract tests then cover it. What is built in imports torch only where it computes, so that its
-    name, settings and scope are read at once.
+    A new method is one file with such a class, and one line in `expunge.methods.METHODS`, or lies in
+    a package of one's own; `expunge.testing.check_method` says whether it keeps what all promise.
+    What is built in imports torch only where it computes, so that name, settings and scope are read
+    at once.
 
-    whole_classes: it forgets whole classes and nothing else; other requests are refused.
+    reads: the parts of the data that it reads; reading another raises AccessError.
+    scope: "any" request, or whole "classes" alone; others are refused.
+    guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or a
+        sentence.
+    seeded: whether another seed gives other weights.
+    diverges: settings with which it must raise DivergenceError, for the contract suite. Empty for a
+        method that has none, such as one that only ever shrinks weights.
     presets: published settings other than the defaults, by name: `make_method("unsir:notebook")`.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     reads: ClassVar[Part]
-    whole_classes: ClassVar[bool] = False
+    scope: ClassVar[Literal["any", "classes"]] = "any"
+    guarantee: ClassVar[str] = "none"
+    seeded: ClassVar[bool] = True
+    diverges: ClassVar[Mapping[str, object]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     @abstractmethod
@@ -41,6 +53,41 @@ class Method(Settings):
 
         Reads `data` only as declared in `reads`, and draws seeds from `run` alone.
         """
+
+
+Epochs = Annotated[int, Field(ge=1, description="passes over the retain set")]
+Rate = Annotated[float, Field(gt=0, description="learning rate")]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="SGD momentum")]
+WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty of SGD")]
+BatchSize = Annotated[int, Field(ge=1, description="samples a step")]
+
+
+class SgdMethod(Method):
+    """A method that trains by stochastic gradient descent at a constant rate, and its fields.
+
+    A subclass gives other defaults, and its own words where a pass is over another set:
+    `epochs: Epochs = Field(5, description="passes over the forget set")`. Its fields come after
+    these; those of a further base, as in `class Mine(SgdMethod, Weights)`, before them.
+    """
+
+    diverges: ClassVar[Mapping[str, object]] = {"lr": 1e8}
+
+    epochs: Epochs = 10
+    lr: Rate = 0.01
+    momentum: Momentum = 0.9
+    weight_decay: WeightDecay = 5e-4
+    batch_size: BatchSize = 256
+
+    def recipe(self, run: Run) -> Recipe:
+        """These fields as `fit` wants them, in the original's precision where that is known."""
+        return constant_rate(
+            run,
+            epochs=self.epochs,
+            lr=self.lr,
+            batch_size=self.batch_size,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
 
 
 def constant_rate(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
-
 from expunge.data.parts import Part
-from expunge.methods.base import Method, constant_rate
+from expunge.methods.base import SgdMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from expunge.training.run import Run
 
 
-class Finetune(Method):
+class Finetune(SgdMethod):
     """FT: stochastic gradient descent on the retain set, from the original weights.
 
     Defaults are those of Jia et al. (10 epochs, lr 0.01); momentum 0.9, weight decay 5e-4.
@@ -26,12 +24,6 @@ class Finetune(Method):
     paper: ClassVar[str] = "Warnecke et al., NDSS 2023; settings of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN
 
-    epochs: int = Field(default=10, ge=1, description="passes over the retain set")
-    lr: float = Field(default=0.01, gt=0, description="learning rate")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(default=256, ge=1, description="samples a step")
-
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         from expunge.training.fit import fit
@@ -40,7 +32,7 @@ class Finetune(Method):
             model,
             lambda epoch: data.batches(Part.RETAIN, self.batch_size, epoch=epoch),
             lambda model, batch, _: run.loss(model, batch),
-            recipe=constant_rate(run, **self.model_dump()),
+            recipe=self.recipe(run),
             run=run,
         )
         return model

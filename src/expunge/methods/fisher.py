@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -42,6 +43,7 @@ class Fisher(Method):
     name: ClassVar[str] = "fisher"
     paper: ClassVar[str] = "Golatkar et al., CVPR 2020; settings of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
+    diverges: ClassVar[Mapping[str, object]] = {"alpha": 1e12}
 
     variant: Literal["released", "theory"] = Field(
         default="released", description="the authors' program, or the paper's equation"

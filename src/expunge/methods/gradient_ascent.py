@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method, constant_rate
+from expunge.methods.base import Epochs, Rate, SgdMethod, WeightDecay
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from expunge.training.run import Run
 
 
-class GradientAscent(Method):
+class GradientAscent(SgdMethod):
     """GA: stochastic gradient ascent on the cross-entropy of the forget set.
 
     The loss has no ceiling, so few small steps are taken, and `fit` ends a run whose weights
@@ -32,13 +32,9 @@ class GradientAscent(Method):
     )
     reads: ClassVar[Part] = Part.FORGET
 
-    epochs: int = Field(default=5, ge=1, description="passes over the forget set")
-    lr: float = Field(
-        default=1e-4, gt=0, description="learning rate; tune it, on a seed not reported"
-    )
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(default=0.0, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(default=256, ge=1, description="samples a step")
+    epochs: Epochs = Field(default=5, description="passes over the forget set")
+    lr: Rate = Field(default=1e-4, description="learning rate; tune it, on a seed not reported")
+    weight_decay: WeightDecay = 0.0
     norm: Literal["eval", "train"] = Field(
         default="eval",
         description="eval: normalisation layers keep their statistics; train: they drift",
@@ -52,7 +48,7 @@ class GradientAscent(Method):
             model,
             lambda epoch: data.batches(Part.FORGET, self.batch_size, epoch=epoch),
             lambda model, batch, _: -run.loss(model, batch),
-            recipe=constant_rate(run, **self.model_dump(exclude={"norm"})),
+            recipe=self.recipe(run),
             run=run,
             norm=self.norm,
         )

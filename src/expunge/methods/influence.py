@@ -38,6 +38,7 @@ class Influence(Method):
     name: ClassVar[str] = "influence"
     paper: ClassVar[str] = "Izzo et al., AISTATS 2021; Jia et al., NeurIPS 2023, proposition 1"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
+    diverges: ClassVar[Mapping[str, object]] = {"alpha": 1e12}
 
     alpha: float = Field(default=1.0, gt=0, description="length of the step; 1 is the Newton step")
     damping: float = Field(default=1.0, ge=0, description="added to the curvature; tune it")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method, constant_rate
+from expunge.methods.base import SgdMethod
+from expunge.training.recipe import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,7 +21,17 @@ NEAR_ZERO = 1e-3
 """A weight below this share of its tensor's largest counts as near zero."""
 
 
-class L1Sparse(Method):
+class Penalty(Settings):
+    """What `L1Sparse` has beside SGD's settings."""
+
+    gamma: float = Field(default=5e-4, ge=0, description="largest weight of the l1 norm; tune it")
+    scheduler: Literal["decreasing", "constant", "increasing"] = Field(
+        default="decreasing", description="how that weight goes over the epochs"
+    )
+    proximal: bool = Field(default=False, description="soft-threshold after each step: exact zeros")
+
+
+class L1Sparse(SgdMethod, Penalty):
     """SGD on loss(retain) + gamma_t ||theta||_1 over all parameters (Jia et al., equation 3).
 
     gamma_t in epoch t = 0 ... T - 1: constant gamma; increasing gamma t / T; decreasing
@@ -35,17 +46,6 @@ class L1Sparse(Method):
     name: ClassVar[str] = "l1_sparse"
     paper: ClassVar[str] = "Jia et al., NeurIPS 2023, equation 3"
     reads: ClassVar[Part] = Part.RETAIN
-
-    gamma: float = Field(default=5e-4, ge=0, description="largest weight of the l1 norm; tune it")
-    scheduler: Literal["decreasing", "constant", "increasing"] = Field(
-        default="decreasing", description="how that weight goes over the epochs"
-    )
-    proximal: bool = Field(default=False, description="soft-threshold after each step: exact zeros")
-    epochs: int = Field(default=10, ge=1, description="passes over the retain set")
-    lr: float = Field(default=0.01, gt=0, description="learning rate")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(default=256, ge=1, description="samples a step")
 
     def weight(self, progress: float) -> float:
         """gamma_t at a progress in [0, 1): t counts whole epochs."""
@@ -72,9 +72,7 @@ class L1Sparse(Method):
             model,
             lambda epoch: data.batches(Part.RETAIN, self.batch_size, epoch=epoch),
             loss,
-            recipe=constant_rate(
-                run, **self.model_dump(exclude={"gamma", "scheduler", "proximal"})
-            ),
+            recipe=self.recipe(run),
             run=run,
             after_step=shrink if self.proximal else None,
         )

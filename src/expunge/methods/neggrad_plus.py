@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method, constant_rate
+from expunge.methods.base import BatchSize, Epochs, SgdMethod
+from expunge.training.recipe import Settings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
     from expunge.training.run import Run
 
 
-class NegGradPlus(Method):
+class Weighing(Settings):
+    """What `NegGradPlus` has beside SGD's settings."""
+
+    alpha: float = Field(default=0.95, ge=0, le=1, description="weight of the retain loss")
+
+
+class NegGradPlus(SgdMethod, Weighing):
     """SGD on alpha * loss(retain) - (1 - alpha) * loss(forget), the forget set cycled.
 
     alpha 1 is fine-tuning, alpha 0 gradient ascent. A well-tuned one is a baseline that newer
@@ -31,12 +38,8 @@ class NegGradPlus(Method):
     paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023 (SCRUB), as a baseline"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
 
-    alpha: float = Field(default=0.95, ge=0, le=1, description="weight of the retain loss")
-    epochs: int = Field(default=10, ge=1, description="passes over the longer of the two sets")
-    lr: float = Field(default=0.01, gt=0, description="learning rate")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="SGD momentum")
-    weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty of SGD")
-    batch_size: int = Field(default=256, ge=1, description="samples of each set a step")
+    epochs: Epochs = Field(default=10, description="passes over the longer of the two sets")
+    batch_size: BatchSize = Field(default=256, description="samples of each set a step")
     norm: Literal["train", "eval"] = Field(
         default="train",
         description="train: normalisation layers follow both sets; eval: they keep their statistics",
@@ -56,7 +59,7 @@ class NegGradPlus(Method):
             model,
             lambda epoch: data.pairs(retain, forget, self.batch_size, epoch=epoch),
             loss,
-            recipe=constant_rate(run, **self.model_dump(exclude={"alpha", "norm"})),
+            recipe=self.recipe(run),
             run=run,
             norm=self.norm,
         )

@@ -6,6 +6,7 @@ Tarun et al. (TNNLS 2023), equation 2: for a class c, the noise N minimises
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -28,6 +29,9 @@ from expunge.training.run import Run
 CHUNK = {"cpu": 256}
 """Images a pass by kind of device: a processor is fastest while activations stay in its caches."""
 LARGE_CHUNK = 512
+
+SHOWN = 8
+"""Noise images per class that are kept for a picture."""
 
 Size = Literal["squared", "l2"]
 
@@ -60,6 +64,18 @@ class Noise:
     def labels(self) -> Tensor:
         """The class of each image, (classes * count,), in the order of `images.flatten(0, 1)`."""
         return self.classes.repeat_interleave(self.images.shape[1])
+
+    def record(self, run: Run, names: Sequence[str]) -> None:
+        """Tell the record how it was learned, and keep some of it for a picture.
+
+        names: of all classes.
+        """
+        run.log["noise_loss"] = {  # of the random start, and before the last step
+            names[int(c)]: [float(self.losses[0, row]), float(self.losses[-1, row])]
+            for row, c in enumerate(self.classes)
+        }
+        run.artifacts["noise"] = self.images[:, :SHOWN].cpu()
+        run.artifacts["noise_classes"] = self.classes.cpu()
 
 
 class Images(nn.Module):
@@ -95,7 +111,7 @@ def learn_noise(
     recipe: optimiser, rate and precision, of one epoch, which has `steps` steps.
     """
     _warn_of_mixing(model, run)
-    frozen = run.frozen_copy(model)
+    frozen = run.teacher(model)
     lay_out(frozen, torch.channels_last)
     recipe = recipe.but(precision=resolve_precision(recipe.precision, model, run.device))
     classes = classes.to(run.device)
@@ -106,7 +122,7 @@ def learn_noise(
     chunk = chunk or CHUNK.get(run.device.type, LARGE_CHUNK)
     learner = replace(run, progress=Silent(), mask=None)  # the mask is of weights, not of images
     pieces = []
-    with run.progress.work(run.label, steps * -(-len(labels) // chunk)) as bar:
+    with run.progress.work(f"{run.label} (noise)", steps * -(-len(labels) // chunk)) as bar:
         for rows in torch.split(torch.arange(len(labels), device=run.device), chunk):
             # the rows stand for inputs: what is learned is the images that they name
             target = [Batch(row_ids(len(rows)), rows, labels[rows], None)] * steps
@@ -117,6 +133,8 @@ def learn_noise(
                 _loss(frozen, run, objective, count, losses),
                 recipe=recipe,
                 run=learner,
+                name="noise",
+                rate="noise_lr",
                 after_step=lambda *_: bar.advance(),
             )
             pieces.append(images.images.detach())
@@ -158,6 +176,6 @@ def _warn_of_mixing(model: nn.Module, run: Run) -> None:
     norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
     if any(norm.running_mean is None for norm in norms):
         run.log.setdefault("warnings", []).append(
-            f"{run.label}: the model's BatchNorm keeps no running statistics, so the images of a pass "
-            "influence each other, across classes too; this noise is not the paper's"
+            f"{run.label} (noise): the model's BatchNorm keeps no running statistics, so the images of "
+            "a pass influence each other, across classes too; this noise is not the paper's"
         )

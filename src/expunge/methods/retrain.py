@@ -25,6 +25,7 @@ class Retrain(Method):
     name: ClassVar[str] = "retrain"
     paper: ClassVar[str] = "exact unlearning; the reference of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+    guarantee: ClassVar[str] = "exact"
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from expunge.data.view import DataView, Source
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
-
-SHOWN = 8
-"""Noise images per class that are kept for a picture."""
 
 
 class Unsir(Method):
@@ -46,7 +42,8 @@ class Unsir(Method):
     name: ClassVar[str] = "unsir"
     paper: ClassVar[str] = "Tarun et al., TNNLS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
-    whole_classes: ClassVar[bool] = True
+    scope: ClassVar[Literal["any", "classes"]] = "classes"
+    diverges: ClassVar[Mapping[str, object]] = {"impair_lr": 1e8}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "notebook": {"noise_used": 3, "noise_repeats": 20},
         "text": {"noise_used": None, "noise_repeats": 20},
@@ -106,7 +103,7 @@ class Unsir(Method):
             model,
             classes,
             input_shape(retain),
-            self._named(run, "noise", *run.names),
+            run,
             # images do not depend on each other: those that impair does not add need no learning
             count=self.noise_used or self.noise_batch,
             steps=self.noise_steps,
@@ -125,12 +122,7 @@ class Unsir(Method):
                 seconds[phase] = self._train(model, source, phase, recipe, run)
         run.log["seconds"] = seconds
         run.log["noise_images_added"] = len(added)
-        run.log["noise_loss"] = {  # of the random start, and before the last step
-            data.classes[int(c)]: [float(noise.losses[0, row]), float(noise.losses[-1, row])]
-            for row, c in enumerate(classes)
-        }
-        run.artifacts["noise"] = noise.images[:, :SHOWN].cpu()
-        run.artifacts["noise_classes"] = classes.cpu()
+        noise.record(run, data.classes)
         return model
 
     def _train(
@@ -144,11 +136,10 @@ class Unsir(Method):
             lambda epoch: source.batches(self.batch_size, epoch=epoch),
             lambda model, batch, _: run.loss(model, batch),
             recipe=recipe,
-            run=self._named(run, phase, *run.names, phase),
+            run=run,
+            name=phase,
+            rate=f"{phase}_lr",
         ).seconds
-
-    def _named(self, run: Run, phase: str, *names: str | int) -> Run:
-        return replace(run, names=names, label=f"{self.name} ({phase})", rate=f"{phase}_lr")
 
     def _recipe(
         self, run: Run, epochs: int, lr: float, optimizer: Literal["adam", "sgd"]

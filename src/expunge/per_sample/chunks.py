@@ -38,8 +38,13 @@ def piece(batch: Batch, start: int, stop: int) -> Batch:
         return leaf[start:stop] if along else leaf  # type: ignore[index]
 
     labels = None if batch.labels is None else batch.labels[start:stop]
+    marks = None if batch.of_forget is None else batch.of_forget[start:stop]
     return replace(
-        batch, ids=batch.ids[start:stop], inputs=tree_map(cut, batch.inputs), labels=labels
+        batch,
+        ids=batch.ids[start:stop],
+        inputs=tree_map(cut, batch.inputs),
+        labels=labels,
+        of_forget=marks,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -15,7 +16,17 @@ from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
 from expunge.progress import Step
-from expunge.training.loop import Loop, Loss, Update, evaluating, lay_out, prepared
+from expunge.training.loop import (
+    Hook,
+    Loop,
+    Loss,
+    StepRule,
+    Update,
+    evaluating,
+    lay_out,
+    prepared,
+)
+from expunge.training.pace import Pace
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
@@ -44,7 +55,12 @@ def fit(
     run: Run,
     update: Update | None = None,
     norm: Literal["train", "eval"] = "train",
+    steps: int | None = None,
     first_epoch: int = 0,
+    name: str | None = None,
+    rate: str = "lr",
+    by_part: Mapping[Part, StepRule] | None = None,
+    after_backward: Hook | None = None,
     after_step: Callable[[nn.Module, float], None] | None = None,
     after_epoch: Callable[[nn.Module, int], None] | None = None,
     validate: Callable[[nn.Module], float] | None = None,
@@ -58,7 +74,17 @@ def fit(
         stays bit-identical, buffers of modules whose own parameters are all frozen too (a BatchNorm
         without parameters goes on counting). None: all may change.
     norm: "eval" makes normalisation layers use their running statistics and leave them alone.
+    steps: train for so many steps, whatever the recipe's epochs: `batches` is asked for epoch after
+        epoch until they are made, and the learning rate goes over them.
     first_epoch: rewinding: batches and rate as in a run from epoch 0, with a fresh optimiser.
+    name: of this call among several of one run: it has its own draws of dropout, and progress and
+        errors name it. `data.named(name)` gives it its own order of batches.
+    rate: the setting to lower where this call diverges, for the error's text.
+    by_part: another clipping or learning rate in steps on batches of a part, such as
+        {Part.FORGET: StepRule(clip_norm=7.0)}; for streams whose parts take turns.
+    after_backward: called with the bare model, the batch and the progress when the gradients are
+        there, before they are clipped: it may change each `parameter.grad` in place, which is None
+        where the loss does not reach, and 0 in what must not change.
     after_step: called with the bare model and the progress after every update, before what must not
         change is put back.
     after_epoch: called with the bare model and the epoch's number, from 0.
@@ -73,18 +99,21 @@ def fit(
             f"{run.label}: schedule 'plateau' watches a validation loss, and there is no validation "
             "set; keep one (validation=0.1), or choose another schedule"
         )
+    pace = Pace(recipe.epochs, steps, first_epoch)
+    if name is not None:
+        run = run.named(name)
     log = FitLog(precision=resolve_precision(recipe.precision, model, run.device))
     start = time.perf_counter()
     model.to(run.device)
     if run.world == 1:
         lay_out(model, torch.channels_last)
-    with prepared(model, recipe, run, update, norm) as loop:
-        loop.after_step = after_step
+    with prepared(model, recipe, run, pace, update, norm) as loop:
+        loop.rate, loop.rules = rate, by_part or {}
+        loop.after_backward, loop.after_step = after_backward, after_step
         first = batches(first_epoch)
-        schedule = Schedule(recipe, loop.optimizer, _length(first), first_epoch)
-        epochs = range(first_epoch, recipe.epochs)
-        with _bar(run, _length(first), len(epochs)) as bar:
-            for epoch in epochs:
+        schedule = Schedule(recipe, loop.optimizer, _length(first), pace)
+        with _bar(run, _length(first), pace) as bar:
+            for epoch in pace.rounds():
                 stream = first if epoch == first_epoch else batches(epoch)
                 _epoch(loop, stream, loss, epoch, schedule, bar, log)
                 if validate is not None:
@@ -93,14 +122,17 @@ def fit(
                 schedule.after_epoch(log.validation[-1] if log.validation else None)
                 if after_epoch is not None:
                     after_epoch(model, epoch)
+                if log.steps == steps:
+                    break
     log.seconds = time.perf_counter() - start
     return log
 
 
-def _bar(run: Run, steps: int | None, epochs: int) -> AbstractContextManager[Step]:
+def _bar(run: Run, steps: int | None, pace: Pace) -> AbstractContextManager[Step]:
     """Progress by steps; by epochs where nobody knows how many steps one has."""
-    unit = "steps" if steps else "epochs"
-    return run.progress.work(run.label, epochs * (steps or 1), unit=unit)
+    epochs = pace.epochs - pace.first_epoch
+    total = pace.steps or epochs * (steps or 1)
+    return run.progress.work(run.label, total, unit="steps" if pace.total(steps) else "epochs")
 
 
 def _epoch(
@@ -113,17 +145,19 @@ def _epoch(
     log: FitLog,
 ) -> None:
     """One pass over a stream; appends its mean loss to the log."""
-    steps = _length(stream)
+    steps, pace = _length(stream), loop.pace
+    known = pace.total(steps)
     seen: Tensor | float = 0.0
     step = -1
-    told = f"epoch {epoch + 1} of {loop.recipe.epochs}" if steps else ""
-    told += f", loss {log.losses[-1]:.3g}" if log.losses and steps else ""
-    for step, batch in enumerate(stream):
-        done = (epoch + (step / steps if steps else 0.0)) / loop.recipe.epochs
+    told = pace.epoch(epoch) if known else ""
+    told += f", loss {log.losses[-1]:.3g}" if log.losses and known else ""
+    left = None if pace.steps is None else pace.steps - log.steps
+    for step, batch in enumerate(itertools.islice(stream, left)):
+        done = pace.done(epoch, step, steps, loop.count)
         seen = seen + loop.step(loss, batch, done, log.precision)
         loop.check(epoch, step)
         schedule.after_step()
-        if steps:
+        if known:
             bar.advance(told)
     if step < 0:
         raise ConfigError(f"{loop.run.label}: there is nothing to train on")
@@ -131,7 +165,7 @@ def _epoch(
     log.steps += step + 1
     total = loop.run.sum(torch.as_tensor(seen))
     log.losses.append(float(total) / (step + 1) / loop.run.world)
-    if not steps:
+    if not known:
         bar.advance(f"loss {log.losses[-1]:.3g}")
 
 

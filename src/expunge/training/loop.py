@@ -6,22 +6,26 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
+from expunge.data.parts import Part
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import check_fits
 from expunge.names.seeds import seed_for
+from expunge.training.pace import Pace
 from expunge.training.precision import arithmetic, exact_convolutions
 from expunge.training.recipe import Recipe
 from expunge.training.run import Mask, Run, cards
 
 Loss = Callable[[nn.Module, Any, float], Tensor]
 Update = Mapping[str, Tensor | bool]
+Hook = Callable[[nn.Module, Any, float], None]
+"""Called with the bare model, the step's batch and the progress."""
 Held = list[tuple[nn.Parameter, Tensor, Tensor | None]]
 
 EXPLOSION = 100.0
@@ -33,21 +37,49 @@ CHECK_EVERY = 50
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
+@dataclass(frozen=True)
+class StepRule:
+    """What differs in steps on batches of one part.
+
+    lr_factor: what the learning rate is multiplied by, 0 and up. clip_norm: the largest norm of the
+    whole gradient, above 0, in place of the recipe's clipping; None: as the recipe says.
+    """
+
+    lr_factor: float = 1.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lr_factor < math.inf:
+            raise ConfigError(f"lr_factor = {self.lr_factor}: give a finite number, 0 or more")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ConfigError(f"clip_norm = {self.clip_norm}: give a number above 0, or None")
+
+
+AS_THE_RECIPE_SAYS = StepRule()
+
+
 @dataclass
 class Loop:
-    """One optimiser at work on one model. Made by `prepared`."""
+    """One optimiser at work on one model. Made by `prepared`.
+
+    rate: the setting to lower where training diverges. rules: by the part of a step's batch.
+    """
 
     model: nn.Module
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
     recipe: Recipe
     run: Run
+    pace: Pace
     hold: Held
     norms: list[nn.Module]
     norm_start: float
     trainable: list[nn.Parameter]
     first_bad: Tensor
     count: int = 0
+    rate: str = "lr"
+    rules: Mapping[Part, StepRule] = field(default_factory=dict)
+    after_backward: Hook | None = None
     after_step: Callable[[nn.Module, float], None] | None = None
 
     def step(self, loss: Loss, batch: Any, done: float, precision: str) -> Tensor:
@@ -59,12 +91,13 @@ class Loop:
             value = loss(self.wrapped, batch, done)
         self.optimizer.zero_grad(set_to_none=True)
         self.run.accelerator.backward(value)
-        if self.recipe.clip_norm is not None:
+        rule = self.rule(batch)
+        if self.after_backward is not None:
             self.drop_held_gradients()
-            nn.utils.clip_grad_norm_(self.trainable, self.recipe.clip_norm)
-        if self.recipe.clip_value is not None:
-            nn.utils.clip_grad_value_(self.trainable, self.recipe.clip_value)
-        self.optimizer.step()
+            self.after_backward(self.model, batch, done)
+        self.clip(rule)
+        with _scaled(self.optimizer, rule.lr_factor):
+            self.optimizer.step()
         if self.after_step is not None:
             self.after_step(self.model, done)
         self.restore()
@@ -75,6 +108,20 @@ class Loop:
         self.first_bad = torch.where(bad, self.count, self.first_bad)
         self.count += 1
         return detached
+
+    def rule(self, batch: Any) -> StepRule:
+        """What this step's batch asks for; a batch of several parts follows the recipe."""
+        part = batch.part if isinstance(batch, Batch) else None
+        return AS_THE_RECIPE_SAYS if part is None else self.rules.get(part, AS_THE_RECIPE_SAYS)
+
+    def clip(self, rule: StepRule) -> None:
+        """Bound the gradient, by the rule's norm or else as the recipe says."""
+        norm = self.recipe.clip_norm if rule.clip_norm is None else rule.clip_norm
+        if norm is not None:
+            self.drop_held_gradients()
+            nn.utils.clip_grad_norm_(self.trainable, norm)
+        elif self.recipe.clip_value is not None:
+            nn.utils.clip_grad_value_(self.trainable, self.recipe.clip_value)
 
     def drop_held_gradients(self) -> None:
         """What is held still must not count in the norm that clipping sees."""
@@ -96,24 +143,39 @@ class Loop:
         due = self.run.device.type == "cpu" or self.count % CHECK_EVERY == 0
         if not (force or due):
             return
-        where = f"{self.run.label} diverged in epoch {epoch + 1} of {self.recipe.epochs}"
-        advice = f"lower {self.run.rate} (now {self.recipe.lr:g})"
+        advice = f"lower {self.rate} (now {self.recipe.lr:g})"
         clipped = self.recipe.clip_norm is not None or self.recipe.clip_value is not None
         if self.recipe == self.run.recipe and not clipped:  # a method's own recipe has no clipping
             advice += " or set clip_norm"
         bad = int(self.run.sum((self.first_bad >= 0).long().to(self.run.device)))
         if bad:
             late = max(0, self.count - 1 - int(self.first_bad)) if int(self.first_bad) >= 0 else 0
-            raise DivergenceError(
-                f"{where}, step {max(0, step - late) + 1}: the loss is not finite; {advice}"
-            )
+            where = self.where(epoch, max(0, step - late), self.count - 1 - late)
+            raise DivergenceError(f"{where}: the loss is not finite; {advice}")
         if force or self.count % CHECK_EVERY == 0:
             size = parameter_norm(self.trainable)
             if not size <= EXPLOSION * self.norm_start:
+                where = self.where(epoch, step, self.count - 1)
                 raise DivergenceError(
-                    f"{where}, step {step + 1}: the weights' norm is {size:.3g}, more than "
+                    f"{where}: the weights' norm is {size:.3g}, more than "
                     f"{EXPLOSION:g} times the {self.norm_start:.3g} it started from; {advice}"
                 )
+
+    def where(self, epoch: int, step: int, before: int) -> str:
+        """The beginning of an error's text."""
+        return f"{self.run.label} diverged in {self.pace.place(epoch, step, before)}"
+
+
+@contextmanager
+def _scaled(optimizer: torch.optim.Optimizer, factor: float) -> Iterator[None]:
+    """Another learning rate for a while, and the very same one afterwards."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    if factor != 1:
+        for group in optimizer.param_groups:
+            group["lr"] *= factor
+    yield
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 @contextmanager
@@ -121,6 +183,7 @@ def prepared(
     model: nn.Module,
     recipe: Recipe,
     run: Run,
+    pace: Pace,
     update: Update | None,
     norm: Literal["train", "eval"],
 ) -> Iterator[Loop]:
@@ -149,6 +212,7 @@ def prepared(
             optimizer=optimizer,
             recipe=recipe,
             run=run,
+            pace=pace,
             hold=hold,
             norms=[m for m in model.modules() if isinstance(m, NORMS) and m not in frozen],
             norm_start=max(parameter_norm(trainable), SMALLEST_START),

@@ -79,7 +79,6 @@ class Run:
     recipe: the recipe of the original model, None where it is not known.
     constructor: makes an untrained model, seeded by the caller.
     mask: of a sparse model; `fit` holds it, methods never mention it.
-    rate: the setting to lower where training diverges.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
     """
 
@@ -91,7 +90,6 @@ class Run:
     mask: Mask | None = None
     progress: Reporter = field(default_factory=Silent)
     accelerator: Accelerator = field(default_factory=lambda: accelerator_on(None))
-    rate: str = "lr"
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
 
@@ -139,13 +137,25 @@ class Run:
             model = self.constructor()
         return model.to(self.device)
 
-    def frozen_copy(self, model: nn.Module) -> nn.Module:
-        """A teacher on the device: shares nothing with `model`, evaluation mode, no gradients."""
+    def teacher(self, model: nn.Module) -> nn.Module:
+        """A copy of `model` to learn from: evaluation mode, no gradients, nothing shared with it."""
         return copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the global batch, as this process's share of it."""
-        return self.task.losses(model, batch).mean() * batch.weight
+        return self.mean(self.task.losses(model, batch), batch)
+
+    def mean(self, per_sample: Tensor, batch: Batch) -> Tensor:
+        """Mean over the global batch of a value per sample (batch,), as this process's share of it.
+
+        Raises ConfigError for another shape: a mean over classes too would hide a factor.
+        """
+        if per_sample.shape != (len(batch),):
+            raise ConfigError(
+                f"{self.label}: a value per sample has shape ({len(batch)},) for this batch, not "
+                f"{tuple(per_sample.shape)}; sum over the other axes first"
+            )
+        return per_sample.mean() * batch.weight
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over processes."""
@@ -154,6 +164,6 @@ class Run:
         reduced: Tensor = self.accelerator.reduce(tensor, reduction="sum")
         return reduced
 
-    def named(self, label: str, *names: str | int) -> Run:
-        """The same run under other seed names, for a part of the work."""
-        return replace(self, names=names, label=label)
+    def named(self, name: str) -> Run:
+        """The same run for a part of its work: seeds of its own, and progress says its name."""
+        return replace(self, names=(*self.names, name), label=f"{self.label} ({name})")

@@ -13,13 +13,15 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
+from expunge.training.pace import Pace
 from expunge.training.recipe import Recipe
 
 
 class Schedule:
-    """steps: of an epoch; None where a stream does not say, and smooth schedules go by epochs.
+    """steps: of an epoch; None where a stream does not say.
 
-    first_epoch: start as if so many epochs were over.
+    pace: the training's length; smooth schedules go by steps where it is known in steps, else by
+    epochs. They start as if the epochs before its first were over.
     """
 
     def __init__(
@@ -27,12 +29,13 @@ class Schedule:
         recipe: Recipe,
         optimizer: torch.optim.Optimizer,
         steps: int | None,
-        first_epoch: int = 0,
+        pace: Pace,
     ) -> None:
         self.by_step: LRScheduler | None = None
         self.by_epoch: LRScheduler | None = None
         self.plateau: ReduceLROnPlateau | None = None
-        total = recipe.epochs * (steps or 1)
+        known = pace.total(steps)
+        total = known or recipe.epochs
         smooth: LRScheduler | None = None
         if recipe.schedule == "step":
             self.by_epoch = MultiStepLR(optimizer, list(recipe.milestones), gamma=recipe.gamma)
@@ -53,14 +56,14 @@ class Schedule:
             self.plateau = ReduceLROnPlateau(
                 optimizer, factor=recipe.gamma, patience=recipe.patience
             )
-        if steps:
+        if known:
             self.by_step = smooth
         elif smooth is not None:
             self.by_epoch = smooth
         with warnings.catch_warnings():
             # no step of the optimiser goes before these, and that is meant
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
-            for _ in range(first_epoch):
+            for _ in range(pace.first_epoch):
                 for _ in range(steps or 0):
                     self.after_step()
                 self.after_epoch(None)

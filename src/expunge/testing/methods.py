@@ -1,0 +1,394 @@
+"""What every unlearning method promises, whoever wrote it: one function per promise."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from expunge.api import adopt, unlearn
+from expunge.data.parts import Part
+from expunge.data.split import Split
+from expunge.errors import AccessError, ConfigError, DivergenceError
+from expunge.methods.base import Method
+from expunge.testing.ground import (
+    CPU,
+    DIGITS,
+    ONE_PIXEL,
+    RECIPE,
+    Watched,
+    alone,
+    differing,
+    digits,
+    global_randomness_stays,
+    not_finite,
+    original,
+    random_mask,
+    untrained,
+)
+from expunge.testing.promises import by_promise, require, run_suite
+from expunge.trained.trained import Trained
+from expunge.training.session import open_session
+
+EVERYTHING = Part.RETAIN | Part.FORGET | Part.FORGET_LABELS | Part.VALIDATION
+HUGE = 1e8
+"""A learning rate at which all that trains by it diverges."""
+
+
+@dataclass(frozen=True)
+class MethodCase:
+    """A method under test.
+
+    settings: quick ones, with which it really moves. architecture: as `expunge list models` names
+    it. count: how many digits there are.
+    """
+
+    kind: type[Method]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    architecture: str = "mlp"
+    count: int = DIGITS
+
+    def method(self, **changes: object) -> Method:
+        """The method with its quick settings, some of them changed."""
+        return self.kind(**{**self.settings, **changes})
+
+    def model(self) -> nn.Module:
+        """The model that is to forget."""
+        return original(self.architecture, self.count)
+
+    def split(self, data: Any = None, base: Split | None = None, share: float = 0.1) -> Split:
+        """A share of the data, or one class for a method that forgets nothing else."""
+        data = data or digits(self.count)
+        if self.kind.scope == "classes":
+            return Split.classes(data, [3], base=base)
+        return Split.random(data, share, base=base)
+
+    def forget(self, model: nn.Module, **changes: Any) -> Trained:
+        """`unlearn` on a tenth of the digits, as everybody calls it."""
+        data = changes.pop("data", None) or digits(self.count)
+        split = changes.pop("split", None) or self.split(data)
+        method = changes.pop("method", None) or self.method()
+        original = adopt(
+            model,
+            data,
+            recipe=changes.pop("recipe", RECIPE),
+            fresh=changes.pop("fresh", lambda: untrained(self.architecture)),
+            split=split.whole_again(),
+            mask=changes.pop("mask", None),
+        )
+        original = replace(original, model=model)  # no copy of it: it must stay as it is
+        with global_randomness_stays():
+            return unlearn(original, split, method, place=CPU, **changes)
+
+
+Check = Callable[[MethodCase], None]
+
+
+def explains_itself(case: MethodCase) -> None:
+    """Name, docstring, source, reads, and every setting described, with a default."""
+    kind = case.kind
+    missing = [key for key in ("name", "paper", "reads") if not hasattr(kind, key)]
+    require(not missing, f"it lacks {', '.join(missing)}")
+    require(
+        re.fullmatch(r"[a-z][a-z0-9_]*", kind.name) is not None,
+        f"its name {kind.name!r} is not in lower case, digits and underscores",
+    )
+    require(bool((vars(kind).get("__doc__") or "").strip()), "it has no docstring of its own")
+    require(bool(kind.paper.strip()), "`paper` is empty; name the source")
+    require(isinstance(kind.reads, Part) and bool(kind.reads), "`reads` is no part of the data")
+    require(kind.scope in ("any", "classes"), f"`scope` {kind.scope!r} is not 'any' or 'classes'")
+    require(
+        bool(kind.guarantee.strip()), "`guarantee` is empty; where nothing is proved, say 'none'"
+    )
+    for key, each in kind.model_fields.items():
+        require(bool((each.description or "").strip()), f"setting {key} needs a description")
+        require(not each.is_required(), f"setting {key} needs a default")
+    for values in ({}, kind.diverges, *kind.presets.values()):
+        kind(**values)  # whatever does not fit raises and says so
+
+
+def settings_survive_json(case: MethodCase) -> None:
+    """Settings written to a record and read from it make the same method."""
+    for chosen in (case.kind(), case.method()):
+        text = chosen.model_dump_json()
+        require(case.kind.model_validate_json(text) == chosen, f"{text} reads as something else")
+        require(case.kind(**json.loads(text)) == chosen, f"{text} makes something else")
+
+
+def gives_finite_weights_of_the_same_make(case: MethodCase) -> None:
+    """Same class, names, shapes, types and flags; all finite; and something was unlearned."""
+    model = case.model()
+    result = case.forget(model).model
+    require(type(result) is type(model), f"it returns a {type(result).__name__}")
+    before, after = model.state_dict(), result.state_dict()
+    require(list(after) == list(before), "names or order of weights and buffers changed")
+    for key, value in after.items():
+        require(value.shape == before[key].shape, f"{key} has another shape")
+        require(value.dtype == before[key].dtype, f"{key} has another type")
+    require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
+    flags = [[p.requires_grad for p in each.parameters()] for each in (model, result)]
+    require(flags[0] == flags[1], "requires_grad of some parameters changed")
+    require(bool(differing(model, result)), "nothing changed, so nothing was unlearned")
+
+
+def leaves_the_callers_model_alone(case: MethodCase) -> None:
+    """Values, modes, gradients and flags of the model it is given; the result shares no memory."""
+    model = case.model().train()
+    modules, parameters = list(model.modules()), list(model.parameters())
+    modules[-1].eval()
+    gradient = torch.ones_like(parameters[-1])
+    parameters[-1].grad = gradient
+    before = copy.deepcopy(model)
+    facts = [_facts(model)]
+    result = case.forget(model).model
+    facts.append(_facts(model))
+    require(not differing(before, model), f"it changes {', '.join(differing(before, model))}")
+    require(facts[0] == facts[1], "it changes modes, flags or memory of the model it was given")
+    kept = parameters[-1].grad is gradient and bool((gradient == 1).all())
+    require(kept, "it changes a gradient of the model it was given")
+    shared = {t.data_ptr() for t in model.state_dict().values()}
+    theirs = {t.data_ptr() for t in result.state_dict().values()}
+    require(not shared & theirs, "the result shares memory with the model it was given")
+
+
+def _facts(model: nn.Module) -> list[object]:
+    parameters = list(model.parameters())
+    return [
+        [module.training for module in model.modules()],
+        [(id(p), p.requires_grad, p.data_ptr(), p.stride()) for p in parameters],
+    ]
+
+
+def keeps_frozen_parameters(case: MethodCase) -> None:
+    """What comes frozen stays as it is, unless the method starts from fresh weights."""
+    model = case.model()
+    name, first = next(iter(model.named_parameters()))
+    first.requires_grad_(False)
+    drawn: list[nn.Module] = []
+
+    def fresh() -> nn.Module:
+        drawn.append(untrained(case.architecture))
+        return drawn[-1]
+
+    result = dict(case.forget(model, fresh=fresh).model.named_parameters())
+    require(not first.requires_grad, "it thaws a frozen parameter of the model it was given")
+    if not drawn:
+        require(not result[name].requires_grad, f"{name} came frozen, and comes back thawed")
+        require(torch.equal(result[name], first), f"{name} came frozen, and was changed")
+
+
+def reads_what_it_declares(case: MethodCase) -> None:
+    """What it reads is in `reads`, and without that declaration the read fails."""
+    kind = case.kind
+    counted = case.forget(case.model()).record.cost.reads
+    read = [part for part in Part if counted[part.names()[0]]]
+    require(bool(read), "it reads nothing at all")
+    for part in read:
+        require(part in kind.reads, f"it reads {part.names()[0]}, which it does not declare")
+        if part is Part.FORGET_LABELS and Part.FORGET in kind.reads:
+            continue  # who reads the samples may read their labels
+        _is_refused(case, kind.reads & ~part)
+    _is_refused(case, Part.NONE)
+    _directly(case, EVERYTHING)  # it was the declaration, nothing else
+
+
+def _is_refused(case: MethodCase, declared: Part) -> None:
+    try:
+        _directly(case, declared)
+    except AccessError:
+        return
+    missing = ", ".join((case.kind.reads & ~declared).names())
+    require(False, f"it goes on without {missing}: it reads past its view, or catches AccessError")
+
+
+def _directly(case: MethodCase, declared: Part) -> None:
+    """The method itself on a view of our making, without `unlearn` around it."""
+    session = open_session(
+        ("directly", 0),
+        case.kind.name,
+        digits(case.count),
+        case.split(),
+        declared,
+        recipe=RECIPE,
+        fresh=lambda: untrained(case.architecture),
+        mask=None,
+        place=CPU,
+    )
+    case.method().unlearn(case.model(), session.view, session.run)
+
+
+def _streamed(case: MethodCase, *, gone: bool) -> tuple[Watched, Any, Split]:
+    """Data that are read one by one, some of them excluded; with `gone` those are not there."""
+    watched = Watched()
+    data = watched.data()
+    base = Split.random(data, 0.1, base=Split.whole(data)).settled()
+    split = case.split(data, base, 0.2)
+    if gone:
+        watched = Watched(gone=split.excluded)
+        data = watched.data()
+    watched.read.clear()
+    return watched, data, split
+
+
+def never_reads_what_is_struck(case: MethodCase) -> None:
+    """Neither excluded samples, there or gone, nor any part that is not declared."""
+    for gone in (False, True):
+        watched, data, split = _streamed(case, gone=gone)
+        watched.forbidden = set(split.excluded)
+        for part, ids in (
+            (Part.FORGET, split.forget),
+            (Part.RETAIN, split.retain),
+            (Part.VALIDATION, split.validation),
+        ):
+            if part not in case.kind.reads:
+                watched.forbidden |= set(ids)
+        result = case.forget(case.model(), data=data, split=split).model
+        require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
+
+
+def counts_every_sample(case: MethodCase) -> None:
+    """The record's counts are those of the dataset itself."""
+    watched, data, split = _streamed(case, gone=False)
+    counted = case.forget(case.model(), data=data, split=split).record.cost.reads
+    for part, ids in (("retain", split.retain), ("forget", split.forget)):
+        wanted = set(ids)
+        read = sum(key in wanted for key in watched.read)
+        require(
+            counted[part] == read,
+            f"it reads {read} samples of {part}, and {counted[part]} are counted: it holds back data",
+        )
+
+
+def repeats_itself(case: MethodCase) -> None:
+    """The same seed gives the same bits, whatever ran before; another seed gives others."""
+    model = case.model()
+    first = case.forget(model, seed=3).model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(99)  # whatever ran before must not matter
+        second = case.forget(model, seed=3).model
+    other = case.forget(model, seed=4).model
+    require(not differing(first, second), "the same seed gives other weights the second time")
+    seeded = bool(differing(first, other))
+    require(
+        seeded or not case.kind.seeded,
+        "another seed gives the same weights; draw by run.seed_for, or say `seeded = False`",
+    )
+    require(
+        case.kind.seeded or not seeded, "`seeded` is False, and another seed gives other weights"
+    )
+
+
+def keeps_masked_weights_at_zero(case: MethodCase) -> None:
+    """Nine weights in ten are cut, and stay 0; of those that are kept, some move."""
+    model = case.model()
+    mask = random_mask(model)
+    result = case.forget(model, mask=mask).model
+    after = dict(result.named_parameters())
+    for key, keep in mask.items():
+        require(not after[key][~keep].any(), f"{key}: weights that are cut are not 0")
+        require(bool(after[key][keep].any()), f"{key}: all weights are 0, those that are kept too")
+    before = dict(model.named_parameters())
+    moved = any(not torch.equal(before[key][keep], after[key][keep]) for key, keep in mask.items())
+    require(moved, "under a mask nothing is unlearned: no weight that is kept moves")
+
+
+def forgets_a_single_sample(case: MethodCase) -> None:
+    """A request of one sample: finite weights. For whole classes: the only one of its class."""
+    data = digits(case.count)
+    whole = Split.whole(data)
+    base = alone(data, whole) if case.kind.scope == "classes" else whole
+    split = Split.ids(data, [whole.retain[7]], base=base)
+    result = case.forget(case.model(), split=split, recipe=RECIPE.but(epochs=1)).model
+    require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
+
+
+def forgets_a_single_sample_without_variance(case: MethodCase) -> None:
+    """The same with BatchNorm on maps of one pixel, where one sample has no variance."""
+    forgets_a_single_sample(MethodCase(case.kind, case.settings, ONE_PIXEL, case.count))
+
+
+def says_when_it_diverges(case: MethodCase) -> None:
+    """Settings under which weights explode raise DivergenceError, which names what to change.
+
+    A method without such settings gives finite weights, or raises it, whatever the original's rate.
+    """
+    model = case.model()
+    before = copy.deepcopy(model)
+    method = case.method(**case.kind.diverges)
+    recipe = RECIPE if case.kind.diverges else RECIPE.but(lr=HUGE)
+    try:
+        result = case.forget(model, method=method, recipe=recipe).model
+    except DivergenceError as error:
+        text = str(error)
+        named = [key for key in (*case.kind.model_fields, "lr") if re.search(rf"\b{key}\b", text)]
+        require(text.startswith(case.kind.name), f"the error does not say who diverged: {text}")
+        require(bool(named), f"the error names no setting to change: {text}")
+    else:
+        require(not case.kind.diverges, f"no DivergenceError with {dict(case.kind.diverges)}")
+        require(not not_finite(result), "weights that are not finite, and no DivergenceError")
+    require(not differing(before, model), "it changes the model it was given, and then diverges")
+
+
+def refuses_what_it_cannot_forget(case: MethodCase) -> None:
+    """A method for whole classes refuses every other request, in one line."""
+    if case.kind.scope == "any":
+        return
+    data = digits(case.count)
+    whole = Split.whole(data)
+    zeros = [key for key in whole.retain if data.train.labels[data.train.position[key]] == 0]
+    more = Split.classes(data, [3], base=whole)
+    mixed = Split.ids(data, [*more.forget, zeros[0]], base=whole)
+    for split in (Split.random(data, 0.1), Split.ids(data, zeros[1:]), mixed):
+        try:
+            case.forget(case.model(), split=split)
+        except ConfigError as error:
+            one_line = "\n" not in str(error)
+            require(one_line and case.kind.name in str(error), f"its refusal is unclear: {error}")
+        else:
+            require(False, "it forgets whole classes only, and takes another request")
+
+
+METHOD_CHECKS: Mapping[str, Check] = by_promise(
+    explains_itself,
+    settings_survive_json,
+    reads_what_it_declares,
+    never_reads_what_is_struck,
+    counts_every_sample,
+    forgets_a_single_sample_without_variance,
+    refuses_what_it_cannot_forget,
+)
+"""What is checked once."""
+METHOD_CHECKS_PER_MODEL: Mapping[str, Check] = by_promise(
+    gives_finite_weights_of_the_same_make,
+    leaves_the_callers_model_alone,
+    keeps_frozen_parameters,
+    repeats_itself,
+    keeps_masked_weights_at_zero,
+    forgets_a_single_sample,
+    says_when_it_diverges,
+)
+"""What is checked on each architecture."""
+
+
+def check_method(
+    method: type[Method],
+    settings: Mapping[str, object] | None = None,
+    *,
+    architectures: tuple[str, ...] = ("mlp", "cnn"),
+) -> None:
+    """Check that a method keeps every promise, on 300 digits; takes seconds.
+
+    settings: quick ones, with which it really moves, such as {"epochs": 1}; defaults otherwise.
+    architectures: models to check it on, as `expunge list models` names them.
+
+    Raises PromiseError, an AssertionError that lists each broken promise with what was found.
+    Whatever the method itself raises by mistake keeps its traceback.
+    """
+    cases = {each: MethodCase(method, settings or {}, each) for each in architectures}
+    run_suite(method.__name__, METHOD_CHECKS, METHOD_CHECKS_PER_MODEL, cases)

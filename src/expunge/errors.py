@@ -47,6 +47,10 @@ class AccessError(ExpungeError):
     """A method read a part of the data that it did not declare."""
 
 
+class LogitsError(ConfigError):
+    """A task's outputs hold no class logits, which most audits are about."""
+
+
 class DivergenceError(ExpungeError):
     """A loss became non-finite or the weights exploded; the run wrote nothing."""
 

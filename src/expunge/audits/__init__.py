@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit
+from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.relearn import RelearnTime
@@ -26,6 +27,7 @@ CLASSES: tuple[type[Audit], ...] = (
     RelearnTime,
     WeightDistance,
     PredictionDistribution,
+    Losses,
     RunTime,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))

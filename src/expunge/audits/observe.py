@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform
+from expunge.errors import LogitsError
 from expunge.progress import Step
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
@@ -95,19 +97,64 @@ def _batches(rows: Indices, run: Run) -> list[Indices]:
 def _observe(
     model: nn.Module, samples: Samples, rows: Indices, transform: Transform, run: Run, bar: Step
 ) -> PartOutputs:
-    batches = _batches(rows, run)
     logits = []
     with torch.no_grad():
-        for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
-            labels = torch.from_numpy(samples.labels[index]).to(run.device)
-            batch = Batch(samples.ids[index], _channels_last(transform(raw)), labels, None)
-            logits.append(run.task.observe(model, batch)["logits"].float().cpu())
+        for batch in _read(samples, rows, transform, run):
+            logits.append(logits_of_task(run.task.observe(model, batch)).float().cpu())
             bar.advance()
     return PartOutputs(
         logits=torch.cat(logits),
         labels=torch.from_numpy(samples.labels[rows]),
         ids=tuple(samples.ids[rows].tolist()),
     )
+
+
+def observe_losses(model: nn.Module, data: Data, split: Split, run: Run) -> dict[str, list[float]]:
+    """Part (forget, retain, test) -> the task's loss of each sample; as `observe` sees them."""
+    wanted = {
+        "forget": (data.train, split.rows(data.train, Part.FORGET)),
+        "retain": (data.train, split.rows(data.train, Part.RETAIN)),
+        "test": (data.test, np.arange(len(data.test))),
+    }
+    transform = Transform(data.normalisation)
+    device = next((p.device for p in model.parameters()), run.device)
+    model.to(run.device)
+    found = {}
+    try:
+        passes = sum(len(_batches(rows, run)) for _, rows in wanted.values())
+        with (
+            evaluating(model),
+            torch.no_grad(),
+            run.progress.work("observing losses", passes) as bar,
+        ):
+            for part, (samples, rows) in wanted.items():
+                losses = []
+                for batch in _read(samples, rows, transform, run):
+                    losses += run.task.losses(model, batch).double().tolist()
+                    bar.advance()
+                if losses:
+                    found[part] = losses
+    finally:
+        model.to(device)
+    return found
+
+
+def _read(samples: Samples, rows: Indices, transform: Transform, run: Run) -> Iterator[Batch]:
+    """Batches of some rows on the device, in their order, as a model in evaluation sees them."""
+    batches = _batches(rows, run)
+    for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
+        labels = torch.from_numpy(samples.labels[index]).to(run.device)
+        yield Batch(samples.ids[index], _channels_last(transform(raw)), labels, None)
+
+
+def logits_of_task(observed: Mapping[str, Tensor]) -> Tensor:
+    """Class logits of what a task observed. Raises LogitsError for a task without classes."""
+    if "logits" not in observed:
+        raise LogitsError(
+            f"the task's `observe` gives {', '.join(map(repr, observed)) or 'nothing'}, and scores "
+            "of classes need 'logits' of shape (batch, classes)"
+        )
+    return observed["logits"]
 
 
 def _channels_last(inputs: Any) -> Any:

@@ -125,6 +125,7 @@ def relearn(
     """
     import torch
 
+    from expunge.audits.observe import logits_of_task
     from expunge.data.parts import Part
     from expunge.training.fit import fit
     from expunge.training.loop import evaluating
@@ -138,7 +139,7 @@ def relearn(
         right, left = 0, len(source)
         with evaluating(pupil), torch.no_grad():
             for batch in source.batches(how.batch_size, shuffle=False, augment=False):
-                predicted = run.task.observe(pupil, batch)["logits"].argmax(dim=1)
+                predicted = logits_of_task(run.task.observe(pupil, batch)).argmax(dim=1)
                 right += int(torch.eq(predicted, _labels(batch)).sum()) * bool(batch.weight)
                 left -= len(batch) * bool(batch.weight)
                 if right + left < wanted:

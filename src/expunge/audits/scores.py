@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
 from expunge.audits.base import Audit
+from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
-from expunge.errors import ConfigError, nearest
+from expunge.errors import ConfigError, LogitsError, nearest
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text
 from expunge.scores.table import NEAR_EMPTY, ScoreInfo
@@ -108,7 +109,10 @@ def judge(panel: Panel, audits: Sequence[Audit]) -> Scores:
 
     Raises SplitError where models were observed on other samples.
     """
-    seen = panel.outputs, panel.original_outputs, panel.retrained_outputs
+    try:
+        seen = panel.outputs, panel.original_outputs, panel.retrained_outputs
+    except LogitsError as error:
+        return _judged_by_losses(panel, audits, error)
     for part in PARTS if seen[2] is not None else ():
         check_same_samples(part, getattr(seen[0], part), getattr(seen[2], part))
     with panel.run.progress.work("scoring"):
@@ -117,6 +121,18 @@ def judge(panel: Panel, audits: Sequence[Audit]) -> Scores:
     losses = near_empty_report(seen[0], seen[2]) if few else []
     info = {one.name: one for audit in audits for one in audit.info}
     return Scores(found, panel, losses, info=info)
+
+
+def _judged_by_losses(panel: Panel, audits: Sequence[Audit], error: LogitsError) -> Scores:
+    """The audits that need no outputs, and the losses; the error for one that was asked for."""
+    kept = [audit for audit in audits if "outputs" not in audit.needs]
+    if any(not audit.usual for audit in audits if audit not in kept):
+        raise error
+    kept = [Losses(), *(audit for audit in kept if audit.name != Losses.name)]
+    with panel.run.progress.work("scoring"):
+        found = [score for audit in kept for score in audit.scores(panel)]
+    info = {one.name: one for audit in kept for one in audit.info}
+    return Scores(found, panel, notes=(f"judged by losses alone: {error}",), info=info)
 
 
 def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:

@@ -158,7 +158,10 @@ def audit(
             original=original,
             retrained=retrained,
             forget=None if forget is None else Request(forget, forget_seed),
-            also=[Membership(features=attacked), *names(also)],
+            also=[
+                *([] if features == "confidence" else [Membership(features=attacked)]),
+                *names(also),
+            ],
             backdoor=TypedBackdoor(trigger, target),
             data=data,
             place=replace(place, progress=bars),

@@ -9,6 +9,7 @@ import typer
 
 from expunge.cli.arguments import read_pairs
 from expunge.cli.screen import consoles
+from expunge.errors import LogitsError
 from expunge.progress import Bars
 
 if TYPE_CHECKING:
@@ -91,7 +92,11 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
     run = Run(
         accelerator=accelerator_on(place.device), progress=Bars(consoles()[1]), task=data.task
     )
-    value = accuracy(model, data, run)
+    try:
+        value = accuracy(model, data, run)
+    except LogitsError as error:
+        screen.print(f"{whose}no test accuracy: {error}", markup=False)
+        return
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
 
 

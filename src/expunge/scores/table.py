@@ -43,6 +43,7 @@ _OUTPUTS: frozenset[Need] = frozenset({"outputs"})
 _JIA = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
 _SONG = "Song & Mittal 2021, Systematic Evaluation of Privacy Risks of Machine Learning Models"
 _TARUN = "Tarun et al. 2023, Fast Yet Effective Machine Unlearning"
+_OWN = "of this package"
 _CALLED = "share of the forget set that an attack calls non-member"
 
 
@@ -117,6 +118,9 @@ _TABLE = (
         "bits",
         _TARUN,
     ),
+    ScoreInfo("loss_forget", "mean loss on the forget set", _OUTPUTS, "retrained", "loss", _OWN),
+    ScoreInfo("loss_retain", "mean loss on the retain set", _OUTPUTS, "retrained", "loss", _OWN),
+    ScoreInfo("loss_test", "mean loss on the test set", _OUTPUTS, "retrained", "loss", _OWN),
     ScoreInfo(
         "RTE",
         "run-time efficiency: wall time inside the method, evaluation excluded (from the record)",

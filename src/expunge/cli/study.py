@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from expunge.cli.options import AllowCode, DataDir, Device, Overwrite
 from expunge.cli.pages import typed
@@ -14,9 +17,10 @@ from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
 from expunge.progress import Reporter
 from expunge.report.places import PAGE, check_folder
+from expunge.study.catalogue import shipped_studies, study_file
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, planned, run_study
-from expunge.study.records import check_absent, write_records
+from expunge.study.publish import check_absent, write_records
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +28,12 @@ if TYPE_CHECKING:
     from expunge.study.launch import Planned
 
 StudyFile = Annotated[
-    Path, typer.Argument(metavar="STUDY.yaml", help="A study file.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file, or a name of `expunge study list`.",
+        show_default=False,
+    ),
 ]
 Folder = Annotated[
     Path, typer.Option("--out", help="Folder of the study's cells.", show_default=False)
@@ -33,6 +42,17 @@ Scale = Annotated[
     str | None,
     typer.Option("--scale", help="Which of the file's scales; the first.", show_default=False),
 ]
+
+
+def list_() -> None:
+    """The studies that come with the package: run one by its name."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("name", "what it asks", "data", "cells", "scales"):
+        table.add_column(name, no_wrap=name == "name", overflow="fold")
+    for one in shipped_studies():
+        words = (one.name, one.asks, ", ".join(one.data), str(one.cells), ", ".join(one.scales))
+        table.add_row(*map(escape, words))
+    consoles()[0].print(table)
 
 
 def run(
@@ -123,11 +143,17 @@ def records(
         Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
+    data_dir: DataDir = None,
 ) -> None:
-    """Copy what was found, without weights: to publish it, or to go on from it elsewhere."""
+    """Pack what was found, without weights, to publish it or to go on from it elsewhere.
+
+    Cells lie in one file, with a table and a page beside it. Pictures of forgotten samples are on the
+    page as far as the data are found.
+    """
     check_absent(out)
     screen, _ = consoles()
-    number = write_records(_recorded(folder, None), out)
+    command = typed(["study", "records", str(folder), "--out", str(out)])
+    number = write_records(_recorded(folder, data_dir), out, command)
     screen.print(f"written: {out}, {number} cells", markup=False)
 
 
@@ -155,9 +181,8 @@ def _planned(
     allow_code: bool = False,
     progress: Reporter | None = None,
 ) -> Planned:
-
     return planned(
-        read_study(file, scale=scale),
+        read_study(study_file(file), scale=scale),
         out,
         data_dir=data_dir,
         device=device,

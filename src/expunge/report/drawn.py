@@ -18,7 +18,13 @@ from expunge.report.figures import STYLE
 
 NARROW, WIDE = 4.6, 7.4
 """Inches. At such a width, 9 points stay legible on a phone; a wide figure scrolls there."""
-LOOK: dict[Any, Any] = {**STYLE, "font.size": 9, "svg.fonttype": "none", "pdf.fonttype": 42}
+LOOK: dict[Any, Any] = {
+    **STYLE,
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans"],  # else each text of an SVG lists a dozen more
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
 """Words stay words in SVG and PDF: they can be searched, copied and read aloud."""
 
 

@@ -15,7 +15,7 @@ import torch
 
 from expunge.study.cells import Cell
 from expunge.study.runner import Worker
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 from expunge.study.work import Bench
 
 
@@ -53,7 +53,7 @@ def follow(orders: Orders, card: int | None = None) -> None:
     if card is not None:
         torch.cuda.set_device(card)
     bench = Bench(
-        Store(orders.folder), orders.data_dir, orders.device, orders.keep_all, orders.allow_code
+        CellStore(orders.folder), orders.data_dir, orders.device, orders.keep_all, orders.allow_code
     )
     Worker(orders.cells, bench, run=orders.run, renew=orders.renew).work()
 

@@ -16,12 +16,12 @@ from expunge.atomic import flush, unwritable
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.progress import Reporter, Silent, Step
-from expunge.study.cells import Cell, Facts, Row, plan
-from expunge.study.check import check_code, check_sources
+from expunge.study.cells import Cell, Facts, Row, plan_cells
+from expunge.study.check import check_consent, check_sources
 from expunge.study.file import read_study
 from expunge.study.schema import Study
-from expunge.study.store import Store
-from expunge.study.tuning import Search, check_tuned, chosen, searches
+from expunge.study.store import CellStore
+from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
 
 if TYPE_CHECKING:
     from expunge.study.crew import Crew
@@ -45,11 +45,11 @@ class Planned:
     cells: list[Cell]
     rows: list[Row]
     bench: Bench
-    searches: list[Search] = field(default_factory=list)
+    searches: list[TuningSearch] = field(default_factory=list)
     tuned: bool = True
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CellStore:
         """Where the cells lie."""
         return self.bench.store
 
@@ -97,13 +97,13 @@ def planned(
     facts = _read_facts(folder) if recorded else {}
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_code(study, allow_code=allow_code)
+        check_consent(study, allow_code=allow_code)
         check_sources(study, data_dir)
     with loading():
         from expunge.study.work import Bench
 
     bench = Bench(
-        Store(folder),
+        CellStore(folder),
         str(data_dir) if data_dir is not None else None,
         device,
         keep_all=study.keep_weights == "all",
@@ -156,7 +156,7 @@ def _plan(study: Study, bench: Bench, facts: Callable[[str], Facts]) -> Planned:
     best = chosen(found)
     if best is None:
         return Planned(study, trials, [], bench, found, tuned=False)
-    cells, rows = plan(study, facts, best)
+    cells, rows = plan_cells(study, facts, best)
     return Planned(study, [*trials, *cells], rows, bench, found)
 
 

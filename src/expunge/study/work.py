@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import inspect
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +23,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
-from expunge.methods import METHODS, make_method
+from expunge.methods import make_method
 from expunge.models.mask import Mask, overlap
 from expunge.progress import Reporter, Silent
 from expunge.pruning import make_pruner
@@ -35,14 +31,15 @@ from expunge.pruning.original import mask_without, prune
 from expunge.scores.score import Score
 from expunge.study.cells import Cell, Facts
 from expunge.study.scenarios import Given, scenario_of
-from expunge.study.store import Store
+from expunge.study.source import source_of
+from expunge.study.store import CellStore
 from expunge.training.cost import Cost
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import constructor, resolve_recipe
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.head import without_head
-from expunge.transfer.target import Target, as_target
+from expunge.transfer.target import TargetTask, as_target
 from expunge.version import VERSION
 
 
@@ -54,7 +51,7 @@ class Bench:
     whether data may be `module:function`.
     """
 
-    store: Store
+    store: CellStore
     data_dir: str | None = None
     device: str | None = None
     keep_all: bool = False
@@ -97,7 +94,7 @@ class Bench:
                     label="choosing what to forget",
                     progress=self.progress,
                 ),
-                Target(**transfer) if transfer else None,
+                TargetTask(**transfer) if transfer else None,
                 lambda spec: self.target(base.spec, spec),
             )
             asked = config["scenario"]
@@ -316,7 +313,7 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
     scores = audit_panel(panel, also=also, seed=cell.seed)
     transfer = cell.config.get("transfer")
     if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
-        scores += _transferred(result.model, base, Target(**transfer), cell.seed, bench)
+        scores += _transferred(result.model, base, TargetTask(**transfer), cell.seed, bench)
     return {
         "scores": [score.to_dict() for score in scores],
         "details": {**details(panel.outputs, base.data.classes), "classes": base.data.classes},
@@ -325,7 +322,7 @@ def _scores(cell: Cell, result: Result, base: Base, split: Split, bench: Bench) 
 
 
 def _transferred(
-    model: nn.Module, base: Base, target: Target, seed: int, bench: Bench
+    model: nn.Module, base: Base, target: TargetTask, seed: int, bench: Bench
 ) -> list[Score]:
     """How well a model adapts to the study's target task, both ways."""
     data = bench.target(base.spec, target.data)
@@ -351,37 +348,6 @@ def _judged_on_validation(base: Base) -> Data:
     return replace(base.data, test=held)
 
 
-def source_of(cell: Cell) -> str:
-    """Digest of the source of the method or pruner that a cell runs; empty where it runs none."""
-    if cell.kind == "original":
-        density = cell.config.get("density")
-        return _source(type(make_pruner(density["pruner"])).__module__) if density else ""
-    name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
-    return method_source(name) if name else ""
-
-
-def method_source(name: str) -> str:
-    """Digest of the file that a method is written in, 32 hexadecimal digits."""
-    return _source(METHODS[name].__module__)
-
-
-@functools.cache
-def _source(module: str) -> str:
-    text = inspect.getsource(sys.modules[module])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def is_stale(cell: Cell, store: Store) -> bool:
-    """Whether a finished cell was made by another source than there is now, or from a cell that has
-    been made anew since.
-    """
-    content: Mapping[str, Any] = store.read(cell.key)
-    if content.get("source") and content["source"] != source_of(cell):
-        return True
-    made_from: Mapping[str, str] = content.get("made_from", {})
-    return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)
-
-
-def _dates(cell: Cell, store: Store) -> dict[str, str]:
+def _dates(cell: Cell, store: CellStore) -> dict[str, str]:
     """When the cells that a cell starts from were made."""
     return {key: str(store.read(key)["date"]) for key in cell.needs}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from expunge.data.load import Data
     from expunge.data.split import Split
     from expunge.training.run import Run
-    from expunge.transfer.target import Target
+    from expunge.transfer.target import TargetTask
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Given:
     split: Split
     seed: int
     run: Run
-    transfer: Target | None
+    transfer: TargetTask | None
     target: Callable[[str], Data]
 
 

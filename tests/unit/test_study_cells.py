@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from study_helpers import changed_source
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.report.tables import papers_table
-from expunge.study import work
+from expunge.study import source, work
 from expunge.study.cells import Cell, Facts, key_of, plan_cells
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
@@ -201,8 +202,7 @@ def test_a_changed_source_marks_cells_stale_and_they_rerun_only_when_asked(
     made = planned(study(seeds=[0]), tmp_path / "out")
     assert run_study(made).counts(stale=True).stale == 0
     mine = [c.key for c in made.cells if c.config.get("method") == "finetune"]
-    real = work.method_source
-    monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "finetune" else real(n))
+    monkeypatch.setattr(source, "source_digest", changed_source("finetune"))
     assert made.counts(stale=True).stale == len(mine) == 2
     stamps = {key: made.store.read(key)["date"] for key in keys(made.cells)}
     times = {key: made.store.path(key).stat().st_mtime_ns for key in keys(made.cells)}

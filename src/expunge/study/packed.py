@@ -59,7 +59,10 @@ def read_packed(file: Path) -> Packed:
     cells: dict[str, str] = {}
     failures: dict[str, str] = {}
     try:
-        text = gzip.decompress(file.read_bytes()).decode("utf-8")
+        packed = file.read_bytes()
+        if not packed:  # which would be read as no cells
+            raise EOFError("it is empty")
+        text = gzip.decompress(packed).decode("utf-8")
         for line in text.split("\n"):  # a text in a cell may hold other ends of lines
             if not line:
                 continue

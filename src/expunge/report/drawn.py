@@ -107,8 +107,10 @@ def _svg(figure: Figure, settings: dict[Any, Any]) -> ElementTree.Element:
             element.text = None
         element.tail = None
         for key in {"d", "x", "y"} & element.attrib.keys():
-            text = LONG.sub(lambda found: f"{float(found[0]):.1f}", element.attrib[key])
+            text = LONG.sub(lambda found: f"{round(float(found[0]), 1):g}", element.attrib[key])
             element.set(key, " ".join(text.split()))
+        if element.attrib.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]  # by nothing; matplotlib says so of every level text
     return root
 
 

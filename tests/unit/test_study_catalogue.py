@@ -25,11 +25,8 @@ def test_every_shipped_study_is_listed_with_what_it_asks(tmp_path: Path) -> None
     said = expunge("study", "list", cwd=tmp_path).stdout
     assert len(shipped_studies()) == len(shipped_files()) >= 10
     for one in shipped_studies():
-        assert read_study(study_file(one.name)).name == one.name
         assert f" {one.name} " in said and all(word in said for word in one.asks.split())
         assert one.asks[-1] in "?." and len(one.asks) < 100
-        for scale in one.scales:
-            read_study(study_file(one.name), scale=scale)
 
 
 @pytest.mark.parametrize("name", sorted(set(shipped_files()) - {"smoke"}))

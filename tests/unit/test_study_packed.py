@@ -135,17 +135,17 @@ def test_records_are_five_files(place: Path) -> None:
 
 
 def test_results_status_and_report_are_those_of_the_study(place: Path, tmp_path: Path) -> None:
-    shutil.copytree(place, tmp_path / "here")
-    for what in ("out", "kept", "old"):
-        said = expunge("study", "status", "study.yaml", "--out", what, cwd=tmp_path / "here")
-        assert said.stdout == "study small: 10 of 10 cells done\n"
-        expunge("study", "results", "study.yaml", "--out", what, cwd=tmp_path / "here")
-        expunge("study", "report", what, cwd=tmp_path / "here")
     here = tmp_path / "here"
-    for name in ("results/scores.csv", "results/table.md", "report/table.md", "report/scores.csv"):
-        told = {(here / what / name).read_bytes() for what in ("out", "kept", "old")}
+    shutil.copytree(place, here)
+    for what in ("out", "kept", "old"):
+        said = expunge("study", "status", "study.yaml", "--out", what, cwd=here)
+        assert said.stdout == "study small: 10 of 10 cells done\n"
+        expunge("study", "results", "study.yaml", "--out", what, cwd=here)
+    for name in ("scores.csv", "table.md", "table.json"):
+        told = {(here / what / "results" / name).read_bytes() for what in ("out", "kept", "old")}
         assert len(told) == 1, name
-    assert (here / "kept/table.md").read_bytes() == (here / "out/report/table.md").read_bytes()
+    expunge("study", "report", "kept", cwd=here)
+    assert (here / "kept/table.md").read_bytes() == (here / "kept/report/table.md").read_bytes()
 
 
 def test_records_of_records_are_the_same(place: Path, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ FILES = {
 
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package of a third party, of which only the method's own module has been loaded."""
+    """A package of a third party, and a module of its own, neither of them loaded."""
     for name, text in FILES.items():
         file = tmp_path / "theirs" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +39,9 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "alone.py").write_text("import theirs.table\n")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    importlib.import_module("theirs.method")
-    importlib.import_module("alone")
     clear()
     yield tmp_path / "theirs"
     clear()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("theirs", "alone")]:
-        del sys.modules[name]
 
 
 def clear() -> None:
@@ -62,7 +58,7 @@ def test_imports_are_followed_and_nothing_is_run(theirs: Path) -> None:
         "theirs.table",
     }
     assert set(source.sources_of("alone")) == {"alone"}, "no further than its own package"
-    assert "theirs.helper" not in sys.modules and "theirs.deep" not in sys.modules
+    assert not [name for name in sys.modules if name.split(".")[0] in ("theirs", "alone")]
 
 
 @pytest.mark.parametrize("name", ["method.py", "helper.py", "deep/leaf.py", "table.py"])
@@ -92,8 +88,8 @@ def test_a_file_that_is_half_written_counts_as_it_is(theirs: Path) -> None:
 
 
 def test_a_class_without_a_file_is_never_stale() -> None:
-    assert source.source_digest("no.such.module") == ""
-    assert source.sources_of("sys") == {}
+    for module in ("no.such.module", "sys", "__main__.x", "expunge.methods.nothing"):
+        assert source.source_digest(module) == "" and source.sources_of(module) == {}
 
 
 def test_what_ships_is_followed_within_methods_and_pruning() -> None:
@@ -141,3 +137,14 @@ def test_digests_of_earlier_versions_are_judged_by_their_own_rule(tmp_path: Path
     assert not stale(tmp_path, cell, new)
     assert stale(tmp_path, cell, f"v2:{old}")
     assert not stale(tmp_path, make_cell("unlearn", {}, (), 0), "")
+
+
+def test_a_cell_whose_source_is_not_here_is_not_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record is looked at where a third party's method is not installed."""
+    monkeypatch.setattr(source, "_file_of", lambda module: None)
+    clear()
+    assert not stale(tmp_path, cell_of("unsir"), "v2:" + "0" * 32)
+    assert not stale(tmp_path, cell_of("unsir"), "0" * 32)
+    clear()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ def is_stale(cell: Cell, store: CellStore) -> bool:
     """
     content: Mapping[str, Any] = store.read(cell.key)
     made_by = str(content.get("source", ""))
-    if made_by and made_by != _source_now(cell, made_by):
+    if made_by and _source_now(cell, made_by) not in ("", made_by):  # "": its source is not here
         return True
     made_from: Mapping[str, str] = content.get("made_from", {})
     return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)
@@ -65,9 +65,9 @@ def _module_of(cell: Cell) -> str:
 
 @functools.cache
 def source_digest(module: str) -> str:
-    """`v2:` and 32 hexadecimal digits, of a module that is loaded and of what it imports.
+    """`v2:` and 32 hexadecimal digits, of a module and of what it imports within its package.
 
-    Empty for one that has no file, such as a class typed at a prompt: it is never called stale.
+    Empty for one without a file, such as a class typed at a prompt: its cells are never called stale.
     """
     sources = sources_of(module)
     if not sources:
@@ -82,8 +82,8 @@ def source_digest(module: str) -> str:
 
 @functools.cache
 def own_file_digest(module: str) -> str:
-    """32 hexadecimal digits of a module's own file: the rule of earlier versions."""
-    file = _own_file(module)
+    """32 hexadecimal digits of a module's own file: the rule of earlier versions. Empty without one."""
+    file = _file_of(module)
     if file is None:
         return ""
     # as `inspect.getsource` gave it
@@ -91,64 +91,60 @@ def own_file_digest(module: str) -> str:
 
 
 def sources_of(module: str) -> dict[str, Path]:
-    """Name -> file of a loaded module and of all that it imports within its package.
+    """Name -> file of a module and of all that it imports within its package; empty without a file.
 
     Packages on the way to a module are left out unless something names them: a table of all methods
     would else make each depend on every other.
     """
-    own = _own_file(module)
-    if own is None:
-        return {}
-    top = module.partition(".")[0]
-    rooms = ROOMS if module.startswith(tuple(f"{room}." for room in ROOMS)) else (top,)
+    ours = module.startswith(tuple(f"{room}." for room in ROOMS))
+    rooms = ROOMS if ours else (module.partition(".")[0],)
     found: dict[str, Path] = {}
-    left = [(module, own)]
+    left = [module]
     while left:
-        name, file = left.pop()
-        if name in found:
+        name = left.pop()
+        file = _file_of(name)
+        if name in found or file is None:
             continue
         found[name] = file
-        for other in _imported(name, file):
-            within = any(f"{other}.".startswith(f"{room}.") for room in rooms)
-            if within and (path := _file_of(other, top)) is not None:
-                left.append((other, path))
+        for candidates in _imported(name, file):
+            within = (one for one in candidates if _is_within(one, rooms))
+            left += [one for one in within if _file_of(one) is not None][:1]
     return found
 
 
-def _imported(name: str, file: Path) -> Iterator[str]:
-    """Absolute names that a file may import; `from a import b` gives both a.b and, for what is no
-    module of its own, a.
+def _is_within(module: str, rooms: tuple[str, ...]) -> bool:
+    return f"{module}.".startswith(tuple(f"{room}." for room in rooms))
+
+
+def _imported(name: str, file: Path) -> Iterator[tuple[str, ...]]:
+    """Absolute names of what a file imports. `from a import b` gives a.b, and after it a, which is
+    meant where a.b is no module.
     """
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
     try:
         tree = ast.parse(file.read_bytes())
-    except SyntaxError:  # it is being changed; its own text counts, and that is another one already
+    except (SyntaxError, ValueError):  # half written; its text counts, and that is another already
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name,) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             up = package[: len(package) + 1 - node.level] if node.level else []
             base = ".".join([*up, *([node.module] if node.module else [])])
-            top = base.partition(".")[0]
-            for alias in node.names:
-                inner = f"{base}.{alias.name}"
-                yield inner if _file_of(inner, top) is not None else base
+            yield from ((f"{base}.{alias.name}", base) for alias in node.names)
 
 
-def _own_file(module: str) -> Path | None:
-    """The source of a loaded module; None for one without."""
-    name = getattr(sys.modules.get(module), "__file__", None)
-    return Path(name) if name and Path(name).suffix == ".py" and Path(name).is_file() else None
-
-
-def _file_of(module: str, top: str) -> Path | None:
-    """The source of a module by name, below its loaded top package; None where there is none."""
-    if module == top:
-        return _own_file(top)
-    for folder in getattr(sys.modules.get(top), "__path__", ()):
-        path = Path(folder, *module.split(".")[1:])
-        for file in (path / "__init__.py", path.with_name(f"{path.name}.py")):
-            if file.is_file():
-                return file
-    return None
+def _file_of(module: str) -> Path | None:
+    """The source of a module, found without running it or the packages around it."""
+    top, *inner = module.split(".")
+    try:
+        spec = find_spec(top)  # which runs nothing, as there is no package around it
+    except ValueError:  # such as __main__
+        return None
+    if spec is None:
+        return None
+    files = [Path(spec.origin)] if spec.origin and not inner else []
+    for folder in (spec.submodule_search_locations or ()) if inner else ():
+        path = Path(folder, *inner)
+        files += [path / "__init__.py", path.with_name(f"{path.name}.py")]
+    return next((file for file in files if file.suffix == ".py" and file.is_file()), None)

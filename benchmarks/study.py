@@ -25,16 +25,16 @@ from expunge.audits.observe import observe
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.methods import make_method
-from expunge.study.cells import Cell, plan
+from expunge.study.catalogue import study_file
+from expunge.study.cells import Cell, plan_cells
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.schema import Study
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 from expunge.study.work import Bench
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 
-SMOKE = Path(__file__).parents[1] / "studies/smoke.yaml"
 CELLS = 50
 AIM = 3.0
 """Percent."""
@@ -100,11 +100,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    study = read_study(SMOKE)
-    facts = Bench(Store("unused"), device="cpu").facts
-    per_seed = len(plan(study.model_copy(update={"seeds": (0,)}), facts)[0])
+    study = read_study(study_file("smoke"))
+    facts = Bench(CellStore("unused"), device="cpu").facts
+    per_seed = len(plan_cells(study.model_copy(update={"seeds": (0,)}), facts)[0])
     study = study.model_copy(update={"seeds": tuple(range(-(-CELLS // per_seed)))})
-    cells = plan(study, facts)[0]
+    cells = plan_cells(study, facts)[0]
     about = machine("cpu")
     print(f"{len(cells)} cells; {', '.join(f'{k} {v}' for k, v in about.items())}", flush=True)
     bare(cells[:per_seed])  # threads started, kernels chosen

@@ -22,7 +22,7 @@ READERS = {
     "README.md": ["docs"],
     "docs/": ["docs"],
     "benchmarks/": ["gpu_check", "benchmarks"],
-    "studies/": ["docs", "smoke_study"],
+    "src/expunge/study/shipped/": ["docs", "smoke_study", "study_catalogue"],
     "scripts/fast.py": ["fast"],
 }
 """Of files that nobody imports: which tests read them."""

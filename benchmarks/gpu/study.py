@@ -1,4 +1,4 @@
-"""One study, dense against sparse, at the scale `one-cycle` of studies/sparsity-class.yaml, cut down.
+"""One study, dense against sparse: the shipped sparsity-class at its scale `one-cycle`, cut down.
 
 It runs by the command line, as everybody's studies do, and is ended when its time is over: what it had
 finished by then is on the disk, and counted here.
@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from expunge.study.catalogue import study_file
 from expunge.study.file import read_study
 from expunge.study.launch import Planned, planned
 from expunge.study.schema import Entry, Study
 from gpu.child import Asked, Tell, cut
 from gpu.parts import FailedError, LeftOutError
 
-FILE = Path(__file__).resolve().parents[2] / "studies/sparsity-class.yaml"
+FILE = study_file("sparsity-class")
 SCALE = "one-cycle"
 EPOCHS = 3
 SCORES = ("UA", "RA", "TA", "MIA")

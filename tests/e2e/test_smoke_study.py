@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 from commands import process
 
-ROOT = Path(__file__).resolve().parents[2]
+from expunge.study.catalogue import study_file
 
 
 def test_the_smoke_study_runs_and_tells(tmp_path: Path) -> None:
-    text = (ROOT / "studies/smoke.yaml").read_text(encoding="utf-8")
+    text = study_file("smoke").read_text(encoding="utf-8")
     assert "seeds: [0, 1, 2]" in text
     (tmp_path / "smoke.yaml").write_text(text.replace("seeds: [0, 1, 2]", "seeds: [0]"))
     where = ["smoke.yaml", "--out", "smoke", "--workers", "2"]

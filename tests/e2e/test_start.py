@@ -43,6 +43,7 @@ HEAVY = [
 COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "list"]
 OTHERS = [
     "diagnose sparsity",
+    "study list",
     "study run",
     "study status",
     "study results",
@@ -201,6 +202,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ),
     (["demo", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "no.yaml", *TO], ["no.yaml"]),
+    (["study", "run", "smok", *TO], ["no study 'smok'", "did you mean 'smoke'"]),
     (["study", "run", "unknown.yaml", *TO], ["line 5", "'finetune'"]),
     (["study", "run", "strange.yaml", *TO], ["evil:build", "--allow-code"]),
     (["study", "run", "far.yaml", *TO], ["cifar10", "--data-dir"]),
@@ -215,6 +217,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
 ]
 LISTS = [
     ["list"],
+    ["study", "list"],
     *(["list", kind] for kind in ("methods", "pruners", "models", "audits", "datasets", "recipe")),
 ]
 LISTS += [["list", "methods", name] for name in METHODS]
@@ -315,6 +318,8 @@ def test_help_and_lists_need_nothing_heavy(command: list[str], answers: dict[str
     assert not heavy
     if command == ["list"]:
         assert all(name in out for name in ("finetune", "omp", "resnet20", "TA_forget", "digits"))
+    elif command == ["study", "list"]:
+        assert all(name in out for name in ("smoke", "sparsity-class", "cifar10:5556"))
     elif command[-1] != "--help":
         assert command[-1] in out
     elif " ".join(command[:-1]) in (*COMMANDS, *OTHERS):

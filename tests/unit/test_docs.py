@@ -12,10 +12,17 @@ from expunge.cli import app
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
+from expunge.study.catalogue import shipped_files
 from expunge.study.file import read_study
 from expunge.study.schema import Study
 
 ROOT = Path(__file__).resolve().parents[2]
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "benchmarks/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "docs/results/README.md",
+)
 
 
 def test_the_methods_page_is_what_the_code_says() -> None:
@@ -35,7 +42,7 @@ def test_the_readme_names_every_command_method_and_model() -> None:
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
@@ -49,5 +56,5 @@ def test_the_study_file_of_the_docs_is_one_and_shows_every_key(tmp_path: Path) -
     assert read_study(file, scale="large").models == ("resnet18",)
     written = set(yaml.safe_load(example[1]))
     assert written - {"scales"} == set(Study.model_fields) - {"scale"}
-    for study in (ROOT / "studies").glob("*.yaml"):
-        assert f"../studies/{study.name}" in text, f"docs/studies.md does not list {study.name}"
+    for study in shipped_files():
+        assert f"/shipped/{study}.yaml" in text, f"docs/studies.md does not list {study}"

@@ -39,7 +39,7 @@ def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> N
         ("src/expunge/audits/score.py", "tests/unit/test_old.py"),  # is gone
         ("tests/conftest.py", "tests/unit/test_mask.py"),
         ("README.md", "tests/unit/test_docs.py"),
-        ("studies/smoke.yaml", "tests/e2e/test_smoke_study.py"),
+        ("src/expunge/study/shipped/smoke.yaml", "tests/e2e/test_smoke_study.py"),
         ("benchmarks/gpu/parts.py", "tests/unit/test_gpu_check.py"),
     ],
 )

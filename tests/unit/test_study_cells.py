@@ -10,17 +10,18 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from study_helpers import changed_source
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.report.tables import papers_table
-from expunge.study import work
-from expunge.study.cells import Cell, Facts, key_of, plan
+from expunge.study import source, work
+from expunge.study.cells import Cell, Facts, key_of, plan_cells
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.runner import Counts
 from expunge.study.schema import Study
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 
 
 def study(**changes: Any) -> Study:
@@ -50,7 +51,7 @@ def keys(cells: list[Cell]) -> list[str]:
 
 
 def test_originals_and_references_are_shared_and_stand_before_what_needs_them() -> None:
-    cells, rows = plan(study(methods={"finetune": {"lr": [0.01, 0.02]}}), load)
+    cells, rows = plan_cells(study(methods={"finetune": {"lr": [0.01, 0.02]}}), load)
     kinds = [cell.kind for cell in cells]
     assert kinds.count("original") == 2, "one per seed"
     assert kinds.count("retrain") == 2 * 2 * 2, "reference and floor of each scenario and seed"
@@ -71,34 +72,37 @@ def test_originals_and_references_are_shared_and_stand_before_what_needs_them() 
 
 
 def test_a_key_depends_on_what_decides_the_result_and_on_nothing_else() -> None:
-    base = keys(plan(study(), load)[0])
-    assert keys(plan(study(name="other", claims=["UA of finetune < UA of floor"]), load)[0]) == base
+    base = keys(plan_cells(study(), load)[0])
+    assert (
+        keys(plan_cells(study(name="other", claims=["UA of finetune < UA of floor"]), load)[0])
+        == base
+    )
     renamed = study(methods={"FT": {"method": "finetune", "epochs": 1}})
-    assert keys(plan(renamed, load)[0]) == base, "a label is for tables"
+    assert keys(plan_cells(renamed, load)[0]) == base, "a label is for tables"
     for changes in (
         {"seeds": [5, 6]},
         {"data": ["digits:151"]},
         {"validation": 0.2},
         {"recipes": {"quick": {"epochs": 3, "lr": 0.05, "batch_size": 32}}},
     ):
-        assert not set(keys(plan(study(**changes), load)[0])) & set(base), changes
-    other = plan(study(methods={"finetune": {"epochs": 2}}), load)[0]
+        assert not set(keys(plan_cells(study(**changes), load)[0])) & set(base), changes
+    other = plan_cells(study(methods={"finetune": {"epochs": 2}}), load)[0]
     assert sum(key not in base for key in keys(other)) == 4, "the method's cells alone"
     assert key_of("a", {"x": 1, "y": 2}, ()) == key_of("a", {"y": 2, "x": 1}, ())
 
 
 def test_class_scenarios_follow_the_seed() -> None:
-    cells, _ = plan(study(seeds=[0, 13]), load)
+    cells, _ = plan_cells(study(seeds=[0, 13]), load)
     asked = {cell.config["scenario"] for cell in cells if "scenario" in cell.config}
     assert asked == {"class:#0", "class:#3", "random:0.2"}
 
 
 def test_several_classes_follow_the_seed_and_some_must_stay() -> None:
-    cells, _ = plan(study(scenarios=["classes:3"], seeds=[8, 19]), load)
+    cells, _ = plan_cells(study(scenarios=["classes:3"], seeds=[8, 19]), load)
     asked = {cell.seed: cell.config["scenario"] for cell in cells if cell.kind != "original"}
     assert asked == {8: "class:#8,#9,#0", 19: "class:#9,#0,#1"}
     with pytest.raises(ConfigError, match="there are 10 classes, and some must stay"):
-        plan(study(scenarios=["classes:10"]), load)
+        plan_cells(study(scenarios=["classes:10"]), load)
 
 
 # --- running
@@ -198,8 +202,7 @@ def test_a_changed_source_marks_cells_stale_and_they_rerun_only_when_asked(
     made = planned(study(seeds=[0]), tmp_path / "out")
     assert run_study(made).counts(stale=True).stale == 0
     mine = [c.key for c in made.cells if c.config.get("method") == "finetune"]
-    real = work.method_source
-    monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "finetune" else real(n))
+    monkeypatch.setattr(source, "source_digest", changed_source("finetune"))
     assert made.counts(stale=True).stale == len(mine) == 2
     stamps = {key: made.store.read(key)["date"] for key in keys(made.cells)}
     times = {key: made.store.path(key).stat().st_mtime_ns for key in keys(made.cells)}
@@ -223,7 +226,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_claim_is_held_by_one_and_let_go(tmp_path: Path) -> None:
-    store, other = Store(tmp_path).prepare(), Store(tmp_path).prepare()
+    store, other = CellStore(tmp_path).prepare(), CellStore(tmp_path).prepare()
     with store.claim("k") as mine, other.claim("k") as theirs:
         assert mine and not theirs
         assert other.claimed("k")
@@ -233,7 +236,7 @@ def test_a_claim_is_held_by_one_and_let_go(tmp_path: Path) -> None:
 
 
 def test_the_sweep_takes_what_nobody_is_at(tmp_path: Path) -> None:
-    store = Store(tmp_path).prepare()
+    store = CellStore(tmp_path).prepare()
     for name in (".dead.abc", ".busy.abc"):
         (tmp_path / "cells" / name).mkdir()
     with store.claim("busy"):
@@ -242,7 +245,7 @@ def test_the_sweep_takes_what_nobody_is_at(tmp_path: Path) -> None:
 
 
 def test_a_damaged_cell_says_what_to_do(tmp_path: Path) -> None:
-    store = Store(tmp_path).prepare()
+    store = CellStore(tmp_path).prepare()
     store.path("k").mkdir()
     (store.path("k") / "cell.json").write_text("{")
     with pytest.raises(ConfigError, match="delete its folder, and run the study again"):

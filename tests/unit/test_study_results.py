@@ -20,7 +20,7 @@ from expunge.scores.statistics import paired_interval
 from expunge.study.cells import Row
 from expunge.study.claims import parse_claim
 from expunge.study.results import for_tables, results, with_average_gap
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 from expunge.study.verdicts import judge, sentence
 
 
@@ -153,7 +153,7 @@ SCORES: dict[str, list[dict[str, float]]] = {  # one dict a seed
 
 def test_a_table_made_by_hand(tmp_path: Path) -> None:
     """Cells written by hand, read as a study's results, against arithmetic on paper and scipy's."""
-    store, rows = Store(tmp_path).prepare(), []
+    store, rows = CellStore(tmp_path).prepare(), []
     for method, seeds in SCORES.items():
         for seed, scores in enumerate(seeds):
             key = f"{method}{seed}"
@@ -193,7 +193,7 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
 
 
 def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: Path) -> None:
-    store = Store(tmp_path).prepare()
+    store = CellStore(tmp_path).prepare()
     scores = [{"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}]
     with store.writing("a", {"scores": scores, "cost": {"seconds": 1.0}}):
         pass
@@ -206,7 +206,7 @@ def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: P
 
 def test_further_scores_have_the_retrained_models_beside_them(tmp_path: Path) -> None:
     """What the others were compared with is a row, and a mean over fewer seeds says so."""
-    store = Store(tmp_path).prepare()
+    store = CellStore(tmp_path).prepare()
     steps = {("original", 0): 0.0, ("original", 1): 0.0, ("x", 0): 12.0, ("x", 1): None}
     rows = []
     for method in ("original", "retrain", "x"):
@@ -302,7 +302,7 @@ def test_sparsities_as_people_write_them(text: str) -> None:
 
 
 def test_rows_that_wait_for_a_failed_original_count_as_failed(tmp_path: Path) -> None:
-    store = Store(tmp_path).prepare()
+    store = CellStore(tmp_path).prepare()
     store.fail("base", ValueError("broke"), "run")
     rows = [Row(("d", "m", "r", "dense", "class"), "x", 0, "a", "r", "base")]
     assert results(rows, store)["score"].tolist() == ["failed"]

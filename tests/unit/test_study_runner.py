@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import signal
 import subprocess
@@ -19,17 +17,18 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU
+from study_helpers import changed_source
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, SplitError
 from expunge.place import Place
 from expunge.progress import Silent, Step
 from expunge.pruning import omp
-from expunge.study import work
+from expunge.study import source, work
 from expunge.study.cells import Cell
 from expunge.study.launch import Planned, _at, one_thread, planned, run_study
-from expunge.study.records import write_records
-from expunge.study.runner import Watch, Worker, count
+from expunge.study.publish import write_records
+from expunge.study.runner import Watch, Worker, count, made_again
 from expunge.study.schema import Study
 from expunge.study.work import _judged_on_validation
 
@@ -175,8 +174,8 @@ def test_a_stale_cell_that_cannot_be_renewed_keeps_its_failure(
 ) -> None:
     made = planned(study(), tmp_path / "out")
     run_study(made)
-    real, do = work.method_source, work.do_cell
-    monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "finetune" else real(n))
+    do = work.do_cell
+    monkeypatch.setattr(source, "source_digest", changed_source("finetune"))
 
     def broken(cell: Cell, bench: Any) -> None:
         if cell.config.get("method") == "finetune":
@@ -197,8 +196,7 @@ def test_what_was_made_from_a_renewed_cell_is_stale_too(
     made = run_study(planned(asked, tmp_path / "out", place=CPU))
     assert made.counts(stale=True).stale == 0
     before = {cell.key: made.store.read(cell.key)["date"] for cell in made.cells}
-    real = work.method_source
-    monkeypatch.setattr(work, "method_source", lambda n: "new" if n == "retrain" else real(n))
+    monkeypatch.setattr(source, "source_digest", changed_source("retrain"))
     references = [cell for cell in made.cells if cell.kind == "retrain"]
     assert made.counts(stale=True).stale == len(references)
     monkeypatch.setattr(work, "datetime", Later)
@@ -222,9 +220,8 @@ def test_a_pruners_source_is_watched(tmp_path: Path, monkeypatch: pytest.MonkeyP
         [c for c in made.cells if c.kind == "original" and bool(c.config["density"]) is cut]
         for cut in (False, True)
     )
-    assert {work.source_of(cell) for cell in dense} == {""}
-    digest = hashlib.sha256(Path(omp.__file__).read_bytes()).hexdigest()[:32]
-    assert {work.source_of(cell) for cell in sparse} == {digest}
+    assert {source.source_of(cell) for cell in dense} == {""}
+    assert {source.source_of(cell) for cell in sparse} == {source.source_digest(omp.__name__)}
 
 
 def test_a_run_killed_in_its_first_instant_locks_nothing(tmp_path: Path) -> None:
@@ -338,23 +335,60 @@ def test_code_named_in_a_file_runs_only_when_allowed(tmp_path: Path) -> None:
             planned(study(**changes), tmp_path / "out")
 
 
-def test_a_base_without_weights_says_so(tmp_path: Path) -> None:
-    made = run_study(planned(study(), tmp_path / "out"))
+def test_a_base_whose_weights_are_gone_is_made_again(tmp_path: Path) -> None:
+    """A record has no weights; what starts from them now is made from a model trained once more."""
+    made = run_study(planned(study(seeds=[0, 1]), tmp_path / "out", place=CPU))
     for weights in made.store.folder.rglob("model.safetensors"):
         weights.unlink()
-    more = planned(study(methods={"finetune": {"epochs": 2}}), tmp_path / "out")
+    with pytest.raises(ConfigError, match="is a record without weights"):
+        made.bench.original(made.cells[0].key)
+    before = {cell.key: made.store.read(cell.key) for cell in made.cells}
+    asked = study(seeds=[0, 1], methods={"finetune": {"epochs": 1}, "neggrad_plus": {"epochs": 1}})
+    more = planned(asked, tmp_path / "out", place=CPU)
+    new = keys(more) - keys(made)
+    assert len(new) == 2
     run_study(more)
-    failure = more.store.failure(more.rows[-2].cell)
-    told = json.dumps([str(failure), str(more.store.failure(more.rows[-1].cell))])
-    assert "is a record without weights" in told
+    assert all(more.store.done(key) for key in new)
+    with_weights = {key for key in before if more.store.has_weights(key)}
+    assert with_weights == keys(more, "original"), "no more than what the new cells start from"
+    for key in with_weights:
+        losses = more.store.read(key)["log"]["losses"], before[key]["log"]["losses"]
+        assert losses[0] == losses[1], "the same model, on the same machine"
+
+
+def test_a_watch_waits_for_what_is_made_again(tmp_path: Path) -> None:
+    made = planned(study(), tmp_path / "out")
+    store = made.store.prepare()
+    original = made.cells[0]
+    with store.writing(original.key, {}):
+        pass
+    watch = Watch(made.cells, store, run="now")
+    watch.look()
+    assert original.key not in watch.over, "others start from it, and it has no weights"
+    with store.claim(original.key):
+        watch.look()
+        assert watch.running == [original]
+    with store.writing(original.key, {}) as folder:
+        (folder / "model.safetensors").touch()
+    watch.look()
+    assert watch.over == {original.key}
+
+
+def test_nothing_is_made_again_where_nothing_is_missing(tmp_path: Path) -> None:
+    made = planned(study(), tmp_path / "out")
+    store = made.store.prepare()
+    for cell in made.cells:
+        with store.writing(cell.key, {}):
+            pass
+    assert made_again(made.cells, store) == set()
 
 
 def test_records_keep_failures_for_they_decided_what_was_tuned(tmp_path: Path) -> None:
     tuning = {"seed": 7, "trials": 2, "methods": {"finetune": {"lr": [0.01, 1e9]}}}
     made = run_study(planned(study(tuning=tuning), tmp_path / "out"))
     assert made.tuned and made.counts().failed == 1
-    write_records(made, tmp_path / "kept")
+    write_records(made, tmp_path / "kept", "expunge study records out --out kept")
     kept = planned(made.study, tmp_path / "kept", recorded=True)
     assert kept.tuned and kept.rows == made.rows and kept.counts() == made.counts()
     with pytest.raises(ConfigError, match="exists"):
-        write_records(made, tmp_path / "kept")
+        write_records(made, tmp_path / "kept", "again")

@@ -22,7 +22,7 @@ from expunge.training.run import Run
 from expunge.transfer.adapt import full_finetune
 from expunge.transfer.harm import class_harm, most_harmful
 from expunge.transfer.head import without_head
-from expunge.transfer.target import Target, as_target
+from expunge.transfer.target import TargetTask, as_target
 
 
 def study(**changes: Any) -> Study:
@@ -141,9 +141,9 @@ def test_a_mask_is_held_while_a_sparse_model_adapts(tmp_path: Path) -> None:
 
 
 def test_defaults_of_a_target() -> None:
-    assert Target(data="mnist").scorer == "cosine"
-    partly = Target(data="mnist", recipe={"epochs": 5})
+    assert TargetTask(data="mnist").scorer == "cosine"
+    partly = TargetTask(data="mnist", recipe={"epochs": 5})
     assert partly.recipe.augmentation == "none", "digits are not flipped for a colour source's sake"
     assert (partly.recipe.epochs, partly.recipe.lr) == (5, 0.02)
     with pytest.raises(ConfigError, match="scorer"):
-        Target(data="mnist", scorer="best")
+        TargetTask(data="mnist", scorer="best")

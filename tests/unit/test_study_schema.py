@@ -10,6 +10,7 @@ import yaml
 
 from expunge.errors import ConfigError
 from expunge.methods import make_method
+from expunge.study.catalogue import shipped_files, study_file
 from expunge.study.claims import parse_claim
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
@@ -210,22 +211,19 @@ def test_a_folder_keeps_to_its_study_and_scale(tmp_path: Path) -> None:
         planned(read_study(file, scale="b"), out)
 
 
-STUDIES = Path(__file__).resolve().parents[2] / "studies"
-
-
 @pytest.mark.parametrize(
-    ("file", "scale"),
+    ("name", "scale"),
     [
-        (file.name, scale)
-        for file in sorted(STUDIES.glob("*.yaml"))
+        (name, scale)
+        for name, file in shipped_files().items()
         for scale in yaml.safe_load(file.read_text("utf-8")).get("scales", [None])
     ],
 )
 def test_shipped_studies_read_and_their_claims_are_about_what_they_hold(
-    file: str, scale: str | None
+    name: str, scale: str | None
 ) -> None:
-    study = read_study(STUDIES / file, scale=scale)
-    assert study.name == Path(file).stem
+    study = read_study(study_file(name), scale=scale)
+    assert study.name == name
     rows = {
         *YARDSTICKS,
         *(name for label, e in study.methods.items() for name in variants(label, e)),

@@ -17,7 +17,7 @@ from expunge.study import work
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
 from expunge.study.schema import Study
-from expunge.study.tuning import Search, Trial, chosen, gap_of, sentences
+from expunge.study.tuning import Trial, TuningSearch, chosen, gap_of, sentences
 
 RATES = [1e-4, 1e-2, 1e9]
 
@@ -161,7 +161,7 @@ def test_what_speaks_against_an_optimum_is_told() -> None:
 
     def told(gaps: list[float]) -> str:
         trials = [Trial({"lr": r}, str(r), g) for r, g in zip(RATES, gaps, strict=True)]
-        return sentences(study(), [Search(setting, "ascent", tuple(trials), 3)])[0]
+        return sentences(study(), [TuningSearch(setting, "ascent", tuple(trials), 3)])[0]
 
     assert told([3.0, 1.0, 2.0]).endswith("average gap 1.00 on validation samples")
     assert told([1.0, 3.0, math.inf]).endswith(
@@ -210,11 +210,11 @@ def test_the_first_of_equal_trials_wins_and_nothing_is_chosen_too_early() -> Non
         Trial({"lr": 2}, "b", 2.0),
         Trial({"lr": 3}, "c", math.inf),
     )
-    found = Search(setting, "x", trials, 3)
+    found = TuningSearch(setting, "x", trials, 3)
     assert chosen([found]) == {(setting, "x"): {"lr": 1}}
-    assert chosen([Search(setting, "x", trials[:2], 3)]) is None
+    assert chosen([TuningSearch(setting, "x", trials[:2], 3)]) is None
     unknown = (*trials[:2], Trial({"lr": 3}, "c", None))
-    assert chosen([Search(setting, "x", unknown, 3)]) is None
+    assert chosen([TuningSearch(setting, "x", unknown, 3)]) is None
 
 
 def test_optuna_proposes_the_same_when_told_the_same(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
+from expunge.cli.study import list_ as study_list
 from expunge.cli.study import records as study_records
 from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
@@ -103,7 +104,8 @@ study = typer.Typer(
     no_args_is_help=True,
     context_settings=SETTINGS,
 )
-_SMOKE = "studies/smoke.yaml --out runs/smoke"
+_SMOKE = "smoke --out runs/smoke"
+study.command("list", epilog="Example: expunge study list")(study_list)
 study.command("run", epilog=f"Example: expunge study run {_SMOKE} --workers 2")(study_run)
 study.command("status", epilog=f"Example: expunge study status {_SMOKE}")(study_status)
 study.command("results", epilog=f"Example: expunge study results {_SMOKE}")(study_results)

@@ -26,7 +26,7 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
         from expunge.report.figures import gap_figure
         from expunge.report.files import write_tables
         from expunge.report.tables import note
-        from expunge.study.demo import PASTE, SETTINGS, meaning, run_demo
+        from expunge.study.demo import DEMO_METHODS, PASTE, meaning, run_demo
 
         frame, seconds = run_demo(bars)
     screen.print(study_tables(frame, screen.width))
@@ -38,7 +38,7 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     )
     changed = "; ".join(
         f"{name}: {', '.join(f'{k}={v}' for k, v in values.items())}"
-        for name, values in SETTINGS.items()
+        for name, values in DEMO_METHODS.items()
         if values
     )
     screen.print(f"\nSettings that differ from the methods' defaults: {changed}.", style="dim")

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
 from expunge.cli.pages import typed
 from expunge.cli.place import placed
@@ -15,9 +18,10 @@ from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.report.places import PAGE, check_folder
+from expunge.study.catalogue import shipped_studies, study_file
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, planned, run_study
-from expunge.study.records import check_absent, write_records
+from expunge.study.publish import check_absent, write_records
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +29,12 @@ if TYPE_CHECKING:
     from expunge.study.launch import Planned
 
 StudyFile = Annotated[
-    Path, typer.Argument(metavar="STUDY.yaml", help="A study file.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="STUDY",
+        help="A study file, or a name of `expunge study list`.",
+        show_default=False,
+    ),
 ]
 Folder = Annotated[
     Path, typer.Option("--out", help="Folder of the study's cells.", show_default=False)
@@ -34,6 +43,17 @@ Scale = Annotated[
     str | None,
     typer.Option("--scale", help="Which of the file's scales; the first.", show_default=False),
 ]
+
+
+def list_() -> None:
+    """The studies that come with the package: run one by its name."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("name", "what it asks", "data", "cells", "scales"):
+        table.add_column(name, no_wrap=name == "name", overflow="fold")
+    for one in shipped_studies():
+        words = (one.name, one.asks, ", ".join(one.data), str(one.cells), ", ".join(one.scales))
+        table.add_row(*map(escape, words))
+    consoles()[0].print(table)
 
 
 @placed("data_dir", "device", "allow_code")
@@ -122,16 +142,24 @@ def report(
     screen.print(f"written: {target / 'report.html'}", markup=False)
 
 
+@placed("data_dir")
 def records(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)],
+    *,
+    place: Place,
 ) -> None:
-    """Copy what was found, without weights: to publish it, or to go on from it elsewhere."""
+    """Pack what was found, without weights, to publish it or to go on from it elsewhere.
+
+    Cells lie in one file, with a table and a page beside it. Pictures of forgotten samples are on the
+    page as far as the data are found.
+    """
     check_absent(out)
     screen, _ = consoles()
-    number = write_records(_recorded(folder, Place()), out)
+    command = typed(["study", "records", str(folder), "--out", str(out)])
+    number = write_records(_recorded(folder, place), out, command)
     screen.print(f"written: {out}, {number} cells", markup=False)
 
 
@@ -145,7 +173,7 @@ def _recorded(folder: Path, place: Place) -> Planned:
 def _planned(
     file: Path, out: Path, scale: str | None, place: Place, *, recorded: bool = False
 ) -> Planned:
-    return planned(read_study(file, scale=scale), out, place=place, recorded=recorded)
+    return planned(read_study(study_file(file), scale=scale), out, place=place, recorded=recorded)
 
 
 def _show_status(study: Planned, screen: Console) -> None:

@@ -18,7 +18,13 @@ from expunge.report.figures import STYLE
 
 NARROW, WIDE = 4.6, 7.4
 """Inches. At such a width, 9 points stay legible on a phone; a wide figure scrolls there."""
-LOOK: dict[Any, Any] = {**STYLE, "font.size": 9, "svg.fonttype": "none", "pdf.fonttype": 42}
+LOOK: dict[Any, Any] = {
+    **STYLE,
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans"],  # else each text of an SVG lists a dozen more
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
 """Words stay words in SVG and PDF: they can be searched, copied and read aloud."""
 
 
@@ -101,8 +107,10 @@ def _svg(figure: Figure, settings: dict[Any, Any]) -> ElementTree.Element:
             element.text = None
         element.tail = None
         for key in {"d", "x", "y"} & element.attrib.keys():
-            text = LONG.sub(lambda found: f"{float(found[0]):.1f}", element.attrib[key])
+            text = LONG.sub(lambda found: f"{round(float(found[0]), 1):g}", element.attrib[key])
             element.set(key, " ".join(text.split()))
+        if element.attrib.get("transform", "").startswith("rotate(-0 "):
+            del element.attrib["transform"]  # by nothing; matplotlib says so of every level text
     return root
 
 

@@ -115,6 +115,15 @@ def render(report: Report) -> str:
     return _html(report, _sections(report))
 
 
+def as_markdown(report: Report) -> str:
+    """The tables, and below them how settings were chosen and what became of the claims."""
+    said = [*report.tuned, *(_sentence(claim) for claim in map(_claim, report.claims))]
+    lines = "".join(f"- {sentence}\n" for sentence in said)
+    if report.claims:
+        lines += f"\n{CLAIMED}\n"
+    return f"{to_markdown(report.table)}\n{further_markdown(report.table)}\n{lines}"
+
+
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
     """Write report.html, table.md, table.csv, table.tex, scores.csv, and figures/ as SVG and PDF.
 
@@ -125,14 +134,9 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     """
     check_folder(out, overwrite=overwrite, mark=PAGE)
     parts = _sections(report)
-    said = [*report.tuned, *(_sentence(claim) for claim in map(_claim, report.claims))]
     with written_whole(out, overwrite=overwrite) as folder:
         (folder / PAGE).write_text(_html(report, parts), encoding="utf-8")
-        lines = "".join(f"- {sentence}\n" for sentence in said)
-        if report.claims:
-            lines += f"\n{CLAIMED}\n"
-        text = f"{to_markdown(report.table)}\n{further_markdown(report.table)}\n{lines}"
-        (folder / "table.md").write_text(text, encoding="utf-8")
+        (folder / "table.md").write_text(as_markdown(report), encoding="utf-8")
         (folder / "table.csv").write_text(csv_with_further(report.table), encoding="utf-8")
         (folder / "table.tex").write_text(to_latex(report.table), encoding="utf-8")
         report.frame.to_csv(folder / "scores.csv", index=False)

@@ -98,7 +98,7 @@ class Cells:
         return list(self._cells.values())
 
 
-def plan(
+def plan_cells(
     study: Study,
     load: Callable[[str], Facts],
     chosen: Mapping[tuple[Setting, str], Mapping[str, Any]] | None = None,

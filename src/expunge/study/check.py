@@ -33,7 +33,7 @@ class ClaimError(ConfigError):
         self.row = row
 
 
-def check_names(study: Study, methods: Iterable[str]) -> None:
+def check_distinct(study: Study, methods: Iterable[str]) -> None:
     """Raise ConfigError for settings that tables could not tell apart, and models that there are not.
 
     methods: labels of the rows that methods make.
@@ -120,7 +120,7 @@ def _check_sparsity(text: str, side: Side, known: list[float]) -> None:
         )
 
 
-def check_code(study: Study, *, allow_code: bool) -> None:
+def check_consent(study: Study, *, allow_code: bool) -> None:
     """Raise ConfigError for names of code in a file, unless the person has looked at them."""
     if allow_code:
         return

@@ -16,7 +16,7 @@ import torch
 from expunge.place import Place
 from expunge.study.cells import Cell
 from expunge.study.runner import Worker
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 from expunge.study.work import Bench
 
 
@@ -51,7 +51,7 @@ def follow(orders: Orders, card: int | None = None) -> None:
     torch.set_num_threads(1)
     if card is not None:
         torch.cuda.set_device(card)
-    bench = Bench(Store(orders.folder), orders.place, orders.keep_all)
+    bench = Bench(CellStore(orders.folder), orders.place, orders.keep_all)
     Worker(orders.cells, bench, run=orders.run, renew=orders.renew).work()
 
 

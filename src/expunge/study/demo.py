@@ -19,7 +19,7 @@ from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
 
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
+DEMO_METHODS: Mapping[str, Mapping[str, Any]] = {
     "finetune": {},
     "gradient_ascent": {"lr": 0.005},
     "neggrad_plus": {},
@@ -44,7 +44,7 @@ def demo_study() -> Study:
                 "demo": {"epochs": 20, "lr": 0.05, "batch_size": 128, "augmentation": "none"}
             },
             "scenarios": ["class", "random:0.1"],
-            "methods": SETTINGS,
+            "methods": DEMO_METHODS,
             "seeds": [0, 1, 2],
         }
     )

@@ -17,12 +17,12 @@ from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
-from expunge.study.cells import Cell, Facts, Row, plan
-from expunge.study.check import check_code, check_sources
+from expunge.study.cells import Cell, Facts, Row, plan_cells
+from expunge.study.check import check_consent, check_sources
 from expunge.study.file import read_study
 from expunge.study.schema import Study
-from expunge.study.store import Store
-from expunge.study.tuning import Search, check_tuned, chosen, searches
+from expunge.study.store import CellStore
+from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
 
 if TYPE_CHECKING:
     from expunge.study.crew import Crew
@@ -46,11 +46,11 @@ class Planned:
     cells: list[Cell]
     rows: list[Row]
     bench: Bench
-    searches: list[Search] = field(default_factory=list)
+    searches: list[TuningSearch] = field(default_factory=list)
     tuned: bool = True
 
     @property
-    def store(self) -> Store:
+    def store(self) -> CellStore:
         """Where the cells lie."""
         return self.bench.store
 
@@ -95,12 +95,12 @@ def planned(
     facts = _read_facts(folder) if recorded else {}
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_code(study, allow_code=place.allow_code)
+        check_consent(study, allow_code=place.allow_code)
         check_sources(study, place.data_dir)
     with loading():
         from expunge.study.work import Bench
 
-    bench = Bench(Store(folder), place, keep_all=study.keep_weights == "all")
+    bench = Bench(CellStore(folder), place, keep_all=study.keep_weights == "all")
     return _plan(study, bench, facts.__getitem__ if believed else bench.facts)
 
 
@@ -147,7 +147,7 @@ def _plan(study: Study, bench: Bench, facts: Callable[[str], Facts]) -> Planned:
     best = chosen(found)
     if best is None:
         return Planned(study, trials, [], bench, found, tuned=False)
-    cells, rows = plan(study, facts, best)
+    cells, rows = plan_cells(study, facts, best)
     return Planned(study, [*trials, *cells], rows, bench, found)
 
 

@@ -12,7 +12,7 @@ from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.place import Place
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 from expunge.trained.card import CARD, MASK, WEIGHTS
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import read_papers
@@ -23,7 +23,7 @@ from expunge.training.recipe import Recipe
 from expunge.training.session import constructor
 
 
-def read_model(store: Store, key: str, data: Data, original: Trained | None = None) -> Trained:
+def read_model(store: CellStore, key: str, data: Data, original: Trained | None = None) -> Trained:
     """The model of a finished cell, on these data.
 
     original: what it came from; needed for cells of format 1, which were no model folders.

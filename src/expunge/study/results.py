@@ -13,12 +13,12 @@ from expunge.scores.gaps import AVERAGED
 from expunge.study.cells import Row
 from expunge.study.claims import SETTING
 from expunge.study.scenarios import scenario_of
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 
 AVERAGE_GAP = "average gap"
 
 
-def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
+def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
     """One row per setting, method, seed and score: value, 95 % interval (low, high) and n.
 
     `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is

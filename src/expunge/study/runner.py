@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from expunge.study.cells import Cell
-from expunge.study.store import Store
-from expunge.study.work import Bench, do_cell, is_stale
+from expunge.study.source import is_stale
+from expunge.study.store import CellStore
+from expunge.study.work import Bench, do_cell
 
 WAIT_SECONDS = 0.2
 
@@ -32,7 +33,7 @@ class Counts:
 
 
 def count(
-    cells: Sequence[Cell], store: Store, *, stale: bool = False, run: str | None = None
+    cells: Sequence[Cell], store: CellStore, *, stale: bool = False, run: str | None = None
 ) -> Counts:
     """Look at the store.
 
@@ -60,6 +61,24 @@ def count(
     )
 
 
+def made_again(cells: Sequence[Cell], store: CellStore, *, renew: bool = False) -> set[str]:
+    """Keys of finished cells that a run makes a second time, for what others start from them.
+
+    Records hold no weights: a cell that is missing there needs the model of one that is not, so that
+    one is made again first. renew: stale cells are missing too.
+    """
+    missing: set[str] = set()
+    for cell in cells:  # what a cell needs stands before it
+        stale = renew and (bool(missing & {*cell.needs}) or is_stale(cell, store))
+        if not store.done(cell.key) or stale:
+            missing.add(cell.key)
+    again: set[str] = set()
+    for cell in reversed(cells):
+        if cell.key in missing | again:
+            again |= {n for n in cell.needs if store.done(n) and not store.has_weights(n)}
+    return again
+
+
 class Watch:
     """What the runners of one run are at, seen from outside; asked again and again.
 
@@ -68,10 +87,11 @@ class Watch:
     """
 
     def __init__(
-        self, cells: Sequence[Cell], store: Store, *, run: str, renew: bool = False
+        self, cells: Sequence[Cell], store: CellStore, *, run: str, renew: bool = False
     ) -> None:
         self.store, self.run, self.renew = store, run, renew
-        self.done = {cell.key for cell in cells if store.done(cell.key)}
+        self._again = made_again(cells, store, renew=renew)
+        self.done = {cell.key for cell in cells if store.done(cell.key)} - self._again
         self.failed: set[str] = set()
         self.running: list[Cell] = []
         self._left = [cell for cell in cells if renew or cell.key not in self.done]
@@ -99,10 +119,13 @@ class Watch:
         if failure is not None and failure.run == self.run:
             self.failed.add(cell.key)
             return True
-        if self.store.done(cell.key):
+        if self.store.done(cell.key) and not self._lacks_weights(cell):
             self.done.add(cell.key)
             return not self.renew  # else it may be stale, and be made anew
         return False
+
+    def _lacks_weights(self, cell: Cell) -> bool:
+        return cell.key in self._again and not self.store.has_weights(cell.key)
 
 
 Told = Callable[[Cell, str], None]
@@ -130,6 +153,7 @@ class Worker:
         self.renew = renew
         self.tell: Told = told or (lambda *_: None)
         self._failed: set[str] = set()
+        self._again = made_again(cells, self.store, renew=renew)
 
     def work(self) -> None:
         """Make cells until each is done, failed in this run, or needs one that failed."""
@@ -165,8 +189,12 @@ class Worker:
         return True
 
     def _done(self, cell: Cell) -> bool:
-        if not self.store.done(cell.key) or not self.renew:
-            return self.store.done(cell.key)
+        if not self.store.done(cell.key):
+            return False
+        if cell.key in self._again and not self.store.has_weights(cell.key):
+            return False
+        if not self.renew:
+            return True
         fresh = all(self._done(self.cells[need]) for need in cell.needs)
         return fresh and not is_stale(cell, self.store)
 

@@ -13,10 +13,10 @@ from expunge.audits import further_audits
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
-from expunge.study.check import check_claims, check_names
+from expunge.study.check import check_claims, check_distinct
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
-from expunge.transfer.target import Target
+from expunge.transfer.target import TargetTask
 
 YARDSTICKS = ("original", "retrain", "floor")
 """Rows that every study has, and that no method may be called."""
@@ -145,7 +145,7 @@ class Study(Settings):
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="paired runs")
     floor: bool = Field(default=True, description="retrain a second time, for the noise floor")
     also: tuple[str, ...] = Field(default=(), description="further scores")
-    transfer: Target | None = Field(
+    transfer: TargetTask | None = Field(
         default=None, description="a target task, to which every model is adapted and scored"
     )
     criteria: bool = Field(
@@ -194,7 +194,7 @@ class Study(Settings):
             raise ValueError("criteria judges masks, and every density is dense; name a pruner")
         for scenario in self.scenarios:
             scenario_of(scenario).check(scenario)
-        check_names(self, rows)
+        check_distinct(self, rows)
         check_claims(self, rows)
         return self
 

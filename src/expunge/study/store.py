@@ -1,8 +1,11 @@
-"""Where finished cells lie: one folder each, written whole; claims that die with their process."""
+"""Where finished cells lie: one folder each, written whole, or packed into one file; claims that die
+with their process.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -15,8 +18,9 @@ from typing import Any
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
+from expunge.study.packed import PACKED, Packed, read_packed
 
-RESULT = "cell.json"
+RESULT, WEIGHTS = "cell.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -28,19 +32,27 @@ class Failure:
     run: str
 
 
-class Store:
+class CellStore:
     """A folder of cells.
 
     cells/KEY/ is a finished cell: cell.json and whatever else it made. It appears by rename, with
     all of it on the disk, so a cell is there whole or not at all. failed/KEY.json says why a cell
     could not be made. locks/KEY is held (flock) by the process that works on it: the kernel lets go
     of it however that process ends, so nothing is ever left claimed.
+
+    cells.jsonl.gz holds results and failures of cells without their weights, as `study records`
+    writes it. It is only read, once; a folder of a cell beside it goes before it.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
-    def prepare(self) -> Store:
+    @functools.cached_property
+    def packed(self) -> Packed:
+        """What the packed file holds. Raises ConfigError for a damaged one."""
+        return read_packed(self.folder / PACKED)
+
+    def prepare(self) -> CellStore:
         """Make the folder, so that cells can be claimed and written; returns itself."""
         for name in ("cells", "failed", "locks"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -52,10 +64,19 @@ class Store:
 
     def done(self, key: str) -> bool:
         """Whether a cell is finished."""
+        return self._unpacked(key) or key in self.packed.cells
+
+    def _unpacked(self, key: str) -> bool:
         return (self.path(key) / RESULT).is_file()
+
+    def has_weights(self, key: str) -> bool:
+        """Whether the model of a finished cell lies here, so that others can start from it."""
+        return (self.path(key) / WEIGHTS).is_file()
 
     def read(self, key: str) -> dict[str, Any]:
         """What a finished cell says. Raises ConfigError for one that is damaged."""
+        if not self._unpacked(key) and key in self.packed.cells:
+            return self.packed.cell(key)
         file = self.path(key) / RESULT
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
@@ -109,12 +130,14 @@ class Store:
         os.replace(name, self.folder / "failed" / f"{key}.json")
 
     def failure(self, key: str) -> Failure | None:
-        """Why a cell could not be made the last time; None if it never failed, or is done."""
+        """Why a cell could not be made the last time; None if it never failed, or was made since."""
         file = self.folder / "failed" / f"{key}.json"
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
+            if self._unpacked(key) or key not in self.packed.failures:
+                return None
+            content = self.packed.failure(key)
         return Failure(str(content["error"]), str(content["message"]), str(content["run"]))
 
     def sweep(self) -> int:

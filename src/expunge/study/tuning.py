@@ -19,7 +19,7 @@ from expunge.names.seeds import seed_for
 from expunge.scores.gaps import average_gap
 from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
 from expunge.study.schema import Entry, Study, Tuning
-from expunge.study.store import Store
+from expunge.study.store import CellStore
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -37,7 +37,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Search:
+class TuningSearch:
     """All trials of one method in one setting. best: the smallest gap; None until all are known."""
 
     setting: Setting
@@ -54,8 +54,8 @@ class Search:
 
 
 def searches(
-    study: Study, load: Callable[[str], Facts], store: Store
-) -> tuple[list[Cell], list[Search]]:
+    study: Study, load: Callable[[str], Facts], store: CellStore
+) -> tuple[list[Cell], list[TuningSearch]]:
     """The cells that tuning needs so far, and where each search stands."""
     cells, found = Cells(), []
     tuning = study.tuning
@@ -71,7 +71,7 @@ def searches(
                 trials = _trials(
                     study, tuning, label, space, here, asked, base, retrain, cells, store
                 )
-                found.append(Search(here, label, tuple(trials), tuning.trials))
+                found.append(TuningSearch(here, label, tuple(trials), tuning.trials))
     return cells.all(), found
 
 
@@ -85,7 +85,7 @@ def _trials(
     base: str,
     retrain: str,
     cells: Cells,
-    store: Store,
+    store: CellStore,
 ) -> list[Trial]:
     """Trials as far as they can be planned: a grid at once, Optuna's one after another."""
     entry = study.methods[label]
@@ -115,7 +115,7 @@ def _trials(
     return trials
 
 
-def gap_of(key: str, retrain: str, store: Store) -> float | None:
+def gap_of(key: str, retrain: str, store: CellStore) -> float | None:
     """Average gap of a finished cell to its retrained model; inf if it failed, None if not made yet."""
     if store.done(key) and store.done(retrain):
         ours, theirs = (
@@ -186,7 +186,7 @@ class _Optuna:
             self.study.tell(self.trial, state=TrialState.FAIL)
 
 
-def chosen(found: Sequence[Search]) -> dict[tuple[Setting, str], Fields] | None:
+def chosen(found: Sequence[TuningSearch]) -> dict[tuple[Setting, str], Fields] | None:
     """Best fields by setting and method; None while a search goes on, or came to nothing."""
     best = {}
     for search in found:
@@ -196,7 +196,7 @@ def chosen(found: Sequence[Search]) -> dict[tuple[Setting, str], Fields] | None:
     return best
 
 
-def check_tuned(found: Sequence[Search], cells: Sequence[Cell], store: Store) -> None:
+def check_tuned(found: Sequence[TuningSearch], cells: Sequence[Cell], store: CellStore) -> None:
     """Raise ConfigError for a method of which every trial failed; to be asked after a run, which tries
     failed cells again.
     """
@@ -213,7 +213,7 @@ def check_tuned(found: Sequence[Search], cells: Sequence[Cell], store: Store) ->
         )
 
 
-def sentences(study: Study, found: Sequence[Search]) -> list[str]:
+def sentences(study: Study, found: Sequence[TuningSearch]) -> list[str]:
     """What was chosen at what budget, a line for each method and setting."""
     if study.tuning is None:
         return []
@@ -235,7 +235,7 @@ def sentences(study: Study, found: Sequence[Search]) -> list[str]:
     return told
 
 
-def _remarks(search: Search, best: Trial, tuning: Tuning) -> list[str]:
+def _remarks(search: TuningSearch, best: Trial, tuning: Tuning) -> list[str]:
     """What speaks against calling the best trial an optimum."""
     failed = sum(trial.gap == math.inf for trial in search.trials)
     remarks = [f"{failed} of the trials failed"] if failed else []

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import inspect
 import json
-import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +21,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
-from expunge.methods import METHODS, make_method
+from expunge.methods import make_method
 from expunge.models.mask import overlap
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
@@ -35,7 +30,8 @@ from expunge.scores.score import Score
 from expunge.study.cells import Cell, Facts
 from expunge.study.models import read_model
 from expunge.study.scenarios import Given, scenario_of
-from expunge.study.store import Store
+from expunge.study.source import source_of
+from expunge.study.store import CellStore
 from expunge.trained.record import Record
 from expunge.trained.trained import Trained, record_of
 from expunge.training.recipe import Recipe
@@ -43,7 +39,7 @@ from expunge.training.run import Run, accelerator_on
 from expunge.training.session import resolve_recipe
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.head import without_head
-from expunge.transfer.target import Target, as_target
+from expunge.transfer.target import TargetTask, as_target
 from expunge.version import VERSION
 
 
@@ -54,7 +50,7 @@ class Bench:
     keep_all: write every cell's weights, not those alone that other cells start from.
     """
 
-    store: Store
+    store: CellStore
     place: Place = HERE
     keep_all: bool = False
     _data: dict[str, Data] = field(default_factory=dict)
@@ -87,7 +83,7 @@ class Bench:
                 original,
                 config["forget_seed"],
                 self.run(("scenario", cell.seed), "choosing what to forget"),
-                Target(**transfer) if transfer else None,
+                TargetTask(**transfer) if transfer else None,
                 lambda spec: self.target(original, spec),
             )
             asked = config["scenario"]
@@ -250,7 +246,7 @@ def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[
     scores = judge(panel, [audit for audit in audits if audit.name != "run_time"]).scores
     transfer = cell.config.get("transfer")
     if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
-        scores += _transferred(made, Target(**transfer), cell.seed, bench)
+        scores += _transferred(made, TargetTask(**transfer), cell.seed, bench)
     return {
         "scores": [score.to_dict() for score in scores],
         "details": {**details(panel.outputs, data.classes), "classes": data.classes},
@@ -258,7 +254,7 @@ def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[
     }
 
 
-def _transferred(made: Trained, target: Target, seed: int, bench: Bench) -> list[Score]:
+def _transferred(made: Trained, target: TargetTask, seed: int, bench: Bench) -> list[Score]:
     """How well a model adapts to the study's target task, both ways."""
     data = bench.target(made, target.data)
     run = replace(
@@ -280,37 +276,6 @@ def _judged_on_validation(original: Trained) -> Data:
     return replace(data, test=data.train.subset(rows))
 
 
-def source_of(cell: Cell) -> str:
-    """Digest of the source of the method or pruner that a cell runs; empty where it runs none."""
-    if cell.kind == "original":
-        density = cell.config.get("density")
-        return _source(type(make_pruner(density["pruner"])).__module__) if density else ""
-    name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
-    return method_source(name) if name else ""
-
-
-def method_source(name: str) -> str:
-    """Digest of the file that a method is written in, 32 hexadecimal digits."""
-    return _source(METHODS[name].__module__)
-
-
-@functools.cache
-def _source(module: str) -> str:
-    text = inspect.getsource(sys.modules[module])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def is_stale(cell: Cell, store: Store) -> bool:
-    """Whether a finished cell was made by another source than there is now, or from a cell that has
-    been made anew since.
-    """
-    content: Mapping[str, Any] = store.read(cell.key)
-    if content.get("source") and content["source"] != source_of(cell):
-        return True
-    made_from: Mapping[str, str] = content.get("made_from", {})
-    return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)
-
-
-def _dates(cell: Cell, store: Store) -> dict[str, str]:
+def _dates(cell: Cell, store: CellStore) -> dict[str, str]:
     """When the cells that a cell starts from were made."""
     return {key: str(store.read(key)["date"]) for key in cell.needs}

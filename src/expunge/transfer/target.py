@@ -21,7 +21,7 @@ DEFAULT = Recipe(epochs=10, batch_size=128, lr=0.02, augmentation="none")
 """Without augmentation: a digit must not be flipped because the source's images are."""
 
 
-class Target(Settings):
+class TargetTask(Settings):
     """What a source model is adapted to, and how."""
 
     data: str = Field(description="data specification of the target task")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
     from expunge.training.run import Run
-    from expunge.transfer.target import Target
+    from expunge.transfer.target import TargetTask
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Given:
     original: Trained
     seed: int
     run: Run
-    transfer: Target | None
+    transfer: TargetTask | None
     target: Callable[[str], Data]
 
 

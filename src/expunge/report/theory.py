@@ -26,9 +26,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
+from expunge.report.cells import NOTHING
 from expunge.report.figures import STYLE
 from expunge.report.places import TABLES, check_folder
-from expunge.report.tables import NOTHING
 
 NEEDED = (
     "sparsity_percent",
@@ -51,7 +51,7 @@ EXACT_TO = 8
 """Up to so many points, the p value counts all orderings; beyond, it is scipy's approximation."""
 HARDLY = 0.05
 """A method that moves weights by less of the distance to the retrained model has hardly acted."""
-MANY_TIMES = 10.0
+LOGARITHMIC_FROM = 10.0
 """From such a ratio of largest to smallest value, an axis is logarithmic."""
 
 
@@ -257,7 +257,7 @@ def _finish(axes: Axes, frame: pd.DataFrame) -> None:
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
     drawn = np.concatenate(lines)
     drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    if len(drawn) and drawn.max() > MANY_TIMES * drawn.min():
+    if len(drawn) and drawn.max() > LOGARITHMIC_FROM * drawn.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())

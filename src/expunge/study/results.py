@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from expunge.scores.gaps import AVERAGED
-from expunge.scores.table import EXTRA
+from expunge.scores.gaps import own_gaps
+from expunge.scores.rows import RETRAIN, SETTING
+from expunge.scores.table import AVERAGED, EXTRA
 from expunge.study.cells import Row
-from expunge.study.claims import SETTING
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import Store
 
@@ -87,11 +87,11 @@ def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:
     wide = frame[frame["score"].isin(AVERAGED)].pivot_table(
         index=[*keys, "method"], columns="score", values="value", sort=False
     )
-    if not set(AVERAGED) <= set(wide.columns) or "retrain" not in wide.index.unique("method"):
+    if not set(AVERAGED) <= set(wide.columns) or RETRAIN not in wide.index.unique("method"):
         return frame
-    retrain = wide.xs("retrain", level="method")
-    apart = wide.drop("retrain", level="method").reset_index("method")
+    retrain = wide[wide.index.get_level_values("method") == RETRAIN].droplevel("method")
+    apart = wide.drop(RETRAIN, level="method").reset_index("method")
     apart = apart[apart.index.isin(retrain.index)]
-    gaps = (apart[list(AVERAGED)] - retrain.loc[apart.index, list(AVERAGED)]).abs()
-    extra = apart[["method"]].assign(value=gaps.mean(axis=1, skipna=False), score=AVERAGE_GAP)
+    gaps = own_gaps(apart, retrain)
+    extra = apart[["method"]].assign(value=gaps.to_numpy(), score=AVERAGE_GAP)
     return pd.concat([frame, extra.reset_index()], ignore_index=True)

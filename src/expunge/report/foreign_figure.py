@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from expunge.report.drawn import LOOK, NARROW, Drawn, canvas, left_out, short
 from expunge.report.figures import DOT
 from expunge.report.further import further_rows, header_of
-from expunge.scores.rows import ORIGINAL, RETRAIN, ordered_methods
+from expunge.scores.rows import ORIGINAL, RETRAIN, SAID, ordered_methods
 from expunge.scores.table import SCORES, ScoreInfo, score_infos
 
 PANELS, ROWS = 6, 20
@@ -29,7 +29,7 @@ def foreign_figure(frame: pd.DataFrame) -> Drawn | None:
     """
     own = further_rows(frame)
     own = own[~own["score"].isin(SCORES) & np.isfinite(own["value"].astype(float))]
-    said = own.reindex(columns=["unit", "target"]).notna().any(axis="columns")
+    said = own.reindex(columns=[*SAID]).notna().any(axis="columns")
     own = own[own["score"].isin(own.loc[said, "score"])]
     infos = score_infos(own)
     if not infos:

@@ -13,6 +13,8 @@ YARDSTICKS = (ORIGINAL, RETRAIN, FLOOR)
 """Rows that are no methods: nothing done, the target, and a second retraining of each seed."""
 SETTING = ("data", "model", "recipe", "density", "scenario")
 """The columns that say under what a row stands, beside its method and seed."""
+SAID = ("unit", "target")
+"""The columns in which a row says what a score is that is in no table of this package."""
 FAILED = "failed"
 """Stands in place of a score's name in the row of a run that broke off."""
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from expunge.errors import ConfigError
-from expunge.scores.rows import FAILED
+from expunge.scores.rows import FAILED, SAID
 from expunge.scores.score import Goal
 
 if TYPE_CHECKING:
@@ -366,17 +366,22 @@ def score_info(name: str, unit: Any = None, target: Any = None) -> ScoreInfo:
     )
 
 
+def own_words(name: str, unit: str | None, target: str | None) -> dict[str, str | None]:
+    """What a row must say of its score, by column; nothing of a score that is in the table."""
+    return {} if name in SCORES else dict(zip(SAID, (unit, target), strict=True))
+
+
 def score_infos(frame: pd.DataFrame) -> dict[str, ScoreInfo]:
     """Of every score in a frame, in the order of its rows; see `score_info`.
 
     frame: the column score, and perhaps unit and target, which need not be filled where the score is
     in the table.
     """
-    said = frame.reindex(columns=["score", "unit", "target"]).astype(object)
+    said = frame.reindex(columns=["score", *SAID]).astype(object)
     said = said.groupby("score", sort=False).first()
     said = said.where(said.notna(), None)
     return {
-        str(name): score_info(str(name), row["unit"], row["target"])
+        str(name): score_info(str(name), *(row[column] for column in SAID))
         for name, row in said.to_dict("index").items()
         if name != FAILED
     }

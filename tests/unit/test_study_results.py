@@ -242,6 +242,26 @@ def test_further_scores_have_the_retrained_models_beside_them(tmp_path: Path) ->
     assert r"x & 12 (1 of 2) \\" in text and r"relearn\_time" in text
 
 
+def test_a_score_of_somebody_elses_says_what_it_is(tmp_path: Path) -> None:
+    """Where it is in no table, its rows bring unit and target along, as far as the tables."""
+    store = Store(tmp_path).prepare()
+    plain = {"value": 50.0, "low": None, "high": None, "n": 9}
+    usual = {"name": "UA", "unit": "percent", "target": "retrained", **plain}
+    own = {"name": "speed", "unit": "images/s", "target": "high", **plain}
+    for key, scores in (("a", [usual, own]), ("b", [usual])):
+        with store.writing(key, {"scores": scores, "cost": {"seconds": 1.0}}):
+            pass
+    setting = ("d", "m", "r", "dense", "class")
+    rows = [Row(setting, key, 0, key, "") for key in ("a", "b")]
+    frame = results(rows, store)
+    said = frame.set_index("score")[["unit", "target"]]
+    assert said.loc["speed"].tolist() == ["images/s", "high"]
+    assert said.drop("speed").isna().all().all()
+    further = score_tables(for_tables(frame)).scenarios[0].further
+    assert further is not None and further.headers == ["method", "speed, images/s"]
+    assert "unit" not in results(rows[1:], store), "nothing changes for the scores that are known"
+
+
 def test_an_undefined_further_score_is_no_failed_run() -> None:
     """AIN is nan where the retrained model needs no step; nothing has failed."""
     table = papers_table(

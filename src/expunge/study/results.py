@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from expunge.scores.gaps import own_gaps
-from expunge.scores.rows import RETRAIN, SETTING
-from expunge.scores.table import AVERAGED, EXTRA
+from expunge.scores.rows import RETRAIN, SAID, SETTING
+from expunge.scores.table import AVERAGED, EXTRA, own_words
 from expunge.study.cells import Row
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import Store
@@ -23,7 +23,8 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
 
     `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is
     left out; one that failed, or needs one that did, has the score "failed" alone, without a value.
-    Further scores of the retrained model are those that the others were compared with.
+    Further scores of the retrained model are those that the others were compared with. Where there
+    are scores that this package does not know, their rows say unit and target.
     """
     found: list[dict[str, Any]] = []
     beside: dict[str, dict[str, Any]] = {}
@@ -42,7 +43,8 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
         content = store.read(row.cell)
         for score in content["scores"]:
             kept = {name: score[name] for name in ("value", "low", "high", "n")}
-            found.append({**common, "score": score["name"], **kept})
+            said = own_words(score["name"], score.get("unit"), score.get("target"))
+            found.append({**common, "score": score["name"], **kept, **said})
             if score["name"] in EXTRA and score.get("reference") is not None:
                 one = {"score": score["name"], "value": score["reference"], "n": score["n"]}
                 beside.setdefault(row.retrain, {})[score["name"]] = one
@@ -55,6 +57,7 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
                     {**setting, "method": "retrain", "seed": row.seed, "cell": row.cell, **one}
                 )
     columns = [*SETTING, "method", "seed", "score", "value", "low", "high", "n", "cell"]
+    columns += [name for name in SAID if any(name in row for row in found)]
     frame = pd.DataFrame(found, columns=columns)
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
@@ -62,7 +65,7 @@ def results(rows: Sequence[Row], store: Store) -> pd.DataFrame:
 
 
 def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns scenario, method, seed, score, value that `report.tables` takes.
+    """The columns scenario, method, seed, score, value that `report.tables` takes, and those of SAID.
 
     The scenario's name says what else differs between the parts of the study. A failed row counts
     as a missing value of every score that its method has elsewhere.
@@ -71,7 +74,8 @@ def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
     named = frame["scenario"].map(lambda text: scenario_of(text).told(text))
     for name in differing:
         named = named + ", " + frame[name].astype(str)
-    long = frame.assign(scenario=named)[["scenario", "method", "seed", "score", "value"]]
+    columns = ["scenario", "method", "seed", "score", "value"]
+    long = frame.assign(scenario=named)[[*columns, *(name for name in SAID if name in frame)]]
     failed = long["score"] == "failed"
     filled = long[failed].assign(score="UA")
     return pd.concat([long[~failed], filled], ignore_index=True)

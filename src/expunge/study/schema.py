@@ -12,14 +12,12 @@ from pydantic import Field, field_validator, model_validator
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
+from expunge.scores.rows import YARDSTICKS
 from expunge.scores.table import EXTRA
 from expunge.study.check import check_claims, check_names
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
 from expunge.transfer.target import Target
-
-YARDSTICKS = ("original", "retrain", "floor")
-"""Rows that every study has, and that no method may be called."""
 
 
 class Density(Settings):

@@ -21,7 +21,7 @@ from expunge.report.markdown import to_markdown
 from expunge.report.page import CLAIMED, Report, render, write_report
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
-from expunge.scores.columns import COLUMNS
+from expunge.scores.columns import MEANINGS
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -208,7 +208,7 @@ def test_every_column_is_explained(root: Node) -> None:
     explained = [term.text for term in reading.all("dt")]
     for table in papers(root):
         heads = [head.text for head in table.all("thead")[0].all("th")]
-        assert set(heads) <= set(explained) <= set(COLUMNS)
+        assert set(heads) <= set(explained) <= set(MEANINGS)
     assert "empirical evidence, no formal guarantee" in reading.text
     assert "empirical evidence, no formal guarantee" in root.all("section", id="answer")[0].text
     bare = tree(render(one_scenario(frame=results(scenarios=["random:0.1"]))))

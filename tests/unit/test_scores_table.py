@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from expunge.errors import ConfigError
-from expunge.scores.columns import COLUMNS
+from expunge.scores.columns import MEANINGS
 from expunge.scores.rows import SAID, ordered_methods
 from expunge.scores.table import (
     AUDITS,
@@ -37,7 +37,7 @@ def test_every_score_says_all_of_itself() -> None:
         assert name == info.name
         assert info.measures and info.paper and info.unit
         assert info.target in GOALS
-        assert info.reads.endswith(".") and COLUMNS[name] == info.reads
+        assert info.reads.endswith(".") and MEANINGS[name] == info.reads
         assert (info.unit == "percent") == (info.limits == (0, 100))
     assert all(SCORES[name].title for name in (*AVERAGED, "ASR", "SA")), "they are drawn"
     assert all(SCORES[name].decimals == 1 for name in USUAL if name != "RTE")

@@ -15,7 +15,7 @@ from expunge.report.figures import title_of
 from expunge.report.study_figures import LINES, MARKERS, SERIES, SHADES, percent_cut
 from expunge.scores.rows import ORIGINAL, RETRAIN, YARDSTICKS
 
-SHOWN = ("ASR", "SA")
+DRAWN_SCORES = ("ASR", "SA")
 
 
 def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
@@ -34,7 +34,7 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 3.0)
         grid = figure.subplots(1, 2)
-        for axes, score in zip(grid, SHOWN, strict=True):
+        for axes, score in zip(grid, DRAWN_SCORES, strict=True):
             before: dict[str, Any] = {"color": "0.45", "linestyle": ":", "marker": "x"}
             _line(axes, parts, ORIGINAL, score, "before", before)
             _line(axes, parts, RETRAIN, score, "retrained", {"color": "black", "linewidth": 2.4})

@@ -15,7 +15,7 @@ from expunge.report.further import further_rows, header_of
 from expunge.scores.rows import ORIGINAL, RETRAIN, SAID, ordered_methods
 from expunge.scores.table import SCORES, ScoreInfo, score_infos
 
-PANELS, ROWS = 6, 20
+MOST_SCORES, MOST_METHODS = 6, 20
 """At most so many scores and methods are drawn."""
 
 
@@ -35,17 +35,17 @@ def foreign_figure(frame: pd.DataFrame) -> Drawn | None:
     if not infos:
         return None
     methods = [n for n in ordered_methods([str(m) for m in own["method"]]) if n != RETRAIN]
-    shown = list(infos.values())[:PANELS]
+    shown = list(infos.values())[:MOST_SCORES]
     with mpl.rc_context(LOOK):
-        height = 0.6 + 0.2 * min(len(methods), ROWS)
+        height = 0.6 + 0.2 * min(len(methods), MOST_METHODS)
         figure = canvas(NARROW, height * len(shown))
         for axes, info in zip(figure.subplots(len(shown), squeeze=False)[:, 0], shown, strict=True):
-            _panel(axes, info, own[own["score"] == info.name], methods[:ROWS])
+            _panel(axes, info, own[own["score"] == info.name], methods[:MOST_METHODS])
     caption = (
         "Dots: means over seeds, bars: one standard deviation, line: the retrained model. "
         + " ".join(f"{info.name}: {info.reads}" for info in shown)
         + left_out(len(infos) - len(shown), "score")
-        + left_out(len(methods) - ROWS, "method")
+        + left_out(len(methods) - MOST_METHODS, "method")
     )
     return Drawn(figure, "Scores of other packages", caption)
 

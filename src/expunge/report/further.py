@@ -6,7 +6,7 @@ import pandas as pd
 
 from expunge.report.cells import Name, Spread, TableCell
 from expunge.report.grid import Column, Grid, Line
-from expunge.scores.columns import COLUMNS
+from expunge.scores.columns import MEANINGS
 from expunge.scores.rows import FAILED, YARDSTICKS, ordered_methods
 from expunge.scores.table import SCORES, USUAL, ScoreInfo, score_infos
 
@@ -21,7 +21,7 @@ def further_grid(frame: pd.DataFrame) -> Grid | None:
     infos = score_infos(rest)
     if not infos:
         return None
-    columns = [Column("method", COLUMNS["method"])]
+    columns = [Column("method", MEANINGS["method"])]
     columns += [Column(header_of(info), info.reads) for info in infos.values()]
     lines = []
     for method in ordered_methods([str(name) for name in rest["method"]]):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from expunge.report.grid import Grid
 from expunge.report.score_tables import ScenarioTables, ScoreTables
-from expunge.scores.columns import AVERAGE_GAP
+from expunge.scores.columns import MEAN_GAP
 
 SIGNS = {
     "\\": r"\textbackslash{}",
@@ -61,7 +61,7 @@ def _papers(part: ScenarioTables, first: str) -> str:
     for line in grid.lines:
         escaped = [_kept(escape(text)) for text in line.texts]
         if line.kind == "best":
-            for place in (0, grid.headers.index(AVERAGE_GAP)):
+            for place in (0, grid.headers.index(MEAN_GAP)):
                 escaped[place] = f"\\textbf{{{escaped[place]}}}"
         lines.append(_row(escaped))
     kinds = [line.kind for line in grid.lines]

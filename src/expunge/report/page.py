@@ -59,7 +59,8 @@ class Report:
             value, 95 % interval over samples (low, high) and n, as `expunge.study.results.results`
             has it. Percent; RTE in seconds. The score "failed" marks a run that broke off.
         table: of this frame, scenario, method, seed, score and value as `expunge.report.tables`
-            takes them.
+            takes them. In both, the rows of a score that is in no table of this package may say unit
+            and target (retrained, low or high).
         claims: objects or mappings with text (or claim.text), verdict (holds, fails or undecided),
             difference and its 95 % interval low, high, n seeds, why (what was missing).
         published: tables of papers to stand beside.

@@ -10,7 +10,7 @@ import pandas as pd
 from expunge.report.cells import Count, Missing, Name, Single, TableCell
 from expunge.report.further import header_of
 from expunge.report.grid import Column, Grid, Line
-from expunge.scores.columns import COLUMNS, SECONDS
+from expunge.scores.columns import MEANINGS, SECONDS
 from expunge.scores.rows import FAILED, YARDSTICKS, ordered_methods
 from expunge.scores.table import USUAL, ScoreInfo, score_infos
 
@@ -40,7 +40,7 @@ def runs_grid(frame: pd.DataFrame) -> Grid:
         cells += [own.get(score, Missing()) for score in scores]
         kind = "failed" if broke else "yardstick" if method in YARDSTICKS else ""
         lines.append(Line(tuple(cells), kind))
-    columns = [Column("method", COLUMNS["method"]), Column("seed")]
+    columns = [Column("method", MEANINGS["method"]), Column("seed")]
     columns += [_column(infos[score]) for score in scores]
     return Grid(tuple(columns), tuple(lines))
 

@@ -14,10 +14,10 @@ from expunge.report.further import further_grid
 from expunge.report.grid import Column, Grid, Line
 from expunge.report.tables import note_of, papers_table, score_columns
 from expunge.scores.columns import (
-    AVERAGE_GAP,
-    COLUMNS,
     EXCESS_GAP,
     INTERVAL,
+    MEAN_GAP,
+    MEANINGS,
     RATIO,
     SECONDS,
 )
@@ -86,9 +86,9 @@ def papers_grid(rows: pd.DataFrame, scores: Sequence[str], *, scenario: bool = F
 
     scores: the percent scores to show. scenario: whether to begin with a column that names it.
     """
-    headers = ["method", "seeds", *scores, AVERAGE_GAP, EXCESS_GAP, INTERVAL, SECONDS, RATIO]
+    headers = ["method", "seeds", *scores, MEAN_GAP, EXCESS_GAP, INTERVAL, SECONDS, RATIO]
     columns = [Column("scenario")] if scenario else []
-    columns += [Column(header, COLUMNS[header]) for header in headers]
+    columns += [Column(header, MEANINGS[header]) for header in headers]
     lines = []
     for row in rows.to_dict("records"):
         cells: list[TableCell] = [Name(str(row["scenario"]))] if scenario else []

@@ -15,10 +15,9 @@ import pandas as pd
 
 from expunge.errors import ConfigError
 from expunge.report.backdoor_figures import backdoor_figure
-from expunge.report.cells import finite, text_of
+from expunge.report.cells import Seconds, finite
 from expunge.report.drawn import Drawn
 from expunge.report.foreign_figure import foreign_figure
-from expunge.report.further import further_grid
 from expunge.report.grid import Grid
 from expunge.report.model_figures import RunDetail, class_figure, confidence_figure
 from expunge.report.runs import runs_grid
@@ -66,11 +65,11 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a method took: seconds as text, and as a share of retraining's; None where not known."""
+class MethodCost:
+    """What a method took: seconds, and as a share of retraining's; None where not known."""
 
     method: str
-    seconds: str | None
+    seconds: Seconds | None
     share: float | None
 
 
@@ -91,7 +90,7 @@ class Block:
     one_seed: bool
     forgotten: int | None
     gallery: dict[str, Any] | None
-    costs: list[Cost]
+    costs: list[MethodCost]
     runs_frame: pd.DataFrame
     pictures: list[Picture] = field(default_factory=list)
 
@@ -184,7 +183,7 @@ def _block(
         rows=rows,
         answer=_answer(rows),
         table=tables.papers.without_empty(),
-        further=further_grid(frame),
+        further=tables.further,
         runs=runs_grid(frame),
         one_seed=frame["seed"].nunique() == 1,
         forgotten=int(counts.iloc[0]) if len(counts) else None,
@@ -229,14 +228,13 @@ def _answer(rows: pd.DataFrame) -> Answer | None:
     )
 
 
-def _costs(rows: pd.DataFrame) -> list[Cost]:
+def _costs(rows: pd.DataFrame) -> list[MethodCost]:
     """Of each method, in the table's order."""
-    found = []
-    for row in rows.to_dict("records"):
-        if row["method"] not in YARDSTICKS:
-            seconds = None if row["RTE"] is None else text_of(row["RTE"])
-            found.append(Cost(str(row["method"]), seconds, finite(row["rte_ratio"])))
-    return found
+    return [
+        MethodCost(str(row["method"]), row["RTE"], finite(row["rte_ratio"]))
+        for row in rows.to_dict("records")
+        if row["method"] not in YARDSTICKS
+    ]
 
 
 def gallery(details: Sequence[RunDetail], methods: Sequence[str]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 from expunge.scores.table import SCORES
 
-AVERAGE_GAP, EXCESS_GAP, INTERVAL = "avg gap", "excess gap", "95 % interval"
+MEAN_GAP, EXCESS_GAP, INTERVAL = "avg gap", "excess gap", "95 % interval"
 SECONDS, RATIO = "RTE s", "RTE / retrain"
 """Headers of what is computed from scores."""
 
@@ -21,7 +21,7 @@ _BESIDE_SCORES = {
         "How many times all was repeated, each time from other random numbers. Runs that broke "
         "off are counted as failed."
     ),
-    AVERAGE_GAP: (
+    MEAN_GAP: (
         "The mean, over UA, MIA, RA and TA, of the distance to retrain's value, in percentage "
         "points. Lower is better. The one number to look at first."
     ),
@@ -40,7 +40,7 @@ _BESIDE_SCORES = {
         "the cost; from 1 on, retraining is the better choice."
     ),
 }
-COLUMNS: Mapping[str, str] = MappingProxyType(
+MEANINGS: Mapping[str, str] = MappingProxyType(
     {**{info.name: info.reads for info in SCORES.values()}, **_BESIDE_SCORES}
 )
 """By header: what it says, and which values are good."""

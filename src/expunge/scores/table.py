@@ -26,7 +26,7 @@ FEATURES = ("confidence", "correctness", "entropy", "modified_entropy", "probabi
 """What the membership attack may look at; `audits.mia` computes them."""
 
 Need = Literal["outputs", "model", "shadows"]
-Source = Literal["audit", "transfer", "mask"]
+GivenBy = Literal["audit", "transfer", "mask"]
 """What gives a score: an audit of a model, its transfer to a target task, or the search for a mask."""
 GOALS: Mapping[Goal, str] = MappingProxyType(
     {
@@ -52,7 +52,7 @@ class ScoreInfo:
         title: a few words beside the name, over a picture of it.
         decimals: how many are printed of a mean; None for as many as make four digits.
         limits: the smallest and the largest value that there can be; None where there are none.
-        source: what gives it.
+        given_by: what gives it.
         needs: what has to be at hand; empty where the value is taken from the record of a run.
     """
 
@@ -65,7 +65,7 @@ class ScoreInfo:
     title: str = ""
     decimals: int | None = None
     limits: tuple[float, float] | None = None
-    source: Source = "audit"
+    given_by: GivenBy = "audit"
     needs: frozenset[Need] = frozenset()
 
 
@@ -241,7 +241,7 @@ _TABLE = (
         "Transfer: accuracy on the target task when only a new last layer is learned, on what the "
         "model sees. High is good.",
         limits=(0, 100),
-        source="transfer",
+        given_by="transfer",
     ),
     ScoreInfo(
         "linear_probe_s",
@@ -250,7 +250,7 @@ _TABLE = (
         "low",
         _JIA,
         "The seconds that this took.",
-        source="transfer",
+        given_by="transfer",
     ),
     ScoreInfo(
         "full_finetune",
@@ -260,7 +260,7 @@ _TABLE = (
         _JIA,
         "Transfer: accuracy on the target task when all weights are trained on. High is good.",
         limits=(0, 100),
-        source="transfer",
+        given_by="transfer",
     ),
     ScoreInfo(
         "full_finetune_s",
@@ -269,7 +269,7 @@ _TABLE = (
         "low",
         _JIA,
         "The seconds that this took.",
-        source="transfer",
+        given_by="transfer",
     ),
     ScoreInfo(
         "mask_overlap",
@@ -281,7 +281,7 @@ _TABLE = (
         "with the mask found without them: of the weights that either keeps, the percentage that "
         "both keep (Jaccard index; 100: the same mask). High is good.",
         limits=(0, 100),
-        source="mask",
+        given_by="mask",
     ),
     ScoreInfo(
         "mask_s",
@@ -290,18 +290,18 @@ _TABLE = (
         "low",
         _JIA,
         "The seconds that finding the mask took, its trainings included.",
-        source="mask",
+        given_by="mask",
     ),
 )
 SCORES: Mapping[str, ScoreInfo] = MappingProxyType({info.name: info for info in _TABLE})
 """Every score that this package knows, by name, in the order in which lists show them."""
 AUDITS: Mapping[str, ScoreInfo] = MappingProxyType(
-    {info.name: info for info in _TABLE if info.source == "audit"}
+    {info.name: info for info in _TABLE if info.given_by == "audit"}
 )
 """Those of an audit: what every study and every model can have."""
-TRANSFERRED = tuple(info.name for info in _TABLE if info.source == "transfer")
+TRANSFERRED = tuple(info.name for info in _TABLE if info.given_by == "transfer")
 """Those of a study with a target task."""
-CRITERIA = tuple(info.name for info in _TABLE if info.source == "mask")
+CRITERIA = tuple(info.name for info in _TABLE if info.given_by == "mask")
 """Those of sparse originals in a study that judges their masks."""
 AVERAGED = ("UA", "MIA", "RA", "TA")
 """The scores whose gaps make the average gap, in the order in which tables print them."""

@@ -15,6 +15,7 @@ from rich.console import Console
 from expunge.cli.show import scores_table, study_tables
 from expunge.report.cells import (
     Count,
+    Digits,
     Interval,
     Mean,
     Missing,
@@ -22,6 +23,7 @@ from expunge.report.cells import (
     Number,
     Ratio,
     Seconds,
+    Several,
     Single,
     Spread,
     TableCell,
@@ -71,6 +73,10 @@ NAN = math.nan
         (Spread(math.inf, NAN, 1, 1), "inf", "", None, "n = 1"),
         (Single(93.14, 92.0, 94.2, 4500, 1), "93.1", "[92.0, 94.2]", 93.14, "n = 4,500"),
         (Single(0.12345, NAN, NAN, NAN), "0.1235", "", 0.12345, ""),
+        (Digits(0.05712), "0.0571", "", 0.05712, ""),
+        (Digits(NAN), "–", "", None, ""),
+        (Digits(50.0, 6, "diverged"), "50", "(diverged)", 50, ""),
+        (Several((5.0, 12.46, NAN)), "5.0 / 12.5 / –", "", None, ""),
         (Single(12.345, NAN, NAN, NAN, digits=3), "12.3", "", 12.345, ""),
     ],
 )

@@ -120,9 +120,10 @@ LESS_THEORY = ("weight change", "product", "distance", "moved", "TA")
 
 def theory_table(frame: pd.DataFrame, width: int) -> Table:
     """The theory check of sparsity, a row per sparsity."""
-    from expunge.report.theory import theory_cells
+    from expunge.report.theory import theory_grid
 
-    headers, rows = theory_cells(frame)
+    grid = theory_grid(frame)
+    headers = grid.headers
     wrapped = width < FULL_THEORY
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -132,11 +133,11 @@ def theory_table(frame: pd.DataFrame, width: int) -> Table:
         pad_edge=False,
     )
     kept = [n for n, name in enumerate(headers) if width >= ALL_THEORY or name not in LESS_THEORY]
-    for number in kept:
-        header = "\n".join(headers[number].rsplit(" ", 1)) if wrapped else headers[number]
+    for place in kept:
+        header = "\n".join(headers[place].rsplit(" ", 1)) if wrapped else headers[place]
         table.add_column(header, justify="right", no_wrap=True)
-    for row in rows:
-        texts = [row[number].replace(" (", "\n(") if wrapped else row[number] for number in kept]
+    for line in grid.lines:
+        texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
         table.add_row(*(escape(text) for text in texts))
     return table
 

@@ -279,6 +279,43 @@ class Single(TableCell):
         return f"n = {self.samples:,.0f}" if math.isfinite(self.samples) else ""
 
 
+@dataclass(frozen=True)
+class Digits(TableCell):
+    """A number with so many digits, nan or infinite where it is missing; mark: a word beside it."""
+
+    number: float
+    digits: int = 3
+    mark: str = ""
+
+    @property
+    def main(self) -> str:
+        """`0.0571`."""
+        return f"{self.number:.{self.digits}g}" if math.isfinite(self.number) else NOTHING
+
+    @property
+    def rest(self) -> str:
+        """`(diverged)`."""
+        return f"({self.mark})" if self.mark else ""
+
+    @property
+    def value(self) -> float | None:
+        """The number."""
+        return finite(self.number)
+
+
+@dataclass(frozen=True)
+class Several(TableCell):
+    """Numbers side by side, each nan or infinite where it is missing."""
+
+    numbers: tuple[float, ...]
+
+    @property
+    def main(self) -> str:
+        """`5.0 / 12.5 / –`."""
+        shown = (f"{one:.1f}" if math.isfinite(one) else NOTHING for one in self.numbers)
+        return " / ".join(shown)
+
+
 def finite(value: float) -> float | None:
     """The number as Python has it; None where it is nan or infinite."""
     plain = float(value)

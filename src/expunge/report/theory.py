@@ -26,8 +26,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
-from expunge.report.cells import NOTHING
+from expunge.report.cells import Digits, Several, TableCell
 from expunge.report.figures import STYLE
+from expunge.report.grid import Column, Grid, Line
 from expunge.report.places import TABLES, check_folder
 
 NEEDED = (
@@ -90,8 +91,8 @@ def trend(frame: pd.DataFrame) -> Trend:
     return Trend(rho, p, n)
 
 
-def theory_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of text, for tables; a sparsity at which something diverged says so."""
+def theory_grid(frame: pd.DataFrame) -> Grid:
+    """A line per sparsity; one at which something diverged says so."""
     _check(frame)
     numbers = {
         "weight change": "weight_change_l2",
@@ -105,14 +106,15 @@ def theory_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         "moved": "moved_by_method_l2",
     }
     scores = [score for score in ("UA", "TA") if f"{score.lower()}_forgot_percent" in frame]
-    rows = []
+    lines = []
     for row, error in zip(frame.to_dict("records"), _errors(frame), strict=True):
-        diverged = " (diverged)" if error else ""
-        texts = [f"{row['sparsity_percent']:g}{diverged}"]
-        texts += [_number(row[name]) for name in numbers.values()]
-        texts += [_three(row, score.lower()) for score in scores]
-        rows.append(texts)
-    return ["sparsity %", *numbers, *scores], rows
+        cells: list[TableCell] = [
+            Digits(row["sparsity_percent"], digits=6, mark="diverged" if error else "")
+        ]
+        cells += [Digits(row[name]) for name in numbers.values()]
+        cells += [_three(row, score.lower()) for score in scores]
+        lines.append(Line(tuple(cells), "failed" if error else ""))
+    return Grid(tuple(map(Column, ["sparsity %", *numbers, *scores])), tuple(lines))
 
 
 def theory_notes(frame: pd.DataFrame) -> list[str]:
@@ -281,9 +283,9 @@ def _finish(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    headers, rows = theory_cells(frame)
-    lines = ["| " + " | ".join(headers) + " |", "|" + " ---: |" * len(headers)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    grid = theory_grid(frame)
+    lines = ["| " + " | ".join(grid.headers) + " |", "|" + " ---: |" * len(grid.columns)]
+    lines += ["| " + " | ".join(texts) + " |" for texts in grid.texts]
     return "\n".join([*lines, ""])
 
 
@@ -304,12 +306,8 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> str:
-    """Three digits."""
-    return f"{value:.3g}" if math.isfinite(value) else NOTHING
-
-
-def _three(row: dict[Any, Any], score: str) -> str:
+def _three(row: dict[Any, Any], score: str) -> Several:
     """A score of the original, after the method, and of the retrained model."""
-    values = [row[f"{score}_{name}_percent"] for name in ("original", "forgot", "retrained")]
-    return " / ".join(f"{v:.1f}" if math.isfinite(v) else NOTHING for v in values)
+    return Several(
+        tuple(row[f"{score}_{name}_percent"] for name in ("original", "forgot", "retrained"))
+    )

@@ -11,8 +11,9 @@ import pandas as pd
 from rich.console import Console
 
 from expunge.cli.show import study_tables
-from expunge.report.tables import AVERAGED
+from expunge.scores.gaps import own_gaps
 from expunge.scores.statistics import paired_interval
+from expunge.scores.table import AVERAGED
 
 LEVEL_NAMES = {"dense": "dense", "omp": "95 % OMP", "synflow": "95 % SynFlow", "imp": "95 % IMP"}
 KIND_NAMES = {"class": "one class", "random": "random 10%"}
@@ -76,8 +77,8 @@ def average_gaps(frame: pd.DataFrame) -> pd.DataFrame:
     )[list(AVERAGED)]
     retrain = wide.xs("retrain", level="method")
     apart = wide.drop("retrain", level="method").reset_index("method")
-    gaps = (apart.drop(columns="method") - retrain.loc[apart.index]).abs().mean(axis=1)
-    return apart[["method"]].assign(gap=gaps).reset_index()
+    gaps = own_gaps(apart, retrain)
+    return apart[["method"]].assign(gap=gaps.to_numpy()).reset_index()
 
 
 def verdict(less: Sequence[float], more: Sequence[float]) -> str:

@@ -42,7 +42,7 @@ from expunge.errors import DivergenceError
 from expunge.methods import make_method
 from expunge.names.seeds import numpy_generator
 from expunge.progress import Bars
-from expunge.report.tables import Cell
+from expunge.report.cells import Mean
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
 
@@ -253,7 +253,7 @@ def print_tables(out: Path) -> None:
 def _text(values: pd.Series) -> str:
     mean, sd = float(values.mean()), float(values.std()) if len(values) > 1 else float("nan")
     return (
-        Cell(mean, sd, float("nan"), float("nan"), len(values)).text
+        Mean(mean, sd, float("nan"), float("nan"), len(values)).main
         if abs(mean) >= 10
         else (f"{mean:.3g}" + ("" if np.isnan(sd) else f"±{sd:.2g}"))
     )

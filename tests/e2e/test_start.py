@@ -24,7 +24,7 @@ from expunge.data.spec import BUILT_IN
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import FEATURES, SCORES
+from expunge.scores.table import FEATURES
 
 HEAVY = [
     "accelerate",
@@ -223,7 +223,7 @@ LISTS = [
 LISTS += [["list", "methods", name] for name in METHODS]
 LISTS += [["list", "pruners", name] for name in PRUNERS]
 LISTS += [["list", "models", name] for name in ARCHITECTURES]
-LISTS += [["list", "audits", name] for name in SCORES]
+LISTS += [["list", "audits", name] for name in OF_AUDITS]
 LISTS += [["list", "datasets", name] for name in BUILT_IN]
 HELP = [[*words.split(), "--help"] for words in ("", *COMMANDS, "diagnose", "study", *OTHERS)]
 DRIVER = """
@@ -338,7 +338,7 @@ import json, sys
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import SCORES
+from expunge.audits import AUDITS
 
 told = {
     "methods": {
@@ -347,7 +347,10 @@ told = {
     },
     "pruners": {name: [p.trained, p.model_json_schema()] for name, p in PRUNERS.items()},
     "models": [[one.name, one.summary, one.paper] for one in ARCHITECTURES.values()],
-    "audits": [[one.name, one.unit, one.target, sorted(one.needs)] for one in SCORES.values()],
+    "audits": [
+        [name, one.usual, sorted(one.needs), [[i.name, i.unit, i.target] for i in one.info]]
+        for name, one in AUDITS.items()
+    ],
 }
 """
 

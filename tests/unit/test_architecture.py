@@ -48,7 +48,7 @@ LAYERS = {
     "__main__": 10,
 }
 # The report reads finished results, perhaps on a machine that has no torch.
-ONLY = {"report": {"errors", "atomic"}}
+ONLY = {"report": {"errors", "atomic", "scores"}}
 MAX_MODULE_LINES = 500
 MAX_FUNCTION_LINES = 60
 

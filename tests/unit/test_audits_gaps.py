@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 from scipy import stats
 
 from expunge.errors import ConfigError
-from expunge.scores.gaps import average_gap, excess_gap, gap
+from expunge.scores.gaps import average_gap, beyond_floor, excess_gap, gap, own_gaps
 
 
 def test_gap_is_of_the_means_not_the_mean_of_gaps() -> None:
@@ -27,7 +28,7 @@ def test_average_gap_over_the_four_scores() -> None:
 
 
 def test_average_gap_names_what_is_missing() -> None:
-    with pytest.raises(ConfigError, match="missing: TA, MIA"):
+    with pytest.raises(ConfigError, match="missing: MIA, TA"):
         average_gap({"UA": [1.0], "RA": [1.0], "TA": [1.0]}, {"UA": [1.0], "RA": [1.0]})
 
 
@@ -61,3 +62,30 @@ def test_excess_gap_pairs_seeds() -> None:
         excess_gap([1.0, 2.0], [1.0], [1.0, 2.0])
     with pytest.raises(ConfigError):
         excess_gap([], [], [])
+
+
+def rows(names: list[object], **scores: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(scores, index=names)
+
+
+def test_own_gaps_do_not_cancel_over_seeds() -> None:
+    four = {"UA": [10.0, 30.0], "MIA": [0.0, 0.0], "RA": [4.0, 4.0], "TA": [0.0, 8.0]}
+    target = {"UA": [20.0, 20.0], "MIA": [0.0, 0.0], "RA": [0.0, 0.0], "TA": [0.0, 0.0]}
+    found = own_gaps(rows([0, 1], **four), rows([1, 0], **target))
+    assert found.to_dict() == {0: 3.5, 1: 5.5}
+    assert average_gap(four, target).value == 2.0, "that of the means: UA is 0 away"
+
+
+def test_own_gaps_of_rows_that_share_a_name_and_of_missing_scores() -> None:
+    """Several methods of one seed are compared with one retrained model."""
+    four = {score: [1.0, 2.0, 3.0] for score in ("UA", "MIA", "RA", "TA")}
+    target = {score: [0.0] for score in four}
+    found = own_gaps(rows(["s", "s", "t"], **four), rows(["s"], **target))
+    assert found.tolist()[:2] == [1.0, 2.0] and math.isnan(found.iloc[2])
+    assert own_gaps(rows(["s"], UA=[1.0]), rows(["s"], **target)).isna().all()
+
+
+def test_gaps_that_are_known_seed_by_seed_have_the_same_excess() -> None:
+    method, retrain, floor = [5.0, 9.0, 4.0], [1.0, 2.0, 3.0], [1.5, 2.0, 2.0]
+    apart = [[abs(x - r) for x, r in zip(one, retrain, strict=True)] for one in (method, floor)]
+    assert beyond_floor(*apart) == excess_gap(method, retrain, floor)

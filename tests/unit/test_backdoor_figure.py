@@ -9,7 +9,9 @@ from matplotlib.container import ErrorbarContainer
 
 from expunge.report.backdoor_figures import backdoor_figure
 from expunge.report.drawn import Drawn
-from expunge.report.further import further_cells, further_markdown
+from expunge.report.further import further_grid
+from expunge.report.markdown import further_markdown
+from expunge.report.score_tables import score_tables
 
 ASR = {"original": (98.0, 97.0), "retrain": (2.0, 3.0), "finetune": (60.0, 20.0)}
 
@@ -69,14 +71,14 @@ def test_one_density_and_a_missing_method() -> None:
 
 def test_further_scores_have_a_table_of_their_own() -> None:
     part = pd.concat([frame(0), frame(0).query("score == 'ASR'").assign(score="UA")])
-    found = further_cells(part)
+    found = further_grid(part)
     assert found is not None
-    headers, rows = found
-    assert headers == ["method", "ASR", "SA"], "UA stands in the papers' table"
-    assert rows[-1] == ["finetune", "60±1.4", "84±1.4"]
-    text = further_markdown(part.assign(scenario="a|b"))
+    assert found.headers == ["method", "ASR", "SA"], "UA stands in the papers' table"
+    assert found.texts[-1] == ["finetune", "60±1.4", "84±1.4"]
+    text = further_markdown(score_tables(part.assign(scenario="a|b")))
     assert "| finetune | 60±1.4 | 84±1.4 |" in text and "a\\|b" in text
     usual = part[part["score"] == "UA"]
-    assert further_cells(usual) is None and further_markdown(usual) == ""
+    assert further_grid(usual) is None and further_markdown(score_tables(usual)) == ""
     holes = part.assign(value=np.nan)
-    assert further_cells(holes)[1][0][1] == "–"  # type: ignore[index]
+    empty = further_grid(holes)
+    assert empty is not None and empty.texts[0][1] == "–"

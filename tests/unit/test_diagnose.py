@@ -36,7 +36,7 @@ from expunge.pruning.omp import OneShot
 from expunge.pruning.original import Pruned, prune
 from expunge.report.theory import (
     sparsity_theory_figure,
-    theory_cells,
+    theory_grid,
     theory_notes,
     trend,
     write_theory,
@@ -330,8 +330,11 @@ def test_a_sparsity_that_diverges_is_recorded_and_the_rest_stays() -> None:
     assert found["distance_l2"].notna().tolist() == [True, False, False]
     assert found["factor_product"].notna().all()
     assert math.isnan(trend(found).rho)
-    _, rows = theory_cells(found)
-    assert [row[0] for row in rows] == ["0", "50 (diverged)", "90 (diverged)"]
+    assert [texts[0] for texts in theory_grid(found).texts] == [
+        "0",
+        "50 (diverged)",
+        "90 (diverged)",
+    ]
     assert any("At sparsity 90 %: explodes diverged." in line for line in theory_notes(found))
     assert words(sparsity_theory_figure(found)).count("diverged") == 2
 
@@ -480,7 +483,7 @@ def test_the_files(tmp_path: Path) -> None:
     back = pd.read_csv(out / "table.csv")
     assert tuple(back.columns) == COLUMNS
     assert trend(back) == trend(frame())
-    assert theory_cells(back) == theory_cells(frame())
+    assert theory_grid(back) == theory_grid(frame())
     content = json.loads((out / "table.json").read_text())
     assert content["trend"]["n"] == 3
     assert content["notes"] == theory_notes(frame())
@@ -520,4 +523,4 @@ def test_a_frame_of_something_else_is_refused() -> None:
     with pytest.raises(ConfigError, match="lacks distance_l2"):
         trend(frame().drop(columns="distance_l2"))
     with pytest.raises(ConfigError, match="no rows"):
-        theory_cells(frame().iloc[:0])
+        theory_grid(frame().iloc[:0])

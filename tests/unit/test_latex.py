@@ -9,10 +9,15 @@ import pandas as pd
 import pytest
 from report_helpers import for_tables, results
 
-from expunge.report.latex import escape, to_latex
-from expunge.report.tables import cells
+from expunge.report import latex
+from expunge.report.latex import escape
+from expunge.report.score_tables import score_tables
 
 NASTY = r"50% & 1_a #2 ${x}$ ~^\ <b> | ±"
+
+
+def to_latex(frame: pd.DataFrame, caption: str = "") -> str:
+    return latex.to_latex(score_tables(frame), caption=caption)
 
 
 def table(**settings) -> pd.DataFrame:
@@ -44,7 +49,8 @@ def test_one_table_of_each_scenario_with_rules_of_booktabs() -> None:
 
 def test_rows_hold_what_the_table_holds() -> None:
     frame = table(scenarios=["class"])
-    headers, rows = cells(frame)
+    grid = score_tables(frame).papers
+    headers, rows = grid.headers, grid.texts
     text = to_latex(frame)
     body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
     lines = [line.strip() for line in body.splitlines() if line.strip().endswith(r"\\")]

@@ -15,10 +15,13 @@ import pytest
 from report_helpers import deletion, details, for_tables, results, study
 
 from expunge.errors import ConfigError
-from expunge.report.further import csv_with_further
-from expunge.report.page import CLAIMED, COLUMNS, Report, render, write_report
+from expunge.report.cells import text_of
+from expunge.report.data_files import to_csv
+from expunge.report.markdown import to_markdown
+from expunge.report.page import CLAIMED, Report, render, write_report
+from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
-from expunge.report.tables import to_markdown
+from expunge.scores.columns import MEANINGS
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -205,7 +208,7 @@ def test_every_column_is_explained(root: Node) -> None:
     explained = [term.text for term in reading.all("dt")]
     for table in papers(root):
         heads = [head.text for head in table.all("thead")[0].all("th")]
-        assert set(heads) <= set(explained) <= set(COLUMNS)
+        assert set(heads) <= set(explained) <= set(MEANINGS)
     assert "empirical evidence, no formal guarantee" in reading.text
     assert "empirical evidence, no formal guarantee" in root.all("section", id="answer")[0].text
     bare = tree(render(one_scenario(frame=results(scenarios=["random:0.1"]))))
@@ -504,7 +507,9 @@ def test_densities_share_a_section_and_its_figure() -> None:
 
 
 def test_details_go_to_their_own_setting(whole: Report) -> None:
-    parts = sections(whole.frame, whole.table, whole.details[:24])  # those of the first scenario
+    parts = sections(
+        whole.frame, score_tables(whole.table), whole.details[:24]
+    )  # those of the first scenario
     first, second = (part.blocks[0] for part in parts)
     assert first.gallery is not None and second.gallery is None
     assert len(first.pictures) == 4 and len(second.pictures) == 2
@@ -535,7 +540,7 @@ def test_the_table_is_made_as_the_study_makes_it() -> None:
         made.sort_values(key, ignore_index=True),
         for_tables(frame).sort_values(key, ignore_index=True),
     )
-    parts = sections(frame, made, ())
+    parts = sections(frame, score_tables(made), ())
     assert [block.name for part in parts for block in part.blocks] == [
         "one class, dense",
         "one class, 95 % omp",
@@ -543,7 +548,7 @@ def test_the_table_is_made_as_the_study_makes_it() -> None:
         "random 10%, 95 % omp",
     ]
     for block in (block for part in parts for block in part.blocks):
-        found = {line.name: line.entries[0] for line in block.table.lines}
+        found = {text_of(line.cells[0]): line.cells[1] for line in block.table.lines}
         failures = "(1 failed)" if block.key["density"] == "dense" else ""
         assert found["fisher"].rest == failures
 
@@ -575,9 +580,9 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == [out]
     assert (out / "figures").stat().st_mode & 0o777 == out.stat().st_mode & 0o777
     assert (out / "report.html").read_text(encoding="utf-8") == render(report)
-    assert (out / "table.csv").read_text(encoding="utf-8") == csv_with_further(report.table)
+    assert (out / "table.csv").read_text(encoding="utf-8") == to_csv(score_tables(report.table))
     text = (out / "table.md").read_text(encoding="utf-8")
-    assert text.startswith(to_markdown(report.table))
+    assert text.startswith(to_markdown(score_tables(report.table)))
     last = "- UA of scrub < UA of finetune: undecided (no UA of scrub)"
     assert text.endswith(f"{last}\n\n{CLAIMED}\n")
     assert (

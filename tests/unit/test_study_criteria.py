@@ -14,7 +14,8 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.pruning import make_pruner
 from expunge.pruning.criteria import pruning_criteria
-from expunge.report.further import further_markdown
+from expunge.report.markdown import further_markdown
+from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.study.claims import parse_claim
 from expunge.study.launch import planned, run_study
@@ -78,14 +79,17 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
         for key in seconds["cell"]
     ]
     assert seconds["value"].tolist() == logged
-    assert "| method | mask_overlap | mask_s |" in further_markdown(for_tables(frame))
+    assert "| method | mask_overlap | mask_s |" in further_markdown(score_tables(for_tables(frame)))
     assert judge(parse_claim(CLAIM), frame).difference < 0
 
     page = study_report(made, "expunge study report out")
     sight, rewound = page.warnings
     assert sight.startswith("90 % omp: the mask was found with the forget set in sight")
     assert rewound.startswith("90 % omp: the original went on from weights of an early epoch")
-    titles = [picture.drawn.title for picture in sections(page.frame, page.table, ())[0].pictures]
+    titles = [
+        picture.drawn.title
+        for picture in sections(page.frame, score_tables(page.table), ())[0].pictures
+    ]
     assert titles == ["Scores against sparsity: omp", "Scores against sparsity: synflow"]
 
 

@@ -22,9 +22,9 @@ from expunge.report.study_figures import (
     cost_figure,
     nearest_methods,
     pareto,
+    percent_cut,
     radar_figure,
     sparsity_figure,
-    sparsity_of,
 )
 from expunge.report.tables import papers_table
 
@@ -147,10 +147,10 @@ def test_cost_of_one_method_is_no_figure() -> None:
 
 
 def test_sparsities_are_read_from_labels() -> None:
-    assert sparsity_of("dense") == (0.0, "")
-    assert sparsity_of("95 % omp") == (95.0, "omp")
-    assert sparsity_of("99.5% imp") == (99.5, "imp")
-    assert sparsity_of("model:build") is None
+    assert percent_cut("dense") == (0.0, "")
+    assert percent_cut("95 % omp") == (95.0, "omp")
+    assert percent_cut("99.5% imp") == (99.5, "imp")
+    assert percent_cut("model:build") is None
 
 
 def test_scores_against_sparsity() -> None:

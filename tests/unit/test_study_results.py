@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 
 from expunge.errors import ConfigError
-from expunge.report import tables
-from expunge.report.further import csv_with_further, further_cells
+from expunge.report.data_files import to_csv
+from expunge.report.further import further_grid
 from expunge.report.latex import to_latex
+from expunge.report.score_tables import score_tables
 from expunge.report.tables import papers_table
-from expunge.scores.gaps import AVERAGED
 from expunge.scores.statistics import paired_interval
+from expunge.scores.table import AVERAGED
 from expunge.study.cells import Row
 from expunge.study.claims import parse_claim
 from expunge.study.results import for_tables, results, with_average_gap
@@ -182,12 +183,12 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
     assert table.loc["floor", "seed_gap"] == pytest.approx(sum(floor) / 3)
     excess = table.loc["finetune", "excess_gap"]
     apart = [m - f for m, f in zip(mine, floor, strict=True)]
-    assert excess.mean == pytest.approx(sum(apart) / 3)
+    assert excess.value == pytest.approx(sum(apart) / 3)
     test = stats.ttest_rel(mine, floor).confidence_interval(0.95)
     assert (excess.low, excess.high) == pytest.approx((test.low, test.high))
     # and a claim, from the same cells
     found = judge(parse_claim("average gap of floor < average gap of finetune"), frame)
-    assert found.difference == pytest.approx(-excess.mean)
+    assert found.difference == pytest.approx(-excess.value)
     assert (found.low, found.high) == pytest.approx((-excess.high, -excess.low))
     assert found.verdict == ("holds" if excess.low > 0 else "undecided")
 
@@ -229,22 +230,36 @@ def test_further_scores_have_the_retrained_models_beside_them(tmp_path: Path) ->
             setting = ("d", "m", "r", "dense", "class")
             rows.append(Row(setting, method, seed, f"{method}{seed}", f"retrain{seed}"))
     table = for_tables(results(rows, store))
-    assert further_cells(table) == (
-        ["method", "relearn_time"],
-        [["original", "0±0"], ["retrain", "30.5±0.71"], ["x", "12 (1 of 2)"]],
-    )
-    line = pd.read_csv(io.StringIO(csv_with_further(table))).set_index("method")
+    further = further_grid(table)
+    assert further is not None and further.headers == ["method", "relearn_time"]
+    assert further.texts == [["original", "0±0"], ["retrain", "30.5±0.71"], ["x", "12 (1 of 2)"]]
+    line = pd.read_csv(io.StringIO(to_csv(score_tables(table)))).set_index("method")
     assert line.loc["retrain", "relearn_time_mean"] == 30.5
     assert line.loc["x", ["relearn_time_mean", "relearn_time_n"]].tolist() == [12, 1]
     assert line["UA_mean"].tolist() == [50, 50, 50]
-    text = to_latex(table)
+    text = to_latex(score_tables(table))
     assert text.count(r"\begin{table}") == 2
     assert r"x & 12 (1 of 2) \\" in text and r"relearn\_time" in text
 
 
-def test_the_report_averages_the_scores_that_the_audits_average() -> None:
-    """The report imports no audit, so the names stand twice; they must not part."""
-    assert set(tables.AVERAGED) == set(AVERAGED)
+def test_a_score_of_somebody_elses_says_what_it_is(tmp_path: Path) -> None:
+    """Where it is in no table, its rows bring unit and target along, as far as the tables."""
+    store = CellStore(tmp_path).prepare()
+    plain = {"value": 50.0, "low": None, "high": None, "n": 9}
+    usual = {"name": "UA", "unit": "percent", "target": "retrained", **plain}
+    own = {"name": "speed", "unit": "images/s", "target": "high", **plain}
+    for key, scores in (("a", [usual, own]), ("b", [usual])):
+        with store.writing(key, {"scores": scores, "cost": {"seconds": 1.0}}):
+            pass
+    setting = ("d", "m", "r", "dense", "class")
+    rows = [Row(setting, key, 0, key, "") for key in ("a", "b")]
+    frame = results(rows, store)
+    said = frame.set_index("score")[["unit", "target"]]
+    assert said.loc["speed"].tolist() == ["images/s", "high"]
+    assert said.drop("speed").isna().all().all()
+    further = score_tables(for_tables(frame)).scenarios[0].further
+    assert further is not None and further.headers == ["method", "speed, images/s"]
+    assert "unit" not in results(rows[1:], store), "nothing changes for the scores that are known"
 
 
 def test_an_undefined_further_score_is_no_failed_run() -> None:

@@ -11,7 +11,9 @@ from helpers import CPU
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
-from expunge.report.further import further_cells, further_markdown
+from expunge.report.further import further_grid
+from expunge.report.markdown import further_markdown
+from expunge.report.score_tables import score_tables
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.scenarios import scenario_of
@@ -101,10 +103,9 @@ def test_every_row_is_scored_on_the_target(finished: Planned) -> None:
     probe = frame[frame["score"] == "linear_probe"]
     assert ((probe["low"] <= probe["value"]) & (probe["value"] <= probe["high"])).all()
     table = for_tables(frame)
-    found = further_cells(table)
+    found = further_grid(table)
     assert found is not None
-    headers, rows = found
-    assert headers == [
+    assert found.headers == [
         "method",
         "linear_probe",
         "linear_probe_s",
@@ -112,9 +113,9 @@ def test_every_row_is_scored_on_the_target(finished: Planned) -> None:
         "full_finetune_s",
     ]
     by_hand = probe[probe["method"] == "finetune"]["value"]
-    line = next(row for row in rows if row[0] == "finetune")
+    line = next(row for row in found.texts if row[0] == "finetune")
     assert line[1] == f"{by_hand.mean():.4g}±{by_hand.std():.2g}"
-    assert f"| finetune | {line[1]} |" in further_markdown(table)
+    assert f"| finetune | {line[1]} |" in further_markdown(score_tables(table))
 
 
 def test_the_target_is_a_part_of_the_key(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import yaml
 
 from expunge.errors import ConfigError
 from expunge.methods import make_method
+from expunge.scores.rows import YARDSTICKS
 from expunge.study.catalogue import shipped_files, study_file
 from expunge.study.claims import parse_claim
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
-from expunge.study.schema import YARDSTICKS, Entry, Study, variants
+from expunge.study.schema import Entry, Study, variants
 
 GOOD = """\
 name: small

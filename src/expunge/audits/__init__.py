@@ -33,6 +33,11 @@ CLASSES: tuple[type[Audit], ...] = (
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 
 
+def audit_of(score: str) -> type[Audit]:
+    """The audit that gives a score."""
+    return next(a for a in AUDITS.values() if score in {info.name for info in a.info})
+
+
 def further_audits() -> list[str]:
     """Names of the audits that are made only when asked for."""
     return [name for name, audit in AUDITS.items() if not audit.usual]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError
-from expunge.scores.score import Score, Target
+from expunge.scores.score import Goal, Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import SCORES, WORKS, ScoreInfo
 
@@ -131,7 +131,7 @@ def percent(score: Score) -> str:
     return f"{score.value:.1f} %{interval}"
 
 
-def _share(name: str, hits: Tensor, target: Target, detail: dict[str, int]) -> Score:
+def _share(name: str, hits: Tensor, target: Goal, detail: dict[str, int]) -> Score:
     n, count = len(hits), int(hits.sum())
     if n == 0:
         raise ConfigError(f"{name} needs samples; there are none")

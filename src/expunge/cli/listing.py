@@ -12,12 +12,13 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from expunge.audits import audit_of
 from expunge.data.spec import BUILT_IN, OTHER_SPECS
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS, Pruner
-from expunge.scores.table import SCORES
+from expunge.scores.table import OF_AUDITS
 from expunge.training.recipe import Recipe, Settings
 
 KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
@@ -47,11 +48,11 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
     if kind == "pruners":
         return _method(PRUNERS[name])
     if kind == "audits":
-        info = SCORES[name]
+        info = OF_AUDITS[name]
         return Group(
             f"[bold]{name}[/bold]: {escape(info.measures)}",
             f"unit: {info.unit}; target: {info.target}",
-            f"needs: {', '.join(sorted(info.needs)) or 'the record of the run'}",
+            f"needs: {', '.join(sorted(audit_of(name).needs))}",
             f"source: {escape(info.paper)}",
         )
     paper = f"\nsource: {ARCHITECTURES[name].paper}" if kind == "models" else ""
@@ -67,7 +68,7 @@ def _entries(kind: str) -> Mapping[str, str]:
         own = {"module:function": "a function of yours; gets shape= and classes= if it wants them"}
         return {name: one.summary for name, one in ARCHITECTURES.items()} | own
     if kind == "audits":
-        return {name: info.measures for name, info in SCORES.items()}
+        return {name: info.measures for name, info in OF_AUDITS.items()}
     return {**BUILT_IN, **OTHER_SPECS}
 
 

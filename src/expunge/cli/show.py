@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from expunge.audits.scores import Scores
     from expunge.folders.make import Forgotten
     from expunge.pruning.criteria import Criteria
+    from expunge.report.cells import TableCell
+    from expunge.report.grid import Grid
     from expunge.training.cost import Cost
 
 
@@ -30,49 +32,52 @@ LEFT_OUT = ("seeds", "excess gap", "95 % interval", "RTE s")
 
 def study_tables(frame: pd.DataFrame, width: int) -> Group:
     """The papers' table of a long frame, one for each scenario."""
-    from expunge.report.further import further_cells
+    from expunge.report.score_tables import score_tables
 
     parts = []
-    for scenario, part in frame.groupby("scenario", sort=False):
-        parts.append(_study_table(part, str(scenario), width))
-        further = further_cells(part)
-        if further is not None:
-            parts.append(_plain_table(*further, f"further scores, forget {scenario}"))
+    for part in score_tables(frame).scenarios:
+        parts.append(_papers(part.papers, f"forget {part.scenario}", width))
+        if part.further is not None:
+            parts.append(_further(part.further, f"further scores, forget {part.scenario}"))
     return Group(*parts)
 
 
-def _plain_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
+def _further(grid: Grid, title: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for number, header in enumerate(headers):
-        table.add_column(header, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*(escape(text) for text in row))
+    for place, header in enumerate(grid.headers):
+        table.add_column(header, justify="right" if place > grid.named else "left")
+    for texts in grid.texts:
+        table.add_row(*(escape(text) for text in texts))
     return table
 
 
-def _study_table(frame: pd.DataFrame, title: str, width: int) -> Table:
-    from expunge.report.tables import cells
-
-    headers, rows = cells(frame)
+def _papers(grid: Grid, title: str, width: int) -> Table:
     wrapped = width < ONE_LINE
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"forget {title}",
+        title=title,
         title_justify="left",
         padding=0 if wrapped else (0, 1),
         pad_edge=False,
     )
+    headers = grid.headers
     kept = [n for n, name in enumerate(headers) if width >= ALL_COLUMNS or name not in LEFT_OUT]
-    for number in kept:
-        header = headers[number]
+    for place in kept:
+        header = headers[place]
         if wrapped:
             header = header.replace("TA_", "TA_\n").replace(" gap", "\ngap")
             header = header.replace(" interval", "\ninterval").replace(" retrain", "\nretrain")
-        table.add_column(header, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        texts = [row[number].replace(" (", "\n(") if wrapped else row[number] for number in kept]
+        table.add_column(header, justify="right" if place > grid.named else "left", no_wrap=True)
+    for line in grid.lines:
+        texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
         table.add_row(*(escape(text) for text in texts))
     return table
+
+
+def _in_two_lines(cell: TableCell) -> str:
+    """The rest of a cell below its main part; the name of a method breaks before its settings."""
+    main = cell.main.replace(" (", "\n(")
+    return f"{main}\n{cell.rest}" if cell.rest else main
 
 
 FULL_THEORY, ALL_THEORY = 210, 140
@@ -82,9 +87,10 @@ LESS_THEORY = ("weight change", "product", "distance", "moved", "TA")
 
 def theory_table(frame: pd.DataFrame, width: int) -> Table:
     """The theory check of sparsity, a row per sparsity."""
-    from expunge.report.theory import theory_cells
+    from expunge.report.theory import theory_grid
 
-    headers, rows = theory_cells(frame)
+    grid = theory_grid(frame)
+    headers = grid.headers
     wrapped = width < FULL_THEORY
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -94,11 +100,11 @@ def theory_table(frame: pd.DataFrame, width: int) -> Table:
         pad_edge=False,
     )
     kept = [n for n, name in enumerate(headers) if width >= ALL_THEORY or name not in LESS_THEORY]
-    for number in kept:
-        header = "\n".join(headers[number].rsplit(" ", 1)) if wrapped else headers[number]
+    for place in kept:
+        header = "\n".join(headers[place].rsplit(" ", 1)) if wrapped else headers[place]
         table.add_column(header, justify="right", no_wrap=True)
-    for row in rows:
-        texts = [row[number].replace(" (", "\n(") if wrapped else row[number] for number in kept]
+    for line in grid.lines:
+        texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
         table.add_row(*(escape(text) for text in texts))
     return table
 

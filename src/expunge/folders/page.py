@@ -19,7 +19,7 @@ from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.report.page import Report, now
-from expunge.report.sections import SETTING
+from expunge.scores.rows import SETTING
 from expunge.scores.score import Score
 from expunge.training.cost import Cost
 from expunge.version import VERSION

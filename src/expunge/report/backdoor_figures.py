@@ -11,10 +11,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from expunge.report.drawn import LOOK, WIDE, Drawn, canvas, left_out, short
-from expunge.report.study_figures import LINES, MARKERS, SERIES, SHADES, sparsity_of
-from expunge.report.tables import ORIGINAL, RETRAIN, YARDSTICKS
+from expunge.report.figures import title_of
+from expunge.report.study_figures import LINES, MARKERS, SERIES, SHADES, percent_cut
+from expunge.scores.rows import ORIGINAL, RETRAIN, YARDSTICKS
 
-SCORES = {"ASR": "ASR: trigger works, %", "SA": "SA: right on clean test data, %"}
+DRAWN_SCORES = ("ASR", "SA")
 
 
 def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
@@ -23,7 +24,7 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
     frames: density (all of one pruner, and dense) -> rows with the columns method, score and value.
     None where there is no ASR. One density is a single place on the axis.
     """
-    known = {name: at for name in frames if (at := sparsity_of(name)) is not None}
+    known = {name: at for name in frames if (at := percent_cut(name)) is not None}
     order = sorted(known, key=lambda name: known[name])
     parts = [frames[name] for name in order]
     if not any((part["score"] == "ASR").any() for part in parts):
@@ -33,14 +34,14 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 3.0)
         grid = figure.subplots(1, 2)
-        for axes, (score, title) in zip(grid, SCORES.items(), strict=True):
+        for axes, score in zip(grid, DRAWN_SCORES, strict=True):
             before: dict[str, Any] = {"color": "0.45", "linestyle": ":", "marker": "x"}
             _line(axes, parts, ORIGINAL, score, "before", before)
             _line(axes, parts, RETRAIN, score, "retrained", {"color": "black", "linewidth": 2.4})
             for place, name in enumerate(names[:SERIES]):
                 look = {"color": SHADES[place], "linestyle": LINES[place], "marker": MARKERS[place]}
                 _line(axes, parts, name, score, short(name, 22), look)
-            axes.set_title(title, size=9)
+            axes.set_title(f"{title_of(score)}, %", size=9)
             axes.set_xticks(range(len(order)), [f"{known[name][0]:g}" for name in order])
             axes.set_xlabel("sparsity, %")
             axes.set_ylim(bottom=0)

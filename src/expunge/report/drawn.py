@@ -10,6 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -27,6 +29,7 @@ LOOK: dict[Any, Any] = {
 }
 """Words stay words in SVG and PDF: they can be searched, copied and read aloud."""
 
+Numbers = npt.NDArray[np.float64]
 
 LONG = re.compile(r"-?\d+\.\d{2,}")
 for _prefix, _address in (

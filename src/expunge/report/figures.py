@@ -23,15 +23,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from expunge.report.tables import FLOOR, ORIGINAL, RETRAIN, Cell, papers_table
-
-TITLES = {
-    "UA": "UA: wrong on forget set",
-    "MIA": "MIA: taken for unseen",
-    "RA": "RA: right on retain set",
-    "TA": "TA: right on test set",
-}
-"""The panels: two above, two below, so that the figure fits a phone held upright."""
+from expunge.report.cells import Mean
+from expunge.report.tables import papers_table
+from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN
+from expunge.scores.table import AVERAGED, SCORES
 
 BAND, TARGET, DOT = "0.86", "0.0", "#1f5f99"
 """Told apart by lightness too, for print without colour."""
@@ -103,16 +98,19 @@ def _label(method: str) -> str:
 def _scenario(
     part: SubFigure, title: str, table: pd.DataFrame, methods: Sequence[str], frame: pd.DataFrame
 ) -> None:
-    """Four panels of one scenario; the first method stands on top."""
+    """Four panels of one scenario; the first method stands on top.
+
+    Two above, two below, so that the figure fits a phone held upright.
+    """
     part.suptitle(fill(title, 50), fontweight="bold", fontsize=13)
     grid = part.subplots(2, 2, sharey=True, squeeze=False)
     rows = {str(row["method"]): row for row in table.to_dict("records")}
-    for axes, score in zip(grid.flat, TITLES, strict=True):
-        target: Cell | None = rows[RETRAIN][score] if RETRAIN in rows else None
-        _target(axes, target, _floor_width(frame, score))
-        _dots(axes, [rows[method][score] for method in methods], methods)
+    for axes, score in zip(grid.flat, AVERAGED, strict=True):
+        target: Mean | None = rows[RETRAIN][score] if RETRAIN in rows else None
+        _target(axes, target, _floor_width(frame, score), limits_of(score))
+        _dots(axes, [rows[method][score] for method in methods], methods, limits_of(score))
         after = "" if target is None else f"\nretrained: {target.mean:.1f} %"
-        axes.set_title(TITLES[score] + after, fontsize=10.5)
+        axes.set_title(title_of(score) + after, fontsize=10.5)
         axes.set_yticks(range(len(methods)), [_label(method) for method in methods])
         axes.set_ylim(len(methods) - 0.4, -0.6)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
@@ -124,12 +122,24 @@ def _scenario(
         axes.set_xlabel("percent of samples")
 
 
-def _target(axes: Axes, target: Cell | None, floor: float | None) -> None:
+def title_of(score: str) -> str:
+    """What stands over a picture of a score."""
+    return f"{score}: {SCORES[score].title}"
+
+
+def limits_of(score: str) -> tuple[float, float]:
+    """The ends of what a score can be."""
+    return SCORES[score].limits or (-math.inf, math.inf)
+
+
+def _target(
+    axes: Axes, target: Mean | None, floor: float | None, limits: tuple[float, float]
+) -> None:
     if target is None:
         return
     axes.axvline(target.mean, color=TARGET, linewidth=1.6, zorder=2)
     if floor is not None:
-        ends = max(0.0, target.mean - floor), min(100.0, target.mean + floor)
+        ends = max(limits[0], target.mean - floor), min(limits[1], target.mean + floor)
         axes.axvspan(*ends, color=BAND, zorder=0.5)
 
 
@@ -140,7 +150,12 @@ def _widen(axes: Axes) -> None:
     axes.set_xlim(low - lacking, high + lacking)
 
 
-def _dots(axes: Axes, cells: Sequence[Cell | None], methods: Sequence[str]) -> None:
+def _dots(
+    axes: Axes,
+    cells: Sequence[Mean | None],
+    methods: Sequence[str],
+    limits: tuple[float, float],
+) -> None:
     for height, (cell, method) in enumerate(zip(cells, methods, strict=True)):
         if cell is None:
             beside = axes.get_yaxis_transform()  # across the panel: 0 to 1; down: the rows
@@ -148,7 +163,8 @@ def _dots(axes: Axes, cells: Sequence[Cell | None], methods: Sequence[str]) -> N
             continue
         sd = 0.0 if math.isnan(cell.sd) else cell.sd
         # A share cannot leave 0 to 100, whatever its standard deviation says.
-        spread = [[min(sd, max(cell.mean, 0))], [min(sd, max(100 - cell.mean, 0))]]
+        down, up = max(cell.mean - limits[0], 0), max(limits[1] - cell.mean, 0)
+        spread = [[min(sd, down)], [min(sd, up)]]
         axes.errorbar(
             cell.mean,
             height,

@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from expunge.atomic import written_whole
-from expunge.report.further import csv_with_further, further_markdown
+from expunge.report.data_files import to_csv, to_json
+from expunge.report.markdown import to_markdown
 from expunge.report.places import TABLES, check_folder
-from expunge.report.tables import to_json, to_markdown
+from expunge.report.score_tables import score_tables
 
 
 def write_tables(
@@ -26,12 +27,13 @@ def write_tables(
     Returns the paths. The folder appears under its name only when all of it is there.
     """
     check_folder(out, overwrite=overwrite)
+    tables = score_tables(frame)
     with written_whole(out, overwrite=overwrite) as folder:
         lines = "".join(f"- {sentence}\n" for sentence in explanation)
-        text = f"{to_markdown(frame)}\n{further_markdown(frame)}\n{lines}"
+        text = f"{to_markdown(tables)}\n{lines}"
         (folder / "table.md").write_text(text, encoding="utf-8")
-        (folder / "table.csv").write_text(csv_with_further(frame), encoding="utf-8")
-        (folder / TABLES).write_text(to_json(frame), encoding="utf-8")
+        (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
+        (folder / TABLES).write_text(to_json(tables), encoding="utf-8")
         frame.to_csv(folder / "scores.csv", index=False)
         figure(frame, folder / "figure")
         names = sorted(file.name for file in folder.iterdir())

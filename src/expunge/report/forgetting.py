@@ -14,7 +14,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,14 +23,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
+from expunge.report.drawn import Numbers
 from expunge.report.figures import BAND, DOT, STYLE
 from expunge.report.places import FIGURES, check_folder
 
 NOISE_CLASSES, NOISE_IMAGES, NOISE_LINES, CLASSES, LAYERS = 20, 8, 3, 30, 60
 """At most so many are drawn: rows of noise, images or line plots in each; rows of the others."""
-MANY_TIMES = 100.0  # beyond such a ratio of largest to smallest distance, the axis is logarithmic
+FAR_APART = 100.0  # beyond such a ratio of largest to smallest distance, the axis is logarithmic
 WIDTH = 6.2  # inches
-Array = npt.NDArray[Any]
 ACCURACIES, DISTANCES = ["before", "after", "retrained"], ["from_original", "from_retrained"]
 LOOKS: dict[str, dict[str, Any]] = {
     # the hollow dot is the larger, so that it stays a ring where nothing changed
@@ -44,7 +43,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 PAIRED = {None: "", True: " (paired)", False: " (other initial weights: mostly measures those)"}
 
 
-def noise_figure(noise: Array, names: Sequence[str], path_stem: str | Path) -> tuple[Path, Path]:
+def noise_figure(noise: Numbers, names: Sequence[str], path_stem: str | Path) -> tuple[Path, Path]:
     """Draw what was learned for each forgotten class, a row per class.
 
     `noise` is (classes, shown, *shape). A shape of (channels, height, width) is drawn as images,
@@ -133,7 +132,7 @@ def forgetting_figures(
     *,
     accuracy: pd.DataFrame,
     distance: pd.DataFrame,
-    noise: Array | None = None,
+    noise: Numbers | None = None,
     noise_names: Sequence[str] = (),
     paired: bool | None = None,
     overwrite: bool = False,
@@ -193,7 +192,7 @@ def _chart(
     note: list[str],
     first: int = 0,
     size: float = 10,
-) -> tuple[Axes, Array]:
+) -> tuple[Axes, Numbers]:
     """A row per name, the `first` ones apart as forgotten; a series per column, `words` its legend.
 
     Returns the axes and the rows' places, (rows,), in inches from the top.
@@ -229,12 +228,12 @@ def _chart(
     return axes, places
 
 
-def _from_zero(axes: Axes, values: Array) -> None:
+def _from_zero(axes: Axes, values: Numbers) -> None:
     """An axis from 0; if the values differ much, logarithmic from a power of ten on."""
     positive = values[values > 0]
     low, high = (positive.min(), positive.max()) if len(positive) else (1.0, 1.0)
     axes.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
-    if high > MANY_TIMES * low:
+    if high > FAR_APART * low:
         decades = np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         axes.set_xscale("symlog", linthresh=10.0 ** decades[0], linscale=0.15 * len(decades))
         axes.set_xticks([0.0, *10.0 ** decades[:: math.ceil(len(decades) / 6)]])
@@ -242,7 +241,7 @@ def _from_zero(axes: Axes, values: Array) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _image(axes: Axes, image: Array) -> None:
+def _image(axes: Axes, image: Numbers) -> None:
     """(channels, height, width) as a picture; what has no spread is grey."""
     seen = image.transpose(1, 2, 0) if len(image) == 3 else image.mean(axis=0)
     low, high = np.percentile(seen, [1, 99])
@@ -253,7 +252,7 @@ def _image(axes: Axes, image: Array) -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def _curve(axes: Axes, values: Array) -> None:
+def _curve(axes: Axes, values: Numbers) -> None:
     axes.plot(values, color=DOT, linewidth=0.6, marker="." if len(values) == 1 else "")
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

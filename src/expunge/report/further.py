@@ -2,84 +2,45 @@
 
 from __future__ import annotations
 
-import math
-
 import pandas as pd
 
-from expunge.report.tables import (
-    AVERAGED,
-    NOTHING,
-    escape_cell,
-    flat,
-    ordered_methods,
-    papers_table,
-)
-
-USUAL = (*AVERAGED, "TA_forget", "RTE", "failed")
-"""What the papers' table shows, or counts."""
+from expunge.report.cells import Name, Spread, TableCell
+from expunge.report.grid import Column, Grid, Line
+from expunge.scores.columns import MEANINGS
+from expunge.scores.rows import FAILED, YARDSTICKS, ordered_methods
+from expunge.scores.table import SCORES, USUAL, ScoreInfo, score_infos
 
 
-def further_values(
-    frame: pd.DataFrame,
-) -> tuple[list[str], list[tuple[str, list[pd.Series[float]], int]]]:
-    """Names of the further scores of one scenario; and of each method, its values of each of them and
-    how many seeds it has.
+def further_grid(frame: pd.DataFrame) -> Grid | None:
+    """The further scores of one scenario, mean ± standard deviation over seeds; None without any.
 
-    frame: the columns method, seed, score and value. Values that are missing are left out.
+    frame: the columns method, seed, score and value, and perhaps unit and target. Values that are
+    missing are left out.
     """
-    rest = frame[~frame["score"].isin(USUAL)]
-    scores = [str(name) for name in rest["score"].unique()]
-    rows = []
-    for method in ordered_methods(rest["method"].tolist()):
-        own = rest[rest["method"] == method]
-        values = [own[own["score"] == s]["value"].dropna() for s in scores]
-        rows.append((method, values, int(frame.loc[frame["method"] == method, "seed"].nunique())))
-    return scores, rows
-
-
-def further_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]] | None:
-    """Headers and rows of one scenario, mean ± standard deviation over seeds; None without any."""
-    scores, rows = further_values(frame)
-    if not scores:
+    rest = further_rows(frame)
+    infos = score_infos(rest)
+    if not infos:
         return None
-    texts = [[method, *(spread(values, of) for values in found)] for method, found, of in rows]
-    return ["method", *scores], texts
+    columns = [Column("method", MEANINGS["method"])]
+    columns += [Column(header_of(info), info.reads) for info in infos.values()]
+    lines = []
+    for method in ordered_methods([str(name) for name in rest["method"]]):
+        own = rest[rest["method"] == method]
+        seeds = int(frame.loc[frame["method"] == method, "seed"].nunique())
+        cells: list[TableCell] = [Name(method)]
+        for score in infos:
+            values = own[own["score"] == score]["value"].dropna()
+            mean, sd = float(values.mean()), float(values.std())
+            cells.append(Spread(mean, sd, len(values), seeds))
+        lines.append(Line(tuple(cells), "yardstick" if method in YARDSTICKS else ""))
+    return Grid(tuple(columns), tuple(lines))
 
 
-def further_markdown(frame: pd.DataFrame) -> str:
-    """Tables of all scenarios that have further scores; empty without any."""
-    parts = []
-    for scenario, part in frame.groupby("scenario", sort=False):
-        found = further_cells(part)
-        if found is None:
-            continue
-        headers, rows = found
-        lines = [f"Further scores: {escape_cell(str(scenario))}", "", _line(headers)]
-        lines.append("|---|" + "---:|" * (len(headers) - 1))
-        parts.append("\n".join([*lines, *map(_line, rows), ""]))
-    return "\n".join(parts)
+def further_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a frame that stand in no papers' table."""
+    return frame[~frame["score"].isin([*USUAL, FAILED])]
 
 
-def csv_with_further(frame: pd.DataFrame) -> str:
-    """The papers' table as CSV, and of each further score its mean, standard deviation and n."""
-    table = pd.DataFrame(flat(papers_table(frame)))
-    rest = frame[~frame["score"].isin(USUAL)]
-    for score in rest["score"].unique():
-        own = rest[rest["score"] == score].groupby(["scenario", "method"])["value"]
-        numbers = own.agg(["mean", "std", "count"])
-        numbers.columns = pd.Index([f"{score}_mean", f"{score}_sd", f"{score}_n"])
-        table = table.merge(numbers, how="left", left_on=["scenario", "method"], right_index=True)
-    return table.to_csv(index=False)
-
-
-def _line(texts: list[str]) -> str:
-    return "| " + " | ".join(escape_cell(text) for text in texts) + " |"
-
-
-def spread(values: pd.Series[float], of: int) -> str:
-    """`60±1.4`, and `60 (1 of 3)` where it is not known of all seeds; a dash without values."""
-    if not len(values):
-        return NOTHING
-    sd = float(values.std())
-    known = f" ({len(values)} of {of})" if len(values) < of else ""
-    return f"{values.mean():.4g}" + ("" if math.isnan(sd) else f"±{sd:.2g}") + known
+def header_of(info: ScoreInfo) -> str:
+    """A score's name; the unit too where no list of this package says it."""
+    return f"{info.name}, {info.unit}" if info.unit and info.name not in SCORES else info.name

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Sequence
 
-from expunge.report.further import further_cells
-from expunge.report.tables import cells, note, papers_table
+from expunge.report.grid import Grid
+from expunge.report.score_tables import ScenarioTables, ScoreTables
+from expunge.scores.columns import MEAN_GAP
 
 SIGNS = {
     "\\": r"\textbackslash{}",
@@ -34,56 +35,55 @@ def escape(text: str) -> str:
     return "".join(SIGNS.get(sign, sign) for sign in plain if sign.isprintable())
 
 
-def to_latex(frame: pd.DataFrame, *, caption: str = "") -> str:
+def to_latex(tables: ScoreTables, *, caption: str = "") -> str:
     r"""One `table` of each scenario, with rules of booktabs; the best method's row is bold. Another
     where there are further scores.
 
     Needs `\usepackage{booktabs}` and, for quotation marks in names, `\usepackage[T1]{fontenc}`.
 
     Args:
-        frame: as `expunge.report.tables` takes it.
+        tables: of a frame of scores.
         caption: what stands first in every caption, before the scenario.
     """
+    first = f"{caption}. " if caption else ""
     parts = []
-    for scenario, part in frame.groupby("scenario", sort=False):
-        parts.append(_table(part, str(scenario), caption))
-        found = further_cells(part)
-        if found is not None:
-            parts.append(_further(*found, str(scenario), caption))
+    for part in tables.scenarios:
+        parts.append(_papers(part, first))
+        if part.further is not None:
+            parts.append(_further(part.further, f"{first}Forget {part.scenario}"))
     head = "% \\usepackage{booktabs} \\usepackage[T1]{fontenc}\n"
     return head + "\n".join(parts)
 
 
-def _table(frame: pd.DataFrame, scenario: str, caption: str) -> str:
-    headers, rows = cells(frame)
-    table = papers_table(frame)
+def _papers(part: ScenarioTables, first: str) -> str:
+    grid = part.papers
     lines = []
-    for texts, row in zip(rows, table.to_dict("records"), strict=True):
-        escaped = [_kept(escape(text)) for text in texts]
-        if row["best"]:
-            place = headers.index("avg gap")
-            for column in (0, place):
-                escaped[column] = f"\\textbf{{{escaped[column]}}}"
-        lines.append("    " + " & ".join(escaped) + r" \\")
-    yardsticks = sum(table["method"].isin(["original", "retrain", "floor"]))
+    for line in grid.lines:
+        escaped = [_kept(escape(text)) for text in line.texts]
+        if line.kind == "best":
+            for place in (0, grid.headers.index(MEAN_GAP)):
+                escaped[place] = f"\\textbf{{{escaped[place]}}}"
+        lines.append(_row(escaped))
+    kinds = [line.kind for line in grid.lines]
+    yardsticks = kinds.count("yardstick")
     if 0 < yardsticks < len(lines):
         lines.insert(yardsticks, r"    \midrule")
-    bold = " Bold: the method with the smallest average gap." if table["best"].any() else ""
-    return _floating(headers, lines, f"{_first(caption)}Forget {scenario}. {note(frame)}{bold}")
+    bold = " Bold: the method with the smallest average gap." if "best" in kinds else ""
+    return _floating(grid.headers, lines, f"{first}Forget {part.scenario}. {part.note}{bold}")
 
 
-def _further(headers: list[str], rows: list[list[str]], scenario: str, caption: str) -> str:
+def _further(grid: Grid, told: str) -> str:
     """Scores outside the papers' table."""
-    lines = ["    " + " & ".join(_kept(escape(text)) for text in row) + r" \\" for row in rows]
+    lines = [_row([_kept(escape(text)) for text in texts]) for texts in grid.texts]
     said = "mean ± standard deviation over seeds, and of how many where it is not all"
-    return _floating(headers, lines, f"{_first(caption)}Forget {scenario}, further scores: {said}.")
+    return _floating(grid.headers, lines, f"{told}, further scores: {said}.")
 
 
-def _first(caption: str) -> str:
-    return f"{caption}. " if caption else ""
+def _row(escaped: Sequence[str]) -> str:
+    return "    " + " & ".join(escaped) + r" \\"
 
 
-def _floating(headers: list[str], lines: list[str], said: str) -> str:
+def _floating(headers: Sequence[str], lines: Sequence[str], said: str) -> str:
     head = " & ".join(escape(name) for name in headers)
     return "\n".join(
         [

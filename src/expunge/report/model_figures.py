@@ -12,21 +12,20 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, canvas, short
+from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, short
 from expunge.report.figures import BAND, DOT
-from expunge.report.tables import ORIGINAL, RETRAIN
+from expunge.scores.rows import ORIGINAL, RETRAIN
 
 PANELS, CLASSES = 5, 30
 """At most so many methods and classes are drawn."""
 PARTS = {"forget": "forget set", "retain": "retain set", "test": "test set"}
-Array = npt.NDArray[np.float64]
-Detail = Mapping[str, Any]
+RunDetail = Mapping[str, Any]
+"""What is known of one run beside its scores, as `expunge.report.page.Report` describes it."""
 BEFORE: dict[str, Any] = {
     "marker": "o",
     "color": "0.25",
@@ -40,7 +39,7 @@ AFTER_LINE: dict[str, Any] = {"color": DOT, "linewidth": 1.5}
 TARGET_LINE: dict[str, Any] = {"color": "black", "linewidth": 1.3, "linestyle": (0, (5, 2))}
 
 
-def class_figure(details: Sequence[Detail], methods: Sequence[str]) -> Drawn | None:
+def class_figure(details: Sequence[RunDetail], methods: Sequence[str]) -> Drawn | None:
     """Test accuracy of each class before and after, a panel for each method.
 
     details: of one setting; methods: in the order of showing. Averaged over seeds, or of the first
@@ -103,7 +102,7 @@ def class_figure(details: Sequence[Detail], methods: Sequence[str]) -> Drawn | N
     return Drawn(figure, "Accuracy of each class", caption + _others(methods, shown), wide=True)
 
 
-def confidence_figure(details: Sequence[Detail], methods: Sequence[str]) -> Drawn | None:
+def confidence_figure(details: Sequence[RunDetail], methods: Sequence[str]) -> Drawn | None:
     """How sure models are of the true class, on the forget, retain and test samples.
 
     A row of panels for each method, over original and retrained; percent of samples in each of the
@@ -159,7 +158,7 @@ def confidence_figure(details: Sequence[Detail], methods: Sequence[str]) -> Draw
     )
 
 
-def _mean(values: Iterable[Sequence[float | None]]) -> Array | None:
+def _mean(values: Iterable[Sequence[float | None]]) -> Numbers | None:
     """Over seeds, (classes,) in percent; nan where a class has no value in any of them."""
     rows = [[np.nan if v is None else float(v) for v in one] for one in values]
     if not rows:
@@ -167,11 +166,11 @@ def _mean(values: Iterable[Sequence[float | None]]) -> Array | None:
     stacked = np.array(rows, dtype=np.float64)
     counts = np.isfinite(stacked).sum(axis=0)
     sums = np.nansum(stacked, axis=0)
-    mean: Array = np.divide(sums, counts, out=np.full(stacked.shape[1], np.nan), where=counts > 0)
+    mean: Numbers = np.divide(sums, counts, out=np.full(stacked.shape[1], np.nan), where=counts > 0)
     return mean
 
 
-def _total(counts: Iterable[Sequence[float] | None]) -> Array | None:
+def _total(counts: Iterable[Sequence[float] | None]) -> Numbers | None:
     """Percent of samples in each bin, over all seeds; None without a sample."""
     known = [np.asarray(one, dtype=np.float64) for one in counts if one is not None and len(one)]
     known = [one for one in known if len(one) == len(known[0])]
@@ -179,7 +178,7 @@ def _total(counts: Iterable[Sequence[float] | None]) -> Array | None:
     return 100 * total / total.sum() if total.sum() > 0 else None
 
 
-def _chosen(classes: Sequence[str], forgotten: set[str], moved: Array) -> list[int]:
+def _chosen(classes: Sequence[str], forgotten: set[str], moved: Numbers) -> list[int]:
     """Rows to draw: the forgotten on top, then those that moved most, each in their order."""
     order = sorted(
         range(len(classes)), key=lambda row: (classes[row] not in forgotten, -moved[row])
@@ -188,7 +187,7 @@ def _chosen(classes: Sequence[str], forgotten: set[str], moved: Array) -> list[i
 
 
 def _dumbbells(
-    axes: Axes, chosen: list[int], before: Array | None, after: Array, target: Array | None
+    axes: Axes, chosen: list[int], before: Numbers | None, after: Numbers, target: Numbers | None
 ) -> None:
     places = np.arange(len(chosen))
     if before is not None:
@@ -203,7 +202,7 @@ def _dumbbells(
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _steps(axes: Axes, shares: Array | None, look: dict[str, Any], *, fill: bool = False) -> None:
+def _steps(axes: Axes, shares: Numbers | None, look: dict[str, Any], *, fill: bool = False) -> None:
     """An outline of bins of equal width; empty bins fall below the scale."""
     if shares is None:
         return

@@ -21,13 +21,14 @@ from markupsafe import Markup
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
-from expunge.report.columns import COLUMNS
+from expunge.report.data_files import to_csv
 from expunge.report.drawn import inline_svg, save_figure
-from expunge.report.further import csv_with_further, further_markdown
 from expunge.report.latex import to_latex
+from expunge.report.markdown import to_markdown
 from expunge.report.places import PAGE, check_folder
+from expunge.report.score_tables import ScoreTables, score_tables
 from expunge.report.sections import Picture, Section, sections
-from expunge.report.tables import RETRAIN, YARDSTICKS, note, to_markdown
+from expunge.scores.rows import RETRAIN, YARDSTICKS
 
 CLAIMED = (
     "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
@@ -58,7 +59,8 @@ class Report:
             value, 95 % interval over samples (low, high) and n, as `expunge.study.results.results`
             has it. Percent; RTE in seconds. The score "failed" marks a run that broke off.
         table: of this frame, scenario, method, seed, score and value as `expunge.report.tables`
-            takes them.
+            takes them. In both, the rows of a score that is in no table of this package may say unit
+            and target (retrained, low or high).
         claims: objects or mappings with text (or claim.text), verdict (holds, fails or undecided),
             difference and its 95 % interval low, high, n seeds, why (what was missing).
         published: tables of papers to stand beside.
@@ -90,7 +92,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Claim:
+class ShownClaim:
     """A claim as the page shows it: numbers as text, empty where there are none."""
 
     text: str
@@ -112,7 +114,8 @@ def render(report: Report) -> str:
     Raises:
         ConfigError: if the kind is unknown, or frame and table do not belong together.
     """
-    return _html(report, _sections(report))
+    tables = score_tables(report.table)
+    return _html(report, tables, _sections(report, tables))
 
 
 def as_markdown(report: Report) -> str:
@@ -121,7 +124,7 @@ def as_markdown(report: Report) -> str:
     lines = "".join(f"- {sentence}\n" for sentence in said)
     if report.claims:
         lines += f"\n{CLAIMED}\n"
-    return f"{to_markdown(report.table)}\n{further_markdown(report.table)}\n{lines}"
+    return f"{to_markdown(score_tables(report.table))}\n{lines}"
 
 
 def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
@@ -133,12 +136,13 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         ConfigError: if a folder is in the way, or as `render` does.
     """
     check_folder(out, overwrite=overwrite, mark=PAGE)
-    parts = _sections(report)
+    tables = score_tables(report.table)
+    parts = _sections(report, tables)
     with written_whole(out, overwrite=overwrite) as folder:
-        (folder / PAGE).write_text(_html(report, parts), encoding="utf-8")
+        (folder / PAGE).write_text(_html(report, tables, parts), encoding="utf-8")
         (folder / "table.md").write_text(as_markdown(report), encoding="utf-8")
-        (folder / "table.csv").write_text(csv_with_further(report.table), encoding="utf-8")
-        (folder / "table.tex").write_text(to_latex(report.table), encoding="utf-8")
+        (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
+        (folder / "table.tex").write_text(to_latex(tables), encoding="utf-8")
         report.frame.to_csv(folder / "scores.csv", index=False)
         (folder / "figures").mkdir()
         for picture in _pictures(parts):
@@ -147,10 +151,10 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
     return [out / name for name in names]
 
 
-def _sections(report: Report) -> list[Section]:
+def _sections(report: Report, tables: ScoreTables) -> list[Section]:
     if report.kind not in ("study", "deletion"):
         raise ConfigError(f"a report of kind {report.kind!r}: choose study or deletion")
-    return sections(report.frame, report.table, report.details)
+    return sections(report.frame, tables, report.details)
 
 
 def _pictures(parts: Sequence[Section]) -> list[Picture]:
@@ -161,7 +165,7 @@ def _pictures(parts: Sequence[Section]) -> list[Picture]:
     return found
 
 
-def _html(report: Report, parts: Sequence[Section]) -> str:
+def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
         autoescape=True,
@@ -171,11 +175,12 @@ def _html(report: Report, parts: Sequence[Section]) -> str:
     )
     environment.globals["svg"] = _svg
     environment.filters["share"] = share
+    environment.filters["sorting"] = sorting
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     blocks = [block for part in parts for block in part.blocks]
     grids = [grid for block in blocks for grid in (block.table, block.further) if grid]
-    headers = list(dict.fromkeys(name for grid in grids for name in grid.headers))
+    columns = {one.header: one.reads for grid in grids for one in grid.columns if one.reads}
     table = report.table
     common = {
         name: values[0]
@@ -187,8 +192,8 @@ def _html(report: Report, parts: Sequence[Section]) -> str:
         sections=parts,
         blocks=blocks,
         claims=[_claim(claim) for claim in report.claims],
-        columns={name: COLUMNS[name] for name in headers if name in COLUMNS},
-        note=note(table),
+        columns=columns,
+        note=tables.note,
         common=common,
         retrained=bool((table["method"] == RETRAIN).any()),
         seeds=int(table["seed"].nunique()),
@@ -211,7 +216,12 @@ def share(ratio: float) -> str:
     return "under 0.1\u00a0%" if ratio < 0.001 else f"{100 * ratio:.2g}\u00a0%"
 
 
-def _claim(found: Any) -> Claim:
+def sorting(value: float | None) -> str:
+    """What a cell is sorted by: six digits; empty where there is no number."""
+    return "" if value is None else f"{value:.6g}"
+
+
+def _claim(found: Any) -> ShownClaim:
     """A claim of a mapping or of an object, such as `expunge.study.claims.Found`."""
 
     def of(name: str) -> Any:
@@ -220,7 +230,7 @@ def _claim(found: Any) -> Claim:
     has_text = "text" in found if isinstance(found, Mapping) else hasattr(found, "text")
     text = of("text") if has_text else of("claim").text
     difference, low, high = (float(of(name)) for name in ("difference", "low", "high"))
-    return Claim(
+    return ShownClaim(
         text=str(text),
         verdict=str(of("verdict")),
         difference=f"{difference:+.2f}" if difference == difference else "",
@@ -230,7 +240,7 @@ def _claim(found: Any) -> Claim:
     )
 
 
-def _sentence(claim: Claim) -> str:
+def _sentence(claim: ShownClaim) -> str:
     if claim.why:
         return f"{claim.text}: {claim.verdict} ({claim.why})"
     return (

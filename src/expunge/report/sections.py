@@ -1,6 +1,6 @@
 """The parts of a report's page as plain data: settings, tables, answers, galleries, pictures.
 
-Numbers come from `expunge.report.tables`; nothing here decides how a page looks.
+Tables come from `expunge.report.score_tables`; nothing here decides how a page looks.
 """
 
 from __future__ import annotations
@@ -11,40 +11,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from expunge.errors import ConfigError
 from expunge.report.backdoor_figures import backdoor_figure
+from expunge.report.cells import Seconds, finite
 from expunge.report.drawn import Drawn
-from expunge.report.further import USUAL, further_values, spread
-from expunge.report.model_figures import class_figure, confidence_figure
+from expunge.report.foreign_figure import foreign_figure
+from expunge.report.grid import Grid
+from expunge.report.model_figures import RunDetail, class_figure, confidence_figure
+from expunge.report.runs import runs_grid
+from expunge.report.score_tables import ScenarioTables, ScoreTables
 from expunge.report.study_figures import (
     cost_figure,
     nearest_methods,
+    percent_cut,
     radar_figure,
     sparsity_figure,
-    sparsity_of,
 )
-from expunge.report.tables import (
-    FLOOR,
-    NOTHING,
-    RETRAIN,
-    YARDSTICKS,
-    Cell,
-    Excess,
-    cells,
-    ordered_methods,
-    papers_table,
-)
+from expunge.scores.gaps import ExcessGap
+from expunge.scores.rows import FAILED, FLOOR, ORIGINAL, RETRAIN, SETTING, YARDSTICKS
 
-SETTING = ("data", "model", "recipe", "density", "scenario")
-"""The columns of a frame that say under what a method ran."""
 IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
 """Any other address is left out: a page must never fetch, nor run, what a detail brings along."""
 SAMPLES = 12
 """At most so many samples stand in a gallery."""
-Detail = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -56,34 +47,6 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A cell of a table: its text, a lighter rest, the value that sorts it, words on hovering."""
-
-    text: str
-    rest: str = ""
-    value: str = ""
-    hint: str = ""
-    bold: bool = False
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row of a table. kind: yardstick, best, failed or empty."""
-
-    name: str
-    entries: list[Entry]
-    kind: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table: the first header is that of the rows' names."""
-
-    headers: list[str]
-    lines: list[Line]
-
-
-@dataclass(frozen=True)
 class Answer:
     """Which method came nearest. gap: points, of the means over seeds. floor: a second retraining's
     points, seed by seed. cost: share of retraining's seconds.
@@ -92,21 +55,29 @@ class Answer:
     method: str
     gap: float
     cost: float
-    excess: Excess | None
+    excess: ExcessGap | None
     floor: float
 
     @property
     def undecided(self) -> bool:
         """Whether the interval of the excess gap holds 0, or there is none."""
-        return self.excess is None or not (self.excess.low > 0 or self.excess.high < 0)
+        return self.excess is None or self.excess.undecided
+
+
+@dataclass(frozen=True)
+class MethodCost:
+    """What a method took: seconds, and as a share of retraining's; None where not known."""
+
+    method: str
+    seconds: Seconds | None
+    share: float | None
 
 
 @dataclass(frozen=True)
 class Block:
     """One setting: its tables and pictures, each None or empty where there is nothing to show.
 
-    runs_frame: the frame's rows. forgotten: samples in the forget set. costs: method, seconds, ratio
-    to retraining, as texts.
+    runs_frame: the frame's rows. forgotten: samples in the forget set.
     """
 
     name: str
@@ -119,7 +90,7 @@ class Block:
     one_seed: bool
     forgotten: int | None
     gallery: dict[str, Any] | None
-    costs: list[tuple[str, str, str]]
+    costs: list[MethodCost]
     runs_frame: pd.DataFrame
     pictures: list[Picture] = field(default_factory=list)
 
@@ -133,16 +104,20 @@ class Section:
     pictures: list[Picture] = field(default_factory=list)
 
 
-def sections(frame: pd.DataFrame, table: pd.DataFrame, details: Sequence[Detail]) -> list[Section]:
-    """What a page shows of a study, in the order of the frame. For the arguments see `Report`.
+def sections(
+    frame: pd.DataFrame, tables: ScoreTables, details: Sequence[RunDetail]
+) -> list[Section]:
+    """What a page shows of a study, in the order of the frame.
+
+    tables: of the report's table. frame, details: see `Report`.
 
     Raises:
-        ConfigError: if the table was not made from the frame, or is none.
+        ConfigError: if the tables were not made from the frame.
     """
     groups: dict[tuple[str, ...], list[Block]] = {}
-    for number, (name, key, part) in enumerate(_settings(frame, table)):
-        own = [d for d in details if all(str(d.get(c)) == key[c] for c in SETTING)]
-        block = _block(name, key, table[table["scenario"] == name], part, own, number + 1)
+    for number, (own, key, part) in enumerate(_settings(frame, tables)):
+        seen = [d for d in details if all(str(d.get(c)) == key[c] for c in SETTING)]
+        block = _block(own, key, part, seen, number + 1)
         groups.setdefault(tuple(key[c] for c in SETTING if c != "density"), []).append(block)
     found = []
     for number, blocks in enumerate(groups.values()):
@@ -155,28 +130,27 @@ def sections(frame: pd.DataFrame, table: pd.DataFrame, details: Sequence[Detail]
 
 
 def _settings(
-    frame: pd.DataFrame, table: pd.DataFrame
-) -> list[tuple[str, dict[str, str], pd.DataFrame]]:
-    """The table's scenarios, the settings that they stand for, and the frame's rows of each.
+    frame: pd.DataFrame, tables: ScoreTables
+) -> list[tuple[ScenarioTables, dict[str, str], pd.DataFrame]]:
+    """The tables of each scenario, the setting that it stands for, and the frame's rows of that.
 
-    The table has the frame's rows in their order, the failed ones last.
+    The tables' frame has the frame's rows in their order, the failed ones last.
     """
     missing = [c for c in (*SETTING, "method", "seed", "score", "value") if c not in frame.columns]
     if missing:
         raise ConfigError(f"the frame of results lacks the columns {', '.join(missing)}")
-    failed = frame["score"] == "failed"
+    failed = frame["score"] == FAILED
     keys = pd.concat([frame[~failed], frame[failed]])[[*SETTING]].astype(str).drop_duplicates()
-    names = [str(name) for name in table["scenario"].unique()]
     text = frame[[*SETTING]].astype(str)
     found = []
-    if len(keys) == len(names):
-        for name, key in zip(names, keys.to_dict("records"), strict=True):
+    if len(keys) == len(tables.scenarios):
+        for scenario, key in zip(tables.scenarios, keys.to_dict("records"), strict=True):
             own = {str(column): str(value) for column, value in key.items()}
             part = frame[(text == pd.Series(own)).all(axis="columns")]
-            if set(part["method"]) != set(table.loc[table["scenario"] == name, "method"]):
+            if set(part["method"]) != set(scenario.rows["method"]):
                 break
-            found.append((name, own, part))
-    if not names or len(found) != len(names):
+            found.append((scenario, own, part))
+    if len(found) != len(tables.scenarios):
         raise ConfigError(
             "the table does not belong to the frame: make it from this frame, all of it, with "
             "expunge.study.results.for_tables"
@@ -185,37 +159,36 @@ def _settings(
 
 
 def _block(
-    name: str,
+    tables: ScenarioTables,
     key: dict[str, str],
-    long: pd.DataFrame,
     frame: pd.DataFrame,
-    details: Sequence[Detail],
+    details: Sequence[RunDetail],
     number: int,
 ) -> Block:
-    rows = papers_table(long)
+    rows = tables.rows
     ranked = nearest_methods(rows)
     drawn = {
         "radar": radar_figure(rows),
         "cost": cost_figure(rows),
+        "foreign": foreign_figure(frame),
         "classes": class_figure(details, ranked),
         "confidence": confidence_figure(details, ranked),
     }
-    stem = f"{number:02d}-{_slug(name)}"
-    table = _main(long, rows)
+    stem = f"{number:02d}-{_slug(tables.scenario)}"
     sizes = frame[(frame["score"] == "UA") & ~frame["method"].isin(YARDSTICKS)]
     counts = sizes["n"].dropna() if "n" in sizes else sizes["value"][:0]
     return Block(
-        name=name,
+        name=tables.scenario,
         key=key,
         rows=rows,
         answer=_answer(rows),
-        table=table,
-        further=_further(frame),
-        runs=_runs(frame),
+        table=tables.papers.without_empty(),
+        further=tables.further,
+        runs=runs_grid(frame),
         one_seed=frame["seed"].nunique() == 1,
         forgotten=int(counts.iloc[0]) if len(counts) else None,
         gallery=gallery(details, ranked),
-        costs=_costs(table),
+        costs=_costs(rows),
         runs_frame=frame,
         pictures=[Picture(f"{stem}-{what}", one) for what, one in drawn.items() if one],
     )
@@ -223,7 +196,7 @@ def _block(
 
 def _sparsity(blocks: Sequence[Block], number: int) -> list[Picture]:
     """A figure for each pruner, over the densities that it made; the dense model is in each."""
-    known = [(at[1], block) for block in blocks if (at := sparsity_of(block.key["density"]))]
+    known = [(at[1], block) for block in blocks if (at := percent_cut(block.key["density"]))]
     pictures = []
     pruners = list(dict.fromkeys(pruner for pruner, _ in known if pruner))
     for pruner in pruners or [""]:
@@ -255,117 +228,16 @@ def _answer(rows: pd.DataFrame) -> Answer | None:
     )
 
 
-def _main(long: pd.DataFrame, rows: pd.DataFrame) -> Grid:
-    """The papers' table, texts as `tables.cells` has them; columns without any value are left out."""
-    headers, texts = cells(long)
-    lines = []
-    for row, words in zip(rows.to_dict("records"), texts, strict=True):
-        entries = []
-        for header, text in list(zip(headers, words, strict=True))[1:]:
-            main, bracket, rest = text.partition(" (")
-            bold = bool(row["best"]) and header == "avg gap"
-            value, hint = _sorting(row, header)
-            entries.append(Entry(main, bracket.strip() + rest, value, hint, bold))
-        kind = "yardstick" if row["method"] in YARDSTICKS else "best" if row["best"] else ""
-        lines.append(Line(str(row["method"]), entries, kind or ("failed" if row["failed"] else "")))
-    used = [any(line.entries[n].text != NOTHING for line in lines) for n in range(len(headers) - 1)]
-    for line in lines:
-        line.entries[:] = [one for one, shown in zip(line.entries, used, strict=True) if shown]
-    return Grid([n for n, shown in zip(headers, [True, *used], strict=True) if shown], lines)
+def _costs(rows: pd.DataFrame) -> list[MethodCost]:
+    """Of each method, in the table's order."""
+    return [
+        MethodCost(str(row["method"]), row["RTE"], finite(row["rte_ratio"]))
+        for row in rows.to_dict("records")
+        if row["method"] not in YARDSTICKS
+    ]
 
 
-def _costs(table: Grid) -> list[tuple[str, str, str]]:
-    """Of each method: name, seconds, and ratio to retraining; an empty text is not known."""
-    found = []
-    for line in table.lines:
-        known = dict(zip(table.headers[1:], line.entries, strict=True))
-        seconds, ratio = known.get("RTE s"), known.get("RTE / retrain")
-        if line.kind != "yardstick":
-            text = seconds.text if seconds and seconds.value else ""
-            found.append((line.name, text, ratio.value if ratio else ""))
-    return found
-
-
-def _sorting(row: dict[Any, Any], header: str) -> tuple[str, str]:
-    """The number that a cell of the papers' table is sorted by, and what hovering tells."""
-    names = {
-        "avg gap": "avg_gap",
-        "excess gap": "excess_gap",
-        "95 % interval": "excess_gap",
-        "RTE s": "RTE",
-        "RTE / retrain": "rte_ratio",
-    }
-    value = row[names.get(header, header)]
-    if isinstance(value, Cell):
-        return number(value.mean), _told(value.low, value.high, value.n)
-    if isinstance(value, Excess):
-        return number(value.low if header == "95 % interval" else value.mean), f"n = {value.n}"
-    return number(value), ""
-
-
-def _told(low: float, high: float, n: int) -> str:
-    if math.isnan(low):
-        return f"n = {n}"
-    return f"95 % interval of the mean {low:.2f} to {high:.2f}, n = {n}"
-
-
-def number(value: Any) -> str:
-    """For sorting: six digits; empty where there is no number."""
-    known = isinstance(value, int | float | np.number) and math.isfinite(value)
-    return f"{value:.6g}" if known else ""
-
-
-def _further(frame: pd.DataFrame) -> Grid | None:
-    """Scores outside the papers' table: mean ± standard deviation over seeds."""
-    scores, rows = further_values(frame)
-    if not scores:
-        return None
-    lines = []
-    for method, found, of in rows:
-        entries = [
-            Entry(spread(own, of), value=number(own.mean()), hint=f"n = {len(own)}")
-            for own in found
-        ]
-        lines.append(Line(method, entries, "yardstick" if method in YARDSTICKS else ""))
-    return Grid(["method", *scores], lines)
-
-
-def _runs(frame: pd.DataFrame) -> Grid:
-    """A row for each run: its seed, and each score with its interval over samples."""
-    broken = frame.loc[frame["score"] == "failed", ["method", "seed"]]
-    failed = set(broken.itertuples(index=False, name=None))
-    present = set(frame["score"]) - {"failed"}
-    scores = [name for name in USUAL if name in present]
-    scores += [str(n) for n in frame["score"].unique() if n in present and n not in scores]
-    found: dict[tuple[str, Any], dict[str, Entry]] = {}
-    columns = ("method", "seed", "score", "value", "low", "high", "n")
-    have = frame.reindex(columns=list(columns))
-    for method, seed, score, value, low, high, n in have.itertuples(index=False):
-        found.setdefault((method, seed), {})[str(score)] = _single(score, value, low, high, n)
-    order = ordered_methods([method for method, _ in found])
-    lines = []
-    for method, seed in sorted(found, key=lambda run: (order.index(run[0]), run[1])):
-        own = found[method, seed]
-        entries = [Entry(str(seed), value=number(seed))]
-        entries += [own.get(score, Entry(NOTHING)) for score in scores]
-        kind = "failed" if (method, seed) in failed else ""
-        name = f"{method} (failed)" if kind else str(method)
-        lines.append(Line(name, entries, kind or ("yardstick" if method in YARDSTICKS else "")))
-    heads = ["RTE s" if score == "RTE" else score for score in scores]
-    return Grid(["method", "seed", *heads], lines)
-
-
-def _single(score: str, value: float, low: float, high: float, n: float) -> Entry:
-    if not math.isfinite(value):
-        return Entry(NOTHING)
-    ends = f"[{low:.1f}, {high:.1f}]" if math.isfinite(low) and math.isfinite(high) else ""
-    samples = f"n = {n:,.0f}" if score != "RTE" and math.isfinite(n) else ""
-    usual = score in USUAL and not (score == "RTE" and value < 100)
-    text = f"{value:.1f}" if usual else f"{value:.3g}" if score == "RTE" else f"{value:.4g}"
-    return Entry(text, ends, number(value), samples)
-
-
-def gallery(details: Sequence[Detail], methods: Sequence[str]) -> dict[str, Any] | None:
+def gallery(details: Sequence[RunDetail], methods: Sequence[str]) -> dict[str, Any] | None:
     """The first forget samples, and what each model says of them; of the first seed alone.
 
     Returns the seed, the models in order, and for each sample: id, label, image (a checked data
@@ -378,7 +250,7 @@ def gallery(details: Sequence[Detail], methods: Sequence[str]) -> dict[str, Any]
     shown = {
         str(d["method"]): {g["id"]: g for g in d["gallery"]} for d in kept if d["seed"] == seed
     }
-    models = [n for n in ("original", RETRAIN, *methods) if n in shown]
+    models = [n for n in (ORIGINAL, RETRAIN, *methods) if n in shown]
     if not models:
         return None
     samples = []

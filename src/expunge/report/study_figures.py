@@ -15,26 +15,26 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, canvas, left_out, short
+from expunge.report.cells import Mean, Seconds
+from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, left_out, short
 from expunge.report.figures import BAND, DOT
-from expunge.report.tables import AVERAGED, FLOOR, ORIGINAL, RETRAIN, YARDSTICKS, Cell
+from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN, YARDSTICKS
+from expunge.scores.table import AVERAGED
 
-AXES = ("UA", "MIA", "RA", "TA", "RTE")
+AXES = (*AVERAGED, "RTE")
 RADARS, SERIES, NAMED = 8, 6, 12
 """At most so many are drawn: radars, lines, names of points."""
-MANY_TIMES = 20.0
+LOGARITHMIC = 20.0
 """From such a ratio of largest to smallest value, an axis is logarithmic."""
 LINES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 2, 1, 2)), "-", (0, (3, 1)))
 MARKERS, SHADES = "os^Dv*", (DOT, "#a8490f", "#4a7a2c", "0.35", "#7a4fa0", "#1d8a8a")
 SPARSITY = re.compile(r"^(\d+(?:\.\d+)?) ?% ?(.*)$")
-Array = npt.NDArray[np.float64]
 
 
 def nearest_methods(table: pd.DataFrame) -> list[str]:
@@ -144,7 +144,7 @@ def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return found
 
 
-def sparsity_of(density: str) -> tuple[float, str] | None:
+def percent_cut(density: str) -> tuple[float, str] | None:
     """Percent of weights cut and the pruner, of a label such as `95 % omp`; None of any other."""
     if density == "dense":
         return 0.0, ""
@@ -157,7 +157,7 @@ def sparsity_figure(tables: Mapping[str, pd.DataFrame]) -> Drawn | None:
 
     tables: density (all of one pruner, and dense) -> the rows of `papers_table` under it.
     """
-    known = {name: at for name in tables if (at := sparsity_of(name)) is not None}
+    known = {name: at for name in tables if (at := percent_cut(name)) is not None}
     order = sorted(known, key=lambda name: known[name])
     if len({known[name][0] for name in order}) < 2:
         return None
@@ -197,14 +197,14 @@ def sparsity_figure(tables: Mapping[str, pd.DataFrame]) -> Drawn | None:
 
 def _five(row: dict[Any, Any]) -> list[float] | None:
     """Means of the five scores, None where one is missing or a time is 0."""
-    cells: list[Cell | None] = [row[name] for name in AXES]
+    cells: list[Mean | Seconds | None] = [row[name] for name in AXES]
     if any(cell is None for cell in cells):
         return None
     means = [cell.mean for cell in cells if cell is not None]
     return means if means[4] > 0 else None
 
 
-def _shares(values: Sequence[float], best: Array) -> Array:
+def _shares(values: Sequence[float], best: Numbers) -> Numbers:
     """(5,) in [0, 1]: of the largest, and of RTE the smallest over the value."""
     found = np.array(values, dtype=np.float64)
     shares = np.divide(found, best, out=np.ones(5), where=best > 0)
@@ -212,7 +212,9 @@ def _shares(values: Sequence[float], best: Array) -> Array:
     return shares
 
 
-def _radar(axes: Axes, title: str, target: Array, own: Array | None, labels: Sequence[str]) -> None:
+def _radar(
+    axes: Axes, title: str, target: Numbers, own: Numbers | None, labels: Sequence[str]
+) -> None:
     angles = np.linspace(0, 2 * np.pi, len(AXES), endpoint=False)
     around = np.append(angles, angles[0])
     polar: Any = axes
@@ -236,14 +238,14 @@ def _radar(axes: Axes, title: str, target: Array, own: Array | None, labels: Seq
     polar.set_title(named, size=9, fontweight="bold" if own is None else "normal", pad=5)
 
 
-def _scales(axes: Axes, across: Array, down: Array) -> None:
+def _scales(axes: Axes, across: Numbers, down: Numbers) -> None:
     """Room for names on every side; logarithmic where values differ much."""
     for axis, values, scale, limit in (
         (axes.xaxis, across, axes.set_xscale, axes.set_xlim),
         (axes.yaxis, down, axes.set_yscale, axes.set_ylim),
     ):
         low, high = float(values.min()), float(values.max())
-        if low > 0 and high > MANY_TIMES * low:
+        if low > 0 and high > LOGARITHMIC * low:
             scale("log")
             room = (high / low) ** 0.12
             limit(low / room, high * room)
@@ -309,7 +311,9 @@ def _names(
     return len(order) - named
 
 
-def _around(one: Sequence[float] | Array, other: Sequence[float] | Array, margin: float) -> Bbox:
+def _around(
+    one: Sequence[float] | Numbers, other: Sequence[float] | Numbers, margin: float
+) -> Bbox:
     """The box of two places (2,), in pixels, and as much around it."""
     (left, right), (low, high) = (sorted(pair) for pair in zip(one, other, strict=True))
     return Bbox.from_extents(left - margin, low - margin, right + margin, high + margin)
@@ -326,7 +330,7 @@ def _line(
     values, spread = [], []
     for here in rows:
         found = here.get(method, {}).get(score)
-        if isinstance(found, Cell):
+        if isinstance(found, Mean):
             values.append(found.mean)
             spread.append(0.0 if math.isnan(found.sd) else found.sd)
         else:

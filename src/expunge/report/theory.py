@@ -26,9 +26,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from expunge.atomic import written_whole
 from expunge.errors import ConfigError
+from expunge.report.cells import Digits, Several, TableCell
 from expunge.report.figures import STYLE
+from expunge.report.grid import Column, Grid, Line
 from expunge.report.places import TABLES, check_folder
-from expunge.report.tables import NOTHING
 
 NEEDED = (
     "sparsity_percent",
@@ -51,7 +52,7 @@ EXACT_TO = 8
 """Up to so many points, the p value counts all orderings; beyond, it is scipy's approximation."""
 HARDLY = 0.05
 """A method that moves weights by less of the distance to the retrained model has hardly acted."""
-MANY_TIMES = 10.0
+LOGARITHMIC_FROM = 10.0
 """From such a ratio of largest to smallest value, an axis is logarithmic."""
 
 
@@ -90,8 +91,8 @@ def trend(frame: pd.DataFrame) -> Trend:
     return Trend(rho, p, n)
 
 
-def theory_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Headers and rows of text, for tables; a sparsity at which something diverged says so."""
+def theory_grid(frame: pd.DataFrame) -> Grid:
+    """A line per sparsity; one at which something diverged says so."""
     _check(frame)
     numbers = {
         "weight change": "weight_change_l2",
@@ -105,14 +106,15 @@ def theory_cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         "moved": "moved_by_method_l2",
     }
     scores = [score for score in ("UA", "TA") if f"{score.lower()}_forgot_percent" in frame]
-    rows = []
+    lines = []
     for row, error in zip(frame.to_dict("records"), _errors(frame), strict=True):
-        diverged = " (diverged)" if error else ""
-        texts = [f"{row['sparsity_percent']:g}{diverged}"]
-        texts += [_number(row[name]) for name in numbers.values()]
-        texts += [_three(row, score.lower()) for score in scores]
-        rows.append(texts)
-    return ["sparsity %", *numbers, *scores], rows
+        cells: list[TableCell] = [
+            Digits(row["sparsity_percent"], digits=6, mark="diverged" if error else "")
+        ]
+        cells += [Digits(row[name]) for name in numbers.values()]
+        cells += [_three(row, score.lower()) for score in scores]
+        lines.append(Line(tuple(cells), "failed" if error else ""))
+    return Grid(tuple(map(Column, ["sparsity %", *numbers, *scores])), tuple(lines))
 
 
 def theory_notes(frame: pd.DataFrame) -> list[str]:
@@ -257,7 +259,7 @@ def _finish(axes: Axes, frame: pd.DataFrame) -> None:
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
     drawn = np.concatenate(lines)
     drawn = drawn[np.isfinite(drawn) & (drawn > 0)]
-    if len(drawn) and drawn.max() > MANY_TIMES * drawn.min():
+    if len(drawn) and drawn.max() > LOGARITHMIC_FROM * drawn.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
@@ -281,9 +283,9 @@ def _finish(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    headers, rows = theory_cells(frame)
-    lines = ["| " + " | ".join(headers) + " |", "|" + " ---: |" * len(headers)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    grid = theory_grid(frame)
+    lines = ["| " + " | ".join(grid.headers) + " |", "|" + " ---: |" * len(grid.columns)]
+    lines += ["| " + " | ".join(texts) + " |" for texts in grid.texts]
     return "\n".join([*lines, ""])
 
 
@@ -304,12 +306,8 @@ def _finite(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _number(value: float) -> str:
-    """Three digits."""
-    return f"{value:.3g}" if math.isfinite(value) else NOTHING
-
-
-def _three(row: dict[Any, Any], score: str) -> str:
+def _three(row: dict[Any, Any], score: str) -> Several:
     """A score of the original, after the method, and of the retrained model."""
-    values = [row[f"{score}_{name}_percent"] for name in ("original", "forgot", "retrained")]
-    return " / ".join(f"{v:.1f}" if math.isfinite(v) else NOTHING for v in values)
+    return Several(
+        tuple(row[f"{score}_{name}_percent"] for name in ("original", "forgot", "retrained"))
+    )

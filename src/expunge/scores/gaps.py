@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from expunge.errors import ConfigError
 from expunge.scores.statistics import mean_sd, paired_interval
+from expunge.scores.table import AVERAGED
 
-AVERAGED = ("UA", "RA", "TA", "MIA")
-"""The scores whose gaps make the average gap."""
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -102,5 +104,34 @@ def excess_gap(
         )
     of_method = [abs(x - r) for x, r in zip(method, retrain, strict=True)]
     of_floor = [abs(x - r) for x, r in zip(floor, retrain, strict=True)]
+    return beyond_floor(of_method, of_floor)
+
+
+def beyond_floor(of_method: Sequence[float], of_floor: Sequence[float]) -> ExcessGap:
+    """Excess of gaps that are known seed by seed, the method's and the floor's.
+
+    Raises:
+        ConfigError: unless both have the same length, one or more.
+    """
     mean, low, high = paired_interval(of_method, of_floor)
-    return ExcessGap(mean, low, high, len(method))
+    return ExcessGap(mean, low, high, len(of_method))
+
+
+def own_gaps(values: pd.DataFrame, retrain: pd.DataFrame) -> pd.Series[float]:
+    """Each row's own average gap: the mean over AVERAGED of |its value - retrain's of the same row|.
+
+    Unlike `average_gap`, which goes by the means of seeds, this does not let a seed that lies above
+    make up for one that lies below.
+
+    Args:
+        values: a row per seed (or setting and seed), a column per score; a row's name may stand
+            several times.
+        retrain: the same of the retrained model, each row's name once.
+
+    Returns:
+        Named as the rows of `values`; nan where a score is missing on either side.
+    """
+    names = list(AVERAGED)
+    target = retrain.reindex(columns=names).reindex(values.index)
+    apart = (values.reindex(columns=names) - target).abs()
+    return apart.mean(axis="columns", skipna=False)

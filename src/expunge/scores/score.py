@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Target = Literal["retrained", "low", "high"]
+Goal = Literal["retrained", "low", "high"]
 """What a score should be: as the retrained model's, as low, or as high as it goes."""
 
 
@@ -16,7 +16,7 @@ class Score:
     """A score of one model.
 
     Attributes:
-        name: a key of `expunge.scores.table.AUDITS`.
+        name: a key of `expunge.scores.table.SCORES`, or one of an audit of somebody else's.
         value: in `unit`; nan where it is undefined.
         n: how many samples (or repetitions) it was measured on.
         low, high: ends of the 95 % interval, in `unit`; None where there is none.
@@ -32,7 +32,7 @@ class Score:
     low: float | None
     high: float | None
     unit: str
-    target: Target
+    target: Goal
     detail: Mapping[str, Any] = field(default_factory=dict)
     reference: float | None = None
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from expunge.scores.score import Score
-from expunge.scores.table import SCORES, ScoreInfo
+from expunge.scores.table import SCORES, ScoreInfo, score_info
 
 TEXT_WIDTH = 160
 """Characters of a line of plain text."""
@@ -24,7 +24,7 @@ def scores_table(scores: Iterable[Score], info: Mapping[str, ScoreInfo] = SCORES
     for name in columns:
         table.add_column(name, justify="left" if name in ("score", "what it is") else "right")
     for score in scores:
-        known = info.get(score.name)
+        known = info.get(score.name) or score_info(score.name, score.unit, score.target)
         interval = "–" if score.low is None else f"{score.low:.1f} to {score.high:.1f}"
         before = score.detail.get("original")
         apart = score.gap if score.target == "retrained" else None
@@ -36,7 +36,7 @@ def scores_table(scores: Iterable[Score], info: Mapping[str, ScoreInfo] = SCORES
             "–" if before is None else _value(before, score.unit),
             "n/a" if score.reference is None else _value(score.reference, score.unit),
             "n/a" if apart is None or not math.isfinite(apart) else f"{apart:.2f}",
-            known.measures if known else "",
+            known.measures,
         )
     return table
 

@@ -12,17 +12,12 @@ import yaml
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, ModelError, nearest
 from expunge.models.table import check_model
-from expunge.scores.table import SCORES
+from expunge.scores.table import CRITERIA, OF_AUDITS, TRANSFERRED
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
 
 if TYPE_CHECKING:
     from expunge.study.schema import Study
-
-TRANSFERRED = ("linear_probe", "linear_probe_s", "full_finetune", "full_finetune_s")
-"""Scores of a study with a target task."""
-CRITERIA = ("mask_overlap", "mask_s")
-"""Scores of sparse originals in a study that judges their masks."""
 
 
 class ClaimError(ConfigError):
@@ -74,7 +69,7 @@ def check_claims(study: Study, methods: Iterable[str]) -> None:
         "density": [density.label for density in study.densities],
         "scenario": list(study.scenarios),
     }
-    scores = ["average gap", *SCORES]
+    scores = ["average gap", *OF_AUDITS]
     scores += [*(TRANSFERRED if study.transfer else ()), *(CRITERIA if study.criteria else ())]
     cut = [density.sparsity for density in study.densities]
     for row, text in enumerate(study.claims):

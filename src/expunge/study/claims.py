@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from expunge.errors import ConfigError, nearest
+from expunge.scores.rows import SETTING
 
-SETTING = ("data", "model", "recipe", "density", "scenario")
-"""What a row of a study is under, beside its method and seed."""
 KEYS = (*SETTING, "sparsity")
 SIDE = re.compile(
     r"^\s*(?:(?P<score>\S.*?)\s+of\s+(?P<method>\S.*?))?\s*(?:\bat\s+(?P<at>.+?))?\s*$"

@@ -15,6 +15,8 @@ import torch
 
 from expunge.place import Place
 from expunge.progress import Reporter, Silent
+from expunge.scores.gaps import average_gap
+from expunge.scores.rows import ORIGINAL, RETRAIN, YARDSTICKS
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
@@ -56,15 +58,15 @@ def meaning(frame: pd.DataFrame) -> list[str]:
     A method did not forget a class if its accuracy on the forget set is nearer to the original's
     than to the retrained model's.
     """
-    means = frame.groupby(["scenario", "method", "score"], sort=False)["value"].mean()
-    table = means.unstack("score")
-    part = table.loc["one class"]
-    retrain, original = part.loc["retrain"], part.loc["original"]
-    real = [name for name in part.index if name not in ("original", "retrain", "floor")]
-    gaps = {
-        name: sum(abs(part.loc[name, s] - retrain[s]) for s in ("UA", "RA", "TA", "MIA")) / 4
-        for name in real
+    one_class = frame[frame["scenario"] == "one class"]
+    part = one_class.groupby(["method", "score"], sort=False)["value"].mean().unstack("score")
+    values = {
+        method: {str(score): own["value"].tolist() for score, own in rows.groupby("score")}
+        for method, rows in one_class.groupby("method")
     }
+    retrain, original = part.loc[RETRAIN], part.loc[ORIGINAL]
+    real = [name for name in part.index if name not in YARDSTICKS]
+    gaps = {name: average_gap(values[name], values[RETRAIN]).value for name in real}
     best = min(real, key=lambda name: gaps[name])
     failed = [
         name

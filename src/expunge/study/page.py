@@ -9,7 +9,8 @@ from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
 from expunge.report.page import PlainTable, Report, now
-from expunge.study.claims import SETTING, parse_claim
+from expunge.scores.rows import SETTING
+from expunge.study.claims import parse_claim
 from expunge.study.launch import Planned
 from expunge.study.results import for_tables, results
 from expunge.study.tuning import sentences

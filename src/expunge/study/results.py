@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from expunge.audits import AUDITS
-from expunge.scores.gaps import AVERAGED
+from expunge.scores.gaps import own_gaps
+from expunge.scores.rows import RETRAIN, SAID, SETTING
+from expunge.scores.table import AVERAGED, own_words
 from expunge.study.cells import Row
-from expunge.study.claims import SETTING
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import CellStore
 
@@ -23,7 +24,8 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
 
     `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is
     left out; one that failed, or needs one that did, has the score "failed" alone, without a value.
-    Further scores of the retrained model are those that the others were compared with.
+    Further scores of the retrained model are those that the others were compared with. Where there
+    are scores that this package does not know, their rows say unit and target.
     """
     compared = _compared()
     found: list[dict[str, Any]] = []
@@ -43,7 +45,8 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
         content = store.read(row.cell)
         for score in content["scores"]:
             kept = {name: score[name] for name in ("value", "low", "high", "n")}
-            found.append({**common, "score": score["name"], **kept})
+            said = own_words(score["name"], score.get("unit"), score.get("target"))
+            found.append({**common, "score": score["name"], **kept, **said})
             if score["name"] in compared and score.get("reference") is not None:
                 one = {"score": score["name"], "value": score["reference"], "n": score["n"]}
                 beside.setdefault(row.retrain, {})[score["name"]] = one
@@ -56,6 +59,7 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
                     {**setting, "method": "retrain", "seed": row.seed, "cell": row.cell, **one}
                 )
     columns = [*SETTING, "method", "seed", "score", "value", "low", "high", "n", "cell"]
+    columns += [name for name in SAID if any(name in row for row in found)]
     frame = pd.DataFrame(found, columns=columns)
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
@@ -69,7 +73,7 @@ def _compared() -> set[str]:
 
 
 def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns scenario, method, seed, score, value that `report.tables` takes.
+    """The columns scenario, method, seed, score, value that `report.tables` takes, and those of SAID.
 
     The scenario's name says what else differs between the parts of the study. A failed row counts
     as a missing value of every score that its method has elsewhere.
@@ -78,7 +82,8 @@ def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
     named = frame["scenario"].map(lambda text: scenario_of(text).told(text))
     for name in differing:
         named = named + ", " + frame[name].astype(str)
-    long = frame.assign(scenario=named)[["scenario", "method", "seed", "score", "value"]]
+    columns = ["scenario", "method", "seed", "score", "value"]
+    long = frame.assign(scenario=named)[[*columns, *(name for name in SAID if name in frame)]]
     failed = long["score"] == "failed"
     filled = long[failed].assign(score="UA")
     return pd.concat([long[~failed], filled], ignore_index=True)
@@ -94,11 +99,11 @@ def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:
     wide = frame[frame["score"].isin(AVERAGED)].pivot_table(
         index=[*keys, "method"], columns="score", values="value", sort=False
     )
-    if not set(AVERAGED) <= set(wide.columns) or "retrain" not in wide.index.unique("method"):
+    if not set(AVERAGED) <= set(wide.columns) or RETRAIN not in wide.index.unique("method"):
         return frame
-    retrain = wide.xs("retrain", level="method")
-    apart = wide.drop("retrain", level="method").reset_index("method")
+    retrain = wide[wide.index.get_level_values("method") == RETRAIN].droplevel("method")
+    apart = wide.drop(RETRAIN, level="method").reset_index("method")
     apart = apart[apart.index.isin(retrain.index)]
-    gaps = (apart[list(AVERAGED)] - retrain.loc[apart.index, list(AVERAGED)]).abs()
-    extra = apart[["method"]].assign(value=gaps.mean(axis=1, skipna=False), score=AVERAGE_GAP)
+    gaps = own_gaps(apart, retrain)
+    extra = apart[["method"]].assign(value=gaps.to_numpy(), score=AVERAGE_GAP)
     return pd.concat([frame, extra.reset_index()], ignore_index=True)

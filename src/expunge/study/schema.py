@@ -13,13 +13,11 @@ from expunge.audits import further_audits
 from expunge.errors import ConfigError, nearest
 from expunge.methods import METHODS, Method, make_method
 from expunge.pruning import make_pruner
+from expunge.scores.rows import YARDSTICKS
 from expunge.study.check import check_claims, check_distinct
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
 from expunge.transfer.target import TargetTask
-
-YARDSTICKS = ("original", "retrain", "floor")
-"""Rows that every study has, and that no method may be called."""
 
 
 class Density(Settings):

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from expunge.scores.rows import SETTING
 from expunge.scores.statistics import paired_interval
 from expunge.scores.table import WORKS
-from expunge.study.claims import SETTING, Claim, Side
+from expunge.study.claims import Claim, Side
 from expunge.study.results import with_average_gap
 
 Verdict = Literal["holds", "fails", "undecided"]

@@ -1,0 +1,78 @@
+"""The tables of scores for programs: CSV and JSON, unrounded."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pandas as pd
+
+from expunge.report.cells import Mean, Seconds
+from expunge.report.further import further_rows
+from expunge.report.score_tables import ScoreTables
+from expunge.scores.gaps import ExcessGap
+from expunge.scores.table import USUAL
+
+SPREAD = ("mean", "sd", "low", "high", "n")
+EXCESS = ("mean", "low", "high", "n")
+
+
+def to_csv(tables: ScoreTables) -> str:
+    """A row per scenario and method, one number per column (`UA_mean`, `UA_sd`, `UA_low`, ...); of each
+    further score its mean, standard deviation and n.
+    """
+    table = pd.DataFrame(_flat(tables.rows))
+    rest = further_rows(tables.frame)
+    for score in rest["score"].unique():
+        own = rest[rest["score"] == score].groupby(["scenario", "method"])["value"]
+        numbers = own.agg(["mean", "std", "count"])
+        numbers.columns = pd.Index([f"{score}_mean", f"{score}_sd", f"{score}_n"])
+        table = table.merge(numbers, how="left", left_on=["scenario", "method"], right_index=True)
+    return table.to_csv(index=False)
+
+
+def to_json(tables: ScoreTables) -> str:
+    """`{"note": ..., "rows": [...]}`, cells as objects, nan as null."""
+    rows = [
+        {str(name): _plain(value) for name, value in record.items()}
+        for record in tables.rows.to_dict("records")
+    ]
+    content = _finite({"note": tables.note, "rows": rows})
+    return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """A cell as a mapping of its numbers; anything else as it is."""
+    if isinstance(value, Mean):
+        return {**{name: getattr(value, name) for name in SPREAD}, "gap": value.gap}
+    if isinstance(value, Seconds):
+        return {**{name: getattr(value, name) for name in SPREAD}, "gap": None}
+    if isinstance(value, ExcessGap):
+        return {"mean": value.value, "low": value.low, "high": value.high, "n": value.n}
+    return value
+
+
+def _flat(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Records with one number per column; every record has every column."""
+    parts: dict[str, tuple[str, ...]] = {s: (*SPREAD, "gap") for s in USUAL if s in rows}
+    parts |= {"RTE": SPREAD, "excess_gap": EXCESS}
+    records = []
+    for record in rows.to_dict("records"):
+        numbers: dict[str, Any] = {}
+        for name, value in record.items():
+            if name in parts:
+                known = {} if value is None else _plain(value)
+                numbers |= {f"{name}_{part}": known.get(part) for part in parts[name]}
+            else:
+                numbers[str(name)] = value
+        records.append(numbers)
+    return records
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,7 +24,7 @@ from expunge.data.spec import BUILT_IN
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import FEATURES
+from expunge.scores.table import FEATURES, OF_AUDITS
 
 HEAVY = [
     "accelerate",

@@ -19,7 +19,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.task import Task
 from expunge.errors import SplitError
-from expunge.methods import Method, make_method, whole_classes_only
+from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.models.mask import Mask, apply_mask, sparsity_of
 from expunge.progress import Reporter
 from expunge.scores.score import Score
@@ -43,8 +43,8 @@ from expunge.training.session import (
 class Record:
     """How a model came about.
 
-    step: "train" or the method's name. names: the seed names. cost: see `Cost`. warnings: what the
-    person should know, one sentence each.
+    step: "train" or the name by which the method can be made again. names: the seed names. cost: see
+    `Cost`. warnings: what the person should know, one sentence each.
     """
 
     step: str
@@ -161,7 +161,7 @@ def unlearn(
     with Meter(run.device) as meter:
         forgotten = method.unlearn(private, view, run)
     record = Record(
-        step=method.name,
+        step=method_name(method),
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=cost_of(meter, view, run, warmed),

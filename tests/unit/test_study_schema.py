@@ -11,9 +11,10 @@ import yaml
 from expunge.errors import ConfigError
 from expunge.methods import make_method
 from expunge.study.claims import parse_claim
+from expunge.study.entries import YARDSTICKS, Entry, variants
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
-from expunge.study.schema import YARDSTICKS, Entry, Study, variants
+from expunge.study.schema import Study
 
 GOOD = """\
 name: small
@@ -61,9 +62,11 @@ def test_a_list_of_values_is_a_grid() -> None:
         "GA (lr=0.2, epochs=1)",
         "GA (lr=0.2, epochs=2)",
     ]
-    assert found["GA (lr=0.2, epochs=1)"] == make_method(
-        "gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8}
-    )
+    made = make_method("gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8})
+    assert found["GA (lr=0.2, epochs=1)"] == {
+        "method": "gradient_ascent",
+        "settings": made.model_dump(mode="json"),
+    }
     assert list(variants("plain", Entry(method="unsir:notebook"))) == ["plain"]
 
 

@@ -136,7 +136,7 @@ def _recorded(folder: Path, data_dir: Path | None) -> Planned:
     if not (folder / FILE).is_file():
         raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
     return planned(
-        read_study(folder / FILE),
+        read_study(folder / FILE, recorded=folder / FILE),
         folder,
         data_dir=data_dir,
         recorded=True,
@@ -157,7 +157,9 @@ def _planned(
 ) -> Planned:
 
     return planned(
-        read_study(file, scale=scale),
+        read_study(
+            file, scale=scale, allow_code=allow_code, recorded=out / FILE if recorded else None
+        ),
         out,
         data_dir=data_dir,
         device=device,

@@ -20,7 +20,7 @@ from expunge.data.view import DataView
 from expunge.errors import ConfigError, SplitError
 from expunge.models.mask import Mask, apply_mask, layer_sparsity, overlap, sparsity_of
 from expunge.progress import Reporter, Silent
-from expunge.pruning import Pruner, make_pruner
+from expunge.pruning import Pruner, make_pruner, pruner_name
 from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.search import Search, State, find_mask, train_found
 from expunge.training.cost import Meter
@@ -111,7 +111,7 @@ def prune(
         fitted = train_found(network, search, view, run, used)
     log = _described(pruner, search, trained is not None)
     log |= {"losses": fitted.losses, "precision": fitted.precision}
-    settings = {"pruner": pruner.name, **pruner.model_dump(), "recipe": used.model_dump()}
+    settings = {"pruner": pruner_name(pruner), **pruner.model_dump(), "recipe": used.model_dump()}
     record = Record("prune", settings, run.names, cost_of(meter, view, run, warmed), log=log)
     kept = {name: keep.cpu() for name, keep in search.mask.items()}
     early = None if search.early is None else {k: v.cpu() for k, v in search.early.items()}

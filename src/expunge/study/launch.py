@@ -17,7 +17,7 @@ from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Facts, Row, plan
-from expunge.study.check import check_code, check_sources
+from expunge.study.check import check_consent, check_sources
 from expunge.study.file import read_study
 from expunge.study.schema import Study
 from expunge.study.store import Store
@@ -88,7 +88,7 @@ def planned(
         raise ConfigError(
             f"{folder} exists and holds something else; choose another folder with --out"
         )
-    held = read_study(file) if file.exists() else study
+    held = read_study(file, recorded=file) if file.exists() else study
     if (held.name, held.scale) != (study.name, study.scale):
         raise ConfigError(
             f"{folder} holds the study {_told(held)}, not {_told(study)}; choose another folder "
@@ -97,8 +97,8 @@ def planned(
     facts = _read_facts(folder) if recorded else {}
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_code(study, allow_code=allow_code)
-        check_sources(study, data_dir)
+        check_consent(study.models, study.specs, allow_code=allow_code)
+        check_sources(study.specs, study.scenarios, data_dir)
     with loading():
         from expunge.study.work import Bench
 

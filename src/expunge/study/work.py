@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +17,7 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
+from expunge import methods, pruning
 from expunge.api import Record, Result, audit_panel, train, unlearn
 from expunge.audits.details import details
 from expunge.audits.panel import Subject, observe_panel
@@ -27,8 +26,9 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
-from expunge.methods import METHODS, make_method
+from expunge.methods import make_method
 from expunge.models.mask import Mask, overlap
+from expunge.names.code import module_file
 from expunge.progress import Reporter, Silent
 from expunge.pruning import make_pruner
 from expunge.pruning.original import mask_without, prune
@@ -192,7 +192,7 @@ def _original(cell: Cell, bench: Bench) -> Result:
     if not config["density"]:
         return train(data, config["model"], **common)
     settings = {name: value for name, value in config["density"].items() if name != "pruner"}
-    pruner = make_pruner(config["density"]["pruner"], settings)
+    pruner = make_pruner(config["density"]["pruner"], settings, allow_code=bench.allow_code)
     return prune(data, config["model"], pruner, **common)
 
 
@@ -237,7 +237,7 @@ def _forget(cell: Cell, base: Base, bench: Bench) -> tuple[Result, dict[str, Any
         names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
         method = make_method("retrain")
     elif "method" in config:
-        method = make_method(config["method"], config["settings"])
+        method = make_method(config["method"], config["settings"], allow_code=bench.allow_code)
     else:
         result = _untouched(cell, base, split, bench)
         scored = _scores(cell, result, base, split, bench)
@@ -275,7 +275,7 @@ def _criteria(cell: Cell, base: Base, split: Split, bench: Bench) -> list[Score]
     blind = mask_without(
         base.data,
         base.architecture,
-        make_pruner(density.pop("pruner"), density),
+        make_pruner(density.pop("pruner"), density, allow_code=bench.allow_code),
         split,
         recipe=base.recipe,
         seed=content["config"]["seed"],
@@ -355,19 +355,23 @@ def source_of(cell: Cell) -> str:
     """Digest of the source of the method or pruner that a cell runs; empty where it runs none."""
     if cell.kind == "original":
         density = cell.config.get("density")
-        return _source(type(make_pruner(density["pruner"])).__module__) if density else ""
+        return _source(pruning.CATALOGUE.module_of(density["pruner"])) if density else ""
     name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
     return method_source(name) if name else ""
 
 
 def method_source(name: str) -> str:
-    """Digest of the file that a method is written in, 32 hexadecimal digits."""
-    return _source(METHODS[name].__module__)
+    """Digest of the file that a method is written in, 32 hexadecimal digits; empty: not found."""
+    return _source(methods.CATALOGUE.module_of(name))
 
 
 @functools.cache
 def _source(module: str) -> str:
-    text = inspect.getsource(sys.modules[module])
+    """Read without importing it: whoever looks at a study need not trust its code."""
+    file = module_file(module) if module else None
+    if file is None:
+        return ""
+    text = file.read_text(encoding="utf-8")
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -376,7 +380,7 @@ def is_stale(cell: Cell, store: Store) -> bool:
     been made anew since.
     """
     content: Mapping[str, Any] = store.read(cell.key)
-    if content.get("source") and content["source"] != source_of(cell):
+    if content.get("source") and source_of(cell) not in ("", content["source"]):
         return True
     made_from: Mapping[str, str] = content.get("made_from", {})
     return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)

@@ -10,13 +10,13 @@ import pytest
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
-from expunge.study.page import study_report
 from expunge.pruning import make_pruner
 from expunge.pruning.original import pruning_criteria
 from expunge.report.further import further_markdown
 from expunge.report.sections import sections
 from expunge.study.claims import parse_claim
 from expunge.study.launch import planned, run_study
+from expunge.study.page import study_report
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
 from expunge.study.verdicts import judge

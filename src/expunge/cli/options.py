@@ -27,7 +27,7 @@ Device = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of this run.")]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Run the module:function that a model folder names.")
+    bool, typer.Option("--allow-code", help="Run the code that a folder or a study file names.")
 ]
 Data = Annotated[
     str, typer.Option("--data", help="Data: see `expunge list datasets`.", show_default=False)

@@ -81,8 +81,8 @@ class FromCode:
 class FromRecord:
     """For a study that is only looked at: nobody's code is imported.
 
-    written: the study file of an earlier run, as plain data. What it does not know counts as not made
-    yet, for its cells have keys that none in the folder has.
+    written: the study file of an earlier run, as plain data. Of what it does not know, the settings that
+    the file gives are taken for all of them; where there are more, such cells count as not made yet.
     """
 
     written: Mapping[str, Any]

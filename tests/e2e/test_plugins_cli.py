@@ -28,6 +28,7 @@ class Mine(Shrink):
     name = "mine"
     times: float = Field(default=1, description="nothing")
     parts: tuple[str, ...] = ("weight",)
+    word: str = "10"
 
 class Cut(Random):
     '''Cut by chance.'''
@@ -111,7 +112,10 @@ def test_train_prune_and_load_data_of_others(work: Path) -> None:
 def test_a_study_names_code_only_with_consent_and_is_looked_at_without_any(
     work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All that a run makes is found again where neither the package nor the file is there."""
+    """All that a run makes is found again where neither the package nor the file is there.
+
+    A tuple is no list of values to try, and a text of digits is no number, when they are read again.
+    """
     said = refused("study", "run", "study.yaml", "--out", "out", cwd=work)
     assert "study.yaml, line 11: the method 'mine:Mine' names code" in said
     assert "pass --allow-code" in said and not (work / "out").exists()
@@ -128,7 +132,7 @@ def test_a_study_names_code_only_with_consent_and_is_looked_at_without_any(
     assert written["mine"]["recorded"] == {
         "mine": {
             "method": "mine:Mine",
-            "settings": {"share": 0.1, "times": 2.0, "parts": ["weight"]},
+            "settings": {"share": 0.1, "times": 2.0, "parts": ["weight"], "word": "10"},
         }
     }
     assert list(written["shrink"]["recorded"]) == ["shrink (share=0.1)", "shrink (share=0.2)"]
@@ -229,3 +233,11 @@ def test_the_list_of_all_lists_imports_nobody(work: Path, monkeypatch: pytest.Mo
     told = expunge("list", cwd=work).stdout
     assert "shrink" in told and "see `expunge list methods`" in told
     assert not any(name.split(".")[0] == "forgetful" for name in sys.modules)
+
+
+def test_the_method_of_the_docs_is_one(tmp_path: Path, original: Path) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/extending.md"
+    (tmp_path / "mine.py").write_text(page.read_text().split("```python")[1].split("```")[0])
+    asked = ("--forget", "class:3", "--method", "mine:Shrink", "--set", "share=0.2")
+    expunge("unlearn", str(original), *asked, "--out", "less", cwd=tmp_path)
+    assert lineage(tmp_path / "less")["step"] == "mine:Shrink"

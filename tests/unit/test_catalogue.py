@@ -55,8 +55,8 @@ def test_an_entry_point_is_a_name_like_ours() -> None:
     assert find_method("shrink") is find_method("forgetful.methods:Shrink") is type(shrink)
     assert make_pruner("dice", {"sparsity": 0.5}).model_dump() == {"sparsity": 0.5, "sides": 6}
     assert "shrink" not in METHODS and "dice" not in PRUNERS, "our tables stay ours"
-    assert methods.CATALOGUE.names() == (*METHODS, "shrink")
-    assert [plugin.origin for plugin in methods.CATALOGUE.plugins()] == ["forgetful 1.2"]
+    assert methods.ALL_METHODS.names() == (*METHODS, "shrink")
+    assert [plugin.origin for plugin in methods.ALL_METHODS.plugins()] == ["forgetful 1.2"]
 
 
 @pytest.mark.usefixtures("forgetful")
@@ -79,7 +79,7 @@ def test_code_without_an_entry_point_is_recorded_as_code(
     made = make_method("front:Shrink")
     assert method_name(made) == "lone:Shrink", "where it is written, whatever leads there"
     assert type(make_method("lone:Shrink")) is type(made)
-    assert methods.CATALOGUE.module_of("lone:Shrink") == "lone"
+    assert methods.ALL_METHODS.module_of("lone:Shrink") == "lone"
 
 
 def test_a_class_that_only_has_the_name_of_ours_is_not_recorded_as_ours() -> None:
@@ -90,15 +90,37 @@ def test_a_class_that_only_has_the_name_of_ours_is_not_recorded_as_ours() -> Non
 
 
 @pytest.mark.usefixtures("forgetful")
-def test_an_entry_point_of_another_package_is_not_imported_to_name_a_class(
+def test_two_that_call_themselves_alike_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both call themselves `shrink`; which is whose is seen without running the other one."""
+    """One is an entry point's, one lies in a file; and an entry point may lead round a corner."""
     (tmp_path / "lone.py").write_text((FIXTURE / "forgetful/methods.py").read_text())
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("expunge.names.catalogue.Catalogue._loaded", pytest.fail)
     monkeypatch.delitem(sys.modules, "lone", raising=False)
     assert method_name(make_method("lone:Shrink")) == "lone:Shrink"
+    assert method_name(make_method("shrink")) == "shrink"
+
+
+def test_an_entry_point_may_lead_to_a_class_of_another_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record has the short name, which needs no consent, and not the module of the class."""
+    files = {"corner.py": "from around import Whole\n", "around.py": METHOD}
+    point = {"expunge.methods": {"whole": "corner:Whole"}}
+    install(tmp_path, monkeypatch, "cornered", point, files)
+    assert method_name(make_method("whole")) == "whole"
+    assert method_name(make_method("around:Whole")) == "whole"
+
+
+@pytest.mark.parametrize("source", ["raise RuntimeError\n", "Method = None\n"])
+def test_an_entry_point_that_is_broken_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    """Not even in that of a class which calls itself as it does."""
+    point = {"expunge.methods": {"whole": "broken_whole:Method"}}
+    install(tmp_path, monkeypatch, "broken", point, {"broken_whole.py": source, "w.py": METHOD})
+    monkeypatch.delitem(sys.modules, "broken_whole", raising=False)
+    assert method_name(make_method("w:Whole")) == "w:Whole"
 
 
 def test_a_name_that_two_claim_is_refused_and_both_are_named(
@@ -133,7 +155,7 @@ def test_what_cannot_be_imported_breaks_only_what_asks_for_it(
     with pytest.raises(ConfigError, match=r"'broken' of broken 0\.1 cannot be imported") as caught:
         make_method("broken")
     assert words in str(caught.value) and "\n" not in str(caught.value)
-    ((plugin, error),) = methods.CATALOGUE.offered()
+    ((plugin, error),) = methods.ALL_METHODS.offered()
     assert plugin.name == "broken" and isinstance(error, ConfigError)
 
 
@@ -156,6 +178,14 @@ class Taken(Whole):
     '''A name that is taken.'''
     name = "finetune"
 
+class Train(Whole):
+    '''A word of records.'''
+    name = "train"
+
+class Words(Whole):
+    '''More than one word.'''
+    name = "two:words"
+
 def function():
     pass
 """
@@ -167,6 +197,8 @@ def function():
         ("shapes:Bare", "shapes:Bare lacks paper, reads, a docstring, unlearn()"),
         ("shapes:Taken", "calls itself 'finetune', and expunge has a method of that name"),
         ("shapes:function", "is no unlearning method: derive a class from expunge's Method"),
+        ("shapes:Train", "cannot be called 'train'"),
+        ("shapes:Words", "cannot be called 'two:words'"),
         ("shapes:Nobody", "has no 'Nobody'"),
         ("shape/s:Whole", "not as a path"),
         ("retrain:x", "retrain has no preset 'x'"),

@@ -25,15 +25,15 @@ from expunge.training.recipe import Recipe, Settings
 
 KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
 CATALOGUES: Mapping[str, Catalogue[Any]] = {
-    "methods": methods.CATALOGUE,
-    "pruners": pruning.CATALOGUE,
+    "methods": methods.ALL_METHODS,
+    "pruners": pruning.ALL_PRUNERS,
     "datasets": DATASETS,
 }
 """Of the kinds that other packages may add to."""
 
 
 @dataclass(frozen=True)
-class Line:
+class Listed:
     """One line of a list. origin: the package that brings it; empty for what is ours."""
 
     name: str
@@ -57,7 +57,7 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
     if kind == "methods":  # NAME:PRESET is described with its method
         return _method(find_method(name), _origin(kind, name.partition(":")[0]))
     if kind == "pruners":
-        return _method(pruning.CATALOGUE.find(name), _origin(kind, name))
+        return _method(pruning.ALL_PRUNERS.find(name), _origin(kind, name))
     entries = {line.name: line.text for line in (*_ours(kind), *_opened(kind))}
     if name not in entries:
         raise ConfigError(
@@ -76,39 +76,39 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
     return f"[bold]{escape(name)}[/bold]: {escape(entries[name] + paper + origin)}"
 
 
-def _ours(kind: str) -> list[Line]:
+def _ours(kind: str) -> list[Listed]:
     """What the package itself has, and what can be typed in its place."""
     if kind == "methods":
-        yours = Line("module:Class", "a class of yours, derived from expunge's Method")
+        yours = Listed("module:Class", "a class of yours, derived from expunge's Method")
         return [*(_line(name, method) for name, method in METHODS.items()), yours]
     if kind == "pruners":
-        yours = Line("module:Class", "a class of yours, derived from expunge.pruning.Pruner")
+        yours = Listed("module:Class", "a class of yours, derived from expunge's Pruner")
         return [*(_line(name, pruner) for name, pruner in PRUNERS.items()), yours]
     if kind == "models":
         text = "a function of yours; gets shape= and classes= if it wants them"
-        own = [Line(name, one.summary) for name, one in ARCHITECTURES.items()]
-        return [*own, Line("module:function", text)]
+        own = [Listed(name, one.summary) for name, one in ARCHITECTURES.items()]
+        return [*own, Listed("module:function", text)]
     if kind == "audits":
-        return [Line(name, info.measures) for name, info in AUDITS.items()]
-    return [Line(name, text) for name, text in (BUILT_IN | OTHER_SPECS).items()]
+        return [Listed(name, info.measures) for name, info in AUDITS.items()]
+    return [Listed(name, text) for name, text in (BUILT_IN | OTHER_SPECS).items()]
 
 
-def _line(name: str, thing: Any, origin: str = "") -> Line:
+def _line(name: str, thing: Any, origin: str = "") -> Listed:
     reads = thing.reads.names() if isinstance(thing, type) and issubclass(thing, Method) else []
-    return Line(name, _summary(thing), ", ".join(reads), origin)
+    return Listed(name, _summary(thing), ", ".join(reads), origin)
 
 
-def _unopened(kind: str) -> list[Line]:
+def _unopened(kind: str) -> list[Listed]:
     """What other packages offer, by name alone: nothing of theirs is imported."""
     plugins = CATALOGUES[kind].plugins() if kind in CATALOGUES else ()
-    return [Line(one.name, f"see `expunge list {kind}`", "", one.origin) for one in plugins]
+    return [Listed(one.name, f"see `expunge list {kind}`", "", one.origin) for one in plugins]
 
 
-def _opened(kind: str) -> list[Line]:
+def _opened(kind: str) -> list[Listed]:
     """What other packages offer, imported; and of what cannot be used, why."""
     offered = CATALOGUES[kind].offered() if kind in CATALOGUES else ()
     return [
-        Line(plugin.name, f"cannot be used: {thing}", "", plugin.origin)
+        Listed(plugin.name, f"cannot be used: {thing}", "", plugin.origin)
         if isinstance(thing, UserError)
         else _line(plugin.name, thing, plugin.origin)
         for plugin, thing in offered
@@ -121,7 +121,7 @@ def _origin(kind: str, name: str) -> str:
     return next((one.origin for one in plugins if one.name == name), "")
 
 
-def _overview(kind: str, others: list[Line]) -> Table:
+def _overview(kind: str, others: list[Listed]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=kind, title_justify="left", title_style="bold")
     table.add_column("name", no_wrap=kind != "datasets")
     table.add_column("what it is")
@@ -163,7 +163,7 @@ def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
 
 def _presets(method: type[Method | Pruner]) -> list[str]:
     """Published settings other than the defaults, as they are typed; by a method's name alone."""
-    named = issubclass(method, Method) and ":" not in methods.CATALOGUE.name_of(method)
+    named = issubclass(method, Method) and ":" not in methods.ALL_METHODS.name_of(method)
     found = method.presets if issubclass(method, Method) and named else {}
     return [
         f"{method.name}:{preset}  {', '.join(f'{k}={v}' for k, v in values.items())}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from inspect import isabstract
 
+from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
 from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
@@ -28,6 +29,8 @@ CLASSES: tuple[type[Method], ...] = (
     Fisher,
     Unsir,
 )
+STEPS = ("train", "prune", "import", "original", "floor")
+"""What records call the steps and rows that no method makes."""
 METHODS: Mapping[str, type[Method]] = by_name("method", ((m.name, m) for m in CLASSES))
 
 
@@ -35,15 +38,23 @@ def _admit(made: object, told: str) -> type[Method]:
     """A class of unlearning method; ConfigError says what it lacks."""
     if not (isinstance(made, type) and issubclass(made, Method)):
         raise ConfigError(f"{told} is no unlearning method: derive a class from expunge's Method")
-    lacking = [name for name in ("name", "paper", "reads") if not hasattr(made, name)]
+    kinds = {"name": str, "paper": str, "reads": Part}
+    lacking = [
+        name for name, kind in kinds.items() if not isinstance(getattr(made, name, None), kind)
+    ]
     lacking += [] if made.__doc__ else ["a docstring"]
     lacking += ["unlearn()"] if isabstract(made) else []
     if lacking:
         raise ConfigError(f"{told} lacks {', '.join(lacking)}; every unlearning method has these")
+    if not made.name.isidentifier() or made.name in STEPS:
+        raise ConfigError(
+            f"{told} cannot be called {made.name!r}: a name is one word of letters, digits and _, and "
+            f"{', '.join(STEPS)} mean something else in records"
+        )
     return made
 
 
-CATALOGUE: Catalogue[type[Method]] = Catalogue(
+ALL_METHODS: Catalogue[type[Method]] = Catalogue(
     "method", "expunge.methods", METHODS, _admit, lambda method: method.name
 )
 """All that `--method` takes: these, those of installed packages, and `module:Class`."""
@@ -51,7 +62,7 @@ CATALOGUE: Catalogue[type[Method]] = Catalogue(
 
 def find_method(name: str, *, allow_code: bool = True) -> type[Method]:
     """The class of a method by name; the arguments are those of `make_method`."""
-    return CATALOGUE.find(_parts(name)[0], allow_code=allow_code)
+    return ALL_METHODS.find(_parts(name)[0], allow_code=allow_code)
 
 
 def make_method(
@@ -69,7 +80,7 @@ def make_method(
         ConfigError: names what is wrong and what there is.
     """
     name, preset = _parts(name)
-    method = CATALOGUE.find(name, allow_code=allow_code)
+    method = ALL_METHODS.find(name, allow_code=allow_code)
     start: Mapping[str, object] = {}
     if preset is not None:
         if preset not in method.presets:
@@ -84,13 +95,13 @@ def make_method(
 
 def method_name(method: Method) -> str:
     """The name by which `make_method` makes such a method again, as records keep it."""
-    return CATALOGUE.name_of(type(method))
+    return ALL_METHODS.name_of(type(method))
 
 
 def _parts(name: str) -> tuple[str, str | None]:
     """The name of a method, or its code, and the preset if there is one."""
     before, colon, preset = name.partition(":")
-    if colon and before in CATALOGUE.names():
+    if colon and before in ALL_METHODS.names():
         return before, preset
     return name, None
 
@@ -111,7 +122,7 @@ def whole_classes_only(method: Method, why: str) -> ConfigError:
 
 
 __all__ = [
-    "CATALOGUE",
+    "ALL_METHODS",
     "METHODS",
     "Method",
     "check_scope",

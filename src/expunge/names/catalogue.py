@@ -132,13 +132,9 @@ class Catalogue(Generic[T]):
         name = self.called(thing) if self.called is not None else ""
         if self.own.get(name) is thing:
             return name
-        module = str(thing.__module__)
-        for plugin in self.plugins():
-            # another package's entry point is not imported only to see that it is another
-            near = plugin.module.split(".")[0] == module.split(".")[0]
-            if plugin.name == name and near and self._is(name, thing):
-                return name
-        return f"{module}:{getattr(thing, '__qualname__', name)}"
+        if any(plugin.name == name for plugin in self.plugins()) and self._is(name, thing):
+            return name
+        return f"{thing.__module__}:{getattr(thing, '__qualname__', name)}"
 
     def module_of(self, name: str) -> str:
         """The module that a name leads to, empty for no name that there is; nothing is imported."""

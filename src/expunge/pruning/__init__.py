@@ -22,16 +22,23 @@ PRUNERS: Mapping[str, type[Pruner]] = by_name("pruner", ((p.name, p) for p in CL
 def _admit(made: object, told: str) -> type[Pruner]:
     """A class of pruner; ConfigError says what it lacks."""
     if not (isinstance(made, type) and issubclass(made, Pruner)):
-        raise ConfigError(f"{told} is no pruner: derive a class from expunge.pruning.Pruner")
-    lacking = [name for name in ("name", "paper", "trained") if not hasattr(made, name)]
+        raise ConfigError(f"{told} is no pruner: derive a class from expunge's Pruner")
+    kinds = {"name": str, "paper": str, "trained": bool}
+    lacking = [
+        name for name, kind in kinds.items() if not isinstance(getattr(made, name, None), kind)
+    ]
     lacking += [] if made.__doc__ else ["a docstring"]
     lacking += ["mask()"] if isabstract(made) else []
     if lacking:
         raise ConfigError(f"{told} lacks {', '.join(lacking)}; every pruner has these")
+    if not made.name.isidentifier():
+        raise ConfigError(
+            f"{told} cannot be called {made.name!r}: a name is one word of letters, digits and _"
+        )
     return made
 
 
-CATALOGUE: Catalogue[type[Pruner]] = Catalogue(
+ALL_PRUNERS: Catalogue[type[Pruner]] = Catalogue(
     "pruner", "expunge.pruners", PRUNERS, _admit, lambda pruner: pruner.name
 )
 """All that `--pruner` takes: these, those of installed packages, and `module:Class`."""
@@ -45,12 +52,12 @@ def make_pruner(
     allow_code: whether `module:Class` may be imported; False for a name from a file.
     Raises ConfigError, which names what is wrong and what there is.
     """
-    return CATALOGUE.find(name, allow_code=allow_code)(**(settings or {}))
+    return ALL_PRUNERS.find(name, allow_code=allow_code)(**(settings or {}))
 
 
 def pruner_name(pruner: Pruner) -> str:
     """The name by which `make_pruner` makes such a pruner again, as records keep it."""
-    return CATALOGUE.name_of(type(pruner))
+    return ALL_PRUNERS.name_of(type(pruner))
 
 
-__all__ = ["CATALOGUE", "PRUNERS", "Pruner", "make_pruner", "pruner_name"]
+__all__ = ["ALL_PRUNERS", "PRUNERS", "Pruner", "make_pruner", "pruner_name"]

@@ -15,7 +15,6 @@ import yaml
 
 from expunge import methods, pruning
 from expunge.methods import make_method
-from expunge.names.values import numbers
 from expunge.pruning import make_pruner
 from expunge.study.entries import (
     Entry,
@@ -94,7 +93,7 @@ class FromRecord:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             content = None
-        return cls(numbers(content) if isinstance(content, Mapping) else {})
+        return cls(content if isinstance(content, Mapping) else {})
 
     def entry(self, label: str, entry: Entry, space: Space | None) -> tuple[Entry, Space | None]:
         """See `Answers`. Raises ConfigError for a name that there is not."""
@@ -103,10 +102,10 @@ class FromRecord:
         recorded = was["recorded"] if same and was.get("recorded") else entry.recorded
         if recorded is None:
             if ":" not in entry.method:
-                methods.CATALOGUE.check(entry.method)
+                methods.ALL_METHODS.check(entry.method)
             recorded = {
                 row: {"method": entry.method, "settings": one}
-                for row, one in combinations(label, {**entry.settings}).items()
+                for row, one in combinations(label, entry.settings).items()
             }
         before = _part(self.written, "tuning", "methods", label)
         return Entry(**{**entry.model_dump(), "recorded": recorded}), (
@@ -125,7 +124,7 @@ class FromRecord:
             return density
         name = density.pruner or ""
         if ":" not in name:
-            pruning.CATALOGUE.check(name)
+            pruning.ALL_PRUNERS.check(name)
         recorded = {"pruner": name, **density.settings, "sparsity": density.sparsity}
         return density.model_copy(update={"recorded": recorded})
 

@@ -51,7 +51,7 @@ class Bench:
     """What a worker needs for cells: the store, where data lie, the device; data are kept.
 
     keep_all: write every cell's weights, not those alone that other cells start from. allow_code:
-    whether data may be `module:function`.
+    whether data, methods and pruners may be `module:object`.
     """
 
     store: Store
@@ -355,14 +355,14 @@ def source_of(cell: Cell) -> str:
     """Digest of the source of the method or pruner that a cell runs; empty where it runs none."""
     if cell.kind == "original":
         density = cell.config.get("density")
-        return _source(pruning.CATALOGUE.module_of(density["pruner"])) if density else ""
+        return _source(pruning.ALL_PRUNERS.module_of(density["pruner"])) if density else ""
     name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
     return method_source(name) if name else ""
 
 
 def method_source(name: str) -> str:
     """Digest of the file that a method is written in, 32 hexadecimal digits; empty: not found."""
-    return _source(methods.CATALOGUE.module_of(name))
+    return _source(methods.ALL_METHODS.module_of(name))
 
 
 @functools.cache

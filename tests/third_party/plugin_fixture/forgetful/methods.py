@@ -9,10 +9,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from expunge.data.parts import Part
-from expunge.data.view import DataView
-from expunge.methods import Method
-from expunge.training.run import Run
+from expunge import DataView, Method, Part, Run
 
 
 class Shrink(Method):

@@ -202,6 +202,24 @@ def test_a_foreign_method_is_tuned_and_what_was_chosen_is_read_without_it(
     assert "waiting" not in status and "10 of 10" in status
 
 
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        ("{shares: [0.1, 0.2]}", "tuning mine: Mine has no setting 'shares', did you mean 'share'"),
+        ("{share: [0.1, 2]}", "tuning mine: Mine: share = 2"),
+        ("{share: [0.1]}", "its grid has 1 points, and every method gets 2 trials"),
+        ("{share: []}", "its grid has 0 points"),
+        ("{share: {low: 0}}", "a grid needs a list of values of share"),
+    ],
+)
+def test_faults_in_tuning_a_foreign_method(work: Path, space: str, words: str) -> None:
+    tuning = f"tuning: {{trials: 2, methods: {{mine: {space}}}}}\n"
+    (work / "study.yaml").write_text(STUDY + tuning)
+    run = ("study", "run", "study.yaml", "--out", "out")
+    assert words in refused(*run, "--allow-code", cwd=work)
+    assert "line 11: the method 'mine:Mine' names code" in refused(*run, cwd=work)
+
+
 def test_lists_show_what_others_bring_and_what_cannot_be_used(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,11 @@ def test_an_abstract_method_lacks_its_function() -> None:
         methods._admit(type("Half", (Method,), kept), "x:Half")
 
 
+def test_pruners_have_no_presets_and_no_module_is_called_as_they_are() -> None:
+    with pytest.raises(ConfigError, match=r"no pruner 'omp:x', did you mean 'omp'"):
+        make_pruner("omp:x")
+
+
 def test_what_lacks_of_a_pruner_is_told() -> None:
     with pytest.raises(ConfigError, match="lacks name, paper, trained, mask"):
         pruning._admit(type("Bare", (pruning.Pruner,), {"__doc__": "Bare."}), "x:Bare")

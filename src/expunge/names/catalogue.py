@@ -93,7 +93,8 @@ class Catalogue(Generic[T]):
         """The thing of that name.
 
         Args:
-            name: one of `names()`, or `module:Object`, imported with the current folder on the path.
+            name: one of `names()`, or `module:Object`, imported with the current folder on the path; no
+                module has a name of those.
             allow_code: whether `module:Object` may be imported; False for a name that comes from a
                 file. An entry point needs no further consent: its package was installed.
 
@@ -101,7 +102,7 @@ class Catalogue(Generic[T]):
             UserError: of the type `error`: an unknown name, one that two packages claim, code that
                 is not allowed or cannot be imported, or what is no such thing.
         """
-        if ":" in name:
+        if ":" in name and name.partition(":")[0] not in self.names():
             made = import_object(name, allow_code=allow_code, what=self.kind, error=self.error)
             return self._admitted(made, name)
         self.check(name)

@@ -125,9 +125,19 @@ def first_of(space: Space) -> dict[str, Any]:
     return {k: v[0] if isinstance(v, list) else v.get("low") for k, v in space.items()}
 
 
+def make_trial(
+    label: str, entry: Entry, fields: Mapping[str, Any], *, allow_code: bool = True
+) -> Method:
+    """A tuned method with values of its tuned fields; ConfigError says that tuning has the fault."""
+    try:
+        return make_method(entry.method, {**entry.settings, **fields}, allow_code=allow_code)
+    except ConfigError as error:
+        raise ConfigError(f"tuning {label}: {error}") from error
+
+
 def check_space(label: str, entry: Entry, space: Space, *, allow_code: bool = True) -> None:
     """Raise ConfigError for tuned fields and ranges that a method does not have."""
-    made = make_method(entry.method, {**entry.settings, **first_of(space)}, allow_code=allow_code)
+    made = make_trial(label, entry, first_of(space), allow_code=allow_code)
     for name, values in space.items():
         whole = type(made).model_fields[name].annotation is int
         if whole and isinstance(values, dict) and values["high"] != int(values["high"]):

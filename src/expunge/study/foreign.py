@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import yaml
 
 from expunge import methods, pruning
-from expunge.methods import make_method
+from expunge.methods import find_method
 from expunge.pruning import make_pruner
 from expunge.study.entries import (
     Entry,
@@ -22,6 +22,7 @@ from expunge.study.entries import (
     check_space,
     combinations,
     first_of,
+    make_trial,
     method_record,
     variants,
 )
@@ -55,13 +56,15 @@ class FromCode:
         if space is None or len(combinations(label, entry.settings)) > 1:
             made = variants(label, entry, allow_code=self.allow_code)
             return entry.model_copy(update={"recorded": made}), space
+        find_method(entry.method, allow_code=self.allow_code)
         check_space(label, entry, space, allow_code=self.allow_code)
-        start = {**entry.settings, **first_of(space)}
-        made = {label: self._record(entry, start)}
+        start = first_of(space)
+        made = {label: self._trial(label, entry, start)}
         told: dict[str, list[Any] | dict[str, Any]] = {}
         for name, values in space.items():
             each = values if isinstance(values, list) else [values["low"], values["high"]]
-            seen = [self._record(entry, {**start, name: v})["settings"][name] for v in each]
+            trials = [self._trial(label, entry, {**start, name: value}) for value in each]
+            seen = [trial["settings"][name] for trial in trials]
             ends = dict(zip(("low", "high"), seen, strict=False))
             told[name] = seen if isinstance(values, list) else {**values, **ends}
         return entry.model_copy(update={"recorded": made}), told
@@ -72,8 +75,8 @@ class FromCode:
         made = make_pruner(density.pruner or "", settings, allow_code=self.allow_code)
         return density.model_copy(update={"recorded": pruner_record(made)})
 
-    def _record(self, entry: Entry, settings: Mapping[str, Any]) -> dict[str, Any]:
-        return method_record(make_method(entry.method, settings, allow_code=self.allow_code))
+    def _trial(self, label: str, entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return method_record(make_trial(label, entry, fields, allow_code=self.allow_code))
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from expunge.study.catalogue import study_file
+from expunge.study.entries import Entry
 from expunge.study.file import read_study
 from expunge.study.launch import Planned, planned
-from expunge.study.schema import Entry, Study
+from expunge.study.schema import Study
 from gpu.child import Asked, Tell, cut
 from gpu.parts import FailedError, LeftOutError
 

@@ -19,7 +19,7 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import SplitError
-from expunge.methods import Method, make_method, whole_classes_only
+from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
@@ -209,7 +209,7 @@ def unlearn(
     with session.measured(private):
         forgotten = method.unlearn(private, session.view, run)
     record = record_of(
-        method.name,
+        method_name(method),
         split,
         original,
         settings=method.model_dump(mode="json"),

@@ -449,7 +449,7 @@ def test_a_method_of_ones_own_works_without_being_registered_and_the_mask_is_hel
     mask = random_mask(model)
     split = Split.random(digits(), 0.1)
     result = unlearned(model, digits(), split, Noise(std=0.2), mask=mask, device="cpu")
-    assert result.record.step == "noise"
+    assert result.record.step == f"{__name__}:Noise", "the name by which it can be made again"
     assert result.record.settings == {"std": 0.2}
     assert not any(result.record.cost.reads.values())
     for name, keep in mask.items():

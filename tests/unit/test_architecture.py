@@ -6,11 +6,12 @@ Every module is read as text, so imports inside functions and under TYPE_CHECKIN
 from __future__ import annotations
 
 import ast
+import graphlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,27 @@ def import_faults(source: str, module: str, *, is_package: bool = False) -> list
     return faults
 
 
+def circles(imports: Mapping[str, set[str]]) -> list[str]:
+    """The first circle of modules that import each other, from one of them back to it; else nothing."""
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def imports_of(path: Path, known: set[str]) -> set[str]:
+    """The package's own modules that a module imports, but itself."""
+    module, is_package = module_name(path), path.name == "__init__.py"
+    found = set()
+    for node in ast.walk(ast.parse(read(path))):
+        for _, target in imported_modules(ast.Module([node], []), module, is_package=is_package):
+            found.add(target)
+            if isinstance(node, ast.ImportFrom):
+                found |= {f"{target}.{alias.name}" for alias in node.names}
+    return {target for target in found & known if target != module}
+
+
 def size_faults(source: str) -> list[str]:
     faults = []
     lines = len(source.splitlines())
@@ -186,6 +208,18 @@ def test_module(path: Path) -> None:
     faults = import_faults(source, module_name(path), is_package=is_package)
     faults += size_faults(source) + forbidden_faults(source)
     assert not faults, "\n".join(faults)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    known = {module_name(path) for path in FILES} - {"expunge"}
+    imports = {module_name(path): imports_of(path, known) for path in FILES}
+    del imports["expunge"]  # names everything public
+    assert circles(imports) == []
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
 
 
 def test_report_runs_without_torch() -> None:

@@ -13,9 +13,10 @@ from expunge.methods import make_method
 from expunge.scores.rows import YARDSTICKS
 from expunge.study.catalogue import shipped_files, study_file
 from expunge.study.claims import parse_claim
+from expunge.study.entries import Entry, variants
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
-from expunge.study.schema import Entry, Study, variants
+from expunge.study.schema import Study
 
 GOOD = """\
 name: small
@@ -63,9 +64,11 @@ def test_a_list_of_values_is_a_grid() -> None:
         "GA (lr=0.2, epochs=1)",
         "GA (lr=0.2, epochs=2)",
     ]
-    assert found["GA (lr=0.2, epochs=1)"] == make_method(
-        "gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8}
-    )
+    made = make_method("gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8})
+    assert found["GA (lr=0.2, epochs=1)"] == {
+        "method": "gradient_ascent",
+        "settings": made.model_dump(mode="json"),
+    }
     assert list(variants("plain", Entry(method="unsir:notebook"))) == ["plain"]
 
 

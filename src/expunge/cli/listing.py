@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import PydanticUndefined
@@ -12,22 +13,40 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from expunge import methods, pruning
 from expunge.audits import audit_of
-from expunge.data.spec import BUILT_IN, OTHER_SPECS
-from expunge.errors import ConfigError, nearest
-from expunge.methods import METHODS, Method, make_method
+from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
+from expunge.errors import ConfigError, UserError, nearest
+from expunge.methods import METHODS, Method, find_method
 from expunge.models.table import ARCHITECTURES
+from expunge.names.catalogue import Catalogue
 from expunge.pruning import PRUNERS, Pruner
 from expunge.scores.table import OF_AUDITS
 from expunge.training.recipe import Recipe, Settings
 
 KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
+CATALOGUES: Mapping[str, Catalogue[Any]] = {
+    "methods": methods.ALL_METHODS,
+    "pruners": pruning.ALL_PRUNERS,
+    "datasets": DATASETS,
+}
+"""Of the kinds that other packages may add to."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One line of a list. origin: the package that brings it; empty for what is ours."""
+
+    name: str
+    text: str
+    reads: str = ""
+    origin: str = ""
 
 
 def listing(kind: str | None, name: str | None) -> RenderableType:
     """What `expunge list [KIND] [NAME]` shows. Raises ConfigError for unknown kinds and names."""
     if kind is None:
-        return Group(*(_overview(each) for each in KINDS if each != "recipe"))
+        return Group(*(_overview(each, _unopened(each)) for each in KINDS if each != "recipe"))
     if kind not in KINDS:
         raise ConfigError(
             f"no list of {kind!r}{nearest(kind, KINDS)}; there are: {', '.join(KINDS)}"
@@ -35,18 +54,16 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
     if kind == "recipe":
         return Group("A recipe: how a model is trained (--set, --recipe).", _fields(Recipe))
     if name is None:
-        return _overview(kind)
-    if kind == "methods" and ":" in name:  # NAME:PRESET is described with its method
-        name = make_method(name).name
-    entries = _entries(kind)
+        return _overview(kind, _opened(kind))
+    if kind == "methods":  # NAME:PRESET is described with its method
+        return _method(find_method(name), _origin(kind, name.partition(":")[0]))
+    if kind == "pruners":
+        return _method(pruning.ALL_PRUNERS.find(name), _origin(kind, name))
+    entries = {line.name: line.text for line in (*_ours(kind), *_opened(kind))}
     if name not in entries:
         raise ConfigError(
             f"no {kind.rstrip('s')} {name!r}{nearest(name, entries)}; there are: {', '.join(entries)}"
         )
-    if kind == "methods":
-        return _method(METHODS[name])
-    if kind == "pruners":
-        return _method(PRUNERS[name])
     if kind == "audits":
         info = OF_AUDITS[name]
         return Group(
@@ -55,40 +72,77 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
             f"needs: {', '.join(sorted(audit_of(name).needs))}",
             f"source: {escape(info.paper)}",
         )
-    paper = f"\nsource: {ARCHITECTURES[name].paper}" if kind == "models" else ""
-    return f"[bold]{escape(name)}[/bold]: {escape(entries[name])}{escape(paper)}"
+    paper = f"\nsource: {ARCHITECTURES[name].paper}" if name in ARCHITECTURES else ""
+    origin = f"\nfrom: {_origin(kind, name)}" if _origin(kind, name) else ""
+    return f"[bold]{escape(name)}[/bold]: {escape(entries[name] + paper + origin)}"
 
 
-def _entries(kind: str) -> Mapping[str, str]:
+def _ours(kind: str) -> list[Listed]:
+    """What the package itself has, and what can be typed in its place."""
     if kind == "methods":
-        return {name: _summary(method) for name, method in METHODS.items()}
+        yours = Listed("module:Class", "a class of yours, derived from expunge's Method")
+        return [*(_line(name, method) for name, method in METHODS.items()), yours]
     if kind == "pruners":
-        return {name: _summary(pruner) for name, pruner in PRUNERS.items()}
+        yours = Listed("module:Class", "a class of yours, derived from expunge's Pruner")
+        return [*(_line(name, pruner) for name, pruner in PRUNERS.items()), yours]
     if kind == "models":
-        own = {"module:function": "a function of yours; gets shape= and classes= if it wants them"}
-        return {name: one.summary for name, one in ARCHITECTURES.items()} | own
+        text = "a function of yours; gets shape= and classes= if it wants them"
+        own = [Listed(name, one.summary) for name, one in ARCHITECTURES.items()]
+        return [*own, Listed("module:function", text)]
     if kind == "audits":
-        return {name: info.measures for name, info in OF_AUDITS.items()}
-    return {**BUILT_IN, **OTHER_SPECS}
+        return [Listed(name, info.measures) for name, info in OF_AUDITS.items()]
+    return [Listed(name, text) for name, text in (BUILT_IN | OTHER_SPECS).items()]
 
 
-def _overview(kind: str) -> Table:
+def _line(name: str, thing: Any, origin: str = "") -> Listed:
+    reads = thing.reads.names() if isinstance(thing, type) and issubclass(thing, Method) else []
+    return Listed(name, _summary(thing), ", ".join(reads), origin)
+
+
+def _unopened(kind: str) -> list[Listed]:
+    """What other packages offer, by name alone: nothing of theirs is imported."""
+    plugins = CATALOGUES[kind].plugins() if kind in CATALOGUES else ()
+    return [Listed(one.name, f"see `expunge list {kind}`", "", one.origin) for one in plugins]
+
+
+def _opened(kind: str) -> list[Listed]:
+    """What other packages offer, imported; and of what cannot be used, why."""
+    offered = CATALOGUES[kind].offered() if kind in CATALOGUES else ()
+    return [
+        Listed(plugin.name, f"cannot be used: {thing}", "", plugin.origin)
+        if isinstance(thing, UserError)
+        else _line(plugin.name, thing, plugin.origin)
+        for plugin, thing in offered
+    ]
+
+
+def _origin(kind: str, name: str) -> str:
+    """The package that brings a name, and its version; empty for what is ours."""
+    plugins = CATALOGUES[kind].plugins() if kind in CATALOGUES else ()
+    return next((one.origin for one in plugins if one.name == name), "")
+
+
+def _overview(kind: str, others: list[Listed]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=kind, title_justify="left", title_style="bold")
     table.add_column("name", no_wrap=kind != "datasets")
     table.add_column("what it is")
     if kind == "methods":
         table.add_column("reads")
-    for name, text in _entries(kind).items():
-        reads = [", ".join(METHODS[name].reads.names())] if kind == "methods" else []
-        table.add_row(escape(name), escape(text), *reads)
+    if others:
+        table.add_column("from")
+    for line in (*_ours(kind), *others):
+        cells = [line.name, line.text]
+        cells += [line.reads] if kind == "methods" else []
+        cells += [line.origin] if others else []
+        table.add_row(*map(escape, cells))
     return table
 
 
-def _summary(method: type[Method | Pruner]) -> str:
-    return " ".join((method.__doc__ or "").split("\n\n")[0].split())
+def _summary(thing: Any) -> str:
+    return " ".join((thing.__doc__ or "").split("\n\n")[0].split())
 
 
-def _method(method: type[Method | Pruner]) -> RenderableType:
+def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
     paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
     reads = (
         "reads: "
@@ -99,18 +153,20 @@ def _method(method: type[Method | Pruner]) -> RenderableType:
         else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")
     )
     return Group(
-        f"[bold]{method.name}[/bold]",
+        f"[bold]{escape(method.name)}[/bold]",
         *(escape(text) + "\n" for text in paragraphs),
         reads,
         *_presets(method),
         f"paper: {escape(method.paper)}",
+        *([f"from: {escape(origin)}"] if origin else []),
         _fields(method),
     )
 
 
 def _presets(method: type[Method | Pruner]) -> list[str]:
-    """Published settings other than the defaults, as they are typed."""
-    found = method.presets if issubclass(method, Method) else {}
+    """Published settings other than the defaults, as they are typed; by a method's name alone."""
+    named = issubclass(method, Method) and ":" not in methods.ALL_METHODS.name_of(method)
+    found = method.presets if issubclass(method, Method) and named else {}
     return [
         f"{method.name}:{preset}  {', '.join(f'{k}={v}' for k, v in values.items())}"
         for preset, values in found.items()

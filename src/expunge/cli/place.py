@@ -25,7 +25,7 @@ Device = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace folders that exist.")]
 AllowCode = Annotated[
     bool,
-    typer.Option("--allow-code", help="Run the module:name that a file from elsewhere names."),
+    typer.Option("--allow-code", help="Run the code that a folder or a study file names."),
 ]
 OPTIONS: dict[str, tuple[Any, Any]] = {
     "data_dir": (DataDir, None),

@@ -167,13 +167,24 @@ def _recorded(folder: Path, place: Place) -> Planned:
     """A study from its own folder."""
     if not (folder / FILE).is_file():
         raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
-    return planned(read_study(folder / FILE), folder, place=place, recorded=True)
+    file = folder / FILE
+    return planned(read_study(file, recorded=file), folder, place=place, recorded=True)
 
 
 def _planned(
     file: Path, out: Path, scale: str | None, place: Place, *, recorded: bool = False
 ) -> Planned:
-    return planned(read_study(study_file(file), scale=scale), out, place=place, recorded=recorded)
+    return planned(
+        read_study(
+            study_file(file),
+            scale=scale,
+            allow_code=place.allow_code,
+            recorded=out / FILE if recorded else None,
+        ),
+        out,
+        place=place,
+        recorded=recorded,
+    )
 
 
 def _show_status(study: Planned, screen: Console) -> None:

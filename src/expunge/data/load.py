@@ -21,12 +21,12 @@ from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
-from expunge.data.spec import BUILT_IN, DataSpec, data_folder, is_code
+from expunge.data.spec import BUILT_IN, DATASETS, DataSpec, data_folder, is_code, is_offered
 from expunge.data.task import Classification, Task
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
 from expunge.loading import loading
-from expunge.names.code import import_object
+from expunge.names.code import import_object, in_a_line
 from expunge.names.seeds import numpy_generator
 
 TEST_SHARE = 0.2
@@ -84,6 +84,9 @@ def load_data(
     home: Home | None = None,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
+
+    A name is a built-in one, or NAME and NAME:REST of an entry point `expunge.data` of an installed
+    package, whose function `load(REST, data_dir)` returns what `module:function` may return.
 
     spec: see `data.spec`; a map-style dataset, a pair (train, test) of them, or
         `Data`, which is returned as it is.
@@ -155,6 +158,8 @@ def _load(
     path = Path(spec.base).expanduser()
     if spec.base == "digits":
         return _digits()
+    if is_offered(spec.base):
+        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, home)
     if is_code(spec.base):
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
         return _from_objects(made() if callable(made) else made, classes, spec.base, home)
@@ -169,6 +174,18 @@ def _load(
     if folder.is_dir():
         return _from_raw(read_parquet_pair(folder, spec.size), classes, home)
     return _from_raw((read_parquet(path, spec.size), None), classes, home)
+
+
+def _offered(base: str, data_dir: str | Path | None) -> Any:
+    """What an installed package's loader returns for NAME or NAME:REST."""
+    name, _, rest = base.partition(":")
+    load = DATASETS.find(name)
+    try:
+        return load(rest, data_dir)
+    except OSError as cause:
+        raise DataError(
+            f"{base}: its package found no data ({in_a_line(cause)}); say with --data-dir where they lie"
+        ) from cause
 
 
 def _digits() -> Data:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
 from expunge.errors import DataError, nearest
+from expunge.names.catalogue import Catalogue
 from expunge.names.code import check_name
 
 if TYPE_CHECKING:
@@ -27,12 +29,32 @@ OTHER_SPECS = {
     "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png",
     "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
     "module:function": "a function of yours that returns a map-style dataset, or (train, test)",
+    "NAME | NAME:REST": "data that an installed package offers as an entry point of `expunge.data`",
     "DATA+patch[:KEY=VALUE,...]": "any of these with a backdoor in the training images: a patch on a "
     "share of them, labelled as the target; size=4, place=bottom-right, margin=2, colour=0, "
     "share=0.1, target=#0, poison_seed=0",
     "DATA+blend:file=PATTERN.png[,...]": "likewise, with an image mixed in; alpha=0.1, share, target, "
     "poison_seed",
 }
+
+Loader = Callable[[str, str | Path | None], Any]
+"""What a package offers under `expunge.data`: `load(rest, data_dir)` is called with what was typed
+after NAME: and with the folder of `--data-dir`, and returns a map-style dataset or (train, test). A
+number at the end of a specification is COUNT, and no part of REST."""
+
+
+def _admit(made: object, told: str) -> Loader:
+    """A function that loads data; DataError for what cannot be called."""
+    if not callable(made):
+        raise DataError(f"{told} is no function; write load(rest, data_dir) -> dataset")
+    loader: Loader = made
+    return loader
+
+
+DATASETS: Catalogue[Any] = Catalogue(
+    "dataset", "expunge.data", BUILT_IN, _admit, written="module:function", error=DataError
+)
+"""Data by name: what is built in, told in words, and the loaders of installed packages."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +92,16 @@ class DataSpec:
         if self.poison is not None:
             self.poison.trigger.check()
         path = Path(self.base).expanduser()
-        arrays = self.base == "digits" or path.suffix == ".npz" or ":" in self.base
+        offered = is_offered(self.base)
+        if offered or self.base in BUILT_IN:
+            DATASETS.check(self.base.partition(":")[0])
+        arrays = self.base == "digits" or path.suffix == ".npz" or ":" in self.base or offered
         if self.size is not None and arrays and not path.is_dir():
             raise DataError(
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
                 "leave it out"
             )
-        if self.base == "digits":
+        if self.base == "digits" or offered:
             return
         if self.base in BUILT_IN:
             data_folder(self.base, data_dir)
@@ -100,21 +125,33 @@ def lasting(spec: str | None) -> str | None:
     return f"{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
 
 
+def is_offered(base: str) -> bool:
+    """Whether the base of a specification is NAME or NAME:REST of an installed package's data.
+
+    A path that exists goes first, as it does before `module:function`.
+    """
+    name = base.partition(":")[0]
+    offered = any(plugin.name == name for plugin in DATASETS.plugins())
+    return offered and base not in BUILT_IN and not Path(base).expanduser().exists()
+
+
 def is_code(base: str) -> bool:
     """Whether the base of a specification is `module:function`."""
     plus = base.partition("+")[2].partition(":")[0]
-    return ":" in base and not plus and not Path(base).expanduser().exists()
+    code = ":" in base and not plus and not is_offered(base)
+    return code and not Path(base).expanduser().exists()
 
 
 def unknown(base: str) -> DataError:
     """The error for a base that names no data."""
     plus = base.partition("+")[2].partition(":")[0]
-    meant = nearest(plus, TRIGGERS) if plus else nearest(base, BUILT_IN)
+    known = DATASETS.names()
+    meant = nearest(plus, TRIGGERS) if plus else nearest(base, known)
     if plus in TRIGGERS:
         meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
     return DataError(
         f"no dataset or path {base!r}{meant}; there are "
-        f"{', '.join(BUILT_IN)}, a .parquet or .npz file, a folder, or module:function"
+        f"{', '.join(known)}, a .parquet or .npz file, a folder, or module:function"
     )
 
 

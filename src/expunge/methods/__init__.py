@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from inspect import isabstract
 
+from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
 from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
@@ -14,7 +16,8 @@ from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 from expunge.methods.unsir import Unsir
-from expunge.names.tables import by_name, pick
+from expunge.names.catalogue import Catalogue
+from expunge.names.tables import by_name
 
 CLASSES: tuple[type[Method], ...] = (
     Retrain,
@@ -26,18 +29,60 @@ CLASSES: tuple[type[Method], ...] = (
     Fisher,
     Unsir,
 )
+STEPS = ("train", "prune", "import", "original", "floor")
+"""What records call the steps and rows that no method makes."""
 METHODS: Mapping[str, type[Method]] = by_name("method", ((m.name, m) for m in CLASSES))
 
 
-def make_method(name: str, settings: Mapping[str, object] | None = None) -> Method:
-    """A method by name, or by NAME:PRESET, with some settings that go before the preset's.
+def _admit(made: object, told: str) -> type[Method]:
+    """A class of unlearning method; ConfigError says what it lacks."""
+    if not (isinstance(made, type) and issubclass(made, Method)):
+        raise ConfigError(f"{told} is no unlearning method: derive a class from expunge's Method")
+    kinds = {"name": str, "paper": str, "reads": Part}
+    lacking = [
+        name for name, kind in kinds.items() if not isinstance(getattr(made, name, None), kind)
+    ]
+    lacking += [] if made.__doc__ else ["a docstring"]
+    lacking += ["unlearn()"] if isabstract(made) else []
+    if lacking:
+        raise ConfigError(f"{told} lacks {', '.join(lacking)}; every unlearning method has these")
+    if not made.name.isidentifier() or made.name in STEPS:
+        raise ConfigError(
+            f"{told} cannot be called {made.name!r}: a name is one word of letters, digits and _, and "
+            f"{', '.join(STEPS)} mean something else in records"
+        )
+    return made
 
-    Raises ConfigError, which names what is wrong and what there is.
+
+ALL_METHODS: Catalogue[type[Method]] = Catalogue(
+    "method", "expunge.methods", METHODS, _admit, lambda method: method.name
+)
+"""All that `--method` takes: these, those of installed packages, and `module:Class`."""
+
+
+def find_method(name: str, *, allow_code: bool = True) -> type[Method]:
+    """The class of a method by name; the arguments are those of `make_method`."""
+    return ALL_METHODS.find(_parts(name)[0], allow_code=allow_code)
+
+
+def make_method(
+    name: str, settings: Mapping[str, object] | None = None, *, allow_code: bool = True
+) -> Method:
+    """A method by name, with some settings that go before a preset's.
+
+    Args:
+        name: a method's name, ours or of an installed package; NAME:PRESET; or `module:Class`.
+            Where a method has the name before the colon, it is a preset that comes after.
+        settings: by field.
+        allow_code: whether `module:Class` may be imported; False for a name from a file.
+
+    Raises:
+        ConfigError: names what is wrong and what there is.
     """
-    name, colon, preset = name.partition(":")
-    method = pick("method", METHODS, name)
+    name, preset = _parts(name)
+    method = ALL_METHODS.find(name, allow_code=allow_code)
     start: Mapping[str, object] = {}
-    if colon:
+    if preset is not None:
         if preset not in method.presets:
             known = ", ".join(method.presets) or "none"
             raise ConfigError(
@@ -46,6 +91,19 @@ def make_method(name: str, settings: Mapping[str, object] | None = None) -> Meth
             )
         start = method.presets[preset]
     return method(**{**start, **(settings or {})})
+
+
+def method_name(method: Method) -> str:
+    """The name by which `make_method` makes such a method again, as records keep it."""
+    return ALL_METHODS.name_of(type(method))
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """The name of a method, or its code, and the preset if there is one."""
+    before, colon, preset = name.partition(":")
+    if colon and before in ALL_METHODS.names():
+        return before, preset
+    return name, None
 
 
 def check_scope(method: Method, forget: str) -> None:
@@ -63,4 +121,13 @@ def whole_classes_only(method: Method, why: str) -> ConfigError:
     )
 
 
-__all__ = ["METHODS", "Method", "check_scope", "make_method", "whole_classes_only"]
+__all__ = [
+    "ALL_METHODS",
+    "METHODS",
+    "Method",
+    "check_scope",
+    "find_method",
+    "make_method",
+    "method_name",
+    "whole_classes_only",
+]

@@ -1,1 +1,1 @@
-"""Names: seeds that hash from them, tables of them, and code of a user's own by them."""
+"""Names: seeds that hash from them, tables of them, what other packages add, and code by them."""

@@ -1,17 +1,19 @@
-"""Objects of the user's own, named `module:function`."""
+"""Objects of the user's own, named `module:object`."""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from expunge.errors import UserError
 
 
 def check_name(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> None:
-    """Raise for a name that nobody consented to import, or that is no `module:attribute`.
+    """Raise for a name that nobody consented to import, or that is no `module:object`.
 
     allow_code: False for a name that stands in a file from elsewhere and was not typed.
     what: what the name stands for, for messages. error: the type to raise.
@@ -30,9 +32,10 @@ def check_name(name: str, *, allow_code: bool, what: str, error: type[UserError]
 
 
 def import_object(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> Any:
-    """Import `module:attribute`, with the current folder importable as `python -m` has it.
+    """Import `module:object`, with the current folder importable as `python -m` has it.
 
-    The arguments are those of `check_name`.
+    An object within another is written with dots, `module:Outer.Inner`. The arguments are those of
+    `check_name`.
     """
     check_name(name, allow_code=allow_code, what=what, error=error)
     module_name, _, attribute = name.partition(":")
@@ -43,10 +46,42 @@ def import_object(name: str, *, allow_code: bool, what: str, error: type[UserErr
         module = importlib.import_module(module_name)
     except Exception as cause:  # whatever the user's own code raises while it is imported
         raise error(
-            f"cannot import {module_name!r} for {what} {name!r} ({type(cause).__name__}: {cause}); run "
+            f"cannot import {module_name!r} for {what} {name!r} ({in_a_line(cause)}); run "
             "from the folder that holds it, or set PYTHONPATH"
         ) from cause
     try:
-        return getattr(module, attribute)
+        return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError as cause:
         raise error(f"module {module_name!r} has no {attribute!r} for {what} {name!r}") from cause
+
+
+def in_a_line(cause: BaseException) -> str:
+    """The kind of an error and what it says, in one line."""
+    return " ".join(f"{type(cause).__name__}: {cause}".split())
+
+
+def module_file(module: str) -> Path | None:
+    """The file that a module is written in, found without running it or the packages around it.
+
+    None for what is not found, and for modules that have no file of source.
+    """
+    places: list[str] | None = None
+    file = None
+    for level in range(1, module.count(".") + 2):
+        spec = _spec(".".join(module.split(".")[:level]), places)
+        if spec is None:
+            return None
+        file, places = spec.origin, list(spec.submodule_search_locations or ())
+    return Path(file) if file is not None and Path(file).is_file() else None
+
+
+def _spec(name: str, places: list[str] | None) -> Any:
+    """What the finders say of a module. places: of its package; None: those of every import."""
+    here = os.getcwd()
+    if places is None and here not in sys.path and "" not in sys.path:
+        places = [here, *sys.path]
+    for finder in sys.meta_path:
+        spec = finder.find_spec(name, places)
+        if spec is not None:
+            return spec
+    return None

@@ -16,7 +16,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask, apply_mask, layer_sparsity, sparsity_of
 from expunge.place import HERE, Place
-from expunge.pruning import Pruner, make_pruner
+from expunge.pruning import Pruner, make_pruner, pruner_name
 from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.search import MaskSearch, State, find_mask, train_found
 from expunge.trained.trained import Trained, record_of
@@ -201,7 +201,7 @@ class _Made:
         pruner = self.pruner
         return {
             "settings": {
-                "pruner": pruner.name,
+                "pruner": pruner_name(pruner),
                 **pruner.model_dump(),
                 "recipe": self.recipe.model_dump(),
             },

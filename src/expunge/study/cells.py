@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from expunge.methods import Method, make_method
+from expunge.study.entries import tuned, variants
 from expunge.study.scenarios import scenario_of
-from expunge.study.schema import Study, variants
+from expunge.study.schema import Study
 
 Kind = Literal["original", "retrain", "unlearn"]
 Setting = tuple[str, str, str, str, str]
@@ -122,7 +122,7 @@ def plan_cells(
             for label, method in _methods(study, here, chosen or {}).items():
                 run: dict[str, Any] = {}
                 if method is not None:
-                    run = {"method": method.name, "settings": method.model_dump(mode="json")}
+                    run = dict(method)
                 elif study.criteria and config["density"]:
                     run = {"criteria": True}
                 made[label] = cells.add(
@@ -136,15 +136,15 @@ def plan_cells(
 
 def _methods(
     study: Study, setting: Setting, chosen: Mapping[tuple[Setting, str], Mapping[str, Any]]
-) -> dict[str, Method | None]:
-    """Label -> method in one setting; None is the original, to which nothing is done."""
-    found: dict[str, Method | None] = {"original": None}
+) -> dict[str, Mapping[str, Any] | None]:
+    """Label -> record of the method in one setting; None is the original, to which nothing is done."""
+    found: dict[str, Mapping[str, Any] | None] = {"original": None}
     for label, entry in study.methods.items():
         fields = chosen.get((setting, label))
         if fields is None:
             found |= variants(label, entry)
         else:
-            found[label] = make_method(entry.method, {**entry.settings, **fields})
+            found[label] = tuned(entry, fields)
     return found
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from expunge.data.spec import DataSpec
+from expunge.data.spec import DataSpec, is_code
 from expunge.errors import ConfigError, ModelError, nearest
 from expunge.models.table import check_model
 from expunge.scores.table import CRITERIA, OF_AUDITS, TRANSFERRED
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
-
-if TYPE_CHECKING:
-    from expunge.study.schema import Study
 
 
 class ClaimError(ConfigError):
@@ -28,26 +25,24 @@ class ClaimError(ConfigError):
         self.row = row
 
 
-def check_distinct(study: Study, methods: Iterable[str]) -> None:
-    """Raise ConfigError for settings that tables could not tell apart, and models that there are not.
+def check_distinct(settings: Mapping[str, Sequence[Any]], methods: Iterable[str]) -> None:
+    """Raise ConfigError for settings that tables could not tell apart.
 
-    methods: labels of the rows that methods make.
+    settings: key of the file -> its values, as tables show them. methods: labels of the rows that
+    methods make.
     """
-    for name, values in (
-        ("data", study.data),
-        ("models", study.models),
-        ("seeds", study.seeds),
-        ("also", study.also),
-        ("densities", [density.label for density in study.densities]),
-        ("scenarios", [scenario_of(text).told(text) for text in study.scenarios]),
-    ):
+    for name, values in settings.items():
         twice = _twice(values)
         if twice is not None:
             raise ConfigError(f"{name} lists {twice!r} twice; a table could not tell them apart")
     twice = _twice(methods)
     if twice is not None:
         raise ConfigError(f"methods: two rows are called {twice!r}; give values that differ more")
-    for model in study.models:
+
+
+def check_models(models: Iterable[str]) -> None:
+    """Raise ConfigError for architectures that there are not."""
+    for model in models:
         try:
             check_model(model)
         except ModelError as error:
@@ -59,20 +54,23 @@ def _twice(values: Iterable[Any]) -> Any:
     return next((value for value in found if found.count(value) > 1), None)
 
 
-def check_claims(study: Study, methods: Iterable[str]) -> None:
-    """Raise ClaimError for a claim about a score, a row or a setting that the study does not have."""
-    rows = ["original", "retrain", *(["floor"] if study.floor else []), *methods]
-    known = {
-        "data": list(study.data),
-        "model": list(study.models),
-        "recipe": list(study.recipes),
-        "density": [density.label for density in study.densities],
-        "scenario": list(study.scenarios),
-    }
+def check_claims(
+    claims: Iterable[str],
+    *,
+    rows: Sequence[str],
+    settings: Mapping[str, Sequence[str]],
+    sparsities: Sequence[float],
+    transfer: bool,
+    criteria: bool,
+) -> None:
+    """Raise ClaimError for a claim about a score, a row or a setting that the study does not have.
+
+    settings: key of a claim -> its values in the study. sparsities: of its densities, in [0, 1).
+    transfer, criteria: whether it has these scores.
+    """
     scores = ["average gap", *OF_AUDITS]
-    scores += [*(TRANSFERRED if study.transfer else ()), *(CRITERIA if study.criteria else ())]
-    cut = [density.sparsity for density in study.densities]
-    for row, text in enumerate(study.claims):
+    scores += [*(TRANSFERRED if transfer else ()), *(CRITERIA if criteria else ())]
+    for row, text in enumerate(claims):
         try:
             for side in _sides(parse_claim(text)):
                 _among(text, "score", side.score, scores)
@@ -81,9 +79,9 @@ def check_claims(study: Study, methods: Iterable[str]) -> None:
                     _check_mask(text, side)
                 for key, value in side.at.items():
                     if key == "sparsity":
-                        _check_sparsity(text, side, cut)
+                        _check_sparsity(text, side, sparsities)
                     else:
-                        _among(text, key, value, known[key])
+                        _among(text, key, value, settings[key])
         except ConfigError as error:
             raise ClaimError(str(error), row) from None
 
@@ -92,7 +90,7 @@ def _sides(claim: Claim) -> tuple[Side, Side]:
     return claim.less, claim.more
 
 
-def _among(text: str, what: str, value: str, known: list[str]) -> None:
+def _among(text: str, what: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise ConfigError(
             f"claim {text!r}: no {what} {value!r}{nearest(value, known)}; there are: {', '.join(known)}"
@@ -107,7 +105,7 @@ def _check_mask(text: str, side: Side) -> None:
         )
 
 
-def _check_sparsity(text: str, side: Side, known: list[float]) -> None:
+def _check_sparsity(text: str, side: Side, known: Sequence[float]) -> None:
     if not any(math.isclose(side.sparsity or 0.0, one, abs_tol=1e-9) for one in known):
         raise ConfigError(
             f"claim {text!r}: no density of sparsity {side.at['sparsity']}; there are: "
@@ -115,23 +113,31 @@ def _check_sparsity(text: str, side: Side, known: list[float]) -> None:
         )
 
 
-def check_consent(study: Study, *, allow_code: bool) -> None:
-    """Raise ConfigError for names of code in a file, unless the person has looked at them."""
+def check_consent(models: Iterable[str], specs: Iterable[str], *, allow_code: bool) -> None:
+    """Raise ConfigError for names of code in a file, unless the person has looked at them.
+
+    models: architectures. specs: of data. Methods and pruners are asked for where a file is read.
+    """
     if allow_code:
         return
-    for name in (*study.models, *(DataSpec.parse(spec).base for spec in study.specs)):
-        if ":" in name and not Path(name).exists():
-            raise ConfigError(
-                f"{name!r} names code to run, and the name comes from a file: look at that code, then "
-                "pass --allow-code"
-            )
+    bases = (DataSpec.parse(spec).base for spec in specs)
+    for name in (
+        *(model for model in models if ":" in model),
+        *(base for base in bases if is_code(base)),
+    ):
+        raise ConfigError(
+            f"{name!r} names code to run, and the name comes from a file: look at that code, then "
+            "pass --allow-code"
+        )
 
 
-def check_sources(study: Study, data_dir: str | Path | None) -> None:
+def check_sources(
+    specs: Iterable[str], scenarios: Iterable[str], data_dir: str | Path | None
+) -> None:
     """Raise DataError or SplitError for data or lists of ids that are not there."""
-    for spec in study.specs:
+    for spec in specs:
         DataSpec.parse(spec).check(data_dir)
-    for scenario in study.scenarios:
+    for scenario in scenarios:
         scenario_of(scenario).content(scenario)
 
 

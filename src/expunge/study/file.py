@@ -13,29 +13,37 @@ from pydantic import ValidationError
 
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.names.values import numbers
+from expunge.pruning import PRUNERS
 from expunge.study.check import ClaimError, check_keys
 from expunge.study.claims import parse_claim
+from expunge.study.entries import Entry, Space, check_label, entry_of, is_ours, variants
+from expunge.study.foreign import Answers, FromCode, FromRecord
 from expunge.study.scenarios import scenario_of
-from expunge.study.schema import (
-    Density,
-    Entry,
-    Published,
-    Study,
-    check_label,
-    entry_of,
-    variants,
-)
+from expunge.study.schema import Density, Published, Study
 from expunge.training.recipe import Recipe, explain
 
 SCALES = "scales"
 """The part of a file that says what differs between a small run and a large one."""
 
 
-def read_study(path: str | Path, *, scale: str | None = None) -> Study:
+def read_study(
+    path: str | Path,
+    *,
+    scale: str | None = None,
+    allow_code: bool = False,
+    recorded: Path | None = None,
+) -> Study:
     """Read a study file.
 
-    scale: which of `scales` to take, whose parts replace those of the same name; None: the first.
-    Raises ConfigError that names the line and the nearest valid key.
+    Args:
+        path: of the file.
+        scale: which of `scales` to take, whose parts replace those of the same name; None: the first.
+        allow_code: consent to import the methods and pruners that the file names as `module:Class`.
+        recorded: for looking at a study without running it: the study file that an earlier run wrote.
+            Then no code but our own is imported, and what is not ours is as that run recorded it.
+
+    Raises:
+        ConfigError: names the line and the nearest valid key.
     """
     file = Path(path)
     try:
@@ -68,11 +76,13 @@ def read_study(path: str | Path, *, scale: str | None = None) -> Study:
 
     place: tuple[Any, ...] = ()
     try:
-        for part, check in _parts(plain):  # one by one, so that a mistake's place is known
+        answers = FromCode(allow_code) if recorded is None else FromRecord.read(recorded)
+        names = _Foreign(plain, answers)
+        for part, check in _parts(plain, names):  # one by one, so that a mistake's place is known
             place = part
             check()
         place = ()
-        return Study.model_validate(plain)
+        return Study.model_validate(names.filled())
     except ValidationError as error:
         problem = error.errors()[0]
         at = line(problem["loc"])
@@ -108,7 +118,76 @@ def _scale(
     return chosen, changes
 
 
-def _parts(content: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Callable[[], object]]]:
+class _Foreign:
+    """The methods and densities of a file, checked one by one; those not ours with their records."""
+
+    def __init__(self, content: Mapping[str, Any], answers: Answers) -> None:
+        self._content, self._answers = content, answers
+        self._methods: dict[str, Any] = {}
+        self._spaces: dict[str, Space] = {}
+        self._densities: dict[int, Any] = {}
+
+    def method(self, label: str, value: Any) -> None:
+        """Raise ConfigError for a method or settings that there are not."""
+        made = entry_of(label, value)
+        check_label(label)
+        if not isinstance(made, Mapping):
+            return
+        entry = Entry(**made)
+        if is_ours(entry.method):
+            entry = entry.model_copy(update={"recorded": None})
+        else:
+            entry, space = self._answers.entry(label, entry, self._space(label))
+            if space is not None:
+                self._spaces[label] = space
+        self._methods[label] = entry.model_dump()
+        variants(label, entry)
+
+    def density(self, row: int, value: Mapping[str, Any]) -> None:
+        """Raise ConfigError for a pruner or settings that there are not."""
+        given = {name: one for name, one in value.items() if name != "recorded"}
+        pruner = value.get("pruner")
+        if not isinstance(pruner, str) or pruner in PRUNERS:
+            Density(**given)
+        else:
+            # checked for its shape first: something recorded stands for the pruner itself
+            shape = Density(**{**given, "recorded": value.get("recorded") or {}})
+            given = self._answers.density(shape).model_dump()
+        self._densities[row] = given
+
+    def filled(self) -> dict[str, Any]:
+        """The file's content with the records of what is not ours."""
+        content = dict(self._content)
+        if self._methods:
+            content["methods"] = {**content["methods"], **self._methods}
+        if self._densities:
+            content["densities"] = [
+                self._densities.get(row, value) for row, value in enumerate(content["densities"])
+            ]
+        if self._spaces:
+            tuning = content["tuning"]
+            spaces = {**tuning["methods"], **self._spaces}
+            content["tuning"] = {**tuning, "methods": spaces}
+        return content
+
+    def _space(self, label: str) -> Space | None:
+        """Tuned fields of a method; None where there are none, or `Tuning` will find a fault."""
+        tuning = self._content.get("tuning")
+        spaces = tuning.get("methods") if isinstance(tuning, Mapping) else None
+        space = spaces.get(label) if isinstance(spaces, Mapping) else None
+        good = isinstance(space, Mapping) and all(
+            bool(one) if isinstance(one, list) else isinstance(one, Mapping) and set(one) >= _ENDS
+            for one in space.values()
+        )
+        return space if good else None
+
+
+_ENDS = {"low", "high"}
+
+
+def _parts(
+    content: Mapping[str, Any], names: _Foreign
+) -> Iterator[tuple[tuple[Any, ...], Callable[[], object]]]:
     """The parts of a study that can be checked alone, with their places."""
 
     def entries(name: str) -> Iterable[tuple[Any, Any]]:
@@ -119,20 +198,14 @@ def _parts(content: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Callab
         part = content.get(name)
         return enumerate(part) if isinstance(part, list) else ()
 
-    def method(label: str, value: Any) -> None:
-        made = entry_of(label, value)
-        check_label(label)
-        if isinstance(made, Mapping):
-            variants(label, Entry(**made))
-
     for name, value in entries("recipes"):
         if isinstance(value, Mapping):
             yield ("recipes", name), functools.partial(Recipe, **value)
     for name, value in entries("methods"):
-        yield ("methods", name), functools.partial(method, name, value)
+        yield ("methods", name), functools.partial(names.method, name, value)
     for row, value in listed("densities"):
         if isinstance(value, Mapping):
-            yield ("densities", row), functools.partial(Density, **value)
+            yield ("densities", row), functools.partial(names.density, row, value)
     for row, value in listed("published"):
         if isinstance(value, Mapping):
             yield ("published", row), functools.partial(Published, **value)

@@ -86,7 +86,7 @@ def planned(
         raise ConfigError(
             f"{folder} exists and holds something else; choose another folder with --out"
         )
-    held = read_study(file) if file.exists() else study
+    held = read_study(file, recorded=file) if file.exists() else study
     if (held.name, held.scale) != (study.name, study.scale):
         raise ConfigError(
             f"{folder} holds the study {_told(held)}, not {_told(study)}; choose another folder "
@@ -95,8 +95,8 @@ def planned(
     facts = _read_facts(folder) if recorded else {}
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_consent(study, allow_code=place.allow_code)
-        check_sources(study, place.data_dir)
+        check_consent(study.models, study.specs, allow_code=place.allow_code)
+        check_sources(study.specs, study.scenarios, place.data_dir)
     with loading():
         from expunge.study.work import Bench
 

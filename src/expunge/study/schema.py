@@ -11,21 +11,25 @@ from pydantic import Field, field_validator, model_validator
 
 from expunge.audits import further_audits
 from expunge.errors import ConfigError, nearest
-from expunge.methods import METHODS, Method, make_method
-from expunge.pruning import make_pruner
-from expunge.scores.rows import YARDSTICKS
-from expunge.study.check import check_claims, check_distinct
+from expunge.methods import make_method
+from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
+from expunge.study.check import check_claims, check_distinct, check_models
+from expunge.study.entries import Entry, check_label, check_space, entry_of, is_ours, variants
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
 from expunge.transfer.target import TargetTask
 
 
 class Density(Settings):
-    """Dense, or sparse by a pruner: `{pruner: omp, sparsity: 0.95, settings: {...}}`."""
+    """Dense, or sparse by a pruner: `{pruner: omp, sparsity: 0.95, settings: {...}}`.
+
+    recorded: of a pruner that is not ours, what cells record of it; then it is not made to be known.
+    """
 
     pruner: str | None = Field(default=None, description="name of a pruner; null: dense")
     sparsity: float = Field(default=0.0, ge=0, lt=1, description="share of weights to cut")
     settings: dict[str, Any] = Field(default={}, description="further settings of the pruner")
+    recorded: dict[str, Any] | None = Field(default=None, description="written by a run")
 
     @model_validator(mode="after")
     def _consistent(self) -> Density:
@@ -44,15 +48,14 @@ class Density(Settings):
         """The pruner's name and all of its settings; empty for a dense model."""
         if self.pruner is None:
             return {}
-        pruner = make_pruner(self.pruner, {**self.settings, "sparsity": self.sparsity})
-        return {"pruner": pruner.name, **pruner.model_dump(mode="json")}
+        if self.recorded is not None:
+            return dict(self.recorded)
+        return pruner_record(make_pruner(self.pruner, {**self.settings, "sparsity": self.sparsity}))
 
 
-class Entry(Settings):
-    """A method and the settings that it is tried with; a list of values makes a grid."""
-
-    method: str = Field(description="name of a method, or NAME:PRESET")
-    settings: dict[str, Any] = Field(default={}, description="settings; a list tries each value")
+def pruner_record(pruner: Pruner) -> dict[str, Any]:
+    """What a cell records of a pruner: the name by which it can be made again, and its settings."""
+    return {"pruner": pruner_name(pruner), **pruner.model_dump(mode="json")}
 
 
 class Tuning(Settings):
@@ -192,8 +195,33 @@ class Study(Settings):
             raise ValueError("criteria judges masks, and every density is dense; name a pruner")
         for scenario in self.scenarios:
             scenario_of(scenario).check(scenario)
-        check_distinct(self, rows)
-        check_claims(self, rows)
+        densities = [density.label for density in self.densities]
+        check_distinct(
+            {
+                "data": self.data,
+                "models": self.models,
+                "seeds": self.seeds,
+                "also": self.also,
+                "densities": densities,
+                "scenarios": [scenario_of(text).told(text) for text in self.scenarios],
+            },
+            rows,
+        )
+        check_models(self.models)
+        check_claims(
+            self.claims,
+            rows=["original", "retrain", *(["floor"] if self.floor else []), *rows],
+            settings={
+                "data": self.data,
+                "model": self.models,
+                "recipe": list(self.recipes),
+                "density": densities,
+                "scenario": self.scenarios,
+            },
+            sparsities=[density.sparsity for density in self.densities],
+            transfer=self.transfer is not None,
+            criteria=self.criteria,
+        )
         return self
 
     def _check_tuning(self) -> None:
@@ -214,73 +242,25 @@ class Study(Settings):
             entry = self.methods[label]
             if len(variants(label, entry)) > 1:
                 raise ValueError(f"tuning: {label} lists values of its own; tune it, or list them")
-            first = {k: v[0] if isinstance(v, list) else v.get("low") for k, v in space.items()}
-            made = make_method(entry.method, {**entry.settings, **first})
-            for name, values in space.items():
-                whole = type(made).model_fields[name].annotation is int
-                if whole and isinstance(values, dict) and values["high"] != int(values["high"]):
-                    raise ValueError(
-                        f"tuning {label}: {name} is a whole number; high {values['high']!r} is none"
-                    )
+            if entry.recorded is None:
+                check_space(label, entry, space)
 
     def to_yaml(self) -> str:
-        """The study with every default filled in, those of methods too; `read_study` reads it."""
+        """The study with every default filled in, those of methods too; `read_study` reads it.
+
+        What is not ours keeps its settings as they were given, and has what cells record beside them.
+        """
         plain = self.model_dump(mode="json")
-        for entry in plain["methods"].values():
-            method = make_method(entry["method"])
-            entry["settings"] = {**method.model_dump(mode="json"), **entry["settings"]}
+        for label, entry in plain["methods"].items():
+            if is_ours(entry["method"]):
+                method = make_method(entry["method"])
+                entry["settings"] = {**method.model_dump(mode="json"), **entry["settings"]}
+                del entry["recorded"]
+            else:
+                entry["recorded"] = variants(label, self.methods[label])
+        for density, given in zip(plain["densities"], self.densities, strict=True):
+            if given.pruner is None or given.pruner in PRUNERS:
+                del density["recorded"]
+            else:
+                density["recorded"] = given.resolved()
         return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def check_label(label: str) -> None:
-    """Raise ConfigError for a label that is a row of its own."""
-    if label in YARDSTICKS:
-        raise ConfigError(f"a method cannot be called {label!r}; every study has that row")
-
-
-def entry_of(label: str, content: Any) -> Any:
-    """What a file says of a method, in full: `finetune: {lr: 0.01}` and `finetune:` are short forms."""
-    if content is None:
-        return {"method": label}
-    if isinstance(content, Mapping) and "method" in content:
-        return (
-            {
-                "method": content["method"],
-                "settings": {k: v for k, v in content.items() if k != "method"},
-            }
-            if "settings" not in content
-            else dict(content)
-        )
-    if isinstance(content, Mapping):
-        return {"method": label, "settings": dict(content)}
-    return content
-
-
-def variants(label: str, entry: Entry) -> dict[str, Method]:
-    """Label -> method with one value of each listed setting; the label names the values.
-
-    Raises ConfigError for methods and settings that there are not.
-    """
-    fields = METHODS[make_method(entry.method).name].model_fields
-    combinations: list[dict[str, Any]] = [{}]
-    listed = []
-    for name, value in entry.settings.items():
-        values = value if isinstance(value, list) else [value]
-        if isinstance(value, list):
-            listed.append(name)
-            if not value:
-                raise ConfigError(f"{label}: {name} lists no values; give one or more")
-        elif name not in fields:
-            make_method(entry.method, {name: value})  # says what there is
-        combinations = [{**one, name: choice} for one in combinations for choice in values]
-    found = {}
-    for one in combinations:
-        told = ", ".join(
-            f"{name}={one[name]:g}" if isinstance(one[name], float) else f"{name}={one[name]}"
-            for name in listed
-        )
-        named = f"{label} ({told})" if told else label
-        if named in found:
-            raise ConfigError(f"{label}: two of the listed values read {told}; give others")
-        found[named] = make_method(entry.method, one)
-    return found

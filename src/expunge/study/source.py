@@ -12,12 +12,12 @@ import ast
 import functools
 import hashlib
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from expunge.methods import METHODS
-from expunge.pruning import PRUNERS
+from expunge.methods import ALL_METHODS
+from expunge.names.code import module_file
+from expunge.pruning import ALL_PRUNERS
 from expunge.study.cells import Cell
 from expunge.study.store import CellStore
 
@@ -58,9 +58,9 @@ def _module_of(cell: Cell) -> str:
     """Name of the module of the method or pruner that a cell runs; empty where it runs none."""
     if cell.kind == "original":
         density = cell.config.get("density")
-        return PRUNERS[density["pruner"]].__module__ if density else ""
+        return ALL_PRUNERS.module_of(density["pruner"]) if density else ""
     name = "retrain" if cell.kind == "retrain" else cell.config.get("method", "")
-    return METHODS[name].__module__ if name else ""
+    return ALL_METHODS.module_of(name) if name else ""
 
 
 @functools.cache
@@ -136,15 +136,5 @@ def _imported(name: str, file: Path) -> Iterator[tuple[str, ...]]:
 
 def _file_of(module: str) -> Path | None:
     """The source of a module, found without running it or the packages around it."""
-    top, *inner = module.split(".")
-    try:
-        spec = find_spec(top)  # which runs nothing, as there is no package around it
-    except ValueError:  # such as __main__
-        return None
-    if spec is None:
-        return None
-    files = [Path(spec.origin)] if spec.origin and not inner else []
-    for folder in (spec.submodule_search_locations or ()) if inner else ():
-        path = Path(folder, *inner)
-        files += [path / "__init__.py", path.with_name(f"{path.name}.py")]
-    return next((file for file in files if file.suffix == ".py" and file.is_file()), None)
+    file = module_file(module)
+    return file if file is not None and file.suffix == ".py" else None

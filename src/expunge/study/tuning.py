@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ConfigError
-from expunge.methods import METHODS, make_method
 from expunge.names.seeds import seed_for
 from expunge.scores.gaps import average_gap
 from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
-from expunge.study.schema import Entry, Study, Tuning
+from expunge.study.entries import Entry, is_whole, tuned
+from expunge.study.schema import Study, Tuning
 from expunge.study.store import CellStore
 
 if TYPE_CHECKING:
@@ -94,15 +94,13 @@ def _trials(
     )
     trials: list[Trial] = []
     for fields in proposals:
-        method = make_method(entry.method, {**entry.settings, **fields})
         told = ", ".join(
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in fields.items()
         )
         config = {
             **asked,
-            "method": method.name,
-            "settings": method.model_dump(mode="json"),
+            **tuned(entry, fields),
             "label": f"tuning {label} ({told})",
         }
         key = cells.add("unlearn", config, (base,), tuning.seed)
@@ -155,13 +153,12 @@ class _Optuna:
             ) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         seed = seed_for("tuning", tuning.seed, label, *setting) % 2**32
-        fields = METHODS[make_method(entry.method).name].model_fields
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
         self.left = tuning.trials
         self.space: dict[str, BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(values)
             if isinstance(values, list)
-            else _distribution(values, whole=fields[name].annotation is int)
+            else _distribution(values, whole=is_whole(entry, name, values))
             for name, values in space.items()
         }
         self.trial: Any = None

@@ -158,14 +158,18 @@ def _original(cell: Cell, bench: Bench) -> Trained:
     config = cell.config
     data = bench.data(config["data"])
     split = Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
-    settings = {name: value for name, value in config["density"].items() if name != "pruner"}
+    pruner = None
+    if config["density"]:
+        settings = dict(config["density"])
+        name = settings.pop("pruner")
+        pruner = make_pruner(name, settings, allow_code=bench.place.allow_code)
     return replace(
         train(
             data,
             config["model"],
             recipe=Recipe(**config["recipe"]),
             split=split,
-            pruner=make_pruner(config["density"]["pruner"], settings) if settings else None,
+            pruner=pruner,
             seed=config["seed"],
             place=bench.place,
         ),
@@ -183,7 +187,9 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
         method = make_method("retrain")
     elif "method" in config:
-        method = make_method(config["method"], config["settings"])
+        method = make_method(
+            config["method"], config["settings"], allow_code=bench.place.allow_code
+        )
     else:
         made = replace(
             original, split=split, history=(*original.history, _nothing(original, split))
@@ -210,7 +216,7 @@ def _criteria(cell: Cell, original: Trained, split: Split, bench: Bench) -> list
     blind = mask_without(
         original.data,
         original.architecture,
-        make_pruner(density.pop("pruner"), density),
+        make_pruner(density.pop("pruner"), density, allow_code=bench.place.allow_code),
         split,
         recipe=original.recipe,
         seed=content["config"]["seed"],

@@ -32,12 +32,12 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, SplitError
-from expunge.methods import Method, make_method
+from expunge.methods import Method, make_method, method_name
 from expunge.models.mask import Mask, prunable
 from expunge.per_sample.curvature import Named, hessian_product, masked, top_eigenvalue
 from expunge.place import HERE, Place
 from expunge.progress import Silent, Step
-from expunge.pruning import Pruner, make_pruner
+from expunge.pruning import Pruner, make_pruner, pruner_name
 from expunge.pruning.base import sparsity_levels
 from expunge.pruning.original import prune
 from expunge.trained.trained import Trained
@@ -234,8 +234,8 @@ class _Check:
             "learning_rate": self.recipe.lr,
             "momentum": self.recipe.momentum,
             "hessian_samples": min(self.hessian_samples, self.learned.size(Part.RETAIN)),
-            "pruner": self.pruner.name,
-            "method": self.method.name,
+            "pruner": pruner_name(self.pruner),
+            "method": method_name(self.method),
         }
         row["steps"] = self.recipe.epochs * len(
             self.learned.batches(Part.RETAIN, self.recipe.batch_size)

@@ -1,0 +1,144 @@
+"""The methods of a study: how a file names them, and what the cells of their rows record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from expunge.errors import ConfigError
+from expunge.methods import METHODS, Method, find_method, make_method, method_name
+from expunge.scores.rows import YARDSTICKS
+from expunge.training.recipe import Settings
+
+
+class Entry(Settings):
+    """A method and the settings that it is tried with; a list of values makes a grid.
+
+    recorded: of a method that is not ours, label of each row -> what its cells record of it; then it
+    is not made to be known.
+    """
+
+    method: str = Field(description="name of a method, NAME:PRESET, or module:Class")
+    settings: dict[str, Any] = Field(default={}, description="settings; a list tries each value")
+    recorded: dict[str, dict[str, Any]] | None = Field(default=None, description="written by a run")
+
+
+def check_label(label: str) -> None:
+    """Raise ConfigError for a label that is a row of its own."""
+    if label in YARDSTICKS:
+        raise ConfigError(f"a method cannot be called {label!r}; every study has that row")
+
+
+def entry_of(label: str, content: Any) -> Any:
+    """What a file says of a method, in full: `finetune: {lr: 0.01}` and `finetune:` are short forms."""
+    if content is None:
+        return {"method": label}
+    if isinstance(content, Mapping) and "method" in content:
+        return (
+            {
+                "method": content["method"],
+                "settings": {k: v for k, v in content.items() if k != "method"},
+            }
+            if "settings" not in content
+            else dict(content)
+        )
+    if isinstance(content, Mapping):
+        return {"method": label, "settings": dict(content)}
+    return content
+
+
+def is_ours(method: str) -> bool:
+    """Whether a method, as a file names it, is one of our own table."""
+    return method.partition(":")[0] in METHODS
+
+
+def method_record(method: Method) -> dict[str, Any]:
+    """What a cell records of a method: the name by which it can be made again, and its settings."""
+    return {"method": method_name(method), "settings": method.model_dump(mode="json")}
+
+
+def variants(label: str, entry: Entry, *, allow_code: bool = True) -> dict[str, dict[str, Any]]:
+    """Label of each row -> what its cells record of the method, one value of each listed setting.
+
+    The label names the values. allow_code: whether `module:Class` may be imported.
+    Raises ConfigError for methods and settings that there are not.
+    """
+    if entry.recorded is not None:
+        return dict(entry.recorded)
+    fields = find_method(entry.method, allow_code=allow_code).model_fields
+    for name, value in entry.settings.items():
+        if not isinstance(value, list) and name not in fields:
+            make_method(entry.method, {name: value}, allow_code=allow_code)  # says what there is
+    return {
+        named: method_record(make_method(entry.method, one, allow_code=allow_code))
+        for named, one in combinations(label, entry.settings).items()
+    }
+
+
+def combinations(label: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Label of each row -> settings with one value of each that is listed."""
+    each: list[dict[str, Any]] = [{}]
+    for name, value in settings.items():
+        if isinstance(value, list) and not value:
+            raise ConfigError(f"{label}: {name} lists no values; give one or more")
+        values = value if isinstance(value, list) else [value]
+        each = [{**one, name: choice} for one in each for choice in values]
+    listed = [name for name, value in settings.items() if isinstance(value, list)]
+    found = {}
+    for one in each:
+        told = ", ".join(
+            f"{name}={one[name]:g}" if isinstance(one[name], float) else f"{name}={one[name]}"
+            for name in listed
+        )
+        named = f"{label} ({told})" if told else label
+        if named in found:
+            raise ConfigError(f"{label}: two of the listed values read {told}; give others")
+        found[named] = one
+    return found
+
+
+Space = Mapping[str, list[Any] | dict[str, Any]]
+"""Of a tuned method: field -> values to try, or a range."""
+
+
+def tuned(entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell records of a tuned method with one choice of its tuned fields."""
+    if entry.recorded is None:
+        return method_record(make_method(entry.method, {**entry.settings, **fields}))
+    (one,) = entry.recorded.values()
+    return {**one, "settings": {**one["settings"], **fields}}
+
+
+def is_whole(entry: Entry, name: str, ends: Mapping[str, Any]) -> bool:
+    """Whether a range of a tuned field is one of whole numbers."""
+    if entry.recorded is None:
+        return find_method(entry.method).model_fields[name].annotation is int
+    return isinstance(ends["low"], int) and isinstance(ends["high"], int)
+
+
+def first_of(space: Space) -> dict[str, Any]:
+    """The first value of each tuned field, or the low end of its range."""
+    return {k: v[0] if isinstance(v, list) else v.get("low") for k, v in space.items()}
+
+
+def make_trial(
+    label: str, entry: Entry, fields: Mapping[str, Any], *, allow_code: bool = True
+) -> Method:
+    """A tuned method with values of its tuned fields; ConfigError says that tuning has the fault."""
+    try:
+        return make_method(entry.method, {**entry.settings, **fields}, allow_code=allow_code)
+    except ConfigError as error:
+        raise ConfigError(f"tuning {label}: {error}") from error
+
+
+def check_space(label: str, entry: Entry, space: Space, *, allow_code: bool = True) -> None:
+    """Raise ConfigError for tuned fields and ranges that a method does not have."""
+    made = make_trial(label, entry, first_of(space), allow_code=allow_code)
+    for name, values in space.items():
+        whole = type(made).model_fields[name].annotation is int
+        if whole and isinstance(values, dict) and values["high"] != int(values["high"]):
+            raise ConfigError(
+                f"tuning {label}: {name} is a whole number; high {values['high']!r} is none"
+            )

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 from commands import ENVIRONMENT, train_digits
 
-from expunge.audits import mia
+from expunge.audits import AUDITS, mia
 from expunge.data.spec import BUILT_IN
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.table import FEATURES, OF_AUDITS
+from expunge.scores.table import FEATURES, OF_AUDITS, SCORES
 
 HEAVY = [
     "accelerate",
@@ -229,7 +229,8 @@ LISTS = [
 LISTS += [["list", "methods", name] for name in METHODS]
 LISTS += [["list", "pruners", name] for name in PRUNERS]
 LISTS += [["list", "models", name] for name in ARCHITECTURES]
-LISTS += [["list", "audits", name] for name in OF_AUDITS]
+LISTS += [["list", "audits", name] for name in (*AUDITS, *OF_AUDITS)]
+LISTS += [["list", "scores", name] for name in SCORES]
 LISTS += [["list", "datasets", name] for name in BUILT_IN]
 HELP = [[*words.split(), "--help"] for words in ("", *COMMANDS, "diagnose", "study", *OTHERS)]
 DRIVER = """

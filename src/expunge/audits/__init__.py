@@ -7,6 +7,7 @@ the single scores mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import isabstract
 
 from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
@@ -18,7 +19,8 @@ from expunge.audits.relearn import RelearnTime
 from expunge.audits.run_time import RunTime
 from expunge.audits.weights import WeightDistance
 from expunge.errors import ConfigError
-from expunge.names.tables import by_name, pick
+from expunge.names.catalogue import Catalogue
+from expunge.names.tables import by_name
 
 CLASSES: tuple[type[Audit], ...] = (
     Accuracy,
@@ -33,32 +35,60 @@ CLASSES: tuple[type[Audit], ...] = (
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 
 
+def _admit(made: object, told: str) -> type[Audit]:
+    """A class of audit; ConfigError says what it lacks."""
+    if not (isinstance(made, type) and issubclass(made, Audit)):
+        raise ConfigError(f"{told} is no audit: derive a class from expunge's Audit")
+    kinds = {"name": str, "info": tuple, "needs": frozenset}
+    lacking = [
+        name for name, kind in kinds.items() if not isinstance(getattr(made, name, None), kind)
+    ]
+    lacking += [] if made.__doc__ else ["a docstring"]
+    lacking += ["scores()"] if isabstract(made) else []
+    if lacking:
+        raise ConfigError(f"{told} lacks {', '.join(lacking)}; every audit has these")
+    return made
+
+
+ALL_AUDITS: Catalogue[type[Audit]] = Catalogue(
+    "audit", "expunge.audits", AUDITS, _admit, lambda audit: audit.name
+)
+"""All that `--also` takes: these, those of installed packages, and `module:Class`."""
+
+
 def audit_of(score: str) -> type[Audit]:
-    """The audit that gives a score."""
+    """The audit of this package that gives a score."""
     return next(a for a in AUDITS.values() if score in {info.name for info in a.info})
 
 
 def further_audits() -> list[str]:
     """Names of the audits that are made only when asked for."""
-    return [name for name, audit in AUDITS.items() if not audit.usual]
+    return [name for name in ALL_AUDITS.names() if name not in AUDITS or not AUDITS[name].usual]
 
 
-def make_audit(name: str) -> Audit:
-    """An audit by name, with its default settings. Raises ConfigError, which says what there is."""
-    return pick("audit", AUDITS, name)()
+def make_audit(name: str, *, allow_code: bool = True) -> Audit:
+    """An audit by name or `module:Class`, with its default settings.
+
+    allow_code: whether `module:Class` may be imported; False for a name from a file.
+    Raises ConfigError, which says what there is.
+    """
+    return ALL_AUDITS.find(name, allow_code=allow_code)()
 
 
-def chosen(also: Sequence[str | Audit], *, original: bool, retrained: bool) -> list[Audit]:
+def chosen(
+    also: Sequence[str | Audit], *, original: bool, retrained: bool, allow_code: bool = True
+) -> list[Audit]:
     """The usual audits and some more, in the order of the table.
 
     also: names, or objects; an object takes the place of the usual one of its name.
-    original, retrained: whether these models are there.
+    original, retrained: whether these models are there. allow_code: whether `module:Class` may be
+    imported; False for names from a file.
 
     Raises ConfigError for names that there are not, or an audit that lacks a model to compare with.
     """
     found = {name: audit() for name, audit in AUDITS.items() if audit.usual}
     for one in also:
-        audit = make_audit(one) if isinstance(one, str) else one
+        audit = make_audit(one, allow_code=allow_code) if isinstance(one, str) else one
         check_needs(audit, original=original, retrained=retrained)
         found[audit.name] = audit
     order = list(AUDITS)
@@ -81,4 +111,13 @@ def check_needs(audit: Audit | type[Audit], *, original: bool, retrained: bool) 
         )
 
 
-__all__ = ["AUDITS", "Audit", "check_needs", "chosen", "further_audits", "make_audit"]
+__all__ = [
+    "ALL_AUDITS",
+    "AUDITS",
+    "Audit",
+    "audit_of",
+    "check_needs",
+    "chosen",
+    "further_audits",
+    "make_audit",
+]

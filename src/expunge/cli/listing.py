@@ -14,28 +14,33 @@ from rich.markup import escape
 from rich.table import Table
 
 from expunge import methods, pruning
-from expunge.audits import audit_of
+from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
 from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import METHODS, Method, find_method
 from expunge.models.table import ARCHITECTURES
 from expunge.names.catalogue import Catalogue
 from expunge.pruning import PRUNERS, Pruner
-from expunge.scores.table import OF_AUDITS
+from expunge.scores.table import OF_AUDITS, SCORES
 from expunge.training.recipe import Recipe, Settings
 
-KINDS = ("methods", "pruners", "datasets", "models", "audits", "recipe")
+KINDS = ("methods", "pruners", "datasets", "models", "audits", "scores", "recipe")
 CATALOGUES: Mapping[str, Catalogue[Any]] = {
     "methods": methods.ALL_METHODS,
     "pruners": pruning.ALL_PRUNERS,
     "datasets": DATASETS,
+    "audits": ALL_AUDITS,
 }
 """Of the kinds that other packages may add to."""
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One line of a list. origin: the package that brings it; empty for what is ours."""
+    """One line of a list.
+
+    reads: what a method reads, or when an audit is made. origin: the package that brings it; empty
+    for what is ours.
+    """
 
     name: str
     text: str
@@ -59,17 +64,22 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
         return _method(find_method(name), _origin(kind, name.partition(":")[0]))
     if kind == "pruners":
         return _method(pruning.ALL_PRUNERS.find(name), _origin(kind, name))
+    if kind == "audits" and name not in OF_AUDITS:
+        return _audit(ALL_AUDITS.find(name), _origin(kind, name))
+    if kind == "audits":  # a score is described too
+        kind = "scores"
     entries = {line.name: line.text for line in (*_ours(kind), *_opened(kind))}
     if name not in entries:
         raise ConfigError(
             f"no {kind.rstrip('s')} {name!r}{nearest(name, entries)}; there are: {', '.join(entries)}"
         )
-    if kind == "audits":
-        info = OF_AUDITS[name]
+    if kind == "scores":
+        info = SCORES[name]
+        by = f"; given by: {audit_of(name).name}" if name in OF_AUDITS else ""
         return Group(
             f"[bold]{name}[/bold]: {escape(info.measures)}",
-            f"unit: {info.unit}; target: {info.target}",
-            f"needs: {', '.join(sorted(audit_of(name).needs))}",
+            *([escape(info.reads)] if info.reads else []),
+            f"unit: {info.unit}; target: {info.target}{by}",
             f"source: {escape(info.paper)}",
         )
     paper = f"\nsource: {ARCHITECTURES[name].paper}" if name in ARCHITECTURES else ""
@@ -90,13 +100,20 @@ def _ours(kind: str) -> list[Listed]:
         own = [Listed(name, one.summary) for name, one in ARCHITECTURES.items()]
         return [*own, Listed("module:function", text)]
     if kind == "audits":
-        return [Listed(name, info.measures) for name, info in OF_AUDITS.items()]
+        yours = Listed("module:Class", "a class of yours, derived from expunge's Audit")
+        return [*(_line(name, audit) for name, audit in AUDITS.items()), yours]
+    if kind == "scores":
+        return [Listed(name, info.measures) for name, info in SCORES.items()]
     return [Listed(name, text) for name, text in (BUILT_IN | OTHER_SPECS).items()]
 
 
 def _line(name: str, thing: Any, origin: str = "") -> Listed:
-    reads = thing.reads.names() if isinstance(thing, type) and issubclass(thing, Method) else []
-    return Listed(name, _summary(thing), ", ".join(reads), origin)
+    reads = ""
+    if isinstance(thing, type) and issubclass(thing, Method):
+        reads = ", ".join(thing.reads.names())
+    if isinstance(thing, type) and issubclass(thing, Audit):
+        reads = "always" if thing.usual else f"--also {name}"
+    return Listed(name, _summary(thing), reads, origin)
 
 
 def _unopened(kind: str) -> list[Listed]:
@@ -126,13 +143,14 @@ def _overview(kind: str, others: list[Listed]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=kind, title_justify="left", title_style="bold")
     table.add_column("name", no_wrap=kind != "datasets")
     table.add_column("what it is")
-    if kind == "methods":
-        table.add_column("reads")
+    third = {"methods": "reads", "audits": "made"}.get(kind)
+    if third is not None:
+        table.add_column(third)
     if others:
         table.add_column("from")
     for line in (*_ours(kind), *others):
         cells = [line.name, line.text]
-        cells += [line.reads] if kind == "methods" else []
+        cells += [line.reads] if third is not None else []
         cells += [line.origin] if others else []
         table.add_row(*map(escape, cells))
     return table
@@ -160,6 +178,21 @@ def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
         f"paper: {escape(method.paper)}",
         *([f"from: {escape(origin)}"] if origin else []),
         _fields(method),
+    )
+
+
+def _audit(audit: type[Audit], origin: str) -> RenderableType:
+    """What an audit gives, what it needs and its settings."""
+    scores = [f"  {info.name}: {info.measures} ({info.unit}; {info.target})" for info in audit.info]
+    return Group(
+        f"[bold]{escape(audit.name)}[/bold]",
+        escape(" ".join((audit.__doc__ or "").split())) + "\n",
+        "scores:",
+        *map(escape, scores),
+        f"needs: {', '.join(sorted(audit.needs))}",
+        f"made: {'always, where it can be' if audit.usual else f'when asked, --also {audit.name}'}",
+        *([f"from: {escape(origin)}"] if origin else []),
+        _fields(audit),
     )
 
 

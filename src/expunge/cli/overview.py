@@ -49,7 +49,8 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
 
 def list_(
     kind: Annotated[
-        str | None, typer.Argument(help="methods, pruners, datasets, models, audits or recipe.")
+        str | None,
+        typer.Argument(help="methods, pruners, datasets, models, audits, scores or recipe."),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:

@@ -62,18 +62,21 @@ def check_claims(
     sparsities: Sequence[float],
     transfer: bool,
     criteria: bool,
+    foreign: bool,
 ) -> None:
     """Raise ClaimError for a claim about a score, a row or a setting that the study does not have.
 
     settings: key of a claim -> its values in the study. sparsities: of its densities, in [0, 1).
-    transfer, criteria: whether it has these scores.
+    transfer, criteria: whether it has these scores. foreign: whether audits of other packages are
+    made, whose scores nobody here knows.
     """
     scores = ["average gap", *OF_AUDITS]
     scores += [*(TRANSFERRED if transfer else ()), *(CRITERIA if criteria else ())]
     for row, text in enumerate(claims):
         try:
             for side in _sides(parse_claim(text)):
-                _among(text, "score", side.score, scores)
+                if not foreign:
+                    _among(text, "score", side.score, scores)
                 _among(text, "row", side.method, rows)
                 if side.score in CRITERIA:
                     _check_mask(text, side)
@@ -113,16 +116,19 @@ def _check_sparsity(text: str, side: Side, known: Sequence[float]) -> None:
         )
 
 
-def check_consent(models: Iterable[str], specs: Iterable[str], *, allow_code: bool) -> None:
+def check_consent(
+    models: Iterable[str], specs: Iterable[str], audits: Iterable[str], *, allow_code: bool
+) -> None:
     """Raise ConfigError for names of code in a file, unless the person has looked at them.
 
-    models: architectures. specs: of data. Methods and pruners are asked for where a file is read.
+    models: architectures. specs: of data. audits: further ones. Methods and pruners are asked for
+    where a file is read.
     """
     if allow_code:
         return
     bases = (DataSpec.parse(spec).base for spec in specs)
     for name in (
-        *(model for model in models if ":" in model),
+        *(name for name in (*models, *audits) if ":" in name),
         *(base for base in bases if is_code(base)),
     ):
         raise ConfigError(

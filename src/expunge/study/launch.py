@@ -95,7 +95,7 @@ def planned(
     facts = _read_facts(folder) if recorded else {}
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_consent(study.models, study.specs, allow_code=place.allow_code)
+        check_consent(study.models, study.specs, study.also, allow_code=place.allow_code)
         check_sources(study.specs, study.scenarios, place.data_dir)
     with loading():
         from expunge.study.work import Bench

@@ -11,7 +11,7 @@ import pandas as pd
 from expunge.audits import AUDITS
 from expunge.scores.gaps import own_gaps
 from expunge.scores.rows import RETRAIN, SAID, SETTING
-from expunge.scores.table import AVERAGED, own_words
+from expunge.scores.table import AVERAGED, SCORES, own_words
 from expunge.study.cells import Row
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import CellStore
@@ -47,8 +47,9 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
             kept = {name: score[name] for name in ("value", "low", "high", "n")}
             said = own_words(score["name"], score.get("unit"), score.get("target"))
             found.append({**common, "score": score["name"], **kept, **said})
-            if score["name"] in compared and score.get("reference") is not None:
-                one = {"score": score["name"], "value": score["reference"], "n": score["n"]}
+            further = score["name"] in compared or score["name"] not in SCORES
+            if further and score.get("reference") is not None:
+                one = {"score": score["name"], "value": score["reference"], "n": score["n"], **said}
                 beside.setdefault(row.retrain, {})[score["name"]] = one
         found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
     for row in rows:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from expunge.audits import further_audits
+from expunge.audits import AUDITS, further_audits
 from expunge.errors import ConfigError, nearest
 from expunge.methods import make_method
 from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
@@ -183,11 +183,11 @@ class Study(Settings):
             rows += list(variants(label, entry))
         self._check_tuning()
         further = further_audits()
-        unknown = [name for name in self.also if name not in further]
+        unknown = [name for name in self.also if name not in further and ":" not in name]
         if unknown:
             raise ValueError(
-                f"also: no further score {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
-                f"{', '.join(further)}"
+                f"also: no further audit {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
+                f"{', '.join(further)}, module:Class"
             )
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
             raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")
@@ -221,6 +221,7 @@ class Study(Settings):
             sparsities=[density.sparsity for density in self.densities],
             transfer=self.transfer is not None,
             criteria=self.criteria,
+            foreign=not AUDITS.keys() >= set(self.also),
         )
         return self
 

@@ -247,7 +247,12 @@ def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[
         retrained=retrained,
         seed=cell.seed,
     )
-    audits = chosen(also, original=before is not None, retrained=retrained is not None)
+    audits = chosen(
+        also,
+        original=before is not None,
+        retrained=retrained is not None,
+        allow_code=bench.place.allow_code,
+    )
     # what it cost stands in the cell
     scores = judge(panel, [audit for audit in audits if audit.name != "run_time"]).scores
     transfer = cell.config.get("transfer")

@@ -1,0 +1,302 @@
+"""The one noun: what makes a `Trained`, what takes one, and what it remembers."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import CPU, digits, original, random_mask, same_state
+from torch import Tensor, nn
+
+import expunge
+from expunge import (
+    ConfigError,
+    ModelError,
+    Part,
+    Place,
+    Recipe,
+    Split,
+    SplitError,
+    Trained,
+    adopt,
+    audit,
+    load,
+    load_data,
+    prune,
+    train,
+    unlearn,
+)
+from expunge.audits.mia import Membership
+from expunge.data.batch import Batch
+from expunge.errors import LogitsError
+from expunge.methods.finetune import Finetune
+
+RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05, augmentation="none", precision="float32")
+METHOD = Finetune(epochs=1, batch_size=64)
+
+
+@functools.cache
+def trained() -> Trained:
+    return train(digits(), "cnn", recipe=RECIPE, place=CPU)
+
+
+@functools.cache
+def forgot() -> Trained:
+    return unlearn(trained(), "class:3", METHOD, place=CPU)
+
+
+# --- making one
+
+
+def test_training_says_how_it_came_about() -> None:
+    made = trained()
+    assert [record.step for record in made.history] == ["train"]
+    assert made.record.names == made.began == ("original", 0)
+    assert made.architecture == "cnn" and made.seed == 0
+    assert made.mask is None and made.mask_saw_data is None
+    assert repr(made) == "<Trained cnn on digits:300: train; 270 retained>"
+
+
+def test_forgetting_goes_on_with_the_history() -> None:
+    made = forgot()
+    assert [record.step for record in made.history] == ["train", "finetune"]
+    assert made.record.forgotten == len(made.split.forget) > 0
+    assert made.record.split == made.split.digest
+    assert made.data is trained().data and made.fresh is trained().fresh
+    assert "3 forgotten" not in repr(made) and f"{len(made.split.forget)} forgotten" in repr(made)
+
+
+def test_what_is_adopted_is_a_copy_and_forgets() -> None:
+    module = original("mlp").train()
+    mask = random_mask(module, kept=0.5)
+    adopted = adopt(module, digits(), recipe=RECIPE, fresh="mlp", mask=mask)
+    assert adopted.record.step == "import" and adopted.began is None
+    assert len(adopted.split.retain) == len(digits().train), "it learned from everything"
+    done = unlearn(adopted, "random:0.1", METHOD, place=CPU)
+    assert module.training and same_state(module, original("mlp"))
+    weights = dict(done.model.named_parameters())
+    assert all((weights[name][~keep] == 0).all() for name, keep in mask.items())
+    assert done.record.log["mask"]["saw_forget_set"] is None, "nobody knows how it was found"
+
+
+def test_adopting_refuses_the_mask_of_another_model() -> None:
+    with pytest.raises(ConfigError, match="the mask names 'fc'"):
+        adopt(original("mlp"), digits(), mask={"fc": torch.ones(2).bool()})
+
+
+def test_a_model_without_recipe_or_function_is_not_retrained() -> None:
+    adopted = adopt(original("mlp"), digits())
+    with pytest.raises(ConfigError, match="comes without a recipe"):
+        unlearn(adopted, "class:3", "retrain", place=CPU)
+    adopted = adopt(original("mlp"), digits(), recipe=RECIPE)
+    with pytest.raises(ConfigError, match="nobody said how to make them"):
+        unlearn(adopted, "class:3", "retrain", place=CPU)
+
+
+def test_a_trained_model_is_cut_and_keeps_its_past() -> None:
+    sparse = prune(trained(), "omp", recipe=RECIPE.but(epochs=1), place=CPU)
+    assert [record.step for record in sparse.history] == ["train", "prune"]
+    assert sparse.mask_saw_data is True and sparse.began is None
+    assert sparse.recipe == trained().recipe and sparse.seed == trained().seed
+
+
+# --- what is asked for
+
+
+@pytest.mark.parametrize("kind", ["spec", "split", "ids", "array", "mask", "tensor", "list"])
+def test_a_request_may_have_any_of_these_forms(kind: str) -> None:
+    samples = trained().data.train
+    wanted = Split.random(digits(), 0.2, base=trained().split)
+    chosen = np.isin(samples.ids, wanted.forget)
+    request: Any = {
+        "spec": "random:0.2",
+        "split": wanted,
+        "ids": list(wanted.forget),
+        "array": np.array(wanted.forget),
+        "mask": chosen,
+        "tensor": torch.from_numpy(chosen),
+        "list": chosen.tolist(),
+    }[kind]
+    assert trained().asked(request) == wanted
+
+
+def test_a_request_that_is_neither_is_refused() -> None:
+    with pytest.raises(SplitError, match="neither ids nor booleans"):
+        trained().asked([1, 2, 3])
+    with pytest.raises(SplitError, match="give one boolean for each"):
+        trained().asked(np.ones(7, dtype=bool))
+
+
+@pytest.mark.parametrize("kind", ["spec", "split", "mask"])
+def test_a_second_request_keeps_what_was_struck(kind: str) -> None:
+    first = forgot()
+    struck = set(first.split.forget)
+    whole = Split.random(digits(), 0.2, base=trained().split)  # as if nothing had been forgotten
+    request: Any = {
+        "spec": "random:0.2",
+        "split": whole,
+        "mask": np.isin(digits().train.ids, sorted(set(whole.forget) - struck)),
+    }[kind]
+    second = unlearn(first, request, METHOD, place=CPU)
+    assert struck <= set(second.split.excluded)
+    assert not struck & {*second.split.retain, *second.split.forget}
+    assert second.record.cost.reads["retain"] == len(second.split.retain)
+    third = unlearn(second, "random:0.1", METHOD, place=CPU)
+    assert struck | set(second.split.forget) <= set(third.split.excluded)
+
+
+def test_what_was_struck_cannot_be_asked_for_again() -> None:
+    with pytest.raises(SplitError, match="struck before"):
+        forgot().asked(forgot().split)
+    with pytest.raises(SplitError, match="struck"):
+        forgot().asked("class:3")
+
+
+# --- scores
+
+
+def test_scores_are_a_table_a_frame_and_names() -> None:
+    reference = unlearn(trained(), "class:3", "retrain", place=CPU)
+    scores = audit(forgot(), original=trained(), retrained=reference, place=CPU)
+    text = str(scores)
+    assert "UA" in text and "retrained" in text and "\x1b" not in text
+    frame = scores.frame()
+    assert isinstance(frame, pd.DataFrame) and list(frame["score"]) == [s.name for s in scores]
+    assert frame.set_index("score").loc["UA", "retrained"] == scores["UA"].reference == 100
+    assert scores["RTE"].value == forgot().record.cost.seconds
+    assert "UA" in scores and "UB" not in scores and len(scores) == len(frame)
+    with pytest.raises(ConfigError, match="no score 'MAI', did you mean 'MIA'"):
+        scores["MAI"]
+
+
+def test_an_audit_with_settings_takes_the_place_of_the_usual_one() -> None:
+    scores = audit(forgot(), also=[Membership(features=("entropy",))], place=CPU)
+    assert [s.name for s in scores] == ["UA", "RA", "TA", "TA_forget", "MIA-entropy", "RTE"]
+
+
+def test_an_original_is_audited_on_what_it_would_be_asked_for() -> None:
+    scores = audit(trained(), forget="class:3", place=CPU)
+    assert scores["UA"].n == len(forgot().split.forget)
+    assert not trained().split.forget
+    nothing = audit(trained(), place=CPU)
+    assert [s.name for s in nothing] == ["RA", "TA", "RTE"]
+
+
+class Regression:
+    """A task without classes: one number for each sample."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        assert batch.labels is not None
+        return (model(batch.inputs)[:, 0] - batch.labels).square()
+
+    def observe(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"number": model(batch.inputs)[:, 0]}
+
+
+def test_a_task_without_classes_is_judged_by_its_losses() -> None:
+    data = load_data(digits(), task=Regression())
+    first = train(data, "mlp", recipe=RECIPE.but(lr=0.001), place=CPU)
+    done = unlearn(first, "random:0.2", METHOD.model_copy(update={"lr": 1e-4}), place=CPU)
+    again = unlearn(first, "random:0.2", "retrain", place=CPU)
+    scores = audit(done, original=first, retrained=again, place=CPU)
+    assert [s.name for s in scores] == ["loss_forget", "loss_retain", "loss_test", "RTE"]
+    assert "no 'logits'" in scores.notes[0] or "need 'logits'" in scores.notes[0]
+    with torch.no_grad():
+        view = data.train.subset(done.split.rows(data.train, Part.FORGET))
+        norm = data.normalisation
+        assert norm is not None
+        inputs = (view.store.whole().float() / 255 - norm.mean[0]) / norm.std[0]  # type: ignore[union-attr]
+        wrong = done.model(inputs)[:, 0] - torch.from_numpy(view.labels)
+    assert scores["loss_forget"].value == pytest.approx(float(wrong.square().mean()), rel=1e-4)
+    assert scores["loss_forget"].reference is not None
+    assert "original" in scores["loss_forget"].detail
+    with pytest.raises(LogitsError, match="gives 'number', and scores of classes need 'logits'"):
+        audit(done, original=first, also=["relearn_time"], place=CPU)
+
+
+# --- folders
+
+
+def test_saving_and_loading_keeps_everything(tmp_path: Path) -> None:
+    saved = trained().save(tmp_path / "original")
+    assert saved.path == tmp_path / "original" and saved.weights
+    again = load(tmp_path / "original", place=CPU)
+    assert same_state(again.model, trained().model)
+    assert again.history == trained().history
+    assert (again.recipe, again.split) == (trained().recipe, trained().split)
+    done = unlearn(saved, "class:3", METHOD, place=CPU).save(tmp_path / "forgot")
+    assert done.record.parent == saved.weights
+    with pytest.raises(ModelError, match="exists; choose another folder"):
+        done.save(tmp_path / "forgot")
+    assert done.save(tmp_path / "forgot", overwrite=True).split == done.split
+
+
+def test_artifacts_lie_beside_the_model(tmp_path: Path) -> None:
+    noise = {"noise": torch.randn(2, 3), "classes": torch.tensor([1, 2])}
+    replace(forgot(), artifacts=noise).save(tmp_path / "out")
+    assert (tmp_path / "out/artifacts").is_dir()
+    found = load(tmp_path / "out", place=CPU).artifacts
+    assert all(torch.equal(found[name], value) for name, value in noise.items())
+    assert not unlearn(
+        replace(forgot(), artifacts=noise), "random:0.1", METHOD, place=CPU
+    ).artifacts
+    (tmp_path / "out/artifacts/tensors.safetensors").unlink()
+    with pytest.raises(ModelError, match="has no artifacts/tensors"):
+        load(tmp_path / "out", place=CPU)
+
+
+def a_model_of_ones_own() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+
+def test_a_function_is_named_in_the_folder_as_far_as_it_can_be_imported(tmp_path: Path) -> None:
+    made = train(digits(), a_model_of_ones_own, recipe=RECIPE, place=CPU)
+    assert made.architecture == f"{__name__}:a_model_of_ones_own"
+    made.save(tmp_path / "named")
+    with pytest.raises(ModelError, match="pass --allow-code"):
+        load(tmp_path / "named")
+    nameless = train(digits(), lambda: a_model_of_ones_own(), recipe=RECIPE, place=CPU)
+    assert nameless.architecture is None
+    nameless.save(tmp_path / "nameless")
+    with pytest.raises(ModelError, match=r"load it there with fresh=\.\.\."):
+        load(tmp_path / "nameless")
+    again = load(tmp_path / "nameless", fresh=a_model_of_ones_own, place=CPU)
+    assert same_state(again.model, nameless.model)
+
+
+# --- the shape of the public calls
+
+
+FOR_AUTHORS = {"fit", "constant_rate", "fisher_diagonal", "weighted_gradient"}
+"""What methods are made of, not what people call."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n in expunge.__all__
+        if inspect.isfunction(getattr(expunge, n)) and n not in FOR_AUTHORS
+    ],
+)
+def test_public_calls_take_six_parameters_or_fewer_beside_place(name: str) -> None:
+    parameters = set(inspect.signature(getattr(expunge, name)).parameters) - {"place"}
+    assert len(parameters) <= 6, sorted(parameters)
+    assert not parameters & {"device", "progress", "overwrite"}, "these travel as a Place"
+
+
+def test_a_place_is_what_a_call_needs_to_know_of_the_machine() -> None:
+    assert set(Place.__dataclass_fields__) == {
+        "data_dir",
+        "device",
+        "progress",
+        "overwrite",
+        "allow_code",
+    }

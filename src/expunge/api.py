@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from expunge.audits import Audit, chosen
+from expunge.audits import Audit, chosen_audits
 from expunge.audits.panel import Panel
-from expunge.audits.scores import Scores, judge
+from expunge.audits.scores import Scores, score_panel
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
@@ -273,8 +273,8 @@ def audit(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    audits = chosen(also, original=original is not None, retrained=retrained is not None)
-    return judge(
+    audits = chosen_audits(also, original=original is not None, retrained=retrained is not None)
+    return score_panel(
         Panel(model, split, run, original=original, retrained=retrained, seed=seed), audits
     )
 

@@ -75,7 +75,7 @@ def make_audit(name: str, *, allow_code: bool = True) -> Audit:
     return ALL_AUDITS.find(name, allow_code=allow_code)()
 
 
-def chosen(
+def chosen_audits(
     also: Sequence[str | Audit], *, original: bool, retrained: bool, allow_code: bool = True
 ) -> list[Audit]:
     """The usual audits and some more, in the order of the table.
@@ -117,7 +117,7 @@ __all__ = [
     "Audit",
     "audit_of",
     "check_needs",
-    "chosen",
+    "chosen_audits",
     "further_audits",
     "make_audit",
 ]

@@ -104,7 +104,7 @@ class Scores:
         }
 
 
-def judge(panel: Panel, audits: Sequence[Audit]) -> Scores:
+def score_panel(panel: Panel, audits: Sequence[Audit]) -> Scores:
     """Observe the panel's models, each once, and make some audits of its subject.
 
     Raises SplitError where models were observed on other samples.
@@ -157,11 +157,11 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
 
 def scores_of_outputs(panel: Panel) -> list[Score]:
     """What the usual audits say of the subject's outputs alone."""
-    from expunge.audits import chosen
+    from expunge.audits import chosen_audits
 
     return [
         score
-        for audit in chosen((), original=False, retrained=False)
+        for audit in chosen_audits((), original=False, retrained=False)
         if audit.needs == {"outputs"}
         for score in audit.scores(panel)
     ]

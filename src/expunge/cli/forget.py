@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.audits import chosen
+from expunge.audits import chosen_audits
 from expunge.audits.mia import Membership
 from expunge.cli.arguments import read_pairs
 from expunge.cli.options import (
@@ -75,7 +75,7 @@ def unlearn(
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
-    chosen(further, original=True, retrained=with_reference)
+    chosen_audits(further, original=True, retrained=with_reference)
     check_places(figures, report, out, place.overwrite)
     with working("unlearn") as bars:
         done = unlearn_folder(

@@ -10,11 +10,11 @@ import typer
 
 from expunge.cli.arguments import read_floats, read_recipe
 from expunge.cli.options import (
-    BatchSize,
+    BatchSizeOption,
     DataOption,
-    Epochs,
+    EpochsOption,
     Out,
-    Rate,
+    RateOption,
     RecipeFile,
     Seed,
     SetFields,
@@ -28,7 +28,7 @@ from expunge.cli.options import (
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
-from expunge.folders.make import Elsewhere, Held, import_folder, train_folder
+from expunge.folders.make import Elsewhere, HeldOut, import_folder, train_folder
 from expunge.place import Place
 
 
@@ -37,9 +37,9 @@ def train(
     data: DataOption,
     out: Out,
     model: Annotated[str, typer.Option("--model", help="See `expunge list models`.")] = "resnet18",
-    epochs: Epochs = None,
-    lr: Rate = None,
-    batch_size: BatchSize = None,
+    epochs: EpochsOption = None,
+    lr: RateOption = None,
+    batch_size: BatchSizeOption = None,
     recipe: RecipeFile = None,
     settings: SetFields = None,
     seed: Seed = 0,
@@ -59,7 +59,7 @@ def train(
             out,
             recipe=read_recipe(recipe, changes),
             seed=seed,
-            held=Held(validation, split_seed),
+            held=HeldOut(validation, split_seed),
             task=task,
             place=replace(place, progress=bars),
         )

@@ -59,9 +59,9 @@ Also = Annotated[
         help="Further audits: relearn_time, weight_distance, prediction_distribution.",
     ),
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
-Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
-BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")]
+EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
+RateOption = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
+BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")]
 Validation = Annotated[
     float, typer.Option("--validation", help="Share of the training data kept for validation.")
 ]

@@ -10,13 +10,13 @@ import typer
 
 from expunge.cli.arguments import read_floats, read_pairs, read_recipe
 from expunge.cli.options import (
-    BatchSize,
+    BatchSizeOption,
     DataOption,
-    Epochs,
+    EpochsOption,
     Forget,
     ForgetSeed,
     Out,
-    Rate,
+    RateOption,
     RecipeFile,
     Seed,
     SetFields,
@@ -32,7 +32,6 @@ from expunge.cli.show import cost_line, criteria_lines, sparsity_table, theory_t
 from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
-from expunge.folders.make import Held
 from expunge.folders.sparse import prune_folder, prune_new
 from expunge.methods import make_method
 from expunge.models.table import check_model
@@ -43,7 +42,7 @@ from expunge.report.places import check_folder
 from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from expunge.folders.make import Held
+    pass
 from expunge.folders.sparse import PrunedFolder
 
 ModelDir = Annotated[
@@ -91,9 +90,9 @@ def prune(
     rewind_epoch: RewindEpoch = None,
     criteria: Judge = None,
     forget_seed: ForgetSeed = 0,
-    epochs: Epochs = None,
-    lr: Rate = None,
-    batch_size: BatchSize = None,
+    epochs: EpochsOption = None,
+    lr: RateOption = None,
+    batch_size: BatchSizeOption = None,
     recipe: RecipeFile = None,
     settings: SetFields = None,
     seed: AnySeed = None,
@@ -120,7 +119,7 @@ def prune(
                 out,
                 recipe=own,
                 seed=seed or 0,
-                held=Held(validation, split_seed),
+                held=HeldOut(validation, split_seed),
                 criteria=criteria,
                 forget_seed=forget_seed,
                 place=replace(place, progress=bars),
@@ -197,9 +196,9 @@ def diagnose(
     sparsities: Sparsities = "0,0.5,0.75,0.9,0.95,0.99",
     method: MethodName = "gradient_ascent",
     method_settings: MethodSettings = None,
-    epochs: Epochs = None,
-    lr: Rate = None,
-    batch_size: BatchSize = None,
+    epochs: EpochsOption = None,
+    lr: RateOption = None,
+    batch_size: BatchSizeOption = None,
     recipe: RecipeFile = None,
     settings: SetFields = None,
     seed: Seed = 0,

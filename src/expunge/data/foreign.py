@@ -70,7 +70,7 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     return samples, labels
 
 
-def class_names(dataset: Any) -> Sequence[str] | None:
+def dataset_classes(dataset: Any) -> Sequence[str] | None:
     """The dataset's own attribute `classes`, of a Subset that of the whole; else None."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from expunge.data.batch import Indices
 from expunge.data.classes import adopt_names, encode_labels
 from expunge.data.files import Raw, read_folder, read_npz
-from expunge.data.foreign import class_names, is_dataset, samples_from_dataset
+from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
@@ -233,7 +233,7 @@ def _from_objects(
                 "__getitem__), or a pair (train, test) of them"
             )
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    named = adopt_names([labels for _, labels in raws], class_names(pair[0]), classes)
+    named = adopt_names([labels for _, labels in raws], dataset_classes(pair[0]), classes)
     encoded, known = encode_labels(*named)
     samples = [
         replace(part, labels=labels) for (part, _), labels in zip(raws, encoded, strict=True)

@@ -15,7 +15,7 @@ from expunge.data.triggers import (
     Patch,
     Trigger,
     kind_of,
-    number,
+    option_number,
     read_options,
 )
 from expunge.errors import DataError, SplitError
@@ -68,7 +68,7 @@ class Poison:
             raise DataError(f"poison_seed={seed}: write a whole number from 0")
         return cls(
             trigger.parse({key: value for key, value in options.items() if key in trigger.keys}),
-            number("share", options.get("share", str(cls.share))),
+            option_number("share", options.get("share", str(cls.share))),
             options.get("target", cls.target),
             int(seed),
         )

@@ -59,9 +59,9 @@ def check_request(spec: str) -> None:
             f"{spec!r} is no forget request{nearest(kind, SPECS)}; write one of "
             + ", ".join(SPECS.values())
         )
-    if kind == "random" and not 0 < number(spec, rest) < 1:
+    if kind == "random" and not 0 < request_number(spec, rest) < 1:
         raise SplitError(f"random:{rest} - the fraction must lie between 0 and 1")
-    if kind == "poison" and not 0 < number(spec, rest) <= 1:
+    if kind == "poison" and not 0 < request_number(spec, rest) <= 1:
         raise SplitError(f"a share of {rest}: it must lie above 0, up to 1")
     if kind == "indices":
         for part in rest.split(","):
@@ -81,7 +81,7 @@ def check_share(validation: float) -> None:
         raise SplitError(f"validation is a share from 0 up to below 1, not {validation}")
 
 
-def number(spec: str, text: str) -> float:
+def request_number(spec: str, text: str) -> float:
     """The number in a request."""
     try:
         return float(text)

@@ -19,15 +19,15 @@ from expunge.data.request import (
     check_request,
     check_share,
     class_names,
-    number,
     read_ids,
+    request_number,
     row_number,
 )
 from expunge.data.samples import Samples
 from expunge.errors import SplitError, nearest
 from expunge.names.seeds import numpy_generator
 
-Ids = tuple[str, ...]
+IdTuple = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Split:
     All raise SplitError for requests that are empty, ask for everything, or name what is not there.
     """
 
-    retain: Ids
-    forget: Ids = ()
-    validation: Ids = ()
-    excluded: Ids = ()
+    retain: IdTuple
+    forget: IdTuple = ()
+    validation: IdTuple = ()
+    excluded: IdTuple = ()
 
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
@@ -208,9 +208,9 @@ class Split:
         if spec == "poison":
             return cls.poison(data, base=base)
         if kind == "random":
-            return cls.random(data, number(spec, rest), seed=seed, base=base)
+            return cls.random(data, request_number(spec, rest), seed=seed, base=base)
         if kind == "poison":
-            return cls.poison(data, number(spec, rest), seed=seed, base=base)
+            return cls.poison(data, request_number(spec, rest), seed=seed, base=base)
         if kind == "class":
             return cls.classes(data, class_names(rest, data.classes), base=base)
         if kind == "ids":
@@ -320,7 +320,7 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
     return [ids[row] for row in order[:count]]
 
 
-def _names(samples: Samples, rows: NDArray[np.int64]) -> Ids:
+def _names(samples: Samples, rows: NDArray[np.int64]) -> IdTuple:
     return tuple(samples.ids[rows].tolist())
 
 

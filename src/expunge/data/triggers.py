@@ -209,7 +209,7 @@ class Blend:
             raise DataError("blend needs a pattern image: blend:file=pattern.png")
         blend = cls(options["file"])
         if "alpha" in options:
-            blend = replace(blend, alpha=number("alpha", options["alpha"]))
+            blend = replace(blend, alpha=option_number("alpha", options["alpha"]))
         return blend
 
     @cached_property
@@ -328,7 +328,7 @@ def kind_of(name: str) -> type[Patch] | type[Blend]:
     return TRIGGERS[name]
 
 
-def number(key: str, text: str) -> float:
+def option_number(key: str, text: str) -> float:
     """A number as typed."""
     try:
         return float(text)

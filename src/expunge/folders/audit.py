@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.audits import Audit, chosen
+from expunge.audits import Audit, chosen_audits
 from expunge.data.classes import resolve_class
 from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
@@ -64,7 +64,7 @@ def audit_folder(
     also: further audits, as `audit` takes them. backdoor: attack success is then scored too.
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
-    chosen(also, original=original is not None, retrained=retrained is not None)
+    chosen_audits(also, original=original is not None, retrained=retrained is not None)
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
     beside = [

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """What a training leaves aside for validation: a share, drawn by a seed."""
 
     share: float = 0.1
@@ -53,7 +53,7 @@ def train_folder(
     recipe: Recipe | None = None,
     pruner: Pruner | None = None,
     seed: int = 0,
-    held: Held = Held(),
+    held: HeldOut = HeldOut(),
     task: str | None = None,
     place: Place = HERE,
 ) -> Trained:

@@ -18,7 +18,7 @@ from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
-from expunge.report.page import Report, now
+from expunge.report.page import Report, printed_time
 from expunge.scores.rows import SETTING
 from expunge.scores.score import Score
 from expunge.training.cost import Cost
@@ -56,7 +56,7 @@ def deletion_report(
     return Report(
         title=f"Deletion: {request}",
         kind="deletion",
-        generated=now(),
+        generated=printed_time(),
         version=VERSION,
         frame=frame,
         table=frame[["scenario", "method", "seed", "score", "value"]],

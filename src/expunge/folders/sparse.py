@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from expunge.data.request import check_names
 from expunge.errors import ConfigError
-from expunge.folders.make import Held, check_source, train_folder
+from expunge.folders.make import HeldOut, check_source, train_folder
 from expunge.loading import loading
 from expunge.models.checkpoint import check_weights_file
 from expunge.place import HERE, Place
@@ -43,7 +43,7 @@ def prune_new(
     *,
     recipe: Recipe | None = None,
     seed: int = 0,
-    held: Held = Held(),
+    held: HeldOut = HeldOut(),
     criteria: str | None = None,
     forget_seed: int = 0,
     place: Place = HERE,

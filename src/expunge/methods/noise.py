@@ -33,7 +33,7 @@ LARGE_CHUNK = 512
 SHOWN = 8
 """Noise images per class that are kept for a picture."""
 
-Size = Literal["squared", "l2"]
+NoiseSize = Literal["squared", "l2"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Objective:
     """
 
     weight: float
-    size: Size
+    size: NoiseSize
     batch: int
 
 
@@ -154,7 +154,7 @@ def _loss(frozen: nn.Module, run: Run, objective: Objective, count: int, losses:
     return loss
 
 
-def sizes(images: Tensor, size: Size) -> Tensor:
+def sizes(images: Tensor, size: NoiseSize) -> Tensor:
     """Per image, the sum of squares, or its root with "l2": (n, ...) -> (n,)."""
     squares = images.flatten(1).square().sum(dim=1)
     return squares if size == "squared" else squares.sqrt()

@@ -103,7 +103,7 @@ class ShownClaim:
     why: str
 
 
-def now() -> str:
+def printed_time() -> str:
     """The time as a page prints it."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 

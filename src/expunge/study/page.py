@@ -8,7 +8,7 @@ from typing import Any
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
-from expunge.report.page import PlainTable, Report, now
+from expunge.report.page import PlainTable, Report, printed_time
 from expunge.scores.rows import SETTING
 from expunge.study.claims import parse_claim
 from expunge.study.launch import Planned
@@ -60,7 +60,7 @@ def study_report(study: Planned, command: str) -> Report:
     return Report(
         title=study.study.name,
         kind="study",
-        generated=now(),
+        generated=printed_time(),
         version=VERSION,
         frame=frame,
         table=for_tables(frame),

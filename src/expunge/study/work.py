@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from expunge.api import train, unlearn
-from expunge.audits import chosen
+from expunge.audits import chosen_audits
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
-from expunge.audits.scores import judge
+from expunge.audits.scores import score_panel
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -247,14 +247,14 @@ def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[
         retrained=retrained,
         seed=cell.seed,
     )
-    audits = chosen(
+    audits = chosen_audits(
         also,
         original=before is not None,
         retrained=retrained is not None,
         allow_code=bench.place.allow_code,
     )
     # what it cost stands in the cell
-    scores = judge(panel, [audit for audit in audits if audit.name != "run_time"]).scores
+    scores = score_panel(panel, [audit for audit in audits if audit.name != "run_time"]).scores
     transfer = cell.config.get("transfer")
     if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
         scores += _transferred(made, TargetTask(**transfer), cell.seed, bench)

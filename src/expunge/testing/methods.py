@@ -87,7 +87,7 @@ class MethodCase:
             return unlearn(original, split, method, place=CPU, **changes)
 
 
-Check = Callable[[MethodCase], None]
+MethodCheck = Callable[[MethodCase], None]
 
 
 def explains_itself(case: MethodCase) -> None:
@@ -354,7 +354,7 @@ def refuses_what_it_cannot_forget(case: MethodCase) -> None:
             require(False, "it forgets whole classes only, and takes another request")
 
 
-METHOD_CHECKS: Mapping[str, Check] = by_promise(
+METHOD_CHECKS: Mapping[str, MethodCheck] = by_promise(
     explains_itself,
     settings_survive_json,
     reads_what_it_declares,
@@ -364,7 +364,7 @@ METHOD_CHECKS: Mapping[str, Check] = by_promise(
     refuses_what_it_cannot_forget,
 )
 """What is checked once."""
-METHOD_CHECKS_PER_MODEL: Mapping[str, Check] = by_promise(
+METHOD_CHECKS_PER_MODEL: Mapping[str, MethodCheck] = by_promise(
     gives_finite_weights_of_the_same_make,
     leaves_the_callers_model_alone,
     keeps_frozen_parameters,

@@ -82,7 +82,7 @@ class PrunerCase:
             )
 
 
-Check = Callable[[PrunerCase], None]
+PrunerCheck = Callable[[PrunerCase], None]
 
 
 def explains_itself(case: PrunerCase) -> None:
@@ -224,14 +224,14 @@ def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return list(one) == list(other) and all(torch.equal(one[key], other[key]) for key in one)
 
 
-PRUNER_CHECKS: Mapping[str, Check] = by_promise(
+PRUNER_CHECKS: Mapping[str, PrunerCheck] = by_promise(
     explains_itself,
     settings_survive_json,
     refuses_what_is_no_share,
     refuses_to_grow_a_mask,
 )
 """What is checked once."""
-PRUNER_CHECKS_PER_MODEL: Mapping[str, Check] = by_promise(
+PRUNER_CHECKS_PER_MODEL: Mapping[str, PrunerCheck] = by_promise(
     cuts_the_number_that_was_asked_for,
     changes_nothing_of_the_model,
     cuts_within_a_mask,

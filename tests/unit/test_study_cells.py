@@ -22,6 +22,7 @@ from expunge.study.results import for_tables, results
 from expunge.study.runner import Counts
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
+from expunge.trained.trained import Trained
 
 
 def study(**changes: Any) -> Study:
@@ -181,12 +182,12 @@ def test_a_full_disk_fails_the_cell_and_leaves_nothing_behind(
 ) -> None:
     made = planned(study(seeds=[0]), tmp_path / "out")
 
-    def full(folder: Path, *_: Any) -> None:
+    def full(_: Trained, folder: Path) -> None:
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(work, "_write_model", full)
+        patched.setattr(Trained, "write", full)
         counts = run_study(made).counts()
     assert counts.failed == 1 and counts.done == 0
     assert not list((made.store.folder / "cells").iterdir())

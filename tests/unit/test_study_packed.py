@@ -169,7 +169,8 @@ def test_a_run_goes_on_from_records(place: Path, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(added)
     assert "18 of 18 cells done" in expunge("study", "run", *where, cwd=tmp_path).stdout
     kinds = [
-        json.loads(file.read_text())["kind"] for file in (tmp_path / "kept/cells").glob("*/*.json")
+        json.loads(file.read_text())["kind"]
+        for file in (tmp_path / "kept/cells").glob("*/cell.json")
     ]
     assert sorted(kinds).count("original") == 3 and len(kinds) == 5 + 3 + 2
     assert (tmp_path / "kept" / PACKED).read_bytes() == before, "it is only read"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
@@ -12,7 +12,6 @@ from expunge.errors import SplitError
 from expunge.trained.record import is_paired
 
 if TYPE_CHECKING:
-    from expunge.audits.relearn import Relearned
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
     from expunge.training.run import Run
@@ -29,8 +28,8 @@ class Panel:
         original: the model before, if it is there.
         retrained: the reference, if it is there.
         seed: of the draws of attacks.
-        relearned: the retrained model's relearning once it is known, for a panel with another
-            subject.
+        kept: what an audit has found of the other models, by the audit's name, for a panel with
+            another subject.
     """
 
     subject: Trained
@@ -39,7 +38,7 @@ class Panel:
     original: Trained | None = None
     retrained: Trained | None = None
     seed: int = 0
-    relearned: list[Relearned] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def outputs(self) -> Outputs:

@@ -55,10 +55,10 @@ class RelearnTime(Audit):
             return
         correct = panel.forget(panel.original_outputs).correct
         percent = 100 * float(correct.double().mean())
-        if panel.retrained is not None and not panel.relearned:
-            panel.relearned.append(self._relearn(panel.retrained, panel, percent))
+        if panel.retrained is not None and self.name not in panel.kept:
+            panel.kept[self.name] = self._relearn(panel.retrained, panel, percent)
         mine = self._relearn(panel.subject, panel, percent)
-        yield from relearn_scores(mine, panel.relearned[0] if panel.relearned else None)
+        yield from relearn_scores(mine, panel.kept.get(self.name))
 
     def _relearn(self, one: Trained, panel: Panel, percent: float) -> Relearned:
         """The same seed names for every model, so that they see the same batches."""

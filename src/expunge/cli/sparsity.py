@@ -32,6 +32,7 @@ from expunge.cli.show import cost_line, criteria_lines, sparsity_table, theory_t
 from expunge.data.request import check_names, check_share
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
+from expunge.folders.make import HeldOut
 from expunge.folders.sparse import prune_folder, prune_new
 from expunge.methods import make_method
 from expunge.models.table import check_model

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from expunge.api import adopt, audit, train, unlearn
     from expunge.audits import AUDITS
     from expunge.audits.base import Audit
+    from expunge.audits.panel import Panel
     from expunge.audits.scores import Scores
     from expunge.data.batch import Batch
     from expunge.data.load import Data, load_data
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from expunge.pruning.original import Pruned, prune
     from expunge.scores.gaps import average_gap, excess_gap, gap
     from expunge.scores.score import Score
+    from expunge.scores.table import ScoreInfo
     from expunge.trained.opening import load
     from expunge.trained.record import Record
     from expunge.trained.trained import Trained
@@ -68,6 +70,7 @@ _HOMES = {
     "Method": "methods.base",
     "ModelError": "errors",
     "PRUNERS": "pruning",
+    "Panel": "audits.panel",
     "Part": "data.parts",
     "Place": "place",
     "Pruned": "pruning.original",
@@ -76,6 +79,7 @@ _HOMES = {
     "Record": "trained.record",
     "Run": "training.run",
     "Score": "scores.score",
+    "ScoreInfo": "scores.table",
     "Scores": "audits.scores",
     "SgdMethod": "methods.base",
     "Split": "data.split",
@@ -118,6 +122,7 @@ __all__ = [
     "Mask",
     "Method",
     "ModelError",
+    "Panel",
     "Part",
     "Place",
     "Pruned",
@@ -126,6 +131,7 @@ __all__ = [
     "Record",
     "Run",
     "Score",
+    "ScoreInfo",
     "Scores",
     "SgdMethod",
     "Split",

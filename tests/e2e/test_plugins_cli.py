@@ -259,3 +259,62 @@ def test_the_method_of_the_docs_is_one(tmp_path: Path, original: Path) -> None:
     asked = ("--forget", "class:3", "--method", "mine:Shrink", "--set", "share=0.2")
     expunge("unlearn", str(original), *asked, "--out", "less", cwd=tmp_path)
     assert lineage(tmp_path / "less")["step"] == "mine:Shrink"
+
+
+def test_an_audit_of_another_package_is_made_wherever_audits_are(
+    work: Path, original: Path
+) -> None:
+    """By entry point and by code, from the command line and in a study, without being known."""
+    asked = ("--forget", "class:3", "--method", "shrink", "--with-reference", "--out", "forgot")
+    page = ("--also", "certainty", "--report", "page")
+    said = expunge("unlearn", str(original), *asked, *page, cwd=work).stdout
+    assert "certainty" in (work / "page/report.html").read_text()
+    assert "mean probability of the class that forget samples are called" in said
+    both = ("--original", str(original), "--retrained", "forgot-retrained", "--json")
+    for name in ("certainty", "forgetful.audits:Certainty"):
+        scores = expunge("audit", "forgot", *both, "--also", name, cwd=work).stdout
+        found = {one["name"]: one for one in json.loads(scores)["scores"]}["certainty"]
+        assert 0 < found["value"] < 100 and found["gap"] is not None
+        assert "original" in found["detail"]
+    assert "certainty" in expunge("list", "audits", cwd=work).stdout
+    assert "forgetful 1.2" in expunge("list", "audits", "certainty", cwd=work).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "consent"), [("certainty", False), ("forgetful.audits:Certainty", True)]
+)
+def test_a_study_takes_an_audit_of_another_package(work: Path, name: str, consent: bool) -> None:
+    (work / "audited.yaml").write_text(
+        "name: audited\ndata: [spots]\nmodels: [mlp]\nscenarios: [class]\nseeds: [0, 1]\n"
+        "recipes: {quick: {epochs: 1, batch_size: 32}}\nmethods: {shrink: {}}\n"
+        f"also: ['{name}']\nclaims: [certainty of shrink < certainty of retrain]\n"
+    )
+    run = ("study", "run", "audited.yaml", "--out", "out")
+    if consent:
+        assert "pass --allow-code" in refused(*run, cwd=work)
+        run = (*run, "--allow-code")
+    said = expunge(*run, cwd=work).stdout
+    assert "certainty of shrink < certainty of retrain: " in said
+    assert "| shrink |" in (work / "out/results/table.md").read_text()
+    assert "certainty" in (work / "out/results/table.md").read_text()
+    expunge("study", "report", "out", cwd=work)
+    assert "certainty" in (work / "out/report/report.html").read_text()
+
+
+def test_a_package_of_methods_runs_from_command_line_and_study(
+    work: Path, original: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`forgetting_extras` lives outside this package; its classes are named as they are imported."""
+    monkeypatch.syspath_prepend(FIXTURE.parent / "forgetting_extras")
+    method = "forgetting_extras.dampening:Dampening"
+    asked = ("--forget", "class:3", "--method", method, "--out", "forgot")
+    expunge("unlearn", str(original), *asked, cwd=work)
+    assert lineage(work / "forgot")["step"] == method
+    (work / "extras.yaml").write_text(
+        "name: extras\ndata: ['digits:200']\nmodels: [mlp]\nscenarios: [class]\nseeds: [0]\n"
+        "recipes: {quick: {epochs: 1, batch_size: 32}}\nfloor: false\nmethods:\n"
+        f"  dampening: {{method: '{method}'}}\n"
+        "  saliency: {method: 'forgetting_extras.saliency:Saliency', epochs: 1}\n"
+    )
+    run = ("study", "run", "extras.yaml", "--out", "extras", "--allow-code")
+    assert "5 of 5 cells done" in expunge(*run, cwd=work).stdout

@@ -19,10 +19,13 @@ from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.report.page import Report, printed_time
-from expunge.scores.rows import SETTING
+from expunge.scores.rows import SAID, SETTING
 from expunge.scores.score import Score
+from expunge.scores.table import own_words
 from expunge.training.cost import Cost
 from expunge.version import VERSION
+
+TABLE = ("scenario", "method", "seed", "score", "value")
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def deletion_report(
         generated=printed_time(),
         version=VERSION,
         frame=frame,
-        table=frame[["scenario", "method", "seed", "score", "value"]],
+        table=frame[[name for name in (*TABLE, *SAID) if name in frame.columns]],
         details=[_detail(row, setting, data, pictures=pictures) for row in rows],
         configuration=yaml.safe_dump(
             {
@@ -103,7 +106,15 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
     for row in rows:
         common = {**setting, "method": row.label, "seed": 0}
         found += [
-            {**common, "score": s.name, "value": s.value, "low": s.low, "high": s.high, "n": s.n}
+            {
+                **common,
+                "score": s.name,
+                "value": s.value,
+                "low": s.low,
+                "high": s.high,
+                "n": s.n,
+                **own_words(s.name, s.unit, s.target),
+            }
             for s in row.scores
             if s.name != "RTE"
         ]

@@ -59,7 +59,7 @@ class ScoreInfo:
     unit: str
     target: Goal
     paper: str
-    reads: str
+    reads: str = ""
     title: str = ""
     decimals: int | None = None
     limits: tuple[float, float] | None = None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.atomic import flush, unwritable
+from expunge.audits import make_audit
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -96,6 +97,8 @@ def planned(
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
         check_consent(study.models, study.specs, study.also, allow_code=place.allow_code)
+        for name in study.also:  # whatever it lacks is known before anything is trained
+            make_audit(name, allow_code=place.allow_code)
         check_sources(study.specs, study.scenarios, place.data_dir)
     with loading():
         from expunge.study.work import Bench

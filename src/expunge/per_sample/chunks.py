@@ -18,7 +18,7 @@ from expunge.training.loop import evaluating
 
 MEMORY = 2**30
 """Bytes that a pass may hold where the caller does not say."""
-LARGEST = 128
+PIECE = 128
 """Samples in one piece at most: more gain nothing, and leave the processor's caches."""
 
 
@@ -69,7 +69,7 @@ def channels_last(batch: Batch) -> Batch:
 
 def size_for(memory_bytes: int, bytes_per_sample: int) -> int:
     """Samples in a piece: at least 1, however little memory there is."""
-    return max(1, min(LARGEST, memory_bytes // max(1, bytes_per_sample)))
+    return max(1, min(PIECE, memory_bytes // max(1, bytes_per_sample)))
 
 
 def wanted(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -107,7 +107,7 @@ def test_squares_of_a_layers_weight(positions: int, directions: int, fan_out: in
     """One position and several; several samples at a time, and one in tiles of some outputs."""
     generator = torch.Generator().manual_seed(0)
     batch = 2 if fan_out > 3 else 5
-        A = torch.randn(batch, 4, positions, generator=generator, dtype=torch.float64)
+    A = torch.randn(batch, 4, positions, generator=generator, dtype=torch.float64)
     B = torch.randn(batch, directions, fan_out, positions, generator=generator, dtype=torch.float64)
     expected = torch.einsum("bkt,blot->blok", A, B).square().sum((0, 1))
     total = torch.ones_like(expected)
@@ -133,10 +133,10 @@ def test_sums_of_squares_are_never_negative() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_resnet18_has_no_negative_fisher_information(precision: Any) -> None:
-    """It had -1.5e-13 in the layers of few positions, where sums went over pairs of them."""
+    """It had -3e-12, and -2e-6 in bfloat16, where sums went over pairs of the last layers' positions."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_model("resnet18", (3, 16, 16), 10)
-        batch = batch_of(torch.randn(2, 3, 16, 16), torch.tensor([0, 1]))
-    found = fisher_diagonal(model, [batch], RUN, precision=precision)
+        batch = batch_of(torch.randn(1, 3, 16, 16), torch.tensor([0]))
+    found = fisher_diagonal(model, [batch], RUN, labels="true", precision=precision)
     assert min(float(value.min()) for value in found.values()) >= 0.0

@@ -120,9 +120,6 @@ TRICKS = [
     Trick("vmap, not a loop", "fisher", {"engine": "vmap"}, {"engine": "loop"}),
     Trick("bfloat16 products", "fisher", {"precision": "bfloat16"}, SINGLE),
     Trick(
-        "images channels last", "fisher", off=without(fisher, "channels_last", lambda batch: batch)
-    ),
-    Trick(
         "directions at once", "fisher", off=without(fisher, "samples_and_directions", one_direction)
     ),
     Trick(

@@ -19,7 +19,7 @@ from expunge.training.loop import evaluating
 MEMORY = 2**30
 """Bytes that a pass may hold where the caller does not say."""
 PIECE = 128
-"""Samples in one piece at most: more gain nothing, and leave the processor's caches."""
+"""Samples in one piece at most: more gain nothing."""
 
 
 def counted(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -52,19 +52,6 @@ def pieces(batch: Batch, size: int) -> Iterator[Batch]:
         return
     for part in range(parts):
         yield piece(batch, part * count // parts, (part + 1) * count // parts)
-
-
-def channels_last(batch: Batch) -> Batch:
-    """The batch with images stored channels last, in which convolutions are quicker.
-
-    All that follows an image follows its layout; the values are the same.
-    """
-
-    def lay_out(leaf: object) -> object:
-        image = isinstance(leaf, Tensor) and leaf.ndim == 4
-        return leaf.contiguous(memory_format=torch.channels_last) if image else leaf  # type: ignore[attr-defined]
-
-    return replace(batch, inputs=tree_map(lay_out, batch.inputs))
 
 
 def size_for(memory_bytes: int, bytes_per_sample: int) -> int:

@@ -15,7 +15,6 @@ from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
     MEMORY,
-    channels_last,
     checked_mask,
     counted,
     held_still,
@@ -122,7 +121,7 @@ class Squares:
         size, at_once = samples_and_directions(self.memory_bytes, self.choice, directions)
         for part in pieces(batch, size):
             with recording(self.model, self.choice.layers) as seen:
-                outputs = self.output(self.model, channels_last(part))
+                outputs = self.output(self.model, part)
             seen.check(len(part))
             along = self.directions(outputs.detach(), part).unbind(1)
             for start in range(0, len(along), at_once):

@@ -9,8 +9,10 @@ import torch
 from helpers import random_mask
 from per_sample_helpers import ENGINES, RUN, close, cut, flat_mask, label_rows
 from per_sample_models import FITTING, VECTORS, case, digits_case, of_same_padding
+from torch import nn
 
 from expunge.per_sample import gram_matrix, kernels
+from expunge.per_sample.layers import Layer
 
 pytestmark = of_same_padding
 
@@ -53,10 +55,24 @@ def test_gram_by_hooks_of_many_layers(name: str, masked: bool, memory_bytes: int
 
 
 def test_gram_of_many_samples_goes_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of pairs of samples by the hooks, lowered to 64 samples; blocks of rows by vmap."""
+    """Blocks of pairs of samples, lowered to 64 samples, and all rows at once by vmap."""
     monkeypatch.setattr(kernels, "PAIRS", 64**2)
     model, batch = digits_case("mlp", 300)
-    assert len(batch) > kernels.BLOCK
     G = label_rows(model, batch.inputs, batch.labels)
     close(gram_matrix(model, cut(batch, 64), RUN, engine="hooks"), G @ G.T)
     close(gram_matrix(model, cut(batch, 64), RUN, engine="vmap"), G @ G.T)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gradient_times_itself_is_never_negative(dtype: torch.dtype) -> None:
+    """Summed over pairs of positions, the square of a gradient that cancels fell below 0."""
+    layer = Layer(nn.Linear(3, 2), {"weight": "weight"}, "factored")
+    generator = torch.Generator().manual_seed(0)
+    d = torch.randn(200, 3, 2, generator=generator)
+    d -= d.mean(1, keepdim=True)  # over positions with one and the same input the gradient is 0
+    a = torch.randn(200, 1, 3, generator=generator).expand(-1, 3, -1).contiguous()
+    K = torch.zeros(200, 200)
+    kernels.add_pairs(K, layer, a.to(dtype), d.to(dtype))
+    assert (K.diagonal() >= 0).all()
+    scale = d.square().sum((1, 2)) * a.square().sum((1, 2))
+    assert (K.diagonal() <= 0.05 * scale).all()

@@ -18,8 +18,8 @@ from expunge.training.loop import evaluating
 
 MEMORY = 2**30
 """Bytes that a pass may hold where the caller does not say."""
-LARGEST = 128
-"""Samples in one piece at most: more gain nothing, and leave the processor's caches."""
+PIECE = 128
+"""Samples in one piece at most: more gain nothing."""
 
 
 def counted(batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -59,22 +59,9 @@ def pieces(batch: Batch, size: int) -> Iterator[Batch]:
         yield piece(batch, part * count // parts, (part + 1) * count // parts)
 
 
-def channels_last(batch: Batch) -> Batch:
-    """The batch with images stored channels last, in which convolutions are quicker.
-
-    All that follows an image follows its layout; the values are the same.
-    """
-
-    def lay_out(leaf: object) -> object:
-        image = isinstance(leaf, Tensor) and leaf.ndim == 4
-        return leaf.contiguous(memory_format=torch.channels_last) if image else leaf  # type: ignore[attr-defined]
-
-    return replace(batch, inputs=tree_map(lay_out, batch.inputs))
-
-
 def size_for(memory_bytes: int, bytes_per_sample: int) -> int:
     """Samples in a piece: at least 1, however little memory there is."""
-    return max(1, min(LARGEST, memory_bytes // max(1, bytes_per_sample)))
+    return max(1, min(PIECE, memory_bytes // max(1, bytes_per_sample)))
 
 
 def wanted(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -6,7 +6,7 @@ model's own precision.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +18,12 @@ from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.gram import gram_matrix
+from expunge.per_sample.plain import ByName
 from expunge.per_sample.products import gradient_products, weighted_gradient
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
 
-Named = Mapping[str, Tensor]
-"""Parameter name -> tensor of its shape."""
-Product = Callable[[Named], Named]
+Product = Callable[[ByName], ByName]
 
 EIGENVALUE_TOLERANCE = 1e-2
 """Relative accuracy of the largest eigenvalue, which is only reported."""
@@ -49,7 +48,7 @@ def solve_in_sample_space(
     model: nn.Module,
     batches: Iterable[Batch],
     run: Run,
-    vector: Named,
+    vector: ByName,
     *,
     damping: float,
     mask: Mask | None = None,
@@ -78,7 +77,7 @@ def solve_in_sample_space(
 
 def solve_by_conjugate_gradients(
     product: Product,
-    vector: Named,
+    vector: ByName,
     *,
     damping: float,
     mask: Mask | None = None,
@@ -92,13 +91,13 @@ def solve_by_conjugate_gradients(
     """
     from scipy.sparse.linalg import LinearOperator, cg
 
-    right = flat(masked(vector, mask))
+    right = as_vector(masked(vector, mask))
     calls = 0
 
     def damped(p: NDArray[np.float64]) -> NDArray[np.float64]:
         nonlocal calls
         calls += 1
-        return flat(masked(product(unflat(p, vector)), mask)) + damping * p
+        return as_vector(masked(product(from_vector(p, vector)), mask)) + damping * p
 
     shape = (len(right), len(right))
     x, _ = cg(
@@ -109,10 +108,10 @@ def solve_by_conjugate_gradients(
     )
     residual = float(np.linalg.norm(damped(x) - right)) / max(float(np.linalg.norm(right)), 1e-300)
     top = top_eigenvalue(lambda p: masked(product(masked(p, mask)), mask), vector)
-    return Solved(masked(unflat(x, vector), mask), top, residual, calls)
+    return Solved(masked(from_vector(x, vector), mask), top, residual, calls)
 
 
-def top_eigenvalue(product: Product, like: Named, *, seed: int = 0) -> float:
+def top_eigenvalue(product: Product, like: ByName, *, seed: int = 0) -> float:
     """The eigenvalue of largest magnitude, with its sign, by Lanczos iteration.
 
     product: of a symmetric matrix with a vector. like: gives names and shapes. seed: of the start.
@@ -120,7 +119,7 @@ def top_eigenvalue(product: Product, like: Named, *, seed: int = 0) -> float:
     size = sum(value.numel() for value in like.values())
 
     def apply(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        return flat(product(unflat(p, like)))
+        return as_vector(product(from_vector(p, like)))
 
     start = np.random.default_rng(seed).standard_normal(size)
     if size < 3 or not (first := apply(start)).any():
@@ -138,7 +137,7 @@ def top_eigenvalue(product: Product, like: Named, *, seed: int = 0) -> float:
     return float(found[0])
 
 
-def fisher_product(model: nn.Module, batches: Iterable[Batch], run: Run, vector: Named) -> Named:
+def fisher_product(model: nn.Module, batches: Iterable[Batch], run: Run, vector: ByName) -> ByName:
     """F p = Gᵀ (G p) / n for the empirical Fisher of the samples of `batches`."""
     products = gradient_products(model, batches, run, vector)
     count = run.sum(torch.tensor(float(len(products)), device=products.device))
@@ -146,7 +145,7 @@ def fisher_product(model: nn.Module, batches: Iterable[Batch], run: Run, vector:
     return {name: run.sum(value) / count for name, value in found.items()}
 
 
-def hessian_product(model: nn.Module, batches: Iterable[Batch], run: Run, vector: Named) -> Named:
+def hessian_product(model: nn.Module, batches: Iterable[Batch], run: Run, vector: ByName) -> ByName:
     """H p for H the Hessian of the mean loss over the samples of `batches` (Pearlmutter, 1994)."""
     parameters = {name: p for name, p in model.named_parameters() if name in vector}
     leaves = list(parameters.values())
@@ -174,7 +173,7 @@ def hessian_product(model: nn.Module, batches: Iterable[Batch], run: Run, vector
     return {name: run.sum(value) / samples for name, value in total.items()}
 
 
-def masked(values: Named, mask: Mask | None) -> dict[str, Tensor]:
+def masked(values: ByName, mask: Mask | None) -> dict[str, Tensor]:
     """The values, with 0 for weights that the mask cuts."""
     if mask is None:
         return dict(values)
@@ -184,14 +183,14 @@ def masked(values: Named, mask: Mask | None) -> dict[str, Tensor]:
     }
 
 
-def flat(values: Named) -> NDArray[np.float64]:
+def as_vector(values: ByName) -> NDArray[np.float64]:
     """Named tensors as one vector."""
     pieces = [value.detach().double().flatten().cpu() for value in values.values()]
     joined: NDArray[np.float64] = torch.cat(pieces).numpy()
     return joined
 
 
-def unflat(vector: NDArray[np.float64], like: Named) -> dict[str, Tensor]:
+def from_vector(vector: NDArray[np.float64], like: ByName) -> dict[str, Tensor]:
     """One vector as named tensors of the shapes, types and devices of `like`."""
     pieces = torch.split(
         torch.from_numpy(np.ascontiguousarray(vector)), [value.numel() for value in like.values()]

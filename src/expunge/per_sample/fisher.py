@@ -15,7 +15,6 @@ from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
     MEMORY,
-    channels_last,
     checked_mask,
     counted,
     held_still,
@@ -23,17 +22,13 @@ from expunge.per_sample.chunks import (
     size_for,
     wanted,
 )
-from expunge.per_sample.half import half_backward
-from expunge.per_sample.layers import add_squares, zeros_like
-from expunge.per_sample.passes import recording
+from expunge.per_sample.layers import add_squares, total_type
+from expunge.per_sample.passes import multiplies_in_bfloat16, recording
 from expunge.per_sample.plain import Directions, Output, squares_by_loop, squares_by_vmap
-from expunge.per_sample.probe import SAMPLES as SAMPLES_TRIED
-from expunge.per_sample.probe import Choice, Engine, choose
+from expunge.per_sample.probe import TRIED, Choice, Engine, choose
 from expunge.training.run import Run
 
 Labels = Literal["all", "sampled", "true"]
-SAMPLES = 32
-"""Samples in one piece at most."""
 LEAST = 4
 """Samples that a piece should hold before all directions are kept at once."""
 
@@ -57,9 +52,9 @@ def fisher_diagonal(
         the empirical Fisher. The first two need class logits.
     mask: weights that it cuts get 0.
     engine: "auto" is the fastest that is right for the model; "hooks", "vmap" or "loop" ask for one.
-    precision: "bfloat16" lets the hooks' products and backward passes multiply in it; forward
-        passes and sums stay float32. "auto" does so for models with convolutions on processors
-        that have it, at a relative L1 error of 0.2 percent. The plain engines never do.
+    precision: "bfloat16" lets the hooks' products multiply in it; passes and sums stay float32.
+        "auto" does so for models with convolutions on processors that have it, at a relative L1
+        error of 0.2 percent. The plain engines never do.
     memory_bytes: aimed at, beside the model and the result; batches are cut to it.
 
     Squares are taken sample by sample, never of a batch's mean gradient, so the result does not
@@ -99,14 +94,17 @@ class Squares:
         self.directions = {"all": _every, "sampled": _drawn(run), "true": _own}[labels]
         self.every = labels == "all"
         self.parameters = wanted(model)
-        self.sums = {name: zeros_like(p) for name, p in self.parameters.items()}
+        self.sums = {
+            name: torch.zeros_like(p, dtype=total_type(p.dtype))
+            for name, p in self.parameters.items()
+        }
         self.count = 0
-        self.half = half_backward(precision, model, run.device)
+        self.half = multiplies_in_bfloat16(precision, model, run.device)
         self.choice = Choice("none")
 
     def add(self, batch: Batch) -> None:
         """Add the squares of a batch."""
-        if self.choice.tried < min(SAMPLES_TRIED, len(batch)):
+        if self.choice.tried < min(TRIED, len(batch)):
             self.choice = choose(self.model, self.parameters, self.output, batch, self.engine)
         self.count += len(batch)
         if self.choice.engine == "hooks":
@@ -119,18 +117,17 @@ class Squares:
                 self.sums[name].add_(value)
 
     def _by_hooks(self, batch: Batch) -> None:
-        directions = self.choice.outputs - 1 if self.every else 1
-        size, at_once = plan(self.memory_bytes, self.choice, directions)
+        directions = self.choice.outputs if self.every else 1
+        size, at_once = samples_and_directions(self.memory_bytes, self.choice, directions)
         for part in pieces(batch, size):
-            with recording(self.model, self.choice.layers, self.half) as seen:
-                outputs = self.output(self.model, channels_last(part))
+            with recording(self.model, self.choice.layers) as seen:
+                outputs = self.output(self.model, part)
             seen.check(len(part))
             along = self.directions(outputs.detach(), part).unbind(1)
             for start in range(0, len(along), at_once):
                 some = along[start : start + at_once]
-                deltas = seen.backward(
-                    outputs, some, half=self.half is not None, keep=start + at_once < len(along)
-                )
+                keep = start + at_once < len(along)
+                deltas = seen.backward(outputs, some, half=self.half, keep=keep)
                 for layer in list(deltas):
                     add_squares(layer, seen.seen[layer].inputs, deltas.pop(layer), self.sums)
 
@@ -148,18 +145,18 @@ class Squares:
         }
 
 
-def plan(memory_bytes: int, choice: Choice, directions: int) -> tuple[int, int]:
+def samples_and_directions(memory_bytes: int, choice: Choice, directions: int) -> tuple[int, int]:
     """(samples in a piece, directions kept at once) within the memory, at least 1 of each."""
     fixed, each = choice.fixed_bytes, max(1, choice.direction_bytes)
     at_once = max(1, min(directions, (memory_bytes // LEAST - fixed) // each))
-    return max(1, min(SAMPLES, memory_bytes // (fixed + at_once * each))), at_once
+    return size_for(memory_bytes, fixed + at_once * each), at_once
 
 
 # ---- directions: (outputs, batch) -> (batch, directions, *outputs)
 
 
 def _every(logits: Tensor, _: Batch) -> Tensor:
-    return label_factor(logits)
+    return label_directions(logits)
 
 
 def _own(losses: Tensor, _: Batch) -> Tensor:
@@ -190,21 +187,14 @@ def sampled_direction(logits: Tensor, uniform: Tensor) -> Tensor:
     return (p - functional.one_hot(label, p.shape[1])).to(logits.dtype)
 
 
-def label_factor(logits: Tensor) -> Tensor:
-    """Rows u_k with sum_k u_k u_kᵀ = diag(p) - p pᵀ: (..., classes) -> (..., classes - 1, classes).
+def label_directions(logits: Tensor) -> Tensor:
+    """One direction for each label y: sqrt(p_y) (e_y - p), for p of the logits (batch, classes).
 
-    The matrix is the expectation over labels of (p - e_y)(p - e_y)ᵀ, so these directions replace
-    one for each label, at one backward pass fewer and without error. It is the Cholesky factor in
-    closed form: Tanabe and Sagae, "An exact Cholesky decomposition and the generalized inverse of
-    the variance-covariance matrix of the multinomial distribution", J. R. Stat. Soc. B 54, 1992.
+    (batch, labels, classes). The expectation over labels of squares along p - e_y is the sum of
+    squares along these.
     """
-    p = logits.double().softmax(-1)
-    # what remains from k on: summed from the end, where 1 - cumsum would cancel
-    remains = p.flip(-1).cumsum(-1).flip(-1)
-    first, here, after = p[..., :-1], remains[..., :-1], remains[..., 1:]
-    share = torch.where(here > 0, first / here, 0.0).sqrt()
-    scale = torch.where(after > 0, share * after.rsqrt(), 0.0)
-    behind = -(scale.unsqueeze(-1) * p.unsqueeze(-2)).triu(1)
-    diagonal = (share * after.sqrt()).unsqueeze(-1)
-    eye = torch.eye(p.shape[-1], dtype=p.dtype, device=p.device)[:-1]
-    return (behind + diagonal * eye).to(logits.dtype)
+    p = logits.double().softmax(1)
+    # p without its label; 1 - p_y is summed from it, since a subtraction would lose its digits
+    others = p.unsqueeze(1).masked_fill(torch.eye(p.shape[1], device=p.device) > 0, 0.0)
+    away = torch.diag_embed(others.sum(2)) - others
+    return (p.sqrt().unsqueeze(2) * away).to(logits.dtype)

@@ -14,7 +14,7 @@ from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
     MEMORY,
-    channels_last,
+    PIECE,
     checked_mask,
     counted,
     held_still,
@@ -22,24 +22,19 @@ from expunge.per_sample.chunks import (
     size_for,
     wanted,
 )
-from expunge.per_sample.half import HalfBackward, half_backward
-from expunge.per_sample.kernels import add_pairs, add_rows, cost
+from expunge.per_sample.kernels import add_pairs, pairs_are_cheaper
 from expunge.per_sample.layers import (
     Layer,
-    as_matrix,
     left_factor,
     right_factor,
     rows_of,
     total_type,
     weight_rows,
 )
-from expunge.per_sample.passes import recording
+from expunge.per_sample.passes import multiplies_in_bfloat16, recording
 from expunge.per_sample.plain import gradients_by_loop, gradients_by_vmap
 from expunge.per_sample.probe import Choice, Engine, choose
 from expunge.training.run import Run
-
-SAMPLES = 64
-"""Samples in one piece of a pass at most."""
 
 
 def gram_matrix(
@@ -57,9 +52,9 @@ def gram_matrix(
     batches: read several times where they do not fit a quarter of the memory.
     mask: weights that it cuts do not count.
     engine: "auto" is the fastest that is right for the model; "hooks", "vmap" or "loop" ask for one.
-    precision: "bfloat16" multiplies in it (not in forward passes), at an error of some tenths of a
-        percent. "auto" is float32: who solves with the matrix divides by a small damping, and
-        that multiplies errors.
+    precision: "bfloat16" lets products multiply in it (passes stay float32), at an error of some
+        tenths of a percent. "auto" is float32: who solves with the matrix divides by a small
+        damping, and that multiplies errors.
     memory_bytes: aimed at, beside the model and the matrix.
 
     float32, or float64 for a float64 model; symmetric to the bit.
@@ -74,16 +69,14 @@ def gram_matrix(
     with held_still(model):
         parameters = wanted(model)
         kept = checked_mask(model, mask)
-        samples = Samples(batches, memory_bytes // 4)
+        samples = KeptBatches(batches, memory_bytes // 4)
         first = max(samples.least(3), key=len, default=None)
         if first is None:
             raise ConfigError(
                 f"{run.label}: there are no samples for a Gram matrix; check the part"
             )
         choice = choose(model, parameters, run.task.losses, first, engine)
-        half = None
-        if precision == "bfloat16" and choice.engine == "hooks":
-            half = half_backward(precision, model, run.device)
+        half = precision == "bfloat16" and multiplies_in_bfloat16(precision, model, run.device)
         one = next(iter(parameters.values()))
         K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)
         passes = Passes(model, run, samples, parameters, kept, memory_bytes, choice, half)
@@ -94,7 +87,7 @@ def gram_matrix(
         return K.triu() + K.triu(1).t()
 
 
-class Samples:
+class KeptBatches:
     """Batches that are read again and again: kept if they fit, else read anew.
 
     memory_bytes: that kept batches may take.
@@ -151,7 +144,6 @@ class Item:
     numbers: int
     start: int = 0
     stop: int = 0
-    shifted: bool = False
 
 
 @dataclass
@@ -160,12 +152,12 @@ class Passes:
 
     model: nn.Module
     run: Run
-    samples: Samples
+    samples: KeptBatches
     parameters: Mapping[str, nn.Parameter]
     mask: Mapping[str, Tensor]
     memory_bytes: int
     choice: Choice
-    half: HalfBackward | None
+    half: bool
 
     def by_rows(self, K: Tensor) -> None:
         """Plain engines: as many columns of G at a time as fit, one pass for each."""
@@ -220,9 +212,10 @@ class Passes:
             columns = sum(self.columns(name) for name in names)
             factors = sizes.inputs + sizes.output
             if layer.kind == "factored":
-                by = cost(layer, sizes.fan_in, sizes.positions, sizes.inputs, sizes.output)
-                if by.pairs < by.rows and not any(name in self.mask for name in names):
-                    yield Item(layer, "pairs", factors, shifted=by.shifted)
+                fan_out = sizes.output // max(1, sizes.positions)
+                whole = not any(name in self.mask for name in names)
+                if whole and pairs_are_cheaper(sizes.fan_in, fan_out, sizes.positions):
+                    yield Item(layer, "pairs", factors)
                     continue
                 if factors < columns:
                     yield Item(layer, "tiles", factors)
@@ -241,16 +234,16 @@ class Passes:
         )
         at = 0
         for batch in self.samples:
-            for part in pieces(batch, min(size, SAMPLES)):
-                with recording(self.model, layers, self.half) as seen:
-                    losses = self.run.task.losses(self.model, channels_last(part))
+            for part in pieces(batch, size):
+                with recording(self.model, layers) as seen:
+                    losses = self.run.task.losses(self.model, part)
                 seen.check(len(part))
-                deltas = seen.backward(losses, [torch.ones_like(losses)], half=bool(self.half))
+                deltas = seen.backward(losses, [torch.ones_like(losses)], half=self.half)
                 for item in group:
                     delta = deltas[item.layer][0]
                     found = self.keep(item, seen.seen[item.layer].inputs, delta)
                     if item not in kept:  # one buffer, since joining pieces would hold them twice
-                        kept[item] = [_room(value, len(K)) for value in found]
+                        kept[item] = [value.new_empty(len(K), *value.shape[1:]) for value in found]
                     for room, value in zip(kept[item], found, strict=True):
                         room[at : at + len(part)] = value
                 at += len(part)
@@ -259,7 +252,7 @@ class Passes:
             if item.form == "rows":
                 add_rows(K, first)
             elif item.form == "pairs":
-                add_pairs(K, item.layer, first, others[0], shifted=item.shifted)
+                add_pairs(K, item.layer, first, others[0])
             else:
                 self.add_tiles(K, item.layer, first, others[0])
 
@@ -281,7 +274,7 @@ class Passes:
             return
         name = layer.own["weight"]
         weight = self.parameters[name]
-        kept = as_matrix(self.mask[name]) if name in self.mask else None
+        kept = self.mask[name].flatten(1) if name in self.mask else None
         fan_in = weight[0].numel()
         width = max(1, self.memory_bytes // 8 // (len(K) * fan_in * B.element_size()))
         for start in range(0, len(weight), width):
@@ -289,20 +282,17 @@ class Passes:
             inside = None if kept is None else kept[start:stop].flatten().nonzero().flatten()
             columns = (stop - start) * fan_in if inside is None else len(inside)
             rows = B.new_empty(len(K), columns)
-            for at in range(0, len(K), SAMPLES):
-                some = slice(at, at + SAMPLES)
+            for at in range(0, len(K), PIECE):
+                some = slice(at, at + PIECE)
                 A = left_factor(layer.module, inputs[some])
                 made = weight_rows(A, B[some, start:stop].unsqueeze(1)).flatten(1)
                 rows[some] = made if inside is None else made[:, inside]
             add_rows(K, rows)
 
 
-def _room(piece: Tensor, count: int) -> Tensor:
-    """An empty tensor for `count` rows like those of a piece, images channels last as theirs are."""
-    shape = (count, *piece.shape[1:])
-    last = piece.ndim == 4 and piece.is_contiguous(memory_format=torch.channels_last)
-    form = torch.channels_last if last else torch.contiguous_format
-    return torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=form)
+def add_rows(K: Tensor, rows: Tensor) -> None:
+    """Add rows rowsᵀ to K (n, n)."""
+    K += rows @ rows.t()
 
 
 def _bytes(batch: Batch) -> int:

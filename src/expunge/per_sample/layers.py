@@ -13,7 +13,6 @@ generic     any other layer: `vmap` of the layer's own backward pass
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,8 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d)
+PATCHED = (nn.Conv1d, nn.Conv2d)
+"""Convolutions whose patches are made here; others go the generic way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +39,11 @@ class Layer:
     kind: str
 
 
-def kind_of(module: nn.Module) -> str:
+def family_of(module: nn.Module) -> str:
     """The family of a module: exact types alone, since a subclass may compute something else."""
     if type(module) is nn.Linear:
         return "factored"
-    if type(module) in CONVOLUTIONS and module.groups == 1:
+    if type(module) in PATCHED and module.groups == 1:
         return "factored"
     if type(module) in (*BATCH_NORMS, nn.LayerNorm, nn.GroupNorm):
         return "scaled"
@@ -54,46 +54,31 @@ def kind_of(module: nn.Module) -> str:
 
 
 def left_factor(module: nn.Module, inputs: Tensor) -> Tensor:
-    """What the weight multiplied, (batch, fan-in, positions), fan-in ordered as in `as_matrix`."""
+    """What the weight multiplied, (batch, fan-in, positions), fan-in ordered as in the weight."""
     if isinstance(module, nn.Linear):
         return inputs.reshape(len(inputs), -1, inputs.shape[-1]).transpose(1, 2)
-    if isinstance(module, CONVOLUTIONS):
+    if isinstance(module, PATCHED):
         return patches(module, inputs)
     raise TypeError(f"{type(module).__name__} has no factors")
 
 
 def patches(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Patches of a convolution's input, (batch, kernel * channels, positions).
-
-    Channels come last, as `fit` stores images, so that a patch is copied in runs of a kernel's row.
-    """
+    """Patches of a convolution's input, (batch, channels * kernel, positions)."""
+    padding: tuple[int, ...]
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         # as the layer's own forward pass does it: "same" may pad one side more than the other
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         inputs = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
-        inputs = inputs.movedim(1, -1)
+        padding = (0,) * len(module.kernel_size)
     else:
-        around = [side for side in reversed(module.padding) for _ in range(2)]
-        inputs = functional.pad(inputs.movedim(1, -1), [0, 0, *around])
-    inputs = inputs.contiguous()
+        padding = module.padding
     kernel, dilation, stride = module.kernel_size, module.dilation, module.stride
-    batch, *sides, channels = inputs.shape
-    steps = inputs.stride()[1:-1]
-    places = [
-        (side - (k - 1) * d - 1) // s + 1
-        for side, k, d, s in zip(sides, kernel, dilation, stride, strict=True)
-    ]
-    view = inputs.as_strided(
-        (batch, *places, *kernel, channels),
-        (
-            inputs.stride(0),
-            *(step * s for step, s in zip(steps, stride, strict=True)),
-            *(step * d for step, d in zip(steps, dilation, strict=True)),
-            1,
-        ),
+    if isinstance(module, nn.Conv2d):
+        return functional.unfold(inputs, kernel, dilation, padding, stride)
+    # a line is an image of one row
+    return functional.unfold(
+        inputs.unsqueeze(2), (1, *kernel), (1, *dilation), (0, *padding), (1, *stride)
     )
-    positions = math.prod(places)
-    return view.reshape(batch, positions, math.prod(kernel) * channels).transpose(1, 2)
 
 
 def right_factor(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
@@ -102,23 +87,8 @@ def right_factor(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
     deltas: one (batch, *output) per direction.
     """
     if isinstance(module, nn.Linear):
-        return torch.stack([d.reshape(len(d), -1, d.shape[-1]) for d in deltas], 2).permute(
-            0, 2, 3, 1
-        )
-    # positions first in memory, where channels lie last: copied in runs, and a view afterwards
-    return torch.stack([d.flatten(2).transpose(1, 2) for d in deltas], 2).permute(0, 2, 3, 1)
-
-
-def as_matrix(weight: Tensor) -> Tensor:
-    """A weight (fan-out, channels, *kernel) as (fan-out, kernel * channels); a matrix as it is."""
-    return weight.movedim(1, -1).flatten(1)
-
-
-def as_weight(matrix: Tensor, shape: Sequence[int]) -> Tensor:
-    """Matrices (..., fan-out, kernel * channels) as weights of a shape: undoes `as_matrix`."""
-    fan_out, channels, *kernel = shape
-    weights = matrix.reshape(*matrix.shape[:-2], fan_out, *kernel, channels)
-    return weights.movedim(-1, matrix.ndim - 1)
+        return torch.stack([d.reshape(len(d), -1, d.shape[-1]).transpose(1, 2) for d in deltas], 1)
+    return torch.stack([d.flatten(2) for d in deltas], 1)
 
 
 def weight_rows(A: Tensor, B: Tensor) -> Tensor:
@@ -227,7 +197,7 @@ def rows_of(layer: Layer, inputs: tuple[Tensor, ...], delta: Tensor) -> dict[str
         rows = {}
         if "weight" in layer.own:
             A = left_factor(module, inputs[0].to(B.dtype))
-            rows["weight"] = as_weight(weight_rows(A, B), weight_shape(module))
+            rows["weight"] = weight_rows(A, B).view(-1, *weight_shape(module))
         if "bias" in layer.own:
             rows["bias"] = B[:, 0].sum(-1, dtype=total_type(B.dtype))
     return {layer.own[name]: value for name, value in rows.items()}
@@ -241,28 +211,8 @@ def weight_shape(module: nn.Module) -> tuple[int, ...]:
 
 # ---- sums of squares over samples and directions
 
-BUFFER = 2**19
+TILE = 2**19
 """Gradient entries made at a time: with their squares they stay in the processor's caches."""
-FLOPS_PER_SQUARE = {torch.bfloat16: 75, torch.float32: 14, torch.float64: 7}
-"""Multiplications and additions of a matrix product that take as long as squaring and adding one
-entry from the caches; measured on a Zen 5 core (0.16, 0.13 and 0.13 ns at 470, 108 and 54
-billion a second)."""
-
-
-def pairs_are_cheaper(positions: int, directions: int, dtype: torch.dtype) -> bool:
-    """Whether one product over pairs of positions costs less than a product for each direction."""
-    square = FLOPS_PER_SQUARE.get(dtype, 14)
-    return positions * (positions + 1) < directions * (2 * positions + square)
-
-
-def zeros_like(parameter: Tensor) -> Tensor:
-    """Zeros to sum in, stored so that `as_matrix` of them is a view."""
-    shape = parameter.shape
-    if len(shape) < 3:
-        return torch.zeros(shape, dtype=total_type(parameter.dtype), device=parameter.device)
-    moved = (shape[0], *shape[2:], shape[1])
-    stored = torch.zeros(moved, dtype=total_type(parameter.dtype), device=parameter.device)
-    return stored.movedim(-1, 1)
 
 
 def add_squares(
@@ -270,86 +220,54 @@ def add_squares(
 ) -> None:
     """Add the squared gradients, summed over samples and directions, to `total`.
 
-    deltas: one (batch, *output) per direction. total: model's names -> sums, made by `zeros_like`.
+    Only squares are added, so the sums cannot fall below 0, whatever the rounding.
+
+    deltas: one (batch, *output) per direction. total: model's names -> sums.
     """
-    add: Callable[[str, Tensor], object] = lambda name, value: total[layer.own[name]].add_(  # noqa: E731
-        value
-    )
-    if layer.kind != "factored":
-        hat = None
-        if layer.kind == "scaled":
-            hat = normalised(layer.module, inputs[0]).to(deltas[0].dtype)
-        for delta in deltas:
-            rows = (
-                generic_rows(layer, inputs, delta)
-                if hat is None
-                else scaled_rows(layer, hat, delta)
-            )
-            for name, value in rows.items():
-                add(name, value.square().sum(0))
+    if layer.kind == "factored":
+        B = right_factor(layer.module, deltas)
+        if "weight" in layer.own:
+            A = left_factor(layer.module, inputs[0].to(B.dtype))
+            add_weight_squares(A, B, total[layer.own["weight"]].flatten(1))
+        if "bias" in layer.own:
+            bias = B.sum(-1, dtype=total_type(B.dtype))
+            total[layer.own["bias"]].add_(bias.square().sum((0, 1)))
         return
-    B = right_factor(layer.module, deltas)
-    if "weight" in layer.own:
-        A = left_factor(layer.module, inputs[0].to(B.dtype))
-        weight = as_matrix(total[layer.own["weight"]])
-        if pairs_are_cheaper(A.shape[2], B.shape[1], B.dtype):
-            weight.add_(squares_by_pairs(A, B))
-        else:
-            add_squares_by_rows(A, B, weight)
-    if "bias" in layer.own:
-        add("bias", B.sum(-1, dtype=total_type(B.dtype)).square().sum((0, 1)))
+    hat = None
+    if layer.kind == "scaled":
+        hat = normalised(layer.module, inputs[0]).to(deltas[0].dtype)
+    for delta in deltas:
+        rows = generic_rows(layer, inputs, delta) if hat is None else scaled_rows(layer, hat, delta)
+        for name, value in rows.items():
+            total[layer.own[name]].add_(value.square().sum(0))
 
 
-def squares_by_pairs(A: Tensor, B: Tensor) -> Tensor:
-    """Sum over samples and directions of (B Aᵀ)², (fan-out, fan-in), by pairs of positions.
-
-    (sum_t d_t a_t)² = sum_{t <= u} c_tu (d_t d_u) (a_t a_u) with c = 1 on the diagonal and 2 off
-    it, and d_t d_u is summed over directions beforehand: one matrix product for all directions.
-    """
-    batch, fan_in, positions = A.shape
-    a = A.permute(2, 0, 1).contiguous()  # (positions, batch, fan-in)
-    d = B.permute(3, 1, 0, 2).contiguous()  # (positions, directions, batch, fan-out)
-    pairs = positions * (positions + 1) // 2
-    left = a.new_empty(pairs, batch, fan_in)
-    right = d.new_empty(pairs, batch, B.shape[2])
-    start = 0
-    for t in range(positions):
-        stop = start + positions - t
-        torch.mul(a[t:], a[t], out=left[start:stop])
-        right[start:stop] = (d[t:] * d[t]).sum(1, dtype=total_type(d.dtype))
-        right[start + 1 : stop] *= 2
-        start = stop
-    return torch.mm(right.flatten(0, 1).t(), left.flatten(0, 1)).to(total_type(A.dtype))
-
-
-def add_squares_by_rows(A: Tensor, B: Tensor, total: Tensor) -> None:
+def add_weight_squares(A: Tensor, B: Tensor, total: Tensor) -> None:
     """Add the sum over samples and directions of (B Aᵀ)² to `total` (fan-out, fan-in).
 
-    Gradients are made in tiles that stay in the caches: several samples where a sample's are few,
-    some columns of one sample where they are many.
+    A: left factor. B: right factor. Gradients are made in tiles: several samples where one sample's
+    are few, some outputs of one sample where they are many.
     """
-    batch, fan_in, _ = A.shape
+    fan_in, positions = A.shape[1:]
     directions, fan_out = B.shape[1:3]
-    B = B.flatten(1, 2)
-    height = directions * fan_out
-    width = max(1, min(fan_in, BUFFER // height))
-    width = math.ceil(fan_in / math.ceil(fan_in / width))
-    samples = max(1, BUFFER // (height * fan_in))
-    if samples > 1:
-        for start in range(0, batch, samples):
-            G = torch.bmm(B[start : start + samples], A[start : start + samples].transpose(1, 2))
-            G = G.to(total.dtype)
-            total += G.mul_(G).view(-1, fan_out, fan_in).sum(0)
+    if positions == 1:
+        add_one_position_squares(A, B, total)
         return
-    wide = B.new_empty(height * width)
-    one = total.new_empty(fan_out * width)
-    for sample in range(batch):
-        for start in range(0, fan_in, width):
-            stop = min(start + width, fan_in)
-            G = wide[: height * (stop - start)].view(height, stop - start)
-            torch.mm(B[sample], A[sample, start:stop].t(), out=G)
-            part = total[:, start:stop]
-            cast = one[: fan_out * (stop - start)].view(fan_out, stop - start)
-            for g in G.view(directions, fan_out, stop - start):
-                g = cast.copy_(g) if g.dtype != total.dtype else g
-                part.addcmul_(g, g)
+    samples = max(1, TILE // (directions * fan_out * fan_in))
+    outputs = max(1, min(fan_out, TILE // (directions * fan_in)))
+    for start in range(0, len(A), samples):
+        a, b = A[start : start + samples], B[start : start + samples]
+        for top in range(0, fan_out, outputs):
+            tile = total[top : top + outputs]
+            rows = weight_rows(a, b[:, :, top : top + outputs]).to(total.dtype)
+            tile += rows.square_().view(-1, *tile.shape).sum(0)
+
+
+def add_one_position_squares(A: Tensor, B: Tensor, total: Tensor) -> None:
+    """The same where there is one position: (d a)² = d² a², so no gradient is made.
+
+    Goodfellow 2015, arXiv 1510.01799.
+    """
+    a = A[..., 0].to(total.dtype).square()
+    d = B[..., 0].to(total.dtype).square().sum(1)
+    total.addmm_(d.t(), a)

@@ -18,7 +18,8 @@ from expunge.per_sample.chunks import held_still, piece, wanted
 from expunge.per_sample.layers import pullback
 from expunge.training.run import Run
 
-Parameters = Mapping[str, Tensor]
+ByName = Mapping[str, Tensor]
+"""Parameter name -> tensor of its shape."""
 Output = Callable[[nn.Module, Batch], Tensor]
 """(model, batch) -> (batch,) losses or (batch, classes) logits."""
 Directions = Callable[[Tensor, Batch], Tensor]
@@ -54,11 +55,11 @@ class Bound(nn.Module):
         return self.output(self.model, batch)
 
 
-def as_function(model: nn.Module, output: Output) -> Callable[[Parameters, Batch], Tensor]:
+def as_function(model: nn.Module, output: Output) -> Callable[[ByName, Batch], Tensor]:
     """(parameters by name, batch) -> outputs; parameters not named are the model's own."""
     bound = Bound(model, output)
 
-    def function(parameters: Parameters, batch: Batch) -> Tensor:
+    def function(parameters: ByName, batch: Batch) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}
         result: Tensor = functional_call(bound, named, (batch,))
         return result
@@ -96,7 +97,7 @@ def over_samples(function: Callable[..., Any], batch: Batch, *others: Tensor) ->
 
 
 def squares_by_vmap(
-    model: nn.Module, parameters: Parameters, output: Output, directions: Directions, batch: Batch
+    model: nn.Module, parameters: ByName, output: Output, directions: Directions, batch: Batch
 ) -> dict[str, Tensor]:
     """Sum over samples and directions of the squared gradients; name -> (*shape)."""
     function = as_function(model, output)
@@ -119,7 +120,7 @@ def squares_by_vmap(
 
 
 def squares_by_loop(
-    model: nn.Module, parameters: Parameters, output: Output, directions: Directions, batch: Batch
+    model: nn.Module, parameters: ByName, output: Output, directions: Directions, batch: Batch
 ) -> dict[str, Tensor]:
     """Sum over samples and directions of the squared gradients; name -> (*shape)."""
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
@@ -142,7 +143,7 @@ def squares_by_loop(
 
 
 def gradients_by_vmap(
-    model: nn.Module, parameters: Parameters, output: Output, batch: Batch
+    model: nn.Module, parameters: ByName, output: Output, batch: Batch
 ) -> dict[str, Tensor]:
     """Gradient of the sum of each sample's outputs; name -> (batch, *shape)."""
     function = as_function(model, output)
@@ -156,7 +157,7 @@ def gradients_by_vmap(
 
 
 def gradients_by_loop(
-    model: nn.Module, parameters: Parameters, output: Output, batch: Batch
+    model: nn.Module, parameters: ByName, output: Output, batch: Batch
 ) -> dict[str, Tensor]:
     """Gradient of the sum of each sample's outputs; name -> (batch, *shape)."""
     rows = {name: value.new_zeros(len(batch), *value.shape) for name, value in parameters.items()}
@@ -191,7 +192,7 @@ def per_sample_gradients(
         return {name: value.detach() for name, value in rows.items()}
 
 
-def follows(model: nn.Module, parameters: Parameters, output: Output, batch: Batch) -> bool:
+def follows(model: nn.Module, parameters: ByName, output: Output, batch: Batch) -> bool:
     """Whether vmap can follow the model: tried on two samples."""
     try:
         gradients_by_vmap(model, parameters, output, piece(batch, 0, 2))

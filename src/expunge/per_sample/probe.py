@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.per_sample.chunks import piece, size_for
-from expunge.per_sample.layers import Layer, kind_of, left_factor, rows_of
+from expunge.per_sample.layers import Layer, family_of, left_factor, rows_of
 from expunge.per_sample.passes import UnfitError, recording
 from expunge.per_sample.plain import Output, gradients_by_vmap, over_samples
 
 Engine = Literal["auto", "loop", "vmap", "hooks"]
-SAMPLES = 3
+TRIED = 3
 """Samples that are tried; also one fewer, so that an axis of that length is not taken for them."""
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 """Of a loss alone against the same in a batch, relative to the largest; else 0.05."""
@@ -73,7 +73,7 @@ def choose(
     output: (model, batch) -> (batch,) or (batch, classes), whose gradients are wanted.
     Raises ConfigError if an engine was asked for by name that cannot follow the model.
     """
-    part = piece(batch, 0, min(SAMPLES, len(batch)))
+    part = piece(batch, 0, min(TRIED, len(batch)))
     size = sum(p.numel() * p.element_size() for p in parameters.values())
     if engine in ("auto", "hooks"):
         try:
@@ -115,7 +115,7 @@ def layers_of(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[
             raise UnfitError(f"{name or 'the model'} has parameters of its own beside its layers")
         if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
             raise UnfitError(f"{name} has hooks or a forward of its own, and may compute anything")
-        kind = kind_of(module)
+        kind = family_of(module)
         if kind != "generic" and not set(own) <= {"weight", "bias"}:
             raise UnfitError(f"{name} has parameters that a {type(module).__name__} has not")
         layers.append(Layer(module, own, kind))
@@ -223,7 +223,7 @@ def together(model: nn.Module, output: Output, part: Batch) -> None:
 
 def piece_size(model: nn.Module, output: Output, batch: Batch, memory_bytes: int) -> int:
     """Samples that a forward pass kept for backward may hold; 1 where samples act on each other."""
-    part = piece(batch, 0, min(SAMPLES, len(batch)))
+    part = piece(batch, 0, min(TRIED, len(batch)))
     try:
         together(model, output, part)
     except UnfitError:

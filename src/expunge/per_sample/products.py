@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,17 +14,16 @@ from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.per_sample.chunks import MEMORY, counted, held_still, piece, pieces, wanted
 from expunge.per_sample.layers import total_type
-from expunge.per_sample.plain import Output, as_function, gradients_by_loop
+from expunge.per_sample.plain import ByName, Output, as_function, gradients_by_loop
 from expunge.per_sample.probe import piece_size
 from expunge.training.run import Run
 
-Named = Mapping[str, Tensor]
-Way = Callable[[nn.Module, Output, Named, Named, Batch], Tensor]
+Way = Callable[[nn.Module, Output, ByName, ByName, Batch], Tensor]
 """(model, losses, parameters, vector, batch) -> (batch,) derivatives of the losses along it."""
 
 
 def gradient_products(
-    model: nn.Module, batches: Iterable[Batch], run: Run, vector: Mapping[str, Tensor]
+    model: nn.Module, batches: Iterable[Batch], run: Run, vector: ByName
 ) -> Tensor:
     """G v (n,): the derivative of each sample's loss (`run.task.losses`) along `vector`.
 
@@ -88,11 +87,11 @@ def weighted_gradient(
         return {name: total[name].to(p.dtype) for name, p in parameters.items()}
 
 
-# ---- ways to differentiate the losses along a vector, best first
+# ---- ways to differentiate the losses along a vector
 
 
 def forward_mode(
-    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
+    model: nn.Module, losses: Output, parameters: ByName, vector: ByName, batch: Batch
 ) -> Tensor:
     """One pass in forward mode: values and derivatives side by side."""
     function = as_function(model, losses)
@@ -103,30 +102,10 @@ def forward_mode(
     return along
 
 
-def backward_twice(
-    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
-) -> Tensor:
-    """For operations without a forward mode: G v is the gradient of vᵀ(Gᵀu) by u."""
-    values = losses(model, batch)
-    u = torch.ones_like(values, requires_grad=True)
-    back = torch.autograd.grad(
-        (values * u).sum(), list(parameters.values()), create_graph=True, allow_unused=True
-    )
-    terms = [
-        (gradient * vector[name]).sum()
-        for name, gradient in zip(parameters, back, strict=True)
-        if gradient is not None
-    ]
-    if not terms:
-        return torch.zeros_like(values)
-    (along,) = torch.autograd.grad(torch.stack(terms).sum(), u)
-    return along
-
-
 def one_by_one(
-    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
+    model: nn.Module, losses: Output, parameters: ByName, vector: ByName, batch: Batch
 ) -> Tensor:
-    """For operations that differentiate only once: each sample's gradient times the vector."""
+    """For operations without a forward mode: each sample's gradient times the vector."""
     found = [
         _terms(model, losses, parameters, vector, piece(batch, row, row + 1)).sum()
         for row in range(len(batch))
@@ -135,33 +114,30 @@ def one_by_one(
 
 
 def _terms(
-    model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch
+    model: nn.Module, losses: Output, parameters: ByName, vector: ByName, batch: Batch
 ) -> Tensor:
     """What one sample's product is the sum of, (parameters,)."""
     gradient = gradients_by_loop(model, parameters, losses, batch)
     return torch.cat([(gradient[name][0] * vector[name]).flatten() for name in gradient])
 
 
-def _way(model: nn.Module, losses: Output, parameters: Named, vector: Named, batch: Batch) -> Way:
-    """The first way that the model's operations allow and that is right for one sample.
+def _way(model: nn.Module, losses: Output, parameters: ByName, vector: ByName, batch: Batch) -> Way:
+    """Forward mode, if the model's operations allow it and it is right for one sample.
 
-    An operation that differentiates once may drop its share of a second derivative in silence.
+    An operation may drop its share of a derivative in silence.
     """
     single = piece(batch, 0, 1)
     terms = _terms(model, losses, parameters, vector, single)
     tolerance = 1e3 * torch.finfo(terms.dtype).eps * float(terms.abs().sum())
-    for way in (forward_mode, backward_twice):
-        try:
-            found = way(model, losses, parameters, vector, single)
-        except Exception:
-            # whatever it was, the last way meets it again if it is the model's own fault
-            continue
-        if abs(float(found.sum() - terms.sum())) <= tolerance:
-            return way
-    return one_by_one
+    try:
+        found = forward_mode(model, losses, parameters, vector, single)
+    except Exception:
+        # whatever it was, the loop meets it again if it is the model's own fault
+        return one_by_one
+    return forward_mode if abs(float(found.sum() - terms.sum())) <= tolerance else one_by_one
 
 
-def _check(vector: Named, parameters: Named) -> None:
+def _check(vector: ByName, parameters: ByName) -> None:
     for name, value in vector.items():
         if name not in parameters:
             raise ConfigError(

@@ -34,7 +34,8 @@ from expunge.data.view import DataView
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name
 from expunge.models.mask import Mask, prunable
-from expunge.per_sample.curvature import Named, hessian_product, masked, top_eigenvalue
+from expunge.per_sample.curvature import hessian_product, masked, top_eigenvalue
+from expunge.per_sample.plain import ByName
 from expunge.place import HERE, Place
 from expunge.progress import Silent, Step
 from expunge.pruning import Pruner, make_pruner, pruner_name
@@ -167,13 +168,13 @@ def masked_eigenvalue(
     parameters that train. M: the mask as a diagonal matrix, 1 for parameters it does not name.
     """
 
-    def product(vector: Named) -> Named:
+    def product(vector: ByName) -> ByName:
         return masked(hessian_product(model, batches, run, masked(vector, mask)), mask)
 
     return top_eigenvalue(product, parameters(model))
 
 
-def distance(one: Named, other: Named | None = None, mask: Mask | None = None) -> float:
+def distance(one: ByName, other: ByName | None = None, mask: Mask | None = None) -> float:
     """Euclidean distance of two sets of named tensors (by default from 0), of the kept entries."""
     apart = {
         name: value.detach().double().cpu()

@@ -408,3 +408,54 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert word.lower() in text.lower()
     assert "expunge train --data digits" in done.stdout
     assert "--overwrite" in refused("demo", "--out", "out", cwd=tmp_path)
+
+
+TASK = """
+from torch import nn
+
+class Regression:
+    def losses(self, model, batch):
+        return (model(batch.inputs)[:, 0] - batch.labels).square()
+
+    def observe(self, model, batch):
+        return {"number": model(batch.inputs)[:, 0]}
+
+class Half:
+    def losses(self, model, batch):
+        return model(batch.inputs)[:, 0]
+
+def build():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+"""
+
+
+def test_a_task_of_ones_own_is_named_on_the_command_line_and_in_the_folder(tmp_path: Path) -> None:
+    """Losses alone are judged; the folder names the task, which is code and wants consent."""
+    (tmp_path / "ownnumbers.py").write_text(TASK)
+    asked = (
+        "--data",
+        "digits:300",
+        "--model",
+        "ownnumbers:build",
+        "--epochs",
+        "2",
+        "--lr",
+        "0.001",
+    )
+    train = ("train", *asked, "--task", "ownnumbers:Regression", "--out", "original")
+    assert "no test accuracy" in expunge(*train, cwd=tmp_path).stdout
+    card = json.loads((tmp_path / "original/model.json").read_text())
+    assert card["data"]["task"] == "ownnumbers:Regression"
+    forget = ("unlearn", "original", "--forget", "random:0.2", "--method", "finetune")
+    assert "--allow-code" in refused(*forget, "--out", "x", cwd=tmp_path)
+    done = (*forget, "--set", "lr=0.0001", "--with-reference", "--out", "forgot", "--allow-code")
+    said = expunge(*done, cwd=tmp_path).stdout
+    assert "judged by losses alone" in said and "loss_forget" in said
+    both = ("forgot", "--original", "original", "--retrained", "forgot-retrained", "--allow-code")
+    scores = json.loads(expunge("audit", *both, "--json", cwd=tmp_path).stdout)["scores"]
+    assert [one["name"] for one in scores] == ["loss_forget", "loss_retain", "loss_test", "RTE"]
+    assert all(one["gap"] is not None for one in scores[:3])
+    said = refused("audit", *both, "--also", "prediction_distribution", cwd=tmp_path)
+    assert "scores of classes need 'logits'" in said
+    said = refused("train", *asked, "--task", "ownnumbers:Half", "--out", "y", cwd=tmp_path)
+    assert "task 'ownnumbers:Half' has no function observe" in said

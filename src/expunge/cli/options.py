@@ -56,7 +56,7 @@ Also = Annotated[
     str | None,
     typer.Option(
         "--also",
-        help="Further audits: relearn_time, weight_distance, prediction_distribution.",
+        help="Further audits, comma-separated: see `expunge list audits`.",
     ),
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]

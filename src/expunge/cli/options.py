@@ -65,7 +65,9 @@ BatchSize = Annotated[int | None, typer.Option("--batch-size", help="Samples a s
 Validation = Annotated[
     float, typer.Option("--validation", help="Share of the training data kept for validation.")
 ]
-SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of that share.")]
+SplitSeed = Annotated[
+    int, typer.Option("--split-seed", help="Seed that draws the validation share.")
+]
 MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_default=False)
 
 

@@ -1,25 +1,65 @@
-"""Write docs/methods.md from the tables of methods and pruners: `python docs/build.py`.
+"""Write what docs/ says of the code, from the code: `python docs/build.py`; `--check` only compares.
 
-`--check` only compares.
+methods.md is made whole. Of cli.md and scores.md the part below the line MADE is; what stands above it
+is written by hand and stays.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from typer.main import get_command
+
+from expunge.audits import AUDITS, Audit
+from expunge.cli import app
 from expunge.cli.listing import range_of
 from expunge.methods import METHODS, Method
 from expunge.pruning import PRUNERS, Pruner
+from expunge.scores.table import SCORES
+from expunge.training.recipe import Settings
 
-PAGE = Path(__file__).with_name("methods.md")
+HERE = Path(__file__).parent
+MADE = "<!-- From here on written from the code by `python docs/build.py`. -->"
+WIDTH = 96
+TYPES = {str: "text", int: "whole number", float: "number", Path: "path", list[str]: "text"}
+NEEDS = {
+    "outputs": "the model's outputs",
+    "model": "the model",
+    "original": "the original",
+    "retrained": "a retrained model",
+    "shadows": "shadow models",
+}
+TARGETS = {"retrained": "retrain's value", "low": "low", "high": "high"}
+OTHERWISE = {
+    "transfer": "a study with `transfer:`",
+    "mask": "a study with `criteria: true`",
+}
 
 
-def section(method: type[Method | Pruner]) -> str:
+def methods_page() -> str:
+    """docs/methods.md."""
+    head = (
+        "# Methods\n\nWritten from the code by `python docs/build.py`. A method's fields are its "
+        "parameters, with\nthe defaults of its paper; `expunge list methods NAME` shows the same.\n"
+    )
+    middle = (
+        "# Pruners\n\n`expunge prune` makes a sparse original with one of these; whatever is then done "
+        "to it keeps\nits mask. Cut are convolution weights, or linear weights where there are no "
+        "convolutions.\n"
+    )
+    methods = [method_section(method) for method in METHODS.values()]
+    pruners = [method_section(pruner) for pruner in PRUNERS.values()]
+    return "\n".join([head, *methods, middle, *pruners])
+
+
+def method_section(method: type[Method | Pruner]) -> str:
     """One method or pruner: what it does, what it reads, its parameters, its paper."""
-    paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
-    lines = [f"## `{method.name}`", "", *(line for part in paragraphs for line in (part, ""))]
+    lines = [f"## `{method.name}`", "", *paragraphs(method)]
     if issubclass(method, Method):
         reads = f"Reads: {', '.join(method.reads.names())}."
         if method.scope == "classes":
@@ -32,35 +72,146 @@ def section(method: type[Method | Pruner]) -> str:
         reads = (
             "Cuts trained weights." if method.trained else "Cuts untrained weights, without data."
         )
-    lines += [reads, "", f"Source: {method.paper}.", ""]
-    if method.model_fields:
-        lines += ["| parameter | default | range | meaning |", "|---|---|---|---|"]
-        properties = method.model_json_schema()["properties"]
-        for name, field in method.model_fields.items():
-            bounds = range_of(properties[name]).replace("|", "\\|")
-            lines.append(
-                f"| `{name}` | {json.dumps(field.default)} | {bounds} | {field.description} |"
-            )
-        lines.append("")
+    return "\n".join([*lines, reads, "", f"Source: {method.paper}.", "", *parameters(method)])
+
+
+def paragraphs(thing: type) -> Iterator[str]:
+    """A docstring's paragraphs, a line each, with empty lines between."""
+    for part in (thing.__doc__ or "").split("\n\n"):
+        yield " ".join(part.split())
+        yield ""
+
+
+def parameters(settings: type[Settings]) -> Iterator[str]:
+    """The table of fields and an empty line; nothing for a class without fields."""
+    if not settings.model_fields:
+        return
+    yield from ("| parameter | default | range | meaning |", "|---|---|---|---|")
+    properties = settings.model_json_schema()["properties"]
+    for name, field in settings.model_fields.items():
+        bounds = range_of(properties[name]).replace("|", "\\|")
+        yield f"| `{name}` | {json.dumps(field.default)} | {bounds} | {field.description} |"
+    yield ""
+
+
+def scores_part() -> str:
+    """The generated part of docs/scores.md: every score, how it reads, and the audits that give it."""
+    given = {info.name: audit for audit in AUDITS.values() for info in audit.info}
+    lines = ["## Every score", "", "| score | what it measures | unit | target | given by |"]
+    lines.append("|---|---|---|---|---|")
+    for name, info in SCORES.items():
+        by = f"audit `{given[name].name}`" if name in given else OTHERWISE[info.given_by]
+        lines.append(
+            f"| `{name}` | {info.measures} | {info.unit} | {TARGETS[info.target]} | {by} |"
+        )
+    lines += ["", "## How to read each", ""]
+    lines += [
+        f"- **`{name}`**: {info.reads} (Source: {info.paper}.)" for name, info in SCORES.items()
+    ]
+    lines += ["", "## Audits", "", "| audit | scores | needs | made |", "|---|---|---|---|"]
+    lines += [audit_line(audit) for audit in AUDITS.values()]
+    lines += ["", "Settings of those that have some:", ""]
+    for audit in AUDITS.values():
+        if audit.model_fields:
+            lines += [f"### `{audit.name}`", "", *parameters(audit)]
     return "\n".join(lines)
 
 
-def page() -> str:
-    """The whole page."""
-    head = (
-        "# Methods\n\nWritten from the code by `python docs/build.py`. A method's fields are its "
-        "parameters, with\nthe defaults of its paper; `expunge list methods NAME` shows the same.\n"
+def audit_line(audit: type[Audit]) -> str:
+    """One line of the table of audits."""
+    scores = ", ".join(f"`{info.name}`" for info in audit.info)
+    needs = ", ".join(words for need, words in NEEDS.items() if need in audit.needs)
+    asked = f"with `--also {audit.name}`"
+    return f"| `{audit.name}` | {scores} | {needs} | {'always' if audit.usual else asked} |"
+
+
+def cli_part() -> str:
+    """The generated part of docs/cli.md: every command with its options, defaults and example."""
+    return "\n".join(
+        ["## Every command", "", *(command_section(*one) for one in commands(get_command(app)))]
     )
-    middle = (
-        "# Pruners\n\n`expunge prune` makes a sparse original with one of these; whatever is then done "
-        "to it keeps\nits mask. Cut are convolution weights, or linear weights where there are no "
-        "convolutions.\n"
-    )
-    methods = [section(method) for method in METHODS.values()]
-    return "\n".join([head, *methods, middle, *(section(pruner) for pruner in PRUNERS.values())])
+
+
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its full name, in the order of `--help`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
+
+
+def command_section(name: str, command: Any) -> str:
+    """What one command does, its usage, its options and its example."""
+    lines = [f"### `expunge {name}`", ""]
+    for part in (command.help or "").split("\n\n"):
+        lines += [" ".join(part.split()), ""]
+    shown = [one for one in command.params if one.name != "help"]
+    if shown:
+        lines += ["| | takes | default | meaning |", "|---|---|---|---|"]
+        lines += [option_line(one) for one in shown]
+        lines.append("")
+    example = (command.epilog or "").removeprefix("Example: ")
+    return "\n".join([*lines, "```sh", in_lines(example), "```", ""])
+
+
+def option_line(option: Any) -> str:
+    """An argument or an option: what it takes, what it is without it, and what it says."""
+    argument = not option.opts[0].startswith("-")
+    name = option.metavar or option.name.upper() if argument else ", ".join(option.opts)
+    flag = getattr(option, "is_flag", False)
+    takes = "" if flag else TYPES[option.type_descriptor.annotation]
+    if option.required:
+        default = "required"
+    elif isinstance(option.show_default, str):
+        default = option.show_default
+    else:
+        default = "" if flag or option.default is None else f"`{option.default}`"
+    meaning = (option.help or "").replace("|", "\\|")
+    return f"| `{name}` | {takes} | {default} | {meaning} |"
+
+
+def in_lines(command: str) -> str:
+    """A command, broken where it is long so that it can be pasted."""
+    pieces: list[str] = []
+    for word in shlex.split(command):
+        follows = pieces and pieces[-1].startswith("--") and " " not in pieces[-1]
+        if follows and not word.startswith("--"):  # an option stays beside its value
+            pieces[-1] += f" {shlex.quote(word)}"
+        else:
+            pieces.append(shlex.quote(word))
+    lines = [pieces[0]]
+    for piece in pieces[1:]:
+        if len(lines[-1]) + len(piece) < WIDTH:
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(f"    {piece}")
+    return " \\\n".join(lines)
+
+
+def below(page: str, part: str) -> str:
+    """A page whose beginning is kept, with its generated part made anew."""
+    kept = (HERE / page).read_text(encoding="utf-8").partition(MADE)[0]
+    return f"{kept}{MADE}\n\n{part}"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "methods.md": methods_page,
+    "cli.md": lambda: below("cli.md", cli_part()),
+    "scores.md": lambda: below("scores.md", scores_part()),
+}
+
+
+def stale() -> list[str]:
+    """Pages that are not what the code says."""
+    return [
+        name for name, make in PAGES.items() if (HERE / name).read_text(encoding="utf-8") != make()
+    ]
 
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        sys.exit(0 if PAGE.read_text(encoding="utf-8") == page() else "docs/methods.md is stale")
-    PAGE.write_text(page(), encoding="utf-8")
+        old = stale()
+        sys.exit(f"stale: {', '.join(old)}; run python docs/build.py" if old else 0)
+    for _name, _make in PAGES.items():
+        (HERE / _name).write_text(_make(), encoding="utf-8")

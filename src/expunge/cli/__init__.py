@@ -53,18 +53,18 @@ for _name, _command, _example in (
     (
         "train",
         train,
-        "--data cifar10:5000 --data-dir DATA --model resnet20 --epochs 15 --out runs/original",
+        "--data digits --model cnn --epochs 20 --lr 0.05 --batch-size 128 --out runs/original",
     ),
     (
         "import",
         import_,
         "--model mynet:build --weights net.safetensors --data photos@64 --recipe recipe.yaml"
-        " --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 --out runs/original",
+        " --mean 0.49,0.48,0.45 --std 0.25,0.24,0.26 --out runs/imported",
     ),
     (
         "prune",
         prune,
-        "--data cifar10:5000 --data-dir DATA --model resnet20 --epochs 15 --pruner omp"
+        "--data digits --model cnn --epochs 20 --lr 0.05 --batch-size 128 --pruner omp"
         " --sparsity 0.95 --out runs/sparse",
     ),
     (

@@ -31,14 +31,15 @@ PoisonOption = Annotated[
     str | None,
     typer.Option(
         "--poison",
-        help="ids:FILE of poisoned samples, or the poison as the folder's data have it, such as "
-        "patch:size=4; by default what these say.",
+        help="ids:FILE of poisoned samples, or the poison in the folder's data, such as patch:size=4; "
+        "by default what the data say.",
     ),
 ]
 Fraction = Annotated[
     float | None,
     typer.Option(
-        "--known-fraction", help="Forget only this share of them; report on the rest, which stays."
+        "--known-fraction",
+        help="Forget only this share of the poison, and report on the rest, which stays.",
     ),
 ]
 TriggerOption = Annotated[
@@ -52,7 +53,9 @@ TriggerOption = Annotated[
 TargetOption = Annotated[
     str | None,
     typer.Option(
-        "--target", help="For ids:FILE: the class called; by default these samples' label."
+        "--target",
+        help="For ids:FILE: the class that images with the trigger are taken for; by default the "
+        "label of these samples.",
     ),
 ]
 

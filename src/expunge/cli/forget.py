@@ -127,24 +127,32 @@ def audit(
         Path | None, typer.Option("--retrained", help="A folder retrained without the data.")
     ] = None,
     forget: Annotated[
-        str | None, typer.Option("--forget", help="For an original, or where ids are redacted.")
+        str | None,
+        typer.Option(
+            "--forget",
+            help="What to ask of an original; or the request again, where ids are redacted.",
+        ),
     ] = None,
     forget_seed: ForgetSeed = 0,
     features: Annotated[
-        str, typer.Option("--features", help="Of the membership attack, comma-separated, or all.")
+        str,
+        typer.Option(
+            "--features", help="What the membership attack looks at, comma-separated; or all."
+        ),
     ] = "confidence",
     also: Also = None,
     trigger: Annotated[
         str | None,
         typer.Option(
             "--trigger",
-            help="Of a backdoor from elsewhere, as `cleanse` takes it: attack success is scored too.",
+            help="The trigger of a backdoor, as `cleanse` takes it; attack success is then scored too.",
         ),
     ] = None,
     target: Annotated[
-        str | None, typer.Option("--target", help="The class that the trigger calls.")
+        str | None,
+        typer.Option("--target", help="The class that images with the trigger are taken for."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Scores as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     data: OtherData = None,
     *,
     place: Place,

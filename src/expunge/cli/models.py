@@ -97,10 +97,12 @@ def import_(
         str | None, typer.Option("--validation", help="ids:FILE of validation samples; else none.")
     ] = None,
     mean: Annotated[
-        str | None, typer.Option("--mean", help="Normalisation it was trained with, per channel.")
+        str | None,
+        typer.Option("--mean", help="Mean of the normalisation it was trained with, per channel."),
     ] = None,
     std: Annotated[
-        str | None, typer.Option("--std", help="Likewise; both in units of 0 to 1.")
+        str | None,
+        typer.Option("--std", help="Standard deviation, likewise; both for inputs from 0 to 1."),
     ] = None,
     task: TaskName = None,
     *,

@@ -56,7 +56,7 @@ Also = Annotated[
     str | None,
     typer.Option(
         "--also",
-        help="Further audits: relearn_time, weight_distance, prediction_distribution.",
+        help="Further audits, comma-separated: see `expunge list audits`.",
     ),
 ]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
@@ -65,7 +65,9 @@ BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Sampl
 Validation = Annotated[
     float, typer.Option("--validation", help="Share of the training data kept for validation.")
 ]
-SplitSeed = Annotated[int, typer.Option("--split-seed", help="Seed of that share.")]
+SplitSeed = Annotated[
+    int, typer.Option("--split-seed", help="Seed that draws the validation share.")
+]
 MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_default=False)
 
 

@@ -60,7 +60,9 @@ PrunerSettings = Annotated[
 ]
 Rewind = Annotated[
     Path | None,
-    typer.Option("--rewind", help="Weights of an early epoch, for MODEL_DIR; else fine-tune."),
+    typer.Option(
+        "--rewind", help="Weights of an early epoch to go back to, for MODEL_DIR; else fine-tune."
+    ),
 ]
 RewindEpoch = Annotated[
     int | None, typer.Option("--rewind-epoch", help="Which epoch these weights are of.")
@@ -69,8 +71,8 @@ Judge = Annotated[
     str | None,
     typer.Option(
         "--criteria",
-        help="Also judge the pruner on a forget request (random:0.1, class:3, ...): a dense model, "
-        "and a second mask found without it.",
+        help="Also judge the pruner on a forget request (random:0.1, class:3, ...): train a dense model "
+        "too, and find a second mask without these samples.",
     ),
 ]
 AnySeed = Annotated[

@@ -41,7 +41,9 @@ Folder = Annotated[
 ]
 Scale = Annotated[
     str | None,
-    typer.Option("--scale", help="Which of the file's scales; the first.", show_default=False),
+    typer.Option(
+        "--scale", help="One of the file's scales; by default the first.", show_default=False
+    ),
 ]
 
 
@@ -80,7 +82,9 @@ def run(
     ] = None,
     rerun_stale: Annotated[
         bool,
-        typer.Option("--rerun-stale", help="Make cells anew whose method's source has changed."),
+        typer.Option(
+            "--rerun-stale", help="Make stale cells anew: the source of their method has changed."
+        ),
     ] = False,
     scale: Scale = None,
     *,

@@ -148,7 +148,8 @@ class Originals:
         )
         if isinstance(sparse, Pruned) and sparse.dense is not None:
             dense_of(sparse).save(self._path("dense"), overwrite=True)
-            save_file(dict(sparse.early or {}), early)
+            state = sparse.early or {}
+            save_file({name: value.contiguous() for name, value in state.items()}, early)
         sparse.save(self._path(level))
 
 

@@ -28,6 +28,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
+from expunge.place import Place
 from expunge.progress import Bars
 from expunge.report.figures import gap_figure
 from expunge.report.files import write_tables
@@ -45,15 +46,15 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SCENARIOS = {"class": "class", "random": "random:0.1"}
 
 
-def tuned_rates(model: str, recipe: Recipe, data: Data, bars: Bars) -> dict[str, float]:
+def tuned_rates(model: str, recipe: Recipe, data: Data, place: Place) -> dict[str, float]:
     """Gradient ascent's best rate for each way to forget: smallest mean gap of UA and validation
     accuracy to a retrained model, all on the tuning seed."""
-    original = train(data, model, recipe=recipe, seed=TUNING_SEED, progress=bars)
+    original = train(data, model, recipe=recipe, seed=TUNING_SEED, place=place)
     base = original.split
     # scored on validation samples, never on the test set
     held = data.train.subset(base.rows(data.train, Part.VALIDATION))
     scored = replace(data, test=held)
-    run = Run(progress=bars)
+    run = Run(progress=place.progress)
     chosen = {}
     for kind in ("class", "random"):
         split = (
@@ -61,23 +62,17 @@ def tuned_rates(model: str, recipe: Recipe, data: Data, bars: Bars) -> dict[str,
             if kind == "class"
             else Split.random(data, 0.1, seed=TUNING_SEED, base=base)
         )
-        common = {
-            "recipe": original.recipe,
-            "fresh": model,
-            "seed": TUNING_SEED,
-            "progress": bars,
-        }
-        reference = unlearn(original.model, data, split, "retrain", **common).model
-        target = _accuracies(reference, scored, split, run)
+        reference = unlearn(original, split, "retrain", seed=TUNING_SEED, place=place)
+        target = _accuracies(reference.model, scored, split, run)
         gaps = {}
         for rate in RATES:
             method = make_method("gradient_ascent", {"lr": rate})
             try:
-                made = unlearn(original.model, data, split, method, **common).model
+                made = unlearn(original, split, method, seed=TUNING_SEED, place=place)
             except DivergenceError:
                 gaps[rate] = float("inf")
                 continue
-            seen = _accuracies(made, scored, split, run)
+            seen = _accuracies(made.model, scored, split, run)
             gaps[rate] = float(np.mean(np.abs(seen - target)))
         print(kind, "gap by rate on the tuning seed:", {k: round(v, 2) for k, v in gaps.items()})
         chosen[kind] = min(gaps, key=lambda rate: gaps[rate])
@@ -103,13 +98,14 @@ def main() -> None:
     options = parser.parse_args()
 
     bars = Bars(Console(stderr=True), every_seconds=60)
+    place = Place(data_dir=options.data_dir, progress=bars)
     data = load_data(options.data, data_dir=options.data_dir)
     recipe = Recipe(epochs=options.epochs, batch_size=options.batch_size, lr=0.1)
     options.out.mkdir(parents=True, exist_ok=True)
 
     tuned = options.out / "tuned.json"
     if not tuned.exists():
-        tuned.write_text(json.dumps(tuned_rates(options.model, recipe, data, bars)))
+        tuned.write_text(json.dumps(tuned_rates(options.model, recipe, data, place)))
     rates = json.loads(tuned.read_text())
 
     frames = []
@@ -129,7 +125,7 @@ def main() -> None:
                 "seeds": options.seeds,
             }
         )
-        made = planned(study, options.out / kind, data_dir=options.data_dir)
+        made = planned(study, options.out / kind, place=place)
         made = run_study(made, progress=bars)
         frames.append(for_tables(results(made.rows, made.store)))
     frame = pd.concat(frames, ignore_index=True)

@@ -4,11 +4,11 @@
     python benchmarks/sparsity.py run --data-dir DATA --out runs/sparsity --seeds 0 1 2 3 4
     python benchmarks/sparsity.py tables --out runs/sparsity
 
-Several processes may share one folder: an original is trained once, by whoever comes first, and a
-part (one seed, one way to forget, one level of sparsity) is written whole when it is done, so an
-interrupted run goes on where it stopped. `tune` comes first: the fields that papers tune are chosen on
-a seed that is not reported, dense and 95 % apart, against that seed's own retrained model, on
-validation data (UA, RA and validation accuracy); the levels that are not tuned take OMP's values.
+Several processes may share one folder: an original is trained once, by whoever comes first, and kept
+as a model folder; a part (one seed, one way to forget, one level of sparsity) is written whole when it
+is done, so an interrupted run goes on where it stopped. `tune` comes first: the fields that papers tune
+are chosen on a seed that is not reported, dense and 95 % apart, against that seed's own retrained model,
+on validation data (UA, RA and validation accuracy); the levels that are not tuned take OMP's values.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,25 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from expunge.api import Result, audit_outputs, unlearn
+from expunge.api import train, unlearn
+from expunge.audits.accuracy import Accuracy
 from expunge.audits.mia import mia_efficacy
-from expunge.audits.observe import accuracy, observe
+from expunge.audits.observe import observe
+from expunge.audits.panel import Panel
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
+from expunge.place import Place
 from expunge.progress import Bars
-from expunge.pruning import make_pruner
-from expunge.pruning.original import Pruned, prune, pruning_criteria
-from expunge.pruning.search import State
+from expunge.pruning import Pruner, make_pruner
+from expunge.pruning.criteria import pruning_criteria
+from expunge.pruning.original import Pruned, prune
+from expunge.trained.opening import load
+from expunge.trained.trained import Trained, record_of
 from expunge.training.recipe import Recipe
-from expunge.training.run import Mask, Run
-from expunge.training.session import constructor
+from expunge.training.run import Run
 
 TUNING_SEED = 100
 SPARSITY = 0.95
@@ -99,98 +104,90 @@ class Experiment:
         return method, {**fixed, **chosen}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Originals:
-    """Dense and sparse originals of one seed: made once, kept as files, read by all."""
+    """Dense and sparse originals of one seed: made once, kept as model folders, read by all."""
 
     experiment: Experiment
     data: Data
     out: Path
     seed: int
-    bars: Bars
+    place: Place
 
-    def __post_init__(self) -> None:
-        self.split = Split.whole(self.data)
-        self.fresh = constructor(self.experiment.model, self.data, self.split)
+    @cached_property
+    def split(self) -> Split:
+        """What they learn from; nothing is forgotten yet."""
+        return Split.whole(self.data)
 
-    def get(self, level: str) -> tuple[torch.nn.Module, Mask | None, dict[str, Any]]:
-        """Model, mask, and what is known of its making."""
-        stem = self.out / "originals" / f"{level}-{self.seed}"
-        once(stem.with_suffix(".json"), lambda: self._make(level))
-        model = self.fresh()
-        model.load_state_dict(load_file(stem.with_suffix(".safetensors")))
-        about = json.loads(stem.with_suffix(".json").read_text())
-        mask = None
-        if level != "dense":
-            mask = load_file(stem.with_suffix(".mask"))
-        return model.eval(), mask, about
+    def get(self, level: str) -> Trained:
+        """The original of a level, made if nobody has made it yet."""
+        # one training gives the dense model and OMP's sparse one, whose folder is written last
+        made = "omp" if level == "dense" else level
+        once(self._path(made), lambda: self._make(made))
+        return load(self._path(level), data=self.data, place=self.place)
 
-    def _make(self, level: str) -> dict[str, Any]:
-        if level == "dense":  # one training gives the dense model and OMP's sparse one
-            self._prune("omp", None, None)
-            return json.loads((self.out / "originals" / f"dense-{self.seed}.about").read_text())
-        if level == "omp":
-            self.get("dense")
-            return json.loads((self.out / "originals" / f"omp-{self.seed}.about").read_text())
-        if level == "synflow":
-            return self._prune("synflow", None, None)
-        dense, _, _ = self.get("dense")
-        early = load_file(self.out / "originals" / f"early-{self.seed}.safetensors")
-        return self._prune("imp", dense, early)
+    def _path(self, level: str) -> Path:
+        return self.out / "originals" / f"{level}-{self.seed}"
 
-    def _prune(
-        self, name: str, trained: torch.nn.Module | None, early: State | None
-    ) -> dict[str, Any]:
-        extra = {"rate": IMP_RATE} if name == "imp" else {}
-        done = prune(
+    def _make(self, level: str) -> None:
+        early = self._path("early").with_suffix(".safetensors")
+        pruner = pruner_of(level)
+        if level == "imp":
+            dense = self.get("dense")
+            made = prune(dense, pruner, rewind=load_file(early), seed=self.seed, place=self.place)
+            made.save(self._path(level))
+            return
+        sparse = train(
             self.data,
             self.experiment.model,
-            make_pruner(name, {"sparsity": SPARSITY, **extra}),
             recipe=self.experiment.recipe,
             split=self.split,
+            pruner=pruner,
             seed=self.seed,
-            trained=trained,
-            rewind=early,
-            progress=self.bars,
+            place=self.place,
         )
-        about = self._save(name, done, done.mask)
-        if name == "omp" and done.dense is not None:
-            fit = done.record.log
-            share = self.experiment.epochs / (2 * self.experiment.epochs - fit["first_epoch"])
-            seconds = done.record.cost.seconds * share  # of both trainings, by epochs
-            self._save("dense", replace(done, model=done.dense), None, {"seconds": seconds})
-            store(self.out / "originals" / f"early-{self.seed}.safetensors", dict(done.early or {}))
-        return about
-
-    def _save(
-        self, level: str, made: Pruned, mask: Mask | None, change: dict[str, Any] | None = None
-    ) -> dict[str, Any]:
-        stem = self.out / "originals" / f"{level}-{self.seed}"
-        store(stem.with_suffix(".safetensors"), made.model.state_dict())
-        if mask is not None:
-            store(stem.with_suffix(".mask"), dict(mask))
-        about = {
-            "test_accuracy": accuracy(made.model, self.data, Run()),
-            "seconds": made.record.cost.seconds,
-            "log": made.record.log,
-            **(change or {}),
-        }
-        stem.with_suffix(".about").write_text(json.dumps(about))
-        return about
+        if isinstance(sparse, Pruned) and sparse.dense is not None:
+            dense_of(sparse).save(self._path("dense"), overwrite=True)
+            state = sparse.early or {}
+            save_file({name: value.contiguous() for name, value in state.items()}, early)
+        sparse.save(self._path(level))
 
 
-def store(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Tensors as a safetensors file, written whole."""
+def pruner_of(level: str) -> Pruner:
+    """The pruner of a level."""
+    extra = {"rate": IMP_RATE} if level == "imp" else {}
+    return make_pruner(level, {"sparsity": SPARSITY, **extra})
+
+
+def dense_of(sparse: Pruned) -> Trained:
+    """The dense model that a mask was cut from; its seconds are its share of both, by epochs."""
+    if sparse.dense is None or sparse.recipe is None:
+        raise ValueError("this mask was not cut from a trained model")
+    epochs, cost = sparse.recipe.epochs, sparse.record.cost
+    share = epochs / (2 * epochs - sparse.record.log["first_epoch"])
+    record = record_of(
+        "train",
+        sparse.split,
+        settings=sparse.recipe.model_dump(mode="json"),
+        names=sparse.record.names,
+        cost=replace(cost, seconds=cost.seconds * share),
+    )
+    return Trained(
+        sparse.dense,
+        sparse.data,
+        sparse.split,
+        (record,),
+        sparse.recipe,
+        sparse.fresh,
+        architecture=sparse.architecture,
+        seed=sparse.seed,
+    )
+
+
+def once(path: Path, make: Callable[[], None]) -> None:
+    """Let make() write `path`, whole, unless it is there; of several processes one makes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    save_file({name: value.contiguous() for name, value in tensors.items()}, part)
-    os.replace(part, path)
-
-
-def once(path: Path, make: Callable[[], Any]) -> None:
-    """Make `path` hold make()'s JSON, unless it does; of several processes one makes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_suffix(".lock")
+    lock = path.with_name(f"{path.name}.lock")
     while not path.exists():
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
@@ -198,9 +195,8 @@ def once(path: Path, make: Callable[[], Any]) -> None:
             time.sleep(2)
             continue
         try:
-            content = json.dumps(make(), indent=1)
-            path.with_suffix(".new").write_text(content)
-            os.replace(path.with_suffix(".new"), path)
+            if not path.exists():  # another process may have ended in between
+                make()
         finally:
             lock.unlink()
 
@@ -218,30 +214,23 @@ def forget(
     name: str,
     settings: dict[str, Any],
     names: tuple[str | int, ...] | None = None,
-) -> Result:
+) -> Trained:
     """Unlearn from one original by one method."""
-    model, mask, about = originals.get(level)
-    split = split_for(originals.data, originals.split, kind, originals.seed)
     return unlearn(
-        model,
-        originals.data,
-        split,
+        originals.get(level),
+        split_for(originals.data, originals.split, kind, originals.seed),
         make_method(name, settings),
         seed=originals.seed,
-        recipe=originals.experiment.recipe,
-        fresh=originals.fresh,
-        mask=mask,
         names=names,
-        mask_saw_forget=about["log"]["saw_data"] if mask else None,
-        progress=originals.bars,
+        place=originals.place,
     )
 
 
-def tune(experiment: Experiment, data: Data, out: Path, kind: str, bars: Bars) -> None:
+def tune(experiment: Experiment, data: Data, out: Path, kind: str, place: Place) -> None:
     """Write tuned-KIND.json: for dense and omp, each method's best fields on the tuning seed."""
     file = out / f"tuned-{kind}.json"
     chosen = json.loads(file.read_text()) if file.exists() else {}
-    originals = Originals(experiment, data, out, TUNING_SEED, bars)
+    originals = Originals(experiment, data, out, TUNING_SEED, place)
     split = split_for(data, originals.split, kind, TUNING_SEED)
     # scored on validation samples, never on the test set
     held = data.train.subset(split.rows(data.train, Part.VALIDATION))
@@ -281,106 +270,66 @@ def tune(experiment: Experiment, data: Data, out: Path, kind: str, bars: Bars) -
 
 
 def run_part(
-    experiment: Experiment,
-    data: Data,
-    out: Path,
-    kind: str,
-    level: str,
-    seed: int,
-    bars: Bars,
-    floor: bool,
-    chosen: Collection[str],
+    originals: Originals, kind: str, level: str, floor: bool, chosen: Collection[str]
 ) -> pd.DataFrame:
     """One seed, one way to forget, one level: everything scored, in long form."""
-    tuned = json.loads((out / f"tuned-{kind}.json").read_text())
+    tuned = json.loads((originals.out / f"tuned-{kind}.json").read_text())
     fields = tuned["dense" if level == "dense" else "omp"]
-    originals = Originals(experiment, data, out, seed, bars)
-    model, _, about = originals.get(level)
-    split = split_for(data, originals.split, kind, seed)
+    original, seed = originals.get(level), originals.seed
+    split = split_for(originals.data, originals.split, kind, seed)
     rows: list[dict[str, Any]] = []
 
-    def score(row: str, network: torch.nn.Module, seconds: float, log: dict[str, Any]) -> None:
-        outputs = observe(network, data, split, Run())
-        values = {s.name: s.value for s in audit_outputs(outputs, seed=seed, features=())}
-        values["MIA"] = mia_efficacy(outputs, "confidence", seed, max_samples=ATTACK_SAMPLES).value
-        values["RTE"] = seconds
+    def score(row: str, made: Trained) -> None:
+        panel = Panel(made, split, Run(), seed=seed)
+        values = {s.name: s.value for s in Accuracy().scores(panel)}
+        attack = mia_efficacy(panel.outputs, "confidence", seed, max_samples=ATTACK_SAMPLES)
+        values["MIA"] = attack.value
+        values["RTE"] = made.record.cost.seconds
         for key in ("zero_fraction", "near_zero_fraction", "top_eigenvalue"):
-            if key in log:
-                values[key] = log[key]
-        for key, value in values.items():
-            rows.append(
-                {
-                    "kind": kind,
-                    "level": level,
-                    "method": row,
-                    "seed": seed,
-                    "score": key,
-                    "value": value,
-                }
-            )
+            if key in made.record.log:
+                values[key] = made.record.log[key]
+        about = {"kind": kind, "level": level, "method": row, "seed": seed}
+        rows.extend({**about, "score": key, "value": value} for key, value in values.items())
 
     def work(row: str, method: str, settings: dict[str, Any], *names: str | int) -> None:
         try:
-            done = forget(originals, level, kind, method, settings, names or None)
+            score(row, forget(originals, level, kind, method, settings, names or None))
         except DivergenceError as error:
             print(f"{kind} {level} {seed} {row}: {error}", flush=True)
-            return
-        score(row, done.model, done.record.cost.seconds, done.record.log)
 
-    score("original", model, about["seconds"], {})
+    score("original", original)
     work("retrain", "retrain", {}, "retrain", seed)
     if floor:
         work("floor", "retrain", {}, "retrain", seed, "floor")
     for row in chosen:
-        work(row, *experiment.settings(row, fields[row]["fields"]))
+        work(row, *originals.experiment.settings(row, fields[row]["fields"]))
     return pd.DataFrame(rows)
 
 
-def criteria(experiment: Experiment, data: Data, out: Path, seed: int, bars: Bars) -> None:
+def criteria(originals: Originals) -> None:
     """J's three criteria of the pruners, for class-wise forgetting of this seed."""
-    originals = Originals(experiment, data, out, seed, bars)
-    split = split_for(data, originals.split, "class", seed)
+    split = split_for(originals.data, originals.split, "class", originals.seed)
     for name in LEVELS[1:]:
+        file = originals.out / "criteria" / f"{name}-{originals.seed}.json"
 
-        def make(name: str = name) -> dict[str, Any]:
-            model, mask, about = originals.get(name)
-            dense, _, before = originals.get("dense")
-            extra = {"rate": IMP_RATE} if name == "imp" else {}
-            pruner = make_pruner(name, {"sparsity": SPARSITY, **extra})
-            found = pruning_criteria(
-                data,
-                experiment.model,
-                pruner,
-                split,
-                recipe=experiment.recipe,
-                seed=seed,
-                sparse=_known(model, mask, about, originals),
-                dense=_known(dense, None, before, originals),
-                progress=bars,
-            )
+        def make(name: str = name, file: Path = file) -> None:
+            sparse, dense = originals.get(name), originals.get("dense")
+            pruner, place = pruner_of(name), originals.place
+            found = pruning_criteria(sparse, dense, pruner, split, place=place)
             # iterative pruning went on from the dense model that was trained for the others
-            first = before["seconds"] if name == "imp" else 0.0
-            return {
+            first = found.dense_seconds if name == "imp" else 0.0
+            content = {
                 "pruner": name,
-                "seed": seed,
+                "seed": originals.seed,
                 "overlap": found.overlap,
                 "difference": found.difference,
                 "seconds": found.seconds + first,
-                "dense_seconds": before["seconds"],
+                "dense_seconds": found.dense_seconds,
             }
+            file.with_suffix(".new").write_text(json.dumps(content, indent=1))
+            os.replace(file.with_suffix(".new"), file)
 
-        once(out / "criteria" / f"{name}-{seed}.json", make)
-
-
-def _known(
-    model: torch.nn.Module, mask: Mask | None, about: dict[str, Any], originals: Originals
-) -> Any:
-    """An original that was made before, as `pruning_criteria` takes it."""
-    from expunge.api import Record
-    from expunge.training.cost import Cost
-
-    record = Record("prune", {}, (), Cost(about["seconds"]), log=about["log"])
-    return Pruned(model, record, originals.split, mask=mask)
+        once(file, make)
 
 
 def main() -> None:
@@ -409,7 +358,7 @@ def main() -> None:
         print_tables(options.out)
         return
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    bars = Bars(Console(stderr=True), every_seconds=60)
+    place = Place(progress=Bars(Console(stderr=True), every_seconds=60))
     data = load_data(options.data, data_dir=options.data_dir)
     print(
         f"{options.data}, {experiment}, {platform.machine()}, torch {torch.__version__}, "
@@ -417,27 +366,19 @@ def main() -> None:
         file=sys.stderr,
     )
     for kind in options.kinds if options.what == "tune" else ():
-        tune(experiment, data, options.out, kind, bars)
+        tune(experiment, data, options.out, kind, place)
     for seed in options.seeds if options.what == "criteria" else ():
-        criteria(experiment, data, options.out, seed, bars)
+        criteria(Originals(experiment, data, options.out, seed, place))
     for seed in options.seeds if options.what == "run" else ():
+        originals = Originals(experiment, data, options.out, seed, place)
         for level in options.levels:
             for kind in options.kinds:
                 file = options.out / f"part-{kind}-{level}-{seed}.csv"
                 if file.exists():
                     continue
                 start = time.time()
-                frame = run_part(
-                    experiment,
-                    data,
-                    options.out,
-                    kind,
-                    level,
-                    seed,
-                    bars,
-                    level in options.floors,
-                    options.rows,
-                )
+                floor = level in options.floors
+                frame = run_part(originals, kind, level, floor, options.rows)
                 frame.to_csv(file.with_suffix(".new"), index=False)
                 os.replace(file.with_suffix(".new"), file)
                 print(f"{file.name}: {time.time() - start:.0f} s", flush=True)

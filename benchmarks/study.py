@@ -14,17 +14,17 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from machine import machine
 
-from expunge.api import Result, audit_outputs, train, unlearn
-from expunge.audits.observe import observe
+from expunge.api import audit, train, unlearn
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.methods import make_method
+from expunge.place import Place
 from expunge.study.catalogue import study_file
 from expunge.study.cells import Cell, plan_cells
 from expunge.study.file import read_study
@@ -32,20 +32,20 @@ from expunge.study.launch import planned, run_study
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
 from expunge.study.work import Bench
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
-from expunge.training.run import Run, accelerator_on
 
 CELLS = 50
 AIM = 3.0
 """Percent."""
+CPU = Place(device="cpu")
 
 
 def bare(cells: list[Cell]) -> float:
     """Seconds of the calls that the cells come down to, on data that are loaded anew as well."""
     start = time.perf_counter()
     data = load_data(cells[0].config["data"])
-    originals: dict[str, Result] = {}
-    run = Run(accelerator=accelerator_on("cpu"))
+    originals: dict[str, Trained] = {}
     for cell in cells:
         config = cell.config
         if cell.kind == "original":
@@ -56,29 +56,19 @@ def bare(cells: list[Cell]) -> float:
                 recipe=Recipe(**config["recipe"]),
                 split=split,
                 seed=cell.seed,
-                device="cpu",
+                place=CPU,
             )
             continue
         first = originals[cell.needs[0]]
         split = Split.parse(data, config["scenario"], seed=config["forget_seed"], base=first.split)
-        model = first.model
+        made = replace(first, split=split)
         if cell.kind == "retrain" or "method" in config:
-            names: Any = None
+            names: tuple[str | int, ...] | None = None
             if cell.kind == "retrain":
                 names = ("retrain", cell.seed, *(["floor"] if config["floor"] else []))
             method = make_method(config.get("method", "retrain"), config.get("settings"))
-            model = unlearn(
-                first.model,
-                data,
-                split,
-                method,
-                seed=cell.seed,
-                recipe=first.recipe,
-                fresh="cnn",
-                names=names,
-                device="cpu",
-            ).model
-        audit_outputs(observe(model, data, split, run), seed=cell.seed)
+            made = unlearn(first, split, method, seed=cell.seed, names=names, place=CPU)
+        audit(made, seed=cell.seed, place=CPU)
     return time.perf_counter() - start
 
 
@@ -86,7 +76,7 @@ def engine(study: Study) -> float:
     """Seconds of the study in a fresh folder, its plan included."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        made = planned(study, folder, device="cpu")
+        made = planned(study, folder, place=CPU)
         counts = run_study(made).counts()
         seconds = time.perf_counter() - start
         assert counts.done == len(made.cells), counts
@@ -101,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     study = read_study(study_file("smoke"))
-    facts = Bench(CellStore("unused"), device="cpu").facts
+    facts = Bench(CellStore("unused"), CPU).facts
     per_seed = len(plan_cells(study.model_copy(update={"seeds": (0,)}), facts)[0])
     study = study.model_copy(update={"seeds": tuple(range(-(-CELLS // per_seed)))})
     cells = plan_cells(study, facts)[0]

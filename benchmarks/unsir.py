@@ -32,8 +32,10 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.methods import make_method
 from expunge.methods.unsir import Unsir
+from expunge.place import Place
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
-from expunge.training.session import make_run, make_view
+from expunge.training.session import open_session
 
 PHASES = ("noise", "impair", "repair", "whole")
 Sample = tuple[Tensor, int]
@@ -99,20 +101,26 @@ def epoch(
         optimizer.step()
 
 
-def ours(
-    model: nn.Module, data: Data, split: Split, method: Unsir, recipe: Recipe
-) -> dict[str, float]:
+def ours(original: Trained, split: Split, method: Unsir) -> dict[str, float]:
     """The library's seconds, as its record has them: warmed up, a private copy made before."""
-    record = unlearn(model, data, split, method, recipe=recipe).record
+    record = unlearn(original, split, method).record
     return {**record.log["seconds"], "whole": record.cost.seconds}
 
 
 def retain_list(data: Data, split: Split, method: Unsir) -> list[Sample]:
     """The notebook's retain samples: normalised float32 images in a Python list."""
-    run = make_run(("bench", 0), "bench", None, None, None, None, "cpu", None)
-    part = make_view(data, split, Part.RETAIN, run).take(
-        Part.RETAIN, method.retain_per_class, per_class=True
+    session = open_session(
+        ("bench", 0),
+        "bench",
+        data,
+        split,
+        Part.RETAIN,
+        recipe=None,
+        fresh=None,
+        mask=None,
+        place=Place(device="cpu"),
     )
+    part = session.view.take(Part.RETAIN, method.retain_per_class, per_class=True)
     samples: list[Sample] = []
     for batch in part.batches(512, shuffle=False, augment=False):
         assert batch.labels is not None
@@ -135,7 +143,7 @@ def measure(options: argparse.Namespace, name: str, data: Data) -> dict[str, Any
     for number in range(options.rounds):
         model = copy.deepcopy(original.model).to(device)
         rows["notebook"].append(notebook(model, retain, [0, 2], method, shape, device))
-        rows["expunge"].append(ours(original.model, data, split, method, recipe))
+        rows["expunge"].append(ours(original, split, method))
         print(
             f"{name}, round {number + 1} of {options.rounds}: "
             f"{rows['notebook'][-1]['whole']:.1f} s, {rows['expunge'][-1]['whole']:.1f} s",

@@ -31,9 +31,12 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from expunge.api import Result, audit_panel, train, unlearn
-from expunge.audits.observe import observe, observe_test
-from expunge.audits.panel import Subject, observe_panel
+from expunge.api import train, unlearn
+from expunge.audits import chosen
+from expunge.audits.observe import observe_test
+from expunge.audits.panel import Panel
+from expunge.audits.relearn import Relearned
+from expunge.audits.scores import judge
 from expunge.cli.show import study_tables
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -41,10 +44,12 @@ from expunge.data.split import Split
 from expunge.errors import DivergenceError
 from expunge.methods import make_method
 from expunge.names.seeds import numpy_generator
+from expunge.place import Place
 from expunge.progress import Bars
 from expunge.report.cells import Mean
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
-from expunge.training.run import Run
+from expunge.training.run import Run, accelerator_on
 
 AMOUNTS = ("unsir:text", "unsir:notebook")
 AUTHORS = Recipe(
@@ -138,76 +143,71 @@ class Case:
         self,
         experiment: Experiment,
         data: Data,
-        original: Result,
+        original: Trained,
         classes: Sequence[int],
         seed: int,
-        bars: Bars,
+        place: Place,
     ) -> None:
-        self.experiment, self.data, self.original, self.seed = experiment, data, original, seed
-        self.classes, self.bars = list(classes), bars
+        self.experiment, self.original, self.seed = experiment, original, seed
+        self.classes, self.place = list(classes), place
         self.split = Split.classes(data, self.classes, base=original.split)
         self.scenario = f"{len(self.classes)} of {len(data.classes)} classes"
-        self.run = Run(names=("audit", seed), progress=bars)
+        self.run = Run(
+            names=("audit", seed),
+            accelerator=accelerator_on(place.device),
+            progress=place.progress,
+        )
         scored = data
         if experiment.validation:
             held = data.train.subset(original.split.rows(data.train, Part.VALIDATION))
             scored = replace(data, test=held)
         self.scored = scored
+        self.relearned: list[Relearned] = []  # the retrained model's, once it is known
         self.rows: list[dict[str, Any]] = []
 
     def all(self) -> list[dict[str, Any]]:
         """Rows of scenario, method, seed, score, value."""
         retrain = self._unlearn("retrain", ("original", self.seed))
-        self.panel = observe_panel(
-            Subject(self.original.model, self.scored),
-            self.split,
-            self.run,
-            original=Subject(self.original.model, self.scored),
-            retrained=Subject(retrain.model, self.scored),
-            paired=True,
-        )
-        self._score("original", self.original)
-        self._score("retrain", retrain)
+        self._score("original", self.original, retrain)
+        self._score("retrain", retrain, retrain)
         if self.experiment.floor:
-            self._score("floor", self._unlearn("retrain", ("retrain", self.seed, "floor")))
+            floor = self._unlearn("retrain", ("retrain", self.seed, "floor"))
+            self._score("floor", floor, retrain)
         for name in self.experiment.methods:
             try:
-                self._score(name, self._unlearn(name, None))
+                self._score(name, self._unlearn(name, None), retrain)
             except DivergenceError as error:
                 print(f"{name}, seed {self.seed}: {error}", flush=True)
         return self.rows
 
-    def _unlearn(self, name: str, names: tuple[str | int, ...] | None) -> Result:
+    def _unlearn(self, name: str, names: tuple[str | int, ...] | None) -> Trained:
+        method = make_method(name)
         return unlearn(
-            self.original.model,
-            self.data,
-            self.split,
-            make_method(name),
-            seed=self.seed,
-            names=names,
-            recipe=self.original.recipe,
-            fresh=self.experiment.model,
-            progress=self.bars,
+            self.original, self.split, method, seed=self.seed, names=names, place=self.place
         )
 
-    def _score(self, name: str, result: Result) -> None:
-        panel = replace(
-            self.panel,
-            subject=Subject(result.model, self.scored),
-            outputs=observe(result.model, self.scored, self.split, self.run),
+    def _score(self, name: str, made: Trained, retrain: Trained) -> None:
+        subject, original, retrained = (
+            replace(one, data=self.scored) for one in (made, self.original, retrain)
+        )
+        panel = Panel(
+            subject,
+            self.split,
+            self.run,
+            original=original,
+            retrained=retrained,
+            seed=self.seed,
+            relearned=self.relearned,
         )
         also = () if name in ("original", "retrain") else self.experiment.also
-        for score in audit_panel(panel, also=also, seed=self.seed):
+        for score in judge(panel, chosen(also, original=True, retrained=True)):
             self._row(name, score.name, score.value)
-            if score.name == "relearn_time" and name == "floor":
-                self._row("retrain", score.name, float(score.reference))  # type: ignore[arg-type]
-        self._row(name, "RTE", result.record.cost.seconds)
-        for phase, seconds in result.record.log.get("seconds", {}).items():
+            if score.name == "relearn_time" and name == "floor" and score.reference is not None:
+                self._row("retrain", score.name, score.reference)
+        for phase, seconds in made.record.log.get("seconds", {}).items():
             self._row(name, f"{phase} s", seconds)
         for ratio in (1.0, 0.5, 0.1):
-            kept, gone = kept_and_forgotten(
-                result.model, self.scored, self.classes, self.run, ratio
-            )
+            kept, gone = kept_and_forgotten(made.model, self.scored, self.classes, self.run, ratio)
             self._row(name, f"forgotten, ratio {ratio:g}", gone)
         self._row(name, "kept", kept)
 
@@ -223,13 +223,13 @@ class Case:
         )
 
 
-def run_seed(experiment: Experiment, seed: int, data: Data, bars: Bars) -> pd.DataFrame:
+def run_seed(experiment: Experiment, seed: int, data: Data, place: Place) -> pd.DataFrame:
     """All sets of classes on one original."""
-    original = train(data, experiment.model, recipe=experiment.recipe, seed=seed, progress=bars)
+    original = train(data, experiment.model, recipe=experiment.recipe, seed=seed, place=place)
     rows: list[dict[str, Any]] = []
     for count in experiment.counts:
         classes = struck(experiment, count, seed, len(data.classes))
-        rows += Case(experiment, data, original, classes, seed, bars).all()
+        rows += Case(experiment, data, original, classes, seed, place).all()
     return pd.DataFrame(rows)
 
 
@@ -278,14 +278,14 @@ def main() -> None:
         f"{torch.get_num_threads()} threads",
         flush=True,
     )
-    bars = Bars(Console(stderr=True), every_seconds=60)
+    place = Place(progress=Bars(Console(stderr=True), every_seconds=60))
     data = load_data(experiment.data, data_dir=options.data_dir)
     options.out.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         file = options.out / f"{options.run}-{seed}.csv"
         if not file.exists():
             part = file.with_suffix(".part")
-            run_seed(experiment, seed, data, bars).to_csv(part, index=False)
+            run_seed(experiment, seed, data, place).to_csv(part, index=False)
             os.replace(part, file)
         print(f"{file.name} done", flush=True)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from expunge.place import Place
 from expunge.study.catalogue import study_file
 from expunge.study.entries import Entry
 from expunge.study.file import read_study
@@ -55,7 +56,8 @@ def run(asked: Asked, tell: Tell) -> None:
         text = output.read_text(encoding="utf-8", errors="replace")
         figures = {"cells_finished": 0}
         if (out / "data.json").exists():
-            figures = told(planned(study, out, data_dir=asked.data_dir, recorded=True))
+            place = Place(data_dir=asked.data_dir)
+            figures = told(planned(study, out, place=place, recorded=True))
         tell(figures)
     judge(figures, code, text)
 

@@ -229,7 +229,7 @@ def test_theory_is_checked_on_the_device(device: str) -> None:
         sparsities=(0.0, 0.5),
         recipe=RECIPE.but(epochs=2),
         hessian_samples=32,
-        device=device,
+        place=Place(device=device),
     )
     assert np.isfinite(frame["top_eigenvalue"]).all()
     assert np.isfinite(frame["distance_l2"]).all()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import changed, digits, original, run_on_cpu, same_state, unlearned
+from helpers import CPU, changed, digits, original, run_on_cpu, same_state, unlearned
 
 from expunge.audits.observe import observe_test
 from expunge.data.split import Split
@@ -74,8 +74,7 @@ def test_unsir_runs_write_one_row_for_each_score(unsir_runs: Any) -> None:
         floor=False,
         also=("weight_distance",),
     )
-    bars = unsir_runs.Bars(unsir_runs.Console(quiet=True))
-    frame = unsir_runs.run_seed(experiment, 7, digits(), bars)
+    frame = unsir_runs.run_seed(experiment, 7, digits(), CPU)
     assert not frame.duplicated(["scenario", "method", "seed", "score"]).any()
     assert frame["scenario"].unique().tolist() == ["1 of 10 classes", "2 of 10 classes"]
     wide = frame.pivot(index=["scenario", "method"], columns="score", values="value")

@@ -32,11 +32,11 @@ from rich.console import Console
 from torch import nn
 
 from expunge.api import train, unlearn
-from expunge.audits import chosen
+from expunge.audits import chosen_audits
 from expunge.audits.observe import observe_test
 from expunge.audits.panel import Panel
 from expunge.audits.relearn import Relearned
-from expunge.audits.scores import judge
+from expunge.audits.scores import score_panel
 from expunge.cli.show import study_tables
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -200,7 +200,7 @@ class Case:
             relearned=self.relearned,
         )
         also = () if name in ("original", "retrain") else self.experiment.also
-        for score in judge(panel, chosen(also, original=True, retrained=True)):
+        for score in score_panel(panel, chosen_audits(also, original=True, retrained=True)):
             self._row(name, score.name, score.value)
             if score.name == "relearn_time" and name == "floor" and score.reference is not None:
                 self._row("retrain", score.name, score.reference)

@@ -35,7 +35,6 @@ from expunge.api import train, unlearn
 from expunge.audits import chosen_audits
 from expunge.audits.observe import observe_test
 from expunge.audits.panel import Panel
-from expunge.audits.relearn import Relearned
 from expunge.audits.scores import score_panel
 from expunge.cli.show import study_tables
 from expunge.data.load import Data, load_data
@@ -162,7 +161,7 @@ class Case:
             held = data.train.subset(original.split.rows(data.train, Part.VALIDATION))
             scored = replace(data, test=held)
         self.scored = scored
-        self.relearned: list[Relearned] = []  # the retrained model's, once it is known
+        self.kept: dict[str, Any] = {}  # what audits found of the retrained model
         self.rows: list[dict[str, Any]] = []
 
     def all(self) -> list[dict[str, Any]]:
@@ -197,7 +196,7 @@ class Case:
             original=original,
             retrained=retrained,
             seed=self.seed,
-            relearned=self.relearned,
+            kept=self.kept,
         )
         also = () if name in ("original", "retrain") else self.experiment.also
         for score in score_panel(panel, chosen_audits(also, original=True, retrained=True)):

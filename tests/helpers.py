@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,7 @@ from expunge.models.mask import Mask
 from expunge.models.table import build_model
 from expunge.place import Place
 from expunge.scores.score import Score
+from expunge.study import source
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
@@ -282,3 +285,113 @@ def score_outputs(
     one.beside = panel
     audits = (Accuracy(), Membership(features=features), Backdoor())
     return [score for audit in audits for score in read_against(audit, one)]
+
+
+# --- what is drawn by a seed: small models with statistics of their own, and vectors to learn
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def seeded(build: Callable[[], M], seed: int = 0) -> M:
+    """A model as torch draws it after `seed`; torch's own stream stays where it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def with_statistics(build: Callable[[], M], draw: Callable[[], Tensor]) -> M:
+    """A model whose BatchNorm has seen three batches, and is that of no fresh model."""
+    model = build()
+    for _ in range(3):
+        model(draw())
+    return model
+
+
+def vectors() -> Data:
+    """40 vectors of 5 numbers; label i % 3."""
+    generator = torch.Generator().manual_seed(4)
+    return toy([i % 3 for i in range(40)], inputs=torch.randn(40, 5, generator=generator))
+
+
+def other_vectors() -> Tensor:
+    """20 more, shifted and wider, of torch's own stream."""
+    return 2 * torch.randn(20, 5) + 1
+
+
+def view_of_vectors(
+    forgotten: Iterable[int], declared: Part, names: tuple[str | int, ...]
+) -> DataView:
+    """`vectors`, of which some rows are forgotten and all others retained."""
+    data = vectors()
+    split = Split.indices(data, forgotten, base=Split.whole(data, validation=0))
+    return view_of(data, split, declared, names=names)
+
+
+@pytest.fixture(autouse=True)
+def global_randomness_stays() -> Iterator[None]:
+    """torch's own stream is where it was: for modules that import this, around every test."""
+    before = torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- what several tests of studies need
+
+
+def changed_source(method: str) -> Callable[[str], str]:
+    """In place of `source_digest`: as if a method's file had changed since its cells were made."""
+    real = source.source_digest
+    return lambda module: "v2:new" if module == f"expunge.methods.{method}" else real(module)
+
+
+# --- what the tests in tests/device share: runs on a device, and how near two of them must be
+
+
+SAME_FLOAT32 = 3e-4
+"""Largest difference of outputs in exact float32 on two devices, relative to the largest output."""
+SAME_FLOAT64 = 1e-9
+"""The same in float64, of two ways to one result."""
+
+
+def run_on(device: str, **fields: Any) -> Run:
+    return Run(**{"accelerator": accelerator_on(device), **fields})
+
+
+def apart(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """Largest difference of named tensors, relative to the largest number of the second."""
+    assert set(one) == set(other)
+    largest = max(float(value.abs().max()) for value in other.values())
+    assert largest > 0
+    return max(float((one[k].cpu() - v.cpu()).abs().max()) for k, v in other.items()) / largest
+
+
+def finite(model: nn.Module) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
+
+
+def devices_of(model: nn.Module) -> set[str]:
+    return {value.device.type for value in model.state_dict().values()}
+
+
+def streams(device: str) -> list[Tensor]:
+    """torch's own random streams: the processor's, and the device's."""
+    return [
+        torch.get_rng_state(),
+        *([torch.cuda.get_rng_state(device)] if device.startswith("cuda") else []),
+    ]
+
+
+@contextmanager
+def streams_stay(device: str) -> Iterator[None]:
+    """What is drawn inside comes from seeds of its own."""
+    before = streams(device)
+    yield
+    assert all(torch.equal(a, b) for a, b in zip(before, streams(device), strict=True))
+
+
+def inputs_of(data: Any, count: int, device: str) -> tuple[Tensor, Tensor]:
+    """The first samples as model inputs (count, ...) and their labels, on the device."""
+    raw = data.train.store.tensor[:count]
+    labels = torch.from_numpy(data.train.labels[:count])
+    return Transform(data.normalisation)(raw).to(device), labels.to(device)

@@ -7,8 +7,10 @@ import math
 from typing import Any
 
 import pytest
-from helpers import original
-from seeded_helpers import global_randomness_stays  # noqa: F401
+from helpers import (
+    global_randomness_stays,  # noqa: F401
+    original,
+)
 from sparse_helpers import equal
 
 from expunge.models.mask import layer_sparsity, sparsity_of

@@ -8,22 +8,20 @@ from typing import Any
 import pytest
 import torch
 from contract.test_methods import quick, request
-from device_helpers import (
+from helpers import (
     SAME_FLOAT32,
+    changed,
     devices_of,
+    digits,
     finite,
     inputs_of,
-    run_on,
-    streams_stay,
-)
-from helpers import (
-    changed,
-    digits,
     original,
     random_mask,
+    run_on,
     run_on_cpu,
     same_state,
     scores_of,
+    streams_stay,
     unlearned,
 )
 from sparse_helpers import made_sparse

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from device_helpers import SAME_FLOAT32, SAME_FLOAT64, apart, inputs_of, run_on
-from helpers import batch_of, digits, original, random_mask
+from helpers import (
+    SAME_FLOAT32,
+    SAME_FLOAT64,
+    apart,
+    batch_of,
+    digits,
+    inputs_of,
+    original,
+    random_mask,
+    run_on,
+)
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch

@@ -7,8 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from device_helpers import devices_of, finite, inputs_of, run_on, streams_stay
-from helpers import digits, original, resolved, view_of
+from helpers import (
+    devices_of,
+    digits,
+    finite,
+    inputs_of,
+    original,
+    resolved,
+    run_on,
+    streams_stay,
+    view_of,
+)
 from torch import nn
 
 from expunge.api import train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from commands import RECORDS, expunge, process, refused
 
+from expunge.study.catalogue import study_file
 from expunge.study.demo import demo_study
 from expunge.study.schema import Study
 
@@ -459,3 +462,81 @@ def test_a_task_of_ones_own_is_named_on_the_command_line_and_in_the_folder(tmp_p
     assert "scores of classes need 'logits'" in said
     said = refused("train", *asked, "--task", "ownnumbers:Half", "--out", "y", cwd=tmp_path)
     assert "task 'ownnumbers:Half' has no function observe" in said
+
+
+# --- the shipped study `smoke`, as the README has it but for its further seeds
+
+
+def test_the_smoke_study_runs_and_tells(tmp_path: Path) -> None:
+    text = study_file("smoke").read_text(encoding="utf-8")
+    assert "seeds: [0, 1, 2]" in text
+    (tmp_path / "smoke.yaml").write_text(text.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+    where = ["smoke.yaml", "--out", "smoke", "--workers", "2"]
+    assert "13 of 13 cells done" in process("study", "run", *where, cwd=tmp_path).stdout
+    scores = pd.read_csv(tmp_path / "smoke/results/scores.csv")
+    means = scores.groupby(["scenario", "method", "score"])["value"].mean()
+    # what must hold whatever the numbers: a class that was never seen is never recognised
+    assert means["one class", "retrain", "UA"] == means["one class", "floor", "UA"] == 100
+    assert means["one class", "original", "UA"] < 20 and means["one class", "retrain", "TA"] > 80
+    assert means["one class", "neggrad_plus", "UA"] > means["one class", "finetune", "UA"]
+    text = (tmp_path / "smoke/results/table.md").read_text(encoding="utf-8")
+    assert "average gap of neggrad_plus at scenario class < average gap of finetune: " in text
+
+
+# --- what a log shows while a study is busy with one long cell
+
+
+STUDY = """\
+name: slow
+data: [digits]
+models: [resnet20]
+recipes:
+  long: {epochs: 500, lr: 0.05, batch_size: 32}
+methods:
+  finetune: {}
+seeds: [0]
+"""
+
+
+def test_a_study_of_a_long_cell_speaks_early_and_names_it(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "expunge",
+            "study",
+            "run",
+            "study.yaml",
+            "--out",
+            "out",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stderr is not None
+    limit = threading.Timer(60, process.kill)  # a command that says nothing ends the test, too
+    limit.start()
+    try:
+        told = process.stderr.readline()
+        early = time.monotonic() - start
+        while "training: " not in told and (more := process.stderr.readline()):
+            told = more
+        process.send_signal(signal.SIGINT)
+        _, left = process.communicate(timeout=60)
+    finally:
+        limit.cancel()
+        process.kill()
+        process.communicate()
+    assert early < 20, "long before anything is trained, on a busy machine too"
+    assert re.match(
+        r"study slow: 0 of 9 cells; original, seed 0; training: [\d,]+ of [\d,]+ steps", told
+    )
+    assert left.splitlines()[-1].startswith("error: interrupted"), left
+    assert "Traceback" not in left

@@ -9,8 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import changed, digits, original, random_mask, run_on_cpu, unlearned, view_of
-from seeded_helpers import other_vectors, seeded, view_of_vectors, with_statistics
+from helpers import (
+    changed,
+    digits,
+    original,
+    other_vectors,
+    random_mask,
+    run_on_cpu,
+    seeded,
+    unlearned,
+    view_of,
+    view_of_vectors,
+    with_statistics,
+)
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch

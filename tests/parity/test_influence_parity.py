@@ -9,9 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import batch_of, changed, random_mask, run_on_cpu, toy, view_of
+from helpers import (
+    batch_of,
+    changed,
+    digits,
+    original,
+    other_vectors,
+    random_mask,
+    run_on_cpu,
+    seeded,
+    toy,
+    unlearned,
+    view_of,
+    view_of_vectors,
+    with_statistics,
+)
 from numpy.typing import NDArray
-from seeded_helpers import other_vectors, seeded, view_of_vectors, with_statistics
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
@@ -350,3 +363,26 @@ def test_on_ridge_regression_one_step_is_retraining(forgotten: int, batch_size: 
     assert error(model.weight.detach().numpy()[0], retrained) < 1e-10
     assert error(original, retrained) > 1e-3
     assert run.log["residual"] < 1e-12
+
+
+# --- what influence unlearning says when its solver does not get there
+
+
+def forget(**settings: float | int | str) -> tuple[tuple[str, ...], dict[str, object]]:
+    data = digits()
+    method = Influence(samples=40, **settings)  # type: ignore[arg-type]
+    record = unlearned(original("mlp"), data, Split.random(data, 0.2), method, device="cpu").record
+    return record.warnings, record.log
+
+
+def test_a_loose_solution_is_a_warning() -> None:
+    warnings, log = forget(solver="cg", damping=0.01, iterations=2)
+    assert float(str(log["residual"])) > 1e-2
+    (told,) = warnings
+    assert "left a residual of" in told and "raise iterations, or damping" in told
+    assert "warnings" not in log
+
+
+def test_a_good_solution_says_nothing() -> None:
+    warnings, log = forget(solver="cg", damping=1.0)
+    assert not warnings and float(str(log["residual"])) < 1e-5

@@ -7,8 +7,21 @@ from typing import Any
 import pytest
 import torch
 from helpers import batch_of, random_mask
-from per_sample_helpers import ENGINES, RUN, close, cut, flat, flat_mask, label_rows, slow_fisher
-from per_sample_models import FITTING, VECTORS, case, digits_case, of_same_padding
+from per_sample_helpers import (
+    ENGINES,
+    FITTING,
+    RUN,
+    VECTORS,
+    case,
+    close,
+    cut,
+    digits_case,
+    flat,
+    flat_mask,
+    label_rows,
+    of_same_padding,
+    slow_fisher,
+)
 
 from expunge.models.table import build_model
 from expunge.per_sample import fisher_diagonal

@@ -7,8 +7,19 @@ from typing import Any
 import pytest
 import torch
 from helpers import random_mask
-from per_sample_helpers import ENGINES, RUN, close, cut, flat_mask, label_rows
-from per_sample_models import FITTING, VECTORS, case, digits_case, of_same_padding
+from per_sample_helpers import (
+    ENGINES,
+    FITTING,
+    RUN,
+    VECTORS,
+    case,
+    close,
+    cut,
+    digits_case,
+    flat_mask,
+    label_rows,
+    of_same_padding,
+)
 from torch import nn
 
 from expunge.per_sample import gram_matrix, kernels

@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 import torch
 from helpers import run_on_cpu
-from per_sample_helpers import RUN, close, cut, flat, label_rows, rows
-from per_sample_models import (
+from per_sample_helpers import (
+    RUN,
     Custom,
     Inplace,
     OneWay,
     OneWayOnce,
     Twice,
     case,
+    close,
+    cut,
     digits_case,
+    flat,
+    label_rows,
+    rows,
     samples,
     seeded,
 )

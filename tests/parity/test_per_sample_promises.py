@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers import batch_of, run_on_cpu
-from per_sample_helpers import ENGINES, RUN, close, cut, flat, slow_fisher
-from per_sample_models import UNFIT, case, digits_case
+from per_sample_helpers import ENGINES, RUN, UNFIT, case, close, cut, digits_case, flat, slow_fisher
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import digits, run_on_cpu, toy, view_of
+from helpers import digits, run_on_cpu, seeded, toy, view_of, with_statistics
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from seeded_helpers import seeded, with_statistics
 from sparse_helpers import blind
 from torch import Tensor, nn
 

@@ -1,18 +1,20 @@
 """The shape of the house: where imports point, how large things may grow, what is never written.
 
-Every module is read as text, so imports inside functions and under TYPE_CHECKING count too.
-"""
+Every module is read as text, so imports inside functions and under TYPE_CHECKING count too."""
 
 from __future__ import annotations
 
 import ast
 import graphlib
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -251,9 +253,9 @@ def defined(tree: ast.Module) -> Iterator[str]:
         yield from (n for n in names if not n.startswith("_") and n != n.upper())
 
 
-# Commands are called as the calls that they make; each architecture's file has its `build`; and the
-# contract suites are tables of functions by what they check.
-BY_ROOM = {"cli", "models", "testing"}
+# Commands are called as the calls that they make; the contract suites are tables of functions by
+# what they check.
+BY_ROOM = {"cli", "testing"}
 
 
 def test_no_name_stands_for_two_things() -> None:
@@ -320,3 +322,83 @@ def test_other_faults_are_found(check: Callable[[str], list[str]], source: str) 
 
 def test_safe_loading_passes() -> None:
     assert forbidden_faults("torch.load(p, weights_only=True); yaml.safe_load(t)") == []
+
+
+# --- which tests `scripts/check --fast` chooses
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def fast() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fast", ROOT / "scripts/fast.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> None:
+    known = fast.modules()
+    start = known["expunge.methods.unsir"]
+    found = fast.distances({start}, known)
+    assert found[start] == 0
+    assert found[known["expunge.methods"]] == found[ROOT / "tests/unit/test_unsir.py"] == 1
+    assert found[known["expunge.api"]] > 1
+    assert known["expunge.errors"] not in found, "what it imports has not changed"
+
+
+@pytest.mark.parametrize(
+    ("changed", "chosen"),
+    [
+        ("src/expunge/models/cnn.py", "tests/unit/test_models.py"),  # imported by its name's text
+        ("src/expunge/scores/__init__.py", "tests/unit/test_scores.py"),
+        ("src/expunge/audits/score.py", "tests/unit/test_old.py"),  # is gone
+        ("tests/conftest.py", "tests/unit/test_pruning.py"),
+        ("README.md", "tests/unit/test_docs.py"),
+        ("src/expunge/study/shipped/smoke.yaml", "tests/e2e/test_cli.py"),
+        ("benchmarks/gpu/parts.py", "tests/unit/test_gpu_check.py"),
+    ],
+)
+def test_nothing_that_matters_is_missed(
+    fast: ModuleType,
+    changed: str,
+    chosen: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "root"
+    for name in ("src", "tests", "scripts"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "tests/unit/test_old.py").write_text("from expunge.audits.score import Score\n")
+    monkeypatch.setattr(fast, "ROOT", root)
+    monkeypatch.setattr(fast, "changed", lambda: {root / changed})
+    monkeypatch.setattr("sys.argv", ["fast.py", "--seconds", "1e9"])
+    fast.main()
+    assert chosen in capsys.readouterr().out.split()
+
+
+def test_what_the_seconds_allow_is_chosen(
+    fast: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = {
+        ROOT / "src/expunge/methods/unsir.py",
+        ROOT / "tests/unit/test_pruning.py",
+        ROOT / "gone.py",
+        ROOT / "README.md",
+    }
+    monkeypatch.setattr(fast, "changed", lambda: changed)
+    monkeypatch.setattr("sys.argv", ["fast.py", "--seconds", "0"])
+    fast.main()
+    told = capsys.readouterr()
+    assert told.out.split() == ["tests/unit/test_pruning.py"], (
+        "what has changed itself is always run"
+    )
+    assert "further off" in told.err
+    monkeypatch.setattr("sys.argv", ["fast.py", "--seconds", "1e9"])
+    fast.main()
+    chosen = capsys.readouterr().out.split()
+    assert "tests/unit/test_unsir.py" in chosen and len(chosen) == len(set(chosen)) > 20
+    assert all((ROOT / name).exists() for name in chosen)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from expunge.audits import AUDITS
 from expunge.audits.accuracy import unlearning_accuracy
+from expunge.audits.details import BINS, SHOWN, details
 from expunge.audits.mia import FEATURES, mia_efficacy
 from expunge.audits.near_empty import near_empty_report
 from expunge.audits.outputs import Outputs, PartOutputs
-from expunge.errors import ConfigError, SplitError, UserError
+from expunge.errors import ConfigError, DataError, ModelError, SplitError, UserError
+from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import SCORES
 
@@ -238,3 +241,157 @@ def test_a_score_is_not_changed_by_its_reference() -> None:
     found = score_outputs(outputs(), outputs())
     assert [replace(s, reference=None) for s in found] == score_outputs(outputs())
     assert all(s.gap == 0 and not math.isnan(s.value) for s in found)
+
+
+# --- what reports draw: accuracy by class, confidence, single samples
+
+
+def detailed_part(rows: list[tuple[list[float], int]], name: str) -> PartOutputs:
+    logits = torch.tensor([row for row, _ in rows])
+    return PartOutputs(
+        logits,
+        torch.tensor([label for _, label in rows]),
+        tuple(f"{name}{i}" for i in range(len(rows))),
+    )
+
+
+FAR, HALF = [20.0, 0.0, -20.0], [1.0, 1.0, -40.0]
+
+
+def test_by_hand() -> None:
+    outputs = Outputs(
+        forget=detailed_part([(FAR, 0), (FAR, 1), (HALF, 1)], "f"),
+        retain=detailed_part([(FAR, 0)] * 4, "r"),
+        test_kept=detailed_part([(FAR, 0), (FAR, 1), (HALF, 0)], "k"),
+        test_forgotten=detailed_part([(FAR, 1)], "g"),
+    )
+    found = details(outputs, ["cat", "<dog>", "none"])
+    assert found["class_accuracy"] == [100.0, 0.0, None]
+    first, middle, last = 0, BINS // 2, BINS - 1
+    forget = found["confidence"]["forget"]
+    assert sum(forget) == 3 and forget[first] == forget[middle] == forget[last] == 1
+    assert found["confidence"]["retain"][last] == 4
+    test = found["confidence"]["test"]
+    assert sum(test) == 4 and test[first] == 2, "both parts of the test set"
+    wrong = found["gallery"][1]
+    assert (wrong["id"], wrong["label"], wrong["predicted"]) == ("f1", "<dog>", "cat")
+    assert wrong["probability"] > 0.99 and wrong["true_probability"] < 0.01
+
+
+def test_parts_that_are_not_there() -> None:
+    outputs = Outputs(None, detailed_part([(FAR, 0)], "r"), None, None)
+    found = details(outputs, ["a", "b", "c"])
+    assert found["gallery"] == [] and set(found["confidence"]) == {"retain"}
+    assert found["class_accuracy"] == [None, None, None]
+
+
+def test_the_gallery_is_short() -> None:
+    outputs = Outputs(detailed_part([(FAR, 0)] * 50, "f"), None, None, None)
+    assert [one["id"] for one in details(outputs, "abc")["gallery"]] == [
+        f"f{row}" for row in range(SHOWN)
+    ]
+
+
+# --- audits outputs
+
+
+LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.0], [-3.0, 1.0, 4.0]])
+LABELS = torch.tensor([0, 1, 2])
+IDS = ("a", "b", "c")
+
+
+def test_what_follows_from_the_logits() -> None:
+    part = PartOutputs(LOGITS, LABELS, IDS)
+    for row in range(3):
+        exponentials = [math.exp(value) for value in LOGITS[row].tolist()]
+        p = exponentials[LABELS[row]] / sum(exponentials)
+        assert part.true_class_confidence[row].item() == pytest.approx(p, abs=1e-12)
+        assert part.losses[row].item() == pytest.approx(-math.log(p), abs=1e-12)
+    assert part.n == 3
+    assert part.probabilities.dtype == torch.float64
+    assert part.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
+    assert part.correct.tolist() == [True, False, True]  # a tie goes to the first class
+
+
+def test_far_logits_stay_finite() -> None:
+    part = PartOutputs(torch.tensor([[1e30, -1e30]]), torch.tensor([0]), ("a",))
+    assert part.losses.tolist() == [0]
+    assert part.probabilities.tolist() == [[1, 0]]
+
+
+def test_a_closed_class_is_allowed() -> None:
+    part = PartOutputs(torch.tensor([[0.0, -math.inf]]), torch.tensor([1]), ("a",))
+    assert part.losses.tolist() == [math.inf]
+
+
+def test_no_samples_are_allowed() -> None:
+    part = PartOutputs(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), ())
+    assert part.n == len(part.losses) == len(part.correct) == len(part.true_class_confidence) == 0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "ids", "says"),
+    [
+        (LOGITS[0], LABELS, IDS, "n, classes"),
+        (LOGITS.double(), LABELS, IDS, "float32"),
+        (LOGITS, LABELS[:2], IDS, "one per row"),
+        (LOGITS, LABELS.int(), IDS, "int64"),
+        (LOGITS, LABELS, ("a", "b"), "2 ids for 3 rows"),
+    ],
+)
+def test_misfits_are_refused(
+    logits: torch.Tensor, labels: torch.Tensor, ids: tuple[str, ...], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        PartOutputs(logits, labels, ids)
+
+
+def test_a_label_the_model_lacks_is_refused() -> None:
+    with pytest.raises(DataError, match="label 3"):
+        PartOutputs(LOGITS, torch.tensor([0, 3, 1]), IDS)
+    with pytest.raises(DataError, match="label -1"):
+        PartOutputs(LOGITS, torch.tensor([0, -1, 1]), IDS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_outputs_that_mean_nothing_are_refused(value: float) -> None:
+    logits = LOGITS.clone()
+    logits[1, 0] = value
+    with pytest.raises(ModelError, match="1 of 3"):
+        PartOutputs(logits, LABELS, IDS)
+
+
+def test_gap_is_absolute_and_absent_without_a_reference() -> None:
+    score = Score("UA", 5.0, 100, 2.0, 9.0, "percent", "retrained")
+    assert score.gap is None
+    assert Score("UA", 5.0, 100, 2.0, 9.0, "percent", "retrained", reference=7.5).gap == 2.5
+
+
+def test_to_dict_is_json_without_nan() -> None:
+    detail = {
+        "nan": math.nan,
+        "inside": [np.float64(math.inf), np.int64(3), torch.tensor([1.0, math.nan])],
+        "pair": (1, None),
+        "set": {"b", "a"},
+        4: True,
+    }
+    score = Score("UA", math.nan, 1, None, 1.5, "percent", "retrained", detail, reference=2.0)
+    text = json.dumps(score.to_dict(), allow_nan=False)
+    assert json.loads(text) == {
+        "name": "UA",
+        "value": None,
+        "n": 1,
+        "low": None,
+        "high": 1.5,
+        "unit": "percent",
+        "target": "retrained",
+        "reference": 2.0,
+        "gap": None,
+        "detail": {
+            "nan": None,
+            "inside": [None, 3, [1.0, None]],
+            "pair": [1, None],
+            "set": ["a", "b"],
+            "4": True,
+        },
+    }

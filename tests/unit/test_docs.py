@@ -196,9 +196,9 @@ def test_a_deletion_takes_nine_steps() -> None:
 ELSEWHERE = {
     "demo": "e2e/test_cli.py",
     "diagnose": "e2e/test_sparsity_cli.py",
-    "study run": "e2e/test_smoke_study.py",
+    "study run": "e2e/test_cli.py",
     "study report": "e2e/test_report_cli.py",
-    "study records": "unit/test_study_packed.py",
+    "study records": "unit/test_study_cells.py",
     "--figures": "e2e/test_forgetting_cli.py",
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""

@@ -9,8 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import CPU, digits, original, same_state, toy
-from seeded_helpers import global_randomness_stays  # noqa: F401
+from helpers import (
+    CPU,
+    digits,
+    global_randomness_stays,  # noqa: F401
+    original,
+    run_on_cpu,
+    same_state,
+    toy,
+)
 from sparse_helpers import (
     RECIPE,
     State,
@@ -27,11 +34,13 @@ from sparse_helpers import (
 from torch import nn
 
 from expunge.api import train, unlearn
+from expunge.audits.observe import accuracy
 from expunge.data.split import Split
-from expunge.errors import ConfigError, DivergenceError
-from expunge.models.mask import Mask, keep_largest, prunable, sparsity_of
+from expunge.errors import ConfigError, DivergenceError, SplitError
+from expunge.models.mask import Mask, keep_largest, overlap, prunable, sparsity_of
 from expunge.pruning import search
 from expunge.pruning.base import FINE_TUNING
+from expunge.pruning.criteria import Criteria, pruning_criteria
 from expunge.pruning.random import Random
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
@@ -347,3 +356,58 @@ def test_flat_data_will_do() -> None:
         assert sorted(found.mask or {}) == ["0.weight", "2.weight"]
         assert sparsity_of(found.mask or {}) == 0.5
         assert found.record.cost.reads["retain"] > 0
+
+
+# --- how good a pruner is: masks that the forget set does not move, accuracy kept, and the time
+
+
+def criteria(name: str, **options: Any) -> Criteria:
+    pruner = quick(name, sparsity=0.9)
+    split = options.pop("split", Split.random(digits(), 0.3))
+    whole = split.whole_again()
+    sparse = options.get("sparse") or pruned(pruner, split=whole)
+    dense = options.get("dense") or train(digits(), "cnn", recipe=RECIPE, split=whole, place=CPU)
+    return pruning_criteria(sparse, dense, pruner, split, place=CPU)
+
+
+@pytest.mark.parametrize(("name", "blind"), [("synflow", True), ("random", True), ("omp", False)])
+def test_only_trained_masks_depend_on_the_forget_set(name: str, blind: bool) -> None:
+    found = criteria(name)
+    assert (found.overlap == 1) == blind
+    assert 0.05 < found.overlap <= 1, "masks of the same initialisation have much in common"
+    assert found.pruner == name
+    assert found.sparsity == pytest.approx(0.9, abs=1e-4)
+    assert found.seconds > 0
+    assert found.dense_seconds > 0
+
+
+def test_criteria_by_hand() -> None:
+    """The second mask: the same initialisation, the same order of what stays."""
+    split = Split.random(digits(), 0.3)
+    whole = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
+    kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
+    pruner = quick("omp", sparsity=0.9)
+    sparse_one = pruned(pruner, split=whole)
+    dense = train(digits(), "cnn", recipe=RECIPE, split=whole, place=CPU)
+    found = criteria("omp", split=split)
+    masks = []
+    for learned in (whole, kept):
+        end = trained_by_hand(split=learned)[3]
+        masks.append(keep_largest({k: end[k].abs() for k in sparse_one.mask or {}}, 0.9))
+    assert equal(masks[0], sparse_one.mask)
+    assert found.overlap == overlap(*masks)
+    run = run_on_cpu()
+    assert found.test_accuracy == accuracy(sparse_one.model, digits(), run)
+    assert found.dense_test_accuracy == accuracy(dense.model, digits(), run)
+    assert found.difference == found.test_accuracy - found.dense_test_accuracy
+    assert found.dense_test_accuracy > 50
+
+    given = criteria("omp", split=split, sparse=sparse_one, dense=dense)
+    assert given.seconds == sparse_one.record.log["seconds_to_mask"]
+    assert given.dense_seconds == dense.record.cost.seconds
+    assert (given.overlap, given.difference) == (found.overlap, found.difference)
+
+
+def test_criteria_without_a_forget_set() -> None:
+    with pytest.raises(SplitError, match="without a forget set no mask depends on it"):
+        criteria("omp", split=Split.whole(digits()))

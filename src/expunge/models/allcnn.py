@@ -18,7 +18,7 @@ from expunge.models.blocks import ConvNet, Sides, conv3x3, image_shape
 LAYERS = ((96, False), (96, False), (96, True), (192, False), (192, False), (192, True))
 
 
-def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+def allcnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """A fresh model: (batch, *shape) -> logits (batch, classes).
 
     Raises:

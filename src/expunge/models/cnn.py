@@ -19,7 +19,7 @@ from expunge.models.blocks import ConvNet, Sides, conv3x3, image_shape
 WIDTHS = (32, 64, 128)
 
 
-def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """A fresh model: (batch, *shape) -> logits (batch, classes).
 
     Raises:

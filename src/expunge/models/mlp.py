@@ -28,6 +28,6 @@ class MLP(nn.Module):
         return self.fc3(self.relu(self.fc2(hidden)))  # type: ignore[no-any-return]
 
 
-def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
     """A fresh model for inputs of any `shape`, (784,) and (1, 28, 28) alike."""
     return MLP(math.prod(shape), classes)

@@ -21,36 +21,39 @@ class Architecture:
     """One row of the table.
 
     Attributes:
-        name: what the user types; the file of that name in this folder builds it.
+        name: what the user types; the function of that name builds it.
         summary: one line for lists.
         paper: where it was published.
+        file: of this folder, which holds the function; by default the one of its name.
     """
 
     name: str
     summary: str
     paper: str
+    file: str = ""
 
     def build(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """A fresh model for inputs of this shape; torch is imported only now."""
-        model: nn.Module = importlib.import_module(f"expunge.models.{self.name}").build(
-            shape, classes
-        )
+        module = importlib.import_module(f"expunge.models.{self.file or self.name}")
+        model: nn.Module = getattr(module, self.name)(shape, classes)
         return model
 
 
 ROWS = (
     Architecture("mlp", "two hidden layers, 256 and 128 units; any input", "LeCun et al., 1998"),
     Architecture("cnn", "three convolutions, quick on a CPU", "after LeCun et al., 1998"),
-    Architecture("resnet20", "the CIFAR ResNet, 0.27 M weights", "He et al., CVPR 2016"),
+    Architecture("resnet20", "the CIFAR ResNet, 0.27 M weights", "He et al., CVPR 2016", "resnet"),
     Architecture(
         "resnet18",
         "ResNet-18 with a 3x3 stem, 11 M weights",
         "He et al., CVPR 2016",
+        "resnet",
     ),
     Architecture(
         "resnet18_imagenet",
         "ResNet-18 with its 7x7 stem; ten times faster on small images",
         "He et al., CVPR 2016",
+        "resnet",
     ),
     Architecture(
         "allcnn",

@@ -17,7 +17,7 @@ from expunge.models.blocks import ConvNet, Sides, conv3x3, image_shape
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 
-def build(shape: tuple[int, ...], classes: int) -> nn.Module:
+def vgg16_bn(shape: tuple[int, ...], classes: int) -> nn.Module:
     """A fresh model: (batch, *shape) -> logits (batch, classes).
 
     Raises:

@@ -357,15 +357,26 @@ def test_a_failed_comparison_fails_the_part(monkeypatch: pytest.MonkeyPatch) -> 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
-@pytest.fixture
-def unsir_runs(monkeypatch: pytest.MonkeyPatch) -> Any:
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A script by name, imported as running it does."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("unsir_runs", BENCHMARKS / "unsir_runs.py")
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "unsir_runs", module)
+    monkeypatch.setitem(sys.modules, name, module)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def unsir_runs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    return script("unsir_runs", monkeypatch)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in BENCHMARKS.glob("*.py")))
+def test_every_script_can_be_imported(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stand outside the package: nothing else notices when a name that they use goes."""
+    assert script(name, monkeypatch).__doc__
 
 
 def test_trap_of_the_mnist_program_ratio_leaves_the_weights_bit_identical(unsir_runs: Any) -> None:

@@ -5,6 +5,8 @@ import io
 import json
 import math
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,15 +14,41 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from report_helpers import for_tables, results, study
+from rich.console import Console
 from scipy import stats
 
+from expunge.cli.show import scores_table, study_tables
 from expunge.errors import ConfigError
-from expunge.report import data_files, markdown
-from expunge.report.cells import text_of
+from expunge.report import data_files, latex, markdown
+from expunge.report.cells import (
+    Count,
+    Digits,
+    Interval,
+    Mean,
+    Missing,
+    Name,
+    Number,
+    Ratio,
+    Seconds,
+    Several,
+    Single,
+    Spread,
+    TableCell,
+    text_of,
+)
+from expunge.report.data_files import to_csv
 from expunge.report.figures import gap_figure
+from expunge.report.foreign_figure import foreign_figure
+from expunge.report.grid import Column, Grid, Line
+from expunge.report.latex import escape, to_latex
+from expunge.report.markdown import to_markdown
+from expunge.report.page import render
+from expunge.report.runs import runs_grid
 from expunge.report.score_tables import score_tables
 from expunge.report.tables import note, papers_table
 from expunge.scores.gaps import average_gap, excess_gap
+from expunge.scores.score import Score
 
 SCORES = ("UA", "MIA", "RA", "TA")
 # method -> (UA, MIA, RA, TA, RTE) for seeds 0, 1, 2
@@ -67,7 +95,7 @@ def cells(frame: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return grid.headers, grid.texts
 
 
-def to_markdown(frame: pd.DataFrame) -> str:
+def markdown_text(frame: pd.DataFrame) -> str:
     return markdown.papers_markdown(score_tables(frame))
 
 
@@ -75,7 +103,7 @@ def to_json(frame: pd.DataFrame) -> str:
     return data_files.to_json(score_tables(frame))
 
 
-def to_csv(frame: pd.DataFrame) -> str:
+def csv_text(frame: pd.DataFrame) -> str:
     return data_files.to_csv(score_tables(frame))
 
 
@@ -176,14 +204,14 @@ def test_the_best_is_a_real_method_of_each_scenario() -> None:
     both = pd.concat([long_frame(), long_frame({"far": VALUES["far"], **VALUES}, "again")])
     table = papers_table(both)
     assert list(table.loc[table["best"].astype(bool), "method"]) == ["near", "near"]
-    text = to_markdown(both)
+    text = markdown_text(both)
     assert text.count("**near**") == 2
     assert text.count("**") == 4
     assert "| scenario |" in text
 
 
 def test_markdown_of_one_scenario() -> None:
-    lines = to_markdown(long_frame()).splitlines()
+    lines = markdown_text(long_frame()).splitlines()
     assert lines[0].startswith("| method | seeds | UA | MIA | RA | TA | avg gap | excess gap |")
     assert lines[1] == "|---" + "|---:" * 10 + "|"
     assert lines[3].startswith("| retrain | 3 | 5.5±0.5 | 13.2±0.2 | 99.9±0.1 | 94.2±0.3 | – |")
@@ -195,7 +223,7 @@ def test_markdown_of_one_scenario() -> None:
 
 def test_names_cannot_break_the_markdown() -> None:
     frame = long_frame({"<script>|x": VALUES["far"]})
-    assert "| &lt;script&gt;\\|x |" in to_markdown(frame)
+    assert "| &lt;script&gt;\\|x |" in markdown_text(frame)
 
 
 def test_without_retrain_there_are_no_gaps() -> None:
@@ -204,7 +232,7 @@ def test_without_retrain_there_are_no_gaps() -> None:
     assert rows["near"]["UA"].gap is None
     assert math.isnan(rows["near"]["avg_gap"])
     assert rows["near"]["excess_gap"] is None
-    assert "**" not in to_markdown(frame)
+    assert "**" not in markdown_text(frame)
     assert "retrained model" in note(frame)
 
 
@@ -222,15 +250,15 @@ def test_failed_seeds_are_counted_and_never_best() -> None:
     frame.loc[(frame["method"] == "near") & (frame["seed"] == 1), "value"] = math.nan
     row = by_method(frame)["near"]
     assert (row["seeds"], row["failed"], row["UA"].n) == (2, 1, 2)
-    assert "| near | 2 (1 failed) |" in to_markdown(frame)
-    assert "**far**" in to_markdown(frame)
+    assert "| near | 2 (1 failed) |" in markdown_text(frame)
+    assert "**far**" in markdown_text(frame)
     frame.loc[frame["method"] == "near", "value"] = math.inf
     assert by_method(frame)["near"]["UA"] is None
-    assert "| near | 0 (3 failed) | – | – |" in to_markdown(frame)
+    assert "| near | 0 (3 failed) | – | – |" in markdown_text(frame)
 
 
 def test_csv_has_a_number_per_column() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(long_frame()))))
+    rows = list(csv.DictReader(io.StringIO(csv_text(long_frame()))))
     far = rows[-1]
     assert float(far["UA_mean"]) == pytest.approx(23)
     assert float(far["UA_gap"]) == pytest.approx(17.5)
@@ -253,7 +281,7 @@ def test_json_has_no_nan() -> None:
     assert found["rows"][1]["avg_gap"] is None
 
 
-@pytest.mark.parametrize("function", [papers_table, cells, to_markdown, to_csv, to_json])
+@pytest.mark.parametrize("function", [papers_table, cells, markdown_text, csv_text, to_json])
 def test_bad_frames_are_refused(function) -> None:
     frame = long_frame()
     with pytest.raises(ConfigError, match="missing: seed"):
@@ -267,7 +295,7 @@ def test_bad_frames_are_refused(function) -> None:
 def test_the_callers_frame_is_left_alone() -> None:
     frame = long_frame()
     before = frame.copy()
-    to_markdown(frame), to_json(frame), to_csv(frame)
+    markdown_text(frame), to_json(frame), csv_text(frame)
     pd.testing.assert_frame_equal(frame, before)
 
 
@@ -296,3 +324,274 @@ def test_figure_makes_do_with_what_there_is(tmp_path: Path, left_out: list[str])
     frame.loc[frame["method"] == "far", "value"] = math.nan
     png, _ = gap_figure(frame, tmp_path / "gaps")
     assert png.stat().st_size > 0
+
+
+# --- typed cells, and that every form of a table formats the same ones
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("cell", "main", "rest", "value", "hint"),
+    [
+        (Name("a (b)"), "a (b)", "", None, ""),
+        (Missing(), "–", "", None, ""),
+        (Count(2, 1), "2", "(1 failed)", 2, ""),
+        (Count(np.int64(3)), "3", "", 3, ""),
+        (
+            Mean(93.14, 2.3, 87.4, 98.9, 3, 6.94),
+            "93.1±2.3",
+            "(6.9)",
+            93.14,
+            "95 % interval of the mean 87.40 to 98.90, n = 3",
+        ),
+        (Mean(93.14, NAN, NAN, NAN, 1), "93.1", "", 93.14, "n = 1"),
+        (Seconds(1.204, 0.2, NAN, NAN, 2), "1.20±0.20", "", 1.204, "n = 2"),
+        (Seconds(0.05, NAN, NAN, NAN, 1), "0.050", "", 0.05, "n = 1"),
+        (Seconds(2480.0, 30.0, NAN, NAN, 2), "2480±30", "", 2480, "n = 2"),
+        (Number(1.005), "1.00", "", 1.005, ""),
+        (Number(-0.3, 2), "-0.30", "", -0.3, "n = 2"),
+        (Interval(-1, 2.345, 3), "[-1.00, 2.35]", "", -1, "n = 3"),
+        (Interval(NAN, NAN, 1), "–", "", None, "n = 1"),
+        (Ratio(1.5), "1.50", "", 1.5, ""),
+        (Ratio(0.0571), "0.057", "", 0.0571, ""),
+        (Ratio(0.0004), "<0.001", "", 0.0004, ""),
+        (Spread(60.0, 1.414, 3, 3), "60±1.4", "", 60, "n = 3"),
+        (Spread(60.0, NAN, 1, 3), "60 (1 of 3)", "", 60, "n = 1"),
+        (Spread(NAN, NAN, 0, 3), "–", "", None, "n = 0"),
+        (Spread(math.inf, NAN, 1, 1), "inf", "", None, "n = 1"),
+        (Single(93.14, 92.0, 94.2, 4500, 1), "93.1", "[92.0, 94.2]", 93.14, "n = 4,500"),
+        (Single(0.12345, NAN, NAN, NAN), "0.1235", "", 0.12345, ""),
+        (Digits(0.05712), "0.0571", "", 0.05712, ""),
+        (Digits(NAN), "–", "", None, ""),
+        (Digits(50.0, 6, "diverged"), "50", "(diverged)", 50, ""),
+        (Several((5.0, 12.46, NAN)), "5.0 / 12.5 / –", "", None, ""),
+        (Single(12.345, NAN, NAN, NAN, digits=3), "12.3", "", 12.345, ""),
+    ],
+)
+def test_a_cell_knows_how_it_is_printed(
+    cell: TableCell, main: str, rest: str, value: float | None, hint: str
+) -> None:
+    assert (cell.main, cell.rest, cell.hint) == (main, rest, hint)
+    assert cell.value == (None if value is None else pytest.approx(value))
+    assert text_of(cell) == f"{main} {rest}".strip()
+
+
+def test_columns_without_anything_are_left_out() -> None:
+    columns = tuple(map(Column, ("method", "a", "b")))
+    lines = (
+        Line((Name("–"), Missing(), Count(1))),
+        Line((Name("x"), Interval(NAN, NAN, 1), Missing())),
+    )
+    left = Grid(columns, lines).without_empty()
+    assert left.headers == ["method", "b"], "a method may be called as it likes"
+    assert left.texts == [["–", "1"], ["x", "–"]]
+
+
+def screen(frame: pd.DataFrame, width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(study_tables(frame, width))
+    return out.getvalue()
+
+
+def test_every_form_holds_the_same_cells() -> None:
+    frame = for_tables(results(scenarios=["class"], seeds=2))
+    tables = score_tables(frame)
+    lines = [[text_of(cell) for cell in line.cells] for line in tables.papers.lines]
+    plain = to_markdown(tables).replace("**", "")
+    wide = re.sub(" {2,}", "  ", screen(frame, 250))
+    tex = to_latex(tables).replace(r"\,$\pm$\,", "±").replace("--", "–").replace("\\_", "_")
+    tex = re.sub(r"\\textbf\{([^}]*)\}", r"\1", tex)
+    tex = re.sub(r"\{(\[[^}]*\])\}", r"\1", tex)
+    for texts in lines:
+        assert "| " + " | ".join(texts) + " |" in plain
+        assert "  ".join(texts) in wide
+        assert "    " + " & ".join(texts) + r" \\" in tex
+
+
+def test_a_bracket_in_a_name_is_no_gap() -> None:
+    """The page once cut the terminal's text at its first bracket."""
+    frame = results(scenarios=["class"])
+    name = "l1_sparse (alpha=1) (3 failed)"
+    frame["method"] = frame["method"].replace("l1_sparse", name)
+    page = render(study(frame=frame, details=()))
+    assert f'<th scope="row" data-value="{name}">{name}</th>' in page
+    narrow = screen(for_tables(frame), 120)
+    assert "(alpha=1)\n" not in narrow and "l1_sparse" in narrow and "(alpha=1)" in narrow
+
+
+def foreign(**said: str) -> pd.DataFrame:
+    """With a score that no table knows."""
+    frame = results(scenarios=["class"])
+    more = frame[frame["score"] == "UA"].assign(score="speed", low=np.nan, high=np.nan, **said)
+    more["value"] = 100.0 + more["seed"]
+    return pd.concat([frame, more], ignore_index=True)
+
+
+def tables_of(frame: pd.DataFrame) -> pd.DataFrame:
+    said = [name for name in ("unit", "target") if name in frame]
+    columns = ["scenario", "method", "seed", "score", "value", *said]
+    return frame.assign(scenario="one class")[columns]
+
+
+def test_a_score_of_somebody_elses_is_printed_by_what_its_rows_say() -> None:
+    frame = foreign(unit="images/s", target="high")
+    table = tables_of(frame)
+    tables = score_tables(table)
+    further = tables.scenarios[0].further
+    assert further is not None and further.headers == ["method", "speed, images/s"]
+    assert further.texts[-1] == ["fisher", "101±1"]
+    assert "| method | speed, images/s |" in to_markdown(tables)
+    assert "method & speed, images/s" in to_latex(tables)
+    assert "speed, images/s" in screen(table, 200)
+    assert "speed_mean" in to_csv(tables).splitlines()[0], "a program reads the name alone"
+    assert runs_grid(frame).headers[-1] == "speed, images/s"
+    page = render(study(frame=frame, table=table, details=()))
+    reads = "A score of another package, in images/s. High is good."
+    assert f"<dt>speed, images/s</dt><dd>{reads}</dd>" in page
+    assert f'title="{reads}"' in page
+    assert 'id="01-one-class-foreign"' in page
+
+
+def test_a_score_of_somebody_elses_is_drawn() -> None:
+    frame = foreign(unit="percent", target="high")
+    frame.loc[frame["score"] == "speed", "value"] = 99.0 + frame["seed"] / 2
+    drawn = foreign_figure(frame)
+    assert drawn is not None
+    assert drawn.caption.endswith("speed: A score of another package, in percent. High is good.")
+    (axes,) = drawn.figure.axes
+    assert axes.get_title() == "speed, percent"
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[:3] == ["original", "floor", "finetune"] and "retrain" not in names
+    ends = [path.vertices[:, 0].max() for bar in axes.collections for path in bar.get_paths()]
+    assert max(ends) <= 100, "a share cannot leave 0 to 100"
+
+
+def test_only_scores_that_say_what_they_are_are_drawn() -> None:
+    assert foreign_figure(foreign()) is None, "nothing is known of it"
+    known = results(scenarios=["class"]).assign(unit="percent", target="low")
+    assert foreign_figure(known) is None
+    empty = foreign(unit="images/s")
+    empty.loc[empty["score"] == "speed", "value"] = np.nan
+    assert foreign_figure(empty) is None
+
+
+def test_many_scores_of_somebody_elses_leave_some_out() -> None:
+    frame = foreign(unit="images/s")
+    own = frame[frame["score"] == "speed"]
+    frame = pd.concat([own.assign(score=f"speed{n}") for n in range(8)])
+    drawn = foreign_figure(frame)
+    assert drawn is not None and len(drawn.figure.axes) == 6
+    assert "Left out: 2 scores." in drawn.caption
+
+
+def test_an_audit_shows_a_score_of_somebody_elses() -> None:
+    scores = [
+        Score("UA", 5.0, 9, 1.0, 9.0, "percent", "retrained"),
+        Score("speed", 5.0, 9, None, None, "images/s", "high"),
+    ]
+    out = io.StringIO()
+    Console(file=out, width=200).print(scores_table(scores))
+    assert "unlearning accuracy: 100 minus" in out.getvalue()
+    assert "in images/s; high is good" in out.getvalue()
+
+
+# --- latex
+
+
+NASTY = r"50% & 1_a #2 ${x}$ ~^\ <b> | ±"
+
+
+def latex_text(frame: pd.DataFrame, caption: str = "") -> str:
+    return latex.to_latex(score_tables(frame), caption=caption)
+
+
+def table(**settings) -> pd.DataFrame:
+    return for_tables(results(**settings))
+
+
+def test_every_sign_of_latex_is_disarmed() -> None:
+    assert escape("%&_#${}") == r"\%\&\_\#\$\{\}"
+    assert escape("~^\\") == r"\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert escape('<a> | "b"') == (
+        r"\textless{}a\textgreater{} \textbar{} \textquotedbl{}b\textquotedbl{}"
+    )
+    assert escape("1.0±0.2 –") == r"1.0\,$\pm$\,0.2 --"
+    assert escape("two\n\nlines\tand \x00\x1b control") == "two lines and  control"
+    # nothing is left that would start a command or a comment of its own
+    assert not re.search(r"(?<!\\)[%&#$_]", escape(NASTY).replace(r"$\pm$", ""))
+
+
+def test_one_table_of_each_scenario_with_rules_of_booktabs() -> None:
+    text = latex_text(table())
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    for rule, count in (("toprule", 2), ("midrule", 4), ("bottomrule", 2)):
+        assert text.count(f"\\{rule}") == count
+    assert r"\usepackage{booktabs}" in text.splitlines()[0]
+    assert "\\hline" not in text and "|" not in text
+    assert "Forget one class. n = 3 seeds." in text
+    assert r"Forget random 10\%." in text
+
+
+def test_rows_hold_what_the_table_holds() -> None:
+    frame = table(scenarios=["class"])
+    grid = score_tables(frame).papers
+    headers, rows = grid.headers, grid.texts
+    text = latex_text(frame)
+    body = text.split(r"\toprule")[1].split(r"\bottomrule")[0]
+    lines = [line.strip() for line in body.splitlines() if line.strip().endswith(r"\\")]
+    assert len(lines) == 1 + len(rows)
+    for line, texts in zip(lines, [headers, *rows], strict=True):
+        found = [one.strip() for one in line.removesuffix(r"\\").split(" & ")]
+        plain = [
+            re.sub(r"\\textbf\{(.*)\}$", r"\1", one)
+            .replace(r"\,$\pm$\,", "±")
+            .replace("--", "–")
+            .replace("\\", "")
+            for one in found
+        ]
+        assert [one.removeprefix("{").removesuffix("}") for one in plain] == texts
+    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", text)
+    assert columns and columns[1] == "l" + "r" * (len(headers) - 1)
+
+
+def test_the_best_is_bold_and_nothing_else() -> None:
+    text = latex_text(table(scenarios=["class"]))
+    assert text.count(r"\textbf{") == 2
+    assert re.search(r"\\textbf\{neggrad\\_plus\} & .* & \\textbf\{[\d.]+\} & ", text)
+    assert "Bold: the method with the smallest average gap." in text
+    bare = latex_text(table(scenarios=["class"], methods=["original", "finetune"]))
+    assert r"\textbf" not in bare and "Bold" not in bare
+
+
+def test_names_stay_in_their_cell() -> None:
+    frame = table(scenarios=["class"])
+    frame["method"] = frame["method"].replace("finetune", NASTY)
+    frame["scenario"] = "class:" + NASTY
+    text = latex_text(frame, caption="A study")
+    (line,) = [line for line in text.splitlines() if r"50\% \& 1" in line and line.endswith(r"\\")]
+    (other,) = [line for line in text.splitlines() if line.strip().startswith("fisher")]
+    ampersands = [len(re.findall(r"(?<!\\)&", one)) for one in (line, other)]
+    assert ampersands[0] == ampersands[1]
+    assert rf"\caption{{A study. Forget class:{escape(NASTY)}." in text
+
+
+def test_a_bracket_is_no_option_of_the_line_before() -> None:
+    frame = table(scenarios=["class"])
+    frame["method"] = frame["method"].replace("finetune", "[x]")
+    assert "\n    {[x]} & " in latex_text(frame)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX on this machine")
+def test_it_compiles(tmp_path: Path) -> None:
+    frame = table()
+    frame["method"] = frame["method"].replace("finetune", NASTY)
+    document = (
+        "\\documentclass{article}\\usepackage{booktabs}\\usepackage[T1]{fontenc}\n"
+        f"\\begin{{document}}\n{latex_text(frame)}\\end{{document}}\n"
+    )
+    (tmp_path / "t.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]

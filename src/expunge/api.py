@@ -57,8 +57,8 @@ def train(
         model: an architecture's name, `module:function`, or a function that returns an untrained
             model.
         recipe: how to train.
-        split: what to learn from (its retain and forget sets together) and what to validate on; by
-            default everything but 10 % for validation.
+        split: says what to learn from (its retain and forget sets together) and what to validate
+            on; by default all is learned from but 10 % for validation.
         pruner: makes it sparse: trains where the pruner needs it, cuts, rewinds, trains again.
         seed: of the weights, the order and the augmentation, under the name ("original", seed).
         place: device and progress.
@@ -253,8 +253,8 @@ def audit(
         original: the model before; scores carry its value in `detail["original"]`.
         retrained: the reference; scores carry its value and the gap.
         forget: for an original: what one would ask it to forget, as `unlearn` takes it.
-        also: further audits by name, as `expunge list audits` has them, or audit objects; an object
-            of a kind that is made anyway takes its place, as `Membership(features=...)`.
+        also: further audits, by name as `expunge list audits` shows them, or as objects. An object
+            of a usual kind, such as `Membership(features=...)`, replaces the usual one.
         seed: of the draws of attacks.
         place: device and progress.
 

@@ -90,7 +90,7 @@ def unlearn(
             place=replace(place, progress=bars),
         )
     show_forgotten(done, screen, messages)
-    # said before anything else may fail, for it is there
+    # the folder is there: say so before something else can fail
     show_written(done, out, screen)
     if figures is not None:
         for path in _drawn(done, figures, place):

@@ -31,7 +31,7 @@ CATALOGUES: Mapping[str, Catalogue[Any]] = {
     "datasets": DATASETS,
     "audits": ALL_AUDITS,
 }
-"""Of the kinds that other packages may add to."""
+"""The kinds that other packages may add to."""
 
 
 @dataclass(frozen=True)

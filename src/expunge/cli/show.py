@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from expunge.folders.make import reference_of
 from expunge.scores.shown import score_notes, scores_table
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def criteria_lines(found: Criteria) -> list[str]:
 
 
 def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
-    """What was forgotten at what cost, and what to beware of."""
+    """What was forgotten at what cost, and every warning."""
     made = done.result
     for warning in made.record.warnings:
         messages.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
@@ -166,8 +167,8 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     mask = made.record.log.get("mask")
     if mask is not None:
         saw = {
-            True: "with the forget set in sight, so the retrained reference inherits that much "
-            "of it",
+            True: "while the forgotten samples were there, and the retrained reference keeps that "
+            "trace of them",
             False: "without any data",
             None: "nobody recorded how",
         }
@@ -182,16 +183,16 @@ def show_written(done: Forgotten, out: Path, screen: Console) -> None:
     """Where the new models lie."""
     screen.print(f"written: {out}", markup=False)
     if done.reference is not None:
-        screen.print(f"retrained reference: {done.reference.path}", markup=False)
+        screen.print(f"retrained reference: {reference_of(out)}", markup=False)
 
 
-def show_scores(found: Scores, screen: Console) -> None:
+def show_scores(scores: Scores, screen: Console) -> None:
     """Scores, per-sample losses where there are few samples, and how far to trust them."""
-    screen.print(scores_table(found, found.info))
-    if found.losses:
-        screen.print(losses_table(found.losses, found.panel.subject.data.classes))
-    for note in (*found.notes, *score_notes(found)):
+    screen.print(scores_table(scores, scores.info))
+    if scores.losses:
+        screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
+    for note in (*scores.notes, *score_notes(scores)):
         screen.print(note, markup=False)
-    if all(score.reference is None for score in found):
+    if all(score.reference is None for score in scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     screen.print("Empirical evidence, no formal guarantee.", style="dim")

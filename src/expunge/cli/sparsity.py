@@ -163,7 +163,7 @@ def _show(done: PrunedFolder, place: Place) -> None:
     result, log = done.result, done.result.record.log
     screen.print(sparsity_table(log))
     screen.print(f"training under the mask began from {log['start']}", markup=False)
-    saw = "has seen the training data, the samples of any later request among them"
+    saw = "has seen the training data, so also the samples of any later request"
     screen.print(
         f"the mask {saw if log['saw_data'] else 'has seen no data'}; found in "
         f"{log['seconds_to_mask']:.1f} s",

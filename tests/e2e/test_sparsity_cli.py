@@ -81,7 +81,7 @@ def test_unlearning_keeps_the_mask_and_says_what_it_saw(work: Path) -> None:
         cwd=work,
     )
     assert "90.0% of the prunable weights stay 0" in done.stdout
-    assert "with the forget set in sight" in done.stdout
+    assert "while the forgotten samples were there" in done.stdout
     zero_where_cut(work / "forgot")
     zero_where_cut(work / "forgot-retrained")
     card = json.loads((work / "forgot/model.json").read_text())

@@ -250,16 +250,16 @@ def scores_of(
 ) -> Scores:
     """`audit` for bare modules."""
 
-    def adopted(one: nn.Module | None) -> Trained | None:
-        return None if one is None else adopt(one, data, split=split, mask=mask)
+    def adopted(one: nn.Module | None, learned: Split) -> Trained | None:
+        return None if one is None else adopt(one, data, split=learned, mask=mask)
 
-    subject = adopted(model)
+    subject = adopted(model, split)
     assert subject is not None
     attack = Membership(features=features)
     return audit(
         subject,
-        original=adopted(original),
-        retrained=adopted(retrained),
+        original=adopted(original, split.whole_again()),
+        retrained=adopted(retrained, split),
         also=[attack, *also],
         seed=seed,
         place=Place(device=device),

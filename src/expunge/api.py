@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,19 +16,24 @@ from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.errors import SplitError
+from expunge.errors import ConfigError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
+from expunge.models.table import check_model
 from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
+from expunge.scores.score import as_plain
 from expunge.scores.table import NEAR_EMPTY
+from expunge.trained.learned import Learned, check_learned
+from expunge.trained.record import COPIES
 from expunge.trained.trained import Trained, record_of
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
     Fresh,
+    architecture_of,
     constructor,
     finished,
     open_session,
@@ -38,6 +41,8 @@ from expunge.training.session import (
 )
 
 CPU = torch.device("cpu")
+SHOWN_COPIES = 20
+"""Exact copies of forget samples that a record names."""
 
 
 def train(
@@ -67,6 +72,7 @@ def train(
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
+    _check_loaded(data)
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
@@ -134,18 +140,51 @@ def adopt(
     Raises:
         ConfigError: for a mask of another model.
     """
+    _check_loaded(data)
     split = split or Split.whole(data, validation=0.0)
     check_fits(module, mask or {}, "mask")
+    if isinstance(fresh, str):
+        check_model(fresh)
+    build = constructor(fresh, data, split) if fresh is not None else None
+    if build is not None:
+        _check_like(module, build)
     return Trained(
         copy.deepcopy(module).eval(),
         data,
         split,
         (record_of("import", split),),
         resolve_recipe(recipe, data, split) if recipe is not None else None,
-        constructor(fresh, data, split) if fresh is not None else None,
+        build,
         architecture=architecture_of(fresh),
         mask=mask,
     )
+
+
+def _check_loaded(data: object) -> None:
+    if not isinstance(data, Data):
+        raise ConfigError(
+            f"the data are a {type(data).__name__}; give what load_data({data!r:.40}) returns"
+        )
+
+
+def _check_trained(model: object, what: str) -> None:
+    if not isinstance(model, Trained):
+        raise ConfigError(
+            f"{what} is a {type(model).__name__}; give what train, adopt, prune, unlearn or load returns"
+        )
+
+
+def _check_like(module: nn.Module, build: Fresh) -> None:
+    """Raise ConfigError for a function that makes models of another kind."""
+    with torch.random.fork_rng(devices=[]):
+        made = build().state_dict()
+    own = module.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in own.items()}
+    if {name: tuple(value.shape) for name, value in made.items()} != shapes:
+        odd = sorted(set(made) ^ set(own)) or [n for n in own if made[n].shape != own[n].shape]
+        raise ConfigError(
+            f"fresh makes another kind of model than the one that is adopted: they differ in {odd[0]!r}"
+        )
 
 
 def unlearn(
@@ -176,7 +215,11 @@ def unlearn(
         ConfigError: for settings or requests that do not fit the method.
         DivergenceError: if the method diverges.
     """
+    _check_trained(original, "the model that is to forget")
     method = make_method(method) if isinstance(method, str) else method
+    method = method() if isinstance(method, type) and issubclass(method, Method) else method
+    if not isinstance(method, Method):
+        raise ConfigError(f"a method is a name or an object of one, not {method!r}")
     split = original.asked(forget, seed=forget_seed)
     if not split.forget:
         raise SplitError(
@@ -208,6 +251,11 @@ def unlearn(
         apply_mask(private, mask)
     with session.measured(private):
         forgotten = method.unlearn(private, session.view, run)
+    if not isinstance(forgotten, nn.Module):
+        raise ConfigError(f"{method.name} must return the model, not {type(forgotten).__name__}")
+    copies = duplicates_left(data, split)
+    told = run.log.pop("warnings", ())
+    told = (told,) if isinstance(told, str) else told
     record = record_of(
         method_name(method),
         split,
@@ -215,12 +263,26 @@ def unlearn(
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=session.cost,
-        warnings=(*warnings_for(data, split), *run.log.pop("warnings", ())),
-        log=dict(run.log),
+        warnings=(*warnings_for(split, copies), *told),
+        log={**as_plain(run.log), **({COPIES: copies[:SHOWN_COPIES]} if copies else {})},
     )
     return original.then(
-        record, model=finished(forgotten, before, mask), split=split, artifacts=dict(run.artifacts)
+        record,
+        model=finished(forgotten, before, mask),
+        split=split,
+        artifacts=_kept(run.artifacts, method.name),
     )
+
+
+def _kept(artifacts: Mapping[str, Any], what: str) -> dict[str, torch.Tensor]:
+    """What a method left, each tensor by itself on the processor, so that it can be saved."""
+    odd = [name for name, one in artifacts.items() if not isinstance(one, torch.Tensor)]
+    if odd:
+        raise ConfigError(
+            f"{what} left the artifact {odd[0]!r}, a {type(artifacts[odd[0]]).__name__}; only tensors "
+            "are kept"
+        )
+    return {name: one.detach().cpu().clone() for name, one in artifacts.items()}
 
 
 def check_scope_of(method: Method, data: Data, split: Split) -> None:
@@ -265,7 +327,14 @@ def audit(
         SplitError: if nothing is to be forgotten, or a model learned from other samples.
         ConfigError: for an audit that lacks a model to compare with.
     """
+    for one in (model, original, retrained):
+        if one is not None:
+            _check_trained(one, "what is audited or compared with")
     split = model.split if forget is None else model.asked(forget)
+    check_learned(
+        Learned(model.name, split.retain, split.forget), _learned(original), _learned(retrained)
+    )
+    also = (also,) if isinstance(also, str | Audit) else also
     run = Run(
         names=("audit", seed),
         task=model.data.task,
@@ -274,35 +343,30 @@ def audit(
         accelerator=accelerator_on(place.device),
     )
     audits = chosen_audits(also, original=original is not None, retrained=retrained is not None)
-    return score_panel(
-        Panel(model, split, run, original=original, retrained=retrained, seed=seed), audits
-    )
+    asked = {one if isinstance(one, str) else one.name for one in also}
+    panel = Panel(model, split, run, original=original, retrained=retrained, seed=seed)
+    return score_panel(panel, audits, asked)
 
 
-def architecture_of(model: str | Fresh | None) -> str | None:
-    """How a folder names what makes a model; None for a function that nobody could import."""
-    if model is None or isinstance(model, str):
-        return model
-    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")
-    if not module or module == "__main__" or not name.isidentifier():
-        return None
-    known = getattr(sys.modules.get(module), name, None)
-    return f"{module}:{name}" if known is model and inspect.isfunction(model) else None
+def _learned(one: Trained | None) -> Learned | None:
+    return None if one is None else Learned(one.name, one.split.retain, one.split.forget)
 
 
-def warnings_for(data: Data, split: Split) -> list[str]:
-    """What a person should know about a forget request before trusting its scores."""
+def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:
+    """What a person should know about a forget request before trusting its scores.
+
+    copies: pairs of ids, what is forgotten and the exact copy of it that stays. No id is in a warning,
+    for warnings stand in folders that keep hashes alone.
+    """
     found = []
     if len(split.forget) < NEAR_EMPTY:
         found.append(
             f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
             f"verdict is given under {NEAR_EMPTY}"
         )
-    copies = duplicates_left(data, split)
     if copies:
-        shown = ", ".join(f"{kept} (copy of {struck})" for struck, kept in copies[:5])
         found.append(
-            f"{len(copies)} exact copies of forget samples stay in the retain set: {shown}"
-            f"{', ...' if len(copies) > 5 else ''}; add them to the request if they belong to it"
+            f"{len(copies)} exact copies of forget samples stay in the retain set; add them to the "
+            "request if they belong to it"
         )
     return found

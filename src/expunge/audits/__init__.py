@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import isabstract
+from typing import get_args
 
 from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
-from expunge.audits.base import Audit
+from expunge.audits.base import Audit, Need
 from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.relearn import RelearnTime
 from expunge.audits.run_time import RunTime
 from expunge.audits.weights import WeightDistance
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
+from expunge.scores.table import GOALS, SCORES, ScoreInfo
 
 CLASSES: tuple[type[Audit], ...] = (
     Accuracy,
@@ -47,7 +49,31 @@ def _admit(made: object, told: str) -> type[Audit]:
     lacking += ["scores()"] if isabstract(made) else []
     if lacking:
         raise ConfigError(f"{told} lacks {', '.join(lacking)}; every audit has these")
+    check_declared(made, told)
     return made
+
+
+def check_declared(audit: type[Audit], told: str) -> None:
+    """Raise ConfigError for scores or needs that an audit cannot declare."""
+    ours = {info.name for one in AUDITS.values() for info in one.info} | set(SCORES)
+    for info in audit.info:
+        if not isinstance(info, ScoreInfo):
+            raise ConfigError(f"{told}: info holds {info!r}; give ScoreInfo objects")
+        if info.name in ours and info != SCORES.get(info.name):
+            raise ConfigError(
+                f"{told}: a score called {info.name!r} is there already; choose a name"
+            )
+        if info.target not in GOALS:
+            raise ConfigError(
+                f"{told}: score {info.name!r} has the target {info.target!r}"
+                f"{nearest(info.target, GOALS)}; there are: {', '.join(GOALS)}"
+            )
+    known = get_args(Need)
+    for need in audit.needs:
+        if need not in known:
+            raise ConfigError(
+                f"{told}: needs {need!r}{nearest(need, known)}; there are: {', '.join(known)}"
+            )
 
 
 ALL_AUDITS: Catalogue[type[Audit]] = Catalogue(
@@ -89,6 +115,15 @@ def chosen_audits(
     found = {name: audit() for name, audit in AUDITS.items() if audit.usual}
     for one in also:
         audit = make_audit(one, allow_code=allow_code) if isinstance(one, str) else one
+        audit = audit() if isinstance(audit, type) else audit
+        if not isinstance(audit, Audit):
+            raise ConfigError(
+                f"{audit!r} is no audit; give a name (there are: {', '.join(ALL_AUDITS.names())}) or "
+                "an object such as Membership(features=('entropy',))"
+            )
+        other = found.get(audit.name)
+        if other is not None and type(other) is not AUDITS.get(audit.name, type(audit)):
+            raise ConfigError(f"two audits are called {audit.name!r}; ask for one of them")
         check_needs(audit, original=original, retrained=retrained)
         found[audit.name] = audit
     order = list(AUDITS)

@@ -17,7 +17,7 @@ from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.transform import Transform
-from expunge.errors import LogitsError
+from expunge.errors import LogitsError, ModelError
 from expunge.progress import Step
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
@@ -130,13 +130,32 @@ def observe_losses(model: nn.Module, data: Data, split: Split, run: Run) -> dict
             for part, (samples, rows) in wanted.items():
                 losses = []
                 for batch in _read(samples, rows, transform, run):
-                    losses += run.task.losses(model, batch).double().tolist()
+                    seen = run.task.losses(model, batch).double()
+                    if not seen.isfinite().all():
+                        raise ModelError(
+                            "the model's losses are not finite: its weights or its inputs hold nan or "
+                            "inf, so no score would mean anything"
+                        )
+                    losses += seen.tolist()
                     bar.advance()
                 if losses:
                     found[part] = losses
     finally:
         model.to(device)
     return found
+
+
+def check_logits(model: nn.Module, data: Data, split: Split, run: Run) -> None:
+    """Raise LogitsError for a task without class logits, by a look at one retain sample."""
+    rows = split.rows(data.train, Part.RETAIN)[:1]
+    device = next((p.device for p in model.parameters()), run.device)
+    model.to(run.device)
+    try:
+        with evaluating(model), torch.no_grad():
+            for batch in _read(data.train, rows, Transform(data.normalisation), run):
+                logits_of_task(run.task.observe(model, batch))
+    finally:
+        model.to(device)
 
 
 def _read(samples: Samples, rows: Indices, transform: Transform, run: Run) -> Iterator[Batch]:

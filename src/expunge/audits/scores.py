@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,7 +12,7 @@ from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty
 from expunge.errors import ConfigError, LogitsError, nearest
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text
-from expunge.scores.table import NEAR_EMPTY, ScoreInfo
+from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, ScoreInfo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +67,10 @@ class Scores:
         raise ConfigError(f"no score {key!r}{nearest(key, names)}; there are: {', '.join(names)}")
 
     def __str__(self) -> str:
-        return as_text(self.scores, self.notes, self.info)
+        few = (
+            f"{NO_VERDICT}; `.losses` has the loss of each of the {len(self.losses)} forget samples",
+        )
+        return as_text(self.scores, (*self.notes, *(few if self.losses else ())), self.info)
 
     def frame(self) -> pd.DataFrame:
         """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap."""
@@ -104,15 +107,18 @@ class Scores:
         }
 
 
-def score_panel(panel: Panel, audits: Sequence[Audit]) -> Scores:
+def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = ()) -> Scores:
     """Observe the panel's models, each once, and make some audits of its subject.
 
-    Raises SplitError where models were observed on other samples.
+    asked: names of audits that somebody asked for: none of them is left out in silence.
+
+    Raises SplitError where models were observed on other samples, LogitsError for an audit that was
+    asked for, of a task without class logits.
     """
     try:
         seen = panel.outputs, panel.original_outputs, panel.retrained_outputs
     except LogitsError as error:
-        return _judged_by_losses(panel, audits, error)
+        return _judged_by_losses(panel, audits, asked, error)
     for part in PARTS if seen[2] is not None else ():
         check_same_samples(part, getattr(seen[0], part), getattr(seen[2], part))
     with panel.run.progress.work("scoring"):
@@ -123,10 +129,12 @@ def score_panel(panel: Panel, audits: Sequence[Audit]) -> Scores:
     return Scores(found, panel, losses, info=info)
 
 
-def _judged_by_losses(panel: Panel, audits: Sequence[Audit], error: LogitsError) -> Scores:
+def _judged_by_losses(
+    panel: Panel, audits: Sequence[Audit], asked: Collection[str], error: LogitsError
+) -> Scores:
     """The audits that need no outputs, and the losses; the error for one that was asked for."""
     kept = [audit for audit in audits if "outputs" not in audit.needs]
-    if any(not audit.usual for audit in audits if audit not in kept):
+    if any(audit.name in asked for audit in audits if audit not in kept):
         raise error
     kept = [Losses(), *(audit for audit in kept if audit.name != Losses.name)]
     with panel.run.progress.work("scoring"):
@@ -140,12 +148,12 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
 
     Then `reference` is the retrained model's value, and the detail has the original's.
     """
-    scores = list(audit.scores(panel))
+    scores = _declared(audit, panel)
     if audit.needs != {"outputs"}:
         yield from scores
         return
     reference, before = (
-        {} if other is None else {score.name: score.value for score in audit.scores(other)}
+        {} if other is None else {score.name: score.value for score in _declared(audit, other)}
         for other in (panel.beside(panel.retrained), panel.beside(panel.original))
     )
     for score in scores:
@@ -153,6 +161,26 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
         if score.name in before:
             detail["original"] = before[score.name]
         yield replace(score, detail=detail, reference=reference.get(score.name))
+
+
+def _declared(audit: Audit, panel: Panel) -> list[Score]:
+    """An audit's scores. Raises ConfigError for what it did not declare, or is no score."""
+    found = audit.scores(panel)
+    if isinstance(found, Score) or found is None:
+        raise ConfigError(
+            f"audit {audit.name}: scores() gave {type(found).__name__}; it must give its scores one "
+            "after another (yield them, or return a list)"
+        )
+    known = {info.name: info for info in audit.info}
+    scores = list(found)
+    for score in scores:
+        info = known.get(score.name)
+        if info is None or (info.unit, info.target) != (score.unit, score.target):
+            raise ConfigError(
+                f"audit {audit.name}: the score {score.name!r} in {score.unit}, {score.target}, is none "
+                "that its `info` declares; declare it with the same unit and target"
+            )
+    return scores
 
 
 def scores_of_outputs(panel: Panel) -> list[Score]:

@@ -22,7 +22,7 @@ from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
 from expunge.cli.study import run as study_run
 from expunge.cli.study import status as study_status
-from expunge.errors import DivergenceError, UserError
+from expunge.errors import ExpungeError
 from expunge.version import VERSION
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -128,7 +128,7 @@ def main() -> None:
         code = outcome if isinstance(outcome, int) else 0
         if code == INTERRUPTED:  # typer turns Ctrl-C into this
             raise KeyboardInterrupt
-    except (UserError, DivergenceError) as error:
+    except ExpungeError as error:
         code = _complain(str(error), 2)
     except typer.TyperException as error:
         code = _complain(f"{error.format_message()} See `expunge --help`.", 2)

@@ -85,7 +85,7 @@ def unlearn(
             out,
             seed=seed,
             forget_seed=forget_seed,
-            beside=Beside(with_reference, paired, redact_ids),
+            beside=Beside(with_reference, paired, redact_ids, looks=bool(figures or report)),
             data=data,
             place=replace(place, progress=bars),
         )

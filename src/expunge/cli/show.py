@@ -13,6 +13,7 @@ from rich.table import Table
 
 from expunge.folders.make import reference_of
 from expunge.scores.shown import score_notes, scores_table
+from expunge.trained.record import COPIES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,6 +159,8 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     made = done.result
     for warning in made.record.warnings:
         messages.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+    for struck, kept in made.record.log.get(COPIES, []):
+        messages.print(f"  {kept} is a copy of {struck}", markup=False, soft_wrap=True)
     screen.print(
         f"{made.record.step} forgot {len(made.split.forget):,} samples, "
         f"{len(made.split.retain):,} retained",

@@ -22,7 +22,7 @@ from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
 from expunge.data.spec import BUILT_IN, DATASETS, DataSpec, data_folder, is_code, is_offered
-from expunge.data.task import Classification, Task
+from expunge.data.task import Classification, Task, named_task
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
 from expunge.loading import loading
@@ -35,7 +35,7 @@ TEST_SHARE = 0.2
 Home = Callable[[str], str | None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Data:
     """What is learned from and what is tested on.
 
@@ -57,6 +57,12 @@ class Data:
     data_dir: str | None = None
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Data {self.spec or 'of your own'}: {len(self.train):,} to train on, "
+            f"{len(self.test):,} to test on, {len(self.classes)} classes>"
+        )
 
     @cached_property
     def normalisation(self) -> Normalisation | None:
@@ -124,15 +130,7 @@ def _task(task: str | Task, allow_code: bool) -> dict[str, Any]:
     """The fields of `Data` that say what a sample's loss means."""
     if not isinstance(task, str):
         return {"task": task, "task_name": None}
-    made = import_object(task, allow_code=allow_code, what="task", error=DataError)
-    made = made() if isinstance(made, type) else made
-    missing = [name for name in ("losses", "observe") if not callable(getattr(made, name, None))]
-    if missing:
-        raise DataError(
-            f"task {task!r} has no function {missing[0]}; a task has losses(model, batch) and "
-            "observe(model, batch)"
-        )
-    return {"task": made, "task_name": task}
+    return {"task": named_task(task, allow_code=allow_code), "task_name": task}
 
 
 def poisoned(data: Data, poison: Poison) -> Data:
@@ -224,6 +222,8 @@ def _from_objects(
 ) -> Data:
     if isinstance(made, Data):
         return made
+    if made is None:
+        raise DataError(f"{spec or 'load_data'} gave nothing; return a dataset, or (train, test)")
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     for dataset in pair:
         if dataset is not None and not is_dataset(dataset):

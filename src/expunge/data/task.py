@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 
 from expunge.data.batch import Batch
 from expunge.errors import DataError
+from expunge.names.code import import_object, in_a_line
 
 
 class Task(Protocol):
@@ -60,3 +62,41 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
         )
     logits: Tensor = outputs if outputs.dtype == torch.float64 else outputs.float()
     return logits
+
+
+UNNAMED = "made in Python"
+"""Of a task that is an object of which nobody can import another."""
+
+
+def task_named(task: Task, name: str | None) -> str | None:
+    """How a folder names a task: `module:Class`, None for classification, or UNNAMED."""
+    if name is not None or type(task) is Classification:
+        return name
+    kind = type(task)
+    known = getattr(sys.modules.get(kind.__module__), kind.__qualname__, None)
+    plain = kind.__module__ != "__main__" and known is kind and not getattr(task, "__dict__", None)
+    return f"{kind.__module__}:{kind.__qualname__}" if plain else UNNAMED
+
+
+def named_task(name: str, *, allow_code: bool) -> Task:
+    """The task `module:Class`, or `module:object`.
+
+    Raises DataError for code that is not allowed, cannot be imported, or is no task.
+    """
+    made = import_object(name, allow_code=allow_code, what="task", error=DataError)
+    if isinstance(made, type):
+        try:
+            made = made()
+        except Exception as cause:  # whatever the class of somebody's own raises
+            raise DataError(
+                f"task {name!r}: {type(cause).__name__}: {in_a_line(cause)}; a task's class is called "
+                "without arguments"
+            ) from cause
+    missing = [part for part in ("losses", "observe") if not callable(getattr(made, part, None))]
+    if missing:
+        raise DataError(
+            f"task {name!r} has no function {missing[0]}; a task has losses(model, batch) and "
+            "observe(model, batch)"
+        )
+    task: Task = made
+    return task

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten
 from expunge.place import HERE, Place
+from expunge.trained.learned import Learned, check_learned
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 
@@ -86,11 +87,8 @@ def audit_folder(
     before, reference = (
         None if one is None else open_papers(replace(one, data=model.data)) for one in beside
     )
-    _check_learned(
-        _Learned(Path(path), split.retain, split.forget), _learned(before), _learned(reference)
-    )
     scores = _judged(replace(model, split=split), before, reference, also, place)
-    return replace(scores, notes=tuple(notes))
+    return replace(scores, notes=(*scores.notes, *notes))
 
 
 def _judged(
@@ -105,39 +103,10 @@ def _judged(
     return audit(model, original=original, retrained=retrained, also=also, place=place)
 
 
-@dataclass(frozen=True)
-class _Learned:
-    """Ids that a model has learned from and retains, and those that it forgot."""
-
-    path: Path
-    retain: Collection[str]
-    forget: Collection[str]
-
-
-def _learned(one: Papers | Trained | None) -> _Learned | None:
+def _learned(one: Papers | None) -> Learned | None:
     if one is None:
         return None
-    if isinstance(one, Papers):
-        return _Learned(one.path, one.split["retain"], one.split["forget"])
-    return _Learned(one.path or Path(one.name), one.split.retain, one.split.forget)
-
-
-def _check_learned(
-    model: _Learned | None, before: _Learned | None, reference: _Learned | None
-) -> None:
-    """Raise SplitError for a reference or an original that learned from other samples."""
-    if model is None:
-        return
-    if reference is not None and set(reference.retain) != set(model.retain):
-        raise SplitError(
-            f"{reference.path} learned from other samples than {model.path} retains, so it is no "
-            "reference for it; retrain with the same --forget and --forget-seed"
-        )
-    if before is not None and set(before.retain) != {*model.retain, *model.forget}:
-        raise SplitError(
-            f"{before.path} did not learn from the samples that {model.path} retains and forgot; "
-            "name the folder that this one was made from"
-        )
+    return Learned(str(one.path), one.split["retain"], one.split["forget"])
 
 
 def _check_papers(papers: Papers, beside: Sequence[Papers | None], forget: str | None) -> None:
@@ -145,8 +114,9 @@ def _check_papers(papers: Papers, beside: Sequence[Papers | None], forget: str |
     _check_asked(papers, forget)
     redacted = any(one is not None and one.redacted for one in (papers, *beside))
     if forget is None and not redacted:  # what a request asks for, only the data can tell
-        before, reference = map(_learned, beside)
-        _check_learned(_learned(papers), before, reference)
+        own, before, reference = map(_learned, (papers, *beside))
+        if own is not None:
+            check_learned(own, before, reference)
 
 
 def _check_asked(papers: Papers, forget: str | None) -> None:
@@ -214,6 +184,12 @@ def _audited_split(loaded: Trained, forget: Request | None) -> Split:
     # redacted, and as the original had them: in the order of the data, set-aside samples back in
     # validation
     order = loaded.data.train.position
+    gone = [name for name in split.forget if name not in order]
+    if gone:
+        raise SplitError(
+            f"{len(gone)} of the samples that {loaded.name} forgot are not in the data any more, so "
+            "nothing can be measured on them; give the data with them, or audit an open folder"
+        )
     learned = sorted((*split.retain, *split.forget), key=lambda name: order[name])
     base = Split(tuple(learned), (), (*split.validation, *split.excluded))
     asked = Split.parse(loaded.data, forget.text, seed=forget.seed, base=base)

@@ -62,16 +62,22 @@ def train_folder(
     check_share(held.share)
     with loading():
         from expunge.api import train
-        from expunge.data.load import load_data
-        from expunge.data.split import Split
 
-    with place.progress.work(f"reading {data}"):
-        loaded = load_data(data, data_dir=place.data_dir, task=task)
-        split = Split.whole(loaded, validation=held.share, split_seed=held.seed)
+    loaded, split = load_held(data, held, task, place)
     trained = train(
         loaded, model, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place
     )
     return replace(trained, split_seed=held.seed).save(out, overwrite=place.overwrite)
+
+
+def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple[Data, Split]:
+    """Data, and what of them is left aside for validation."""
+    from expunge.data.load import load_data
+    from expunge.data.split import Split
+
+    with place.progress.work(f"reading {data}"):
+        loaded = load_data(data, data_dir=place.data_dir, task=task)
+        return loaded, Split.whole(loaded, validation=held.share, split_seed=held.seed)
 
 
 @dataclass(frozen=True)
@@ -150,11 +156,13 @@ class Beside:
         reference: also retrain, into OUT-retrained.
         paired: with the original's initial weights and order.
         redact_ids: keep salted hashes of ids in the new folders.
+        looks: class logits will be looked at afterwards, so a task without any is refused first.
     """
 
     reference: bool = False
     paired: bool = False
     redact_ids: bool = False
+    looks: bool = False
 
 
 def unlearn_folder(
@@ -179,6 +187,10 @@ def unlearn_folder(
     check_target(target, overwrite=place.overwrite)
     if beside.reference:
         check_target(reference_path, overwrite=place.overwrite)
+        if isinstance(path, str | Path) and Path(path).absolute() == reference_path:
+            raise ConfigError(
+                f"the reference would take the place of {path}, which is to forget; choose another --out"
+            )
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     names = _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
@@ -186,15 +198,19 @@ def unlearn_folder(
         check_scope(method, forget)
     with loading():
         from expunge.api import unlearn
+        from expunge.audits.observe import check_logits
+        from expunge.training.run import Run, accelerator_on
 
     if isinstance(papers, Papers):
         papers = open_papers(papers, progress=place.progress)
     original = papers
+    if beside.looks:
+        run = Run(task=original.data.task, accelerator=accelerator_on(place.device))
+        check_logits(original.model, original.data, original.split, run)
+    asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
     def make(where: Path, chosen: str | Method, names: SeedNames | None = None) -> Trained:
-        made = unlearn(
-            original, forget, chosen, seed=seed, forget_seed=forget_seed, names=names, place=place
-        )
+        made = unlearn(original, asked, chosen, seed=seed, names=names, place=place)
         return made.save(where, overwrite=place.overwrite, redact_ids=beside.redact_ids)
 
     result = make(target, method)

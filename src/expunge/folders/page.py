@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -90,14 +90,27 @@ def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
     rows = []
     before, beside = panel.beside(panel.original), panel.beside(panel.retrained)
     if before is not None:
-        rows.append(_Row("original", scores_of_outputs(before), before))
+        known = scores_of_outputs(before)
+        rows.append(_Row("original", [*known, *_beside(audited, known, "original")], before))
     if reference is not None and beside is not None:
         cost = reference.record.cost
-        own = audited.scores if name == "retrain" else scores_of_outputs(beside)
+        own = scores_of_outputs(beside)
+        own = audited.scores if name == "retrain" else [*own, *_beside(audited, own, "retrained")]
         rows.append(_Row("retrain", own, beside, cost))
     if name != "retrain" or reference is None:
         rows.append(_Row(name, audited.scores, panel, done.result.record.cost))
     return rows
+
+
+def _beside(audited: Scores, known: Sequence[Score], who: str) -> list[Score]:
+    """What further audits found of another model; a ratio to the retrained model is 1 for that one."""
+    names = {score.name for score in known}
+    found = []
+    for score in audited.scores:
+        value = score.detail.get("original") if who == "original" else score.reference
+        if score.name not in names and value is not None and score.unit != "ratio":
+            found.append(replace(score, value=float(value), low=None, high=None))
+    return found
 
 
 def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.request import check_names
+from expunge.data.request import check_names, check_share
 from expunge.errors import ConfigError
-from expunge.folders.make import HeldOut, check_source, train_folder
+from expunge.folders.make import HeldOut, check_source, load_held
 from expunge.loading import loading
 from expunge.models.checkpoint import check_weights_file
 from expunge.place import HERE, Place
@@ -53,21 +53,23 @@ def prune_new(
     criteria: a forget request; the pruner is then judged on it, which takes more trainings.
     """
     check_source(data, model, out, place)
+    check_share(held.share)
     if criteria:
         check_names(criteria)
-    sparse = train_folder(
-        data, model, out, recipe=recipe, pruner=pruner, seed=seed, held=held, place=place
-    )
-    dense = getattr(sparse, "dense", None)
-    if not criteria:
-        return PrunedFolder(sparse, dense)
-    from expunge.api import train
-    from expunge.pruning.criteria import pruning_criteria
+    with loading():
+        from expunge.api import train
+        from expunge.data.split import Split
+        from expunge.pruning.criteria import pruning_criteria
 
-    asked = sparse.asked(criteria, seed=forget_seed)
-    original = train(
-        sparse.data, model, recipe=sparse.recipe, split=sparse.split, seed=seed, place=place
-    )
+    loaded, split = load_held(data, held, None, place)
+    # the request is looked at before anything is trained
+    asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
+    made = train(loaded, model, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place)
+    sparse = replace(made, split_seed=held.seed).save(out, overwrite=place.overwrite)
+    dense = getattr(made, "dense", None)
+    if asked is None:
+        return PrunedFolder(sparse, dense)
+    original = train(loaded, model, recipe=made.recipe, split=split, seed=seed, place=place)
     return PrunedFolder(
         sparse, dense, pruning_criteria(sparse, original, pruner, asked, place=place)
     )

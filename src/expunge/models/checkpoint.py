@@ -37,8 +37,8 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types for a file that it will not read
         raise ModelError(
-            f"cannot read {file} without unpickling it ({_first_line(error)}); save the "
-            "weights alone, with safetensors or torch.save(model.state_dict(), ...)"
+            f"cannot read {file} without unpickling it: it is damaged, or holds more than tensors; "
+            "save the weights alone, with safetensors or torch.save(model.state_dict(), ...)"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
@@ -64,7 +64,3 @@ def load_weights(model: nn.Module, path: str | Path) -> None:
         ]
         raise ModelError(f"{file} does not fit the model: it {'; '.join(problems)}")
     model.load_state_dict(state)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

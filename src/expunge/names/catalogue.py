@@ -80,10 +80,12 @@ class Catalogue(Generic[T]):
     def check(self, name: str) -> None:
         """Raise for a name that there is not, or that two packages claim; nothing is imported."""
         claims = [plugin for plugin in self.plugins() if plugin.name == name]
-        origins = [*(["expunge"] if name in self.own else []), *(one.origin for one in claims)]
+        origins = [one.origin for one in claims]
+        if name in self.own:  # ours goes first: no package can take its place
+            return
         if len(origins) > 1:
             raise self.error(
-                f"{' and '.join(origins)} both bring a {self.kind} called {name!r}; uninstall one of "
+                f"{' and '.join(origins)} both bring one {self.kind} called {name!r}; uninstall one of "
                 f"them, or write the one that you mean as {self.written}"
             )
         known = dict.fromkeys(self.names())
@@ -120,6 +122,10 @@ class Catalogue(Generic[T]):
     def offered(self) -> Iterator[tuple[Plugin, T | UserError]]:
         """Each plugin with the thing that it brings, imported now, or why it cannot be used."""
         for plugin in self.plugins():
+            if plugin.name in self.own:
+                told = f"expunge has one of this name; it is found as {plugin.value}"
+                yield plugin, self.error(told)
+                continue
             try:
                 yield plugin, self.find(plugin.name)
             except UserError as error:

@@ -44,7 +44,7 @@ def import_object(name: str, *, allow_code: bool, what: str, error: type[UserErr
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(module_name)
-    except Exception as cause:  # whatever the user's own code raises while it is imported
+    except (Exception, SystemExit) as cause:  # whatever the user's own code raises meanwhile
         raise error(
             f"cannot import {module_name!r} for {what} {name!r} ({in_a_line(cause)}); run "
             "from the folder that holds it, or set PYTHONPATH"

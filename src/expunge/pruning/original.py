@@ -24,6 +24,7 @@ from expunge.training.recipe import Recipe
 from expunge.training.session import (
     Fresh,
     Session,
+    architecture_of,
     constructor,
     finished,
     open_session,
@@ -33,7 +34,7 @@ from expunge.training.session import (
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Pruned(Trained):
     """A sparse original.
 
@@ -80,7 +81,7 @@ def train_sparse(
         (record,),
         recipe,
         session.run.constructor,
-        architecture=model if isinstance(model, str) else None,
+        architecture=architecture_of(model),
         mask=made.mask,
         seed=seed,
         dense=finished(dense, CPU, None) if dense is not None else None,

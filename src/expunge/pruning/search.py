@@ -6,11 +6,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor, nn
 
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
-from expunge.models.mask import Mask, apply_mask
+from expunge.models.mask import Mask, apply_mask, check_fits
 from expunge.pruning.base import Pruner
 from expunge.training.fit import FitLog, train_from
 from expunge.training.recipe import Recipe
@@ -75,13 +76,27 @@ def find_mask(
             whole = number == 0
             search.fits.append(_train(model, data, replace(run, mask=mask), recipe, search, whole))
             search.dense = snapshot(model) if whole else search.dense
-        mask = pruner.mask(model, data, run, sparsity=target, within=mask)
+        mask = _checked(pruner, pruner.mask(model, data, run, sparsity=target, within=mask), model)
         if search.early is not None:
             model.load_state_dict(search.early)
         apply_mask(model, mask)
     search.mask = mask or {}
     search.seconds = time.perf_counter() - start
     return search
+
+
+def _checked(pruner: Pruner, mask: object, model: nn.Module) -> Mask:
+    """The mask that a pruner gave. Raises ConfigError for what is none of this model."""
+    if not isinstance(mask, Mapping) or not mask:
+        raise ConfigError(
+            f"pruner {pruner.name} gave {type(mask).__name__}, not a mask: parameter name -> bool tensor"
+        )
+    for name, keep in mask.items():
+        if not isinstance(keep, Tensor) or keep.dtype != torch.bool:
+            kind = keep.dtype if isinstance(keep, Tensor) else type(keep).__name__
+            raise ConfigError(f"pruner {pruner.name}: the mask of {name!r} is {kind}, not bool")
+    check_fits(model, mask, "mask")
+    return mask
 
 
 def train_found(

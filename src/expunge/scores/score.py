@@ -44,20 +44,20 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, `gap` included; a number that is not finite becomes None."""
         names = ("name", "value", "n", "low", "high", "unit", "target", "reference", "gap")
-        plain = {name: _plain(getattr(self, name)) for name in names}
-        return plain | {"detail": _plain(self.detail)}
+        plain = {name: as_plain(getattr(self, name)) for name in names}
+        return plain | {"detail": as_plain(self.detail)}
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """`value` with JSON's types only."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): as_plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):  # a tensor, an array or one of its numbers
-        return _plain(value.tolist())
+        return as_plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     if isinstance(value, set | frozenset):
-        return sorted((_plain(item) for item in value), key=str)
+        return sorted((as_plain(item) for item in value), key=str)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, load_model
 
 from expunge.data.load import Data
 from expunge.data.split import Split
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, ModelError
+from expunge.names.code import check_name
 from expunge.place import Place
 from expunge.study.store import CellStore
 from expunge.trained.card import CARD, MASK, WEIGHTS
@@ -23,12 +24,15 @@ from expunge.training.recipe import Recipe
 from expunge.training.session import constructor
 
 
-def read_model(store: CellStore, key: str, data: Data, original: Trained | None = None) -> Trained:
+def read_model(
+    store: CellStore, key: str, data: Data, place: Place, original: Trained | None = None
+) -> Trained:
     """The model of a finished cell, on these data.
 
-    original: what it came from; needed for cells of format 1, which were no model folders.
+    place: with consent to run what the study names. original: what it came from; needed for cells of
+    format 1, which were no model folders.
 
-    Raises ConfigError for a cell without weights.
+    Raises ConfigError for a cell without weights, ModelError for code without consent.
     """
     folder = store.path(key)
     if not (folder / WEIGHTS).exists():
@@ -37,19 +41,22 @@ def read_model(store: CellStore, key: str, data: Data, original: Trained | None 
             "folder, and run the study again"
         )
     if (folder / CARD).exists():
-        # whoever ran the study agreed to the code that it names
-        return open_papers(read_papers(folder, data=data, place=Place(allow_code=True)))
+        return open_papers(read_papers(folder, data=data, place=replace(place, data_dir=None)))
     content = store.read(key)
     if original is None:
-        return _original_of_format_1(folder, content, data)
+        return _original_of_format_1(folder, content, data, place)
     record = _record(content, "retrain", ("retrain", int(content["seed"])))
     model = constructor(original.architecture or "", data, original.split)()
     load_model(model, str(folder / WEIGHTS))
     return replace(original.then(record, model=model.eval()), data=data)
 
 
-def _original_of_format_1(folder: Path, content: dict[str, Any], data: Data) -> Trained:
+def _original_of_format_1(
+    folder: Path, content: dict[str, Any], data: Data, place: Place
+) -> Trained:
     config = content["config"]
+    if ":" in config["model"]:
+        check_name(config["model"], allow_code=place.allow_code, what="model", error=ModelError)
     split = Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
     fresh = constructor(config["model"], data, split)
     model = fresh()

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from expunge.audits import ALL_AUDITS, AUDITS
 from expunge.methods import ALL_METHODS
 from expunge.names.code import module_file
 from expunge.pruning import ALL_PRUNERS
@@ -34,6 +35,13 @@ def source_of(cell: Cell) -> str:
     return source_digest(module) if module else ""
 
 
+def audits_of(cell: Cell) -> dict[str, dict[str, str]]:
+    """`audits`: digests of the source of other packages' audits that a cell makes; nothing without."""
+    foreign = [name for name in cell.config.get("also", ()) if name not in AUDITS]
+    found = {name: source_digest(ALL_AUDITS.module_of(name)) for name in foreign}
+    return {"audits": found} if found else {}
+
+
 def is_stale(cell: Cell, store: CellStore) -> bool:
     """Whether a finished cell was made by another source than there is now, or from a cell that has
     been made anew since.
@@ -42,6 +50,9 @@ def is_stale(cell: Cell, store: CellStore) -> bool:
     made_by = str(content.get("source", ""))
     if made_by and _source_now(cell, made_by) not in ("", made_by):  # "": its source is not here
         return True
+    for name, digest in audits_of(cell).get("audits", {}).items():
+        if digest not in ("", content.get("audits", {}).get(name)):
+            return True
     made_from: Mapping[str, str] = content.get("made_from", {})
     return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)
 

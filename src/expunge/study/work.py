@@ -30,7 +30,7 @@ from expunge.scores.score import Score
 from expunge.study.cells import Cell, Facts
 from expunge.study.models import read_model
 from expunge.study.scenarios import Given, scenario_of
-from expunge.study.source import source_of
+from expunge.study.source import audits_of, source_of
 from expunge.study.store import CellStore
 from expunge.trained.record import Record
 from expunge.trained.trained import Trained, record_of
@@ -101,7 +101,7 @@ class Bench:
         """An original of the store; the last one is kept, for its cells stand next to each other."""
         if key not in self._originals:
             spec = self.store.read(key)["config"]["data"]
-            self._originals = {key: read_model(self.store, key, self.data(spec))}
+            self._originals = {key: read_model(self.store, key, self.data(spec), self.place)}
         return self._originals[key]
 
     def run(self, names: tuple[str | int, ...], label: str = "run") -> Run:
@@ -139,6 +139,7 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         "warnings": list(made.record.warnings),
         "log": made.record.log,
         "source": source_of(cell),
+        **audits_of(cell),
         "version": VERSION,
         "torch": torch.__version__,
         "machine": machine_name(cost.device),
@@ -238,7 +239,7 @@ def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[
     before = retrained = None
     if also:
         before = original
-        retrained = read_model(bench.store, cell.needs[1], data, original)
+        retrained = read_model(bench.store, cell.needs[1], data, bench.place, original)
     panel = Panel(
         replace(made, data=data),
         made.split,

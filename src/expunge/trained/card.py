@@ -52,7 +52,7 @@ class ModelCard(BaseModel):
 
     format: int = FORMAT
     architecture: str | None
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = Field(min_length=1)
     classes: tuple[str, ...]
     data: DataCard
     mean: tuple[float, ...] | None = None
@@ -118,6 +118,8 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
     if overwrite and target.exists() and not (target / "model.json").is_file():
         raise ModelError(f"{target} exists and is no model folder; choose another name")
+    if target.exists() and (target / "cell.json").exists():
+        raise ModelError(f"{target} is a cell of a study; choose another name")
 
 
 def digest_file(path: Path) -> str:

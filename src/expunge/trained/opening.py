@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,7 @@ def open_papers(
     with loading():
         from expunge.data.load import load_data
         from expunge.data.split_file import home_of, split_from_plain
+        from expunge.data.task import named_task
         from expunge.data.transform import Normalisation
         from expunge.trained.files import builder, read_tensors, read_weights
         from expunge.trained.trained import Trained
@@ -69,10 +71,12 @@ def open_papers(
             papers.data,
             data_dir=papers.data_dir,
             classes=card.classes,
-            task=card.data.task,
             allow_code=papers.allow_data_code,
             home=home_of(papers.split),
         )
+    if isinstance(papers.data, str) and card.data.task is not None:
+        task = named_task(card.data.task, allow_code=papers.allow_code)
+        found = replace(found, task=task, task_name=card.data.task)
     _check_poison(found, card, path)
     _check_data(found, card, path)
     for values in (card.mean, card.std):

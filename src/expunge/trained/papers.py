@@ -82,6 +82,8 @@ def read_papers(
             raise SplitError(
                 f"{path}/split.json lacks a list {name!r}; copy the whole folder again"
             )
+    if not isinstance(split.get("test", []), list):
+        raise SplitError(f"{path}/split.json: 'test' is no list; copy the whole folder again")
     spec = card.data.spec if data is None else data
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
@@ -89,9 +91,23 @@ def read_papers(
     allowed = data is not None or place.allow_code
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
-        if card.data.task is not None:
-            check_name(card.data.task, allow_code=place.allow_code, what="task", error=ModelError)
+    _check_task(card, data, path, place)
     return Papers(Path(path), card, split, spec, where, place.allow_code, allowed)
+
+
+def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, place: Place) -> None:
+    """Raise ModelError for a task that nobody can make again, or that is code without consent.
+
+    Data that are given as an object bring their own.
+    """
+    task = card.data.task
+    if task is None or (data is not None and not isinstance(data, str)):
+        return
+    if task == "made in Python":
+        raise ModelError(
+            f"the task of {path} was {task}; load it there with data=load_data(..., task=...)"
+        )
+    check_name(task, allow_code=place.allow_code, what="task", error=ModelError)
 
 
 def _check_recipe(card: ModelCard, path: str | Path) -> None:

@@ -52,6 +52,16 @@ class Record(BaseModel):
 History = tuple[Record, ...]
 
 
+COPIES = "exact_copies"
+"""In a log: pairs of ids, what was forgotten and the exact copy of it that stays."""
+
+
+def without_names(record: Record) -> Record:
+    """The same without what names samples."""
+    log = {key: value for key, value in record.log.items() if key != COPIES}
+    return record.model_copy(update={"log": log})
+
+
 def saw_data(history: Sequence[Record]) -> bool | None:
     """Whether the mask of a sparse model was found with sight of training data; None: unknown."""
     steps = [record.log for record in history if record.step == "prune"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,18 @@ from expunge.atomic import written_whole
 from expunge.data.spec import lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
+from expunge.data.task import task_named
 from expunge.errors import SplitError
 from expunge.trained.card import DataCard, ModelCard, check_target
 from expunge.trained.files import write_files
-from expunge.trained.record import History, Record, SeedNames, initial_names, saw_data
+from expunge.trained.record import (
+    History,
+    Record,
+    SeedNames,
+    initial_names,
+    saw_data,
+    without_names,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from expunge.training.session import Fresh
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained:
     """A trained model, and everything that is needed to forget from it and to judge it.
 
@@ -105,26 +113,29 @@ class Trained:
         """
         base = self.split.settled()
         if isinstance(forget, Split):
-            return _without(forget, set(base.excluded))
+            return _within(forget, base)
         if isinstance(forget, str):
             return Split.parse(self.data, forget, seed=seed, base=base)
-        chosen = np.asarray(forget)
-        if chosen.dtype == np.bool_:
-            return Split.mask(self.data, chosen, base=base)
-        if chosen.dtype.kind not in "US":
+        names = list(forget.tolist() if hasattr(forget, "tolist") else forget)
+        if names and all(isinstance(one, bool | np.bool_) for one in names):
+            return Split.mask(self.data, np.asarray(names, dtype=bool), base=base)
+        odd = next((one for one in names if not isinstance(one, str)), None)
+        if odd is not None:
             raise SplitError(
-                f"a forget request of type {chosen.dtype} is neither ids nor booleans; give ids, a "
-                "boolean for each training sample, a Split, or text such as 'class:3'"
+                f"a forget request holds {odd!r}, a {type(odd).__name__}, which is neither an id nor "
+                "a boolean; give ids as text (row numbers too: '7'), a boolean for each training "
+                "sample, a Split, or text such as 'class:3' and 'indices:7'"
             )
-        return Split.ids(self.data, chosen.tolist(), base=base)
+        return Split.ids(self.data, names, base=base)
 
     def then(self, record: Record, **changes: Any) -> Trained:
         """What a further step made of it; it lies in no folder yet."""
-        fields: dict[str, Any] = {"path": None, "weights": "", "artifacts": {}, **changes}
-        return replace(self, history=(*self.history, record), **fields)
+        kept = {one.name: getattr(self, one.name) for one in fields(Trained)}
+        kept |= {"path": None, "weights": "", "artifacts": {}, **changes}
+        return Trained(**{**kept, "history": (*self.history, record)})
 
-    def card(self) -> ModelCard:
-        """Everything about it but its weights, as plain data."""
+    def card(self, *, redact_ids: bool = False) -> ModelCard:
+        """Everything about it but its weights, as plain data; with `redact_ids` no id is in it."""
         data, normal = self.data, self.data.normalisation
         kept = self.split.retain[0]
         return ModelCard(
@@ -137,21 +148,23 @@ class Trained:
                 fingerprint=data.train.fingerprint,
                 positional=data.train.positional,
                 test_fingerprint=data.test.fingerprint,
-                task=data.task_name,
+                task=task_named(data.task, data.task_name),
             ),
             mean=normal.mean if normal else None,
             std=normal.std if normal else None,
             recipe=self.recipe.model_dump(mode="json") if self.recipe is not None else None,
             seed=self.seed,
             split_seed=self.split_seed,
-            lineage=self.history,
+            lineage=tuple(map(without_names, self.history)) if redact_ids else self.history,
         )
 
     def write(self, folder: Path, *, redact_ids: bool = False) -> ModelCard:
         """Write its files into a folder that is there; returns its card as written."""
-        plain = split_to_plain(self.split, self.data, redact=redact_ids or self.redacted)
+        redact = redact_ids or self.redacted
+        plain = split_to_plain(self.split, self.data, redact=redact)
+        card = self.card(redact_ids=redact)
         return write_files(
-            folder, self.model, self.card(), plain, mask=self.mask, artifacts=self.artifacts
+            folder, self.model, card, plain, mask=self.mask, artifacts=self.artifacts
         )
 
     def save(
@@ -184,17 +197,27 @@ class Trained:
         return replace(self, path=target, weights=weights, redacted=redact_ids or self.redacted)
 
 
-def _without(split: Split, struck: set[str]) -> Split:
-    """A split in which nothing that was struck before is read again."""
-    parts = {
-        name: tuple(key for key in getattr(split, name) if key not in struck)
-        for name in ("retain", "forget", "validation")
-    }
-    if all(len(ids) == len(getattr(split, name)) for name, ids in parts.items()):
-        return split
-    if split.forget and not parts["forget"]:
+def _within(split: Split, base: Split) -> Split:
+    """A split as a request to a model, of which nothing that was struck before is read again.
+
+    base: the model's own, settled.
+    """
+    struck, learned = set(base.excluded), set(base.retain)
+    strange = [key for key in (*split.retain, *split.forget) if key not in learned | struck]
+    if strange:
+        raise SplitError(
+            f"the split keeps or forgets {strange[0]!r}, which this model never learned from "
+            f"({len(strange)} such samples); make it with base=model.split"
+        )
+    forget = tuple(key for key in split.forget if key not in struck)
+    if split.forget and not forget:
         raise SplitError("all of these samples were struck before; name some that were not")
-    return Split(**parts, excluded=tuple(sorted({*split.excluded, *struck})))
+    return Split(
+        retain=tuple(key for key in split.retain if key not in struck),
+        forget=forget,
+        validation=tuple(key for key in split.validation if key not in struck),
+        excluded=tuple(sorted({*split.excluded, *struck})),
+    )
 
 
 def record_of(step: str, split: Split, before: Trained | None = None, **fields: Any) -> Record:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from expunge.data.samples import resident
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, DivergenceError
 from expunge.models.mask import Mask, apply_mask
 from expunge.models.table import build_model
 from expunge.place import Place
@@ -95,6 +97,7 @@ def open_session(
 def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
     """A function that makes an untrained model for these data."""
     if not isinstance(model, str):
+        _check_callable(model)
         return model
     name = model
 
@@ -108,6 +111,39 @@ def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
 def _shape(data: Data, split: Split) -> tuple[int, ...]:
     """Shape of one input; read off a retain sample where the data are streamed."""
     return data.train.shape(data.train.position[split.retain[0]])
+
+
+def _check_callable(function: Fresh) -> None:
+    """Raise ConfigError for what cannot be called as it is."""
+    if not callable(function):
+        raise ConfigError(
+            f"a model is made by a name or a function, not by a {type(function).__name__}; to take a "
+            "trained module as it is, use `adopt`"
+        )
+    try:
+        inspect.signature(function).bind()
+    except ValueError:  # a builtin without a signature
+        return
+    except TypeError as error:
+        raise ConfigError(
+            f"the function that makes models is called without arguments, and {error}; wrap it: "
+            "lambda: make(...)"
+        ) from error
+
+
+def architecture_of(model: str | Fresh | None) -> str | None:
+    """How a folder names what makes a model; None for a function that nobody could import."""
+    if model is None or isinstance(model, str):
+        return model
+    module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")
+    if not module or module == "__main__" or not name.isidentifier():
+        return None
+    known = getattr(sys.modules.get(module), name, None)
+    if known is not model or not (inspect.isfunction(model) or inspect.isclass(model)):
+        return None
+    # a folder's function is given these where it names them; here it was called without
+    given = {"shape", "classes"} & set(inspect.signature(model).parameters)
+    return None if given else f"{module}:{name}"
 
 
 def resolve_recipe(recipe: Recipe, data: Data, split: Split) -> Recipe:
@@ -167,7 +203,19 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
 
 
 def finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
-    """The model as it is handed out: on its old device, in evaluation mode, mask held once more."""
+    """The model as it is handed out: on its old device, in evaluation mode, mask held once more.
+
+    Raises DivergenceError for weights that are not finite: such a model is good for nothing.
+    """
+    broken = [
+        name
+        for name, one in model.state_dict().items()
+        if one.is_floating_point() and not bool(one.isfinite().all())
+    ]
+    if broken:
+        raise DivergenceError(
+            f"the weights hold nan or inf at the end (first in {broken[0]!r}); lower what drives them"
+        )
     model = model.to(device).eval()
     lay_out(model, torch.contiguous_format)
     apply_mask(model, mask)

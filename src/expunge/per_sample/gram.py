@@ -22,6 +22,7 @@ from expunge.per_sample.chunks import (
     size_for,
     wanted,
 )
+from expunge.per_sample.half import HalfWeights, half_weights
 from expunge.per_sample.kernels import add_pairs, pairs_are_cheaper
 from expunge.per_sample.layers import (
     Layer,
@@ -31,7 +32,7 @@ from expunge.per_sample.layers import (
     total_type,
     weight_rows,
 )
-from expunge.per_sample.passes import multiplies_in_bfloat16, recording
+from expunge.per_sample.passes import recording
 from expunge.per_sample.plain import gradients_by_loop, gradients_by_vmap
 from expunge.per_sample.probe import Choice, Engine, choose
 from expunge.training.run import Run
@@ -52,9 +53,9 @@ def gram_matrix(
     batches: read several times where they do not fit a quarter of the memory.
     mask: weights that it cuts do not count.
     engine: "auto" is the fastest that is right for the model; "hooks", "vmap" or "loop" ask for one.
-    precision: "bfloat16" lets products multiply in it (passes stay float32), at an error of some
-        tenths of a percent. "auto" is float32: who solves with the matrix divides by a small
-        damping, and that multiplies errors.
+    precision: "bfloat16" lets products and backward passes multiply in it (forward passes stay
+        float32), at an error of some tenths of a percent. "auto" is float32: who solves with the
+        matrix divides by a small damping, and that multiplies errors.
     memory_bytes: aimed at, beside the model and the matrix.
 
     float32, or float64 for a float64 model; symmetric to the bit.
@@ -76,7 +77,7 @@ def gram_matrix(
                 f"{run.label}: there are no samples for a Gram matrix; check the part"
             )
         choice = choose(model, parameters, run.task.losses, first, engine)
-        half = precision == "bfloat16" and multiplies_in_bfloat16(precision, model, run.device)
+        half = half_weights(precision, model, run.device) if precision == "bfloat16" else None
         one = next(iter(parameters.values()))
         K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)
         passes = Passes(model, run, samples, parameters, kept, memory_bytes, choice, half)
@@ -157,7 +158,7 @@ class Passes:
     mask: Mapping[str, Tensor]
     memory_bytes: int
     choice: Choice
-    half: bool
+    half: HalfWeights | None
 
     def by_rows(self, K: Tensor) -> None:
         """Plain engines: as many columns of G at a time as fit, one pass for each."""
@@ -235,10 +236,10 @@ class Passes:
         at = 0
         for batch in self.samples:
             for part in pieces(batch, size):
-                with recording(self.model, layers) as seen:
+                with recording(self.model, layers, self.half) as seen:
                     losses = self.run.task.losses(self.model, part)
                 seen.check(len(part))
-                deltas = seen.backward(losses, [torch.ones_like(losses)], half=self.half)
+                deltas = seen.backward(losses, [torch.ones_like(losses)])
                 for item in group:
                     delta = deltas[item.layer][0]
                     found = self.keep(item, seen.seen[item.layer].inputs, delta)

@@ -15,6 +15,7 @@ from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
     MEMORY,
     PIECE,
+    channels_last,
     checked_mask,
     counted,
     held_still,
@@ -237,14 +238,14 @@ class Passes:
         for batch in self.samples:
             for part in pieces(batch, size):
                 with recording(self.model, layers, self.half) as seen:
-                    losses = self.run.task.losses(self.model, part)
+                    losses = self.run.task.losses(self.model, channels_last(part))
                 seen.check(len(part))
                 deltas = seen.backward(losses, [torch.ones_like(losses)])
                 for item in group:
                     delta = deltas[item.layer][0]
                     found = self.keep(item, seen.seen[item.layer].inputs, delta)
                     if item not in kept:  # one buffer, since joining pieces would hold them twice
-                        kept[item] = [value.new_empty(len(K), *value.shape[1:]) for value in found]
+                        kept[item] = [_room(value, len(K)) for value in found]
                     for room, value in zip(kept[item], found, strict=True):
                         room[at : at + len(part)] = value
                 at += len(part)
@@ -294,6 +295,14 @@ class Passes:
 def add_rows(K: Tensor, rows: Tensor) -> None:
     """Add rows rowsᵀ to K (n, n)."""
     K += rows @ rows.t()
+
+
+def _room(piece: Tensor, count: int) -> Tensor:
+    """An empty tensor for `count` rows like those of a piece, images channels last as theirs are."""
+    shape = (count, *piece.shape[1:])
+    last = piece.ndim == 4 and piece.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=form)
 
 
 def _bytes(batch: Batch) -> int:

@@ -13,7 +13,7 @@ from per_sample_models import FITTING, VECTORS, case, digits_case, of_same_paddi
 from expunge.models.table import build_model
 from expunge.per_sample import fisher_diagonal
 from expunge.per_sample.fisher import label_factor
-from expunge.per_sample.layers import TILE, add_weight_squares
+from expunge.per_sample.layers import TILE, add_weight_squares, as_matrix, as_weight
 
 pytestmark = of_same_padding
 
@@ -113,6 +113,13 @@ def test_squares_of_a_layers_weight(positions: int, directions: int, fan_out: in
     total = torch.ones_like(expected)
     add_weight_squares(A, B, total)
     close(total, expected + 1, 1e-12)
+
+
+def test_weights_as_matrices_and_back() -> None:
+    weight = torch.arange(120.0).view(2, 3, 4, 5)
+    assert torch.equal(as_weight(as_matrix(weight), weight.shape), weight)
+    many = torch.stack([as_matrix(weight), as_matrix(-weight)])
+    assert torch.equal(as_weight(many, weight.shape), torch.stack([weight, -weight]))
 
 
 def test_sums_of_squares_are_never_negative() -> None:

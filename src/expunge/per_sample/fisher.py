@@ -24,7 +24,7 @@ from expunge.per_sample.chunks import (
     wanted,
 )
 from expunge.per_sample.half import half_weights
-from expunge.per_sample.layers import add_squares, total_type
+from expunge.per_sample.layers import add_squares, zeros_like
 from expunge.per_sample.passes import recording
 from expunge.per_sample.plain import Directions, Output, squares_by_loop, squares_by_vmap
 from expunge.per_sample.probe import TRIED, Choice, Engine, choose
@@ -96,10 +96,7 @@ class Squares:
         self.directions = {"all": _every, "sampled": _drawn(run), "true": _own}[labels]
         self.every = labels == "all"
         self.parameters = wanted(model)
-        self.sums = {
-            name: torch.zeros_like(p, dtype=total_type(p.dtype))
-            for name, p in self.parameters.items()
-        }
+        self.sums = {name: zeros_like(p) for name, p in self.parameters.items()}
         self.count = 0
         self.half = half_weights(precision, model, run.device)
         self.choice = Choice("none")

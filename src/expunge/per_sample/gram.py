@@ -27,6 +27,7 @@ from expunge.per_sample.half import HalfWeights, half_weights
 from expunge.per_sample.kernels import add_pairs, pairs_are_cheaper
 from expunge.per_sample.layers import (
     Layer,
+    as_matrix,
     left_factor,
     right_factor,
     rows_of,
@@ -276,7 +277,7 @@ class Passes:
             return
         name = layer.own["weight"]
         weight = self.parameters[name]
-        kept = self.mask[name].flatten(1) if name in self.mask else None
+        kept = as_matrix(self.mask[name]) if name in self.mask else None
         fan_in = weight[0].numel()
         width = max(1, self.memory_bytes // 8 // (len(K) * fan_in * B.element_size()))
         for start in range(0, len(weight), width):

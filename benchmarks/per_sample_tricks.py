@@ -14,7 +14,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ import torch
 from machine import machine
 from per_sample import batch_of, trained
 from torch import Tensor, nn
+from torch.nn import functional
 
 from expunge import Run
 from expunge.data.batch import Batch
@@ -98,6 +99,32 @@ def every_label(logits: Tensor) -> Tensor:
     return (p.sqrt().unsqueeze(2) * away).to(logits.dtype)
 
 
+def unfolded(module: nn.Conv2d, inputs: Tensor) -> Tensor:
+    """Patches by torch, channels before places of the kernel: the diagonal's columns are in that
+    order, too, so it is the time that counts and not the result.
+    """
+    return functional.unfold(
+        inputs, module.kernel_size, module.dilation, module.padding, module.stride
+    )
+
+
+def channels_first(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
+    """Output gradients stored as their axes are ordered."""
+    if isinstance(module, nn.Linear):
+        return _right(module, deltas)
+    return torch.stack([delta.flatten(2) for delta in deltas], 1)
+
+
+@contextmanager
+def copied_number_by_number() -> Iterator[None]:
+    """Patches and output gradients that are not copied in runs of channels."""
+    with (
+        patch.object(layers, "patches", unfolded),
+        patch.object(layers, "right_factor", channels_first),
+    ):
+        yield
+
+
 @contextmanager
 def one_direction_a_label() -> Iterator[None]:
     """As many directions as labels, planned for as such."""
@@ -137,6 +164,7 @@ def rows_alone(passes: gram.Passes, bytes_per_sample: int) -> Iterator[gram.Item
 
 
 _items = gram.Passes.items
+_right = layers.right_factor
 _tiled, _planned, _family = (
     layers.add_weight_squares,
     fisher.samples_and_directions,
@@ -148,6 +176,7 @@ TRICKS = [
     Trick("vmap, not a loop", "fisher", {"engine": "vmap"}, {"engine": "loop"}),
     Trick("half precision", "fisher", {"precision": "bfloat16"}, SINGLE),
     Trick("images channels last", "fisher", off=without(fisher, "channels_last", as_they_are)),
+    Trick("copies in runs of channels", "fisher", off=copied_number_by_number),
     Trick("fewer directions than labels", "fisher", off=one_direction_a_label),
     Trick(
         "directions at once", "fisher", off=without(fisher, "samples_and_directions", one_direction)
@@ -172,6 +201,7 @@ TRICKS = [
     Trick("factors kept, not rows", "gram", off=without(gram.Passes, "items", rows_alone)),
     Trick("half precision", "gram", {"precision": "bfloat16"}),
     Trick("images channels last", "gram", off=without(gram, "channels_last", as_they_are)),
+    Trick("copies in runs of channels", "gram", off=without(layers, "patches", unfolded)),
     Trick("forward mode", "products", off=without(products, "forward_mode", products.one_by_one)),
 ]
 

@@ -25,8 +25,8 @@ from per_sample_helpers import (
 
 from expunge.models.table import build_model
 from expunge.per_sample import fisher_diagonal
-from expunge.per_sample.fisher import label_directions
-from expunge.per_sample.layers import TILE, add_weight_squares
+from expunge.per_sample.fisher import label_factor
+from expunge.per_sample.layers import TILE, add_weight_squares, as_matrix, as_weight
 
 pytestmark = of_same_padding
 
@@ -99,12 +99,12 @@ def test_fisher_of_some_parameters_alone() -> None:
 # ---- its pieces
 
 
-def test_label_directions() -> None:
+def test_label_factor() -> None:
     generator = torch.Generator().manual_seed(0)
     z = 30 * torch.randn(50, 10, generator=generator, dtype=torch.float64)
     z[0], z[1, 3], z[2, 9], z[3, 0] = 0.0, 800.0, 800.0, 800.0
-    p, u = z.softmax(1), label_directions(z)
-    assert u.shape == (50, 10, 10)
+    p, u = z.softmax(1), label_factor(z)
+    assert u.shape == (50, 9, 10)
     covariance = torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)
     close(u.transpose(1, 2) @ u, covariance, 1e-12)
     # where a model is certain, small variances keep their digits
@@ -113,7 +113,7 @@ def test_label_directions() -> None:
     assert ((u.square().sum(1) - variance).abs() <= 1e-9 * variance + 1e-300).all()
 
 
-@pytest.mark.parametrize("directions", [1, 10])
+@pytest.mark.parametrize("directions", [1, 9])
 @pytest.mark.parametrize("positions", [1, 5, 16])
 @pytest.mark.parametrize("fan_out", [3, TILE // 40])
 def test_squares_of_a_layers_weight(positions: int, directions: int, fan_out: int) -> None:
@@ -126,6 +126,13 @@ def test_squares_of_a_layers_weight(positions: int, directions: int, fan_out: in
     total = torch.ones_like(expected)
     add_weight_squares(A, B, total)
     close(total, expected + 1, 1e-12)
+
+
+def test_weights_as_matrices_and_back() -> None:
+    weight = torch.arange(120.0).view(2, 3, 4, 5)
+    assert torch.equal(as_weight(as_matrix(weight), weight.shape), weight)
+    many = torch.stack([as_matrix(weight), as_matrix(-weight)])
+    assert torch.equal(as_weight(many, weight.shape), torch.stack([weight, -weight]))
 
 
 def test_sums_of_squares_are_never_negative() -> None:

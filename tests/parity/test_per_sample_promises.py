@@ -23,6 +23,7 @@ from expunge.per_sample import (
     per_sample_gradients,
     weighted_gradient,
 )
+from expunge.per_sample.half import half_backward, half_weights, rounded
 from expunge.per_sample.probe import choose
 from expunge.training.run import Run
 
@@ -54,7 +55,7 @@ def test_a_first_batch_of_one_sample_shows_too_little() -> None:
 
 
 def test_bfloat16_stays_under_one_percent() -> None:
-    """Products in bfloat16, wherever it runs; few samples are the worst case."""
+    """Backward passes and products in bfloat16, wherever it runs; few samples are the worst case."""
     for name in ("cnn", "resnet20"):
         model, batch = digits_case(name, 16)
         exact = flat(fisher_diagonal(model, [batch], RUN))
@@ -70,6 +71,42 @@ def test_bfloat16_stays_under_one_percent() -> None:
         assert float((single - exact).abs().sum() / exact.sum()) < 1e-5
         assert gram_matrix(model, [batch], RUN).dtype == torch.float32
         assert float((gram_matrix(model, [batch], RUN) - K).norm() / K.norm()) < 1e-5
+
+
+def test_half_backward_skips_what_it_cannot_round() -> None:
+    kinds = [
+        nn.Conv2d(2, 3, 2, padding="same"),
+        nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"),
+        nn.Conv2d(2, 3, 2).double(),
+        nn.Conv2d(2, 4, 2, groups=2),
+        nn.Conv1d(2, 3, 2),
+    ]
+    found = half_weights("bfloat16", nn.ModuleList(kinds), RUN.device)
+    assert found is not None and set(found) == set(kinds[3:])
+
+
+@pytest.mark.parametrize("asked", ["auto", "float32", "bfloat16"])
+def test_float64_models_stay_exact_unless_bfloat16_is_asked_for(asked: Any) -> None:
+    model, _ = digits_case("cnn")
+    assert (half_weights(asked, model, RUN.device) is None) == (asked != "bfloat16")
+
+
+def test_half_precision_rounds_what_flows_back_and_not_what_goes_forward() -> None:
+    """Strided, dilated and grouped convolutions against torch's own backward pass in bfloat16."""
+    for layer, shape in [
+        (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (5, 4, 8, 9)),
+        (nn.Conv2d(4, 6, 3, dilation=2), (5, 4, 8, 9)),
+        (nn.Conv1d(4, 6, 3, padding=2), (5, 4, 9)),
+    ]:
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        exact = layer(inputs)
+        direction = torch.cos(torch.arange(exact.numel()).view_as(exact).float())
+        (expected,) = torch.autograd.grad(exact, inputs, direction)
+        found = half_backward(layer, rounded(layer.weight))(inputs)
+        (gradient,) = torch.autograd.grad(found, inputs, direction)
+        assert torch.equal(found, exact) and gradient.dtype == torch.float32
+        error = float((gradient - expected).norm() / expected.norm())
+        assert 1e-5 < error < 0.01  # of bfloat16's 8 bits
 
 
 # ---- manners

@@ -59,6 +59,19 @@ def pieces(batch: Batch, size: int) -> Iterator[Batch]:
         yield piece(batch, part * count // parts, (part + 1) * count // parts)
 
 
+def channels_last(batch: Batch) -> Batch:
+    """The batch with images stored channels last, in which convolutions are quicker.
+
+    All that follows an image follows its layout; the values are the same.
+    """
+
+    def lay_out(leaf: object) -> object:
+        image = isinstance(leaf, Tensor) and leaf.ndim == 4
+        return leaf.contiguous(memory_format=torch.channels_last) if image else leaf  # type: ignore[attr-defined]
+
+    return replace(batch, inputs=tree_map(lay_out, batch.inputs))
+
+
 def size_for(memory_bytes: int, bytes_per_sample: int) -> int:
     """Samples in a piece: at least 1, however little memory there is."""
     return max(1, min(PIECE, memory_bytes // max(1, bytes_per_sample)))

@@ -15,6 +15,7 @@ from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
     MEMORY,
     PIECE,
+    channels_last,
     checked_mask,
     counted,
     held_still,
@@ -22,16 +23,18 @@ from expunge.per_sample.chunks import (
     size_for,
     wanted,
 )
+from expunge.per_sample.half import HalfWeights, half_weights
 from expunge.per_sample.kernels import add_pairs, pairs_are_cheaper
 from expunge.per_sample.layers import (
     Layer,
+    as_matrix,
     left_factor,
     right_factor,
     rows_of,
     total_type,
     weight_rows,
 )
-from expunge.per_sample.passes import multiplies_in_bfloat16, recording
+from expunge.per_sample.passes import recording
 from expunge.per_sample.plain import gradients_by_loop, gradients_by_vmap
 from expunge.per_sample.probe import Choice, Engine, choose
 from expunge.training.run import Run
@@ -52,9 +55,9 @@ def gram_matrix(
     batches: read several times where they do not fit a quarter of the memory.
     mask: weights that it cuts do not count.
     engine: "auto" is the fastest that is right for the model; "hooks", "vmap" or "loop" ask for one.
-    precision: "bfloat16" lets products multiply in it (passes stay float32), at an error of some
-        tenths of a percent. "auto" is float32: who solves with the matrix divides by a small
-        damping, and that multiplies errors.
+    precision: "bfloat16" lets products and backward passes multiply in it (forward passes stay
+        float32), at an error of some tenths of a percent. "auto" is float32: who solves with the
+        matrix divides by a small damping, and that multiplies errors.
     memory_bytes: aimed at, beside the model and the matrix.
 
     float32, or float64 for a float64 model; symmetric to the bit.
@@ -76,7 +79,7 @@ def gram_matrix(
                 f"{run.label}: there are no samples for a Gram matrix; check the part"
             )
         choice = choose(model, parameters, run.task.losses, first, engine)
-        half = precision == "bfloat16" and multiplies_in_bfloat16(precision, model, run.device)
+        half = half_weights(precision, model, run.device) if precision == "bfloat16" else None
         one = next(iter(parameters.values()))
         K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)
         passes = Passes(model, run, samples, parameters, kept, memory_bytes, choice, half)
@@ -157,7 +160,7 @@ class Passes:
     mask: Mapping[str, Tensor]
     memory_bytes: int
     choice: Choice
-    half: bool
+    half: HalfWeights | None
 
     def by_rows(self, K: Tensor) -> None:
         """Plain engines: as many columns of G at a time as fit, one pass for each."""
@@ -235,15 +238,15 @@ class Passes:
         at = 0
         for batch in self.samples:
             for part in pieces(batch, size):
-                with recording(self.model, layers) as seen:
-                    losses = self.run.task.losses(self.model, part)
+                with recording(self.model, layers, self.half) as seen:
+                    losses = self.run.task.losses(self.model, channels_last(part))
                 seen.check(len(part))
-                deltas = seen.backward(losses, [torch.ones_like(losses)], half=self.half)
+                deltas = seen.backward(losses, [torch.ones_like(losses)])
                 for item in group:
                     delta = deltas[item.layer][0]
                     found = self.keep(item, seen.seen[item.layer].inputs, delta)
                     if item not in kept:  # one buffer, since joining pieces would hold them twice
-                        kept[item] = [value.new_empty(len(K), *value.shape[1:]) for value in found]
+                        kept[item] = [_room(value, len(K)) for value in found]
                     for room, value in zip(kept[item], found, strict=True):
                         room[at : at + len(part)] = value
                 at += len(part)
@@ -274,7 +277,7 @@ class Passes:
             return
         name = layer.own["weight"]
         weight = self.parameters[name]
-        kept = self.mask[name].flatten(1) if name in self.mask else None
+        kept = as_matrix(self.mask[name]) if name in self.mask else None
         fan_in = weight[0].numel()
         width = max(1, self.memory_bytes // 8 // (len(K) * fan_in * B.element_size()))
         for start in range(0, len(weight), width):
@@ -293,6 +296,14 @@ class Passes:
 def add_rows(K: Tensor, rows: Tensor) -> None:
     """Add rows rowsᵀ to K (n, n)."""
     K += rows @ rows.t()
+
+
+def _room(piece: Tensor, count: int) -> Tensor:
+    """An empty tensor for `count` rows like those of a piece, images channels last as theirs are."""
+    shape = (count, *piece.shape[1:])
+    last = piece.ndim == 4 and piece.is_contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if last else torch.contiguous_format
+    return torch.empty(shape, dtype=piece.dtype, device=piece.device, memory_format=form)
 
 
 def _bytes(batch: Batch) -> int:

@@ -13,6 +13,7 @@ generic     any other layer: `vmap` of the layer's own backward pass
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,7 +55,7 @@ def family_of(module: nn.Module) -> str:
 
 
 def left_factor(module: nn.Module, inputs: Tensor) -> Tensor:
-    """What the weight multiplied, (batch, fan-in, positions), fan-in ordered as in the weight."""
+    """What the weight multiplied, (batch, fan-in, positions), fan-in ordered as in `as_matrix`."""
     if isinstance(module, nn.Linear):
         return inputs.reshape(len(inputs), -1, inputs.shape[-1]).transpose(1, 2)
     if isinstance(module, PATCHED):
@@ -63,22 +64,37 @@ def left_factor(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def patches(module: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Patches of a convolution's input, (batch, channels * kernel, positions)."""
-    padding: tuple[int, ...]
+    """Patches of a convolution's input, (batch, kernel * channels, positions).
+
+    Channels come last, as `fit` stores images, so that a patch is copied in runs of a kernel's row.
+    """
     if isinstance(module.padding, str) or module.padding_mode != "zeros":
         # as the layer's own forward pass does it: "same" may pad one side more than the other
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         inputs = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
-        padding = (0,) * len(module.kernel_size)
+        inputs = inputs.movedim(1, -1)
     else:
-        padding = module.padding
+        around = [side for side in reversed(module.padding) for _ in range(2)]
+        inputs = functional.pad(inputs.movedim(1, -1), [0, 0, *around])
+    inputs = inputs.contiguous()
     kernel, dilation, stride = module.kernel_size, module.dilation, module.stride
-    if isinstance(module, nn.Conv2d):
-        return functional.unfold(inputs, kernel, dilation, padding, stride)
-    # a line is an image of one row
-    return functional.unfold(
-        inputs.unsqueeze(2), (1, *kernel), (1, *dilation), (0, *padding), (1, *stride)
+    batch, *sides, channels = inputs.shape
+    steps = inputs.stride()[1:-1]
+    places = [
+        (side - (k - 1) * d - 1) // s + 1
+        for side, k, d, s in zip(sides, kernel, dilation, stride, strict=True)
+    ]
+    view = inputs.as_strided(
+        (batch, *places, *kernel, channels),
+        (
+            inputs.stride(0),
+            *(step * s for step, s in zip(steps, stride, strict=True)),
+            *(step * d for step, d in zip(steps, dilation, strict=True)),
+            1,
+        ),
     )
+    positions = math.prod(places)
+    return view.reshape(batch, positions, math.prod(kernel) * channels).transpose(1, 2)
 
 
 def right_factor(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
@@ -87,8 +103,23 @@ def right_factor(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
     deltas: one (batch, *output) per direction.
     """
     if isinstance(module, nn.Linear):
-        return torch.stack([d.reshape(len(d), -1, d.shape[-1]).transpose(1, 2) for d in deltas], 1)
-    return torch.stack([d.flatten(2) for d in deltas], 1)
+        return torch.stack([d.reshape(len(d), -1, d.shape[-1]) for d in deltas], 2).permute(
+            0, 2, 3, 1
+        )
+    # positions first in memory, where channels lie last: copied in runs, and a view afterwards
+    return torch.stack([d.flatten(2).transpose(1, 2) for d in deltas], 2).permute(0, 2, 3, 1)
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight (fan-out, channels, *kernel) as (fan-out, kernel * channels); a matrix as it is."""
+    return weight.movedim(1, -1).flatten(1)
+
+
+def as_weight(matrix: Tensor, shape: Sequence[int]) -> Tensor:
+    """Matrices (..., fan-out, kernel * channels) as weights of a shape: undoes `as_matrix`."""
+    fan_out, channels, *kernel = shape
+    weights = matrix.reshape(*matrix.shape[:-2], fan_out, *kernel, channels)
+    return weights.movedim(-1, matrix.ndim - 1)
 
 
 def weight_rows(A: Tensor, B: Tensor) -> Tensor:
@@ -197,7 +228,7 @@ def rows_of(layer: Layer, inputs: tuple[Tensor, ...], delta: Tensor) -> dict[str
         rows = {}
         if "weight" in layer.own:
             A = left_factor(module, inputs[0].to(B.dtype))
-            rows["weight"] = weight_rows(A, B).view(-1, *weight_shape(module))
+            rows["weight"] = as_weight(weight_rows(A, B), weight_shape(module))
         if "bias" in layer.own:
             rows["bias"] = B[:, 0].sum(-1, dtype=total_type(B.dtype))
     return {layer.own[name]: value for name, value in rows.items()}
@@ -215,6 +246,16 @@ TILE = 2**19
 """Gradient entries made at a time: with their squares they stay in the processor's caches."""
 
 
+def zeros_like(parameter: Tensor) -> Tensor:
+    """Zeros to sum in, stored so that `as_matrix` of them is a view."""
+    shape = parameter.shape
+    if len(shape) < 3:
+        return torch.zeros(shape, dtype=total_type(parameter.dtype), device=parameter.device)
+    moved = (shape[0], *shape[2:], shape[1])
+    stored = torch.zeros(moved, dtype=total_type(parameter.dtype), device=parameter.device)
+    return stored.movedim(-1, 1)
+
+
 def add_squares(
     layer: Layer, inputs: tuple[Tensor, ...], deltas: list[Tensor], total: Mapping[str, Tensor]
 ) -> None:
@@ -222,13 +263,13 @@ def add_squares(
 
     Only squares are added, so the sums cannot fall below 0, whatever the rounding.
 
-    deltas: one (batch, *output) per direction. total: model's names -> sums.
+    deltas: one (batch, *output) per direction. total: model's names -> sums, made by `zeros_like`.
     """
     if layer.kind == "factored":
         B = right_factor(layer.module, deltas)
         if "weight" in layer.own:
             A = left_factor(layer.module, inputs[0].to(B.dtype))
-            add_weight_squares(A, B, total[layer.own["weight"]].flatten(1))
+            add_weight_squares(A, B, as_matrix(total[layer.own["weight"]]))
         if "bias" in layer.own:
             bias = B.sum(-1, dtype=total_type(B.dtype))
             total[layer.own["bias"]].add_(bias.square().sum((0, 1)))

@@ -12,22 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from expunge.errors import ConfigError
+from expunge.per_sample.half import HalfWeights, half_backward
 from expunge.per_sample.layers import Layer
-from expunge.training.precision import resolve_precision
-
-
-def multiplies_in_bfloat16(asked: str, model: nn.Module, device: torch.device) -> bool:
-    """Whether the hooks' products multiply in bfloat16.
-
-    asked: "auto" is yes for float32 models with convolutions where the processor has it.
-
-    Passes never do: rounding the forward pass moves every sample's loss and flips rectifiers, which
-    put 1 to 6 percent of error on the Fisher diagonal of small trained networks.
-    """
-    exact = any(p.dtype != torch.float32 for p in model.parameters())
-    return not (asked == "auto" and exact) and (
-        resolve_precision(asked, model, device) == "bfloat16"
-    )
 
 
 class UnfitError(ConfigError):
@@ -50,8 +36,12 @@ class Seen:
 
 @dataclass
 class Recording:
-    """What the layers saw in one forward pass."""
+    """What the layers saw in one forward pass.
 
+    half: whether products follow in bfloat16.
+    """
+
+    half: bool = False
     seen: dict[Layer, Seen] = field(default_factory=dict)
 
     def note(self, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
@@ -83,17 +73,12 @@ class Recording:
                 raise UnfitError(f"the first axis of {_name(layer)} does not count samples")
 
     def backward(
-        self,
-        output: Tensor,
-        directions: Sequence[Tensor],
-        *,
-        half: bool = False,
-        keep: bool = False,
+        self, output: Tensor, directions: Sequence[Tensor], *, keep: bool = False
     ) -> dict[Layer, list[Tensor]]:
         """Gradients of the layers' outputs along each direction, in order.
 
-        directions: each of the shape of `output`. half: give bfloat16 where a product follows.
-        keep: whether more passes follow.
+        directions: each of the shape of `output`. keep: whether more passes follow.
+        bfloat16 where a product follows in it.
         Layers that the output does not depend on are left out.
         """
         layers = list(self.seen)
@@ -111,7 +96,7 @@ class Recording:
             )
             for layer, delta in zip(layers, found, strict=True):
                 if delta is not None:
-                    if half and layer.kind == "factored":
+                    if self.half and layer.kind == "factored":
                         delta = delta.bfloat16()
                     deltas.setdefault(layer, []).append(delta)
         return deltas
@@ -122,17 +107,26 @@ def _name(layer: Layer) -> str:
 
 
 @contextmanager
-def recording(model: nn.Module, layers: Sequence[Layer]) -> Iterator[Recording]:
-    """Record the layers' calls in a forward pass; backward passes come after."""
-    found = Recording()
+def recording(
+    model: nn.Module, layers: Sequence[Layer], half: HalfWeights | None = None
+) -> Iterator[Recording]:
+    """Record the layers' calls in a forward pass; backward passes come after.
+
+    half: convolutions that go backward in bfloat16; products then multiply in it, too.
+    """
+    found = Recording(half=half is not None)
     handles = []
     try:
+        for module, weight in (half or {}).items():
+            vars(module)["forward"] = half_backward(module, weight)
         for layer in layers:
             handles.append(
                 layer.module.register_forward_hook(_hook(found, layer), with_kwargs=True)
             )
         yield found
     finally:
+        for module in half or {}:
+            vars(module).pop("forward", None)
         for handle in handles:
             handle.remove()
 

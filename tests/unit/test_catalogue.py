@@ -130,11 +130,8 @@ def test_an_entry_point_that_is_broken_is_in_nobodys_way(
 def test_a_name_that_two_claim_is_refused_and_both_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    point = {"expunge.methods": {"finetune": "a:B", "shrink": "a:B"}}
-    install(tmp_path / "one", monkeypatch, "bold-one", point)
+    install(tmp_path / "one", monkeypatch, "bold-one", {"expunge.methods": {"shrink": "a:B"}})
     install(tmp_path / "two", monkeypatch, "bold-two", {"expunge.methods": {"shrink": "c:D"}})
-    with pytest.raises(ConfigError, match=r"expunge and bold-one 0\.1 both bring a method .*'fin"):
-        make_method("finetune")
     with pytest.raises(ConfigError, match=r"bold-one 0\.1 and bold-two 0\.1 both bring .*'shrink'"):
         make_method("shrink")
     assert make_method("retrain").name == "retrain", "the others are not touched by it"
@@ -279,10 +276,16 @@ def test_data_of_a_package_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         load_data("spots")
 
 
-def test_data_that_claim_a_name_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, monkeypatch, "bold", {"expunge.data": {"digits": "a:b"}})
-    with pytest.raises(DataError, match=r"expunge and bold 0\.1 both bring a dataset"):
-        DataSpec.parse("digits:100").check()
+def test_no_package_takes_the_place_of_a_name_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {"expunge.data": {"digits": "a:b"}, "expunge.methods": {"finetune": "a:B"}}
+    install(tmp_path, monkeypatch, "bold", points)
+    DataSpec.parse("digits:100").check()
+    assert type(make_method("finetune")) is METHODS["finetune"]
+    ((plugin, why),) = methods.ALL_METHODS.offered()
+    assert plugin.package == "bold"
+    assert "expunge has one of this name; it is found as a:B" in str(why)
 
 
 def test_an_abstract_method_lacks_its_function() -> None:

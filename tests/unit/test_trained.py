@@ -128,7 +128,7 @@ def test_a_request_may_have_any_of_these_forms(kind: str) -> None:
 
 
 def test_a_request_that_is_neither_is_refused() -> None:
-    with pytest.raises(SplitError, match="neither ids nor booleans"):
+    with pytest.raises(SplitError, match="neither an id nor a boolean"):
         trained().asked([1, 2, 3])
     with pytest.raises(SplitError, match="give one boolean for each"):
         trained().asked(np.ones(7, dtype=bool))

@@ -69,20 +69,26 @@ class MethodCase:
             return Split.classes(data, [3], base=base)
         return Split.random(data, share, base=base)
 
-    def forget(self, model: nn.Module, **changes: Any) -> Trained:
+    def adopted(self, model: nn.Module, split: Split | None = None, **changes: Any) -> Trained:
+        """The model as everybody would bring it; no copy of it, for it must stay as it is."""
+        data = changes.get("data") or digits(self.count)
+        original = adopt(
+            model,
+            data,
+            recipe=changes.get("recipe", RECIPE),
+            fresh=changes.get("fresh", lambda: untrained(self.architecture)),
+            split=(split or self.split(data)).whole_again(),
+            mask=changes.get("mask"),
+        )
+        return replace(original, model=model)
+
+    def forget(self, model: nn.Module, given: Trained | None = None, **changes: Any) -> Trained:
         """`unlearn` on a tenth of the digits, as everybody calls it."""
         data = changes.pop("data", None) or digits(self.count)
         split = changes.pop("split", None) or self.split(data)
         method = changes.pop("method", None) or self.method()
-        original = adopt(
-            model,
-            data,
-            recipe=changes.pop("recipe", RECIPE),
-            fresh=changes.pop("fresh", lambda: untrained(self.architecture)),
-            split=split.whole_again(),
-            mask=changes.pop("mask", None),
-        )
-        original = replace(original, model=model)  # no copy of it: it must stay as it is
+        own = {key: changes.pop(key) for key in ("recipe", "fresh", "mask") if key in changes}
+        original = given or self.adopted(model, split, data=data, **own)
         with global_randomness_stays():
             return unlearn(original, split, method, place=CPU, **changes)
 
@@ -176,7 +182,9 @@ def keeps_frozen_parameters(case: MethodCase) -> None:
         drawn.append(untrained(case.architecture))
         return drawn[-1]
 
-    result = dict(case.forget(model, fresh=fresh).model.named_parameters())
+    given = case.adopted(model, fresh=fresh)
+    drawn.clear()  # `adopt` looks at a fresh model too
+    result = dict(case.forget(model, given=given).model.named_parameters())
     require(not first.requires_grad, "it thaws a frozen parameter of the model it was given")
     if not drawn:
         require(not result[name].requires_grad, f"{name} came frozen, and comes back thawed")

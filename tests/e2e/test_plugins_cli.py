@@ -256,9 +256,9 @@ def test_the_list_of_all_lists_imports_nobody(work: Path, monkeypatch: pytest.Mo
 def test_the_method_of_the_docs_is_one(tmp_path: Path, original: Path) -> None:
     page = Path(__file__).resolve().parents[2] / "docs/extending.md"
     (tmp_path / "mine.py").write_text(page.read_text().split("```python")[1].split("```")[0])
-    asked = ("--forget", "class:3", "--method", "mine:Shrink", "--set", "share=0.2")
+    asked = ("--forget", "class:3", "--method", "mine:Climb", "--set", "step=0.2")
     expunge("unlearn", str(original), *asked, "--out", "less", cwd=tmp_path)
-    assert lineage(tmp_path / "less")["step"] == "mine:Shrink"
+    assert lineage(tmp_path / "less")["step"] == "mine:Climb"
 
 
 def test_an_audit_of_another_package_is_made_wherever_audits_are(

@@ -355,7 +355,7 @@ def test_copies_that_stay_are_warned_of_and_logged_by_name() -> None:
     record = unlearned(model, data, split, Finetune(epochs=1, lr=1e-6)).record
     (warning,) = record.warnings
     assert "8 exact copies of forget samples stay in the retain set" in warning
-    assert record.log["exact_copies"][:2] == [["3", "60"], ["3", "61"]]
+    assert record.log["exact_copies"][:2] == [("3", "60"), ("3", "61")]
     assert "add them to the request" in warning
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from expunge import methods, pruning
+from expunge import audits, methods, pruning
+from expunge.audits import AUDITS, Audit
 from expunge.data.parts import Part
 from expunge.data.spec import DATASETS, DataSpec, is_code
 from expunge.errors import ConfigError, DataError, ModelError, UserError
@@ -19,6 +22,7 @@ from expunge.methods import METHODS, Method, find_method, make_method, method_na
 from expunge.names.code import import_object, module_file
 from expunge.names.tables import by_name, pick
 from expunge.pruning import PRUNERS, make_pruner, pruner_name
+from expunge.pruning.search import _checked
 
 FIXTURE = Path(__file__).resolve().parents[1] / "third_party" / "plugin_fixture"
 
@@ -297,6 +301,38 @@ def test_an_abstract_method_lacks_its_function() -> None:
 def test_pruners_have_no_presets_and_no_module_is_called_as_they_are() -> None:
     with pytest.raises(ConfigError, match=r"no pruner 'omp:x', did you mean 'omp'"):
         make_pruner("omp:x")
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "needs"),
+    [
+        ("a score called 'UA' is there already", {"name": "UA"}, ()),
+        ("has the target 'retraind', did you mean 'retrained'", {"target": "retraind"}, ()),
+        ("needs 'outputz', did you mean 'outputs'", {}, ("outputz",)),
+    ],
+)
+def test_what_an_audit_cannot_declare_is_told(
+    told: str, changes: dict[str, str], needs: tuple[str, ...]
+) -> None:
+    info = replace(AUDITS["weight_distance"].info[0], **{"name": "new", **changes})
+    kept = {"__doc__": "x", "name": "mine", "info": (info,), "needs": frozenset(needs)}
+    kind = type("Mine", (Audit,), {**kept, "scores": lambda self, panel: iter(())})
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        audits._admit(kind, "x:Mine")
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (None, "pruner one gave NoneType, not a mask"),
+        ({"weight": torch.ones(2, 3)}, "the mask of 'weight' is torch.float32, not bool"),
+        ({"weight": torch.ones(5).bool()}, "weight"),
+        ({"other": torch.ones(2, 3).bool()}, "the mask names 'other'"),
+    ],
+)
+def test_a_mask_that_is_none_of_the_model_is_refused(mask: object, told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        _checked(SimpleNamespace(name="one"), mask, torch.nn.Linear(3, 2))  # type: ignore[arg-type]
 
 
 def test_what_lacks_of_a_pruner_is_told() -> None:

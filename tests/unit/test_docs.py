@@ -370,15 +370,16 @@ def test_the_python_page_runs_and_shows_what_it_prints(
 def test_what_the_page_on_extending_shows_keeps_every_promise(
     run: Callable[..., tuple[dict[str, Any], str]],
 ) -> None:
-    names, _ = run("docs/extending.md")
+    names, _ = run("docs/extending.md")  # checks its methods itself
+    names["check_pruner"](names["Relative"])
     import expunge as library
 
     data = library.load_data("digits:200")
     original = library.adopt(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)), data)
-    forgot = library.unlearn(original, "class:3", names["Shrink"](share=0.2))
+    forgot = library.unlearn(original, "class:3", names["Climb"](step=0.2))
     scores = library.audit(forgot, also=[names["Sureness"]()])
     assert 10 <= scores["sureness"].value <= 100
-    for kind, known in (("methods", "Shrink"), ("audits", "Sureness")):
+    for kind, known in (("methods", "Climb"), ("pruners", "Relative"), ("audits", "Sureness")):
         (value,) = re.findall(rf'expunge\.{kind}"\]\n\w+ = "mine:(\w+)"', read("docs/extending.md"))
         assert value == known
 

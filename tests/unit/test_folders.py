@@ -109,6 +109,77 @@ def test_a_redacted_request_can_be_given_again(original: Path, request_: str) ->
         audit_folder(first, forget=Request("random:0.3", 3))
 
 
+@pytest.mark.filterwarnings("ignore:.*exact copies")
+def test_a_redacted_folder_names_nobody(tmp_path: Path) -> None:
+    """Neither what was struck nor copies of it that stay, in no file, whatever warned of them."""
+    rng = np.random.default_rng(0)
+    inputs, labels = rng.normal(size=(120, 6)).astype(np.float32), np.arange(120) % 3
+    inputs[::10], labels[::10] = inputs[0], labels[0]  # exact copies, some struck and some kept
+    ids = np.array([f"person-{row}" for row in range(120)])
+    np.savez(tmp_path / "data.npz", x=inputs, y=labels, id=ids, classes=["ant", "bee", "cow"])
+    source = str(tmp_path / "data.npz")
+    train_folder(source, "mlp", tmp_path / "original", recipe=QUICK)
+    beside = Beside(redact_ids=True)
+    made = unlearn_folder(
+        tmp_path / "original", "random:0.5", METHOD, tmp_path / "less", beside=beside
+    )
+    assert any("exact cop" in one for one in made.result.record.warnings)
+    for file in (tmp_path / "less").rglob("*"):
+        assert file.is_dir() or b"person-" not in file.read_bytes(), file.name
+
+
+def test_a_cell_of_a_study_is_not_overwritten(original: Path) -> None:
+    (original / "cell.json").write_text("{}")
+    with pytest.raises(ModelError, match="is a cell of a study; choose another name"):
+        train_folder(
+            str(original.with_name("data.npz")),
+            "mlp",
+            original,
+            recipe=QUICK,
+            place=Place(overwrite=True),
+        )
+
+
+def test_the_reference_takes_the_place_of_no_model_that_is_to_forget(original: Path) -> None:
+    first = original.with_name("first-retrained")
+    original.rename(first)
+    with pytest.raises(ConfigError, match="would take the place of"):
+        unlearn_folder(
+            first,
+            "random:0.2",
+            METHOD,
+            original.with_name("first"),
+            beside=Beside(reference=True),
+            place=Place(overwrite=True),
+        )
+
+
+TASK = """from expunge.data.task import Classification
+
+ran = print("imported")
+
+
+class Mine(Classification):
+    pass
+"""
+
+
+def test_a_task_of_ones_own_is_run_with_consent_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_npz(tmp_path / "data.npz")
+    (tmp_path / "a_task.py").write_text(TASK)
+    train_folder("data.npz", "mlp", Path("made"), recipe=QUICK, task="a_task:Mine")
+    assert "imported" in capsys.readouterr().out
+    monkeypatch.delitem(sys.modules, "a_task")
+    with pytest.raises(ModelError, match=r"a_task:Mine.*--allow-code"):
+        load("made")
+    assert "a_task" not in sys.modules
+    assert type(load("made", place=Place(allow_code=True)).data.task).__name__ == "Mine"
+
+
 def test_a_class_that_is_gone_does_not_move_the_others_up(tmp_path: Path) -> None:
     for part, count in (("train", 12), ("test", 4)):
         for number, name in enumerate(("cat", "dog", "horse")):

@@ -35,8 +35,10 @@ from expunge import (
 )
 from expunge.audits.mia import Membership
 from expunge.data.batch import Batch
-from expunge.errors import LogitsError
+from expunge.data.view import DataView
+from expunge.errors import DivergenceError, LogitsError
 from expunge.methods.finetune import Finetune
+from expunge.training.run import Run
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05, augmentation="none", precision="float32")
 METHOD = Finetune(epochs=1, batch_size=64)
@@ -159,7 +161,37 @@ def test_what_was_struck_cannot_be_asked_for_again() -> None:
         forgot().asked("class:3")
 
 
+def test_a_split_of_other_samples_is_refused() -> None:
+    other = Split.random(digits(), 0.1)
+    with pytest.raises(
+        SplitError, match=r"never learned from \(\d+ such samples\); make it with base="
+    ):
+        trained().asked(replace(other, forget=("x1",), retain=other.retain))
+
+
+class Spoiling(Finetune):
+    """Divides by nothing."""
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        with torch.no_grad():
+            next(model.parameters()).fill_(torch.nan)
+        return model
+
+
+def test_weights_that_are_not_finite_are_handed_to_nobody() -> None:
+    with pytest.raises(DivergenceError, match=r"hold nan or inf at the end \(first in"):
+        unlearn(trained(), "class:3", Spoiling(), place=CPU)
+
+
 # --- scores
+
+
+def test_a_model_that_learned_from_other_samples_is_no_reference() -> None:
+    other = unlearn(trained(), "class:4", METHOD, place=CPU)
+    with pytest.raises(SplitError, match="is no reference for it; retrain with the same"):
+        audit(forgot(), retrained=other, place=CPU)
+    with pytest.raises(SplitError, match="did not learn from the samples that"):
+        audit(forgot(), original=other, place=CPU)
 
 
 def test_scores_are_a_table_a_frame_and_names() -> None:

@@ -1,4 +1,4 @@
-"""Gram matrices, products and the per-sample gradients themselves against slow ones; other tasks."""
+"""Fisher diagonals, Gram matrices, products and per-sample gradients against slow ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import random_mask, run_on_cpu
+from helpers import batch_of, random_mask, run_on_cpu
 from per_sample_helpers import (
     ENGINES,
     FITTING,
@@ -29,11 +29,13 @@ from per_sample_helpers import (
     rows,
     samples,
     seeded,
+    slow_fisher,
 )
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
 from expunge.data.task import Classification
+from expunge.models.table import build_model
 from expunge.per_sample import (
     fisher_diagonal,
     gradient_products,
@@ -42,9 +44,141 @@ from expunge.per_sample import (
     per_sample_gradients,
     weighted_gradient,
 )
-from expunge.per_sample.layers import Layer
+from expunge.per_sample.fisher import label_factor
+from expunge.per_sample.layers import TILE, Layer, add_weight_squares, as_matrix, as_weight
 
 pytestmark = of_same_padding
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("labels", ["all", "sampled", "true"])
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet20"])
+def test_fisher(name: str, labels: Any, engine: Any) -> None:
+    model, batch = digits_case(name, 3 if name == "resnet20" else 6)
+    found = fisher_diagonal(model, cut(batch, 4), RUN, labels=labels, engine=engine)
+    close(flat(found), slow_fisher(model, batch, labels))
+    assert {n: (v.shape, v.dtype) for n, v in found.items()} == {
+        n: (p.shape, p.dtype) for n, p in model.named_parameters()
+    }
+
+
+@pytest.mark.parametrize("labels", ["all", "true"])
+@pytest.mark.parametrize("name", [*FITTING, *VECTORS, "tokens"])
+def test_fisher_by_hooks_of_many_layers(name: str, labels: Any) -> None:
+    model, batch = case(name)
+    found = fisher_diagonal(model, [batch], RUN, labels=labels, engine="hooks")
+    close(flat(found), slow_fisher(model, batch, labels))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+@pytest.mark.parametrize("memory_bytes", [1, 2**16, 2**30])
+@pytest.mark.parametrize("labels", ["all", "sampled", "true"])
+def test_fisher_depends_on_neither_batches_nor_memory(
+    labels: Any, memory_bytes: int, size: int
+) -> None:
+    model, batch = case("strided")
+    whole = fisher_diagonal(model, [batch], RUN, labels=labels)
+    found = fisher_diagonal(model, cut(batch, size), RUN, labels=labels, memory_bytes=memory_bytes)
+    close(flat(found), flat(whole), 1e-12)
+
+
+def test_fisher_is_not_the_square_of_a_batch_means_gradient() -> None:
+    """The known trap: (mean gradient)² shrinks with the batch, and is no Fisher information."""
+    model, batch = case("strided")
+    squared_mean = label_rows(model, batch.inputs, batch.labels).mean(0).square()
+    for size in (1, 7):
+        found = flat(fisher_diagonal(model, cut(batch, size), RUN, labels="true"))
+        close(found, slow_fisher(model, batch, "true"))
+        assert float((found - squared_mean).norm()) > 0.5 * float(found.norm())
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fisher_under_a_mask(engine: Any) -> None:
+    model, batch = digits_case("cnn")
+    mask = random_mask(model, 0.3)
+    found = flat(fisher_diagonal(model, [batch], RUN, mask=mask, engine=engine))
+    close(found, slow_fisher(model, batch, "all") * flat_mask(model, mask))
+
+
+def test_fisher_of_some_parameters_alone() -> None:
+    model, batch = digits_case("cnn")
+    expected = slow_fisher(model, batch, "all")
+    names = [name for name, _ in model.named_parameters()]
+    keep = {name for name in names if name.endswith("bias") or name == "features.4.weight"}
+    sizes = [p.numel() for p in model.parameters()]
+    for name, p in model.named_parameters():
+        p.requires_grad_(name in keep)
+    found = fisher_diagonal(model, [batch], RUN, engine="hooks")
+    assert list(found) == [name for name in names if name in keep]
+    pieces = dict(zip(names, expected.split(sizes), strict=True))
+    for name, value in found.items():
+        close(value.flatten(), pieces[name])
+
+
+# ---- its pieces
+
+
+def test_label_factor() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = 30 * torch.randn(50, 10, generator=generator, dtype=torch.float64)
+    z[0], z[1, 3], z[2, 9], z[3, 0] = 0.0, 800.0, 800.0, 800.0
+    p, u = z.softmax(1), label_factor(z)
+    assert u.shape == (50, 9, 10)
+    covariance = torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)
+    close(u.transpose(1, 2) @ u, covariance, 1e-12)
+    # where a model is certain, small variances keep their digits
+    others = torch.stack([p[:, [i for i in range(10) if i != c]].sum(1) for c in range(10)], 1)
+    variance = p * others
+    assert ((u.square().sum(1) - variance).abs() <= 1e-9 * variance + 1e-300).all()
+
+
+@pytest.mark.parametrize("directions", [1, 9])
+@pytest.mark.parametrize("positions", [1, 5, 16])
+@pytest.mark.parametrize("fan_out", [3, TILE // 40])
+def test_squares_of_a_layers_weight(positions: int, directions: int, fan_out: int) -> None:
+    """One position and several; several samples at a time, and one in tiles of some outputs."""
+    generator = torch.Generator().manual_seed(0)
+    batch = 2 if fan_out > 3 else 5
+    A = torch.randn(batch, 4, positions, generator=generator, dtype=torch.float64)
+    B = torch.randn(batch, directions, fan_out, positions, generator=generator, dtype=torch.float64)
+    expected = torch.einsum("bkt,blot->blok", A, B).square().sum((0, 1))
+    total = torch.ones_like(expected)
+    add_weight_squares(A, B, total)
+    close(total, expected + 1, 1e-12)
+
+
+def test_weights_as_matrices_and_back() -> None:
+    weight = torch.arange(120.0).view(2, 3, 4, 5)
+    assert torch.equal(as_weight(as_matrix(weight), weight.shape), weight)
+    many = torch.stack([as_matrix(weight), as_matrix(-weight)])
+    assert torch.equal(as_weight(many, weight.shape), torch.stack([weight, -weight]))
+
+
+def test_sums_of_squares_are_never_negative() -> None:
+    """The product over pairs of positions that made them cancelled where a gradient is 0."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(50, 4, 1, generator=generator).expand(-1, -1, 3)
+    d = torch.randn(50, 10, 6, 3, generator=generator)
+    d -= d.mean(-1, keepdim=True)  # so the gradient is 0 but for rounding
+    for dtype in (torch.float32, torch.bfloat16):
+        total = torch.zeros(6, 4)
+        add_weight_squares(a.to(dtype), d.to(dtype), total)
+        assert (total >= 0).all()
+    exact = torch.zeros(6, 4)
+    add_weight_squares(a, d, exact)
+    # rounding of a gradient is squared, too: far below the rounding of the squares' own terms
+    assert float(exact.max()) < 1e-9
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resnet18_has_no_negative_fisher_information(precision: Any) -> None:
+    """It had -3e-12, and -2e-6 in bfloat16, where sums went over pairs of the last layers' positions."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model("resnet18", (3, 16, 16), 10)
+        batch = batch_of(torch.randn(1, 3, 16, 16), torch.tensor([0]))
+    found = fisher_diagonal(model, [batch], RUN, labels="true", precision=precision)
+    assert min(float(value.min()) for value in found.values()) >= 0.0
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -459,7 +459,7 @@ def test_a_task_of_ones_own_is_named_on_the_command_line_and_in_the_folder(tmp_p
     assert [one["name"] for one in scores] == ["loss_forget", "loss_retain", "loss_test", "RTE"]
     assert all(one["gap"] is not None for one in scores[:3])
     said = refused("audit", *both, "--also", "prediction_distribution", cwd=tmp_path)
-    assert "scores of classes need 'logits'" in said
+    assert "what looks at classes needs 'logits'" in said
     said = refused("train", *asked, "--task", "ownnumbers:Half", "--out", "y", cwd=tmp_path)
     assert "task 'ownnumbers:Half' has no function observe" in said
 

@@ -239,7 +239,7 @@ def test_a_task_without_classes_is_judged_by_its_losses() -> None:
     again = unlearn(first, "random:0.2", "retrain", place=CPU)
     scores = audit(done, original=first, retrained=again, place=CPU)
     assert [s.name for s in scores] == ["loss_forget", "loss_retain", "loss_test", "RTE"]
-    assert "no 'logits'" in scores.notes[0] or "need 'logits'" in scores.notes[0]
+    assert "needs 'logits'" in scores.notes[0]
     with torch.no_grad():
         view = data.train.subset(done.split.rows(data.train, Part.FORGET))
         norm = data.normalisation
@@ -249,8 +249,12 @@ def test_a_task_without_classes_is_judged_by_its_losses() -> None:
     assert scores["loss_forget"].value == pytest.approx(float(wrong.square().mean()), rel=1e-4)
     assert scores["loss_forget"].reference is not None
     assert "original" in scores["loss_forget"].detail
-    with pytest.raises(LogitsError, match="gives 'number', and scores of classes need 'logits'"):
+    with pytest.raises(
+        LogitsError, match="gives 'number', and what looks at classes needs 'logits'"
+    ):
         audit(done, original=first, also=["relearn_time"], place=CPU)
+    with pytest.raises(LogitsError, match="gives 'number', and what looks at classes needs"):
+        unlearn(first, "random:0.2", "fisher", place=CPU)
 
 
 # --- folders

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from expunge.data.parts import Part
 from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples
 from expunge.data.split import Split
+from expunge.data.task import logits_of_task
 from expunge.data.transform import Transform
-from expunge.errors import LogitsError, ModelError
+from expunge.errors import ModelError
 from expunge.progress import Step
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
@@ -164,16 +165,6 @@ def _read(samples: Samples, rows: Indices, transform: Transform, run: Run) -> It
     for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
         labels = torch.from_numpy(samples.labels[index]).to(run.device)
         yield Batch(samples.ids[index], _channels_last(transform(raw)), labels, None)
-
-
-def logits_of_task(observed: Mapping[str, Tensor]) -> Tensor:
-    """Class logits of what a task observed. Raises LogitsError for a task without classes."""
-    if "logits" not in observed:
-        raise LogitsError(
-            f"the task's `observe` gives {', '.join(map(repr, observed)) or 'nothing'}, and scores "
-            "of classes need 'logits' of shape (batch, classes)"
-        )
-    return observed["logits"]
 
 
 def _channels_last(inputs: Any) -> Any:

@@ -125,8 +125,8 @@ def relearn(
     """
     import torch
 
-    from expunge.audits.observe import logits_of_task
     from expunge.data.parts import Part
+    from expunge.data.task import logits_of_task
     from expunge.training.fit import fit
     from expunge.training.loop import evaluating
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from expunge.data.batch import Batch
-from expunge.errors import DataError
+from expunge.errors import DataError, LogitsError
 from expunge.names.code import import_object, in_a_line
 
 
@@ -62,6 +62,26 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
         )
     logits: Tensor = outputs if outputs.dtype == torch.float64 else outputs.float()
     return logits
+
+
+def class_logits(task: Task) -> Callable[[nn.Module, Batch], Tensor]:
+    """(model, batch) -> class logits (batch, classes), as the task observes them.
+
+    What it returns raises LogitsError for a task without classes.
+    """
+    if isinstance(task, Classification):
+        return logits_of  # float64 stays float64
+    return lambda model, batch: logits_of_task(task.observe(model, batch))
+
+
+def logits_of_task(observed: Mapping[str, Tensor]) -> Tensor:
+    """Class logits of what a task observed. Raises LogitsError for a task without classes."""
+    if "logits" not in observed:
+        raise LogitsError(
+            f"the task's `observe` gives {', '.join(map(repr, observed)) or 'nothing'}, and what looks "
+            "at classes needs 'logits' of shape (batch, classes)"
+        )
+    return observed["logits"]
 
 
 UNNAMED = "made in Python"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from expunge.data.batch import Batch
-from expunge.data.task import logits_of
+from expunge.data.task import class_logits
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
@@ -92,7 +92,7 @@ class Squares:
         memory_bytes: int,
     ) -> None:
         self.model, self.run, self.engine, self.memory_bytes = model, run, engine, memory_bytes
-        self.output: Output = run.task.losses if labels == "true" else logits_of
+        self.output: Output = run.task.losses if labels == "true" else class_logits(run.task)
         self.directions = {"all": _every, "sampled": _drawn(run), "true": _own}[labels]
         self.every = labels == "all"
         self.parameters = wanted(model)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import is_tensor, nn
+from torch.nn.parameter import is_lazy
 
-from expunge.audits import Audit, chosen_audits
+from expunge.audits import Audit, chosen_audits, make_audit
 from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
 from expunge.data.duplicates import duplicates_left
@@ -179,12 +180,18 @@ def _check_like(module: nn.Module, build: Fresh) -> None:
     with torch.random.fork_rng(devices=[]):
         made = build().state_dict()
     own = module.state_dict()
-    shapes = {name: tuple(value.shape) for name, value in own.items()}
-    if {name: tuple(value.shape) for name, value in made.items()} != shapes:
-        odd = sorted(set(made) ^ set(own)) or [n for n in own if made[n].shape != own[n].shape]
+    odd = sorted(set(made) ^ set(own)) or [n for n in own if _shape(made[n]) != _shape(own[n])]
+    # nobody knows yet what a lazy layer will be
+    odd = [n for n in odd if n not in made or not (is_tensor(made[n]) and is_lazy(made[n]))]
+    if odd:
         raise ConfigError(
             f"fresh makes another kind of model than the one that is adopted: they differ in {odd[0]!r}"
         )
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    """Of an entry of a state dict that has one."""
+    return tuple(value.shape) if is_tensor(value) and not is_lazy(value) else None
 
 
 def unlearn(
@@ -334,7 +341,8 @@ def audit(
     check_learned(
         Learned(model.name, split.retain, split.forget), _learned(original), _learned(retrained)
     )
-    also = (also,) if isinstance(also, str | Audit) else also
+    wanted = [also] if isinstance(also, str | Audit | type) else list(also or ())
+    further = [make_audit(one) if isinstance(one, str) else one for one in wanted]
     run = Run(
         names=("audit", seed),
         task=model.data.task,
@@ -342,8 +350,8 @@ def audit(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    audits = chosen_audits(also, original=original is not None, retrained=retrained is not None)
-    asked = {one if isinstance(one, str) else one.name for one in also}
+    audits = chosen_audits(further, original=original is not None, retrained=retrained is not None)
+    asked = {one.name for one in further}
     panel = Panel(model, split, run, original=original, retrained=retrained, seed=seed)
     return score_panel(panel, audits, asked)
 

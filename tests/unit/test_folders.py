@@ -38,6 +38,7 @@ from expunge.place import Place
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
+from expunge.trained.record import Record, without_names
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
 METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32})
@@ -178,6 +179,37 @@ def test_a_task_of_ones_own_is_run_with_consent_alone(
         load("made")
     assert "a_task" not in sys.modules
     assert type(load("made", place=Place(allow_code=True)).data.task).__name__ == "Mine"
+
+
+def test_a_task_that_its_data_bring_comes_with_them_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "its_data.py").write_text(
+        "from dataclasses import replace\nfrom expunge import load_data\n"
+        "from expunge.data.task import Classification\n\n\n"
+        "class Weighted(Classification):\n    def __init__(self, by):\n        self.by = by\n\n\n"
+        "def data():\n    return replace(load_data('digits:100'), task=Weighted(2.0))\n"
+    )
+    train_folder("its_data:data", "mlp", Path("made"), recipe=QUICK)
+    found = load("made", place=Place(allow_code=True))
+    assert found.data.task.by == 2.0  # type: ignore[attr-defined]
+    found.save("again")
+    load("again", place=Place(allow_code=True))
+
+
+def test_ids_in_the_warnings_of_old_records_are_redacted() -> None:
+    old = "2 exact copies of forget samples stay in the retain set: a/1.png (copy of a/2.png); add them"
+    record = Record(
+        step="finetune", warnings=(old, "few samples"), log={"exact_copies": [["1", "2"]]}
+    )
+    found = without_names(record)
+    assert found.log == {}
+    assert found.warnings == (
+        "2 exact copies of forget samples stay in the retain set",
+        "few samples",
+    )
 
 
 def test_a_class_that_is_gone_does_not_move_the_others_up(tmp_path: Path) -> None:

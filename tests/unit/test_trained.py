@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers import CPU, digits, original, random_mask, same_state
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import expunge
 from expunge import (
@@ -34,6 +35,7 @@ from expunge import (
     unlearn,
 )
 from expunge.audits.mia import Membership
+from expunge.audits.relearn import RelearnTime
 from expunge.data.batch import Batch
 from expunge.data.view import DataView
 from expunge.errors import DivergenceError, LogitsError
@@ -132,6 +134,9 @@ def test_a_request_may_have_any_of_these_forms(kind: str) -> None:
 def test_a_request_that_is_neither_is_refused() -> None:
     with pytest.raises(SplitError, match="neither an id nor a boolean"):
         trained().asked([1, 2, 3])
+    for odd in (7, None, np.int64(3), np.array(5)):
+        with pytest.raises(SplitError, match="neither an id nor a boolean"):
+            trained().asked(odd)
     with pytest.raises(SplitError, match="give one boolean for each"):
         trained().asked(np.ones(7, dtype=bool))
 
@@ -181,6 +186,50 @@ class Spoiling(Finetune):
 def test_weights_that_are_not_finite_are_handed_to_nobody() -> None:
     with pytest.raises(DivergenceError, match=r"hold nan or inf at the end \(first in"):
         unlearn(trained(), "class:3", Spoiling(), place=CPU)
+
+
+class Buffers(nn.Module):
+    """Holds what is no weight: a mask of attention, an adjacency matrix, state that is no tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+        self.register_buffer("mask", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("edges", torch.eye(3).to_sparse())
+        self.register_buffer("small", torch.ones(2).to(torch.float8_e4m3fn))
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 1}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        assert state == {"version": 1}
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        made: Tensor = self.head(inputs.flatten(1))
+        return made
+
+
+def test_what_is_no_weight_may_be_anything() -> None:
+    with torch.random.fork_rng():
+        module = Buffers()
+    adopted = adopt(module, digits(), recipe=RECIPE, fresh=Buffers)
+    assert unlearn(adopted, "class:3", METHOD, place=CPU).record.step == "finetune"
+
+
+def test_a_fresh_model_with_a_lazy_layer_is_of_the_same_kind() -> None:
+    def fresh() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    assert adopt(module, digits(), recipe=RECIPE, fresh=fresh).record.step == "import"
+    with pytest.raises(ConfigError, match=r"they differ in '1\.weight'"):
+        adopt(module, digits(), fresh=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 9)))
+
+
+def test_inputs_of_one_number_are_saved(tmp_path: Path) -> None:
+    data = load_data((TensorDataset(torch.arange(90) % 8, torch.arange(90) % 3),) * 2)
+    made = train(data, lambda: nn.Embedding(8, 3), recipe=RECIPE, place=CPU)
+    assert made.save(tmp_path / "one").card().shape == ()
 
 
 # --- scores
@@ -253,6 +302,8 @@ def test_a_task_without_classes_is_judged_by_its_losses() -> None:
         LogitsError, match="gives 'number', and what looks at classes needs 'logits'"
     ):
         audit(done, original=first, also=["relearn_time"], place=CPU)
+    with pytest.raises(LogitsError):
+        audit(done, original=first, also=f"{RelearnTime.__module__}:RelearnTime", place=CPU)
     with pytest.raises(LogitsError, match="gives 'number', and what looks at classes needs"):
         unlearn(first, "random:0.2", "fisher", place=CPU)
 

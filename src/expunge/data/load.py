@@ -21,7 +21,15 @@ from expunge.data.foreign import dataset_classes, is_dataset, samples_from_datas
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
-from expunge.data.spec import BUILT_IN, DATASETS, DataSpec, data_folder, is_code, is_offered
+from expunge.data.spec import (
+    BUILT_IN,
+    DATASETS,
+    OF_ITS_DATA,
+    DataSpec,
+    data_folder,
+    is_code,
+    is_offered,
+)
 from expunge.data.task import Classification, Task, named_task
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
@@ -123,6 +131,8 @@ def load_data(
         data = poisoned(data, parsed.poison)
     where = data_dir or os.environ.get("EXPUNGE_DATA")
     found = str(Path(where).expanduser().resolve()) if where else None
+    if data.task_name is None and type(data.task) is not Classification:
+        data = replace(data, task_name=OF_ITS_DATA)
     return replace(data, spec=spec, data_dir=found, **asked)
 
 

@@ -111,6 +111,12 @@ class DataSpec:
             raise unknown(self.base)
 
 
+UNNAMED = "made in Python"
+"""Of a task that is an object of which nobody can import another."""
+OF_ITS_DATA = "of its data"
+"""Of a task that comes with data of `module:function`, which make it again."""
+
+
 def lasting(spec: str | None) -> str | None:
     """A specification that means the same from another folder: paths made absolute."""
     if spec is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from expunge.data.batch import Batch
+from expunge.data.spec import UNNAMED
 from expunge.errors import DataError, LogitsError
 from expunge.names.code import import_object, in_a_line
 
@@ -84,12 +85,8 @@ def logits_of_task(observed: Mapping[str, Tensor]) -> Tensor:
     return observed["logits"]
 
 
-UNNAMED = "made in Python"
-"""Of a task that is an object of which nobody can import another."""
-
-
 def task_named(task: Task, name: str | None) -> str | None:
-    """How a folder names a task: `module:Class`, None for classification, or UNNAMED."""
+    """How a folder names a task: `module:Class`, None for classification, OF_ITS_DATA or UNNAMED."""
     if name is not None or type(task) is Classification:
         return name
     kind = type(task)

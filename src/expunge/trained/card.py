@@ -52,7 +52,7 @@ class ModelCard(BaseModel):
 
     format: int = FORMAT
     architecture: str | None
-    shape: tuple[int, ...] = Field(min_length=1)
+    shape: tuple[int, ...]
     classes: tuple[str, ...]
     data: DataCard
     mean: tuple[float, ...] | None = None

@@ -58,8 +58,9 @@ def open_papers(
     """The rest of `load`, for papers that were read before: data, weights and mask."""
     with loading():
         from expunge.data.load import load_data
+        from expunge.data.spec import OF_ITS_DATA
         from expunge.data.split_file import home_of, split_from_plain
-        from expunge.data.task import named_task
+        from expunge.data.task import Classification, named_task
         from expunge.data.transform import Normalisation
         from expunge.trained.files import builder, read_tensors, read_weights
         from expunge.trained.trained import Trained
@@ -74,15 +75,18 @@ def open_papers(
             allow_code=papers.allow_data_code,
             home=home_of(papers.split),
         )
-    if isinstance(papers.data, str) and card.data.task is not None:
+    if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
+        raise DataError(f"the task of {path} came with its data, and these data bring none")
+    if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
     _check_poison(found, card, path)
     _check_data(found, card, path)
     for values in (card.mean, card.std):
-        if values is not None and len(values) not in (1, card.shape[0]):
+        if values is not None and len(values) not in (1, *card.shape[:1]):
             raise DataError(
-                f"{path}/model.json normalises {len(values)} channels, its inputs have {card.shape[0]}"
+                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
+                f"shape {card.shape}"
             )
     normal = None
     if card.mean is not None and card.std is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.parts import SPLIT_PARTS
-from expunge.data.spec import DataSpec
+from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
 from expunge.errors import ConfigError, DataError, ModelError, SplitError
 from expunge.models.table import check_model
 from expunge.names.code import check_name
@@ -103,7 +103,9 @@ def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, plac
     task = card.data.task
     if task is None or (data is not None and not isinstance(data, str)):
         return
-    if task == "made in Python":
+    if task == OF_ITS_DATA:
+        return
+    if task == UNNAMED:
         raise ModelError(
             f"the task of {path} was {task}; load it there with data=load_data(..., task=...)"
         )

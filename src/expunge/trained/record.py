@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -54,12 +55,14 @@ History = tuple[Record, ...]
 
 COPIES = "exact_copies"
 """In a log: pairs of ids, what was forgotten and the exact copy of it that stays."""
+_NAMED_COPIES = re.compile(r"(stay in the retain set): .*\(copy of .*", re.DOTALL)
 
 
 def without_names(record: Record) -> Record:
-    """The same without what names samples."""
+    """The same without what names samples; ids stood in a warning once, in folders written before."""
     log = {key: value for key, value in record.log.items() if key != COPIES}
-    return record.model_copy(update={"log": log})
+    warnings = tuple(_NAMED_COPIES.sub(r"\1", one) for one in record.warnings)
+    return record.model_copy(update={"log": log, "warnings": warnings})
 
 
 def saw_data(history: Sequence[Record]) -> bool | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,13 +116,14 @@ class Trained:
             return _within(forget, base)
         if isinstance(forget, str):
             return Split.parse(self.data, forget, seed=seed, base=base)
-        names = list(forget.tolist() if hasattr(forget, "tolist") else forget)
+        given = forget.tolist() if hasattr(forget, "tolist") else forget
+        names = list(given) if isinstance(given, Iterable) else [given]
         if names and all(isinstance(one, bool | np.bool_) for one in names):
             return Split.mask(self.data, np.asarray(names, dtype=bool), base=base)
-        odd = next((one for one in names if not isinstance(one, str)), None)
-        if odd is not None:
+        odd = [one for one in names if not isinstance(one, str)]
+        if odd:
             raise SplitError(
-                f"a forget request holds {odd!r}, a {type(odd).__name__}, which is neither an id nor "
+                f"a forget request holds {odd[0]!r}, a {type(odd[0]).__name__}, which is neither an id nor "
                 "a boolean; give ids as text (row numbers too: '7'), a boolean for each training "
                 "sample, a Split, or text such as 'class:3' and 'indices:7'"
             )

@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from expunge.data.batch import Batch
 from expunge.data.load import Data
@@ -202,15 +203,23 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
     )
 
 
+WEIGHTS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+"""Types of which torch can say whether they are finite."""
+STATISTICS = ("running_mean", "running_var")
+
+
 def finished(model: nn.Module, device: torch.device, mask: Mask | None) -> nn.Module:
     """The model as it is handed out: on its old device, in evaluation mode, mask held once more.
 
     Raises DivergenceError for weights that are not finite: such a model is good for nothing.
     """
+    # of buffers the statistics alone: others may well hold inf, such as a mask of attention
+    buffers = (one for one in model.named_buffers() if one[0].endswith(STATISTICS))
     broken = [
         name
-        for name, one in model.state_dict().items()
-        if one.is_floating_point() and not bool(one.isfinite().all())
+        for name, one in (*model.named_parameters(), *buffers)
+        if one.dtype in WEIGHTS and one.layout == torch.strided and not is_lazy(one)
+        if not bool(one.isfinite().all())
     ]
     if broken:
         raise DivergenceError(

@@ -123,8 +123,8 @@ class Trained:
         odd = [one for one in names if not isinstance(one, str)]
         if odd:
             raise SplitError(
-                f"a forget request holds {odd[0]!r}, a {type(odd[0]).__name__}, which is neither an id nor "
-                "a boolean; give ids as text (row numbers too: '7'), a boolean for each training "
+                f"a forget request holds {odd[0]!r}, a {type(odd[0]).__name__}, which is neither an "
+                "id nor a boolean; give ids as text (row numbers too: '7'), a boolean for each training "
                 "sample, a Split, or text such as 'class:3' and 'indices:7'"
             )
         return Split.ids(self.data, names, base=base)

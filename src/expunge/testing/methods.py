@@ -32,7 +32,7 @@ from expunge.testing.ground import (
     random_mask,
     untrained,
 )
-from expunge.testing.promises import by_promise, require, run_suite
+from expunge.testing.promises import by_promise, introduces_itself, require, run_suite
 from expunge.trained.trained import Trained
 from expunge.training.session import open_session
 
@@ -99,14 +99,7 @@ MethodCheck = Callable[[MethodCase], None]
 def explains_itself(case: MethodCase) -> None:
     """Name, docstring, source, reads, and every setting described, with a default."""
     kind = case.kind
-    missing = [key for key in ("name", "paper", "reads") if not hasattr(kind, key)]
-    require(not missing, f"it lacks {', '.join(missing)}")
-    require(
-        re.fullmatch(r"[a-z][a-z0-9_]*", kind.name) is not None,
-        f"its name {kind.name!r} is not in lower case, digits and underscores",
-    )
-    require(bool((vars(kind).get("__doc__") or "").strip()), "it has no docstring of its own")
-    require(bool(kind.paper.strip()), "`paper` is empty; name the source")
+    introduces_itself(kind, "reads")
     require(isinstance(kind.reads, Part) and bool(kind.reads), "`reads` is no part of the data")
     require(kind.scope in ("any", "classes"), f"`scope` {kind.scope!r} is not 'any' or 'classes'")
     require(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from expunge.errors import ExpungeError
 
@@ -57,3 +58,15 @@ def run_suite(
     if broken:
         lines = "\n".join(broken)
         raise PromiseError(f"{name} breaks {len(broken)} of {len(planned)} promises:\n{lines}")
+
+
+def introduces_itself(kind: Any, declares: str) -> None:
+    """A class of ours or of others has name, docstring and source. declares: what it says besides."""
+    missing = [key for key in ("name", "paper", declares) if not hasattr(kind, key)]
+    require(not missing, f"it lacks {', '.join(missing)}")
+    require(
+        re.fullmatch(r"[a-z][a-z0-9_]*", kind.name) is not None,
+        f"its name {kind.name!r} is not in lower case, digits and underscores",
+    )
+    require(bool((vars(kind).get("__doc__") or "").strip()), "it has no docstring of its own")
+    require(bool(kind.paper.strip()), "`paper` is empty; name the source")

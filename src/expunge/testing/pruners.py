@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +28,7 @@ from expunge.testing.ground import (
     original,
     untrained,
 )
-from expunge.testing.promises import by_promise, require, run_suite
+from expunge.testing.promises import by_promise, introduces_itself, require, run_suite
 from expunge.training.session import open_session
 
 
@@ -88,14 +87,7 @@ PrunerCheck = Callable[[PrunerCase], None]
 def explains_itself(case: PrunerCase) -> None:
     """Name, docstring, source, whether it cuts trained weights, every setting described."""
     kind = case.kind
-    missing = [key for key in ("name", "paper", "trained") if not hasattr(kind, key)]
-    require(not missing, f"it lacks {', '.join(missing)}")
-    require(
-        re.fullmatch(r"[a-z][a-z0-9_]*", kind.name) is not None,
-        f"its name {kind.name!r} is not in lower case, digits and underscores",
-    )
-    require(bool((vars(kind).get("__doc__") or "").strip()), "it has no docstring of its own")
-    require(bool(kind.paper.strip()), "`paper` is empty; name the source")
+    introduces_itself(kind, "trained")
     require(isinstance(kind.trained, bool), "`trained` is neither True nor False")
     for key, each in kind.model_fields.items():
         require(bool((each.description or "").strip()), f"setting {key} needs a description")

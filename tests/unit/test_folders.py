@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import zipfile
@@ -28,7 +27,6 @@ from expunge import (
     load_data,
     train,
 )
-from expunge.atomic import written_whole
 from expunge.data.samples import Samples
 from expunge.folders.audit import Request, audit_folder
 from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
@@ -291,26 +289,6 @@ def test_a_data_path_means_the_same_from_another_folder(
     unlearn_folder("../original", "random:0.2", METHOD, "here")
     with pytest.raises(ModelError, match="exists"):
         unlearn_folder("../original", "random:0.2", METHOD, ".")
-
-
-def test_an_overwrite_that_fails_puts_the_old_folder_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    target = tmp_path / "m"
-    target.mkdir()
-    (target / "file").write_text("old")
-    real = os.replace
-
-    def fails_second(source: object, to: object) -> None:
-        if str(to) == str(target) and "old" not in str(source):
-            raise OSError(28, "No space left on device")
-        real(source, to)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(os, "replace", fails_second)
-    with pytest.raises(OSError, match="No space"), written_whole(target, overwrite=True) as folder:
-        (folder / "file").write_text("new")
-    assert [path.name for path in tmp_path.iterdir()] == ["m"]
-    assert (target / "file").read_text() == "old"
 
 
 def test_weights_under_a_prefix_and_of_a_child_called_module(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from expunge.atomic import written_whole
+from expunge.disk.whole import written_whole
 from expunge.report.data_files import to_csv, to_json
 from expunge.report.markdown import to_markdown
 from expunge.report.places import TABLES, check_folder

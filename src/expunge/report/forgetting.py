@@ -21,7 +21,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from expunge.atomic import written_whole
+from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.drawn import Numbers
 from expunge.report.figures import BAND, DOT, STYLE

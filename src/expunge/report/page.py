@@ -19,7 +19,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from expunge.atomic import written_whole
+from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.data_files import to_csv
 from expunge.report.drawn import inline_svg, save_figure

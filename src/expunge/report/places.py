@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from expunge.atomic import unwritable
+from expunge.disk.whole import unwritable
 from expunge.errors import ConfigError
 
 TABLES, FIGURES, PAGE = "table.json", "accuracy_by_class.csv", "report.html"
@@ -16,8 +16,8 @@ def check_folder(out: Path, *, overwrite: bool, mark: str = TABLES) -> None:
 
     `mark` names the file that shows who wrote a folder; one without it is never replaced.
     """
-    if (above := unwritable(out)) is not None:
-        raise ConfigError(f"{out} cannot be made: {above} is no folder that you may write to")
+    if (why := unwritable(out)) is not None:
+        raise ConfigError(f"{out} cannot be written ({why}); choose another folder")
     if not out.exists():
         return
     if not overwrite:

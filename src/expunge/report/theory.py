@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from expunge.atomic import written_whole
+from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.cells import Digits, Several, TableCell
 from expunge.report.figures import STYLE

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.atomic import flush, unwritable
 from expunge.audits import make_audit
+from expunge.disk.whole import flush, unwritable
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -76,8 +76,8 @@ def planned(
     Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
-    if not recorded and (above := unwritable(folder)) is not None:
-        raise ConfigError(f"{folder} cannot be made: {above} is no folder that you may write to")
+    if not recorded and (why := unwritable(folder)) is not None:
+        raise ConfigError(f"{folder} cannot be written ({why}); choose another folder")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder with --out")
     file = folder / FILE

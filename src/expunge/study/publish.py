@@ -6,7 +6,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from expunge.atomic import written_whole
+from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.places import PAGE
 from expunge.study.launch import FACTS, FILE, Planned

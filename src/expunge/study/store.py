@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expunge.atomic import written_whole
+from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.study.packed import PACKED, Packed, read_packed
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expunge.atomic import unwritable
+from expunge.disk.whole import unwritable
 from expunge.errors import ModelError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
@@ -112,8 +112,8 @@ def check_code(card: ModelCard, *, allow_code: bool) -> None:
 
 def check_target(target: Path, *, overwrite: bool) -> None:
     """Raise ModelError early if a folder could not be written later."""
-    if (above := unwritable(target)) is not None:
-        raise ModelError(f"{target} cannot be made: {above} is no folder that you may write to")
+    if (why := unwritable(target)) is not None:
+        raise ModelError(f"{target} cannot be written ({why}); choose another folder")
     if target.exists() and not overwrite:
         raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
     if overwrite and target.exists() and not (target / "model.json").is_file():

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expunge.atomic import written_whole
 from expunge.data.spec import lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
+from expunge.disk.whole import written_whole
 from expunge.errors import SplitError
 from expunge.trained.card import DataCard, ModelCard, check_target
 from expunge.trained.files import write_files

@@ -1,0 +1,189 @@
+"""Small files that come from elsewhere, read whole: regular ones, in their folder, of a limited size.
+
+Everything that Expunge reads of a folder, a study or a list of ids goes through here, so that no link
+leads out of a folder, no device or pipe is waited for, and no text grows when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expunge.errors import UserError
+from expunge.names.text import clean, clean_all
+
+MIB = 2**20
+JSON_BYTES, YAML_BYTES = 16 * MIB, MIB // 8
+MOST_PARTS, MOST_COMMAS = 2_000_000, 10_000_000
+"""Of a JSON text: brackets and braces that open, and commas; each costs memory beyond its byte."""
+MOST_NODES = 100_000
+"""Of a YAML text, aliases and merge keys written out."""
+MOST_DIGITS = 18
+"""Of a whole number: what fits into 64 bits."""
+
+
+class UnreadableError(ValueError):
+    """Why a file is not read."""
+
+
+@contextmanager
+def reading(file: str | Path, remedy: str, error: type[UserError]) -> Iterator[None]:
+    """Whatever goes wrong inside becomes one line that names the file.
+
+    file: in words. remedy: what to do about it. error: the type that is raised; a UserError passes as
+    it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as cause:  # whatever a file can do to its reader
+        raise error(f"cannot read {file} ({reason(cause)}); {remedy}") from cause
+
+
+def reason(cause: BaseException) -> str:
+    """Why something failed, in a few words."""
+    if isinstance(cause, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(cause, MemoryError):
+        return "it does not fit into memory"
+    if isinstance(cause, UnicodeDecodeError):
+        return "it is no UTF-8"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    told = clean(" ".join(str(cause).split()))
+    if not isinstance(cause, ValueError | yaml.YAMLError):
+        told = f"{type(cause).__name__}: {told}" if told else type(cause).__name__
+    return told if len(told) <= 300 else f"{told[:300]} ..."
+
+
+def check_regular(file: Path, *, within: Path | None = None) -> os.stat_result:
+    """The file's status. Raises UnreadableError for what is no regular file, or lies outside a folder.
+
+    within: the folder that it belongs to; a link must not lead out of it.
+    """
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError(
+            "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is no regular file"
+        )
+    if within is not None and not file.resolve().is_relative_to(within.resolve()):
+        raise UnreadableError("it is a link that leads out of its folder")
+    return status
+
+
+def read_bytes(file: Path, *, most: int, within: Path | None = None) -> bytes:
+    """All bytes of a regular file of at most so many. Raises UnreadableError or OSError."""
+    check_regular(file, within=within)
+    # between the look and the opening it may have become a pipe, which nobody waits for
+    handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(handle, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise UnreadableError("it is no regular file")
+        content = stream.read(most + 1)
+    if len(content) > most:
+        raise UnreadableError(f"it is larger than {_size(most)}")
+    return content
+
+
+def read_json(file: Path, *, most: int = JSON_BYTES, within: Path | None = None) -> Any:
+    """Plain data of a JSON file, its texts cleaned. Raises ValueError, RecursionError or OSError."""
+    return parse_json(read_bytes(file, most=most, within=within))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Plain data of a JSON text, its texts cleaned. Raises ValueError or RecursionError."""
+    text = content.decode("utf-8") if isinstance(content, bytes) else content
+    if text.count("[") + text.count("{") > MOST_PARTS or text.count(",") > MOST_COMMAS:
+        raise UnreadableError("it has too many parts")
+    return clean_all(json.loads(text, parse_int=_whole))
+
+
+def read_yaml(file: Path, *, within: Path | None = None) -> tuple[Any, Any]:
+    """Plain data of a YAML file, its texts cleaned, and the node that says where each part stands.
+
+    Dates stay text. Raises yaml.YAMLError, ValueError, RecursionError or OSError.
+    """
+    return parse_yaml(read_bytes(file, most=YAML_BYTES, within=within).decode("utf-8"))
+
+
+def parse_yaml(text: str) -> tuple[Any, Any]:
+    """As `read_yaml`, of a text."""
+    if len(text) > YAML_BYTES:
+        raise UnreadableError(f"it is longer than {_size(YAML_BYTES)}")
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if _nodes(node, {}, set()) > MOST_NODES:
+            raise UnreadableError("its aliases, written out, are too many")
+        content = None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+    return clean_all(content), node
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data alone: no dates, no bytes, no sets, no numbers that only YAML can hold."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    sign: [(tag, rule) for tag, rule in rules if not tag.endswith(":timestamp")]
+    for sign, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _refused(_: Any, node: Any) -> Any:
+    raise UnreadableError(
+        f"line {node.start_mark.line + 1}: no {node.tag.rpartition(':')[2]} is known here"
+    )
+
+
+def _yaml_whole(loader: Any, node: Any) -> int:
+    if len(str(node.value)) > MOST_DIGITS + 4:
+        raise UnreadableError(
+            f"line {node.start_mark.line + 1}: a number of {len(node.value)} digits"
+        )
+    return int(yaml.SafeLoader.construct_yaml_int(loader, node))
+
+
+for _tag in ("timestamp", "binary", "set", "omap", "pairs"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _refused)
+_Loader.add_constructor("tag:yaml.org,2002:int", _yaml_whole)
+
+
+def _nodes(node: Any, known: dict[int, int], above: set[int]) -> int:
+    """How many nodes there are under a node, each alias counted as what it stands for; of a long text,
+    one for each 64 letters.
+    """
+    if id(node) in above:
+        raise UnreadableError("a part of it holds itself")
+    if isinstance(node, yaml.ScalarNode):
+        return 1 + len(node.value) // 64
+    if node is None or id(node) in known:
+        return known.get(id(node), 0)
+    above.add(id(node))
+    parts = (
+        [one for pair in node.value for one in pair]
+        if isinstance(node, yaml.MappingNode)
+        else node.value
+    )
+    known[id(node)] = 1 + sum(_nodes(one, known, above) for one in parts)
+    above.remove(id(node))
+    return known[id(node)]
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS + 1:
+        raise UnreadableError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _size(number: int) -> str:
+    return f"{number // MIB} MiB" if number >= MIB else f"{number // 1024} KiB"

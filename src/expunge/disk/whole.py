@@ -1,0 +1,361 @@
+"""Folders that appear whole or not at all, whatever ends the process that writes them.
+
+A folder is written under a temporary name beside its own, `.NAME.expunge-XXXXXXXX`, and takes its name
+in one step at the end; one that is replaced changes places with it, where the system can do that
+(renameat2 of Linux, renamex_np of macOS). The temporary folder is locked (flock) for as long as its
+process lives, so the next start knows what was left behind, and removes it.
+
+Elsewhere two renames are needed: the old folder is moved aside, the new one takes its name. What a kill
+between the two leaves is put right by `recover` at the next start. So is a kill between the names of
+several folders that appear together: a journal says what was still to be done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import functools
+import json
+import os
+import re
+import secrets
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from expunge.errors import UserError
+
+_MADE = re.compile(r"\.(?P<name>.+)\.expunge-(?P<what>new|old|plan)-[0-9a-f]{8}", re.DOTALL)
+"""Temporary names: a folder that is being written (or the old one, once they have changed places), an
+old one that was moved aside, a journal."""
+_REFUSED = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+"""What mounts answer that know no rights, or no way to make sure of what is written."""
+
+
+def unwritable(target: Path) -> str | None:
+    """Why a new folder could not be made, in words; None if it could. A folder is made and renamed to
+    know it, and removed.
+    """
+    target = Path(os.path.abspath(target))
+    if not target.name:
+        return "it is no name for a folder"
+    above = next(folder for folder in target.parents if folder.exists() or folder.is_symlink())
+    if not above.is_dir():
+        return f"{above} is no folder"
+    probe = above / _temporary(target.relative_to(above).parts[0], "new")
+    try:
+        probe.mkdir()
+        try:
+            moved = above / _temporary(target.relative_to(above).parts[0], "new")
+            os.rename(probe, moved)
+            probe = moved
+        finally:
+            probe.rmdir()
+    except OSError as error:
+        return f"{above}: {error.strerror or error}"
+    return None
+
+
+@contextmanager
+def written_whole(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary folder beside `target` that takes its name at the end, or disappears.
+
+    Files are on the disk before that. With `overwrite`, a folder in the way is replaced.
+    Raises UserError, with the name of the temporary folder, where all was written and it cannot take
+    its name: then it stays.
+    """
+    with written_together([target], overwrite=overwrite) as folders:
+        yield folders[0]
+
+
+@contextmanager
+def written_together(targets: Sequence[Path], *, overwrite: bool) -> Iterator[list[Path]]:
+    """As `written_whole`, for folders of one parent that appear together: after a kill between their
+    names the next start gives them those that are left.
+    """
+    parent = targets[0].parent
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent)
+    making: list[_Held] = []
+    kept: list[Path] = []
+    try:
+        for target in targets:
+            making.append(_begin(target))
+        folders = [held.path for held in making]
+        yield folders
+        try:
+            for folder in folders:
+                _settle(folder)
+            _name_all(list(zip(folders, targets, strict=True)), overwrite=overwrite)
+        except OSError as error:
+            kept = _kept(folders, targets)
+            raise UserError(
+                f"{targets[0]} could not be written ({error.strerror or error}); all of it lies in "
+                f"{' and '.join(map(str, kept))}: move it to where it belongs"
+            ) from error
+    finally:
+        for held in making:
+            if held.path not in kept:
+                shutil.rmtree(held.path, ignore_errors=True)
+            held.release()
+
+
+def sweep(folder: Path) -> int:
+    """Put right what killed processes left in a folder; the number of things removed or finished."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return 0
+    found = [(folder / name, match) for name in names if (match := _MADE.fullmatch(name))]
+    order = ("old", "plan", "new")  # what was moved aside first, and leftovers last
+    done = 0
+    for path, match in sorted(found, key=lambda one: order.index(one[1]["what"])):
+        held = _lock(path)
+        if held is None:  # somebody is at work on it, or nobody can tell
+            continue
+        try:
+            done += 1
+            if match["what"] == "old" and not (folder / match["name"]).exists():
+                os.rename(path, folder / match["name"])
+            elif match["what"] == "plan":
+                _finish(path)
+            else:
+                _remove(path)
+        except OSError:  # a folder that may only be read
+            done -= 1
+        finally:
+            held.release()
+    return done
+
+
+def recover(target: Path) -> None:
+    """Put right what a kill left of a folder that has no longer its name; nothing where it has."""
+    if not target.exists() and target.parent.is_dir():
+        sweep(target.parent)
+
+
+def write_file(file: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; it replaces one of its name. What UTF-8 has no signs for is
+    escaped.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    part = file.with_name(_temporary(file.name, "new"))
+    held = None
+    try:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        held = _Held(part, handle)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with os.fdopen(os.dup(handle), "wb") as stream:
+            stream.write(data)
+        _sync(handle)
+        os.replace(part, file)
+        flush(file.parent)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        if held is not None:
+            held.release()
+
+
+def flush(path: Path) -> None:
+    """Make sure that a file or a folder's entries are on the disk, as far as its mount can do that."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        _sync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A temporary file or folder, and the lock that says that its process lives."""
+
+    path: Path
+    handle: int
+
+    def release(self) -> None:
+        with suppress(OSError):
+            os.close(self.handle)
+
+
+def _temporary(name: str, what: str) -> str:
+    return f".{name}.expunge-{what}-{secrets.token_hex(4)}"
+
+
+def _begin(target: Path) -> _Held:
+    """A new temporary folder for a target, locked."""
+    while True:
+        path = target.with_name(_temporary(target.name, "new"))
+        path.mkdir(mode=0o700)
+        held = _locked(path)
+        if path.exists():  # else a sweep was quicker than the lock
+            return held
+        held.release()
+
+
+def _locked(path: Path) -> _Held:
+    """A folder held by this process, as far as its file system knows locks."""
+    held = _Held(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    with suppress(OSError):
+        fcntl.flock(held.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return held
+
+
+def _lock(path: Path) -> _Held | None:
+    """Something left behind, held by this process; None if another has it, or nobody can tell."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return _Held(path, handle)
+
+
+def _settle(folder: Path) -> None:
+    """Give files the rights that new ones have, and make sure that they are on the disk."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    for path in (*folder.rglob("*"), folder):
+        rights = (0o777 if path.is_dir() else 0o666) & ~umask
+        _tolerated(functools.partial(path.chmod, rights))
+        flush(path)
+
+
+def _name_all(pairs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
+    """Give temporary folders their names; what several are to get is noted before."""
+    if len(pairs) == 1:
+        _name(*pairs[0], overwrite=overwrite)
+        return
+    steps = [[new.name, target.name, os.stat(new).st_ino] for new, target in pairs]
+    plan = pairs[0][1].with_name(_temporary(pairs[0][1].name, "plan"))
+    handle = os.open(plan, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    held = _Held(plan, handle)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(handle, json.dumps(steps).encode())
+        _sync(handle)
+        flush(plan.parent)
+        for new, target in pairs:
+            _name(new, target, overwrite=overwrite)
+    finally:
+        plan.unlink(missing_ok=True)
+        held.release()
+
+
+def _finish(plan: Path) -> None:
+    """Do what is left of a journal, and remove it. One that was not written whole began nothing."""
+    try:
+        steps = json.loads(plan.read_bytes()[:65536])
+        pairs = [(plan.parent / str(new), plan.parent / str(to), int(n)) for new, to, n in steps]
+    except (ValueError, TypeError):
+        pairs = []
+    for new, target, inode in pairs:
+        plain = {new.parent, target.parent} == {plan.parent} and _MADE.fullmatch(new.name)
+        if plain and not new.is_symlink() and new.is_dir() and os.stat(new).st_ino == inode:
+            _name(new, target, overwrite=True)
+    plan.unlink(missing_ok=True)
+
+
+def _name(new: Path, target: Path, *, overwrite: bool) -> None:
+    """Give a temporary folder its name; an old folder of that name is gone then."""
+    while not os.path.lexists(target):
+        try:
+            os.rename(new, target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
+                raise
+            continue  # somebody else was quicker
+        flush(target.parent)
+        return
+    if not overwrite:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if not _exchanged(new, target):
+        old = target.with_name(_temporary(target.name, "old"))
+        held = _locked(target)
+        try:
+            os.rename(target, old)
+            try:
+                os.rename(new, target)
+            except OSError:
+                os.rename(old, target)
+                raise
+            flush(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            held.release()
+        return
+    flush(target.parent)
+    shutil.rmtree(new, ignore_errors=True)  # which is the old one now
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether two folders have changed places, in one step; False where the system cannot do that."""
+    call = _exchange()
+    if call is None:
+        return False
+    ctypes.set_errno(0)
+    if call(os.fsencode(one), os.fsencode(other)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _REFUSED:
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+@functools.cache
+def _exchange() -> Callable[[bytes, bytes], int] | None:
+    """The system's call that lets two names change places; None where there is none."""
+    library = ctypes.CDLL(None, use_errno=True)
+    here, exchange, swap = -100, 2, 2
+    if sys.platform == "darwin" and hasattr(library, "renamex_np"):
+        return lambda one, other: int(library.renamex_np(one, other, swap))
+    if hasattr(library, "renameat2"):
+        return lambda one, other: int(library.renameat2(here, one, here, other, exchange))
+    return None
+
+
+def _kept(folders: Sequence[Path], targets: Sequence[Path]) -> list[Path]:
+    """Where written folders are that could not take their names: under names that no sweep removes."""
+    kept = []
+    for folder, target in zip(folders, targets, strict=True):
+        if not folder.exists():  # it has its name already
+            kept.append(target)
+            continue
+        aside = target.with_name(f"{target.name}.unnamed-{secrets.token_hex(4)}")
+        try:
+            os.rename(folder, aside)
+        except OSError:
+            aside = folder
+        kept.append(aside)
+    return kept
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(handle: int) -> None:
+    _tolerated(lambda: os.fsync(handle))
+
+
+def _tolerated(call: Callable[[], object]) -> None:
+    """Do what a mount may refuse without harm to what is written."""
+    try:
+        call()
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise

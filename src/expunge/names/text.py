@@ -1,0 +1,55 @@
+"""Texts from elsewhere, made fit to be shown: on a terminal, in a page, in a file of UTF-8."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+_TURNING = frozenset(
+    "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+)
+"""Signs that turn the direction of the text after them, so that it reads as another."""
+_BREAKING = frozenset("\u2028\u2029\x85")
+_KEPT = frozenset("\n\t")
+
+
+def clean(text: str) -> str:
+    r"""The same, what is no letter of any script written as an escape: `\x1b`, `\udcff` as `\xff`.
+
+    These are control characters but line ends and tabs, lone surrogates (bytes of a file's name that
+    are no UTF-8), and signs that change the direction of text. The same text always gives the same.
+    """
+    return text if text.isprintable() else _escaped(text, _KEPT)
+
+
+def clean_name(text: str) -> str:
+    """As `clean`, in one line: for ids, names of classes, titles."""
+    return text if text.isprintable() else _escaped(text, frozenset())
+
+
+def clean_all(value: Any) -> Any:
+    """Plain data with every text in it cleaned, keys too."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean_all(key): clean_all(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_all(one) for one in value]
+    return value
+
+
+def _escaped(text: str, kept: frozenset[str]) -> str:
+    return "".join(sign if sign in kept or _shown(sign) else _escape(sign) for sign in text)
+
+
+def _shown(sign: str) -> bool:
+    if sign in _TURNING or sign in _BREAKING:
+        return False
+    return unicodedata.category(sign) not in ("Cc", "Cs")
+
+
+def _escape(sign: str) -> str:
+    if "\udc80" <= sign <= "\udcff":  # one byte of a name that is no UTF-8
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return sign.encode("unicode_escape").decode("ascii")

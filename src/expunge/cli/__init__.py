@@ -5,6 +5,7 @@ Heavy imports wait until a command runs, so that help and mistakes answer at onc
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -121,6 +122,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     code = 0
+    asked = _end_as_interrupted()
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:
@@ -133,7 +135,8 @@ def main() -> None:
     except typer.TyperException as error:
         code = _complain(f"{error.format_message()} See `expunge --help`.", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = _complain("interrupted; nothing was left half-written", INTERRUPTED)
+        code = 128 + asked[0] if asked else INTERRUPTED
+        _complain("interrupted; nothing was left half-written", code)
     except BrokenPipeError:
         code = 141
         sys.stderr.close()
@@ -141,6 +144,27 @@ def main() -> None:
         code = _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
     _leave_processes()
     sys.exit(code)
+
+
+def _end_as_interrupted() -> list[int]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; a list that then holds the signal.
+
+    A signal that is ignored, as SIGHUP is under nohup, stays so.
+    """
+    asked: list[int] = []
+
+    def end(number: int, _: object) -> None:
+        for other in numbers:  # what has begun to end is not interrupted again
+            signal.signal(other, signal.SIG_IGN)
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    numbers = [number for number in known if signal.getsignal(number) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    return asked
 
 
 def _complain(message: str, code: int) -> int:

@@ -82,7 +82,7 @@ def cleanse(
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     screen, messages = consoles()
-    check_places(None, report, out, place.overwrite)
+    check_places(None, report, out, model_dir, place.overwrite)
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
             model_dir,

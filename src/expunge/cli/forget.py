@@ -76,7 +76,7 @@ def unlearn(
     screen, messages = consoles()
     further = names(also)
     chosen_audits(further, original=True, retrained=with_reference)
-    check_places(figures, report, out, place.overwrite)
+    check_places(figures, report, out, model_dir, place.overwrite)
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,

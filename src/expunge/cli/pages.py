@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.errors import ConfigError
 from expunge.folders.make import reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
 
@@ -46,25 +45,19 @@ def typed(arguments: Iterable[str]) -> str:
     return shlex.join(["expunge", *arguments])
 
 
-def check_places(figures: Path | None, report: Path | None, out: Path, overwrite: bool) -> None:
-    """Raise ConfigError for folders that could not be written at the end of it all."""
+def check_places(
+    figures: Path | None, report: Path | None, out: Path, model_dir: Path, overwrite: bool
+) -> None:
+    """Raise ConfigError for folders that could not be written at the end of it all, or that would
+    hold, or lie in, a folder of a model or each other: each is written whole, and replaced whole.
+    """
+    models = {
+        "the model folder": model_dir,
+        "the new model folder": out,
+        "the model folder of its reference": reference_of(out),
+    }
     if figures is not None:
-        check_folder(figures, overwrite=overwrite, mark=FIGURES)
-        _check_apart("--figures", figures, out)
-    if figures is not None and report is not None and figures.absolute() == report.absolute():
-        raise ConfigError(f"--figures and --report both name {report}; choose two folders")
+        check_folder(figures, overwrite=overwrite, mark=FIGURES, apart=models)
+        models["the folder of figures"] = figures
     if report is not None:
-        check_folder(report, overwrite=overwrite, mark=PAGE)
-        _check_apart("--report", report, out)
-
-
-def _check_apart(option: str, folder: Path, out: Path) -> None:
-    """Raise ConfigError for pictures or a page in a folder that a model is to be written to."""
-    place = folder.absolute()
-    models = [out.absolute(), reference_of(out.absolute())]
-    for model in models:
-        if place == model or model in place.parents:
-            raise ConfigError(
-                f"{option} {folder} lies in the model folder {model.name}, which is written whole; "
-                "choose a folder of its own"
-            )
+        check_folder(report, overwrite=overwrite, mark=PAGE, apart=models)

@@ -106,7 +106,15 @@ def _judged(
 def _learned(one: Papers | None) -> Learned | None:
     if one is None:
         return None
-    return Learned(str(one.path), one.split["retain"], one.split["forget"])
+    card = one.card
+    return Learned(
+        str(one.path),
+        one.split["retain"],
+        one.split["forget"],
+        tuple(record.step for record in card.lineage),
+        card.recipe,
+        card.architecture,
+    )
 
 
 def _check_papers(papers: Papers, beside: Sequence[Papers | None], forget: str | None) -> None:

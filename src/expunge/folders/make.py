@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -184,13 +185,14 @@ def unlearn_folder(
     """
     target = Path(out).absolute()
     reference_path = reference_of(target)
-    check_target(target, overwrite=place.overwrite)
-    if beside.reference:
-        check_target(reference_path, overwrite=place.overwrite)
-        if isinstance(path, str | Path) and Path(path).absolute() == reference_path:
-            raise ConfigError(
-                f"the reference would take the place of {path}, which is to forget; choose another --out"
-            )
+    source = Path(path).absolute() if isinstance(path, str | Path) else path.path
+    if beside.reference and source == reference_path:
+        raise ConfigError(
+            f"the reference would take the place of {source}, which is to forget; choose another --out"
+        )
+    apart = {} if source in (None, target) else {"the model folder": source}
+    for folder in (target, reference_path) if beside.reference else (target,):
+        check_target(folder, overwrite=place.overwrite, apart=apart)
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     names = _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
@@ -199,6 +201,7 @@ def unlearn_folder(
     with loading():
         from expunge.api import unlearn
         from expunge.audits.observe import check_logits
+        from expunge.trained.trained import save_together
         from expunge.training.run import Run, accelerator_on
 
     if isinstance(papers, Papers):
@@ -209,14 +212,16 @@ def unlearn_folder(
         check_logits(original.model, original.data, original.split, run)
     asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
-    def make(where: Path, chosen: str | Method, names: SeedNames | None = None) -> Trained:
-        made = unlearn(original, asked, chosen, seed=seed, names=names, place=place)
-        return made.save(where, overwrite=place.overwrite, redact_ids=beside.redact_ids)
-
-    result = make(target, method)
+    made = [(unlearn(original, asked, method, seed=seed, place=place), target)]
+    keep = functools.partial(save_together, overwrite=place.overwrite, redact_ids=beside.redact_ids)
     if not beside.reference:
-        return Forgotten(original, result)
-    return Forgotten(original, result, make(reference_path, "retrain", names))
+        return Forgotten(original, *keep(made))
+    try:
+        reference = unlearn(original, asked, "retrain", seed=seed, names=names, place=place)
+    except Exception:  # what has been made is kept, though nothing stands beside it
+        keep(made)
+        raise
+    return Forgotten(original, *keep([*made, (reference, reference_path)]))
 
 
 def reference_of(out: Path) -> Path:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expunge.disk.whole import unwritable
+from expunge.disk.ours import FolderKind, check_replaceable
 from expunge.errors import ModelError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
@@ -22,6 +23,11 @@ READABLE = (1, 2)
 
 CARD, SPLIT = "model.json", "split.json"
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
+FOLDER = FolderKind(
+    "model folder",
+    CARD,
+    re.compile(r"(model|split)\.json|(model|mask)\.safetensors|artifacts/(tensors\.safetensors)?"),
+)
 
 
 class DataCard(BaseModel):
@@ -110,16 +116,14 @@ def check_code(card: ModelCard, *, allow_code: bool) -> None:
         check_name(card.architecture, allow_code=False, what="model", error=ModelError)
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise ModelError early if a folder could not be written later."""
-    if (why := unwritable(target)) is not None:
-        raise ModelError(f"{target} cannot be written ({why}); choose another folder")
-    if target.exists() and not overwrite:
-        raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
-    if overwrite and target.exists() and not (target / "model.json").is_file():
-        raise ModelError(f"{target} exists and is no model folder; choose another name")
-    if target.exists() and (target / "cell.json").exists():
+def check_target(target: Path, *, overwrite: bool, apart: Mapping[str, Path] | None = None) -> None:
+    """Raise ModelError early if a folder could not be written later, or must not be replaced.
+
+    apart: folders, by what they are, that it must not be, hold or lie in.
+    """
+    if (target / "cell.json").exists():
         raise ModelError(f"{target} is a cell of a study; choose another name")
+    check_replaceable(target, FOLDER, overwrite=overwrite, error=ModelError, apart=apart)
 
 
 def digest_file(path: Path) -> str:

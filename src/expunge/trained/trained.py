@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +15,8 @@ from expunge.data.spec import lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
-from expunge.disk.whole import written_whole
-from expunge.errors import SplitError
+from expunge.disk.whole import written_together
+from expunge.errors import ModelError, SplitError
 from expunge.trained.card import DataCard, ModelCard, check_target
 from expunge.trained.files import write_files
 from expunge.trained.record import (
@@ -184,18 +186,53 @@ class Trained:
         Raises:
             ModelError: if the folder cannot be written.
         """
-        import torch
-        from accelerate import PartialState
+        return save_together([(self, Path(out))], overwrite=overwrite, redact_ids=redact_ids)[0]
 
-        target = Path(out)
+
+def save_together(
+    models: Sequence[tuple[Trained, Path]], *, overwrite: bool, redact_ids: bool
+) -> list[Trained]:
+    """`Trained.save` for models whose folders, of one parent, appear together.
+
+    Where a target cannot be written after all, as on a full disk, the models are kept elsewhere.
+    """
+    import torch
+    from accelerate import PartialState
+
+    for _, target in models:
         check_target(target, overwrite=overwrite)
-        state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
-        weights = self.weights
-        if state.is_main_process:
-            with written_whole(target, overwrite=overwrite) as folder:
-                weights = self.write(folder, redact_ids=redact_ids).weights
-        state.wait_for_everyone()
-        return replace(self, path=target, weights=weights, redacted=redact_ids or self.redacted)
+    state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
+    digests = [model.weights for model, _ in models]
+    if state.is_main_process:
+        try:
+            with written_together([target for _, target in models], overwrite=overwrite) as folders:
+                digests = [
+                    model.write(folder, redact_ids=redact_ids).weights
+                    for (model, _), folder in zip(models, folders, strict=True)
+                ]
+        except OSError as error:
+            raise _rescued(models, error, redact_ids=redact_ids) from error
+    state.wait_for_everyone()
+    return [
+        replace(model, path=target, weights=digest, redacted=redact_ids or model.redacted)
+        for (model, target), digest in zip(models, digests, strict=True)
+    ]
+
+
+def _rescued(
+    models: Sequence[tuple[Trained, Path]], cause: OSError, *, redact_ids: bool
+) -> ModelError:
+    """What to say of models that could not be written where they belong; they lie elsewhere then."""
+    why = f"{models[0][1]} could not be written ({cause.strerror or cause})"
+    aside = Path(tempfile.mkdtemp(prefix="expunge-kept-"))
+    try:
+        for model, target in models:
+            (aside / target.name).mkdir()
+            model.write(aside / target.name, redact_ids=redact_ids)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        return ModelError(f"{why}, nor could {aside}: the model is lost; make room, and run again")
+    return ModelError(f"{why}; the model lies in {aside} instead: move it to where it belongs")
 
 
 def _within(split: Split, base: Split) -> Split:

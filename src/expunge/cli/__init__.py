@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -121,37 +124,47 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
-    code = 0
-    asked = _end_as_interrupted()
-    if len(sys.argv) == 1:
-        sys.argv.append("--help")
-    try:
-        outcome = app(standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else 0
-        if code == INTERRUPTED:  # typer turns Ctrl-C into this
-            raise KeyboardInterrupt
-    except ExpungeError as error:
-        code = _complain(str(error), 2)
-    except typer.TyperException as error:
-        code = _complain(f"{error.format_message()} See `expunge --help`.", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = 128 + asked[0] if asked else INTERRUPTED
-        _complain("interrupted; nothing was left half-written", code)
-    except BrokenPipeError:
-        code = 141
-        sys.stderr.close()
-    except OSError as error:
-        code = _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+    with _ended_by_signals() as asked:
+        code = _run(asked)
     _leave_processes()
     sys.exit(code)
 
 
-def _end_as_interrupted() -> list[int]:
-    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; a list that then holds the signal.
+def _run(asked: list[int]) -> int:
+    """The exit code of the command that was typed. asked: the signal that ended it, if one did."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    try:
+        outcome = app(standalone_mode=False)
+        if outcome == INTERRUPTED:  # typer turns Ctrl-C into this
+            raise KeyboardInterrupt
+        return outcome if isinstance(outcome, int) else 0
+    except ExpungeError as error:
+        return _complain(str(error), 2)
+    except typer.TyperException as error:
+        return _complain(f"{error.format_message()} See `expunge --help`.", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 128 + asked[0] if asked else INTERRUPTED
+        return _complain("interrupted; nothing was left half-written", code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except OSError as error:
+        return _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; gives a list that then holds the signal.
 
     A signal that is ignored, as SIGHUP is under nohup, stays so.
     """
     asked: list[int] = []
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in names]
+    numbers = [number for number in known if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
 
     def end(number: int, _: object) -> None:
         for other in numbers:  # what has begun to end is not interrupted again
@@ -159,12 +172,13 @@ def _end_as_interrupted() -> list[int]:
         asked.append(number)
         raise KeyboardInterrupt
 
-    names = ("SIGTERM", "SIGHUP")
-    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    numbers = [number for number in known if signal.getsignal(number) == signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, end)
-    return asked
+    try:
+        yield asked
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _complain(message: str, code: int) -> int:

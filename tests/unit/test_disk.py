@@ -383,6 +383,7 @@ def laughs(line: str) -> str:
 
 YAML = {
     "deep": DEEP,
+    "deep lines": "- " * 50_000,
     "aliases": laughs("a{n}: &a{n} [{what}]"),
     "merge keys": laughs("a{n}: &a{n} {{<<: [{what}]}}"),
     "long text many times": f"a: &a {'x' * 60_000}\nb: [{', '.join(['*a'] * 1000)}]",

@@ -25,6 +25,8 @@ MOST_PARTS, MOST_COMMAS = 2_000_000, 10_000_000
 """Of a JSON text: brackets and braces that open, and commas; each costs memory beyond its byte."""
 MOST_NODES = 100_000
 """Of a YAML text, aliases and merge keys written out."""
+DEEPEST = 60
+"""Levels of a YAML text."""
 MOST_DIGITS = 18
 """Of a whole number: what fits into 64 bits."""
 
@@ -130,7 +132,21 @@ def parse_yaml(text: str) -> tuple[Any, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data alone: no dates, no bytes, no sets, no numbers that only YAML can hold."""
+    """Plain data alone: no dates, no bytes, no sets, no numbers that only YAML can hold, and nothing
+    nested deeper than people write.
+    """
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """`[` and `{`; what looks ahead takes the square of their depth."""
+        if self.flow_level >= DEEPEST:
+            raise UnreadableError("it is nested too deeply")
+        super().fetch_flow_collection_start(token)
+
+    def add_indent(self, column: int) -> bool:
+        """One level of lines that stand further in."""
+        if len(self.indents) >= DEEPEST:
+            raise UnreadableError("it is nested too deeply")
+        return bool(super().add_indent(column))
 
 
 _Loader.yaml_implicit_resolvers = {

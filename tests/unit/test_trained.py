@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,25 @@ def test_a_model_that_learned_from_other_samples_is_no_reference() -> None:
         audit(forgot(), retrained=other, place=CPU)
     with pytest.raises(SplitError, match="did not learn from the samples that"):
         audit(forgot(), original=other, place=CPU)
+
+
+def test_a_reference_is_a_retrained_model_and_one_trained_as_the_original_was() -> None:
+    """The same split is not enough: a model that was made to forget has it too."""
+    with pytest.raises(SplitError, match="was made by finetune, which is no retraining"):
+        audit(forgot(), retrained=forgot(), place=CPU)
+    split = forgot().split
+    for changes, told in (
+        ({"recipe": RECIPE.model_copy(update={"epochs": 3})}, "recipe's epochs is 3, not 2"),
+        ({"model": "cnn"}, "architecture is 'cnn', not 'mlp'"),
+    ):
+        given = {"model": "mlp", "recipe": RECIPE, **changes}
+        other = train(digits(), given["model"], recipe=given["recipe"], split=split, place=CPU)
+        with pytest.raises(SplitError, match=re.escape(told)):
+            audit(forgot(), retrained=other, place=CPU)
+    once_more = train(digits(), "mlp", recipe=RECIPE, split=split, seed=5, place=CPU)
+    assert audit(forgot(), retrained=once_more, place=CPU)["UA"].reference is not None
+    brought = adopt(trained().model, digits(), split=split)  # whoever brings one says so
+    assert audit(forgot(), retrained=brought, place=CPU)["UA"].gap == 0
 
 
 def test_scores_are_a_table_a_frame_and_names() -> None:

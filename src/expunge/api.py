@@ -341,8 +341,8 @@ def audit(
     split = model.split if forget is None else model.asked(forget)
     check_learned(
         replace(_learned(model), retain=split.retain, forget=split.forget),
-        None if original is None else _learned(original),
-        None if retrained is None else _learned(retrained),
+        None if original is None else _learned(original, "the original"),
+        None if retrained is None else _learned(retrained, "the retrained model"),
     )
     wanted = [also] if isinstance(also, str | Audit | type) else list(also or ())
     further = [make_audit(one) if isinstance(one, str) else one for one in wanted]
@@ -359,10 +359,12 @@ def audit(
     return score_panel(panel, audits, asked)
 
 
-def _learned(one: Trained) -> Learned:
+def _learned(one: Trained, name: str = "this model") -> Learned:
+    """name: what to call one that lies in no folder."""
+    name = name if one.path is None else str(one.path)
     recipe = None if one.recipe is None else one.recipe.model_dump(mode="json")
     steps = tuple(record.step for record in one.history)
-    return Learned(one.name, one.split.retain, one.split.forget, steps, recipe, one.architecture)
+    return Learned(name, one.split.retain, one.split.forget, steps, recipe, one.architecture)
 
 
 def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import expunge
+from commands import expunge, process
 from PIL import Image
 
 MOST_SECONDS, MOST_BYTES = 3.0, 2**30
@@ -535,6 +535,22 @@ def test_hostile_files_let_nobody_in_and_cost_one_line(
     refused = sum(one["code"] == 2 for one in found)
     print(f"{len(found)} commands, {refused} refused in one line")
     assert refused > len(found) / 2, "most of these must be refused"
+
+
+def test_libraries_and_plugins_of_the_current_folder_are_not_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`python -m` puts that folder first among the places of modules and packages."""
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    for name in ("torch", "numpy", "rich", "evil"):
+        (tmp_path / f"{name}.py").write_text(EVIL)
+    (tmp_path / "evil-1.0.dist-info").mkdir()
+    (tmp_path / "evil-1.0.dist-info/METADATA").write_text("Name: evil\nVersion: 1.0\n")
+    points = "[expunge.methods]\nevil = evil:Task\n[expunge.data]\nevil = evil:load\n"
+    (tmp_path / "evil-1.0.dist-info/entry_points.txt").write_text(points)
+    for arguments in (("list", "methods"), ("train", "--data", "digits:90", *QUICK, "--out", "m")):
+        assert "evil" not in process(*arguments, cwd=tmp_path).stdout
+    assert not (tmp_path / "ran").exists()
 
 
 def _faults(one: dict[str, Any]) -> Iterator[str]:

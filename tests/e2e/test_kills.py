@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-CHEAP = "train,train over,prune over,cleanse over,study run"
+CHEAP, STUDY = "train over,prune over,cleanse over", "study run"
 DEAR = "unlearn over,study results over,study report over"
 
 
-@pytest.mark.skipif(not hasattr(sys, "addaudithook"), reason="needs audit hooks")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
-    ("cases", "every", "at_random", "least"), [(CHEAP, 4, 2, 35), (DEAR, 16, 1, 8)]
+    ("cases", "every", "at_random", "least"),
+    [(CHEAP, 2, 4, 30), (STUDY, 8, 2, 8), (DEAR, 16, 1, 10)],
 )
 def test_kills_lose_nothing_and_leave_nothing(
     tmp_path: Path, cases: str, every: int, at_random: int, least: int

@@ -18,6 +18,7 @@ from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
+from expunge.cli.screen import tolerate_signs
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
 from expunge.cli.study import list_ as study_list
@@ -27,6 +28,7 @@ from expunge.cli.study import results as study_results
 from expunge.cli.study import run as study_run
 from expunge.cli.study import status as study_status
 from expunge.errors import ExpungeError
+from expunge.names.text import clean
 from expunge.version import VERSION
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -120,10 +122,13 @@ study.command("records", epilog="Example: expunge study records runs/smoke --out
 app.add_typer(study, name="study")
 
 INTERRUPTED = 130
+LONGEST = 2000
+"""Characters of an error, at most: a name in it may be as long as its file."""
 
 
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
+    tolerate_signs()
     with _ended_by_signals() as asked:
         code = _run(asked)
     _leave_processes()
@@ -183,7 +188,9 @@ def _ended_by_signals() -> Iterator[list[int]]:
 
 def _complain(message: str, code: int) -> int:
     """One line on standard error."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    told = clean(" ".join(message.split()))
+    told = told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
+    print(f"error: {told}", file=sys.stderr)
     return code
 
 

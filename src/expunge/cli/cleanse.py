@@ -96,15 +96,15 @@ def cleanse(
             place=replace(place, progress=bars),
         )
     for note in cleansed.notes:
-        screen.print(note, markup=False)
+        screen.print(note)
     show_forgotten(cleansed.done, screen, messages)
     show_written(cleansed.done, out, screen)
     with working("cleanse, audit") as bars:
         audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
     show_scores(audited, screen)
     for line in cleansing_lines(audited):
-        screen.print(line, markup=False)
+        screen.print(line)
     if report is not None and audited.panel.run.rank == 0:
         asked = f"poison, {len(audited.panel.split.forget):,} samples"
         write_page(cleansed.done, audited, asked, report, pictures=True, overwrite=place.overwrite)
-        screen.print(f"report: {report / 'report.html'}", markup=False)
+        screen.print(f"report: {report / 'report.html'}")

@@ -94,11 +94,11 @@ def unlearn(
     show_written(done, out, screen)
     if figures is not None:
         for path in _drawn(done, figures, place):
-            screen.print(f"drawn: {path}", markup=False)
+            screen.print(f"drawn: {path}")
     if done.reference is None and not further and report is None:
         extra = " --allow-code" if place.allow_code else ""
         command = f"expunge audit {out} --original {model_dir}{extra}"
-        screen.print(f"next: {command}", markup=False, soft_wrap=True)
+        screen.print(f"next: {command}", soft_wrap=True)
         return
     with working("unlearn, audit") as bars:
         audited = audit_forgotten(done, also=further, place=replace(place, progress=bars))
@@ -107,7 +107,7 @@ def unlearn(
         write_page(
             done, audited, forget, report, pictures=not redact_ids, overwrite=place.overwrite
         )
-        screen.print(f"report: {report / 'report.html'}", markup=False)
+        screen.print(f"report: {report / 'report.html'}")
 
 
 def _drawn(done: Forgotten, figures: Path, place: Place) -> list[Path]:
@@ -177,6 +177,6 @@ def audit(
     if as_json and screen.quiet:  # another process of this run says it
         return
     if as_json:
-        typer.echo(json.dumps(scores.to_dict(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(scores.to_dict(), indent=1))
         return
     show_scores(scores, screen)

@@ -11,19 +11,22 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from expunge.report.cells import Mean
+from expunge.report.plotting import (
+    Artist,
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FigureCanvasAgg,
+    Line2D,
+    MaxNLocator,
+    Patch,
+    SubFigure,
+    mpl,
+)
 from expunge.report.tables import papers_table
 from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN
 from expunge.scores.table import AVERAGED, SCORES

@@ -12,20 +12,24 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.drawn import Numbers
 from expunge.report.figures import BAND, DOT, STYLE
 from expunge.report.places import FIGURES, check_folder
+from expunge.report.plotting import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FigureCanvasAgg,
+    FuncFormatter,
+    MaxNLocator,
+    SubFigure,
+    mpl,
+)
 
 NOISE_CLASSES, NOISE_IMAGES, NOISE_LINES, CLASSES, LAYERS = 20, 8, 3, 30, 60
 """At most so many are drawn: rows of noise, images or line plots in each; rows of the others."""

@@ -15,14 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
@@ -30,6 +24,17 @@ from expunge.report.cells import Digits, Several, TableCell
 from expunge.report.figures import STYLE
 from expunge.report.grid import Column, Grid, Line
 from expunge.report.places import TABLES, check_folder
+from expunge.report.plotting import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FigureCanvasAgg,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    mpl,
+)
 
 NEEDED = (
     "sparsity_percent",

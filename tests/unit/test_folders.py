@@ -466,7 +466,7 @@ def test_a_folder_loads_and_forgets(old: Path, name: str) -> None:
         "finetune",
     ]
     assert again.record.parent == before.weights
-    assert json.loads((old / "new" / "model.json").read_text())["format"] == 2
+    assert json.loads((old / "new" / "model.json").read_text())["format"] == 3
 
 
 def test_an_audit_finds_what_it_found_then(old: Path) -> None:
@@ -519,6 +519,6 @@ def test_a_cell_that_keeps_weights_is_a_model_folder(old: Path) -> None:
 
 def test_a_format_of_the_future_is_refused(old: Path) -> None:
     card = old / "original" / "model.json"
-    card.write_text(card.read_text().replace('"format": 1', '"format": 3'))
-    with pytest.raises(ModelError, match="has format 3, this version reads up to 2"):
+    card.write_text(card.read_text().replace('"format": 1', '"format": 4'))
+    with pytest.raises(ModelError, match="has format 4, this version reads up to 3"):
         load(old / "original", place=CPU)

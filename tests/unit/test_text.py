@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -15,12 +16,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_helpers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from report_helpers import results, study
 from rich.table import Table
 from rich.text import Text
 
+from expunge.cli.arguments import read_pairs, read_recipe
 from expunge.cli.screen import PlainConsole
 from expunge.cli.show import losses_table, study_tables
+from expunge.errors import ConfigError, UserError
 from expunge.progress import Bars
 from expunge.report.data_files import csv_text
 from expunge.report.drawn import inline_svg
@@ -257,9 +262,9 @@ def test_a_figure_reads_no_settings_of_the_current_folder(tmp_path: Path) -> Non
         assert done.stdout.strip() == str(tmp_path) and not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("settings", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
-def test_an_output_of_few_signs_is_written_to(settings: dict[str, str], tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUTF8": "0", **settings}
+@pytest.mark.parametrize("variables", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+def test_an_output_of_few_signs_is_written_to(variables: dict[str, str], tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUTF8": "0", **variables}
     for words in (["list", "scores"], ["--help"], ["list", "recipe"]):
         done = subprocess.run(
             [sys.executable, "-m", "expunge", *words],
@@ -294,3 +299,65 @@ def test_an_svg_is_labelled_with_any_title(title: str) -> None:
     figure = canvas(2, 2)
     figure.subplots().set_title("x")
     assert "<script" not in inline_svg(figure, "a", title)
+
+
+# --- what people type
+
+
+DEEP = "[" * 5000 + "]" * 5000
+ALIASES = (
+    "a: &a [" + "x," * 90 + "]\nb: &b [" + "*a," * 90 + "]\nc: &c [" + "*b," * 90 + "]\nd: [*c,*c]"
+)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[1",
+        "2024-01-01x: [",
+        "!!python/object:os.system x",
+        "9" * 400,
+        DEEP,
+        ALIASES,
+        "&a [*a]",
+        "\x00",
+    ],
+)
+def test_an_odd_setting_costs_one_line(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read_pairs([f"lr={value}"])
+    assert len(str(caught.value)) < 700
+    (tmp_path / "recipe.yaml").write_text(f"lr: {value}", encoding="utf-8")
+    with pytest.raises(ConfigError):
+        read_recipe(tmp_path / "recipe.yaml", {})
+
+
+def test_a_date_stays_text() -> None:
+    assert read_pairs(["since=2024-01-01", "lr=1e-3", "a=", "b=[1, x]"]) == {
+        "since": "2024-01-01",
+        "lr": 1e-3,
+        "a": None,
+        "b": [1, "x"],
+    }
+
+
+def test_a_recipe_is_a_regular_file_of_settings(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"#" * 2**20)
+    (tmp_path / "latin").write_bytes(b"lr: \xff")
+    (tmp_path / "list").write_text("- 1")
+    for name in ("pipe", "large", "latin", "list", "missing", "", "/dev/zero"):
+        with pytest.raises(ConfigError):
+            read_recipe(tmp_path / name, {})
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(max_size=60) | st.text(alphabet="[]{}:,&*!|>-? \n'\"01e.", max_size=60))
+def test_any_recipe_is_read_or_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
+    for call in (lambda: read_recipe(file, {}), lambda: read_pairs([text, f"lr={text}"])):
+        with contextlib.suppress(UserError):
+            call()

@@ -12,7 +12,7 @@ from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent
-from expunge.trained.card import ARTIFACTS, MASK, ModelCard
+from expunge.trained.card import ModelCard
 from expunge.trained.papers import Papers, read_papers
 from expunge.training.recipe import Recipe
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.load import Data
+    from expunge.data.split import Split
     from expunge.trained.trained import Trained
 
 
@@ -62,7 +63,7 @@ def open_papers(
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.task import Classification, named_task
         from expunge.data.transform import Normalisation
-        from expunge.trained.files import builder, read_tensors, read_weights
+        from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
 
     path, card = papers.path, papers.card
@@ -91,17 +92,20 @@ def open_papers(
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
+    split = split_from_plain(papers.split, found)
+    _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
+    model = read_weights(path, card, build)
     return Trained(
-        model=read_weights(path, card, build),
+        model=model,
         data=found.with_normalisation(normal),
-        split=split_from_plain(papers.split, found),
+        split=split,
         history=card.lineage,
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
         fresh=build,
         architecture=card.architecture,
-        mask=read_tensors(path, MASK, card.mask),
-        artifacts=read_tensors(path, ARTIFACTS, card.artifacts) or {},
+        mask=read_mask(path, card, model),
+        artifacts=read_artifacts(path, card, model),
         seed=card.seed,
         split_seed=card.split_seed,
         path=path,
@@ -121,6 +125,17 @@ def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
         raise DataError(
             f"the data have changed since {path} was written, and their ids are row numbers, which "
             "now may mean other samples; restore the file, or give samples ids of their own"
+        )
+
+
+def _check_shape(data: Data, split: Split, card: ModelCard, path: str | Path) -> None:
+    """A model is built for the shape that the card tells, so it must be the data's own."""
+    rows = (data.train.position[one] for one in split.retain if one in data.train.position)
+    shape = data.train.shape(next(rows, 0))
+    if shape != card.shape:
+        raise DataError(
+            f"an input of the data has the shape {shape}, {path} was trained on {card.shape}; give the "
+            "data that it was trained on"
         )
 
 

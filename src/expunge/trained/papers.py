@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.data.parts import SPLIT_PARTS
 from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
-from expunge.errors import ConfigError, DataError, ModelError, SplitError
+from expunge.disk.reading import reading
+from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import check_model
 from expunge.names.code import check_name
 from expunge.place import HERE, Place
-from expunge.trained.card import ModelCard, check_code, check_files, read_card, read_split
+from expunge.trained.card import AGAIN, ModelCard, check_code, check_files, read_card, read_split
 from expunge.trained.record import SeedNames, initial_names
 from expunge.training.recipe import Recipe
 
@@ -77,13 +77,6 @@ def read_papers(
         check_code(card, allow_code=place.allow_code)
         check_model(card.architecture or "")
     _check_recipe(card, path)
-    for name in SPLIT_PARTS:
-        if not isinstance(split.get(name), list):
-            raise SplitError(
-                f"{path}/split.json lacks a list {name!r}; copy the whole folder again"
-            )
-    if not isinstance(split.get("test", []), list):
-        raise SplitError(f"{path}/split.json: 'test' is no list; copy the whole folder again")
     spec = card.data.spec if data is None else data
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
@@ -113,7 +106,8 @@ def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, plac
 
 
 def _check_recipe(card: ModelCard, path: str | Path) -> None:
-    try:
-        Recipe(**(card.recipe or {}))
-    except ConfigError as error:
-        raise ModelError(f"{path}/model.json: {error}") from error
+    with reading(f"the recipe in {path}/model.json", AGAIN, ModelError):
+        try:
+            Recipe(**(card.recipe or {}))
+        except ConfigError as error:
+            raise ModelError(f"{path}/model.json: {error}") from error

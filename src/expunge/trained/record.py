@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -40,13 +40,13 @@ class Record(BaseModel):
     step: str
     parent: str | None = None
     settings: dict[str, Any] = {}
-    names: SeedNames = ()
+    names: Annotated[SeedNames, Field(fail_fast=True)] = ()
     date: str = Field(default_factory=now)
     version: str = VERSION
     split: str = ""
     forgotten: int = 0
     cost: Cost = Cost(0.0)
-    warnings: tuple[str, ...] = ()
+    warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     log: dict[str, Any] = {}
 
 

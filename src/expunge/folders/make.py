@@ -16,6 +16,7 @@ from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.checkpoint import check_weights_file
 from expunge.models.table import check_model
+from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_target
 from expunge.trained.opening import open_papers
@@ -136,7 +137,9 @@ def import_folder(
     network = constructor(model, loaded, split)()
     load_weights(network, weights)
     adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split)
-    record = adopted.record.model_copy(update={"settings": {"weights": Path(weights).name}})
+    record = adopted.record.model_copy(
+        update={"settings": {"weights": clean_name(Path(weights).name)}}
+    )
     return replace(adopted, history=(record,)).save(out, overwrite=place.overwrite)
 
 

@@ -17,6 +17,7 @@ from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
 from expunge.disk.whole import written_together
 from expunge.errors import ModelError, SplitError
+from expunge.names.text import clean_all
 from expunge.trained.card import DataCard, ModelCard, check_target
 from expunge.trained.files import write_files
 from expunge.trained.record import (
@@ -146,8 +147,8 @@ class Trained:
             shape=data.train.shape(data.train.position[kept]),
             classes=data.classes,
             data=DataCard(
-                spec=lasting(data.spec),
-                data_dir=data.data_dir,
+                spec=clean_all(lasting(data.spec)),
+                data_dir=clean_all(data.data_dir),
                 fingerprint=data.train.fingerprint,
                 positional=data.train.positional,
                 test_fingerprint=data.test.fingerprint,
@@ -265,5 +266,5 @@ def record_of(step: str, split: Split, before: Trained | None = None, **fields: 
         parent=(before.weights or None) if before is not None else None,
         split=split.digest,
         forgotten=len(split.forget),
-        **fields,
+        **{name: value if name == "cost" else clean_all(value) for name, value in fields.items()},
     )

@@ -31,6 +31,7 @@ from expunge import (
     load_data,
     train,
 )
+from expunge.data.pseudonyms import Key
 from expunge.data.samples import Samples
 from expunge.folders.audit import Request, audit_folder
 from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
@@ -42,7 +43,7 @@ from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
 from expunge.trained.card import ModelCard
-from expunge.trained.record import Record, without_names
+from expunge.trained.record import Record, without_ids
 from expunge.trained.trained import Trained
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
@@ -209,7 +210,7 @@ def test_ids_in_the_warnings_of_old_records_are_redacted() -> None:
     record = Record(
         step="finetune", warnings=(old, "few samples"), log={"exact_copies": [["1", "2"]]}
     )
-    found = without_names(record)
+    found = without_ids(record, Key(bytes(32)), ["1", "2"])
     assert found.log == {}
     assert found.warnings == (
         "2 exact copies of forget samples stay in the retain set",

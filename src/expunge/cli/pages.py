@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from expunge.data.parts import SPLIT_PARTS
 from expunge.folders.make import reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
+from expunge.trained.record import names_any
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
+    from expunge.data.split import Split
     from expunge.folders.make import Forgotten
 
+REQUESTS = ("--forget", "--forget-seed", "--poison", "--known-fraction")
+"""Options that say which samples."""
 Page = Annotated[
     Path | None,
     typer.Option("--report", help="Folder for a page about this deletion, to read and to print."),
@@ -29,20 +34,39 @@ def write_page(
     forget: str,
     out: Path,
     *,
-    pictures: bool,
     overwrite: bool,
 ) -> None:
-    """pictures: False for whoever keeps hashes of ids only: no samples are to be kept either."""
+    """Write the page of one deletion. forget: the request, as typed or told."""
     from expunge.folders.page import deletion_report
     from expunge.report.page import write_report
 
-    page = deletion_report(done, audited, forget, typed(sys.argv[1:]), pictures=pictures)
+    words = sys.argv[1:]
+    if done.redacted:
+        words = without_request(words, done.result.split)
+    page = deletion_report(done, audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
 
 
 def typed(arguments: Iterable[str]) -> str:
     """A command as one types it."""
     return shlex.join(["expunge", *arguments])
+
+
+def without_request(words: Sequence[str], split: Split) -> list[str]:
+    """A command as it may be told where ids are redacted: without the request, which seeds may give
+    away too, and without words that name a sample.
+    """
+    ids = {one for name in SPLIT_PARTS for one in getattr(split, name)}
+    kept: list[str] = []
+    for word in words:
+        option = word.partition("=")[0]
+        after = bool(kept) and kept[-1] in REQUESTS
+        if option in REQUESTS and option != word:
+            kept.append(f"{option}=...")
+        else:
+            number = word.replace(".", "", 1).isdigit()
+            kept.append("..." if after or (names_any(word, ids) and not number) else word)
+    return kept
 
 
 def check_places(

@@ -190,7 +190,7 @@ def show_written(done: Forgotten, out: Path, screen: Console) -> None:
 def show_scores(scores: Scores, screen: Console) -> None:
     """Scores, per-sample losses where there are few samples, and how far to trust them."""
     screen.print(scores_table(scores, scores.info))
-    if scores.losses:
+    if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
     for note in (*scores.notes, *score_notes(scores)):
         screen.print(note)

@@ -136,7 +136,7 @@ def _check_asked(papers: Papers, forget: str | None) -> None:
             raise SplitError(f"{papers.path} has forgotten already; leave --forget out")
     elif forgot and papers.redacted:
         raise SplitError(
-            f"{papers.path} keeps hashes of ids only; give the request again with --forget"
+            f"{papers.path} keeps pseudonyms of ids; give the request again with --forget"
         )
     elif not forgot:
         raise SplitError(

@@ -151,6 +151,11 @@ class Forgotten:
     result: Trained
     reference: Trained | None = None
 
+    @property
+    def redacted(self) -> bool:
+        """Whether nothing that is written or shown of it may name a sample."""
+        return self.result.redacted
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -159,7 +164,7 @@ class Beside:
     Attributes:
         reference: also retrain, into OUT-retrained.
         paired: with the original's initial weights and order.
-        redact_ids: keep salted hashes of ids in the new folders.
+        redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
     """
 
@@ -209,14 +214,15 @@ def unlearn_folder(
 
     if isinstance(papers, Papers):
         papers = open_papers(papers, progress=place.progress)
-    original = papers
+    redact = beside.redact_ids or papers.redacted
+    original = papers.redacting() if redact else papers
     if beside.looks:
         run = Run(task=original.data.task, accelerator=accelerator_on(place.device))
         check_logits(original.model, original.data, original.split, run)
     asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
     made = [(unlearn(original, asked, method, seed=seed, place=place), target)]
-    keep = functools.partial(save_together, overwrite=place.overwrite, redact_ids=beside.redact_ids)
+    keep = functools.partial(save_together, overwrite=place.overwrite)
     if not beside.reference:
         return Forgotten(original, *keep(made))
     try:

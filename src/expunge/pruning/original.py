@@ -143,7 +143,7 @@ def prune(
         finished(network, CPU, made.mask),
         data,
         split,
-        (*original.history, record),
+        original.history_with(record),
         original.recipe,
         original.fresh,
         architecture=original.architecture,
@@ -151,6 +151,7 @@ def prune(
         seed=original.seed,
         split_seed=original.split_seed,
         redacted=original.redacted,
+        key=original.key,
         dense=finished(dense, CPU, None) if dense is not None else None,
         early=made.early,
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.load import Data
+    from expunge.data.pseudonyms import Key
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
 
@@ -74,15 +75,16 @@ def open_papers(
             data_dir=papers.data_dir,
             classes=card.classes,
             allow_code=papers.allow_data_code,
-            home=home_of(papers.split),
+            home=home_of(papers.split, papers.key),
         )
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
-    _check_poison(found, card, path)
-    _check_data(found, card, path)
+    same = _fingerprint(found, papers.key) == card.data.fingerprint
+    _check_poison(found, card, path, same=same)
+    _check_data(found, card, path, same=same)
     for values in (card.mean, card.std):
         if values is not None and len(values) not in (1, *card.shape[:1]):
             raise DataError(
@@ -92,7 +94,7 @@ def open_papers(
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
-    split = split_from_plain(papers.split, found)
+    split = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)
@@ -111,16 +113,21 @@ def open_papers(
         path=path,
         weights=card.weights,
         redacted=papers.redacted,
+        key=papers.key,
     )
 
 
-def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
+def _fingerprint(data: Data, key: Key | None) -> str:
+    """As a card has it."""
+    return data.train.fingerprint if key is None else key.digest(data.train.fingerprint)
+
+
+def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
     if data.classes != card.classes:
         raise DataError(
             f"the data have classes {list(data.classes)[:5]}..., {path} knows "
             f"{list(card.classes)[:5]}...; give the data that it was trained on"
         )
-    same = data.train.fingerprint == card.data.fingerprint
     if not same and (card.data.positional or data.train.positional):
         raise DataError(
             f"the data have changed since {path} was written, and their ids are row numbers, which "
@@ -139,11 +146,11 @@ def _check_shape(data: Data, split: Split, card: ModelCard, path: str | Path) ->
         )
 
 
-def _check_poison(data: Data, card: ModelCard, path: str | Path) -> None:
+def _check_poison(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
     """Which samples are poisoned is drawn from all of them: other data would have others poisoned."""
     told = DataSpec.parse(card.data.spec).poison if card.data.spec else None
     made = data.poison.poison if data.poison is not None else None
-    if (told or made) and data.train.fingerprint != card.data.fingerprint:
+    if (told or made) and not same:
         raise DataError(
             f"{path} learned from {f'data poisoned with {told}' if told else 'data without that poison'}"
             ", and these data differ; give the very data that it learned from, all samples present"

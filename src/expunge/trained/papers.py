@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.data.pseudonyms import Key, open_key
 from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
 from expunge.disk.reading import reading
 from expunge.errors import ConfigError, DataError, ModelError
@@ -33,6 +34,7 @@ class Papers:
         data_dir: where they lie.
         allow_code: consent to run what the card names.
         allow_data_code: consent to run what `data` names.
+        key: to the pseudonyms in the split.
     """
 
     path: Path
@@ -42,11 +44,12 @@ class Papers:
     data_dir: str | Path | None
     allow_code: bool
     allow_data_code: bool
+    key: Key | None = None
 
     @property
     def redacted(self) -> bool:
-        """Whether the folder keeps hashes of ids only."""
-        return "salt" in self.split
+        """Whether the folder keeps no ids, but pseudonyms, or salted hashes as in earlier versions."""
+        return self.key is not None or "salt" in self.split
 
     @property
     def began(self) -> SeedNames | None:
@@ -68,10 +71,11 @@ def read_papers(
     how to make the model.
 
     Raises ModelError for a folder that is missing or damaged, or names code without consent,
-    SplitError for a split that is none, and DataError for data that are not there.
+    SplitError for a split that is none or whose key is missing, and DataError for data that are.
     """
     card = read_card(Path(path))
     split = read_split(Path(path))
+    key = open_key(split["pseudonyms"], Path(path)) if "pseudonyms" in split else None
     check_files(Path(path), card)
     if not own_model:
         check_code(card, allow_code=place.allow_code)
@@ -85,7 +89,7 @@ def read_papers(
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
     _check_task(card, data, path, place)
-    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed)
+    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key)
 
 
 def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, place: Place) -> None:

@@ -169,7 +169,7 @@ def test_redacted_ids_stay_out_of_the_folder(work: Path) -> None:
         "redacted-again",
         cwd=work,
     )
-    assert "salt" in json.loads((work / "redacted-again/split.json").read_text())
+    assert "pseudonyms" in json.loads((work / "redacted-again/split.json").read_text())
 
 
 def test_list_shows_a_method_in_full(tmp_path: Path) -> None:

@@ -377,7 +377,7 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     data = load_data("digits:200")
     whole = Split.whole(data, validation=0.1)
     asked = Split.random(data, 0.3, base=whole, seed=1)
-    pruner = make_pruner("omp", {"sparsity": 0.9, "rewind_epoch": 1})
+    pruner = make_pruner("omp", {"sparsity": 0.9, "rewind_epoch": 1}, allow_code=True)
     sparse, dense = (
         train(data, "mlp", recipe=Recipe(**RECIPE), split=whole, pruner=one, seed=1, place=CPU)
         for one in (pruner, None)

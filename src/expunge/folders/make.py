@@ -15,6 +15,7 @@ from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.checkpoint import check_weights_file
 from expunge.models.table import check_model
+from expunge.names.code import TYPED
 from expunge.place import HERE, Place
 from expunge.trained.card import check_target
 from expunge.trained.opening import open_papers
@@ -41,8 +42,8 @@ class HeldOut:
 def check_source(data: str, model: str, out: str | Path, place: Place) -> None:
     """Raise for data, a model or a target folder that cannot be meant, before anything is loaded."""
     check_target(Path(out), overwrite=place.overwrite)
-    check_model(model)
-    DataSpec.parse(data).check(place.data_dir)
+    check_model(model, allow_code=TYPED)
+    DataSpec.parse(data).check(place.data_dir, allow_code=TYPED)
 
 
 def train_folder(
@@ -65,7 +66,14 @@ def train_folder(
 
     loaded, split = load_held(data, held, task, place)
     trained = train(
-        loaded, model, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place
+        loaded,
+        model,
+        recipe=recipe,
+        split=split,
+        pruner=pruner,
+        seed=seed,
+        place=place,
+        allow_code=TYPED,
     )
     return replace(trained, split_seed=held.seed).save(out, overwrite=place.overwrite)
 
@@ -76,7 +84,7 @@ def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple
     from expunge.data.split import Split
 
     with place.progress.work(f"reading {data}"):
-        loaded = load_data(data, data_dir=place.data_dir, task=task)
+        loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
         return loaded, Split.whole(loaded, validation=held.share, split_seed=held.seed)
 
 
@@ -122,7 +130,7 @@ def import_folder(
         from expunge.models.checkpoint import load_weights
         from expunge.training.session import constructor
 
-    loaded = load_data(data, data_dir=place.data_dir, task=task)
+    loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
     normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else None
     loaded = loaded.with_normalisation(normal)
     split = _imported_split(loaded, learned, held)
@@ -132,9 +140,9 @@ def import_folder(
             raise ConfigError(
                 _uneven(len(normal.mean), len(normal.std), f" for {channels} channels")
             )
-    network = constructor(model, loaded, split)()
+    network = constructor(model, loaded, split, allow_code=TYPED)()
     load_weights(network, weights)
-    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split)
+    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split, allow_code=TYPED)
     record = adopted.record.model_copy(update={"settings": {"weights": Path(weights).name}})
     return replace(adopted, history=(record,)).save(out, overwrite=place.overwrite)
 
@@ -210,7 +218,9 @@ def unlearn_folder(
     asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
     def make(where: Path, chosen: str | Method, names: SeedNames | None = None) -> Trained:
-        made = unlearn(original, asked, chosen, seed=seed, names=names, place=place)
+        made = unlearn(
+            original, asked, chosen, seed=seed, names=names, place=place, allow_code=TYPED
+        )
         return made.save(where, overwrite=place.overwrite, redact_ids=beside.redact_ids)
 
     result = make(target, method)

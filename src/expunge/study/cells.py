@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -32,15 +33,20 @@ class Cell:
 
     kind: an original (dense or sparse), a retrained reference (or floor), or one run of a method;
     the method "original" does nothing, and is scored. config: everything that decides its result,
-    as plain data. needs: keys of the cells whose models it starts from. key: 32 hexadecimal digits
-    of all that. seed: of the rows that it makes.
+    as plain data. starts: the cells whose models it starts from, as they are planned: no file says
+    what they are. key: 32 hexadecimal digits of all that. seed: of the rows that it makes.
     """
 
     kind: Kind
     config: Mapping[str, Any]
-    needs: tuple[str, ...]
+    starts: tuple[Cell, ...]
     key: str
     seed: int
+
+    @functools.cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the cells that it starts from."""
+        return tuple(cell.key for cell in self.starts)
 
     @property
     def label(self) -> str:
@@ -53,16 +59,20 @@ class Cell:
         return f"{what}{where}, seed {self.seed}"
 
 
-def key_of(kind: str, config: Mapping[str, Any], needs: tuple[str, ...]) -> str:
-    """Digest of a configuration, 32 hexadecimal digits; the order of its fields does not matter."""
-    text = json.dumps([kind, config, needs], sort_keys=True, ensure_ascii=False, allow_nan=False)
+def key_of(kind: str, config: Mapping[str, Any], needs: Sequence[str]) -> str:
+    """Digest of a configuration, 32 hexadecimal digits; the order of its fields does not matter.
+
+    Labels are for tables, and no part of what is computed.
+    """
+    computed = {name: value for name, value in config.items() if name != "label"}
+    text = json.dumps([kind, computed, needs], sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def make_cell(kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], seed: int) -> Cell:
-    """A cell with its key. Labels are for tables, and no part of what is computed."""
-    computed = {name: value for name, value in config.items() if name != "label"}
-    return Cell(kind, config, needs, key_of(kind, computed, needs), seed)
+def make_cell(kind: Kind, config: Mapping[str, Any], starts: Sequence[Cell], seed: int) -> Cell:
+    """A cell with its key."""
+    key = key_of(kind, config, [cell.key for cell in starts])
+    return Cell(kind, config, tuple(starts), key, seed)
 
 
 @dataclass(frozen=True)
@@ -88,8 +98,8 @@ class Cells:
         self._cells: dict[str, Cell] = {}
 
     def add(self, kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], seed: int) -> str:
-        """Add a cell if it is not there; its key."""
-        cell = make_cell(kind, config, needs, seed)
+        """Add a cell if it is not there, after those of these keys; its key."""
+        cell = make_cell(kind, config, [self._cells[key] for key in needs], seed)
         self._cells.setdefault(cell.key, cell)
         return cell.key
 
@@ -142,9 +152,9 @@ def _methods(
     for label, entry in study.methods.items():
         fields = chosen.get((setting, label))
         if fields is None:
-            found |= variants(label, entry)
+            found |= variants(label, entry, allow_code=False)
         else:
-            found[label] = tuned(entry, fields)
+            found[label] = tuned(entry, fields, allow_code=False)
     return found
 
 

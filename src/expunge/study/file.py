@@ -141,7 +141,7 @@ class _Foreign:
             if space is not None:
                 self._spaces[label] = space
         self._methods[label] = entry.model_dump()
-        variants(label, entry)
+        variants(label, entry, allow_code=False)  # what is not ours is recorded by now
 
     def density(self, row: int, value: Mapping[str, Any]) -> None:
         """Raise ConfigError for a pruner or settings that there are not."""

@@ -99,7 +99,7 @@ def planned(
         check_consent(study.models, study.specs, study.also, allow_code=place.allow_code)
         for name in study.also:  # whatever it lacks is known before anything is trained
             make_audit(name, allow_code=place.allow_code)
-        check_sources(study.specs, study.scenarios, place.data_dir)
+        check_sources(study.specs, study.scenarios, place.data_dir, allow_code=place.allow_code)
     with loading():
         from expunge.study.work import Bench
 

@@ -100,7 +100,7 @@ def _trials(
         )
         config = {
             **asked,
-            **tuned(entry, fields),
+            **tuned(entry, fields, allow_code=False),
             "label": f"tuning {label} ({told})",
         }
         key = cells.add("unlearn", config, (base,), tuning.seed)
@@ -158,7 +158,7 @@ class _Optuna:
         self.space: dict[str, BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(values)
             if isinstance(values, list)
-            else _distribution(values, whole=is_whole(entry, name, values))
+            else _distribution(values, whole=is_whole(entry, name, values, allow_code=False))
             for name, values in space.items()
         }
         self.trial: Any = None

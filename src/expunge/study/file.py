@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from expunge.disk.reading import read_yaml, reading
 from expunge.errors import ConfigError, UserError, nearest
+from expunge.names.text import clean_name
 from expunge.names.values import numbers
 from expunge.pruning import PRUNERS
 from expunge.study.check import ClaimError, check_keys
@@ -46,17 +48,18 @@ def read_study(
         ConfigError: names the line and the nearest valid key.
     """
     file = Path(path)
+    with reading(f"the study {file}", "write YAML", ConfigError):
+        return _read(file, scale, allow_code, recorded)
+
+
+def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None) -> Study:
     try:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the study {file} ({error}); write YAML") from error
+        content, node = read_yaml(file)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is no YAML"
-        raise ConfigError(f"{file}{where}: {problem}; mend the line") from error
+        raise ConfigError(f"{file}{where}: {clean_name(problem)}; mend the line") from error
     check_keys(file, node)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, changed_source
+from helpers import CPU, cell_of_study, changed_source
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, SplitError
@@ -502,7 +502,7 @@ def cell_of(method: str) -> Cell:
 
 def stale(folder: Path, cell: Cell, made_by: str) -> bool:
     store = CellStore(folder).prepare()
-    content: dict[str, Any] = {"source": made_by, "made_from": {}}
+    content = cell_of_study("")[1] | {"source": made_by, "config": dict(cell.config)}
     with store.writing(cell.key, content):
         pass
     return source.is_stale(cell, store)

@@ -108,21 +108,27 @@ class Cells:
         return list(self._cells.values())
 
 
+def content_of(scenario: str) -> str:
+    """A digest of what a scenario only points to, such as a file of ids, as it is now."""
+    return scenario_of(scenario).content(scenario)
+
+
 def plan_cells(
     study: Study,
     load: Callable[[str], Facts],
     chosen: Mapping[tuple[Setting, str], Mapping[str, Any]] | None = None,
+    content: Callable[[str], str] = content_of,
 ) -> tuple[list[Cell], list[Row]]:
     """All cells of a study, each once, after what it needs, and the rows that they make.
 
     load: data specification -> what is to be known of the data. chosen: tuned fields by
-    setting and method.
+    setting and method. content: scenario -> a digest of what it points to.
     """
     cells, rows = Cells(), []
     for config, setting, seed, facts in originals(study, load, study.seeds):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = request(study, scenario, seed, facts, load)
+            asked = request(study, scenario, seed, facts, load, content)
             here: Setting = (*setting, scenario)
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
@@ -159,14 +165,18 @@ def _methods(
 
 
 def request(
-    study: Study, scenario: str, seed: int, facts: Facts, load: Callable[[str], Facts]
+    study: Study,
+    scenario: str,
+    seed: int,
+    facts: Facts,
+    load: Callable[[str], Facts],
+    content: Callable[[str], str],
 ) -> dict[str, Any]:
     """What a cell is asked to forget, as plain data."""
     asked = scenario_of(scenario).request(scenario, seed, len(facts.classes))
     wanted: dict[str, Any] = {"scenario": asked, "forget_seed": seed, "seed": seed}
-    content = scenario_of(scenario).content(scenario)
-    if content:
-        wanted["content"] = content
+    if digest := content(scenario):
+        wanted["content"] = digest
     if study.transfer is not None:
         wanted["transfer"] = study.transfer.model_dump(mode="json")
         wanted["transfer_fingerprints"] = list(load(study.transfer.data).fingerprints)

@@ -137,7 +137,7 @@ def check_consent(
         )
 
 
-def check_sources(
+def check_there(
     specs: Iterable[str],
     scenarios: Iterable[str],
     data_dir: str | Path | None,

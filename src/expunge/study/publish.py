@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from expunge.disk.whole import written_whole
@@ -39,7 +38,7 @@ def write_records(study: Planned, out: Path, command: str) -> int:
     if not done:
         raise ConfigError("no cell is finished yet; go on with `expunge study run`")
     failures = {
-        cell.key: asdict(failure)
+        cell.key: failure.model_dump()
         for cell in study.cells
         if (failure := store.failure(cell.key)) is not None
     }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from expunge.names.text import clean_name
 from expunge.study.entries import tuned, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
@@ -56,7 +57,7 @@ class Cell:
             "retrain": "floor" if self.config.get("floor") else "retrain",
         }.get(self.kind, self.config.get("label", ""))
         where = f", {self.config['scenario']}" if "scenario" in self.config else ""
-        return f"{what}{where}, seed {self.seed}"
+        return clean_name(f"{what}{where}, seed {self.seed}")
 
 
 def key_of(kind: str, config: Mapping[str, Any], needs: Sequence[str]) -> str:

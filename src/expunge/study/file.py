@@ -54,7 +54,8 @@ def read_study(
 
 def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None) -> Study:
     try:
-        content, node = read_yaml(file)
+        # what a run wrote lies in its folder; whoever names a file may name a link
+        content, node = read_yaml(file, within=file.parent if file == recorded else None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -64,7 +65,10 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")
     # what a paper printed stays as it printed it
-    written = {key: v if key == "published" else numbers(v) for key, v in content.items()}
+    written = {
+        clean_name(str(key)): value if key == "published" else _in_lines(numbers(value))
+        for key, value in content.items()
+    }
     chosen, changes = _scale(file, node, written, scale)
     plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
     if chosen:
@@ -94,6 +98,13 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
         if isinstance(error, ClaimError):
             place = ("claims", error.row)
         raise ConfigError(f"{file}, line {line(place, str(error))}: {error}") from None
+
+
+def _in_lines(value: Any) -> Any:
+    """The same with every key in one line: methods and recipes are called so in tables."""
+    if isinstance(value, Mapping):
+        return {clean_name(key): _in_lines(one) for key, one in value.items()}
+    return [_in_lines(one) for one in value] if isinstance(value, list) else value
 
 
 def _scale(

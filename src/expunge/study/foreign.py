@@ -96,7 +96,7 @@ class FromRecord:
         if not os.path.lexists(file):
             return cls({})
         with reading(file, "delete it, and run the study again", ConfigError):
-            content, _ = read_yaml(file)
+            content, _ = read_yaml(file, within=file.parent)
         return cls(content if isinstance(content, Mapping) else {})
 
     def entry(self, label: str, entry: Entry, space: Space | None) -> tuple[Entry, Space | None]:

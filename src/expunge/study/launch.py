@@ -223,7 +223,10 @@ def _run(study: Planned, how: _How) -> None:
 
             bench = replace(study.bench, place=replace(study.bench.place, progress=how.reporter))
             with one_thread():  # as every worker has, so that times can be compared
-                Worker(study.cells, bench, run=how.run, renew=how.renew, told=told).work()
+                worker = Worker(study.cells, bench, run=how.run, renew=how.renew, told=told)
+                whole = worker.work(risky=False)
+            if not whole:  # what killed its process before does not get this one
+                _several(study, replace(how, workers=1), bar)
         else:
             _several(study, how, bar)
 

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, load_model
 
 from expunge.data.load import Data
 from expunge.data.split import Split
+from expunge.disk.reading import reading
 from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.study.cells import Cell
@@ -29,7 +30,8 @@ def read_model(store: CellStore, cell: Cell, data: Data, place: Place) -> Traine
     Which architecture it has is what the study says, as planned: a name in the cell's folder is never
     looked up. place: with consent to run what the study names.
 
-    Raises ConfigError for a cell without weights, ModelError for code without consent.
+    Raises ConfigError for a cell without weights, or one that is damaged; ModelError for code without
+    consent.
     """
     folder = store.path(cell.key)
     if not (folder / WEIGHTS).exists():
@@ -37,6 +39,13 @@ def read_model(store: CellStore, cell: Cell, data: Data, place: Place) -> Traine
             f"{folder} is a record without weights, and something new starts from them; delete that "
             "folder, and run the study again"
         )
+    store.check_files(cell.key)
+    with reading(folder, f"delete {folder}, and run the study again", ConfigError):
+        return _read(store, cell, data, place)
+
+
+def _read(store: CellStore, cell: Cell, data: Data, place: Place) -> Trained:
+    folder = store.path(cell.key)
     config = (cell.starts[0] if cell.starts else cell).config
     split = Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
     fresh = constructor(config["model"], data, split, allow_code=place.allow_code)

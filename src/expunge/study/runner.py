@@ -160,29 +160,36 @@ class Worker:
         self._failed: set[str] = set()
         self._again = made_again(cells, self.store, renew=renew)
 
-    def work(self) -> None:
-        """Make cells until each is done, failed in this run, or needs one that failed."""
+    def work(self, *, risky: bool = True) -> bool:
+        """Make cells until each is done, failed in this run, or needs one that failed; whether each is.
+
+        risky: do those too that killed their process in an earlier run; else these are left.
+        """
         self.store.prepare().sweep()
         left = list(self.cells.values())
         while left:
             waiting = [cell for cell in left if self._is_deadly(cell) or not self._over(cell)]
-            if len(waiting) == len(left) and not self._tried_last(left):
-                time.sleep(WAIT_SECONDS)  # others are at the rest, or at what it needs
+            if len(waiting) == len(left):
+                deadly = self._deadly_alone(left)
+                if deadly and not risky:
+                    return False
+                if not any(self._over(cell) for cell in deadly):
+                    time.sleep(WAIT_SECONDS)  # others are at the rest, or at what it needs
             left = waiting
+        return True
 
     def _is_deadly(self, cell: Cell) -> bool:
         """Whether a cell killed its process in an earlier run."""
         failure = self.store.failure(cell.key)
         return failure is not None and failure.error == KILLED and failure.run != self.run
 
-    def _tried_last(self, left: Sequence[Cell]) -> bool:
-        """Whether a deadly cell was tried, as nothing is left but these and what needs them."""
-        deadly: dict[str, Cell] = {}
+    def _deadly_alone(self, left: Sequence[Cell]) -> list[Cell]:
+        """The deadly cells, if nothing else is left but what needs them; else none."""
+        deadly = [cell for cell in left if self._is_deadly(cell)]
+        reached = {cell.key for cell in deadly}
         for cell in left:  # what a cell needs stands before it
-            if not (self._is_deadly(cell) or deadly.keys() & {*cell.needs}):
-                return False
-            deadly[cell.key] = cell
-        return any(self._is_deadly(cell) and self._over(cell) for cell in left)
+            reached |= {cell.key} if reached & {*cell.needs} else set()
+        return deadly if len(reached) == len(left) else []
 
     def _over(self, cell: Cell) -> bool:
         """Make a cell if that can be done now; whether nothing is left to do about it."""

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from expunge.audits import AUDITS, further_audits
 from expunge.errors import ConfigError, nearest
 from expunge.methods import make_method
+from expunge.names.text import clean_name
 from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
 from expunge.study.check import check_claims, check_distinct, check_models
 from expunge.study.entries import Entry, check_label, check_space, entry_of, is_ours, variants
@@ -167,6 +168,11 @@ class Study(Settings):
         """All data that it reads."""
         target = () if self.transfer is None else (self.transfer.data,)
         return tuple(dict.fromkeys((*self.data, *target)))
+
+    @field_validator("name")
+    @classmethod
+    def _in_a_line(cls, value: str) -> str:
+        return clean_name(value)
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from expunge.disk.reading import UnreadableError
+from expunge.names.text import clean_name
 from expunge.study.cells import Facts, key_of
 
 _Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
@@ -176,4 +177,4 @@ def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     said = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f"{place}: {said}" if place else said
+    return clean_name(f"{place}: {said}" if place else said)

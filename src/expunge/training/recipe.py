@@ -94,4 +94,4 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     message = message[:1].lower() + message[1:]
     if not name:
         return f"{kind.__name__}: {message}"
-    return f"{kind.__name__}: {name} = {problem['input']!r}: {message}"
+    return f"{kind.__name__}: {name} = {problem['input']!r:.200}: {message}"

@@ -66,7 +66,9 @@ def bare(cells: list[Cell]) -> float:
             names: tuple[str | int, ...] | None = None
             if cell.kind == "retrain":
                 names = ("retrain", cell.seed, *(["floor"] if config["floor"] else []))
-            method = make_method(config.get("method", "retrain"), config.get("settings"))
+            method = make_method(
+                config.get("method", "retrain"), config.get("settings"), allow_code=True
+            )
             made = unlearn(first, split, method, seed=cell.seed, names=names, place=CPU)
         audit(made, seed=cell.seed, place=CPU)
     return time.perf_counter() - start

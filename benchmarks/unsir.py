@@ -131,7 +131,7 @@ def retain_list(data: Data, split: Split, method: Unsir) -> list[Sample]:
 
 def measure(options: argparse.Namespace, name: str, data: Data) -> dict[str, Any]:
     """Rounds of notebook, library, notebook, library, ... for one amount of noise."""
-    method = make_method(name)
+    method = make_method(name, allow_code=True)
     assert isinstance(method, Unsir)
     recipe = Recipe(epochs=1, lr=0.01, optimizer="adam", schedule="constant", augmentation="none")
     original = train(data, options.model, recipe=recipe)

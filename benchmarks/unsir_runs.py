@@ -180,7 +180,7 @@ class Case:
         return self.rows
 
     def _unlearn(self, name: str, names: tuple[str | int, ...] | None) -> Trained:
-        method = make_method(name)
+        method = make_method(name, allow_code=True)
         return unlearn(
             self.original, self.split, method, seed=self.seed, names=names, place=self.place
         )
@@ -199,7 +199,9 @@ class Case:
             kept=self.kept,
         )
         also = () if name in ("original", "retrain") else self.experiment.also
-        for score in score_panel(panel, chosen_audits(also, original=True, retrained=True)):
+        for score in score_panel(
+            panel, chosen_audits(also, original=True, retrained=True, allow_code=True)
+        ):
             self._row(name, score.name, score.value)
             if score.name == "relearn_time" and name == "floor" and score.reference is not None:
                 self._row("retrain", score.name, score.reference)

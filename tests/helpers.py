@@ -36,6 +36,7 @@ from expunge.models.table import build_model
 from expunge.place import Place
 from expunge.scores.score import Score
 from expunge.study import source
+from expunge.study.cells import key_of
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
@@ -55,7 +56,7 @@ def _original(architecture: str, count: int) -> nn.Module:
     data = digits(count)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build_model(architecture, data.train.shape(), len(data.classes))
+        model = build_model(architecture, data.train.shape(), len(data.classes), allow_code=True)
         # a few plain steps, so that weights and running statistics are those of no fresh model
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
         split = Split.whole(data)
@@ -395,3 +396,22 @@ def inputs_of(data: Any, count: int, device: str) -> tuple[Tensor, Tensor]:
     raw = data.train.store.tensor[:count]
     labels = torch.from_numpy(data.train.labels[:count])
     return Transform(data.normalisation)(raw).to(device), labels.to(device)
+
+
+def cell_of_study(name: str, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """The key of a finished cell, by any name, and what it says: as little as a cell may."""
+    kind, config = "unlearn", {"name": name}
+    content = {
+        "kind": kind,
+        "config": config,
+        "needs": [],
+        "seed": 0,
+        "scores": [],
+        "cost": {"seconds": 1.0, "device": "cpu"},
+        "warnings": [],
+        "log": {},
+        "date": "2026-01-01T00:00:00+00:00",
+        "version": "1",
+        "torch": "2",
+    }
+    return key_of(kind, config, ()), content | fields

@@ -56,6 +56,7 @@ def train(
     pruner: str | Pruner | None = None,
     seed: int = 0,
     place: Place = HERE,
+    allow_code: bool = True,
 ) -> Trained:
     """Train an original model.
 
@@ -69,6 +70,8 @@ def train(
         pruner: makes it sparse: trains where the pruner needs it, cuts, rewinds, trains again.
         seed: of the weights, the order and the augmentation, under the name ("original", seed).
         place: device and progress.
+        allow_code: whether a model or a pruner that is `module:object` may be imported; False for
+            names from a file.
 
     Raises:
         DivergenceError: if training diverges.
@@ -78,9 +81,18 @@ def train(
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
-        return train_sparse(data, model, pruner, recipe=recipe, split=split, seed=seed, place=place)
+        return train_sparse(
+            data,
+            model,
+            pruner,
+            recipe=recipe,
+            split=split,
+            seed=seed,
+            place=place,
+            allow_code=allow_code,
+        )
     learned = split.whole_again()
-    fresh = constructor(model, data, learned)
+    fresh = constructor(model, data, learned, allow_code=allow_code)
     session = open_session(
         ("original", seed),
         "training",
@@ -126,6 +138,7 @@ def adopt(
     fresh: str | Fresh | None = None,
     split: Split | None = None,
     mask: Mask | None = None,
+    allow_code: bool = True,
 ) -> Trained:
     """A model that was trained elsewhere, as the other calls take it. The module is copied.
 
@@ -138,6 +151,7 @@ def adopt(
         split: what it learned from (retain), what it was validated on; by default it learned from
             everything.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
+        allow_code: whether `fresh` as `module:function` may be imported; False for a name from a file.
 
     Raises:
         ConfigError: for a mask of another model.
@@ -146,8 +160,8 @@ def adopt(
     split = split or Split.whole(data, validation=0.0)
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
-        check_model(fresh)
-    build = constructor(fresh, data, split) if fresh is not None else None
+        check_model(fresh, allow_code=allow_code)
+    build = constructor(fresh, data, split, allow_code=allow_code) if fresh is not None else None
     if build is not None:
         _check_like(module, build)
     return Trained(
@@ -204,6 +218,7 @@ def unlearn(
     forget_seed: int = 0,
     names: Sequence[str | int] | None = None,
     place: Place = HERE,
+    allow_code: bool = True,
 ) -> Trained:
     """Make a model forget; the original is not changed, and what it forgot before stays forgotten.
 
@@ -217,6 +232,8 @@ def unlearn(
         names: other seed names: ("retrain", seed, "floor") is the second retraining of the noise
             floor; `original.began` makes a paired one.
         place: device and progress.
+        allow_code: whether a method that is `module:Class` may be imported; False for a name from a
+            file.
 
     Raises:
         SplitError: if there is nothing to forget.
@@ -224,7 +241,7 @@ def unlearn(
         DivergenceError: if the method diverges.
     """
     _check_trained(original, "the model that is to forget")
-    method = make_method(method) if isinstance(method, str) else method
+    method = make_method(method, allow_code=allow_code) if isinstance(method, str) else method
     method = method() if isinstance(method, type) and issubclass(method, Method) else method
     if not isinstance(method, Method):
         raise ConfigError(f"a method is a name or an object of one, not {method!r}")
@@ -315,6 +332,7 @@ def audit(
     also: Sequence[str | Audit] = (),
     seed: int = 0,
     place: Place = HERE,
+    allow_code: bool = True,
 ) -> Scores:
     """Score a model: what it still knows of the forgotten, the retained and the unseen.
 
@@ -327,6 +345,8 @@ def audit(
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
         seed: of the draws of attacks.
         place: device and progress.
+        allow_code: whether an audit that is `module:Class` may be imported; False for a name from a
+            file.
 
     Returns:
         The scores: a table when printed, `.frame()` for pandas, by name as in `scores["UA"]`.
@@ -345,7 +365,9 @@ def audit(
         None if retrained is None else _learned(retrained, "the retrained model"),
     )
     wanted = [also] if isinstance(also, str | Audit | type) else list(also or ())
-    further = [make_audit(one) if isinstance(one, str) else one for one in wanted]
+    further = [
+        make_audit(one, allow_code=allow_code) if isinstance(one, str) else one for one in wanted
+    ]
     run = Run(
         names=("audit", seed),
         task=model.data.task,
@@ -353,7 +375,12 @@ def audit(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    audits = chosen_audits(further, original=original is not None, retrained=retrained is not None)
+    audits = chosen_audits(
+        further,
+        original=original is not None,
+        retrained=retrained is not None,
+        allow_code=allow_code,
+    )
     asked = {one.name for one in further}
     panel = Panel(model, split, run, original=original, retrained=retrained, seed=seed)
     return score_panel(panel, audits, asked)

@@ -138,7 +138,9 @@ def test_training_on_the_device_learns_as_on_the_processor(device: str) -> None:
 def test_a_pruner_finds_its_sparsity_on_the_device(name: str, device: str) -> None:
     settings: dict[str, Any] = {"sparsity": 0.8}
     settings |= {"synflow": {"steps": 10}, "imp": {"rate": 0.56}}.get(name, {})
-    found = made_sparse(digits(), "cnn", make_pruner(name, settings), recipe=RECIPE, device=device)
+    found = made_sparse(
+        digits(), "cnn", make_pruner(name, settings, allow_code=True), recipe=RECIPE, device=device
+    )
     assert found.mask is not None
     assert sparsity_of(found.mask) == pytest.approx(0.8, abs=1e-3)
     parameters = dict(found.model.named_parameters())
@@ -150,7 +152,11 @@ def test_a_pruner_finds_its_sparsity_on_the_device(name: str, device: str) -> No
         assert tensor.device.type == "cpu"
     if name in ("random", "synflow"):  # they look at initial weights alone, drawn on the processor
         other = made_sparse(
-            digits(), "cnn", make_pruner(name, settings), recipe=RECIPE, device="cpu"
+            digits(),
+            "cnn",
+            make_pruner(name, settings, allow_code=True),
+            recipe=RECIPE,
+            device="cpu",
         )
         assert other.mask is not None
         assert layer_sparsity(found.mask) == pytest.approx(layer_sparsity(other.mask), abs=0.01)
@@ -158,12 +164,16 @@ def test_a_pruner_finds_its_sparsity_on_the_device(name: str, device: str) -> No
 
 def test_a_trained_model_is_cut_further_on_the_device(device: str) -> None:
     first = made_sparse(
-        digits(), "cnn", make_pruner("omp", {"sparsity": 0.5}), recipe=RECIPE, device=device
+        digits(),
+        "cnn",
+        make_pruner("omp", {"sparsity": 0.5}, allow_code=True),
+        recipe=RECIPE,
+        device=device,
     )
     second = made_sparse(
         digits(),
         "cnn",
-        make_pruner("omp", {"sparsity": 0.8}),
+        make_pruner("omp", {"sparsity": 0.8}, allow_code=True),
         recipe=RECIPE,
         trained=first.model,
         mask=first.mask,
@@ -177,7 +187,7 @@ def test_a_trained_model_is_cut_further_on_the_device(device: str) -> None:
 
 def test_a_pruner_is_judged_on_the_device(device: str) -> None:
     split = Split.random(digits(), 0.1)
-    pruner, place = make_pruner("omp", {"sparsity": 0.8}), Place(device=device)
+    pruner, place = make_pruner("omp", {"sparsity": 0.8}, allow_code=True), Place(device=device)
     sparse, dense = (
         train(
             digits(),

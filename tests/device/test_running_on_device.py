@@ -239,6 +239,7 @@ def test_theory_is_checked_on_the_device(device: str) -> None:
         recipe=RECIPE.but(epochs=2),
         hessian_samples=32,
         place=Place(device=device),
+        allow_code=True,
     )
     assert np.isfinite(frame["top_eigenvalue"]).all()
     assert np.isfinite(frame["distance_l2"]).all()

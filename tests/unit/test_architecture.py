@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+import expunge
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 PACKAGE = SRC / "expunge"
@@ -167,6 +170,44 @@ def _hands_on(call: ast.Call) -> bool:
     return all(isinstance(one, ast.Name | ast.Attribute | ast.Constant) for one in given)
 
 
+def consent_faults(source: str, public: set[str]) -> list[str]:
+    """Consent to run code that is taken for granted, in a function of ours or in a call of a public one.
+
+    Whoever types a name means it, so functions for people consent by default; all others are told.
+    """
+    faults = []
+    tree = ast.parse(source)
+    imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+    called = public & {alias.name for node in imports for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name not in public:
+            own = node.args
+            given = dict(zip(own.kwonlyargs, own.kw_defaults, strict=True))
+            positional = [*own.posonlyargs, *own.args][::-1]
+            given |= dict(zip(positional, own.defaults[::-1], strict=False))
+            faults += [
+                f"{node.name}: allow_code has a default"
+                for one, default in given.items()
+                if one.arg == "allow_code"
+                and ast.unparse(default or ast.Constant(False)) != "False"
+            ]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in called:
+            told = {"allow_code", None} & {one.arg for one in node.keywords}
+            name = ast.unparse(node.func)
+            faults += [] if told else [f"line {node.lineno}: {name} without allow_code"]
+    return faults
+
+
+def public_and_consenting() -> set[str]:
+    """Names that `expunge` exports and that take `allow_code`."""
+    functions = {name: getattr(expunge, name) for name in expunge.__all__}
+    return {
+        name
+        for name, one in functions.items()
+        if inspect.isfunction(one) and "allow_code" in inspect.signature(one).parameters
+    }
+
+
 PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
 
 
@@ -265,6 +306,28 @@ def test_no_name_stands_for_two_things() -> None:
             for name in defined(ast.parse(read(path))):
                 places.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_consent_is_never_taken_for_granted(path: Path) -> None:
+    public = public_and_consenting()
+    assert {"train", "adopt", "unlearn", "audit", "prune", "load_data"} <= public
+    assert consent_faults(read(path), public) == []
+
+
+def test_consent_that_is_taken_for_granted_is_found() -> None:
+    source = """
+from expunge.api import train
+def make(name, allow_code: bool = True): ...
+def find(name, *, allow_code: bool = True): ...
+def own(name, *, allow_code): return train(name, seed=1)
+def good(name, *, allow_code: bool = False): return train(name, allow_code=allow_code)
+"""
+    assert consent_faults(source, {"train"}) == [
+        "make: allow_code has a default",
+        "find: allow_code has a default",
+        "line 5: train without allow_code",
+    ]
 
 
 @pytest.mark.parametrize(

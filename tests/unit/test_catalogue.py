@@ -56,12 +56,19 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("forgetful")
 def test_an_entry_point_is_a_name_like_ours() -> None:
-    shrink = make_method("shrink", {"share": 0.2})
+    shrink = make_method("shrink", {"share": 0.2}, allow_code=True)
     assert type(shrink).__module__ == "forgetful.methods"
     assert shrink.model_dump() == {"share": 0.2}
-    assert make_method("shrink:hard").model_dump() == {"share": 0.5}
-    assert find_method("shrink") is find_method("forgetful.methods:Shrink") is type(shrink)
-    assert make_pruner("dice", {"sparsity": 0.5}).model_dump() == {"sparsity": 0.5, "sides": 6}
+    assert make_method("shrink:hard", allow_code=True).model_dump() == {"share": 0.5}
+    assert (
+        find_method("shrink", allow_code=True)
+        is find_method("forgetful.methods:Shrink", allow_code=True)
+        is type(shrink)
+    )
+    assert make_pruner("dice", {"sparsity": 0.5}, allow_code=True).model_dump() == {
+        "sparsity": 0.5,
+        "sides": 6,
+    }
     assert "shrink" not in METHODS and "dice" not in PRUNERS, "our tables stay ours"
     assert methods.ALL_METHODS.names() == (*METHODS, "shrink")
     assert [plugin.origin for plugin in methods.ALL_METHODS.plugins()] == ["forgetful 1.2"]
@@ -70,11 +77,11 @@ def test_an_entry_point_is_a_name_like_ours() -> None:
 @pytest.mark.usefixtures("forgetful")
 def test_a_record_has_the_name_by_which_the_same_is_made_again() -> None:
     for name in (*METHODS, "shrink"):
-        assert method_name(make_method(name)) == name
-    assert method_name(make_method("forgetful.methods:Shrink")) == "shrink"
-    assert method_name(make_method("unsir:notebook")) == "unsir"
+        assert method_name(make_method(name, allow_code=True)) == name
+    assert method_name(make_method("forgetful.methods:Shrink", allow_code=True)) == "shrink"
+    assert method_name(make_method("unsir:notebook", allow_code=True)) == "unsir"
     for name in (*PRUNERS, "dice"):
-        assert pruner_name(make_pruner(name)) == name
+        assert pruner_name(make_pruner(name, allow_code=True)) == name
 
 
 def test_code_without_an_entry_point_is_recorded_as_code(
@@ -84,9 +91,9 @@ def test_code_without_an_entry_point_is_recorded_as_code(
     (tmp_path / "lone.py").write_text(source)
     (tmp_path / "front.py").write_text("from lone import Shrink\n")
     monkeypatch.syspath_prepend(tmp_path)
-    made = make_method("front:Shrink")
+    made = make_method("front:Shrink", allow_code=True)
     assert method_name(made) == "lone:Shrink", "where it is written, whatever leads there"
-    assert type(make_method("lone:Shrink")) is type(made)
+    assert type(make_method("lone:Shrink", allow_code=True)) is type(made)
     assert methods.ALL_METHODS.module_of("lone:Shrink") == "lone"
 
 
@@ -105,8 +112,8 @@ def test_two_that_call_themselves_alike_are_told_apart(
     (tmp_path / "lone.py").write_text((FIXTURE / "forgetful/methods.py").read_text())
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "lone", raising=False)
-    assert method_name(make_method("lone:Shrink")) == "lone:Shrink"
-    assert method_name(make_method("shrink")) == "shrink"
+    assert method_name(make_method("lone:Shrink", allow_code=True)) == "lone:Shrink"
+    assert method_name(make_method("shrink", allow_code=True)) == "shrink"
 
 
 def test_an_entry_point_may_lead_to_a_class_of_another_package(
@@ -116,8 +123,8 @@ def test_an_entry_point_may_lead_to_a_class_of_another_package(
     files = {"corner.py": "from around import Whole\n", "around.py": METHOD}
     point = {"expunge.methods": {"whole": "corner:Whole"}}
     install(tmp_path, monkeypatch, "cornered", point, files)
-    assert method_name(make_method("whole")) == "whole"
-    assert method_name(make_method("around:Whole")) == "whole"
+    assert method_name(make_method("whole", allow_code=True)) == "whole"
+    assert method_name(make_method("around:Whole", allow_code=True)) == "whole"
 
 
 @pytest.mark.parametrize("source", ["raise RuntimeError\n", "Method = None\n"])
@@ -128,7 +135,7 @@ def test_an_entry_point_that_is_broken_is_in_nobodys_way(
     point = {"expunge.methods": {"whole": "broken_whole:Method"}}
     install(tmp_path, monkeypatch, "broken", point, {"broken_whole.py": source, "w.py": METHOD})
     monkeypatch.delitem(sys.modules, "broken_whole", raising=False)
-    assert method_name(make_method("w:Whole")) == "w:Whole"
+    assert method_name(make_method("w:Whole", allow_code=True)) == "w:Whole"
 
 
 def test_a_name_that_two_claim_is_refused_and_both_are_named(
@@ -137,8 +144,10 @@ def test_a_name_that_two_claim_is_refused_and_both_are_named(
     install(tmp_path / "one", monkeypatch, "bold-one", {"expunge.methods": {"shrink": "a:B"}})
     install(tmp_path / "two", monkeypatch, "bold-two", {"expunge.methods": {"shrink": "c:D"}})
     with pytest.raises(ConfigError, match=r"bold-one 0\.1 and bold-two 0\.1 both bring .*'shrink'"):
-        make_method("shrink")
-    assert make_method("retrain").name == "retrain", "the others are not touched by it"
+        make_method("shrink", allow_code=True)
+    assert make_method("retrain", allow_code=True).name == "retrain", (
+        "the others are not touched by it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -156,9 +165,9 @@ def test_what_cannot_be_imported_breaks_only_what_asks_for_it(
     point = {"expunge.methods": {"broken": "broken_plugin:Method"}}
     install(tmp_path, monkeypatch, "broken", point, {"broken_plugin.py": source})
     monkeypatch.delitem(sys.modules, "broken_plugin", raising=False)
-    assert make_method("finetune").name == "finetune"
+    assert make_method("finetune", allow_code=True).name == "finetune"
     with pytest.raises(ConfigError, match=r"'broken' of broken 0\.1 cannot be imported") as caught:
-        make_method("broken")
+        make_method("broken", allow_code=True)
     assert words in str(caught.value) and "\n" not in str(caught.value)
     ((plugin, error),) = methods.ALL_METHODS.offered()
     assert plugin.name == "broken" and isinstance(error, ConfigError)
@@ -217,9 +226,9 @@ def test_what_is_no_method_is_told_in_one_line(
     point = {"expunge.methods": {"other": "shapes:Whole", "whole": "shapes:Whole"}}
     install(tmp_path, monkeypatch, "shapely", point, {"shapes.py": METHOD})
     with pytest.raises(ConfigError) as caught:
-        make_method(name)
+        make_method(name, allow_code=True)
     assert words in str(caught.value) and "\n" not in str(caught.value)
-    assert make_method("shapes:Whole").name == "whole"
+    assert make_method("shapes:Whole", allow_code=True).name == "whole"
 
 
 def test_code_from_a_file_needs_consent_and_an_entry_point_needs_none(
@@ -270,9 +279,9 @@ def test_data_of_a_package_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match=r"its package found no data .*FileNotFoundError: no such"):
         load_data("spots:gone")
     with pytest.raises(DataError, match="resizes encoded images"):
-        DataSpec.parse("spots@8").check()
+        DataSpec.parse("spots@8").check(allow_code=True)
     with pytest.raises(DataError, match=r"did you mean 'spots'.*there are digits, .*spots"):
-        DataSpec.parse("spotts").check()
+        DataSpec.parse("spotts").check(allow_code=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "spots").mkdir()
     assert DATASETS.names()[-1] == "spots"
@@ -285,8 +294,8 @@ def test_no_package_takes_the_place_of_a_name_of_ours(
 ) -> None:
     points = {"expunge.data": {"digits": "a:b"}, "expunge.methods": {"finetune": "a:B"}}
     install(tmp_path, monkeypatch, "bold", points)
-    DataSpec.parse("digits:100").check()
-    assert type(make_method("finetune")) is METHODS["finetune"]
+    DataSpec.parse("digits:100").check(allow_code=True)
+    assert type(make_method("finetune", allow_code=True)) is METHODS["finetune"]
     ((plugin, why),) = methods.ALL_METHODS.offered()
     assert plugin.package == "bold"
     assert "expunge has one of this name; it is found as a:B" in str(why)
@@ -300,7 +309,7 @@ def test_an_abstract_method_lacks_its_function() -> None:
 
 def test_pruners_have_no_presets_and_no_module_is_called_as_they_are() -> None:
     with pytest.raises(ConfigError, match=r"no pruner 'omp:x', did you mean 'omp'"):
-        make_pruner("omp:x")
+        make_pruner("omp:x", allow_code=True)
 
 
 @pytest.mark.parametrize(

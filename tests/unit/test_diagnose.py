@@ -104,7 +104,9 @@ def diagnose(**changes: Any) -> pd.DataFrame:
         **changes,
     }
     data = load_data(clusters(), task=settings.pop("task", None))
-    return diagnose_sparsity(data, settings.pop("model", small), request(), **settings)
+    return diagnose_sparsity(
+        data, settings.pop("model", small), request(), **settings, allow_code=True
+    )
 
 
 @functools.cache
@@ -362,7 +364,7 @@ def test_settings_that_do_not_fit(changes: dict[str, Any], message: str) -> None
 
 def test_nothing_to_forget() -> None:
     with pytest.raises(SplitError, match="nothing to forget"):
-        diagnose_sparsity(clusters(), small, Split.whole(clusters()), place=CPU)
+        diagnose_sparsity(clusters(), small, Split.whole(clusters()), place=CPU, allow_code=True)
 
 
 def test_a_model_that_cannot_be_paired_is_refused() -> None:

@@ -47,7 +47,7 @@ from expunge.trained.record import Record, without_ids
 from expunge.trained.trained import Trained
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
-METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32})
+METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
 
 
 def write_npz(path: Path, keep: np.ndarray | None = None) -> None:
@@ -437,7 +437,7 @@ def test_whole_needs_something_to_learn_from() -> None:
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "format1.zip"
 HERE = Place(device="cpu", allow_code=True)
-OLD_METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32})
+OLD_METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
 
 
 @pytest.fixture

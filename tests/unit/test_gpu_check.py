@@ -388,7 +388,11 @@ def test_trap_of_the_mnist_program_ratio_leaves_the_weights_bit_identical(unsir_
     made, measured = [], []
     for ratio in (0.1, 0.5, 1.0):
         model = unlearned(
-            start, data, split, unsir_runs.make_method("unsir:mnist_mlp", settings), device="cpu"
+            start,
+            data,
+            split,
+            unsir_runs.make_method("unsir:mnist_mlp", settings, allow_code=True),
+            device="cpu",
         ).model
         before = original("mlp")
         before.load_state_dict(model.state_dict())

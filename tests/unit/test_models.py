@@ -22,7 +22,7 @@ WriteModule = Callable[[str], str]
 def seeded(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build_model(name, shape, classes)
+        return build_model(name, shape, classes, allow_code=True)
 
 
 def inputs_for(shape: tuple[int, ...], batch: int = 4) -> torch.Tensor:
@@ -194,18 +194,18 @@ def test_mlp_takes_any_shape(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_convolutions_need_images(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match=rf"{name}.*channels, height, width.*mlp"):
-        build_model(name, shape, 2)
+        build_model(name, shape, 2, allow_code=True)
 
 
 @pytest.mark.parametrize("shape", [(), (3, 0, 4), (-1,)], ids=str)
 def test_senseless_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="positive sizes"):
-        build_model("mlp", shape, 2)
+        build_model("mlp", shape, 2, allow_code=True)
 
 
 def test_no_classes_are_refused() -> None:
     with pytest.raises(ModelError, match="at least 1, not 0"):
-        build_model("mlp", (3,), 0)
+        build_model("mlp", (3,), 0, allow_code=True)
 
 
 def test_the_table() -> None:
@@ -217,11 +217,11 @@ def test_the_table() -> None:
 
 def test_an_unknown_name_gets_the_nearest_and_the_list() -> None:
     with pytest.raises(ModelError, match=r"'ResNet-20', did you mean 'resnet20'\?.*vgg16_bn"):
-        build_model("ResNet-20", (3, 32, 32), 10)
+        build_model("ResNet-20", (3, 32, 32), 10, allow_code=True)
     with pytest.raises(
         ModelError, match=r"^no architecture 'zzz'; there are: mlp.*module:function"
     ):
-        build_model("zzz", (3, 32, 32), 10)
+        build_model("zzz", (3, 32, 32), 10, allow_code=True)
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def write_module(
     ],
 )
 def test_module_function(write_module: WriteModule, source: str, width: int) -> None:
-    model = build_model(f"{write_module(source)}:net", (4,), 3)
+    model = build_model(f"{write_module(source)}:net", (4,), 3, allow_code=True)
     assert model(inputs_for((4,))).shape == (4, width)
 
 
@@ -271,7 +271,7 @@ def test_module_function_errors(
     write_module: WriteModule, source: str, function: str, message: str
 ) -> None:
     with pytest.raises(ModelError, match=message):
-        build_model(f"{write_module(source)}:{function}", (4,), 3)
+        build_model(f"{write_module(source)}:{function}", (4,), 3, allow_code=True)
 
 
 def test_code_needs_consent(write_module: WriteModule) -> None:
@@ -279,5 +279,5 @@ def test_code_needs_consent(write_module: WriteModule) -> None:
     with pytest.raises(ModelError, match="--allow-code"):
         build_model(f"{name}:net", (4,), 3, allow_code=False)
     with pytest.raises(ModelError, match="RuntimeError: it was imported"):  # what failed, in a line
-        build_model(f"{name}:net", (4,), 3)
+        build_model(f"{name}:net", (4,), 3, allow_code=True)
     assert build_model("mlp", (4,), 3, allow_code=False)

@@ -26,7 +26,7 @@ from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import make_method
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
-METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32})
+METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
 
 
 def pattern_file(path: Path, seed: int = 0, size: int = 5) -> Path:
@@ -336,7 +336,7 @@ def test_other_poison_than_learned_is_refused(tmp_path: Path) -> None:
 
 
 TRAINING = Recipe(epochs=12, lr=0.05, batch_size=32)
-CLEANSING = make_method("finetune", {"epochs": 1, "batch_size": 32})
+CLEANSING = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
 POISON = "patch:size=3,margin=0,colour=255,share=0.2,target=3"
 
 

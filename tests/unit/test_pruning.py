@@ -40,9 +40,9 @@ def test_unknown_pruners_and_settings() -> None:
     with pytest.raises(
         ConfigError, match=r"no pruner 'ompp', did you mean 'omp'\?; there are: omp"
     ):
-        make_pruner("ompp")
+        make_pruner("ompp", allow_code=True)
     with pytest.raises(ConfigError, match="OneShot has no setting 'rate'"):
-        make_pruner("omp", {"rate": 0.2})
+        make_pruner("omp", {"rate": 0.2}, allow_code=True)
 
 
 # --- magnitude
@@ -381,7 +381,7 @@ def test_less_sparsity_than_there_is() -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_convolutions_are_prunable_or_linear_layers_where_there_are_none(name: str) -> None:
-    model = seeded(lambda: build_model(name, (1, 8, 8), 10))
+    model = seeded(lambda: build_model(name, (1, 8, 8), 10, allow_code=True))
     kind = nn.Linear if name == "mlp" else nn.Conv2d
     expected = [f"{key}.weight" for key, m in model.named_modules() if isinstance(m, kind)]
     found = prunable(model)

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from commands import expunge, refused
-from helpers import changed_source
+from helpers import cell_of_study, changed_source
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
@@ -242,18 +242,25 @@ def test_a_claim_is_held_by_one_and_let_go(tmp_path: Path) -> None:
 
 def test_the_sweep_takes_what_nobody_is_at(tmp_path: Path) -> None:
     store = CellStore(tmp_path).prepare()
-    for name in (".dead.abc", ".busy.abc"):
-        (tmp_path / "cells" / name).mkdir()
-    with store.claim("busy"):
-        assert store.sweep() == 1
-    assert [folder.name for folder in (tmp_path / "cells").iterdir()] == [".busy.abc"]
+    dead, busy = "0" * 32, "1" * 32
+    for key in (dead, busy):  # as earlier versions called them
+        (tmp_path / "cells" / f".{key}.abc").mkdir()
+        (tmp_path / "failed" / f".{key}.abc").touch()
+    (tmp_path / "cells" / f".{dead}.expunge-new-00000000").mkdir()
+    (tmp_path / "attempts" / f".{dead}.json.expunge-new-00000000").touch()
+    (tmp_path / ".results.expunge-new-00000000").mkdir()
+    (tmp_path / "cells" / ".mine").mkdir()
+    with store.claim(busy):
+        assert store.sweep() == 5
+    left = {file.name for name in ("cells", "failed") for file in (tmp_path / name).iterdir()}
+    assert left == {f".{busy}.abc", ".mine"}
 
 
 def test_a_damaged_cell_says_what_to_do(tmp_path: Path) -> None:
     store = CellStore(tmp_path).prepare()
     store.path("k").mkdir()
     (store.path("k") / "cell.json").write_text("{")
-    with pytest.raises(ConfigError, match="delete its folder, and run the study again"):
+    with pytest.raises(ConfigError, match=r"delete .*cells/k, and run the study again"):
         store.read("k")
 
 
@@ -261,11 +268,15 @@ def test_a_damaged_cell_says_what_to_do(tmp_path: Path) -> None:
 
 
 ROOT = Path(__file__).resolve().parents[2]
-CELL = {
-    "scores": [{"name": "UA", "value": 0.1 + 0.2}],
-    "label": "é\u2028\nü",
-    "b": {"z": 1, "a": []},
-}
+K, CELL = cell_of_study(
+    "k",
+    scores=[{"name": "UA", "value": 0.1 + 0.2, "n": 1}],
+    label="é\nü",
+    b={"z": 1, "a": []},
+)
+A, PLAIN = cell_of_study("a")
+BOTH, TWICE = cell_of_study("both")
+F, E = "f" * 32, "e" * 32
 FAILED = {"error": "ValueError", "message": "broke", "run": "r"}
 PACKED_STUDY = """\
 name: small
@@ -283,19 +294,19 @@ seeds: [0, 1]
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     file = tmp_path / PACKED
-    write_packed(file, {"k": CELL, "a": {}}, {"f": FAILED})
+    write_packed(file, {K: CELL, A: PLAIN}, {F: FAILED})
     found = read_packed(file)
-    assert found.cell("k") == CELL and found.cell("a") == {}
-    assert found.failure("f") == FAILED
-    assert set(found.cells) == {"a", "k"} and set(found.failures) == {"f"}
-    found.cell("k")["scores"].clear()
-    assert found.cell("k") == CELL, "nobody changes it for others"
+    assert found.cell(K) == CELL and found.cell(A) == PLAIN
+    assert found.failure(F).model_dump() == FAILED
+    assert set(found.cells) == {A, K} and set(found.failures) == {F}
+    found.cell(K)["scores"].clear()
+    assert found.cell(K) == CELL, "nobody changes it for others"
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     turned = dict(reversed(CELL.items()))
-    write_packed(tmp_path / "one.gz", {"k": CELL, "a": {}}, {"f": FAILED, "e": FAILED})
-    write_packed(tmp_path / "two.gz", {"a": {}, "k": turned}, {"e": FAILED, "f": FAILED})
+    write_packed(tmp_path / "one.gz", {K: CELL, A: PLAIN}, {F: FAILED, E: FAILED})
+    write_packed(tmp_path / "two.gz", {A: PLAIN, K: turned}, {E: FAILED, F: FAILED})
     one = (tmp_path / "one.gz").read_bytes()
     assert one == (tmp_path / "two.gz").read_bytes()
     assert one[4:8] == bytes(4), "no time of writing"
@@ -325,31 +336,31 @@ def test_a_damaged_file_is_told_in_one_line(tmp_path: Path, content: bytes) -> N
 
 
 def store_of(folder: Path) -> CellStore:
-    write_packed(folder / PACKED, {"k": CELL, "both": CELL}, {"f": FAILED, "both": FAILED})
+    write_packed(folder / PACKED, {K: CELL, BOTH: TWICE}, {F: FAILED, BOTH: FAILED})
     return CellStore(folder)
 
 
 def test_a_store_reads_packed_cells(tmp_path: Path) -> None:
     store = store_of(tmp_path)
-    assert store.done("k") and not store.done("f") and not store.done("other")
-    assert store.read("k") == CELL
-    assert not store.has_weights("k")
-    failure = store.failure("f")
+    assert store.done(K) and not store.done(F) and not store.done("other")
+    assert store.read(K) == CELL
+    assert not store.has_weights(K)
+    failure = store.failure(F)
     assert failure is not None and (failure.error, failure.message) == ("ValueError", "broke")
-    assert store.failure("both") is not None, "it could not be renewed"
-    assert store.failure("k") is None
+    assert store.failure(BOTH) is not None, "it could not be renewed"
+    assert store.failure(K) is None
 
 
 def test_a_folder_beside_goes_before_the_packed_cell(tmp_path: Path) -> None:
     store = store_of(tmp_path).prepare()
-    with store.writing("k", {"new": 1}):
+    with store.writing(K, {**CELL, "new": 1}):
         pass
-    with store.writing("f", {"made": "at last"}):
+    with store.writing(F, {"made": "at last"}):
         pass
-    assert store.read("k") == {"new": 1}
-    assert store.done("f") and store.failure("f") is None
-    store.fail("both", OSError("disk full"), "later")
-    failure = store.failure("both")
+    assert store.read(K) == {**CELL, "new": 1}
+    assert store.done(F) and store.failure(F) is None
+    store.fail(BOTH, OSError("disk full"), "later")
+    failure = store.failure(BOTH)
     assert failure is not None and failure.run == "later"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import CPU
+from helpers import CPU, cell_of_study
 from scipy import stats
 
 from expunge.api import train
@@ -170,16 +170,16 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
     store, rows = CellStore(tmp_path).prepare(), []
     for method, seeds in SCORES.items():
         for seed, scores in enumerate(seeds):
-            key = f"{method}{seed}"
             listed = [
                 {"name": n, "value": v, "low": None, "high": None, "n": 9}
                 for n, v in scores.items()
             ]
-            content = {"scores": listed, "cost": {"seconds": 10.0 * (1 + (method == "retrain"))}}
+            cost = {"seconds": 10.0 * (1 + (method == "retrain")), "device": "cpu"}
+            key, content = cell_of_study(f"{method}{seed}", scores=listed, cost=cost)
             with store.writing(key, content):
                 pass
             setting = ("d", "m", "r", "dense", "class")
-            rows.append(Row(setting, method, seed, key, f"retrain{seed}"))
+            rows.append(Row(setting, method, seed, key, cell_of_study(f"retrain{seed}")[0]))
     frame = results(rows, store)
     table = papers_table(for_tables(frame)).set_index("method")
     cell = table.loc["finetune", "UA"]
@@ -209,11 +209,12 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
 def test_what_is_not_finished_is_left_out_and_what_failed_is_counted(tmp_path: Path) -> None:
     store = CellStore(tmp_path).prepare()
     scores = [{"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}]
-    with store.writing("a", {"scores": scores, "cost": {"seconds": 1.0}}):
+    done, content = cell_of_study("a", scores=scores)
+    with store.writing(done, content):
         pass
     store.fail("b", ValueError("broke"), "run")
     setting = ("d", "m", "r", "dense", "class")
-    rows = [Row(setting, "x", seed, key, "r") for seed, key in enumerate(["a", "b", "c"])]
+    rows = [Row(setting, "x", seed, key, "r") for seed, key in enumerate([done, "b", "c"])]
     table = papers_table(for_tables(results(rows, store))).iloc[0]
     assert (table["seeds"], table["failed"]) == (1, 1)
 
@@ -238,10 +239,11 @@ def test_further_scores_have_the_retrained_models_beside_them(tmp_path: Path) ->
                         "reference": 30.0 + seed,
                     }
                 )
-            with store.writing(f"{method}{seed}", {"scores": scores, "cost": {"seconds": 1.0}}):
+            key, content = cell_of_study(f"{method}{seed}", scores=scores)
+            with store.writing(key, content):
                 pass
             setting = ("d", "m", "r", "dense", "class")
-            rows.append(Row(setting, method, seed, f"{method}{seed}", f"retrain{seed}"))
+            rows.append(Row(setting, method, seed, key, cell_of_study(f"retrain{seed}")[0]))
     table = for_tables(results(rows, store))
     further = further_grid(table)
     assert further is not None and further.headers == ["method", "relearn_time"]
@@ -261,11 +263,12 @@ def test_a_score_of_somebody_elses_says_what_it_is(tmp_path: Path) -> None:
     plain = {"value": 50.0, "low": None, "high": None, "n": 9}
     usual = {"name": "UA", "unit": "percent", "target": "retrained", **plain}
     own = {"name": "speed", "unit": "images/s", "target": "high", **plain}
-    for key, scores in (("a", [usual, own]), ("b", [usual])):
-        with store.writing(key, {"scores": scores, "cost": {"seconds": 1.0}}):
+    setting, rows = ("d", "m", "r", "dense", "class"), []
+    for name, scores in (("a", [usual, own]), ("b", [usual])):
+        key, content = cell_of_study(name, scores=scores)
+        with store.writing(key, content):
             pass
-    setting = ("d", "m", "r", "dense", "class")
-    rows = [Row(setting, key, 0, key, "") for key in ("a", "b")]
+        rows.append(Row(setting, name, 0, key, ""))
     frame = results(rows, store)
     said = frame.set_index("score")[["unit", "target"]]
     assert said.loc["speed"].tolist() == ["images/s", "high"]
@@ -377,7 +380,7 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     data = load_data("digits:200")
     whole = Split.whole(data, validation=0.1)
     asked = Split.random(data, 0.3, base=whole, seed=1)
-    pruner = make_pruner("omp", {"sparsity": 0.9, "rewind_epoch": 1})
+    pruner = make_pruner("omp", {"sparsity": 0.9, "rewind_epoch": 1}, allow_code=True)
     sparse, dense = (
         train(data, "mlp", recipe=Recipe(**RECIPE), split=whole, pruner=one, seed=1, place=CPU)
         for one in (pruner, None)

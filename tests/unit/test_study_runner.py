@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, changed_source
+from helpers import CPU, cell_of_study, changed_source
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, SplitError
@@ -323,7 +323,7 @@ def test_an_interrupt_prints_one_line(tmp_path: Path) -> None:
 
 def test_tuning_judges_on_clean_validation_samples(tmp_path: Path) -> None:
     made = run_study(planned(study(data=["digits:300+patch:size=3"]), tmp_path / "out"))
-    base = made.bench.original(made.cells[0].key)
+    base = made.bench.original(made.cells[0])
     judged = _judged_on_validation(base)
     assert base.data.poison is not None
     held = set(base.split.validation)
@@ -344,7 +344,7 @@ def test_a_base_whose_weights_are_gone_is_made_again(tmp_path: Path) -> None:
     for weights in made.store.folder.rglob("model.safetensors"):
         weights.unlink()
     with pytest.raises(ConfigError, match="is a record without weights"):
-        made.bench.original(made.cells[0].key)
+        made.bench.original(made.cells[0])
     before = {cell.key: made.store.read(cell.key) for cell in made.cells}
     asked = study(seeds=[0, 1], methods={"finetune": {"epochs": 1}, "neggrad_plus": {"epochs": 1}})
     more = planned(asked, tmp_path / "out", place=CPU)
@@ -502,7 +502,7 @@ def cell_of(method: str) -> Cell:
 
 def stale(folder: Path, cell: Cell, made_by: str) -> bool:
     store = CellStore(folder).prepare()
-    content: dict[str, Any] = {"source": made_by, "made_from": {}}
+    content = cell_of_study("")[1] | {"source": made_by, "config": dict(cell.config)}
     with store.writing(cell.key, content):
         pass
     return source.is_stale(cell, store)

@@ -62,7 +62,7 @@ def test_everything_is_filled_in_and_reads_back_the_same(tmp_path: Path) -> None
     assert resolved["recipes"]["quick"]["momentum"] == 0.9
     assert (
         resolved["methods"]["finetune"]["settings"]["lr"]
-        == make_method("finetune").model_dump()["lr"]
+        == make_method("finetune", allow_code=True).model_dump()["lr"]
     )
     assert resolved["methods"]["ascent"]["settings"]["lr"] == [0.0001, 0.01]
     again = read_study(write(tmp_path, study.to_yaml()))
@@ -73,19 +73,21 @@ def test_a_list_of_values_is_a_grid() -> None:
     entry = Entry(
         method="gradient_ascent", settings={"lr": [0.1, 0.2], "epochs": [1, 2], "batch_size": 8}
     )
-    found = variants("GA", entry)
+    found = variants("GA", entry, allow_code=True)
     assert list(found) == [
         "GA (lr=0.1, epochs=1)",
         "GA (lr=0.1, epochs=2)",
         "GA (lr=0.2, epochs=1)",
         "GA (lr=0.2, epochs=2)",
     ]
-    made = make_method("gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8})
+    made = make_method(
+        "gradient_ascent", {"lr": 0.2, "epochs": 1, "batch_size": 8}, allow_code=True
+    )
     assert found["GA (lr=0.2, epochs=1)"] == {
         "method": "gradient_ascent",
         "settings": made.model_dump(mode="json"),
     }
-    assert list(variants("plain", Entry(method="unsir:notebook"))) == ["plain"]
+    assert list(variants("plain", Entry(method="unsir:notebook"), allow_code=True)) == ["plain"]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,11 @@ def test_shipped_studies_read_and_their_claims_are_about_what_they_hold(
     assert study.name == name
     rows = {
         *YARDSTICKS,
-        *(name for label, e in study.methods.items() for name in variants(label, e)),
+        *(
+            name
+            for label, e in study.methods.items()
+            for name in variants(label, e, allow_code=True)
+        ),
     }
     densities = {density.label for density in study.densities}
     for claim in map(parse_claim, study.claims):

@@ -872,7 +872,7 @@ def test_the_default_recipe_is_resolved_by_the_data() -> None:
 
 
 def test_every_architecture_can_be_trained_as_it_is_built() -> None:
-    model = seeded(lambda: build_model("resnet20", (1, 8, 8), 10))
+    model = seeded(lambda: build_model("resnet20", (1, 8, 8), 10, allow_code=True))
     log = trained(model, PLAIN.but(epochs=1), stream=images)
     assert math.isfinite(log.losses[0])
 

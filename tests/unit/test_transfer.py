@@ -103,7 +103,7 @@ def test_what_is_no_image_is_refused() -> None:
 @pytest.mark.parametrize("name", [n for n in ARCHITECTURES if n != "allcnn"])
 def test_features_times_the_head_are_the_outputs(name: str) -> None:
     data = images((3, 32, 32), 4)
-    model = build_model(name, (3, 32, 32), 4)
+    model = build_model(name, (3, 32, 32), 4, allow_code=True)
     before = copy.deepcopy(model.state_dict())
     transform = Transform(data.normalisation)
     found = features(model, data.test, transform, RUN)
@@ -120,7 +120,7 @@ def test_features_times_the_head_are_the_outputs(name: str) -> None:
 
 
 def test_the_last_block_is_the_one_before_the_head() -> None:
-    model = build_model("resnet18", (3, 32, 32), 10)
+    model = build_model("resnet18", (3, 32, 32), 10, allow_code=True)
     names = {id(p): name for name, p in model.named_parameters()}
     assert all(names[id(p)].startswith("layer4.") for p in last_block(model))
 
@@ -133,7 +133,7 @@ def test_models_without_a_head_say_so() -> None:
 
 
 def test_another_head_leaves_the_model_as_it_is() -> None:
-    model = build_model("mlp", (1, 4, 4), 3)
+    model = build_model("mlp", (1, 4, 4), 3, allow_code=True)
     frozen = next(model.parameters()).requires_grad_(False)
     changed = with_head(model, torch.ones(5, 128), torch.zeros(5))
     inputs = torch.rand(2, 1, 4, 4)
@@ -256,7 +256,7 @@ def test_most_harmful() -> None:
         with pytest.raises(ConfigError, match="some must stay"):
             most_harmful([1.0, 2.0, 3.0], count)
     with pytest.raises(ConfigError, match="no scorer 'cosin', did you mean 'cosine'"):
-        model, data = build_model("mlp", (1, 8, 8), 2), images((1, 8, 8), 2)
+        model, data = build_model("mlp", (1, 8, 8), 2, allow_code=True), images((1, 8, 8), 2)
         class_harm(model, data.train, data, data, RUN, scorer="cosin")
 
 
@@ -350,9 +350,10 @@ def test_harm_needs_a_target() -> None:
 def test_the_most_harmful_classes_of_each_original_are_forgotten(finished: Planned) -> None:
     """By hand: the scorer on the stored original, and what the cells say they forgot."""
     bench = Bench(finished.store, CPU)
+    cells = {cell.key: cell for cell in finished.cells}
     for row in finished.rows:
         content = finished.store.read(row.cell)
-        base = bench.original(content["needs"][0])
+        base = bench.original(cells[row.cell].starts[0])
         learned = base.data.train.subset(
             np.array([base.data.train.position[name] for name in base.split.retain])
         )
@@ -399,7 +400,7 @@ def test_a_mask_is_held_while_a_sparse_model_adapts(tmp_path: Path) -> None:
     sparse = study(densities=[{"pruner": "omp", "sparsity": 0.8}], seeds=[0], floor=False)
     made = run_study(planned(sparse, tmp_path / "out", place=CPU))
     assert made.counts().done == len(made.cells), [made.store.failure(c.key) for c in made.cells]
-    base = made.bench.original(made.cells[0].key)
+    base = made.bench.original(made.cells[0])
     target = as_target(base.data, load_data("digits:100"))
     assert base.mask is not None
     held = without_head(base.mask, base.model)

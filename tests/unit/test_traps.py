@@ -148,7 +148,7 @@ def test_retrain_keeps_the_mask_and_draws_what_it_keeps() -> None:
         model, digits(), tenth(), "retrain", recipe=still, fresh="mlp", mask=mask, device="cpu"
     ).model
     drawn = run_on_cpu(
-        names=("retrain", 0), constructor=lambda: build_model("mlp", (1, 8, 8), 10)
+        names=("retrain", 0), constructor=lambda: build_model("mlp", (1, 8, 8), 10, allow_code=True)
     ).fresh()
     expected = drawn.get_parameter("fc1.weight") * mask["fc1.weight"]
     torch.testing.assert_close(found.get_parameter("fc1.weight"), expected)
@@ -318,7 +318,7 @@ def test_l1_sparse_penalises_under_a_mask_and_keeps_it() -> None:
 def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
     """Weights of an early epoch under statistics of the last one are no network of any epoch."""
     recipe = RECIPE.but(epochs=3)
-    pruner = make_pruner("omp", {"sparsity": 0.5, "rewind_epoch": 1})
+    pruner = make_pruner("omp", {"sparsity": 0.5, "rewind_epoch": 1}, allow_code=True)
     found = made_sparse(digits(), "cnn", pruner, recipe=recipe, device="cpu")
     assert found.early is not None
     assert found.dense is not None
@@ -331,7 +331,7 @@ def test_rewinding_takes_batchnorm_statistics_back_too() -> None:
     again = made_sparse(
         digits(),
         "cnn",
-        make_pruner("omp", {"rewind_epoch": 2}),
+        make_pruner("omp", {"rewind_epoch": 2}, allow_code=True),
         recipe=recipe,
         device="cpu",
         trained=found.dense,
@@ -347,7 +347,11 @@ def test_a_mask_found_on_all_data_says_that_it_saw_them() -> None:
     """It carries what the forget set taught into the reference that is retrained under it."""
     sparse = made_sparse(digits(), "mlp", "omp", recipe=RECIPE, device="cpu")
     blind = made_sparse(
-        digits(), "mlp", make_pruner("synflow", {"steps": 5}), recipe=RECIPE, device="cpu"
+        digits(),
+        "mlp",
+        make_pruner("synflow", {"steps": 5}, allow_code=True),
+        recipe=RECIPE,
+        device="cpu",
     )
     assert (sparse.record.log["saw_data"], blind.record.log["saw_data"]) == (True, False)
     for found in (sparse, blind):

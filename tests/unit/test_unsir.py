@@ -311,16 +311,21 @@ def test_batch_norm_without_statistics_gets_a_warning() -> None:
 
 
 def test_presets_and_their_names() -> None:
-    assert make_method("unsir:notebook", {"noise_lr": 0.2}) == Unsir(
+    assert make_method("unsir:notebook", {"noise_lr": 0.2}, allow_code=True) == Unsir(
         noise_used=3, noise_repeats=20, noise_lr=0.2
     )
-    assert make_method("unsir:mnist_mlp", {"impair_lr": 0.1}).model_dump()["impair_lr"] == 0.1
+    assert (
+        make_method("unsir:mnist_mlp", {"impair_lr": 0.1}, allow_code=True).model_dump()[
+            "impair_lr"
+        ]
+        == 0.1
+    )
     with pytest.raises(
         ConfigError, match=r"unsir has no preset 'notebok', did you mean 'notebook'"
     ):
-        make_method("unsir:notebok")
+        make_method("unsir:notebok", allow_code=True)
     with pytest.raises(ConfigError, match=r"finetune has no preset 'x'; there are: none"):
-        make_method("finetune:x")
+        make_method("finetune:x", allow_code=True)
 
 
 # --- the traps
@@ -388,9 +393,11 @@ def test_trap_noise_is_indexed_where_it_lies_and_not_copied() -> None:
 def test_trap_the_notebook_counts_channels() -> None:
     """It means 20 times the batch, and adds 3 images 20 times: a preset each."""
     quick = {"noise_steps": 1}
-    notebook = forget(make_method("unsir:notebook", quick))  # type: ignore[arg-type]
+    notebook = forget(make_method("unsir:notebook", quick, allow_code=True))  # type: ignore[arg-type]
     assert notebook.record.log["noise_images_added"] == 2 * 60
-    whole = forget(make_method("unsir:text", {"noise_steps": 1, "noise_batch": 30}))  # type: ignore[arg-type]
+    whole = forget(
+        make_method("unsir:text", {"noise_steps": 1, "noise_batch": 30}, allow_code=True)
+    )  # type: ignore[arg-type]
     assert whole.record.log["noise_images_added"] == 2 * 20 * 30
     assert Unsir().noise_batch == 256
 
@@ -398,7 +405,9 @@ def test_trap_the_notebook_counts_channels() -> None:
 @functools.cache
 def mnist_mlp() -> Trained:
     """The preset on an eighth of its images: the rate is of a mean over them, so an eighth of it."""
-    method = make_method("unsir:mnist_mlp", {"noise_batch": 32, "noise_lr": 2.56 / 8})
+    method = make_method(
+        "unsir:mnist_mlp", {"noise_batch": 32, "noise_lr": 2.56 / 8}, allow_code=True
+    )
     return forget(method)  # type: ignore[arg-type]
 
 

@@ -92,7 +92,7 @@ def further_audits() -> list[str]:
     return [name for name in ALL_AUDITS.names() if name not in AUDITS or not AUDITS[name].usual]
 
 
-def make_audit(name: str, *, allow_code: bool = True) -> Audit:
+def make_audit(name: str, *, allow_code: bool) -> Audit:
     """An audit by name or `module:Class`, with its default settings.
 
     allow_code: whether `module:Class` may be imported; False for a name from a file.
@@ -102,7 +102,7 @@ def make_audit(name: str, *, allow_code: bool = True) -> Audit:
 
 
 def chosen_audits(
-    also: Sequence[str | Audit], *, original: bool, retrained: bool, allow_code: bool = True
+    also: Sequence[str | Audit], *, original: bool, retrained: bool, allow_code: bool
 ) -> list[Audit]:
     """The usual audits and some more, in the order of the table.
 

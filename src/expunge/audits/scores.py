@@ -189,7 +189,7 @@ def scores_of_outputs(panel: Panel) -> list[Score]:
 
     return [
         score
-        for audit in chosen_audits((), original=False, retrained=False)
+        for audit in chosen_audits((), original=False, retrained=False, allow_code=False)
         if audit.needs == {"outputs"}
         for score in audit.scores(panel)
     ]

@@ -25,6 +25,7 @@ from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import audit_forgotten
 from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
 from expunge.methods import make_method
+from expunge.names.code import TYPED
 from expunge.place import Place
 
 PoisonOption = Annotated[
@@ -86,7 +87,7 @@ def cleanse(
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
             model_dir,
-            make_method(method, read_pairs(settings)),
+            make_method(method, read_pairs(settings), allow_code=TYPED),
             out,
             known=Known(poison, known_fraction, trigger, target),
             seed=seed,

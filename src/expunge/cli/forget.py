@@ -30,6 +30,7 @@ from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
 from expunge.folders.make import Beside, Forgotten, unlearn_folder
 from expunge.methods import make_method
+from expunge.names.code import TYPED
 from expunge.place import Place
 from expunge.scores.table import FEATURES
 
@@ -75,13 +76,13 @@ def unlearn(
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
-    chosen_audits(further, original=True, retrained=with_reference)
+    chosen_audits(further, original=True, retrained=with_reference, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
             forget,
-            make_method(method, read_pairs(settings)),
+            make_method(method, read_pairs(settings), allow_code=TYPED),
             out,
             seed=seed,
             forget_seed=forget_seed,

@@ -20,6 +20,7 @@ from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import METHODS, Method, find_method
 from expunge.models.table import ARCHITECTURES
 from expunge.names.catalogue import Catalogue
+from expunge.names.code import TYPED
 from expunge.pruning import PRUNERS, Pruner
 from expunge.scores.table import OF_AUDITS, SCORES
 from expunge.training.recipe import Recipe, Settings
@@ -61,11 +62,11 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
     if name is None:
         return _overview(kind, _opened(kind))
     if kind == "methods":  # NAME:PRESET is described with its method
-        return _method(find_method(name), _origin(kind, name.partition(":")[0]))
+        return _method(find_method(name, allow_code=TYPED), _origin(kind, name.partition(":")[0]))
     if kind == "pruners":
-        return _method(pruning.ALL_PRUNERS.find(name), _origin(kind, name))
+        return _method(pruning.ALL_PRUNERS.find(name, allow_code=TYPED), _origin(kind, name))
     if kind == "audits" and name not in OF_AUDITS:
-        return _audit(ALL_AUDITS.find(name), _origin(kind, name))
+        return _audit(ALL_AUDITS.find(name, allow_code=TYPED), _origin(kind, name))
     if kind == "audits":  # a score is described too
         kind = "scores"
     entries = {line.name: line.text for line in (*_ours(kind), *_opened(kind))}

@@ -36,6 +36,7 @@ from expunge.folders.make import HeldOut
 from expunge.folders.sparse import prune_folder, prune_new
 from expunge.methods import make_method
 from expunge.models.table import check_model
+from expunge.names.code import TYPED
 from expunge.place import Place
 from expunge.pruning import make_pruner
 from expunge.pruning.base import FINE_TUNING, sparsity_levels
@@ -106,7 +107,9 @@ def prune(
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
     screen, _ = consoles()
-    chosen = make_pruner(pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)})
+    chosen = make_pruner(
+        pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)}, allow_code=TYPED
+    )
     changes = recipe_changes(epochs, lr, batch_size, settings)
     own = read_recipe(recipe, changes)
     if model_dir is None:
@@ -220,12 +223,12 @@ def diagnose(
     changes = {"momentum": 0.0} if recipe is None else {}
     chosen = read_recipe(recipe, changes | recipe_changes(epochs, lr, batch_size, settings))
     check_folder(out, overwrite=place.overwrite)
-    check_model(model or "cnn")
-    DataSpec.parse(data).check(place.data_dir)
+    check_model(model or "cnn", allow_code=TYPED)
+    DataSpec.parse(data).check(place.data_dir, allow_code=TYPED)
     check_share(validation)
     check_names(forget)
-    forgetting = make_method(method, read_pairs(method_settings))
-    make_pruner(pruner)
+    forgetting = make_method(method, read_pairs(method_settings), allow_code=TYPED)
+    make_pruner(pruner, allow_code=TYPED)
     sparsity_levels(shares or ())
     with working("diagnose sparsity") as bars:
         from expunge.data.load import load_data
@@ -234,7 +237,7 @@ def diagnose(
         from expunge.theory.sparsity import diagnose_sparsity
 
         with bars.work(f"reading {data}"):
-            loaded = load_data(data, data_dir=place.data_dir)
+            loaded = load_data(data, data_dir=place.data_dir, allow_code=TYPED)
         whole = Split.whole(loaded, validation=validation, split_seed=split_seed)
         split = Split.parse(loaded, forget, seed=forget_seed, base=whole)
         frame = diagnose_sparsity(
@@ -247,6 +250,7 @@ def diagnose(
             method=forgetting,
             seed=seed,
             place=replace(place, progress=bars),
+            allow_code=TYPED,
         )
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +15,7 @@ from expunge.cli.pages import typed
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
+from expunge.disk.whole import unwritable
 from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.report.places import PAGE, check_folder
@@ -24,9 +25,13 @@ from expunge.study.launch import FILE, planned, run_study
 from expunge.study.publish import check_absent, write_records
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from expunge.study.launch import Planned
+
+RESULTS = "results"
+"""Folder of the tables, within a study's own."""
 
 StudyFile = Annotated[
     Path,
@@ -94,9 +99,11 @@ def run(
     screen, _ = consoles()
     with working("study run") as bars:
         study = _planned(file, out, scale, replace(place, progress=bars))
+        check_folder(out / RESULTS, overwrite=True)
         study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=bars)
+    found = _written(study, out / RESULTS, overwrite=True)
     _show_status(study, screen)
-    _show_results(study, out, screen)
+    _show_results(found, screen)
     # a stale cell that could not be made anew is still there, and its failure with it
     lost = any(study.store.failure(cell.key) for cell in study.cells if study.store.done(cell.key))
     if lost or not study.tuned or not all(study.store.done(row.cell) for row in study.rows):
@@ -110,11 +117,27 @@ def status(file: StudyFile, out: Folder, scale: Scale = None, *, place: Place) -
     _show_status(_planned(file, out, scale, place, recorded=True), screen)
 
 
-@placed("data_dir")
-def results(file: StudyFile, out: Folder, scale: Scale = None, *, place: Place) -> None:
-    """The papers' tables with intervals, floor and claims, on the screen and in OUT/results."""
+@placed("overwrite", "data_dir")
+def results(
+    file: StudyFile,
+    out: Folder,
+    scale: Scale = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option("--tables", help="Folder for the tables.", show_default="OUT/results"),
+    ] = None,
+    *,
+    place: Place,
+) -> None:
+    """The papers' tables with intervals, floor and claims, on the screen and as files."""
+    if tables is not None:
+        check_folder(tables, overwrite=place.overwrite)
     screen, _ = consoles()
-    _show_results(_planned(file, out, scale, place, recorded=True), out, screen)
+    study = _planned(file, out, scale, place, recorded=True)
+    # what stands in the study's own folder was made from it, and can be made again
+    overwrite = place.overwrite or tables is None
+    why = unwritable(out / RESULTS) if tables is None else None
+    _show_results(_written(study, tables or out / RESULTS, overwrite=overwrite, why=why), screen)
 
 
 @placed("overwrite", "data_dir")
@@ -135,14 +158,16 @@ def report(
     if out is not None:
         check_folder(out, overwrite=place.overwrite, mark=PAGE)
     recorded = _recorded(folder, place)
+    target = out or folder / "report"
+    # what stands in the study's own folder was made from it, and can be made again
+    overwrite = place.overwrite or out is None
+    check_folder(target, overwrite=overwrite, mark=PAGE)
     from expunge.report.page import write_report
     from expunge.study.page import study_report
 
     screen, _ = consoles()
     found = study_report(recorded, typed(["study", "report", str(folder)]))
-    target = out or folder / "report"
-    # what stands in the study's own folder was made from it, and can be made again
-    write_report(found, target, overwrite=place.overwrite or out is None)
+    write_report(found, target, overwrite=overwrite)
     screen.print(f"written: {target / 'report.html'}", markup=False)
 
 
@@ -217,10 +242,21 @@ def _show_status(study: Planned, screen: Console) -> None:
             screen.print(f"{what}: {cell.label}: {failure.error}: {reason}", markup=False)
 
 
-def _show_results(study: Planned, out: Path, screen: Console) -> None:
+@dataclass(frozen=True)
+class _Found:
+    """What came of a study. table: of its finished rows, None without any. said: what tuning chose, and
+    claims. written: where the files are, or why there are none.
+    """
+
+    table: pd.DataFrame | None
+    said: list[str]
+    written: str
+
+
+def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None = None) -> _Found:
+    """The results of a study, in files before anything is shown. why: they cannot be written."""
     from expunge.report.figures import gap_figure
     from expunge.report.files import write_tables
-    from expunge.report.tables import note
     from expunge.study.claims import parse_claim
     from expunge.study.results import for_tables
     from expunge.study.results import results as frame_of
@@ -229,15 +265,24 @@ def _show_results(study: Planned, out: Path, screen: Console) -> None:
 
     frame = frame_of(study.rows, study.store)
     if not len(frame):
-        screen.print("no row is finished yet; go on with `expunge study run`", markup=False)
-        return
+        return _Found(None, [], "no row is finished yet; go on with `expunge study run`")
     table = for_tables(frame)
-    screen.print(study_tables(table, screen.width))
-    screen.print(note(table), style="dim", markup=False)
     tuned = sentences(study.study, study.searches)
     claims = [sentence(judge(parse_claim(text), frame)) for text in study.study.claims]
     said = [*tuned, *claims]
-    for line in said:
+    if why is not None:
+        told = f"the tables were not written ({why}); name a folder for them with --tables"
+        return _Found(table, said, told)
+    write_tables(table, target, figure=gap_figure, explanation=said, overwrite=overwrite)
+    return _Found(table, said, f"written: {target}")
+
+
+def _show_results(found: _Found, screen: Console) -> None:
+    from expunge.report.tables import note
+
+    if found.table is not None:
+        screen.print(study_tables(found.table, screen.width))
+        screen.print(note(found.table), style="dim", markup=False)
+    for line in found.said:
         screen.print(f"• {line}", markup=False)
-    write_tables(table, out / "results", figure=gap_figure, explanation=said, overwrite=True)
-    screen.print(f"written: {out / 'results'}", markup=False)
+    screen.print(found.written, markup=False)

@@ -109,6 +109,8 @@ def load_data(
         names of their own are matched by name.
     task: what a sample's loss and a model's output mean, as an object or `module:Class`; by default
         classification.
+    allow_code: whether `module:function` and `module:Class` may be imported; False for names from a
+        file.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
 
     Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
@@ -187,7 +189,7 @@ def _load(
 def _offered(base: str, data_dir: str | Path | None) -> Any:
     """What an installed package's loader returns for NAME or NAME:REST."""
     name, _, rest = base.partition(":")
-    load = DATASETS.find(name)
+    load = DATASETS.find(name, allow_code=False)
     try:
         return load(rest, data_dir)
     except OSError as cause:

@@ -84,7 +84,7 @@ class DataSpec:
             raise DataError(f"{text!r}: sizes and counts start at 1")
         return cls(base, size, int(count) if count else None, poison)
 
-    def check(self, data_dir: str | Path | None = None, *, allow_code: bool = True) -> None:
+    def check(self, data_dir: str | Path | None = None, *, allow_code: bool) -> None:
         """Raise DataError for what names nothing that is there, or code without consent.
 
         The arguments are those of `load_data`; no file is opened.

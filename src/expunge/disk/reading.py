@@ -125,7 +125,8 @@ def parse_yaml(text: str) -> tuple[Any, Any]:
         node = loader.get_single_node()
         if _nodes(node, {}, set()) > MOST_NODES:
             raise UnreadableError("its aliases, written out, are too many")
-        content = None if node is None else loader.construct_document(node)
+        # merge keys are written out where a document is made, and the node is to be as it was written
+        content = None if node is None else loader.construct_document(_twin(node, {}))
     finally:
         loader.dispose()
     return clean_all(content), node
@@ -193,6 +194,19 @@ def _nodes(node: Any, known: dict[int, int], above: set[int]) -> int:
     known[id(node)] = 1 + sum(_nodes(one, known, above) for one in parts)
     above.remove(id(node))
     return known[id(node)]
+
+
+def _twin(node: Any, made: dict[int, Any]) -> Any:
+    """A copy of a node, in which an alias is one node too."""
+    if isinstance(node, yaml.ScalarNode):
+        return node
+    if id(node) not in made:
+        if isinstance(node, yaml.MappingNode):
+            value = [(_twin(key, made), _twin(one, made)) for key, one in node.value]
+        else:
+            value = [_twin(one, made) for one in node.value]
+        made[id(node)] = type(node)(node.tag, value, node.start_mark, node.end_mark)
+    return made[id(node)]
 
 
 def _whole(text: str) -> int:

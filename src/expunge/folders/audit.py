@@ -14,6 +14,7 @@ from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
 from expunge.folders.make import Forgotten
+from expunge.names.code import TYPED
 from expunge.place import HERE, Place
 from expunge.trained.learned import Learned, check_learned
 from expunge.trained.opening import open_papers
@@ -65,7 +66,12 @@ def audit_folder(
     also: further audits, as `audit` takes them. backdoor: attack success is then scored too.
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
-    chosen_audits(also, original=original is not None, retrained=retrained is not None)
+    chosen_audits(
+        also,
+        original=original is not None,
+        retrained=retrained is not None,
+        allow_code=TYPED,
+    )
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
     beside = [
@@ -100,7 +106,9 @@ def _judged(
 ) -> Scores:
     from expunge.api import audit
 
-    return audit(model, original=original, retrained=retrained, also=also, place=place)
+    return audit(
+        model, original=original, retrained=retrained, also=also, place=place, allow_code=TYPED
+    )
 
 
 def _learned(one: Papers | None) -> Learned | None:

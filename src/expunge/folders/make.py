@@ -16,6 +16,7 @@ from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.checkpoint import check_weights_file
 from expunge.models.table import check_model
+from expunge.names.code import TYPED
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_target
@@ -43,8 +44,8 @@ class HeldOut:
 def check_source(data: str, model: str, out: str | Path, place: Place) -> None:
     """Raise for data, a model or a target folder that cannot be meant, before anything is loaded."""
     check_target(Path(out), overwrite=place.overwrite)
-    check_model(model)
-    DataSpec.parse(data).check(place.data_dir)
+    check_model(model, allow_code=TYPED)
+    DataSpec.parse(data).check(place.data_dir, allow_code=TYPED)
 
 
 def train_folder(
@@ -67,7 +68,14 @@ def train_folder(
 
     loaded, split = load_held(data, held, task, place)
     trained = train(
-        loaded, model, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place
+        loaded,
+        model,
+        recipe=recipe,
+        split=split,
+        pruner=pruner,
+        seed=seed,
+        place=place,
+        allow_code=TYPED,
     )
     return replace(trained, split_seed=held.seed).save(out, overwrite=place.overwrite)
 
@@ -78,7 +86,7 @@ def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple
     from expunge.data.split import Split
 
     with place.progress.work(f"reading {data}"):
-        loaded = load_data(data, data_dir=place.data_dir, task=task)
+        loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
         return loaded, Split.whole(loaded, validation=held.share, split_seed=held.seed)
 
 
@@ -124,7 +132,7 @@ def import_folder(
         from expunge.models.checkpoint import load_weights
         from expunge.training.session import constructor
 
-    loaded = load_data(data, data_dir=place.data_dir, task=task)
+    loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
     normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else None
     loaded = loaded.with_normalisation(normal)
     split = _imported_split(loaded, learned, held)
@@ -134,9 +142,9 @@ def import_folder(
             raise ConfigError(
                 _uneven(len(normal.mean), len(normal.std), f" for {channels} channels")
             )
-    network = constructor(model, loaded, split)()
+    network = constructor(model, loaded, split, allow_code=TYPED)()
     load_weights(network, weights)
-    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split)
+    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split, allow_code=TYPED)
     record = adopted.record.model_copy(
         update={"settings": {"weights": clean_name(Path(weights).name)}}
     )
@@ -221,12 +229,13 @@ def unlearn_folder(
         check_logits(original.model, original.data, original.split, run)
     asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
-    made = [(unlearn(original, asked, method, seed=seed, place=place), target)]
+    make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
     keep = functools.partial(save_together, overwrite=place.overwrite)
+    made = [(make(method), target)]
     if not beside.reference:
         return Forgotten(original, *keep(made))
     try:
-        reference = unlearn(original, asked, "retrain", seed=seed, names=names, place=place)
+        reference = make("retrain", names=names)
     except Exception:  # what has been made is kept, though nothing stands beside it
         keep(made)
         raise

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.data.request import check_names, check_share
 from expunge.errors import ConfigError
 from expunge.folders.make import HeldOut, check_source, load_held
 from expunge.loading import loading
 from expunge.models.checkpoint import check_weights_file
+from expunge.names.code import TYPED
 from expunge.place import HERE, Place
 from expunge.trained.card import check_target
 from expunge.trained.opening import open_papers
@@ -64,12 +65,13 @@ def prune_new(
     loaded, split = load_held(data, held, None, place)
     # the request is looked at before anything is trained
     asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
-    made = train(loaded, model, recipe=recipe, split=split, pruner=pruner, seed=seed, place=place)
+    common: dict[str, Any] = {"split": split, "seed": seed, "place": place, "allow_code": TYPED}
+    made = train(loaded, model, recipe=recipe, pruner=pruner, **common)
     sparse = replace(made, split_seed=held.seed).save(out, overwrite=place.overwrite)
     dense = getattr(made, "dense", None)
     if asked is None:
         return PrunedFolder(sparse, dense)
-    original = train(loaded, model, recipe=made.recipe, split=split, seed=seed, place=place)
+    original = train(loaded, model, recipe=made.recipe, **common)
     return PrunedFolder(
         sparse, dense, pruning_criteria(sparse, original, pruner, asked, place=place)
     )
@@ -112,6 +114,7 @@ def prune_folder(
         rewind_epoch=rewind_epoch,
         seed=seed,
         place=place,
+        allow_code=TYPED,
     )
     return PrunedFolder(result.save(out, overwrite=place.overwrite), original.model)
 

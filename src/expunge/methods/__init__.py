@@ -60,13 +60,13 @@ ALL_METHODS: Catalogue[type[Method]] = Catalogue(
 """All that `--method` takes: these, those of installed packages, and `module:Class`."""
 
 
-def find_method(name: str, *, allow_code: bool = True) -> type[Method]:
+def find_method(name: str, *, allow_code: bool) -> type[Method]:
     """The class of a method by name; the arguments are those of `make_method`."""
     return ALL_METHODS.find(_parts(name)[0], allow_code=allow_code)
 
 
 def make_method(
-    name: str, settings: Mapping[str, object] | None = None, *, allow_code: bool = True
+    name: str, settings: Mapping[str, object] | None = None, *, allow_code: bool
 ) -> Method:
     """A method by name, with some settings that go before a preset's.
 

@@ -69,17 +69,17 @@ ROWS = (
 ARCHITECTURES = by_name("architecture", ((row.name, row) for row in ROWS))
 
 
-def check_model(name: str) -> None:
-    """Raise ModelError for a name that is no architecture and no `module:function`."""
+def check_model(name: str, *, allow_code: bool) -> None:
+    """Raise ModelError for a name that is no architecture and no `module:function`, or for one of code
+    without consent. Nothing is imported; the arguments are those of `build_model`.
+    """
     if ":" in name:
-        check_name(name, allow_code=True, what="model", error=ModelError)
+        check_name(name, allow_code=allow_code, what="model", error=ModelError)
     else:
         pick("architecture", ARCHITECTURES, name, also=("module:function",), error=ModelError)
 
 
-def build_model(
-    name: str, shape: tuple[int, ...], classes: int, *, allow_code: bool = True
-) -> nn.Module:
+def build_model(name: str, shape: tuple[int, ...], classes: int, *, allow_code: bool) -> nn.Module:
     """A fresh model, its weights drawn from torch's global generator (seed that before).
 
     Args:

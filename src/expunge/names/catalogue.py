@@ -91,7 +91,7 @@ class Catalogue(Generic[T]):
         known = dict.fromkeys(self.names())
         pick(self.kind, known, name, also=(self.written,), error=self.error)
 
-    def find(self, name: str, *, allow_code: bool = True) -> T:
+    def find(self, name: str, *, allow_code: bool) -> T:
         """The thing of that name.
 
         Args:
@@ -127,7 +127,7 @@ class Catalogue(Generic[T]):
                 yield plugin, self.error(told)
                 continue
             try:
-                yield plugin, self.find(plugin.name)
+                yield plugin, self.find(plugin.name, allow_code=False)
             except UserError as error:
                 yield plugin, error
 
@@ -153,7 +153,7 @@ class Catalogue(Generic[T]):
 
     def _is(self, name: str, thing: T) -> bool:
         try:
-            return self.find(name) is thing
+            return self.find(name, allow_code=False) is thing
         except UserError:
             return False
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from expunge.errors import UserError
 
+TYPED = True
+"""Of `allow_code`: the name was typed, at a prompt or in Python, and who types a name means it."""
+
 
 def check_name(name: str, *, allow_code: bool, what: str, error: type[UserError]) -> None:
     """Raise for a name that nobody consented to import, or that is no `module:object`.

@@ -45,7 +45,7 @@ ALL_PRUNERS: Catalogue[type[Pruner]] = Catalogue(
 
 
 def make_pruner(
-    name: str, settings: Mapping[str, Any] | None = None, *, allow_code: bool = True
+    name: str, settings: Mapping[str, Any] | None = None, *, allow_code: bool
 ) -> Pruner:
     """A pruner by name or `module:Class`, with some settings.
 

@@ -59,7 +59,14 @@ def pruning_criteria(
         )
     seed = sparse.seed or 0
     blind = mask_without(
-        sparse.data, sparse.fresh, pruner, forget, recipe=sparse.recipe, seed=seed, place=place
+        sparse.data,
+        sparse.fresh,
+        pruner,
+        forget,
+        recipe=sparse.recipe,
+        seed=seed,
+        place=place,
+        allow_code=False,
     )
     run = Run(
         names=("criteria", seed),

@@ -57,6 +57,7 @@ def train_sparse(
     split: Split,
     seed: int = 0,
     place: Place = HERE,
+    allow_code: bool,
 ) -> Pruned:
     """Train a sparse original: train (where the pruner needs it), cut, rewind, train again.
 
@@ -64,8 +65,9 @@ def train_sparse(
 
     Raises ConfigError for settings that do not fit, DivergenceError if a training diverges.
     """
-    pruner = make_pruner(pruner) if isinstance(pruner, str) else pruner
-    session = _session(data, model, pruner, split.whole_again(), recipe, seed, None, place)
+    pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
+    fresh = constructor(model, data, split.whole_again(), allow_code=allow_code)
+    session = _session(data, fresh, pruner, split.whole_again(), recipe, seed, None, place)
     network = session.run.fresh()
     with session.measured(network):
         search = find_mask(network, pruner, session.view, session.run, recipe)
@@ -98,6 +100,7 @@ def prune(
     rewind_epoch: int | None = None,
     seed: int | None = None,
     place: Place = HERE,
+    allow_code: bool = True,
 ) -> Pruned:
     """Cut a trained model, which is not changed; a sparse one is cut further.
 
@@ -110,12 +113,14 @@ def prune(
         rewind_epoch: which epoch that is of.
         seed: by default the original's own.
         place: device and progress.
+        allow_code: whether a pruner that is `module:Class` may be imported; False for a name from a
+            file.
 
     Raises:
         ConfigError: for settings that do not fit.
         DivergenceError: if a training diverges.
     """
-    pruner = make_pruner(pruner) if isinstance(pruner, str) else pruner
+    pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
     data, split = original.data, original.split.settled()
     used = _recipe_under_mask(original.recipe, recipe, rewound=rewind is not None)
     used = resolve_recipe(used, data, split)
@@ -166,14 +171,17 @@ def mask_without(
     recipe: Recipe,
     seed: int = 0,
     place: Place = HERE,
+    allow_code: bool,
 ) -> Mask:
     """The mask that a pruner finds without the split's forget set.
 
     Initialisation and order of the samples that stay are those of the original with this seed.
+    allow_code: whether a model that is `module:function` may be imported.
     """
     kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
     recipe = resolve_recipe(recipe, data, split)
-    session = _session(data, model, pruner, kept, recipe, seed, None, place)
+    fresh = constructor(model, data, kept, allow_code=allow_code)
+    session = _session(data, fresh, pruner, kept, recipe, seed, None, place)
     run = session.run
     return _on_cpu(find_mask(run.fresh(), pruner, session.view, run, recipe).mask)
 
@@ -240,7 +248,7 @@ def _recipe_under_mask(original: Recipe | None, asked: Recipe | None, *, rewound
 
 def _session(
     data: Data,
-    model: str | Fresh,
+    fresh: Fresh,
     pruner: Pruner,
     split: Split,
     recipe: Recipe,
@@ -256,7 +264,7 @@ def _session(
         split,
         Part.RETAIN | Part.VALIDATION,
         recipe=recipe,
-        fresh=constructor(model, data, split),
+        fresh=fresh,
         mask=mask,
         place=place,
     )

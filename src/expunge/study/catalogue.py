@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from expunge.disk.reading import read_yaml
 from expunge.errors import ConfigError, nearest
 from expunge.study.cells import Facts, originals, plan_cells
 from expunge.study.file import SCALES, read_study
@@ -60,10 +59,10 @@ def shipped_studies() -> list[Shipped]:
 
 
 def _shipped(name: str, file: Path) -> Shipped:
-    text = file.read_text(encoding="utf-8")
     study = read_study(file)
-    scales = tuple(yaml.safe_load(text).get(SCALES, {}))
-    return Shipped(name, first_paragraph(text), study.data, cells_of(study), scales)
+    scales = tuple(read_yaml(file)[0].get(SCALES, {}))
+    asks = first_paragraph(file.read_text(encoding="utf-8"))
+    return Shipped(name, asks, study.data, cells_of(study), scales)
 
 
 def first_paragraph(text: str) -> str:

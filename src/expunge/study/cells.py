@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from expunge.names.text import clean_name
 from expunge.study.entries import tuned, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
@@ -32,15 +34,20 @@ class Cell:
 
     kind: an original (dense or sparse), a retrained reference (or floor), or one run of a method;
     the method "original" does nothing, and is scored. config: everything that decides its result,
-    as plain data. needs: keys of the cells whose models it starts from. key: 32 hexadecimal digits
-    of all that. seed: of the rows that it makes.
+    as plain data. starts: the cells whose models it starts from, as they are planned: no file says
+    what they are. key: 32 hexadecimal digits of all that. seed: of the rows that it makes.
     """
 
     kind: Kind
     config: Mapping[str, Any]
-    needs: tuple[str, ...]
+    starts: tuple[Cell, ...]
     key: str
     seed: int
+
+    @functools.cached_property
+    def needs(self) -> tuple[str, ...]:
+        """Keys of the cells that it starts from."""
+        return tuple(cell.key for cell in self.starts)
 
     @property
     def label(self) -> str:
@@ -50,19 +57,23 @@ class Cell:
             "retrain": "floor" if self.config.get("floor") else "retrain",
         }.get(self.kind, self.config.get("label", ""))
         where = f", {self.config['scenario']}" if "scenario" in self.config else ""
-        return f"{what}{where}, seed {self.seed}"
+        return clean_name(f"{what}{where}, seed {self.seed}")
 
 
-def key_of(kind: str, config: Mapping[str, Any], needs: tuple[str, ...]) -> str:
-    """Digest of a configuration, 32 hexadecimal digits; the order of its fields does not matter."""
-    text = json.dumps([kind, config, needs], sort_keys=True, ensure_ascii=False, allow_nan=False)
+def key_of(kind: str, config: Mapping[str, Any], needs: Sequence[str]) -> str:
+    """Digest of a configuration, 32 hexadecimal digits; the order of its fields does not matter.
+
+    Labels are for tables, and no part of what is computed.
+    """
+    computed = {name: value for name, value in config.items() if name != "label"}
+    text = json.dumps([kind, computed, needs], sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def make_cell(kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], seed: int) -> Cell:
-    """A cell with its key. Labels are for tables, and no part of what is computed."""
-    computed = {name: value for name, value in config.items() if name != "label"}
-    return Cell(kind, config, needs, key_of(kind, computed, needs), seed)
+def make_cell(kind: Kind, config: Mapping[str, Any], starts: Sequence[Cell], seed: int) -> Cell:
+    """A cell with its key."""
+    key = key_of(kind, config, [cell.key for cell in starts])
+    return Cell(kind, config, tuple(starts), key, seed)
 
 
 @dataclass(frozen=True)
@@ -88,8 +99,8 @@ class Cells:
         self._cells: dict[str, Cell] = {}
 
     def add(self, kind: Kind, config: Mapping[str, Any], needs: tuple[str, ...], seed: int) -> str:
-        """Add a cell if it is not there; its key."""
-        cell = make_cell(kind, config, needs, seed)
+        """Add a cell if it is not there, after those of these keys; its key."""
+        cell = make_cell(kind, config, [self._cells[key] for key in needs], seed)
         self._cells.setdefault(cell.key, cell)
         return cell.key
 
@@ -98,21 +109,27 @@ class Cells:
         return list(self._cells.values())
 
 
+def content_of(scenario: str) -> str:
+    """A digest of what a scenario only points to, such as a file of ids, as it is now."""
+    return scenario_of(scenario).content(scenario)
+
+
 def plan_cells(
     study: Study,
     load: Callable[[str], Facts],
     chosen: Mapping[tuple[Setting, str], Mapping[str, Any]] | None = None,
+    content: Callable[[str], str] = content_of,
 ) -> tuple[list[Cell], list[Row]]:
     """All cells of a study, each once, after what it needs, and the rows that they make.
 
     load: data specification -> what is to be known of the data. chosen: tuned fields by
-    setting and method.
+    setting and method. content: scenario -> a digest of what it points to.
     """
     cells, rows = Cells(), []
     for config, setting, seed, facts in originals(study, load, study.seeds):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = request(study, scenario, seed, facts, load)
+            asked = request(study, scenario, seed, facts, load, content)
             here: Setting = (*setting, scenario)
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
@@ -142,21 +159,25 @@ def _methods(
     for label, entry in study.methods.items():
         fields = chosen.get((setting, label))
         if fields is None:
-            found |= variants(label, entry)
+            found |= variants(label, entry, allow_code=False)
         else:
-            found[label] = tuned(entry, fields)
+            found[label] = tuned(entry, fields, allow_code=False)
     return found
 
 
 def request(
-    study: Study, scenario: str, seed: int, facts: Facts, load: Callable[[str], Facts]
+    study: Study,
+    scenario: str,
+    seed: int,
+    facts: Facts,
+    load: Callable[[str], Facts],
+    content: Callable[[str], str],
 ) -> dict[str, Any]:
     """What a cell is asked to forget, as plain data."""
     asked = scenario_of(scenario).request(scenario, seed, len(facts.classes))
     wanted: dict[str, Any] = {"scenario": asked, "forget_seed": seed, "seed": seed}
-    content = scenario_of(scenario).content(scenario)
-    if content:
-        wanted["content"] = content
+    if digest := content(scenario):
+        wanted["content"] = digest
     if study.transfer is not None:
         wanted["transfer"] = study.transfer.model_dump(mode="json")
         wanted["transfer_fingerprints"] = list(load(study.transfer.data).fingerprints)

@@ -41,10 +41,10 @@ def check_distinct(settings: Mapping[str, Sequence[Any]], methods: Iterable[str]
 
 
 def check_models(models: Iterable[str]) -> None:
-    """Raise ConfigError for architectures that there are not."""
+    """Raise ConfigError for architectures that there are not; `check_consent` asks about code."""
     for model in models:
         try:
-            check_model(model)
+            check_model(model, allow_code=True)
         except ModelError as error:
             raise ConfigError(f"models: {error}") from error
 
@@ -137,12 +137,16 @@ def check_consent(
         )
 
 
-def check_sources(
-    specs: Iterable[str], scenarios: Iterable[str], data_dir: str | Path | None
+def check_there(
+    specs: Iterable[str],
+    scenarios: Iterable[str],
+    data_dir: str | Path | None,
+    *,
+    allow_code: bool,
 ) -> None:
     """Raise DataError or SplitError for data or lists of ids that are not there."""
     for spec in specs:
-        DataSpec.parse(spec).check(data_dir)
+        DataSpec.parse(spec).check(data_dir, allow_code=allow_code)
     for scenario in scenarios:
         scenario_of(scenario).content(scenario)
 

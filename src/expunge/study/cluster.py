@@ -33,7 +33,9 @@ class RayCrew:
             self.size = workers or cards or max(1, int(free.get("CPU", 1)))
             # several workers share a card evenly; shares that do not fit a card whole would wait
             share = 1.0 / -(-self.size // cards) if cards else 0.0
-            task = ray.remote(num_cpus=1, num_gpus=share)(_follow)
+            # a worker that a cell killed is started again, as often as there are cells
+            again = len(orders.cells)
+            task = ray.remote(num_cpus=1, num_gpus=share, max_retries=again)(_follow)
             self._left = [task.remote(orders, os.getcwd()) for _ in range(self.size)]
         except BaseException:
             ray.shutdown()
@@ -45,6 +47,10 @@ class RayCrew:
         ready, self._left = self._ray.wait(self._left, num_returns=len(self._left), timeout=0)
         self._ended += ready
         return bool(self._left)
+
+    def replace(self, killers: int) -> bool:
+        """Ray does that by itself."""
+        return False
 
     def end(self) -> list[str]:
         """Stop those that are left; why others ended before their time, one line each."""

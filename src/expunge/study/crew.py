@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
 from typing import Protocol
 
 import torch
@@ -39,6 +40,13 @@ class Crew(Protocol):
 
     def alive(self) -> bool:
         """Whether any of them is still at work."""
+        ...
+
+    def replace(self, killers: int) -> bool:
+        """Start a worker in place of each that a cell killed; whether any was started.
+
+        killers: how many cells have killed one. Who ended otherwise would do so again.
+        """
         ...
 
     def end(self) -> list[str]:
@@ -72,23 +80,32 @@ class Processes:
     """Workers as processes of this machine; its cards are dealt out in turn."""
 
     def __init__(self, orders: Orders, workers: int) -> None:
-        context = multiprocessing.get_context("spawn")
-        cards = torch.cuda.device_count()
         self.size = workers
-        self._started = [
-            context.Process(
-                target=_follow_parent,
-                daemon=True,
-                args=(orders, number % cards if cards else None, os.getpid()),
-            )
-            for number in range(workers)
-        ]
-        for process in self._started:
-            process.start()
+        self._orders = orders
+        self._cards = torch.cuda.device_count()
+        self._replaced = 0
+        self._started = [self._start(number) for number in range(workers)]
+
+    def _start(self, number: int) -> SpawnProcess:
+        card = number % self._cards if self._cards else None
+        process = multiprocessing.get_context("spawn").Process(
+            target=_follow_parent, daemon=True, args=(self._orders, card, os.getpid())
+        )
+        process.start()
+        return process
 
     def alive(self) -> bool:
         """Whether any of them is still at work."""
         return any(process.is_alive() for process in self._started)
+
+    def replace(self, killers: int) -> bool:
+        """Start a worker in place of each that a cell killed; whether any was started."""
+        before = self._replaced
+        for number, process in enumerate(self._started):
+            if process.exitcode is not None and self._replaced < killers:
+                self._started[number] = self._start(number)
+                self._replaced += 1
+        return self._replaced > before
 
     def end(self) -> list[str]:
         """Stop those that are left; why others ended before their time, one line each."""

@@ -59,7 +59,7 @@ def method_record(method: Method) -> dict[str, Any]:
     return {"method": method_name(method), "settings": method.model_dump(mode="json")}
 
 
-def variants(label: str, entry: Entry, *, allow_code: bool = True) -> dict[str, dict[str, Any]]:
+def variants(label: str, entry: Entry, *, allow_code: bool) -> dict[str, dict[str, Any]]:
     """Label of each row -> what its cells record of the method, one value of each listed setting.
 
     The label names the values. allow_code: whether `module:Class` may be imported.
@@ -103,18 +103,20 @@ Space = Mapping[str, list[Any] | dict[str, Any]]
 """Of a tuned method: field -> values to try, or a range."""
 
 
-def tuned(entry: Entry, fields: Mapping[str, Any]) -> dict[str, Any]:
+def tuned(entry: Entry, fields: Mapping[str, Any], *, allow_code: bool) -> dict[str, Any]:
     """What a cell records of a tuned method with one choice of its tuned fields."""
     if entry.recorded is None:
-        return method_record(make_method(entry.method, {**entry.settings, **fields}))
+        made = make_method(entry.method, {**entry.settings, **fields}, allow_code=allow_code)
+        return method_record(made)
     (one,) = entry.recorded.values()
     return {**one, "settings": {**one["settings"], **fields}}
 
 
-def is_whole(entry: Entry, name: str, ends: Mapping[str, Any]) -> bool:
+def is_whole(entry: Entry, name: str, ends: Mapping[str, Any], *, allow_code: bool) -> bool:
     """Whether a range of a tuned field is one of whole numbers."""
     if entry.recorded is None:
-        return find_method(entry.method).model_fields[name].annotation is int
+        method = find_method(entry.method, allow_code=allow_code)
+        return method.model_fields[name].annotation is int
     return isinstance(ends["low"], int) and isinstance(ends["high"], int)
 
 
@@ -123,9 +125,7 @@ def first_of(space: Space) -> dict[str, Any]:
     return {k: v[0] if isinstance(v, list) else v.get("low") for k, v in space.items()}
 
 
-def make_trial(
-    label: str, entry: Entry, fields: Mapping[str, Any], *, allow_code: bool = True
-) -> Method:
+def make_trial(label: str, entry: Entry, fields: Mapping[str, Any], *, allow_code: bool) -> Method:
     """A tuned method with values of its tuned fields; ConfigError says that tuning has the fault."""
     try:
         return make_method(entry.method, {**entry.settings, **fields}, allow_code=allow_code)
@@ -133,7 +133,7 @@ def make_trial(
         raise ConfigError(f"tuning {label}: {error}") from error
 
 
-def check_space(label: str, entry: Entry, space: Space, *, allow_code: bool = True) -> None:
+def check_space(label: str, entry: Entry, space: Space, *, allow_code: bool) -> None:
     """Raise ConfigError for tuned fields and ranges that a method does not have."""
     made = make_trial(label, entry, first_of(space), allow_code=allow_code)
     for name, values in space.items():

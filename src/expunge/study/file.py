@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from expunge.disk.reading import read_yaml, reading
 from expunge.errors import ConfigError, UserError, nearest
+from expunge.names.text import clean_name
 from expunge.names.values import numbers
 from expunge.pruning import PRUNERS
 from expunge.study.check import ClaimError, check_keys
@@ -46,22 +48,27 @@ def read_study(
         ConfigError: names the line and the nearest valid key.
     """
     file = Path(path)
+    with reading(f"the study {file}", "write YAML", ConfigError):
+        return _read(file, scale, allow_code, recorded)
+
+
+def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None) -> Study:
     try:
-        text = file.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the study {file} ({error}); write YAML") from error
+        # what a run wrote lies in its folder; whoever names a file may name a link
+        content, node = read_yaml(file, within=file.parent if file == recorded else None)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it is no YAML"
-        raise ConfigError(f"{file}{where}: {problem}; mend the line") from error
+        raise ConfigError(f"{file}{where}: {clean_name(problem)}; mend the line") from error
     check_keys(file, node)
     if not isinstance(content, Mapping):
         raise ConfigError(f"{file} is no study; write lines like `data: [digits]`")
     # what a paper printed stays as it printed it
-    written = {key: v if key == "published" else numbers(v) for key, v in content.items()}
+    written = {
+        clean_name(str(key)): value if key == "published" else _in_lines(numbers(value))
+        for key, value in content.items()
+    }
     chosen, changes = _scale(file, node, written, scale)
     plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
     if chosen:
@@ -91,6 +98,13 @@ def read_study(
         if isinstance(error, ClaimError):
             place = ("claims", error.row)
         raise ConfigError(f"{file}, line {line(place, str(error))}: {error}") from None
+
+
+def _in_lines(value: Any) -> Any:
+    """The same with every key in one line: methods and recipes are called so in tables."""
+    if isinstance(value, Mapping):
+        return {clean_name(key): _in_lines(one) for key, one in value.items()}
+    return [_in_lines(one) for one in value] if isinstance(value, list) else value
 
 
 def _scale(
@@ -141,7 +155,7 @@ class _Foreign:
             if space is not None:
                 self._spaces[label] = space
         self._methods[label] = entry.model_dump()
-        variants(label, entry)
+        variants(label, entry, allow_code=False)  # what is not ours is recorded by now
 
     def density(self, row: int, value: Mapping[str, Any]) -> None:
         """Raise ConfigError for a pruner or settings that there are not."""

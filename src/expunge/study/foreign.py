@@ -6,14 +6,15 @@ it. So a run writes beside each foreign name what its cells record of it, and lo
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import yaml
-
 from expunge import methods, pruning
+from expunge.disk.reading import read_yaml, reading
+from expunge.errors import ConfigError
 from expunge.methods import find_method
 from expunge.pruning import make_pruner
 from expunge.study.entries import (
@@ -92,10 +93,10 @@ class FromRecord:
     @classmethod
     def read(cls, file: Path) -> FromRecord:
         """From the study file in a study's folder; nothing is known where there is none."""
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            content = None
+        if not os.path.lexists(file):
+            return cls({})
+        with reading(file, "delete it, and run the study again", ConfigError):
+            content, _ = read_yaml(file, within=file.parent)
         return cls(content if isinstance(content, Mapping) else {})
 
     def entry(self, label: str, entry: Entry, space: Space | None) -> tuple[Entry, Space | None]:

@@ -8,22 +8,24 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.audits import make_audit
-from expunge.disk.whole import flush, unwritable
+from expunge.disk.reading import read_json, reading
+from expunge.disk.whole import unwritable, write_file
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
-from expunge.study.cells import Cell, Facts, Row, plan_cells
-from expunge.study.check import check_consent, check_sources
+from expunge.study.cells import Cell, Facts, Row, content_of, plan_cells
+from expunge.study.check import check_consent, check_there
 from expunge.study.file import read_study
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
 from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
+from expunge.study.written import check_sources, plain_sources
 
 if TYPE_CHECKING:
     from expunge.study.crew import Crew
@@ -71,8 +73,9 @@ def planned(
 ) -> Planned:
     """Plan a study. Nothing is written: that is `run_study`'s.
 
-    recorded: believe what the last run noted of the data, which then need not be there; for looking
-    at results. place.allow_code: whether `module:function` may be imported.
+    recorded: believe what the last run noted of the data and of files of ids, which then need not be
+    there; for looking at results, which writes nothing. place.allow_code: whether `module:function` may
+    be imported.
     Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
@@ -93,18 +96,23 @@ def planned(
             f"{folder} holds the study {_told(held)}, not {_told(study)}; choose another folder "
             "with --out, or that study"
         )
-    facts = _read_facts(folder) if recorded else {}
+    facts, contents = _read_sources(folder / FACTS) if recorded else ({}, {})
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
         check_consent(study.models, study.specs, study.also, allow_code=place.allow_code)
         for name in study.also:  # whatever it lacks is known before anything is trained
             make_audit(name, allow_code=place.allow_code)
-        check_sources(study.specs, study.scenarios, place.data_dir)
+        unknown = [text for text in study.scenarios if text not in contents]
+        check_there(study.specs, unknown, place.data_dir, allow_code=place.allow_code)
     with loading():
         from expunge.study.work import Bench
 
     bench = Bench(CellStore(folder), place, keep_all=study.keep_weights == "all")
-    return _plan(study, bench, facts.__getitem__ if believed else bench.facts)
+
+    def content(scenario: str) -> str:
+        return contents[scenario] if scenario in contents else content_of(scenario)
+
+    return _plan(study, bench, facts.__getitem__ if believed else bench.facts, content)
 
 
 def _told(study: Study) -> str:
@@ -113,44 +121,37 @@ def _told(study: Study) -> str:
 
 def _write(study: Planned) -> None:
     """Keep what the study says, with every default filled in, and what it found its data to be."""
-    folder = study.store.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = {spec: asdict(study.bench.facts(spec)) for spec in study.study.specs}
-    for name, text in (
-        (FILE, study.study.to_yaml()),
-        (FACTS, json.dumps(facts, indent=1, ensure_ascii=False) + "\n"),
-    ):
-        file = folder / name
-        if file.exists() and file.read_text("utf-8") == text:
-            continue
-        part = folder / f".{name}.{os.getpid()}"
-        part.write_text(text, encoding="utf-8")
-        flush(part)
-        os.replace(part, file)
+    store, asked = study.store, study.study
+    facts = {spec: study.bench.facts(spec) for spec in asked.specs}
+    contents = {text: digest for text in asked.scenarios if (digest := content_of(text))}
+    plain = json.dumps(plain_sources(facts, contents), indent=1, ensure_ascii=False)
+    with reading(store.folder, "choose another folder with --out", ConfigError):
+        store.folder.mkdir(parents=True, exist_ok=True)
+        write_file(store.folder / FILE, asked.to_yaml())
+        write_file(store.folder / FACTS, f"{plain}\n")
+    store.prepare().check_locks()
 
 
-def _read_facts(folder: Path) -> dict[str, Facts]:
-    """What the last run noted of its data; nothing where there was none."""
-    try:
-        content = json.loads((folder / FACTS).read_text("utf-8"))
-        return {
-            spec: Facts(
-                (str(one["fingerprints"][0]), str(one["fingerprints"][1])),
-                tuple(map(str, one["classes"])),
-            )
-            for spec, one in content.items()
-        }
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return {}
+def _read_sources(file: Path) -> tuple[dict[str, Facts], dict[str, str]]:
+    """What the last run found its data and files of ids to be; nothing where there was none."""
+    if not os.path.lexists(file):
+        return {}, {}
+    with reading(file, "delete it, and the data are looked at anew", ConfigError):
+        return check_sources(read_json(file, within=file.parent))
 
 
-def _plan(study: Study, bench: Bench, facts: Callable[[str], Facts]) -> Planned:
+def _plan(
+    study: Study,
+    bench: Bench,
+    facts: Callable[[str], Facts],
+    content: Callable[[str], str] = content_of,
+) -> Planned:
     """Cells and rows, as far as tuning has come."""
-    trials, found = searches(study, facts, bench.store)
+    trials, found = searches(study, facts, bench.store, content)
     best = chosen(found)
     if best is None:
         return Planned(study, trials, [], bench, found, tuned=False)
-    cells, rows = plan_cells(study, facts, best)
+    cells, rows = plan_cells(study, facts, best, content)
     return Planned(study, [*trials, *cells], rows, bench, found)
 
 
@@ -168,10 +169,16 @@ def run_study(
     None: one, which is this process, or on a cluster as many as it has room for. ray: address of a
     Ray cluster to work on. renew: make stale cells anew. Returns the study as it is then planned:
     tuning decides what comes after it. Failures stand in the store.
+
+    Raises ConfigError for a folder whose file system honours no locks, and for a finished cell that is
+    damaged.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
     _write(study)
+    for cell in study.cells:
+        if study.store.done(cell.key):
+            study.store.read(cell.key)
     run = uuid.uuid4().hex
     how = _How(run, workers, ray, renew, progress or Silent())
     while True:
@@ -216,7 +223,10 @@ def _run(study: Planned, how: _How) -> None:
 
             bench = replace(study.bench, place=replace(study.bench.place, progress=how.reporter))
             with one_thread():  # as every worker has, so that times can be compared
-                Worker(study.cells, bench, run=how.run, renew=how.renew, told=told).work()
+                worker = Worker(study.cells, bench, run=how.run, renew=how.renew, told=told)
+                whole = worker.work(risky=False)
+            if not whole:  # what killed its process before does not get this one
+                _several(study, replace(how, workers=1), bar)
         else:
             _several(study, how, bar)
 
@@ -269,8 +279,13 @@ def _several(study: Planned, how: _How, bar: Step) -> None:
                 bar.advance()
             if watch.running or watch.over != begun:  # else they are still starting
                 bar.note(_at(watch))
-    finally:
-        crashed = crew.end()
+            alive |= crew.replace(len(watch.killers))
+    except BaseException:
+        killers = study.store.killers()
+        crew.end()  # on purpose, so what they work on is to blame for nothing
+        study.store.forget_attempts(but=killers)
+        raise
+    crashed = crew.end()
     if len(crashed) == crew.size:
         raise ConfigError(
             f"all {crew.size} workers ended early ({crashed[0]}); run the study again with "

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, load_model
 
 from expunge.data.load import Data
 from expunge.data.split import Split
-from expunge.errors import ConfigError, ModelError
-from expunge.names.code import check_name
+from expunge.disk.reading import reading
+from expunge.errors import ConfigError
 from expunge.place import Place
+from expunge.study.cells import Cell
 from expunge.study.store import CellStore
 from expunge.trained.card import CARD, MASK, WEIGHTS
 from expunge.trained.opening import open_papers
@@ -24,54 +24,53 @@ from expunge.training.recipe import Recipe
 from expunge.training.session import constructor
 
 
-def read_model(
-    store: CellStore, key: str, data: Data, place: Place, original: Trained | None = None
-) -> Trained:
+def read_model(store: CellStore, cell: Cell, data: Data, place: Place) -> Trained:
     """The model of a finished cell, on these data.
 
-    place: with consent to run what the study names. original: what it came from; needed for cells of
-    format 1, which were no model folders.
+    Which architecture it has is what the study says, as planned: a name in the cell's folder is never
+    looked up. place: with consent to run what the study names.
 
-    Raises ConfigError for a cell without weights, ModelError for code without consent.
+    Raises ConfigError for a cell without weights, or one that is damaged; ModelError for code without
+    consent.
     """
-    folder = store.path(key)
+    folder = store.path(cell.key)
     if not (folder / WEIGHTS).exists():
         raise ConfigError(
             f"{folder} is a record without weights, and something new starts from them; delete that "
             "folder, and run the study again"
         )
-    if (folder / CARD).exists():
-        return open_papers(read_papers(folder, data=data, place=replace(place, data_dir=None)))
-    content = store.read(key)
-    if original is None:
-        return _original_of_format_1(folder, content, data, place)
-    record = _record(content, "retrain", ("retrain", int(content["seed"])))
-    model = constructor(original.architecture or "", data, original.split)()
-    load_model(model, str(folder / WEIGHTS))
-    return replace(original.then(record, model=model.eval()), data=data)
+    store.check_files(cell.key)
+    with reading(folder, f"delete {folder}, and run the study again", ConfigError):
+        return _read(store, cell, data, place)
 
 
-def _original_of_format_1(
-    folder: Path, content: dict[str, Any], data: Data, place: Place
-) -> Trained:
-    config = content["config"]
-    if ":" in config["model"]:
-        check_name(config["model"], allow_code=place.allow_code, what="model", error=ModelError)
+def _read(store: CellStore, cell: Cell, data: Data, place: Place) -> Trained:
+    folder = store.path(cell.key)
+    config = (cell.starts[0] if cell.starts else cell).config
     split = Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
-    fresh = constructor(config["model"], data, split)
+    fresh = constructor(config["model"], data, split, allow_code=place.allow_code)
+    if (folder / CARD).exists():
+        papers = read_papers(folder, data=data, place=replace(place, data_dir=None), own_model=True)
+        return replace(open_papers(papers, fresh=fresh), architecture=config["model"])
+    content = store.read(cell.key)
     model = fresh()
     load_model(model, str(folder / WEIGHTS))
+    model.eval()
+    if cell.starts:
+        record = _record(content, "retrain", ("retrain", cell.seed))
+        original = read_model(store, cell.starts[0], data, place)
+        return original.then(record, model=model)
     step = "prune" if config["density"] else "train"
     return Trained(
-        model.eval(),
+        model,
         data,
         split,
-        (_record(content, step, ("original", int(config["seed"]))),),
+        (_record(content, step, ("original", cell.seed)),),
         Recipe(**content["recipe"]),
         fresh,
         architecture=config["model"],
         mask=load_file(folder / MASK) if (folder / MASK).exists() else None,
-        seed=config["seed"],
+        seed=cell.seed,
         split_seed=config["split_seed"],
         path=folder,
     )

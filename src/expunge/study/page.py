@@ -47,9 +47,10 @@ def study_report(study: Planned, command: str) -> Report:
             if value:
                 made[name][str(value)] = None
         dates.append(str(content["date"])[:10])
-        if "details" in content:
+        if content.get("details"):
             setting = dict(zip(SETTING, row.setting, strict=True))
-            seen = {**content["details"], "forgotten_classes": content["forgotten_classes"]}
+            gone = content.get("forgotten_classes", [])
+            seen = {**content["details"], "forgotten_classes": gone}
             seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
     warnings |= dict.fromkeys(_masked(study))
@@ -100,7 +101,7 @@ def _masked(study: Planned) -> list[str]:
         if row.method == "retrain" and study.store.done(row.cell) and study.store.done(row.base):
             original = study.store.read(row.base)
             density = row.setting[SETTING.index("density")]
-            if original["saw_data"]:
+            if original.get("saw_data"):
                 saw[density] = None
             if original["log"].get("first_epoch"):
                 rewound[density] = None

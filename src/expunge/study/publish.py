@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import asdict
+import os
 from pathlib import Path
 
+from expunge.disk.reading import JSON_BYTES, read_bytes, reading
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.places import PAGE
@@ -39,7 +39,7 @@ def write_records(study: Planned, out: Path, command: str) -> int:
     if not done:
         raise ConfigError("no cell is finished yet; go on with `expunge study run`")
     failures = {
-        cell.key: asdict(failure)
+        cell.key: failure.model_dump()
         for cell in study.cells
         if (failure := store.failure(cell.key)) is not None
     }
@@ -47,7 +47,10 @@ def write_records(study: Planned, out: Path, command: str) -> int:
     report = study_report(study, command) if told else None
     with written_whole(out, overwrite=False) as folder:
         for name in (FILE, FACTS):
-            shutil.copyfile(store.folder / name, folder / name)
+            file = store.folder / name
+            with reading(file, "run the study again, which writes it", ConfigError):
+                content = read_bytes(file, most=JSON_BYTES, within=store.folder)
+            (folder / name).write_bytes(content)
         write_packed(folder / PACKED, done, failures)
         if report is not None:
             (folder / TABLE).write_text(as_markdown(report), encoding="utf-8")
@@ -57,5 +60,5 @@ def write_records(study: Planned, out: Path, command: str) -> int:
 
 def check_absent(out: Path) -> None:
     """Raise ConfigError for a folder that exists: records are never written over anything."""
-    if out.exists():
+    if os.path.lexists(out):
         raise ConfigError(f"{out} exists; choose another folder with --out")

@@ -44,7 +44,7 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
             continue
         content = store.read(row.cell)
         for score in content["scores"]:
-            kept = {name: score[name] for name in ("value", "low", "high", "n")}
+            kept = {name: score.get(name) for name in ("value", "low", "high", "n")}
             said = own_words(score["name"], score.get("unit"), score.get("target"))
             found.append({**common, "score": score["name"], **kept, **said})
             further = score["name"] in compared or score["name"] not in SCORES

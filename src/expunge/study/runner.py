@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from expunge.study.cells import Cell
 from expunge.study.source import is_stale
-from expunge.study.store import CellStore
+from expunge.study.store import KILLED, CellStore
 from expunge.study.work import Bench, do_cell
 
 WAIT_SECONDS = 0.2
@@ -93,6 +93,7 @@ class Watch:
         self._again = made_again(cells, store, renew=renew)
         self.done = {cell.key for cell in cells if store.done(cell.key)} - self._again
         self.failed: set[str] = set()
+        self.killers: set[str] = set()
         self.running: list[Cell] = []
         self._left = [cell for cell in cells if renew or cell.key not in self.done]
 
@@ -102,7 +103,9 @@ class Watch:
         return self.done | self.failed
 
     def look(self) -> None:
-        """Look at the store: `done`, `failed` and `running` are then as they are now."""
+        """Look at the store: `done`, `failed`, `killers` (those of the failed that killed their process)
+        and `running` are then as they are now.
+        """
         self.running = []
         left = []
         for cell in self._left:  # what a cell needs stands before it
@@ -118,6 +121,7 @@ class Watch:
         failure = self.store.failure(cell.key)
         if failure is not None and failure.run == self.run:
             self.failed.add(cell.key)
+            self.killers |= {cell.key} if failure.error == KILLED else set()
             return True
         if self.store.done(cell.key) and not self._lacks_weights(cell):
             self.done.add(cell.key)
@@ -134,8 +138,9 @@ Told = Callable[[Cell, str], None]
 class Worker:
     """One process's way through the cells of a study.
 
-    run: names this attempt: a cell that failed in an earlier one is tried again, once. renew: make
-    stale cells anew. told: called with a cell and "running", "done" or "failed".
+    run: names this attempt: a cell that failed in an earlier one is tried again, once; one that killed
+    its process then is tried when nothing else can be done. renew: make stale cells anew. told: called
+    with a cell and "running", "done" or "failed".
     """
 
     def __init__(
@@ -155,21 +160,42 @@ class Worker:
         self._failed: set[str] = set()
         self._again = made_again(cells, self.store, renew=renew)
 
-    def work(self) -> None:
-        """Make cells until each is done, failed in this run, or needs one that failed."""
+    def work(self, *, risky: bool = True) -> bool:
+        """Make cells until each is done, failed in this run, or needs one that failed; whether each is.
+
+        risky: do those too that killed their process in an earlier run; else these are left.
+        """
         self.store.prepare().sweep()
         left = list(self.cells.values())
         while left:
-            waiting = [cell for cell in left if not self._over(cell)]
+            waiting = [cell for cell in left if self._is_deadly(cell) or not self._over(cell)]
             if len(waiting) == len(left):
-                time.sleep(WAIT_SECONDS)  # others are at the rest, or at what it needs
+                deadly = self._deadly_alone(left)
+                if deadly and not risky:
+                    return False
+                if not any(self._over(cell) for cell in deadly):
+                    time.sleep(WAIT_SECONDS)  # others are at the rest, or at what it needs
             left = waiting
+        return True
+
+    def _is_deadly(self, cell: Cell) -> bool:
+        """Whether a cell killed its process in an earlier run."""
+        failure = self.store.failure(cell.key)
+        return failure is not None and failure.error == KILLED and failure.run != self.run
+
+    def _deadly_alone(self, left: Sequence[Cell]) -> list[Cell]:
+        """The deadly cells, if nothing else is left but what needs them; else none."""
+        deadly = [cell for cell in left if self._is_deadly(cell)]
+        reached = {cell.key for cell in deadly}
+        for cell in left:  # what a cell needs stands before it
+            reached |= {cell.key} if reached & {*cell.needs} else set()
+        return deadly if len(reached) == len(left) else []
 
     def _over(self, cell: Cell) -> bool:
         """Make a cell if that can be done now; whether nothing is left to do about it."""
         if self._done(cell) or self._hopeless(cell):
             return True
-        if not all(self._done(self.cells[need]) for need in cell.needs):
+        if not all(self._done(need) for need in cell.starts):
             return False
         with self.store.claim(cell.key) as mine:
             if not mine:
@@ -178,7 +204,10 @@ class Worker:
                 return True
             self.tell(cell, "running")
             try:
-                with self.bench.place.progress.work(cell.label):
+                with (
+                    self.store.attempt(cell.key, self.run),
+                    self.bench.place.progress.work(cell.label),
+                ):
                     do_cell(cell, self.bench)
             except Exception as error:  # it belongs to the cell, and the others go on
                 self.store.fail(cell.key, error, self.run)
@@ -195,7 +224,7 @@ class Worker:
             return False
         if not self.renew:
             return True
-        fresh = all(self._done(self.cells[need]) for need in cell.needs)
+        fresh = all(self._done(need) for need in cell.starts)
         return fresh and not is_stale(cell, self.store)
 
     def _hopeless(self, cell: Cell) -> bool:
@@ -205,7 +234,5 @@ class Worker:
         failure = self.store.failure(cell.key)
         failed = failure is not None and failure.run == self.run
         return (
-            failed
-            or cell.key in self._failed
-            or any(self._hopeless(self.cells[need]) for need in cell.needs)
+            failed or cell.key in self._failed or any(self._hopeless(need) for need in cell.starts)
         )

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from expunge.audits import AUDITS, further_audits
 from expunge.errors import ConfigError, nearest
 from expunge.methods import make_method
+from expunge.names.text import clean_name
 from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
 from expunge.study.check import check_claims, check_distinct, check_models
 from expunge.study.entries import Entry, check_label, check_space, entry_of, is_ours, variants
@@ -50,7 +51,8 @@ class Density(Settings):
             return {}
         if self.recorded is not None:
             return dict(self.recorded)
-        return pruner_record(make_pruner(self.pruner, {**self.settings, "sparsity": self.sparsity}))
+        settings = {**self.settings, "sparsity": self.sparsity}
+        return pruner_record(make_pruner(self.pruner, settings, allow_code=False))
 
 
 def pruner_record(pruner: Pruner) -> dict[str, Any]:
@@ -167,6 +169,11 @@ class Study(Settings):
         target = () if self.transfer is None else (self.transfer.data,)
         return tuple(dict.fromkeys((*self.data, *target)))
 
+    @field_validator("name")
+    @classmethod
+    def _in_a_line(cls, value: str) -> str:
+        return clean_name(value)
+
     @field_validator("methods", mode="before")
     @classmethod
     def _entries(cls, value: Any) -> Any:
@@ -180,7 +187,7 @@ class Study(Settings):
         rows = []
         for label, entry in self.methods.items():
             check_label(label)
-            rows += list(variants(label, entry))
+            rows += list(variants(label, entry, allow_code=False))
         self._check_tuning()
         further = further_audits()
         unknown = [name for name in self.also if name not in further and ":" not in name]
@@ -241,10 +248,10 @@ class Study(Settings):
                     f"{', '.join(self.methods)}"
                 )
             entry = self.methods[label]
-            if len(variants(label, entry)) > 1:
+            if len(variants(label, entry, allow_code=False)) > 1:
                 raise ValueError(f"tuning: {label} lists values of its own; tune it, or list them")
             if entry.recorded is None:
-                check_space(label, entry, space)
+                check_space(label, entry, space, allow_code=False)
 
     def to_yaml(self) -> str:
         """The study with every default filled in, those of methods too; `read_study` reads it.
@@ -254,11 +261,11 @@ class Study(Settings):
         plain = self.model_dump(mode="json")
         for label, entry in plain["methods"].items():
             if is_ours(entry["method"]):
-                method = make_method(entry["method"])
+                method = make_method(entry["method"], allow_code=False)
                 entry["settings"] = {**method.model_dump(mode="json"), **entry["settings"]}
                 del entry["recorded"]
             else:
-                entry["recorded"] = variants(label, self.methods[label])
+                entry["recorded"] = variants(label, self.methods[label], allow_code=False)
         for density, given in zip(plain["densities"], self.densities, strict=True):
             if given.pruner is None or given.pruner in PRUNERS:
                 del density["recorded"]

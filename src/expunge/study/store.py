@@ -6,39 +6,41 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from expunge.disk.whole import written_whole
+from expunge.disk import whole
+from expunge.disk.reading import UnreadableError, check_regular, read_json, reading, reason
 from expunge.errors import ConfigError
 from expunge.study.packed import PACKED, Packed, read_packed
+from expunge.study.written import Failure, check_attempt, check_cell, check_failure
 
+T = TypeVar("T")
 RESULT, WEIGHTS = "cell.json", "model.safetensors"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A cell that raised: the error's type and message, and the run in which it did."""
-
-    error: str
-    message: str
-    run: str
+CELLS, FAILED, ATTEMPTS, LOCKS = "cells", "failed", "attempts", "locks"
+KILLED = "Killed"
+"""The error of a cell whose process ended without a word."""
+_LEFT = re.compile(r"\.(?P<key>[0-9a-f]{32})\.(?!expunge-).+")
+"""Temporary names of earlier versions, which a cell's claim guards."""
 
 
 class CellStore:
     """A folder of cells.
 
-    cells/KEY/ is a finished cell: cell.json and whatever else it made. It appears by rename, with
-    all of it on the disk, so a cell is there whole or not at all. failed/KEY.json says why a cell
-    could not be made. locks/KEY is held (flock) by the process that works on it: the kernel lets go
-    of it however that process ends, so nothing is ever left claimed.
+    cells/KEY/ is a finished cell: cell.json and whatever else it made, whose digests cell.json has. It
+    appears by rename, with all of it on the disk, so a cell is there whole or not at all.
+    failed/KEY.json says why a cell could not be made. locks/KEY is held (flock) by the process that
+    works on it: the kernel lets go of it however that process ends, so nothing is ever left claimed.
+    attempts/KEY.json stands for as long as a process works on the cell: where nobody does, its process
+    was killed.
 
     cells.jsonl.gz holds results and failures of cells without their weights, as `study records`
     writes it. It is only read, once; a folder of a cell beside it goes before it.
@@ -53,102 +55,251 @@ class CellStore:
         return read_packed(self.folder / PACKED)
 
     def prepare(self) -> CellStore:
-        """Make the folder, so that cells can be claimed and written; returns itself."""
-        for name in ("cells", "failed", "locks"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        """Make the folder, so that cells can be claimed and written; returns itself.
+
+        Raises ConfigError for a folder that cannot be made, or is a link: nothing is written elsewhere.
+        """
+        for name in (CELLS, FAILED, ATTEMPTS, LOCKS):
+            folder = self.folder / name
+            if folder.is_symlink():
+                raise ConfigError(f"{folder} is a link, and a study keeps to its folder; remove it")
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"{folder} cannot be made ({reason(error)}); choose another folder with --out"
+                ) from error
         return self
+
+    def check_locks(self) -> None:
+        """Raise ConfigError for a file system that takes locks and does not honour them: two processes
+        would then do the same cell, and take each other's files for leftovers.
+        """
+        handle, name = tempfile.mkstemp(dir=self.folder / LOCKS, prefix=".try.")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            other = os.open(name, os.O_RDWR)
+            try:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                why = "two processes get the same one"
+            finally:
+                os.close(other)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            why = reason(error)
+        finally:
+            os.close(handle)
+            os.unlink(name)
+        raise ConfigError(
+            f"the file system of {self.folder} does not honour locks ({why}), by which a study knows "
+            "who works on what; choose a folder on another one with --out, such as a local disk"
+        )
 
     def path(self, key: str) -> Path:
         """Folder of a finished cell."""
-        return self.folder / "cells" / key
+        return self.folder / CELLS / key
 
     def done(self, key: str) -> bool:
         """Whether a cell is finished."""
         return self._unpacked(key) or key in self.packed.cells
 
     def _unpacked(self, key: str) -> bool:
-        return (self.path(key) / RESULT).is_file()
+        return os.path.lexists(self.path(key) / RESULT)
 
     def has_weights(self, key: str) -> bool:
         """Whether the model of a finished cell lies here, so that others can start from it."""
         return (self.path(key) / WEIGHTS).is_file()
 
     def read(self, key: str) -> dict[str, Any]:
-        """What a finished cell says. Raises ConfigError for one that is damaged."""
+        """What a finished cell says. Raises ConfigError for one that is damaged, or another's."""
         if not self._unpacked(key) and key in self.packed.cells:
             return self.packed.cell(key)
         file = self.path(key) / RESULT
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"cannot read {file} ({error}); delete its folder, and run the study again"
-            ) from error
-        if not isinstance(content, dict):
-            raise ConfigError(f"{file} holds no object; delete its folder, and run the study again")
-        return content
+        with reading(file, f"delete {file.parent}, and run the study again", ConfigError):
+            return check_cell(read_json(file, within=self.folder), key)
+
+    def check_files(self, key: str) -> None:
+        """Raise ConfigError for a finished cell whose other files are not those that were written.
+
+        Cells of earlier versions have no digests of them.
+        """
+        folder = self.path(key)
+        digests: Mapping[str, str] = self.read(key).get("files", {})
+        found = {str(file.relative_to(folder)) for file in folder.rglob("*") if not file.is_dir()}
+        for name in sorted(found | {*digests}):
+            with reading(folder / name, f"delete {folder}, and run the study again", ConfigError):
+                check_regular(folder / name, within=folder)
+                if digests.get(name) not in (None, _digest(folder / name)):
+                    raise UnreadableError("it is not as it was written: its digest differs")
 
     @contextmanager
     def claim(self, key: str) -> Iterator[bool]:
         """Whether this process may work on a cell now: nobody else does, while the context lasts."""
-        handle = os.open(self.folder / "locks" / key, os.O_RDWR | os.O_CREAT, 0o666)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        lock = self.folder / LOCKS / key
+        with reading(lock, "delete it, and run the study again", ConfigError):
+            handle = os.open(lock, flags, 0o666)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
+            yield _locked(handle)
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _free(self, key: str) -> Iterator[bool]:
+        """Whether nobody works on a cell, or begins to while the context lasts; nothing is written."""
+        try:
+            handle = os.open(self.folder / LOCKS / key, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:  # it was never claimed
             yield True
+            return
+        try:
+            yield _locked(handle, unknown=True)
         finally:
             os.close(handle)
 
     def claimed(self, key: str) -> bool:
         """Whether some process works on a cell."""
-        if not (self.folder / "locks" / key).exists():
-            return False
-        with self.claim(key) as free:
+        with self._free(key) as free:
             return not free
 
     @contextmanager
+    def attempt(self, key: str, run: str) -> Iterator[None]:
+        """Note for as long as this lasts that a run works on a cell; the note of a process that is
+        killed stays. For the holder of the claim alone.
+        """
+        note = self.folder / ATTEMPTS / f"{key}.json"
+        whole.write_file(note, json.dumps({"run": run}))
+        try:
+            yield
+        finally:
+            note.unlink(missing_ok=True)
+
+    def killers(self) -> set[str]:
+        """Keys of the cells that killed the process which worked on them."""
+        return {key for key in self._attempts() if self._killed(key) is not None}
+
+    def forget_attempts(self, *, but: set[str]) -> None:
+        """Forget who worked on what, as processes were ended on purpose. but: keys that stay."""
+        for key in self._attempts() - but:
+            with self.claim(key) as free:
+                if free:
+                    (self.folder / ATTEMPTS / f"{key}.json").unlink(missing_ok=True)
+
+    def _attempts(self) -> set[str]:
+        """Keys of the cells that some process works on, or was killed over."""
+        names = os.listdir(self.folder / ATTEMPTS)
+        return {name[:32] for name in names if re.fullmatch(r"[0-9a-f]{32}\.json", name)}
+
+    @contextmanager
     def writing(self, key: str, content: Mapping[str, Any]) -> Iterator[Path]:
-        """A folder to put a cell's files into; with `content` it becomes the cell at the end.
+        """A folder to put a cell's files into; with `content` and digests of these files it becomes the
+        cell at the end.
 
         For the holder of the claim alone. A result that was there is replaced.
         """
-        with written_whole(self.path(key), overwrite=self.path(key).exists()) as folder:
+        overwrite = os.path.lexists(self.path(key))
+        with whole.written_whole(self.path(key), overwrite=overwrite) as folder:
             yield folder
-            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            made = sorted(file for file in folder.rglob("*") if file.is_file())
+            files = {file.relative_to(folder).as_posix(): _digest(file) for file in made}
+            told = {**content, "files": files} if files else content
+            text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / RESULT).write_text(text + "\n", encoding="utf-8")
-        (self.folder / "failed" / f"{key}.json").unlink(missing_ok=True)
+        (self.folder / FAILED / f"{key}.json").unlink(missing_ok=True)
 
     def fail(self, key: str, error: BaseException, run: str) -> None:
         """Record that a cell could not be made."""
         content = {"error": type(error).__name__, "message": str(error), "run": run}
-        handle, name = tempfile.mkstemp(dir=self.folder / "failed", prefix=f".{key}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(content, stream, ensure_ascii=False)
-        os.replace(name, self.folder / "failed" / f"{key}.json")
+        file = self.folder / FAILED / f"{key}.json"
+        try:
+            whole.write_file(file, json.dumps(content, ensure_ascii=False))
+        except OSError as cause:
+            raise ConfigError(
+                f"{file} cannot be written ({reason(cause)}), nor what it was to say: {error}; make "
+                "room, and run the study again"
+            ) from cause
 
     def failure(self, key: str) -> Failure | None:
-        """Why a cell could not be made the last time; None if it never failed, or was made since."""
-        file = self.folder / "failed" / f"{key}.json"
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            if self._unpacked(key) or key not in self.packed.failures:
+        """Why a cell could not be made the last time; None if it never failed, or was made since.
+
+        Raises ConfigError for a record of it that is damaged.
+        """
+        killed = self._killed(key)
+        if killed is not None:
+            return killed
+        content = self._note(self.folder / FAILED / f"{key}.json", check_failure)
+        if content is None and not self._unpacked(key) and key in self.packed.failures:
+            return self.packed.failure(key)
+        return content
+
+    def _killed(self, key: str) -> Failure | None:
+        """The failure of a cell that a process began and did not end, though nobody works on it."""
+        file = self.folder / ATTEMPTS / f"{key}.json"
+        if not os.path.lexists(file):
+            return None
+        with self._free(key) as free:
+            run = self._note(file, check_attempt) if free else None
+            if run is None or self._made_since(key, file):
                 return None
-            content = self.packed.failure(key)
-        return Failure(str(content["error"]), str(content["message"]), str(content["run"]))
+        return Failure(
+            error=KILLED,
+            message="the process that worked on it ended without a word: killed, perhaps for want of "
+            "memory",
+            run=run,
+        )
+
+    def _made_since(self, key: str, note: Path) -> bool:
+        """Whether a cell was finished after a note, whose process then had no time to remove it."""
+        with suppress(OSError):
+            return (self.path(key) / RESULT).stat().st_mtime_ns > note.stat().st_mtime_ns
+        return False
+
+    def _note(self, file: Path, check: Callable[[Any], T]) -> T | None:
+        """What a small file says, checked; None where there is none."""
+        with reading(file, "delete it, and run the study again", ConfigError):
+            try:
+                content = read_json(file, within=self.folder)
+            except FileNotFoundError:
+                return None
+            return check(content)
 
     def sweep(self) -> int:
-        """Remove what killed processes left half-written; how many of these there were.
-
-        A temporary folder is its cell's alone, and the cell's claim says whether anybody is at it.
-        """
-        removed = 0
-        for folder in (self.folder / "cells").glob(".*"):
-            with self.claim(folder.name.split(".")[1]) as free:
+        """Remove what killed processes left half-written; how many of these there were."""
+        removed = sum(whole.sweep(self.folder / name) for name in ("", CELLS, FAILED, ATTEMPTS))
+        for path in (*(self.folder / CELLS).iterdir(), *(self.folder / FAILED).iterdir()):
+            left = _LEFT.fullmatch(path.name)
+            if left is None:
+                continue
+            with self.claim(left["key"]) as free:
                 if free:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove(path)
                     removed += 1
         return removed
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _locked(handle: int, *, unknown: bool = False) -> bool:
+    """Whether an open file could be locked by this process. unknown: the answer of a file system that
+    has no locks; None raises.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        if not unknown:
+            raise
+    return True
+
+
+def _digest(file: Path) -> str:
+    """sha256 of a file, 64 hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

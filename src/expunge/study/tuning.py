@@ -54,9 +54,14 @@ class TuningSearch:
 
 
 def searches(
-    study: Study, load: Callable[[str], Facts], store: CellStore
+    study: Study,
+    load: Callable[[str], Facts],
+    store: CellStore,
+    content: Callable[[str], str],
 ) -> tuple[list[Cell], list[TuningSearch]]:
-    """The cells that tuning needs so far, and where each search stands."""
+    """The cells that tuning needs so far, and where each search stands; the arguments are those of
+    `plan_cells`.
+    """
     cells, found = Cells(), []
     tuning = study.tuning
     if tuning is None:
@@ -64,7 +69,7 @@ def searches(
     for config, setting, seed, facts in originals(study, load, (tuning.seed,)):
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
-            asked = {**request(study, scenario, seed, facts, load), "on": "validation"}
+            asked = request(study, scenario, seed, facts, load, content) | {"on": "validation"}
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             for label, space in tuning.methods.items():
                 here: Setting = (*setting, scenario)
@@ -100,7 +105,7 @@ def _trials(
         )
         config = {
             **asked,
-            **tuned(entry, fields),
+            **tuned(entry, fields, allow_code=False),
             "label": f"tuning {label} ({told})",
         }
         key = cells.add("unlearn", config, (base,), tuning.seed)
@@ -117,10 +122,14 @@ def gap_of(key: str, retrain: str, store: CellStore) -> float | None:
     """Average gap of a finished cell to its retrained model; inf if it failed, None if not made yet."""
     if store.done(key) and store.done(retrain):
         ours, theirs = (
-            {str(score["name"]): [float(score["value"])] for score in store.read(one)["scores"]}
+            {
+                str(score["name"]): [math.nan if score["value"] is None else float(score["value"])]
+                for score in store.read(one)["scores"]
+            }
             for one in (key, retrain)
         )
-        return average_gap(ours, theirs).value
+        gap = average_gap(ours, theirs).value
+        return math.inf if math.isnan(gap) else gap
     failed = any(store.failure(one) is not None and not store.done(one) for one in (key, retrain))
     return math.inf if failed else None
 
@@ -158,7 +167,7 @@ class _Optuna:
         self.space: dict[str, BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(values)
             if isinstance(values, list)
-            else _distribution(values, whole=is_whole(entry, name, values))
+            else _distribution(values, whole=is_whole(entry, name, values, allow_code=False))
             for name, values in space.items()
         }
         self.trial: Any = None

@@ -97,12 +97,12 @@ class Bench:
             self._targets[key] = as_target(source.data, self.data(spec))
         return self._targets[key]
 
-    def original(self, key: str) -> Trained:
-        """An original of the store; the last one is kept, for its cells stand next to each other."""
-        if key not in self._originals:
-            spec = self.store.read(key)["config"]["data"]
-            self._originals = {key: read_model(self.store, key, self.data(spec), self.place)}
-        return self._originals[key]
+    def original(self, cell: Cell) -> Trained:
+        """The model of an original; the last one is kept, for its cells stand next to each other."""
+        if cell.key not in self._originals:
+            data = self.data(cell.config["data"])
+            self._originals = {cell.key: read_model(self.store, cell, data, self.place)}
+        return self._originals[cell.key]
 
     def run(self, names: tuple[str | int, ...], label: str = "run") -> Run:
         """A run for what is no training."""
@@ -173,6 +173,7 @@ def _original(cell: Cell, bench: Bench) -> Trained:
             pruner=pruner,
             seed=config["seed"],
             place=bench.place,
+            allow_code=bench.place.allow_code,
         ),
         split_seed=config["split_seed"],
     )
@@ -181,12 +182,12 @@ def _original(cell: Cell, bench: Bench) -> Trained:
 def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
     """Retrain, or run a method, or do nothing; and the scores and details of what came of it."""
     config = cell.config
-    original = bench.original(cell.needs[0])
+    original = bench.original(cell.starts[0])
     split = bench.split(cell, original)
     names: tuple[str | int, ...] | None = None
     if cell.kind == "retrain":
         names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
-        method = make_method("retrain")
+        method = make_method("retrain", allow_code=False)
     elif "method" in config:
         method = make_method(
             config["method"], config["settings"], allow_code=bench.place.allow_code
@@ -199,7 +200,15 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         if config.get("criteria"):
             scored["scores"] += [s.to_dict() for s in _criteria(cell, original, split, bench)]
         return made, scored
-    made = unlearn(original, split, method, seed=cell.seed, names=names, place=bench.place)
+    made = unlearn(
+        original,
+        split,
+        method,
+        seed=cell.seed,
+        names=names,
+        place=bench.place,
+        allow_code=bench.place.allow_code,
+    )
     return made, _scores(cell, made, original, bench)
 
 
@@ -210,21 +219,22 @@ def _nothing(original: Trained, split: Split) -> Record:
 
 def _criteria(cell: Cell, original: Trained, split: Split, bench: Bench) -> list[Score]:
     """How far the mask of a sparse original depends on the forget set, and what finding it took."""
-    content = bench.store.read(cell.needs[0])
-    density = dict(content["config"]["density"])
-    if original.recipe is None or original.architecture is None:
+    planned = cell.starts[0].config
+    density = dict(planned["density"])
+    if original.recipe is None:
         raise ConfigError("a mask is judged on an original that was trained here")
     blind = mask_without(
         original.data,
-        original.architecture,
+        planned["model"],
         make_pruner(density.pop("pruner"), density, allow_code=bench.place.allow_code),
         split,
         recipe=original.recipe,
-        seed=content["config"]["seed"],
+        seed=planned["seed"],
         place=bench.place,
+        allow_code=bench.place.allow_code,
     )
     shared = 100 * overlap(original.mask or {}, blind)
-    seconds = float(content["log"]["seconds_to_mask"])
+    seconds = float(bench.store.read(cell.needs[0])["log"]["seconds_to_mask"])
     return [
         Score("mask_overlap", shared, 1, None, None, "percent", "high"),
         Score("mask_s", seconds, 1, None, None, "seconds", "low"),
@@ -239,7 +249,7 @@ def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[
     before = retrained = None
     if also:
         before = original
-        retrained = read_model(bench.store, cell.needs[1], data, bench.place, original)
+        retrained = read_model(bench.store, cell.starts[1], data, bench.place)
     panel = Panel(
         replace(made, data=data),
         made.split,

@@ -79,6 +79,7 @@ class MethodCase:
             fresh=changes.get("fresh", lambda: untrained(self.architecture)),
             split=(split or self.split(data)).whole_again(),
             mask=changes.get("mask"),
+            allow_code=False,
         )
         return replace(original, model=model)
 
@@ -90,7 +91,7 @@ class MethodCase:
         own = {key: changes.pop(key) for key in ("recipe", "fresh", "mask") if key in changes}
         original = given or self.adopted(model, split, data=data, **own)
         with global_randomness_stays():
-            return unlearn(original, split, method, place=CPU, **changes)
+            return unlearn(original, split, method, place=CPU, allow_code=False, **changes)
 
 
 MethodCheck = Callable[[MethodCase], None]

@@ -78,6 +78,7 @@ class PrunerCase:
                 split=Split.whole(data),
                 seed=seed,
                 place=CPU,
+                allow_code=False,
             )
 
 

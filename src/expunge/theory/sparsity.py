@@ -108,6 +108,7 @@ def diagnose_sparsity(
     seed: int = 0,
     hessian_samples: int = 1000,
     place: Place = HERE,
+    allow_code: bool,
 ) -> pd.DataFrame:
     """The factors of proposition 2, and the error that it bounds, at each sparsity.
 
@@ -122,7 +123,7 @@ def diagnose_sparsity(
     them, which the trends are relative to. pruner: its own sparsity is not used. recipe: SGD. The
     proposition assumes a constant rate and no momentum: the schedule is made constant unless
     `constant_rate` is False, momentum is as given. hessian_samples: a seeded part of what the
-    original learned from, the same at each sparsity.
+    original learned from, the same at each sparsity. allow_code: whether names of code may be imported.
 
     Returns one row per sparsity, ascending; `COLUMNS` says what is in it.
 
@@ -140,12 +141,13 @@ def diagnose_sparsity(
         data=data,
         model=model,
         split=split,
-        pruner=make_pruner(pruner) if isinstance(pruner, str) else pruner,
-        method=make_method(method) if isinstance(method, str) else method,
+        pruner=make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner,
+        method=make_method(method, allow_code=allow_code) if isinstance(method, str) else method,
         recipe=_plain(resolve_recipe(recipe or Recipe(), data, split), constant_rate),
         seed=seed,
         hessian_samples=hessian_samples,
         place=place,
+        allow_code=allow_code,
     )
     with place.progress.work("sparsity and theory", STAGES * len(levels)) as bar:
         rows = [check.row(sparsity, bar) for sparsity in levels]
@@ -197,6 +199,7 @@ class _Check:
     seed: int
     hessian_samples: int
     place: Place
+    allow_code: bool
     whole: Split = field(init=False)
     run: Run = field(init=False)
     learned: DataView = field(init=False)
@@ -212,7 +215,7 @@ class _Check:
             self.whole,
             Part.RETAIN,
             recipe=self.recipe,
-            fresh=constructor(self.model, self.data, self.whole),
+            fresh=constructor(self.model, self.data, self.whole, allow_code=self.allow_code),
             mask=None,
             place=replace(self.place, progress=Silent()),
         )
@@ -276,7 +279,9 @@ class _Check:
         self._accuracies(row, "forgot", forgot)
         yield self.method.name
         # under the original's seed names: its initial weights, its order, its dropout
-        retrained = self._unlearn(original, make_method("retrain"), ("original", self.seed))
+        retrained = self._unlearn(
+            original, make_method("retrain", allow_code=False), ("original", self.seed)
+        )
         target = parameters(retrained)
         row["distance_l2"] = distance(parameters(forgot), target)
         row["untouched_distance_l2"] = distance(theta, target)
@@ -291,6 +296,7 @@ class _Check:
             "split": self.whole,
             "seed": self.seed,
             "place": self.place,
+            "allow_code": self.allow_code,
         }
         if self.dense is None:
             self.dense = train(self.data, self.model, **common)
@@ -306,6 +312,7 @@ class _Check:
             rewind_epoch=0,
             seed=self.seed,
             place=self.place,
+            allow_code=self.allow_code,
         )
 
     def _eigenvalue(self, model: nn.Module, mask: Mask | None) -> float:
@@ -321,7 +328,13 @@ class _Check:
         self, original: Trained, method: Method, names: tuple[str | int, ...] | None
     ) -> nn.Module:
         return unlearn(
-            original, self.split, method, seed=self.seed, names=names, place=self.place
+            original,
+            self.split,
+            method,
+            seed=self.seed,
+            names=names,
+            place=self.place,
+            allow_code=self.allow_code,
         ).model
 
     def _accuracies(self, row: dict[str, Any], name: str, model: nn.Module) -> None:

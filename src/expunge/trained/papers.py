@@ -79,7 +79,7 @@ def read_papers(
     check_files(Path(path), card)
     if not own_model:
         check_code(card, allow_code=place.allow_code)
-        check_model(card.architecture or "")
+        check_model(card.architecture or "", allow_code=place.allow_code)
     _check_recipe(card, path)
     spec = card.data.spec if data is None else data
     if spec is None:

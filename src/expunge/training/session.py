@@ -95,8 +95,11 @@ def open_session(
     return Session(run, view)
 
 
-def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
-    """A function that makes an untrained model for these data."""
+def constructor(model: str | Fresh, data: Data, split: Split, *, allow_code: bool) -> Fresh:
+    """A function that makes an untrained model for these data.
+
+    allow_code: whether a model that is `module:function` may be imported; False for a name from a file.
+    """
     if not isinstance(model, str):
         _check_callable(model)
         return model
@@ -104,7 +107,7 @@ def constructor(model: str | Fresh, data: Data, split: Split) -> Fresh:
 
     def build() -> nn.Module:
         # only here, for a streamed store reads a sample to learn the shape
-        return build_model(name, _shape(data, split), len(data.classes))
+        return build_model(name, _shape(data, split), len(data.classes), allow_code=allow_code)
 
     return build
 

@@ -157,7 +157,7 @@ class Samples:
             object.__setattr__(self, "columns", _clean_columns(self.columns))
         except ValueError as error:
             raise DataError(f"ids or columns: {error}; give shorter ones") from error
-        if len(self.ids) != len(self.labels):
+        if self.ids.shape != self.labels.shape:
             raise DataError(
                 f"{len(self.ids)} ids but {len(self.labels)} labels: give one of each per sample"
             )

@@ -29,6 +29,7 @@ from expunge.data.spec import (
     data_folder,
     is_code,
     is_offered,
+    path_of,
 )
 from expunge.data.task import Classification, Task, named_task
 from expunge.data.transform import Normalisation
@@ -165,7 +166,7 @@ def _load(
     home: Home | None,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
-    path = Path(spec.base).expanduser()
+    path = path_of(spec.base)
     if spec.base == "digits":
         return _digits()
     if is_offered(spec.base):

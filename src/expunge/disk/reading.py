@@ -6,13 +6,14 @@ leads out of a folder, no device or pipe is waited for, and no text grows when i
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -81,15 +82,27 @@ def check_regular(file: Path, *, within: Path | None = None) -> os.stat_result:
     return status
 
 
-def read_bytes(file: Path, *, most: int, within: Path | None = None) -> bytes:
-    """All bytes of a regular file of at most so many. Raises UnreadableError or OSError."""
+@contextmanager
+def open_regular(file: Path, *, within: Path | None = None) -> Iterator[io.BufferedReader]:
+    """A regular file, to be read as a stream. Raises UnreadableError or OSError."""
     check_regular(file, within=within)
     # between the look and the opening it may have become a pipe, which nobody waits for
     handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UnreadableError("it is no regular file")
-        content = stream.read(most + 1)
+        yield stream
+
+
+def read_bytes(file: Path, *, most: int, within: Path | None = None) -> bytes:
+    """All bytes of a regular file of at most so many. Raises UnreadableError or OSError."""
+    with open_regular(file, within=within) as stream:
+        return read_stream(stream, most=most)
+
+
+def read_stream(stream: BinaryIO, *, most: int) -> bytes:
+    """All bytes of a stream of at most so many. Raises UnreadableError or OSError."""
+    content = stream.read(most + 1)
     if len(content) > most:
         raise UnreadableError(f"it is larger than {_size(most)}")
     return content

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _TURNING = frozenset(
     "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
@@ -12,6 +16,9 @@ _TURNING = frozenset(
 """Signs that turn the direction of the text after them, so that it reads as another."""
 _BREAKING = frozenset("\u2028\u2029\x85")
 _KEPT = frozenset("\n\t")
+LONGEST, MOST_LETTERS = 1000, 2**26
+"""Of an array of names, each of which takes the room of the longest: letters of one, if it is to have
+more letters in all than that."""
 
 
 def clean(text: str) -> str:
@@ -37,6 +44,44 @@ def clean_all(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [clean_all(one) for one in value]
     return value
+
+
+def clean_names(values: NDArray[Any]) -> NDArray[np.str_]:
+    """The texts of an array, of whatever its values are, each as by `clean_name`.
+
+    Raises ValueError where texts of such lengths would not fit into memory as an array.
+    """
+    import numpy as np
+
+    if values.dtype.kind not in "USO":
+        values = values.astype(np.str_)
+    if values.dtype.kind == "U" and _plain(values):
+        return values
+    texts = [as_name(value) for value in values.ravel().tolist()]
+    longest = max(map(len, texts), default=0)
+    if longest > LONGEST and longest * len(texts) > MOST_LETTERS:
+        raise ValueError(f"one of {len(texts):,} texts is {longest:,} letters long")
+    return np.array(texts, dtype=np.str_).reshape(values.shape)
+
+
+def _plain(texts: NDArray[Any]) -> bool:
+    """Whether texts are of printable ASCII alone, which needs no look at each."""
+    import numpy as np
+
+    width = texts.dtype.itemsize // 4
+    if not texts.size or not width or not texts.dtype.isnative:
+        return not texts.size
+    codes = np.ascontiguousarray(texts).view(np.uint32).reshape(-1, width)
+    ends = codes == 0  # what follows the end of a text is filled with these
+    seen = (codes >= 0x20) & (codes < 0x7F)
+    return bool((seen | ends).all() and not (ends[:, :-1] & seen[:, 1:]).any())
+
+
+def as_name(value: Any) -> str:
+    """As `clean_name`, of any value; bytes are read as UTF-8, as far as they are."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    return clean_name(str(value))
 
 
 def _escaped(text: str, kept: frozenset[str]) -> str:

@@ -305,10 +305,10 @@ def test_a_model_that_cannot_be_written_where_it_belongs_is_kept_elsewhere(
     """A disk that is full at the end of it all: the work is not thrown away."""
     real, full = Trained.write, OSError(errno.ENOSPC, "No space left on device")
 
-    def writes(self: Trained, folder: Path, *, redact_ids: bool = False) -> ModelCard:
+    def writes(self: Trained, folder: Path) -> ModelCard:
         if ".expunge-" in str(folder):
             raise full
-        return real(self, folder, redact_ids=redact_ids)
+        return real(self, folder)
 
     monkeypatch.setattr(Trained, "write", writes)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
@@ -468,6 +468,8 @@ def test_a_folder_loads_and_forgets(old: Path, name: str) -> None:
     ]
     assert again.record.parent == before.weights
     assert json.loads((old / "new" / "model.json").read_text())["format"] == 3
+    kept = json.loads((old / "new" / "split.json").read_text())
+    assert "salt" not in kept and ("pseudonyms" in kept) == before.redacted
 
 
 def test_an_audit_finds_what_it_found_then(old: Path) -> None:

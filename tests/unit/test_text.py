@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_helpers
+from commands import expunge
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_helpers import results, study
@@ -361,3 +362,28 @@ def test_any_recipe_is_read_or_refused(text: str, tmp_path: Path) -> None:
     for call in (lambda: read_recipe(file, {}), lambda: read_pairs([text, f"lr={text}"])):
         with contextlib.suppress(UserError):
             call()
+
+
+# --- a screen that is gone
+
+
+def test_a_screen_that_is_gone_costs_no_page(tmp_path: Path) -> None:
+    words = ("--model", "mlp", "--epochs", "1", "--out", "first")
+    expunge("train", "--data", "digits:200", *words, cwd=tmp_path)
+    read, write = os.pipe()
+    os.close(read)
+    words = ("--forget", "class:3", "--method", "finetune", "--set", "epochs=1", "--out", "second")
+    further = ("--report", "page", "--figures", "pictures")
+    done = subprocess.run(
+        [sys.executable, "-m", "expunge", "unlearn", "first", *words, *further],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(SRC)},
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    os.close(write)
+    assert done.returncode in (1, 141) and b"Traceback" not in done.stderr
+    for name in ("second/model.json", "page/report.html", "pictures/accuracy_by_class.csv"):
+        assert (tmp_path / name).is_file()

@@ -29,13 +29,13 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
         from expunge.study.demo import DEMO_METHODS, PASTE, meaning, run_demo
 
         frame, seconds = run_demo(bars)
+    written = write_tables(
+        frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
+    )
     screen.print(study_tables(frame, screen.width))
     screen.print(note(frame) + "\n", style="dim")
     for sentence in meaning(frame):
         screen.print(f"• {sentence}")
-    written = write_tables(
-        frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
-    )
     changed = "; ".join(
         f"{name}: {', '.join(f'{k}={v}' for k, v in values.items())}"
         for name, values in DEMO_METHODS.items()

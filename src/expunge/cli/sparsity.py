@@ -252,8 +252,8 @@ def diagnose(
             place=replace(place, progress=bars),
             allow_code=TYPED,
         )
+    written = write_theory(frame, out, overwrite=place.overwrite)
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):
         screen.print(f"• {sentence}")
-    written = write_theory(frame, out, overwrite=place.overwrite)
     screen.print(f"{frame['seconds'].sum():.0f} s. Written: {', '.join(map(str, written))}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +9,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_TURNING = frozenset(
-    "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
-)
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0x2028, 0x2029)
+"""Control characters, lone surrogates, and line ends of which few know."""
+_TURNING = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 """Signs that turn the direction of the text after them, so that it reads as another."""
-_BREAKING = frozenset("\u2028\u2029\x85")
-_KEPT = frozenset("\n\t")
 LONGEST, MOST_LETTERS = 1000, 2**26
 """Of an array of names, each of which takes the room of the longest: letters of one, if it is to have
 more letters in all than that."""
+
+
+def _escape(sign: int) -> str:
+    if 0xDC80 <= sign <= 0xDCFF:  # one byte of a name that is no UTF-8
+        return f"\\x{sign - 0xDC00:02x}"
+    return chr(sign).encode("unicode_escape").decode("ascii")
+
+
+_ONE_LINE = {sign: _escape(sign) for sign in (*_CONTROLS, *_TURNING)}
+_LINES = {sign: text for sign, text in _ONE_LINE.items() if chr(sign) not in "\n\t"}
 
 
 def clean(text: str) -> str:
@@ -27,12 +34,12 @@ def clean(text: str) -> str:
     These are control characters but line ends and tabs, lone surrogates (bytes of a file's name that
     are no UTF-8), and signs that change the direction of text. The same text always gives the same.
     """
-    return text if text.isprintable() else _escaped(text, _KEPT)
+    return text if text.isprintable() else text.translate(_LINES)
 
 
 def clean_name(text: str) -> str:
     """As `clean`, in one line: for ids, names of classes, titles."""
-    return text if text.isprintable() else _escaped(text, frozenset())
+    return text if text.isprintable() else text.translate(_ONE_LINE)
 
 
 def clean_all(value: Any) -> Any:
@@ -82,19 +89,3 @@ def as_name(value: Any) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "surrogateescape")
     return clean_name(str(value))
-
-
-def _escaped(text: str, kept: frozenset[str]) -> str:
-    return "".join(sign if sign in kept or _shown(sign) else _escape(sign) for sign in text)
-
-
-def _shown(sign: str) -> bool:
-    if sign in _TURNING or sign in _BREAKING:
-        return False
-    return unicodedata.category(sign) not in ("Cc", "Cs")
-
-
-def _escape(sign: str) -> str:
-    if "\udc80" <= sign <= "\udcff":  # one byte of a name that is no UTF-8
-        return f"\\x{ord(sign) - 0xDC00:02x}"
-    return sign.encode("unicode_escape").decode("ascii")

@@ -26,7 +26,7 @@ ids in place of pseudonyms, and half of each digest."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
-SHORT, LONG = 500, 4096
+SHORT, LONG, MOST_STEPS = 500, 4096, 1000
 Short = Annotated[str, Field(max_length=SHORT)]
 Long = Annotated[str, Field(max_length=LONG)]
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{32}|[0-9a-f]{64})?$")]
@@ -78,7 +78,9 @@ class ModelCard(BaseModel):
     recipe: dict[str, Any] | None = None
     seed: int | None = None
     split_seed: int | None = None
-    lineage: Annotated[tuple[Record, ...], Field(min_length=1, fail_fast=True)]
+    lineage: Annotated[
+        tuple[Record, ...], Field(min_length=1, max_length=MOST_STEPS, fail_fast=True)
+    ]
     weights: Digest = ""
     mask: Digest = ""
     artifacts: Digest = ""
@@ -92,8 +94,8 @@ def read_split(folder: Path) -> dict[str, Any]:
         ids = split.get(name)
         if not isinstance(ids, list):
             raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
-        if not all(isinstance(one, str) for one in ids):
-            raise SplitError(f"{file}: {name!r} holds an id that is no text; {AGAIN}")
+        if not all(isinstance(one, str) and len(one) <= LONG for one in ids):
+            raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
     for name in ("digest", "salt", "pseudonyms"):
         if not isinstance(split.get(name, ""), str):
             raise SplitError(f"{file}: {name!r} is no text; {AGAIN}")

@@ -30,9 +30,9 @@ from torch.utils.data import TensorDataset
 
 from expunge.data import fingerprint as fingerprints
 from expunge.data import images
-from expunge.data.classes import adopt_names, encode_labels, resolve_class
+from expunge.data.classes import adopt_names, encode_labels, resolve_class, rows_by_class
 from expunge.data.foreign import samples_from_dataset
-from expunge.data.load import Data, load_data
+from expunge.data.load import Data, load_data, stratified
 from expunge.data.request import check_names, read_ids
 from expunge.data.samples import ResidentStore, Samples, StreamStore, resident, row_ids
 from expunge.data.spec import DataSpec
@@ -41,6 +41,7 @@ from expunge.data.triggers import read_trigger
 from expunge.errors import DataError, ModelError, SplitError, UserError, listed, nearest
 from expunge.models.checkpoint import check_weights_file, load_weights
 from expunge.study.scenarios.base import AsTyped
+from expunge.trained.trained import _within
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 FEW = settings(max_examples=120, suppress_health_check=list(HealthCheck))
@@ -687,6 +688,38 @@ def test_numbers_and_paths_that_are_too_large(spec: str) -> None:
     assert len(str(error.value).splitlines()) == 1
     with pytest.raises(SplitError):
         check_names(f"indices:{'9' * 5000}")
+
+
+def test_rows_of_each_class_are_found_in_one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(0, 700, 2000)
+    expected = {int(c): np.flatnonzero(labels == c).tolist() for c in np.unique(labels)}
+    assert {c: rows.tolist() for c, rows in rows_by_class(labels).items()} == expected
+    assert rows_by_class(np.zeros(0, np.int64)) == {}
+    generators = [np.random.default_rng(1), np.random.default_rng(1)]
+    chosen = stratified(labels, 0.3, generators[0])
+    draws = [generators[1].permutation(rows) for rows in expected.values()]
+    assert set(chosen.tolist()) <= {int(row) for rows in draws for row in rows[:3]}
+    monkeypatch.setattr(np, "flatnonzero", None)  # which looks at all samples, for each class
+    stratified(labels, 0.3, np.random.default_rng(1))
+
+
+class Counted(str):
+    """An id that counts how often it is looked for."""
+
+    looked = 0
+
+    def __hash__(self) -> int:
+        Counted.looked += 1
+        return super().__hash__()
+
+
+def test_a_split_is_held_against_that_of_its_model_in_one_pass() -> None:
+    keys = tuple(Counted(i) for i in range(2000))
+    base = Split(retain=keys)
+    split = Split(retain=keys[:1900], forget=keys[1900:])
+    Counted.looked = 0
+    _within(split, base)
+    assert Counted.looked < 20 * len(keys)
 
 
 # --- read once, and remembered with care

@@ -102,7 +102,9 @@ def test_what_the_fake_is_for(mark: Path) -> None:
 def test_an_eps_by_the_name_of_a_picture_starts_no_program(folder: Path, mark: Path) -> None:
     (folder / "cat" / "0.png").write_bytes(EPS)
     for spec in (str(folder), f"{folder}@4"):
-        with pytest.raises(DataError, match=r"cannot read .*0\.png as an image .*remove or repair"):
+        with pytest.raises(
+            DataError, match=r"cannot read .*0\.png as an image .*none of PNG, JPEG"
+        ):
             load_data(spec)
     pattern = folder / "cat" / "0.png"
     with pytest.raises(DataError, match=r"cannot read .*0\.png as an image"):
@@ -202,6 +204,20 @@ def test_whatever_is_raised_names_the_file(folder: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(Image.Image, "convert", failing)
         with pytest.raises(DataError, match=r"cannot read .*\.png as an image"):
             load_data(folder)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_that_is_streamed_is_one_line(
+    folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = folder / "cat" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("psutil.cpu_count", lambda: workers + 1)
+    samples = load_data(folder).train
+    with pytest.raises(DataError, match=r"^cannot read .*2\.png as an image") as error:
+        list(samples.store.stream([np.arange(len(samples))], torch.device("cpu")))
+    one_line(error)
 
 
 # --- what is no regular file

@@ -30,9 +30,9 @@ from torch.utils.data import TensorDataset
 
 from expunge.data import fingerprint as fingerprints
 from expunge.data import images
-from expunge.data.classes import adopt_names, encode_labels, resolve_class
+from expunge.data.classes import adopt_names, encode_labels, resolve_class, rows_by_class
 from expunge.data.foreign import samples_from_dataset
-from expunge.data.load import Data, load_data
+from expunge.data.load import Data, load_data, stratified
 from expunge.data.request import check_names, read_ids
 from expunge.data.samples import ResidentStore, Samples, StreamStore, resident, row_ids
 from expunge.data.spec import DataSpec
@@ -41,6 +41,7 @@ from expunge.data.triggers import read_trigger
 from expunge.errors import DataError, ModelError, SplitError, UserError, listed, nearest
 from expunge.models.checkpoint import check_weights_file, load_weights
 from expunge.study.scenarios.base import AsTyped
+from expunge.trained.trained import _within
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 FEW = settings(max_examples=120, suppress_health_check=list(HealthCheck))
@@ -101,7 +102,9 @@ def test_what_the_fake_is_for(mark: Path) -> None:
 def test_an_eps_by_the_name_of_a_picture_starts_no_program(folder: Path, mark: Path) -> None:
     (folder / "cat" / "0.png").write_bytes(EPS)
     for spec in (str(folder), f"{folder}@4"):
-        with pytest.raises(DataError, match=r"cannot read .*0\.png as an image .*remove or repair"):
+        with pytest.raises(
+            DataError, match=r"cannot read .*0\.png as an image .*none of PNG, JPEG"
+        ):
             load_data(spec)
     pattern = folder / "cat" / "0.png"
     with pytest.raises(DataError, match=r"cannot read .*0\.png as an image"):
@@ -201,6 +204,20 @@ def test_whatever_is_raised_names_the_file(folder: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(Image.Image, "convert", failing)
         with pytest.raises(DataError, match=r"cannot read .*\.png as an image"):
             load_data(folder)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_that_is_streamed_is_one_line(
+    folder: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = folder / "cat" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("psutil.cpu_count", lambda: workers + 1)
+    samples = load_data(folder).train
+    with pytest.raises(DataError, match=r"^cannot read .*2\.png as an image") as error:
+        list(samples.store.stream([np.arange(len(samples))], torch.device("cpu")))
+    one_line(error)
 
 
 # --- what is no regular file
@@ -687,6 +704,38 @@ def test_numbers_and_paths_that_are_too_large(spec: str) -> None:
     assert len(str(error.value).splitlines()) == 1
     with pytest.raises(SplitError):
         check_names(f"indices:{'9' * 5000}")
+
+
+def test_rows_of_each_class_are_found_in_one_sort(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(0, 700, 2000)
+    expected = {int(c): np.flatnonzero(labels == c).tolist() for c in np.unique(labels)}
+    assert {c: rows.tolist() for c, rows in rows_by_class(labels).items()} == expected
+    assert rows_by_class(np.zeros(0, np.int64)) == {}
+    generators = [np.random.default_rng(1), np.random.default_rng(1)]
+    chosen = stratified(labels, 0.3, generators[0])
+    draws = [generators[1].permutation(rows) for rows in expected.values()]
+    assert set(chosen.tolist()) <= {int(row) for rows in draws for row in rows[:3]}
+    monkeypatch.setattr(np, "flatnonzero", None)  # which looks at all samples, for each class
+    stratified(labels, 0.3, np.random.default_rng(1))
+
+
+class Counted(str):
+    """An id that counts how often it is looked for."""
+
+    looked = 0
+
+    def __hash__(self) -> int:
+        Counted.looked += 1
+        return super().__hash__()
+
+
+def test_a_split_is_held_against_that_of_its_model_in_one_pass() -> None:
+    keys = tuple(Counted(i) for i in range(2000))
+    base = Split(retain=keys)
+    split = Split(retain=keys[:1900], forget=keys[1900:])
+    Counted.looked = 0
+    _within(split, base)
+    assert Counted.looked < 20 * len(keys)
 
 
 # --- read once, and remembered with care

@@ -76,6 +76,18 @@ def _texts(labels: NDArray[Any]) -> list[str]:
     return texts
 
 
+def rows_by_class(labels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Class index -> its rows, ascending, of the classes that there are, in their order.
+
+    One sort, however many classes there are.
+    """
+    import numpy as np
+
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
+
+
 def adopt_names(
     labels: Sequence[NDArray[Any]], own: Sequence[str] | None, wanted: Sequence[str] | None
 ) -> tuple[list[NDArray[Any]], Sequence[str] | None]:

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -185,13 +185,21 @@ def open_image(source: Encoded) -> Iterator[Image.Image]:
     with (
         reading(f"{_name(source)} as an image", "remove or repair it", DataError),
         _stream(source) as stream,
-        Image.open(stream, formats=FORMATS) as image,
+        _opened(stream) as image,
     ):
-        if image.width * image.height > MOST_PIXELS:
-            raise UnreadableError(
-                f"it has {image.width:,} x {image.height:,} pixels, and {MOST_PIXELS:,} are the most"
-            )
         yield image
+
+
+def _opened(stream: BinaryIO) -> Image.Image:
+    try:
+        image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnreadableError(f"it is none of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"it has more than {MOST_PIXELS:,} pixels") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise UnreadableError(f"it has more than {MOST_PIXELS:,} pixels")
+    return image
 
 
 def _stream(source: Encoded) -> AbstractContextManager[BinaryIO]:

@@ -109,8 +109,12 @@ class StreamStore:
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # it draws a seed, and not from the caller's stream
         )
-        for inputs in loader:
-            yield to_device(inputs, device)
+        try:
+            for inputs in loader:
+                yield to_device(inputs, device)
+        except DataError as error:  # of a worker: its whole traceback, what it says at the end
+            told = str(error).strip().splitlines()[-1]
+            raise DataError(told.removeprefix(f"{DataError.__module__}.DataError: ")) from error
 
     def rows(self, index: Indices) -> Store:
         """Some of the rows, still read when they are needed."""
@@ -160,6 +164,8 @@ class Samples:
         if self.ids.shape != self.labels.shape:
             raise DataError(
                 f"{len(self.ids)} ids but {len(self.labels)} labels: give one of each per sample"
+                if self.ids.ndim == 1
+                else f"ids have shape {self.ids.shape}; give one id per sample"
             )
         if len(self.position) != len(self.ids):
             names, counts = np.unique(self.ids, return_counts=True)

@@ -270,7 +270,8 @@ def _within(split: Split, base: Split) -> Split:
     base: the model's own, settled.
     """
     struck, learned = set(base.excluded), set(base.retain)
-    strange = [key for key in (*split.retain, *split.forget) if key not in learned | struck]
+    known = learned | struck
+    strange = [key for key in (*split.retain, *split.forget) if key not in known]
     if strange:
         raise SplitError(
             f"the split keeps or forgets {strange[0]!r}, which this model never learned from "

@@ -654,8 +654,9 @@ FOR_AUTHORS = {"fit", "constant_rate", "fisher_diagonal", "weighted_gradient"}
         if inspect.isfunction(getattr(expunge, n)) and n not in FOR_AUTHORS
     ],
 )
-def test_public_calls_take_six_parameters_or_fewer_beside_place(name: str) -> None:
-    parameters = set(inspect.signature(getattr(expunge, name)).parameters) - {"place"}
+def test_public_calls_take_six_parameters_or_fewer_beside_place_and_consent(name: str) -> None:
+    parameters = set(inspect.signature(getattr(expunge, name)).parameters)
+    parameters -= {"place", "allow_code"}
     assert len(parameters) <= 6, sorted(parameters)
     assert not parameters & {"device", "progress", "overwrite"}, "these travel as a Place"
 

@@ -358,21 +358,19 @@ def card_cases(folder: Path) -> Iterator[Case]:
             (target / inside).unlink()
             os.rename(file, target / inside)
             made.append((f"{inside} {kind}", target.name))
-    for name, target_name in made:
-        yield (
-            f"unlearn {name}",
-            [
-                *("unlearn", target_name, "--forget", "class:3", "--method", "finetune"),
-                *("--set", "epochs=1", "--out", "new", "--overwrite"),
-            ],
-        )
-        yield f"audit {name}", ["audit", target_name, "--forget", "class:3"]
-        yield f"compare {name}", ["audit", "forgot", "--original", target_name]
-        yield (
-            f"prune {name}",
-            ["prune", target_name, "--sparsity", "0.5", "--out", "new", "--overwrite"],
-        )
-        yield f"cleanse {name}", ["cleanse", target_name, "--method", "finetune", "--out", "new"]
+    for number, (name, target) in enumerate(made):
+        forget = ["unlearn", target, "--forget", "class:3", "--method", "finetune"]
+        yield f"unlearn {name}", [*forget, "--set", "epochs=1", "--out", "new", "--overwrite"]
+        # the folder goes through the same reader in each: one in turn
+        prune = ["prune", target, "--sparsity", "0.5", "--out", "new", "--overwrite"]
+        others = [
+            ("audit", ["audit", target, "--forget", "class:3"]),
+            ("compare", ["audit", "forgot", "--original", target]),
+            ("prune", prune),
+            ("cleanse", ["cleanse", target, "--method", "finetune", "--out", "new"]),
+        ]
+        what, arguments = others[number % len(others)]
+        yield f"{what} {name}", arguments
 
 
 def study_cases(folder: Path) -> Iterator[Case]:
@@ -465,11 +463,16 @@ def _folders_of_studies(folder: Path) -> Iterator[Case]:
         out = f"study{number}"
         shutil.copytree(folder / "study", folder / out)
         change(folder / out)
-        yield f"study run {name}", ["study", "run", "study.yaml", "--out", out]
-        yield f"study status {name}", ["study", "status", "study.yaml", "--out", out]
-        yield f"study results {name}", ["study", "results", "study.yaml", "--out", out]
-        yield f"study report {name}", ["study", "report", out]
-        yield f"study records {name}", ["study", "records", out, "--out", f"kept{number}"]
+        others = [
+            ["status", "study.yaml", "--out", out],
+            ["results", "study.yaml", "--out", out],
+            ["report", out],
+            ["records", out, "--out", f"kept{number}"],
+        ]
+        if not name.startswith("evil"):
+            others = others[number % len(others) :][:1]
+        for arguments in (*others, ["run", "study.yaml", "--out", out]):
+            yield f"study {arguments[0]} {name}", ["study", *arguments]
 
 
 def gzip_bomb() -> bytes:
@@ -530,6 +533,7 @@ def test_hostile_files_let_nobody_in_and_cost_one_line(
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(found) == len(cases)
+    (tmp_path / "found.json").write_text(json.dumps(found, indent=1))
     faults = [fault for one in found for fault in _faults(one)]
     assert not faults, f"{len(faults)} faults:\n" + "\n".join(faults)
     refused = sum(one["code"] == 2 for one in found)

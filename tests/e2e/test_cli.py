@@ -183,16 +183,16 @@ def test_no_command_shows_help(tmp_path: Path) -> None:
 
 
 def test_ids_from_a_pipe_are_read_once(work: Path) -> None:
+    """As a shell hands them over for `ids:<(...)`."""
     split = json.loads((work / "original/split.json").read_text())
-    os.mkfifo(work / "pipe")
-    names = "\n".join(split["retain"][:7])
-    writer = threading.Thread(target=lambda: (work / "pipe").write_text(names))
-    writer.start()
+    reader, writer = os.pipe()
+    os.write(writer, "\n".join(split["retain"][:7]).encode())
+    os.close(writer)
     done = expunge(
         "unlearn",
         "original",
         "--forget",
-        "ids:pipe",
+        f"ids:/dev/fd/{reader}",
         "--method",
         "finetune",
         "--set",
@@ -201,7 +201,7 @@ def test_ids_from_a_pipe_are_read_once(work: Path) -> None:
         "piped",
         cwd=work,
     )
-    writer.join()
+    os.close(reader)
     assert "forgot 7 samples" in done.stdout
 
 

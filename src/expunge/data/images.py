@@ -85,8 +85,8 @@ class EncodedImages(Dataset[Tensor]):
                 )
             if image.size != self.size[::-1] and not self.resize:
                 raise _sizes_differ(self.size, image.size[::-1])
-            drawn = image.convert(self.mode)
-            if image.width * image.height > STRIP_PIXELS:
+            drawn = image if image.mode == self.mode else image.convert(self.mode)
+            if drawn is not image and image.width * image.height > STRIP_PIXELS:
                 image.close()  # its pixels are not needed twice
             if drawn.size != self.size[::-1]:
                 drawn = drawn.resize(self.size[::-1], Image.Resampling.BILINEAR)

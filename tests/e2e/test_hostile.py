@@ -309,7 +309,6 @@ def card_cases(folder: Path) -> Iterator[Case]:
         ("data/spec", "evil:load"),
         ("data/spec", "digits+blend:file=pattern.png"),
         ("data/spec", "/dev/zero"),
-        ("data/spec", "d-pipe.npz"),
         ("data/task", "evil:Task"),
         ("data/data_dir", "/proc/self"),
         ("shape", [10**6, 10**6, 10]),
@@ -376,6 +375,8 @@ def card_cases(folder: Path) -> Iterator[Case]:
 def study_cases(folder: Path) -> Iterator[Case]:
     """Study files, and folders of studies."""
     (folder / "evil:build").touch()
+    pipe = dict(endless(folder, "of study.npz"))["pipe"].name
+    zero = dict(endless(folder, "of study.txt"))["zero"].name
     aliases = "a0: &a0 {x: y}\n" + "\n".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)
     )
@@ -391,8 +392,8 @@ def study_cases(folder: Path) -> Iterator[Case]:
         "named": STUDY.replace("  finetune: {epochs: 1}", "  f: {method: 'evil:Task'}"),
         "also": STUDY + 'also: ["evil:Task"]\n',
         "pruner": STUDY + "densities: [{pruner: 'evil:Task', sparsity: 0.5}]\n",
-        "pipe": STUDY.replace("digits:90", "d-pipe.npz"),
-        "ids": STUDY.replace("[class]", '["ids:ids-zero.txt"]'),
+        "pipe": STUDY.replace("digits:90", pipe),
+        "ids": STUDY.replace("[class]", f'["ids:{zero}"]'),
         "dates": STUDY.replace("small", "2024-01-01").replace("[0]", "[2024-01-01]"),
         "numbers": STUDY.replace("[0]", f"[{'9' * 400}]"),
         "null": STUDY.replace("[mlp]", "[null]"),
@@ -420,6 +421,7 @@ def _folders_of_studies(folder: Path) -> Iterator[Case]:
         return put
 
     def pack(out: Path) -> None:
+        again(out)
         (out / "cells.jsonl.gz").write_bytes(gzip_bomb())
 
     def card(out: Path) -> None:
@@ -463,15 +465,15 @@ def _folders_of_studies(folder: Path) -> Iterator[Case]:
         out = f"study{number}"
         shutil.copytree(folder / "study", folder / out)
         change(folder / out)
-        others = [
+        commands = [
             ["status", "study.yaml", "--out", out],
             ["results", "study.yaml", "--out", out],
             ["report", out],
             ["records", out, "--out", f"kept{number}"],
         ]
         if not name.startswith("evil"):
-            others = others[number % len(others) :][:1]
-        for arguments in (*others, ["run", "study.yaml", "--out", out]):
+            commands = commands[number % len(commands) :][:1]
+        for arguments in (*commands, ["run", "study.yaml", "--out", out]):
             yield f"study {arguments[0]} {name}", ["study", *arguments]
 
 

@@ -79,6 +79,7 @@ def _cache_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """Fingerprints are remembered in a cache; a test must neither find nor leave any."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EXPUNGE_KEYS", str(tmp_path_factory.mktemp("keys")))
         yield
 
 

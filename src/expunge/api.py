@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -359,7 +360,9 @@ def audit(
             _check_trained(one, "what is audited or compared with")
     split = model.split if forget is None else model.asked(forget)
     check_learned(
-        Learned(model.name, split.retain, split.forget), _learned(original), _learned(retrained)
+        replace(_learned(model), retain=split.retain, forget=split.forget),
+        None if original is None else _learned(original, "the original"),
+        None if retrained is None else _learned(retrained, "the retrained model"),
     )
     wanted = [also] if isinstance(also, str | Audit | type) else list(also or ())
     further = [
@@ -383,8 +386,12 @@ def audit(
     return score_panel(panel, audits, asked)
 
 
-def _learned(one: Trained | None) -> Learned | None:
-    return None if one is None else Learned(one.name, one.split.retain, one.split.forget)
+def _learned(one: Trained, name: str = "this model") -> Learned:
+    """name: what to call one that lies in no folder."""
+    name = name if one.path is None else str(one.path)
+    recipe = None if one.recipe is None else one.recipe.model_dump(mode="json")
+    steps = tuple(record.step for record in one.history)
+    return Learned(name, one.split.retain, one.split.forget, steps, recipe, one.architecture)
 
 
 def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:

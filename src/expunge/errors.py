@@ -16,7 +16,8 @@ an `AccessError` is a bug in a method and keeps its traceback.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Collection, Iterable
 
 
 class ExpungeError(Exception):
@@ -55,7 +56,27 @@ class DivergenceError(ExpungeError):
     """A loss became non-finite or the weights exploded; the run wrote nothing."""
 
 
+MANY, NEAR, LONG = 1000, 50, 200
+"""Of `nearest`: words that are compared one by one; of more, those on each side of the place that the
+word would have among them; and letters, of which no hint is sought in longer ones."""
+SHOWN = 20
+"""Names that a message lists."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`", did you mean 'x'?"` for the closest known word, or nothing when none is close."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    if len(word) > LONG:
+        return ""
+    words = [name for name in known if len(name) <= LONG]
+    if len(words) > MANY:
+        words.sort()
+        place = bisect_left(words, word)
+        words = words[max(0, place - NEAR) : place + NEAR]
+    close = difflib.get_close_matches(word, words, n=1)
     return f", did you mean {close[0]!r}?" if close else ""
+
+
+def listed(names: Collection[str]) -> str:
+    """Names with commas between them; of many the first, and how many more there are."""
+    first = ", ".join(name for name, _ in zip(names, range(SHOWN), strict=False))
+    return first if len(names) <= SHOWN else f"{first} and {len(names) - SHOWN:,} more"

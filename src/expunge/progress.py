@@ -6,7 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
+
+from expunge.names.text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,7 +171,7 @@ def _told(work: Work) -> str:
 
 
 def _cut(text: str, length: int) -> str:
-    text = " ".join(text.split())
+    text = clean(" ".join(text.split()))
     return text if len(text) <= length else f"{text[: length - 4]} ..."
 
 
@@ -260,13 +263,14 @@ class _Screen:
             TimeRemainingColumn,
         )
 
+        shown = partial(TextColumn, markup=False)
         self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
+            shown("{task.description}"),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[far]}", markup=False),
-            TextColumn("{task.fields[note]}", style="dim", markup=False),
+            shown("{task.fields[far]}"),
+            shown("{task.fields[note]}", style="dim"),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            shown("{task.fields[left]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,

@@ -146,7 +146,7 @@ def test_a_deletion_becomes_a_page(place: Path) -> None:
         assert word in seen, word
     again = refused(*asked, "--out", "other", "--report", "page", cwd=place)
     assert "page exists" in again
-    assert "lies in the model folder" in refused(
+    assert "lie in each other" in refused(
         *asked, "--out", "other", "--report", "other/page", cwd=place
     )
     assert not (place / "other").exists(), "said before the work, not after it"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers import score_outputs
+from helpers import digits, original, score_outputs, scores_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from expunge.audits.details import BINS, SHOWN, details
 from expunge.audits.mia import FEATURES, mia_efficacy
 from expunge.audits.near_empty import near_empty_report
 from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.data.split import Split
 from expunge.errors import ConfigError, DataError, ModelError, SplitError, UserError
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -311,6 +314,60 @@ def test_what_follows_from_the_logits() -> None:
     assert part.probabilities.dtype == torch.float64
     assert part.probabilities.sum(dim=1).tolist() == pytest.approx([1, 1, 1])
     assert part.correct.tolist() == [True, False, True]  # a tie goes to the first class
+
+
+def test_many_logits_are_looked_at_once_and_made_again_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 300 samples times 400 classes, no more than some rows are there at a time."""
+    generator = torch.Generator().manual_seed(0)
+    whole = torch.randn(300, 400, generator=generator)
+    labels = torch.randint(400, (300,), generator=generator)
+    ids = tuple(map(str, range(300)))
+    told = PartOutputs(whole, labels, ids)
+    alive, most, looks = weakref.WeakSet[torch.Tensor](), [0], [0]
+
+    def logits() -> Iterator[torch.Tensor]:
+        looks[0] += 1
+        for start in range(0, 300, 10):
+            chunk = whole[start : start + 10].clone()
+            alive.add(chunk)
+            most[0] = max(most[0], len(alive))
+            yield chunk
+
+    monkeypatch.setattr("expunge.audits.outputs.KEPT_VALUES", 20_000)
+    monkeypatch.setattr("expunge.audits.outputs.AT_ONCE", 1000)
+    seen = PartOutputs(logits, labels, ids)
+    for name in ("losses", "predicted", "true_class_confidence", "correct"):
+        assert torch.equal(getattr(seen, name), getattr(told, name))
+    assert seen.classes == 400
+    assert looks == [1]
+    assert most[0] <= 6, "5 are kept, until they are too many"
+    assert not alive
+    assert torch.equal(seen.logits, whole)
+    assert torch.equal(seen.probabilities, told.probabilities)
+    torch.testing.assert_close(seen.mean_probabilities, told.probabilities.mean(dim=0))
+    assert torch.equal(seen.of({"7", "250"}).logits, whole[[7, 250]])
+    assert seen.each(lambda p, _: p.max(dim=1).values, first=8).shape == (8,)
+    with pytest.raises(ConfigError, match="299 ids for 300 rows"):
+        PartOutputs(logits, labels[:299], ids[:299])
+    with pytest.raises(ConfigError, match="301 ids for 300 rows"):
+        PartOutputs(logits, torch.cat([labels, labels[:1]]), (*ids, "more"))
+
+
+def test_scores_are_the_same_where_logits_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = digits()
+    model = original("mlp")
+    split = Split.classes(data, ["3"])
+    more = ("prediction_distribution",)
+
+    def found() -> list[tuple[str, float]]:
+        scores = scores_of(model, data, split, retrained=model, features=FEATURES, also=more)
+        return [(score.name, score.value) for score in scores if score.name != "RTE"]
+
+    kept = found()
+    monkeypatch.setattr("expunge.audits.outputs.KEPT_VALUES", 0)
+    assert found() == kept
 
 
 def test_far_logits_stay_finite() -> None:

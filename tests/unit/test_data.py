@@ -614,7 +614,7 @@ def test_class_names_may_be_given() -> None:
     assert data.classes == ("x", "y", "z")
     with pytest.raises(DataError, match="label 2 is beyond the 2 class names given"):
         load_data(TensorDataset(torch.zeros(9, 2), torch.arange(9) % 3), classes=["x", "y"])
-    with pytest.raises(DataError, match=r"label 'no' is not among the class names \['yes'\]"):
+    with pytest.raises(DataError, match=r"label 'no' is not among the class names yes"):
         load_data(Pictures(), classes=["yes"])
 
 
@@ -766,20 +766,19 @@ def test_fingerprints_are_remembered_by_path_size_and_time(
     path = tmp_path / "data"
     path.write_bytes(b"one")
     reads = []
-    original = Path.open
+    original = os.open
 
-    def counted(self: Path, *args: Any, **kwargs: Any) -> Any:
-        if self == path:
-            reads.append(self)
-        return original(self, *args, **kwargs)
+    def counted(file: Any, *args: Any, **kwargs: Any) -> int:
+        if file == path:
+            reads.append(file)
+        return original(file, *args, **kwargs)
 
-    monkeypatch.setattr(Path, "open", counted)
+    monkeypatch.setattr(os, "open", counted)
     first = fingerprints.fingerprint_files([path], tmp_path)
     assert fingerprints.fingerprint_files([path], tmp_path) == first
     assert len(reads) == 1
     assert (tmp_path / "cache" / "expunge" / "fingerprints.json").is_file()
-    with original(path, "wb") as stream:
-        stream.write(b"two")
+    path.write_bytes(b"two")
     os.utime(path, ns=(1, 1))
     assert fingerprints.fingerprint_files([path], tmp_path) != first
     assert len(reads) == 2

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import json
 import shutil
 import sys
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +22,7 @@ from torch import nn
 
 from expunge import (
     ConfigError,
+    DivergenceError,
     ModelError,
     Recipe,
     Split,
@@ -27,16 +31,20 @@ from expunge import (
     load_data,
     train,
 )
+from expunge.data.pseudonyms import Key
 from expunge.data.samples import Samples
 from expunge.folders.audit import Request, audit_folder
 from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
 from expunge.methods import make_method
+from expunge.methods.retrain import Retrain
 from expunge.models.checkpoint import load_weights
 from expunge.place import Place
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
-from expunge.trained.record import Record, without_names
+from expunge.trained.card import ModelCard
+from expunge.trained.record import Record, without_ids
+from expunge.trained.trained import Trained
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
 METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
@@ -202,7 +210,7 @@ def test_ids_in_the_warnings_of_old_records_are_redacted() -> None:
     record = Record(
         step="finetune", warnings=(old, "few samples"), log={"exact_copies": [["1", "2"]]}
     )
-    found = without_names(record)
+    found = without_ids(record, Key(bytes(32)), ["1", "2"])
     assert found.log == {}
     assert found.warnings == (
         "2 exact copies of forget samples stay in the retain set",
@@ -289,6 +297,64 @@ def test_a_data_path_means_the_same_from_another_folder(
     unlearn_folder("../original", "random:0.2", METHOD, "here")
     with pytest.raises(ModelError, match="exists"):
         unlearn_folder("../original", "random:0.2", METHOD, ".")
+
+
+def test_a_model_that_cannot_be_written_where_it_belongs_is_kept_elsewhere(
+    original: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A disk that is full at the end of it all: the work is not thrown away."""
+    real, full = Trained.write, OSError(errno.ENOSPC, "No space left on device")
+
+    def writes(self: Trained, folder: Path) -> ModelCard:
+        if ".expunge-" in str(folder):
+            raise full
+        return real(self, folder)
+
+    monkeypatch.setattr(Trained, "write", writes)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    forget = functools.partial(unlearn_folder, original, "class:bee", METHOD, tmp_path / "new")
+    with pytest.raises(ModelError, match=r"No space left on device.*lies in .*elsewhere") as told:
+        forget(beside=Beside(reference=True))
+    (kept,) = (tmp_path / "elsewhere").iterdir()
+    assert str(kept) in str(told.value)
+    assert sorted(folder.name for folder in kept.iterdir()) == ["new", "new-retrained"]
+    assert load(kept / "new").record.step == "finetune"
+    monkeypatch.setattr(Trained, "write", lambda *_, **__: (_ for _ in ()).throw(full))
+    with pytest.raises(ModelError, match="the model is lost; make room"):
+        forget()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "data.npz",
+        "elsewhere",
+        "original",
+    ]
+
+
+def test_a_reference_that_cannot_be_made_leaves_the_model_that_was(
+    original: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def diverges(*_: object) -> None:
+        raise DivergenceError("the loss is nan")
+
+    monkeypatch.setattr(Retrain, "unlearn", diverges)
+    with pytest.raises(DivergenceError):
+        unlearn_folder(
+            original, "class:bee", METHOD, tmp_path / "new", beside=Beside(reference=True)
+        )
+    assert load(tmp_path / "new").record.step == "finetune"
+    assert not (tmp_path / "new-retrained").exists()
+
+
+def test_what_is_not_ours_in_a_model_folder_is_never_replaced(
+    original: Path, tmp_path: Path
+) -> None:
+    unlearn_folder(original, "class:bee", METHOD, tmp_path / "new")
+    (tmp_path / "new/notes.txt").write_text("mine")
+    with pytest.raises(ModelError, match=r"also holds notes\.txt"):
+        unlearn_folder(original, "class:bee", METHOD, tmp_path / "new", place=Place(overwrite=True))
+    assert (tmp_path / "new/notes.txt").read_text() == "mine"
+    with pytest.raises(ModelError, match="lie in each other"):
+        unlearn_folder(original, "class:bee", METHOD, original / "inside")
 
 
 def test_weights_under_a_prefix_and_of_a_child_called_module(tmp_path: Path) -> None:
@@ -401,7 +467,9 @@ def test_a_folder_loads_and_forgets(old: Path, name: str) -> None:
         "finetune",
     ]
     assert again.record.parent == before.weights
-    assert json.loads((old / "new" / "model.json").read_text())["format"] == 2
+    assert json.loads((old / "new" / "model.json").read_text())["format"] == 3
+    kept = json.loads((old / "new" / "split.json").read_text())
+    assert "salt" not in kept and ("pseudonyms" in kept) == before.redacted
 
 
 def test_an_audit_finds_what_it_found_then(old: Path) -> None:
@@ -454,6 +522,6 @@ def test_a_cell_that_keeps_weights_is_a_model_folder(old: Path) -> None:
 
 def test_a_format_of_the_future_is_refused(old: Path) -> None:
     card = old / "original" / "model.json"
-    card.write_text(card.read_text().replace('"format": 1', '"format": 3'))
-    with pytest.raises(ModelError, match="has format 3, this version reads up to 2"):
+    card.write_text(card.read_text().replace('"format": 1', '"format": 4'))
+    with pytest.raises(ModelError, match="has format 4, this version reads up to 3"):
         load(old / "original", place=CPU)

@@ -518,12 +518,12 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     out.mkdir()
     check_folder(out, overwrite=True, mark=FIGURES)  # empty: nothing to lose
     (out / "table.json").write_text("{}")
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(ConfigError, match="is no folder of figures"):
         forgetting_figures(out, accuracy=accuracies(), distance=distances(), overwrite=True)
     check_folder(out, overwrite=True)  # a table's folder, and these figures' is none
     (out / "table.json").rename(out / "accuracy_by_class.csv")
     check_folder(out, overwrite=True, mark=FIGURES)
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(ConfigError, match="is no folder of tables"):
         check_folder(out, overwrite=True)
 
 

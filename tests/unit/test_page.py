@@ -603,5 +603,5 @@ def test_a_folder_in_the_way_is_only_replaced_on_request(tmp_path: Path) -> None
     write_report(replace(small, title="again"), out, overwrite=True)
     assert "<h1>again</h1>" in (out / "report.html").read_text(encoding="utf-8")
     (out / "report.html").unlink()
-    with pytest.raises(ConfigError, match="something else"):
+    with pytest.raises(ConfigError, match="is no folder of a report"):
         write_report(small, out, overwrite=True)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import hashlib
 import inspect
+import json
+import os
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +20,10 @@ import pandas as pd
 import pytest
 import torch
 from helpers import CPU, digits, original, random_mask, same_state
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -38,8 +49,12 @@ from expunge.audits.mia import Membership
 from expunge.audits.relearn import RelearnTime
 from expunge.data.batch import Batch
 from expunge.data.view import DataView
-from expunge.errors import DivergenceError, LogitsError
+from expunge.errors import DivergenceError, LogitsError, UserError
 from expunge.methods.finetune import Finetune
+from expunge.trained.card import FORMAT, read_card
+from expunge.trained.files import write_files
+from expunge.trained.papers import read_papers
+from expunge.trained.trained import record_of
 from expunge.training.run import Run
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05, augmentation="none", precision="float32")
@@ -243,6 +258,25 @@ def test_a_model_that_learned_from_other_samples_is_no_reference() -> None:
         audit(forgot(), original=other, place=CPU)
 
 
+def test_a_reference_is_a_retrained_model_and_one_trained_as_the_original_was() -> None:
+    """The same split is not enough: a model that was made to forget has it too."""
+    with pytest.raises(SplitError, match="was made by finetune, which is no retraining"):
+        audit(forgot(), retrained=forgot(), place=CPU)
+    split = forgot().split.settled()  # what is to be forgotten is never read
+    for changes, told in (
+        ({"recipe": RECIPE.model_copy(update={"epochs": 3})}, "recipe's epochs is 3, not 2"),
+        ({"model": "mlp"}, "architecture is 'mlp', not 'cnn'"),
+    ):
+        given = {"model": "cnn", "recipe": RECIPE, **changes}
+        other = train(digits(), given["model"], recipe=given["recipe"], split=split, place=CPU)
+        with pytest.raises(SplitError, match=re.escape(told)):
+            audit(forgot(), retrained=other, place=CPU)
+    once_more = train(digits(), "cnn", recipe=RECIPE, split=split, seed=5, place=CPU)
+    assert audit(forgot(), retrained=once_more, place=CPU)["UA"].reference is not None
+    brought = adopt(trained().model, digits(), split=split)  # whoever brings one says so
+    assert audit(forgot(), retrained=brought, place=CPU)["UA"].gap == 0
+
+
 def test_scores_are_a_table_a_frame_and_names() -> None:
     reference = unlearn(trained(), "class:3", "retrain", place=CPU)
     scores = audit(forgot(), original=trained(), retrained=reference, place=CPU)
@@ -339,6 +373,253 @@ def test_artifacts_lie_beside_the_model(tmp_path: Path) -> None:
         load(tmp_path / "out", place=CPU)
 
 
+# --- folders from elsewhere
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a mask and artifacts."""
+    made = replace(forgot(), mask=random_mask(forgot().model), artifacts={"noise": torch.ones(2)})
+    return made.save(tmp_path_factory.mktemp("kept") / "model").path  # type: ignore[return-value]
+
+
+@pytest.fixture
+def stranger(kept: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(kept, tmp_path / "model"))
+
+
+def changed(folder: Path, name: str, **fields: Any) -> None:
+    """Replace fields of a JSON file; a dotted one lies deeper; None in place of ... takes it away."""
+    content = json.loads((folder / name).read_text(encoding="utf-8"))
+    for field, value in fields.items():
+        *path, last = field.split("__")
+        part = content
+        for step in path:
+            part = part[int(step)] if step.isdigit() else part[step]
+        part[last] = value
+        if value is ...:
+            del part[last]
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+ODD_CARDS: list[dict[str, Any]] = [
+    {"format": [1]},
+    {"format": True},
+    {"format": 99},
+    {"shape": [10**13, 1000]},
+    {"shape": [2**20, 2**20]},
+    {"shape": [-1, 8, 8]},
+    {"shape": [1] * 99},
+    {"shape": ["a"] * 10_000},
+    {"shape": {}},
+    {"classes": []},
+    {"classes": [1, 2]},
+    {"classes": ["a"] * 100_000},
+    {"mean": [float("nan")]},
+    {"mean": [1e999]},
+    {"mean": ...},
+    {"std": [0.0]},
+    {"std": [-1.0]},
+    {"std": ["x"] * 10_000},
+    {"std": [0.5] * 7, "mean": [0.5] * 7},
+    {"recipe": []},
+    {"recipe": {"epochs": "many"}},
+    {"recipe": {"epochs": {"a": ["b"] * 1000}}},
+    {"recipe": {"self": 1}},
+    {"recipe": {f"k{n}": n for n in range(20_000)}},
+    {"lineage": []},
+    {"lineage": [3]},
+    {"lineage": [{"step": "x"}] * 2000},
+    {"lineage__0__cost": "dear"},
+    {"lineage__0__cost": {"reads": {"retain": "x"}}},
+    {"lineage__0__cost": {"reads": {f"k{n}": "x" for n in range(20_000)}}},
+    {"lineage__0__names": [[1]]},
+    {"lineage__0__log": 1},
+    {"architecture": 3},
+    {"architecture": "x" * 1000},
+    {"architecture": "no such model"},
+    {"data": None},
+    {"data__spec": 3},
+    {"data__spec": "no-such-data"},
+    {"data__fingerprint": "other"},
+    {"seed": "one"},
+    {"weights": ""},
+    {"weights": "0"},
+    {"weights": "0" * 64},
+    {"weights": "../x"},
+    {"mask": ""},
+    {"mask": "0" * 64},
+    {"artifacts": ""},
+    {"odd": 1},
+    {f"odd{n}": 1 for n in range(20_000)},
+]
+
+
+@pytest.mark.parametrize("fields", ODD_CARDS, ids=lambda fields: str(fields)[:40])
+def test_an_odd_card_costs_one_line(fields: dict[str, Any], stranger: Path) -> None:
+    changed(stranger, "model.json", **fields)
+    with pytest.raises(UserError) as caught:
+        load(stranger, place=CPU)
+    assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"retain": ...},
+        {"retain": None},
+        {"retain": "abc"},
+        {"forget": [3]},
+        {"forget": [["1"]]},
+        {"forget": ["x" * 5000]},
+        {"validation": {}},
+        {"test": 3},
+        {"test": [None]},
+        {"digest": 3},
+        {"digest": ...},
+        {"digest": "0" * 32},
+        {"salt": 3},
+        {"salt": "0" * 32},
+        {"pseudonyms": {}},
+        {"excluded": ["1", "1"]},
+        {"retain": ["no such id"]},
+        {"retain": []},
+    ],
+    ids=lambda fields: str(fields)[:40],
+)
+def test_an_odd_split_costs_one_line(fields: dict[str, Any], stranger: Path) -> None:
+    changed(stranger, "split.json", **fields)
+    with pytest.raises(UserError):
+        load(stranger, place=CPU)
+
+
+@pytest.mark.parametrize("name", ["model.json", "split.json"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"null", b"[]", b"3", b"{", b"\xff\xfe", DEEP.encode(), b'{"a": ' + b"9" * 5000 + b"}"],
+    ids=lambda content: str(content[:9]),
+)
+def test_what_is_no_json_object_costs_one_line(name: str, content: bytes, stranger: Path) -> None:
+    (stranger / name).write_bytes(content)
+    with pytest.raises(UserError, match=name):
+        load(stranger, place=CPU)
+
+
+FILES = (
+    "model.json",
+    "split.json",
+    "model.safetensors",
+    "mask.safetensors",
+    "artifacts/tensors.safetensors",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "folder", "missing", "sparse"])
+def test_a_file_of_a_folder_is_a_regular_file_in_it(name: str, kind: str, stranger: Path) -> None:
+    file = stranger / name
+    file.rename(stranger.parent / "moved")
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "link":  # to the very file
+        file.symlink_to(stranger.parent / "moved")
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "sparse":
+        with file.open("wb") as stream:
+            stream.truncate(10**13)
+    with pytest.raises((ModelError, SplitError)) as caught:
+        load(stranger, place=CPU)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FILES[2:])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, (2**60).to_bytes(8, "little") + b"{}"])
+def test_damaged_tensors_cost_one_line(name: str, content: bytes, stranger: Path) -> None:
+    (stranger / name).write_bytes(content)
+    field = {"mo": "weights", "ma": "mask", "ar": "artifacts"}[name[:2]]
+    changed(stranger, "model.json", **{field: hashlib.sha256(content).hexdigest()})
+    with pytest.raises(ModelError):
+        load(stranger, place=CPU)
+
+
+def test_a_mask_is_of_the_model_and_of_booleans(stranger: Path) -> None:
+    for mask, told in (
+        ({"x": torch.ones(2).bool()}, "names 'x'"),
+        ({"x": torch.ones(2)}, "boolean"),
+    ):
+        save_file(mask, stranger / "mask.safetensors")
+        digest = hashlib.sha256((stranger / "mask.safetensors").read_bytes()).hexdigest()
+        changed(stranger, "model.json", mask=digest)
+        with pytest.raises(ModelError, match=told):
+            load(stranger, place=CPU)
+
+
+def test_half_a_digest_of_earlier_cards_is_enough(stranger: Path) -> None:
+    card = json.loads((stranger / "model.json").read_text(encoding="utf-8"))
+    assert len(card["weights"]) == 64 and card["format"] == FORMAT
+    halves = {name: card[name][:32] for name in ("weights", "mask", "artifacts")}
+    changed(stranger, "model.json", format=2, **halves)
+    assert load(stranger, place=CPU).mask is not None
+
+
+def test_a_name_that_is_no_utf8_is_saved(tmp_path: Path) -> None:
+    made = replace(trained(), data=replace(trained().data, spec="lone \udc80\x1b"))
+    made.save(tmp_path / "out")
+    assert read_card(tmp_path / "out").data.spec == "lone \\x80\\x1b"
+    record = record_of("x", made.split, warnings=("\udc80",), settings={"a\udc80": "b\udc80"})
+    replace(made, history=(record,)).save(tmp_path / "more")
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path, monkeypatch: Any) -> None:
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+    monkeypatch.setattr("expunge.trained.files.save_model", full)
+    card = trained().card()
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_files(tmp_path, trained().model, card, {})
+    assert caught.value.errno == errno.ENOSPC
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_card_or_split_is_read_or_refused(
+    data: st.DataObject, kept: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "any"
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+    name = data.draw(st.sampled_from(["model.json", "split.json"]))
+    content = json.loads((folder / name).read_text(encoding="utf-8"))
+    part: Any = content
+    while data.draw(st.booleans()) and isinstance(part, dict | list) and part:
+        keys = list(part) if isinstance(part, dict) else list(range(len(part)))[:20]
+        key = data.draw(st.sampled_from(keys))
+        if data.draw(st.booleans()):
+            part[key] = data.draw(JSON)
+            break
+        part = part[key]
+    else:
+        content = data.draw(JSON)
+    (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    with contextlib.suppress(UserError):
+        read_papers(folder)
+
+
 def a_model_of_ones_own() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
@@ -373,8 +654,9 @@ FOR_AUTHORS = {"fit", "constant_rate", "fisher_diagonal", "weighted_gradient"}
         if inspect.isfunction(getattr(expunge, n)) and n not in FOR_AUTHORS
     ],
 )
-def test_public_calls_take_six_parameters_or_fewer_beside_place(name: str) -> None:
-    parameters = set(inspect.signature(getattr(expunge, name)).parameters) - {"place"}
+def test_public_calls_take_six_parameters_or_fewer_beside_place_and_consent(name: str) -> None:
+    parameters = set(inspect.signature(getattr(expunge, name)).parameters)
+    parameters -= {"place", "allow_code"}
     assert len(parameters) <= 6, sorted(parameters)
     assert not parameters & {"device", "progress", "overwrite"}, "these travel as a Place"
 

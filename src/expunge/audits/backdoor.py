@@ -57,7 +57,7 @@ def attack_success(triggered: PartOutputs, target: int) -> Score:
     Raises:
         ConfigError: if there are no images of other classes.
     """
-    called = (triggered.logits.argmax(dim=1) == target)[triggered.labels != target]
+    called = (triggered.predicted == target)[triggered.labels != target]
     left_out = triggered.n - len(called)
     return _share("ASR", called, "low", {"target": target, "left_out": left_out})
 
@@ -71,7 +71,7 @@ def attack_success_on_all(triggered: PartOutputs, target: int) -> Score:
     Raises:
         ConfigError: if the part is empty.
     """
-    return _share("ASR_all", triggered.logits.argmax(dim=1) == target, "low", {"target": target})
+    return _share("ASR_all", triggered.predicted == target, "low", {"target": target})
 
 
 def attack_success_on_rest(rest: PartOutputs, target: int) -> Score:
@@ -82,7 +82,7 @@ def attack_success_on_rest(rest: PartOutputs, target: int) -> Score:
     Raises:
         ConfigError: if the part is empty.
     """
-    return _share("ASR_rest", rest.logits.argmax(dim=1) == target, "low", {"target": target})
+    return _share("ASR_rest", rest.predicted == target, "low", {"target": target})
 
 
 def accuracy_on_clean(*parts: PartOutputs | None) -> Score:

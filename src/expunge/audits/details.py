@@ -53,15 +53,15 @@ def _histogram(parts: Sequence[PartOutputs]) -> list[int]:
 
 
 def _gallery(part: PartOutputs, classes: Sequence[str]) -> list[dict[str, Any]]:
-    predicted = part.logits[:SHOWN].argmax(dim=1).tolist()
-    probabilities = part.probabilities[:SHOWN]
+    predicted = part.predicted[:SHOWN].tolist()
+    likely = part.each(lambda probabilities, _: probabilities.max(dim=1).values, first=SHOWN)
     own = part.true_class_confidence[:SHOWN].tolist()
     return [
         {
             "id": part.ids[row],
             "label": classes[int(part.labels[row])],
             "predicted": classes[winner],
-            "probability": float(probabilities[row, winner]),
+            "probability": float(likely[row]),
             "true_probability": own[row],
         }
         for row, winner in enumerate(predicted)

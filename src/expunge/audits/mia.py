@@ -188,7 +188,10 @@ def _required(part: PartOutputs | None, name: str, why: str) -> PartOutputs:
 
 def _feature(part: PartOutputs, feature: str) -> npt.NDArray[np.float64]:
     """(n, 1), or (n, classes) for all probabilities."""
-    values = ATTACKED[feature](part.probabilities, part.labels)
+    if feature == "confidence":  # which is known already
+        values = part.true_class_confidence
+    else:
+        values = part.each(ATTACKED[feature])
     array: npt.NDArray[np.float64] = values.reshape(part.n, -1).numpy()
     return array
 

@@ -98,13 +98,28 @@ def _batches(rows: Indices, run: Run) -> list[Indices]:
 def _observe(
     model: nn.Module, samples: Samples, rows: Indices, transform: Transform, run: Run, bar: Step
 ) -> PartOutputs:
-    logits = []
-    with torch.no_grad():
+    @torch.no_grad()
+    def logits() -> Iterator[Tensor]:
         for batch in _read(samples, rows, transform, run):
-            logits.append(logits_of_task(run.task.observe(model, batch)).float().cpu())
+            yield logits_of_task(run.task.observe(model, batch)).float().cpu()
+
+    def first() -> Iterator[Tensor]:
+        for chunk in logits():
+            yield chunk
             bar.advance()
+
+    def again() -> Iterator[Tensor]:
+        device = next((p.device for p in model.parameters()), run.device)
+        model.to(run.device)
+        try:
+            with evaluating(model):
+                yield from logits()
+        finally:
+            model.to(device)
+
+    looks = iter([first])
     return PartOutputs(
-        logits=torch.cat(logits),
+        lambda: next(looks, again)(),
         labels=torch.from_numpy(samples.labels[rows]),
         ids=tuple(samples.ids[rows].tolist()),
     )

@@ -38,7 +38,7 @@ class PredictionDistribution(Audit):
 
 def mean_prediction(part: PartOutputs) -> Tensor:
     """Mean over samples of the predicted probabilities: (classes,), float64, summing to 1."""
-    return part.probabilities.mean(dim=0)
+    return part.mean_probabilities
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> float:

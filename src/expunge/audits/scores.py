@@ -94,14 +94,14 @@ class Scores:
         return pd.DataFrame(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        split = self.panel.split
+        """Plain data for JSON; of a redacted model without what tells of single samples."""
+        split, redacted = self.panel.split, self.panel.subject.redacted
         return {
-            "split": split.digest,
+            "split": None if redacted else split.digest,
             "forgotten": len(split.forget),
             "retained": len(split.retain),
             "scores": [score.to_dict() for score in self.scores],
-            "forget_losses": [asdict(loss) for loss in self.losses],
+            "forget_losses": [] if redacted else [asdict(loss) for loss in self.losses],
             "notes": list(self.notes),
             "note": NO_GUARANTEE,
         }

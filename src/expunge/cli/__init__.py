@@ -5,7 +5,11 @@ Heavy imports wait until a command runs, so that help and mistakes answer at onc
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -14,6 +18,7 @@ from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
+from expunge.cli.screen import tolerate_signs
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
 from expunge.cli.study import list_ as study_list
@@ -23,6 +28,7 @@ from expunge.cli.study import results as study_results
 from expunge.cli.study import run as study_run
 from expunge.cli.study import status as study_status
 from expunge.errors import ExpungeError
+from expunge.names.text import clean
 from expunge.version import VERSION
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -116,36 +122,75 @@ study.command("records", epilog="Example: expunge study records runs/smoke --out
 app.add_typer(study, name="study")
 
 INTERRUPTED = 130
+LONGEST = 2000
+"""Characters of an error, at most: a name in it may be as long as its file."""
 
 
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
-    code = 0
-    if len(sys.argv) == 1:
-        sys.argv.append("--help")
-    try:
-        outcome = app(standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else 0
-        if code == INTERRUPTED:  # typer turns Ctrl-C into this
-            raise KeyboardInterrupt
-    except ExpungeError as error:
-        code = _complain(str(error), 2)
-    except typer.TyperException as error:
-        code = _complain(f"{error.format_message()} See `expunge --help`.", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _complain("interrupted; nothing was left half-written", INTERRUPTED)
-    except BrokenPipeError:
-        code = 141
-        sys.stderr.close()
-    except OSError as error:
-        code = _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+    tolerate_signs()
+    with _ended_by_signals() as asked:
+        code = _run(asked)
     _leave_processes()
     sys.exit(code)
 
 
+def _run(asked: list[int]) -> int:
+    """The exit code of the command that was typed. asked: the signal that ended it, if one did."""
+    if len(sys.argv) == 1:
+        sys.argv.append("--help")
+    try:
+        outcome = app(standalone_mode=False)
+        if outcome == INTERRUPTED:  # typer turns Ctrl-C into this
+            raise KeyboardInterrupt
+        return outcome if isinstance(outcome, int) else 0
+    except ExpungeError as error:
+        return _complain(str(error), 2)
+    except typer.TyperException as error:
+        return _complain(f"{error.format_message()} See `expunge --help`.", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 128 + asked[0] if asked else INTERRUPTED
+        return _complain("interrupted; nothing was left half-written", code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except OSError as error:
+        return _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[list[int]]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does; gives a list that then holds the signal.
+
+    A signal that is ignored, as SIGHUP is under nohup, stays so.
+    """
+    asked: list[int] = []
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    known = [getattr(signal, name) for name in names]
+    numbers = [number for number in known if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+
+    def end(number: int, _: object) -> None:
+        for other in numbers:  # what has begun to end is not interrupted again
+            signal.signal(other, signal.SIG_IGN)
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield asked
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _complain(message: str, code: int) -> int:
     """One line on standard error."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    told = clean(" ".join(message.split()))
+    told = told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
+    print(f"error: {told}", file=sys.stderr)
     return code
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from expunge.disk.reading import parse_yaml, read_yaml, reading
 from expunge.errors import ConfigError
+from expunge.names.text import clean_name
 from expunge.names.values import numbers
 from expunge.training.recipe import Recipe
 
@@ -18,12 +18,11 @@ def read_pairs(settings: list[str] | None) -> dict[str, Any]:
     for text in settings or []:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r}: write key=value, as in --set lr=0.01")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: {value!r} is not a value") from error
-        pairs[key.strip()] = numbers(parsed)
+            raise ConfigError(f"--set {text!r:.200}: write key=value, as in --set lr=0.01")
+        with reading(
+            f"the value of --set {text!r:.200}", "write a number, a text or a list", ConfigError
+        ):
+            pairs[clean_name(key.strip())] = numbers(parse_yaml(value)[0])
     return pairs
 
 
@@ -31,18 +30,13 @@ def read_recipe(file: Path | None, changes: dict[str, Any]) -> Recipe:
     """A recipe file with some fields changed; the defaults without a file."""
     if file is None:
         return Recipe(**changes)
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"cannot read the recipe {file} ({reason}); write YAML or JSON"
-        ) from error
+    with reading(f"the recipe {file}", "write YAML or JSON", ConfigError):
+        content = numbers(read_yaml(file)[0])
     if not isinstance(content, dict):
         raise ConfigError(
             f"the recipe {file} is not a list of settings; write lines like `lr: 0.1`"
         )
-    return Recipe(**{**numbers(content), **changes})
+    return Recipe(**{**content, **changes})
 
 
 def read_floats(text: str | None, option: str) -> list[float] | None:

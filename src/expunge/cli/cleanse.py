@@ -83,7 +83,7 @@ def cleanse(
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     screen, messages = consoles()
-    check_places(None, report, out, place.overwrite)
+    check_places(None, report, out, model_dir, place.overwrite)
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
             model_dir,
@@ -96,16 +96,19 @@ def cleanse(
             data=data,
             place=replace(place, progress=bars),
         )
-    for note in cleansed.notes:
-        screen.print(note, markup=False)
-    show_forgotten(cleansed.done, screen, messages)
-    show_written(cleansed.done, out, screen)
-    with working("cleanse, audit") as bars:
-        audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
+    try:  # what is written comes before what is shown, for the screen may be gone
+        with working("cleanse, audit") as bars:
+            audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
+        if report is not None and audited.panel.run.rank == 0:
+            asked = f"poison, {len(audited.panel.split.forget):,} samples"
+            write_page(cleansed.done, audited, asked, report, overwrite=place.overwrite)
+    finally:  # the folder is there, whatever fails after it
+        for note in cleansed.notes:
+            screen.print(note)
+        show_forgotten(cleansed.done, screen, messages)
+        show_written(cleansed.done, out, screen)
     show_scores(audited, screen)
     for line in cleansing_lines(audited):
-        screen.print(line, markup=False)
-    if report is not None and audited.panel.run.rank == 0:
-        asked = f"poison, {len(audited.panel.split.forget):,} samples"
-        write_page(cleansed.done, audited, asked, report, pictures=True, overwrite=place.overwrite)
-        screen.print(f"report: {report / 'report.html'}", markup=False)
+        screen.print(line)
+    if report is not None:
+        screen.print(f"report: {report / 'report.html'}")

@@ -48,7 +48,7 @@ Figures = Annotated[
     Path | None, typer.Option("--figures", help="Folder for pictures of what has changed.")
 ]
 Redact = Annotated[
-    bool, typer.Option("--redact-ids", help="Keep salted hashes of ids in the new folder.")
+    bool, typer.Option("--redact-ids", help="Keep pseudonyms of ids in the new folder.")
 ]
 
 
@@ -77,7 +77,7 @@ def unlearn(
     screen, messages = consoles()
     further = names(also)
     chosen_audits(further, original=True, retrained=with_reference, allow_code=TYPED)
-    check_places(figures, report, out, place.overwrite)
+    check_places(figures, report, out, model_dir, place.overwrite)
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
@@ -90,25 +90,29 @@ def unlearn(
             data=data,
             place=replace(place, progress=bars),
         )
-    show_forgotten(done, screen, messages)
-    # the folder is there: say so before something else can fail
-    show_written(done, out, screen)
-    if figures is not None:
-        for path in _drawn(done, figures, place):
-            screen.print(f"drawn: {path}", markup=False)
-    if done.reference is None and not further and report is None:
+    drawn: list[Path] = []
+    audited = None
+    try:  # what is written comes before what is shown, for the screen may be gone
+        if figures is not None:
+            drawn = _drawn(done, figures, place)
+        if done.reference is not None or further or report is not None:
+            with working("unlearn, audit") as bars:
+                audited = audit_forgotten(done, also=further, place=replace(place, progress=bars))
+        if report is not None and audited is not None and audited.panel.run.rank == 0:
+            write_page(done, audited, forget, report, overwrite=place.overwrite)
+    finally:  # the folder is there, whatever fails after it
+        show_forgotten(done, screen, messages)
+        show_written(done, out, screen)
+    for path in drawn:
+        screen.print(f"drawn: {path}")
+    if audited is None:
         extra = " --allow-code" if place.allow_code else ""
         command = f"expunge audit {out} --original {model_dir}{extra}"
-        screen.print(f"next: {command}", markup=False, soft_wrap=True)
+        screen.print(f"next: {command}", soft_wrap=True)
         return
-    with working("unlearn, audit") as bars:
-        audited = audit_forgotten(done, also=further, place=replace(place, progress=bars))
     show_scores(audited, screen)
-    if report is not None and audited.panel.run.rank == 0:
-        write_page(
-            done, audited, forget, report, pictures=not redact_ids, overwrite=place.overwrite
-        )
-        screen.print(f"report: {report / 'report.html'}", markup=False)
+    if report is not None:
+        screen.print(f"report: {report / 'report.html'}")
 
 
 def _drawn(done: Forgotten, figures: Path, place: Place) -> list[Path]:
@@ -178,6 +182,6 @@ def audit(
     if as_json and screen.quiet:  # another process of this run says it
         return
     if as_json:
-        typer.echo(json.dumps(scores.to_dict(), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(scores.to_dict(), indent=1))
         return
     show_scores(scores, screen)

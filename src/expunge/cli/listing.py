@@ -10,8 +10,8 @@ from typing import Any
 from pydantic_core import PydanticUndefined
 from rich import box
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from expunge import methods, pruning
 from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
@@ -78,14 +78,14 @@ def listing(kind: str | None, name: str | None) -> RenderableType:
         info = SCORES[name]
         by = f"; given by: {audit_of(name).name}" if name in OF_AUDITS else ""
         return Group(
-            f"[bold]{name}[/bold]: {escape(info.measures)}",
-            *([escape(info.reads)] if info.reads else []),
+            Text.assemble((name, "bold"), f": {info.measures}"),
+            *([info.reads] if info.reads else []),
             f"unit: {info.unit}; target: {info.target}{by}",
-            f"source: {escape(info.paper)}",
+            f"source: {info.paper}",
         )
     paper = f"\nsource: {ARCHITECTURES[name].paper}" if name in ARCHITECTURES else ""
     origin = f"\nfrom: {_origin(kind, name)}" if _origin(kind, name) else ""
-    return f"[bold]{escape(name)}[/bold]: {escape(entries[name] + paper + origin)}"
+    return Text.assemble((name, "bold"), f": {entries[name]}{paper}{origin}")
 
 
 def _ours(kind: str) -> list[Listed]:
@@ -153,7 +153,7 @@ def _overview(kind: str, others: list[Listed]) -> Table:
         cells = [line.name, line.text]
         cells += [line.reads] if third is not None else []
         cells += [line.origin] if others else []
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     return table
 
 
@@ -172,12 +172,12 @@ def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
         else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")
     )
     return Group(
-        f"[bold]{escape(method.name)}[/bold]",
-        *(escape(text) + "\n" for text in paragraphs),
+        Text(method.name, "bold"),
+        *(f"{text}\n" for text in paragraphs),
         reads,
         *_presets(method),
-        f"paper: {escape(method.paper)}",
-        *([f"from: {escape(origin)}"] if origin else []),
+        f"paper: {method.paper}",
+        *([f"from: {origin}"] if origin else []),
         _fields(method),
     )
 
@@ -186,13 +186,13 @@ def _audit(audit: type[Audit], origin: str) -> RenderableType:
     """What an audit gives, what it needs and its settings."""
     scores = [f"  {info.name}: {info.measures} ({info.unit}; {info.target})" for info in audit.info]
     return Group(
-        f"[bold]{escape(audit.name)}[/bold]",
-        escape(" ".join((audit.__doc__ or "").split())) + "\n",
+        Text(audit.name, "bold"),
+        " ".join((audit.__doc__ or "").split()) + "\n",
         "scores:",
-        *map(escape, scores),
+        *scores,
         f"needs: {', '.join(sorted(audit.needs))}",
         f"made: {'always, where it can be' if audit.usual else f'when asked, --also {audit.name}'}",
-        *([f"from: {escape(origin)}"] if origin else []),
+        *([f"from: {origin}"] if origin else []),
         _fields(audit),
     )
 
@@ -217,9 +217,7 @@ def _fields(settings: type[Settings]) -> RenderableType:
     properties = settings.model_json_schema()["properties"]
     for name, field in settings.model_fields.items():
         default = "required" if field.default is PydanticUndefined else json.dumps(field.default)
-        table.add_row(
-            name, default, escape(range_of(properties[name])), escape(field.description or "")
-        )
+        table.add_row(name, default, range_of(properties[name]), field.description or "")
     return table
 
 

@@ -67,10 +67,9 @@ def train(
     screen.print(
         f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
         f"{losses[0]:.3f} to {losses[-1]:.3f}",
-        markup=False,
     )
     show_accuracy(screen, trained.model, trained.data, place)
-    screen.print(cost_line(trained.record.cost), markup=False)
+    screen.print(cost_line(trained.record.cost))
     next_step(
         screen,
         out,
@@ -123,7 +122,6 @@ def import_(
         )
     screen.print(
         f"imported {weights} as {model}: learned from {len(adopted.split.retain):,} samples",
-        markup=False,
     )
     show_accuracy(screen, adopted.model, adopted.data, place)
     if mean is None:

@@ -97,12 +97,12 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
     try:
         value = accuracy(model, data, run)
     except LogitsError as error:
-        screen.print(f"{whose}no test accuracy: {error}", markup=False)
+        screen.print(f"{whose}no test accuracy: {error}")
         return
-    screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples", markup=False)
+    screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples")
 
 
 def next_step(screen: Console, out: Path, command: str) -> None:
     """What was written, and the command that a person would want next."""
-    screen.print(f"written: {out}", markup=False)
-    screen.print(f"next: {command}", markup=False, soft_wrap=True)
+    screen.print(f"written: {out}")
+    screen.print(f"next: {command}", soft_wrap=True)

@@ -29,13 +29,13 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
         from expunge.study.demo import DEMO_METHODS, PASTE, meaning, run_demo
 
         frame, seconds = run_demo(bars)
-    screen.print(study_tables(frame, screen.width))
-    screen.print(note(frame) + "\n", style="dim")
-    for sentence in meaning(frame):
-        screen.print(f"• {sentence}", markup=False)
     written = write_tables(
         frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
     )
+    screen.print(study_tables(frame, screen.width))
+    screen.print(note(frame) + "\n", style="dim")
+    for sentence in meaning(frame):
+        screen.print(f"• {sentence}")
     changed = "; ".join(
         f"{name}: {', '.join(f'{k}={v}' for k, v in values.items())}"
         for name, values in DEMO_METHODS.items()
@@ -44,7 +44,7 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     screen.print(f"\nSettings that differ from the methods' defaults: {changed}.", style="dim")
     screen.print(f"{seconds:.0f} s. Written: {', '.join(str(path) for path in written)}")
     screen.print("\nNow with a model folder of your own:\n")
-    screen.print(f"  {PASTE}", markup=False, soft_wrap=True)
+    screen.print(f"  {PASTE}", soft_wrap=True)
 
 
 def list_(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.errors import ConfigError
+from expunge.data.parts import SPLIT_PARTS
 from expunge.folders.make import reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
+from expunge.trained.record import names_any
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
+    from expunge.data.split import Split
     from expunge.folders.make import Forgotten
 
+REQUESTS = ("--forget", "--forget-seed", "--poison", "--known-fraction")
+"""Options that say which samples."""
 Page = Annotated[
     Path | None,
     typer.Option("--report", help="Folder for a page about this deletion, to read and to print."),
@@ -30,14 +34,16 @@ def write_page(
     forget: str,
     out: Path,
     *,
-    pictures: bool,
     overwrite: bool,
 ) -> None:
-    """pictures: False for whoever keeps hashes of ids only: no samples are to be kept either."""
+    """Write the page of one deletion. forget: the request, as typed or told."""
     from expunge.folders.page import deletion_report
     from expunge.report.page import write_report
 
-    page = deletion_report(done, audited, forget, typed(sys.argv[1:]), pictures=pictures)
+    words = sys.argv[1:]
+    if done.redacted:
+        words = without_request(words, done.result.split)
+    page = deletion_report(done, audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
 
 
@@ -46,25 +52,36 @@ def typed(arguments: Iterable[str]) -> str:
     return shlex.join(["expunge", *arguments])
 
 
-def check_places(figures: Path | None, report: Path | None, out: Path, overwrite: bool) -> None:
-    """Raise ConfigError for folders that could not be written at the end of it all."""
+def without_request(words: Sequence[str], split: Split) -> list[str]:
+    """A command as it may be told where ids are redacted: without the request, which seeds may give
+    away too, and without words that name a sample.
+    """
+    ids = {one for name in SPLIT_PARTS for one in getattr(split, name)}
+    kept: list[str] = []
+    for word in words:
+        option = word.partition("=")[0]
+        after = bool(kept) and kept[-1] in REQUESTS
+        if option in REQUESTS and option != word:
+            kept.append(f"{option}=...")
+        else:
+            number = word.replace(".", "", 1).isdigit()
+            kept.append("..." if after or (names_any(word, ids) and not number) else word)
+    return kept
+
+
+def check_places(
+    figures: Path | None, report: Path | None, out: Path, model_dir: Path, overwrite: bool
+) -> None:
+    """Raise ConfigError for folders that could not be written at the end of it all, or that would
+    hold, or lie in, a folder of a model or each other: each is written whole, and replaced whole.
+    """
+    models = {
+        "the model folder": model_dir,
+        "the new model folder": out,
+        "the model folder of its reference": reference_of(out),
+    }
     if figures is not None:
-        check_folder(figures, overwrite=overwrite, mark=FIGURES)
-        _check_apart("--figures", figures, out)
-    if figures is not None and report is not None and figures.absolute() == report.absolute():
-        raise ConfigError(f"--figures and --report both name {report}; choose two folders")
+        check_folder(figures, overwrite=overwrite, mark=FIGURES, apart=models)
+        models["the folder of figures"] = figures
     if report is not None:
-        check_folder(report, overwrite=overwrite, mark=PAGE)
-        _check_apart("--report", report, out)
-
-
-def _check_apart(option: str, folder: Path, out: Path) -> None:
-    """Raise ConfigError for pictures or a page in a folder that a model is to be written to."""
-    place = folder.absolute()
-    models = [out.absolute(), reference_of(out.absolute())]
-    for model in models:
-        if place == model or model in place.parents:
-            raise ConfigError(
-                f"{option} {folder} lies in the model folder {model.name}, which is written whole; "
-                "choose a folder of its own"
-            )
+        check_folder(report, overwrite=overwrite, mark=PAGE, apart=models)

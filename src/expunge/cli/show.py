@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from expunge.folders.make import reference_of
 from expunge.scores.shown import score_notes, scores_table
@@ -49,7 +49,7 @@ def _further(grid: Grid, title: str) -> Table:
     for place, header in enumerate(grid.headers):
         table.add_column(header, justify="right" if place > grid.named else "left")
     for texts in grid.texts:
-        table.add_row(*(escape(text) for text in texts))
+        table.add_row(*texts)
     return table
 
 
@@ -72,7 +72,7 @@ def _papers(grid: Grid, title: str, width: int) -> Table:
         table.add_column(header, justify="right" if place > grid.named else "left", no_wrap=True)
     for line in grid.lines:
         texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
-        table.add_row(*(escape(text) for text in texts))
+        table.add_row(*texts)
     return table
 
 
@@ -107,7 +107,7 @@ def theory_table(frame: pd.DataFrame, width: int) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     for line in grid.lines:
         texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
-        table.add_row(*(escape(text) for text in texts))
+        table.add_row(*texts)
     return table
 
 
@@ -118,7 +118,7 @@ def losses_table(losses: Iterable[SampleLoss], classes: Sequence[str]) -> Table:
         table.add_column(name, justify="left" if name == "id" else "right")
     for row in losses:
         other = "n/a" if row.reference_loss is None else f"{row.reference_loss:.4f}"
-        table.add_row(escape(row.id), escape(classes[row.label]), f"{row.loss:.4f}", other)
+        table.add_row(row.id, classes[row.label], f"{row.loss:.4f}", other)
     return table
 
 
@@ -138,7 +138,7 @@ def sparsity_table(log: Mapping[str, Any]) -> Table:
     table.add_column("layer", footer="all prunable weights")
     table.add_column("sparsity %", footer=f"{100 * log['sparsity']:.2f}", justify="right")
     for name, share in log["layers"].items():
-        table.add_row(escape(name), f"{100 * share:.2f}")
+        table.add_row(name, f"{100 * share:.2f}")
     return table
 
 
@@ -158,15 +158,14 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     """What was forgotten at what cost, and every warning."""
     made = done.result
     for warning in made.record.warnings:
-        messages.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+        messages.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
     for struck, kept in made.record.log.get(COPIES, []):
-        messages.print(f"  {kept} is a copy of {struck}", markup=False, soft_wrap=True)
+        messages.print(f"  {kept} is a copy of {struck}", soft_wrap=True)
     screen.print(
         f"{made.record.step} forgot {len(made.split.forget):,} samples, "
         f"{len(made.split.retain):,} retained",
-        markup=False,
     )
-    screen.print(cost_line(made.record.cost), markup=False)
+    screen.print(cost_line(made.record.cost))
     mask = made.record.log.get("mask")
     if mask is not None:
         saw = {
@@ -178,24 +177,23 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
         screen.print(
             f"{mask['sparsity']:.1%} of the prunable weights stay 0; the mask was found "
             f"{saw[mask['saw_forget_set']]}",
-            markup=False,
         )
 
 
 def show_written(done: Forgotten, out: Path, screen: Console) -> None:
     """Where the new models lie."""
-    screen.print(f"written: {out}", markup=False)
+    screen.print(f"written: {out}")
     if done.reference is not None:
-        screen.print(f"retrained reference: {reference_of(out)}", markup=False)
+        screen.print(f"retrained reference: {reference_of(out)}")
 
 
 def show_scores(scores: Scores, screen: Console) -> None:
     """Scores, per-sample losses where there are few samples, and how far to trust them."""
     screen.print(scores_table(scores, scores.info))
-    if scores.losses:
+    if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
     for note in (*scores.notes, *score_notes(scores)):
-        screen.print(note, markup=False)
+        screen.print(note)
     if all(score.reference is None for score in scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     screen.print("Empirical evidence, no formal guarantee.", style="dim")

@@ -165,19 +165,18 @@ def _show(done: PrunedFolder, place: Place) -> None:
     screen, _ = consoles()
     result, log = done.result, done.result.record.log
     screen.print(sparsity_table(log))
-    screen.print(f"training under the mask began from {log['start']}", markup=False)
+    screen.print(f"training under the mask began from {log['start']}")
     saw = "has seen the training data, so also the samples of any later request"
     screen.print(
         f"the mask {saw if log['saw_data'] else 'has seen no data'}; found in "
         f"{log['seconds_to_mask']:.1f} s",
-        markup=False,
     )
     if done.before is not None:
         show_accuracy(screen, done.before, result.data, place, "before pruning: ")
     show_accuracy(screen, result.model, result.data, place, "sparse: ")
     for line in criteria_lines(done.criteria) if done.criteria else ():
-        screen.print(line, markup=False)
-    screen.print(cost_line(result.record.cost), markup=False)
+        screen.print(line)
+    screen.print(cost_line(result.record.cost))
 
 
 MethodName = Annotated[
@@ -253,8 +252,8 @@ def diagnose(
             place=replace(place, progress=bars),
             allow_code=TYPED,
         )
+    written = write_theory(frame, out, overwrite=place.overwrite)
     screen.print(theory_table(frame, screen.width))
     for sentence in theory_notes(frame):
-        screen.print(f"• {sentence}", markup=False)
-    written = write_theory(frame, out, overwrite=place.overwrite)
+        screen.print(f"• {sentence}")
     screen.print(f"{frame['seconds'].sum():.0f} s. Written: {', '.join(map(str, written))}")

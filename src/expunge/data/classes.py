@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from expunge.errors import DataError, SplitError, nearest
+from expunge.errors import DataError, SplitError, listed, nearest
+from expunge.names.text import as_name, clean_name, clean_names
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+MOST_DIGITS = 18
+"""Of a number that is typed: what fits into 64 bits."""
 
 
 def encode_labels(
@@ -18,39 +22,70 @@ def encode_labels(
     """Labels of several parts as class indices, and the class names.
 
     Integer labels count as indices into `names` (made up as "0", "1", ... if there are none);
-    string labels are looked up in `names`, or sorted to make them.
+    string labels are looked up in `names`, or sorted to make them. Names are cleaned.
 
-    Raises DataError for labels that are neither, negative, or beyond the names.
+    Raises DataError for labels that are neither, negative, beyond the names, or beyond the number of
+    samples where there are no names.
     """
     import numpy as np
 
     arrays = [np.asarray(part) for part in parts]
+    if names is not None:
+        names = tuple(as_name(name) for name in names)
     if any(array.ndim != 1 for array in arrays):
         shape = next(array.shape for array in arrays if array.ndim != 1)
         raise DataError(f"labels have shape {shape}; give one class index or name per sample")
     kinds = {array.dtype.kind for array in arrays if array.size}
     if kinds <= {"U", "S", "O"}:
-        texts = [array.astype(np.str_) for array in arrays]
-        found = sorted({name for text in texts for name in text.tolist()})
+        texts = [_texts(array) for array in arrays]
+        found = sorted({name for text in texts for name in text})
         classes = tuple(names) if names is not None else tuple(found)
-        unknown = [name for name in found if name not in classes]
-        if unknown:
-            raise DataError(f"label {unknown[0]!r} is not among the class names {list(classes)}")
         index = {name: number for number, name in enumerate(classes)}
-        return [np.array([index[n] for n in t.tolist()], dtype=np.int64) for t in texts], classes
+        if len(index) != len(classes):
+            twice = next(name for number, name in enumerate(classes) if index[name] != number)
+            raise DataError(f"two classes are called {twice!r}; give each a name of its own")
+        unknown = [name for name in found if name not in index]
+        if unknown:
+            raise DataError(f"label {unknown[0]!r} is not among the class names {listed(classes)}")
+        return [np.array([index[n] for n in text], dtype=np.int64) for text in texts], classes
     if not kinds <= {"i", "u", "b"}:
         raise DataError(
             f"labels of type {arrays[0].dtype} are not classes; give integers from 0 or names"
         )
-    encoded = [array.astype(np.int64) for array in arrays]
-    top = max((int(array.max()) for array in encoded if array.size), default=-1)
-    low = min((int(array.min()) for array in encoded if array.size), default=0)
+    top = max((int(array.max()) for array in arrays if array.size), default=-1)
+    low = min((int(array.min()) for array in arrays if array.size), default=0)
     if low < 0:
         raise DataError(f"label {low} is negative; class indices count from 0")
+    if names is not None and top >= len(names):
+        raise DataError(f"label {top} is beyond the {len(names)} class names given")
+    samples = sum(array.size for array in arrays)
+    if names is None and top >= samples:
+        raise DataError(
+            f"label {top} of {samples} samples: class indices count from 0, and there are never more "
+            "classes than samples; number them anew, or give the classes' names"
+        )
     classes = tuple(names) if names is not None else tuple(str(c) for c in range(top + 1))
-    if top >= len(classes):
-        raise DataError(f"label {top} is beyond the {len(classes)} class names given")
-    return encoded, classes
+    return [array.astype(np.int64) for array in arrays], classes
+
+
+def _texts(labels: NDArray[Any]) -> list[str]:
+    """Labels as cleaned texts."""
+    if labels.dtype.kind == "O":
+        return [as_name(label) for label in labels.tolist()]
+    texts: list[str] = clean_names(labels).tolist()
+    return texts
+
+
+def rows_by_class(labels: NDArray[np.int64]) -> dict[int, NDArray[np.int64]]:
+    """Class index -> its rows, ascending, of the classes that there are, in their order.
+
+    One sort, however many classes there are.
+    """
+    import numpy as np
+
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=False))
 
 
 def adopt_names(
@@ -65,18 +100,24 @@ def adopt_names(
     import numpy as np
 
     arrays = [np.asarray(part) for part in labels]
+    own = None if own is None else [as_name(name) for name in own]
     if wanted is None or own is None or tuple(own) == tuple(wanted):
         return arrays, wanted if wanted is not None else own
-    unknown = [name for name in own if name not in wanted]
+    place: dict[str, int] = {}
+    for number, name in enumerate(wanted):
+        place.setdefault(as_name(name), number)
+    unknown = [name for name in own if name not in place]
     if unknown:
         raise DataError(
-            f"the data have a class {unknown[0]!r}, which is none of {list(wanted)}; give the data "
+            f"the data have a class {unknown[0]!r}, which is none of {listed(wanted)}; give the data "
             "that the model was trained on"
         )
-    if any(array.dtype.kind in "USO" for array in arrays):
+    if any(array.dtype.kind not in "iub" for array in arrays):
         return arrays, wanted
-    index = np.array([list(wanted).index(name) for name in own], dtype=np.int64)
-    return [index[array] for array in arrays], wanted
+    if any(array.size and not 0 <= array.min() <= array.max() < len(own) for array in arrays):
+        return arrays, own  # which `encode_labels` refuses
+    index = np.array([place[name] for name in own], dtype=np.int64)
+    return [index[array.astype(np.int64)] for array in arrays], wanted
 
 
 def resolve_class(text: str, classes: Sequence[str]) -> int:
@@ -86,9 +127,10 @@ def resolve_class(text: str, classes: Sequence[str]) -> int:
     Raises SplitError if there is no such class, or if a number is the name of one class and the
     index of another.
     """
+    text = clean_name(text)
     forced = text.startswith("#")
     number = text[1:] if forced else text
-    index = int(number) if number.isdecimal() else None
+    index = int(number) if number.isdecimal() and len(number) <= MOST_DIGITS else None
     if forced:
         if index is None or index >= len(classes):
             raise SplitError(f"class {text!r}: give an index from #0 to #{len(classes) - 1}")
@@ -103,4 +145,4 @@ def resolve_class(text: str, classes: Sequence[str]) -> int:
         return named
     if index is not None and index < len(classes):
         return index
-    raise SplitError(f"no class {text!r}{nearest(text, classes)}; there are: {', '.join(classes)}")
+    raise SplitError(f"no class {text!r}{nearest(text, classes)}; there are: {listed(classes)}")

@@ -5,9 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from expunge.disk.reading import check_regular, open_regular, read_json
+
+MOST_KNOWN = 10_000
+"""Digests that are remembered; the oldest are forgotten first."""
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 def cache_file() -> Path:
@@ -16,43 +23,65 @@ def cache_file() -> Path:
     return Path(base) / "expunge" / "fingerprints.json"
 
 
-def fingerprint_files(files: Sequence[Path], root: Path) -> str:
+def fingerprint_files(
+    files: Sequence[Path],
+    root: Path,
+    *,
+    remember: bool = True,
+    read: Callable[[Path], bytes] | None = None,
+) -> str:
     """Digest of the bytes and the relative names of some files, 32 hexadecimal digits.
 
     Computed again only when the root, or the path, size or modification time of one of them changed.
+
+    remember: False computes it always; for what must not be fooled by a file that was changed in place
+    and given its old time again. read: gives a file's bytes, where a caller wants them too; it is not
+    called where the digest is known. Raises UnreadableError or OSError for what is no regular file.
     """
     stamps = [str(root.resolve())]
     for file in files:
-        status = file.stat()
+        status = check_regular(file)
         stamps.append(f"{file.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}")
     key = hashlib.sha256(os.fsencode("\n".join(stamps))).hexdigest()
-    known = _read_cache()
+    known = _read_cache() if remember else {}
     if key not in known:
         digest = hashlib.sha256()
         for file in files:
             digest.update(os.fsencode(file.relative_to(root).as_posix()) + b"\x1f")
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
+            digest.update(_digest(file) if read is None else hashlib.sha256(read(file)).digest())
         known[key] = digest.hexdigest()[:32]
-        _write_cache(known)
+        if remember:
+            _write_cache(known)
     return known[key]
+
+
+def _digest(file: Path) -> bytes:
+    with open_regular(file) as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _read_cache() -> dict[str, str]:
     try:
-        content = json.loads(cache_file().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(cache_file())
+    except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    if not isinstance(content, dict):
+        return {}
+    return {
+        key: value
+        for key, value in content.items()
+        if isinstance(value, str) and _DIGEST.fullmatch(value)
+    }
 
 
 def _write_cache(known: dict[str, str]) -> None:
     """Best effort: a home that cannot be written costs only the time to hash again."""
+    kept = dict(list(known.items())[-MOST_KNOWN:])
     try:
         cache_file().parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=cache_file().parent)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(known, stream)
+            json.dump(kept, stream)
         os.replace(name, cache_file())
     except OSError:
         return

@@ -13,6 +13,7 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from expunge.data.samples import ResidentStore, Samples, StreamStore, digest_arrays, row_ids
 from expunge.errors import DataError
+from expunge.names.text import as_name, clean_names
 
 
 def is_dataset(value: Any) -> bool:
@@ -50,7 +51,7 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
             f"{type(dataset).__name__} has {len(dataset)} samples but {len(labels)} labels"
         )
     own = getattr(dataset, "ids", None)
-    ids = row_ids(len(labels)) if own is None else np.array([str(name) for name in own], np.str_)
+    ids = row_ids(len(labels)) if own is None else clean_names(_objects(own))
     digest = getattr(dataset, "fingerprint", None)
     if digest is None and tensors:
         digest = digest_arrays(dataset.tensors[0].detach().cpu().numpy(), labels)
@@ -76,6 +77,11 @@ def dataset_classes(dataset: Any) -> Sequence[str] | None:
         dataset = dataset.dataset
     names: Sequence[str] | None = getattr(dataset, "classes", None)
     return names
+
+
+def _objects(values: Any) -> NDArray[Any]:
+    """Values one by one, so that none is made longer or cut to fit the others."""
+    return np.array([as_name(value) for value in values], dtype=object)
 
 
 def _labels(dataset: Any) -> NDArray[Any]:

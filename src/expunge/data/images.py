@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import psutil
@@ -19,6 +23,7 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.samples import ResidentStore, Store, StreamStore
+from expunge.disk.reading import MIB, UnreadableError, open_regular, reading
 from expunge.errors import DataError
 
 Size = tuple[int, int]
@@ -26,16 +31,37 @@ Size = tuple[int, int]
 GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 MEMORY_SHARE = 0.5
 """Share of the memory now free that decoded images may take before they are streamed instead."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""All that is opened, whatever a file is called: some others start programs."""
+MOST_PIXELS = 2**26
+"""Of one image; and of all large ones that are being decoded at a time."""
+STRIP_PIXELS = 2**20
+"""Copied at a time; images of more are large."""
+MOST_BYTES = 256 * MIB
+"""Of one encoded image."""
+BOMB_TIMES, BOMB_BYTES = 100, 256 * MIB
+"""What unpacks to more than so many times its size, and to more than so many bytes, is refused."""
+
+
+class ImageFile(NamedTuple):
+    """An image file whose bytes were read already."""
+
+    path: Path
+    content: bytes
+
+
+Encoded = bytes | Path | ImageFile
+"""An encoded image: its bytes, its file, or both."""
 
 
 class EncodedImages(Dataset[Tensor]):
-    """Images as encoded bytes or file paths; item `row` is a uint8 tensor (channels, height, width).
+    """Encoded images; item `row` is a uint8 tensor (channels, height, width).
 
     size: (height, width). With `resize`, images of another size are resized; else they are refused.
     """
 
     def __init__(
-        self, sources: Sequence[bytes | Path], size: Size, *, resize: bool, colour: bool
+        self, sources: Sequence[Encoded], size: Size, *, resize: bool, colour: bool
     ) -> None:
         self.sources = sources
         self.size = size
@@ -46,27 +72,45 @@ class EncodedImages(Dataset[Tensor]):
         return len(self.sources)
 
     def __getitem__(self, row: int) -> Tensor:
-        with open_image(self.sources[row]) as image:
-            try:
-                if self.mode == "L" and image.mode not in GREY_MODES:
-                    raise DataError(
-                        f"{_name(self.sources[row])} is in colour among grey images; convert it, or "
-                        "all of them"
-                    )
-                image = image.convert(self.mode)
-            except (OSError, SyntaxError, ValueError) as error:  # cut short, or bad pixels
-                raise _unreadable(self.sources[row], error) from error
-            if image.size != self.size[::-1]:
-                if not self.resize:
-                    raise _sizes_differ(self.size, image.size[::-1])
-                image = image.resize(self.size[::-1], Image.Resampling.BILINEAR)
-            array = np.array(image)
-        array = array[:, :, None] if array.ndim == 2 else array
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        with quiet():
+            return self.read(row)
+
+    def read(self, row: int) -> Tensor:
+        """An item, for threads: whoever starts them keeps PIL `quiet`."""
+        with open_image(self.sources[row]) as image, _ROOM.taken(image.width * image.height):
+            if self.mode == "L" and image.mode not in GREY_MODES:
+                raise DataError(
+                    f"{_name(self.sources[row])} is in colour among grey images; convert it, or "
+                    "all of them"
+                )
+            if image.size != self.size[::-1] and not self.resize:
+                raise _sizes_differ(self.size, image.size[::-1])
+            drawn = image.convert(self.mode)
+            if image.width * image.height > STRIP_PIXELS:
+                image.close()  # its pixels are not needed twice
+            if drawn.size != self.size[::-1]:
+                drawn = drawn.resize(self.size[::-1], Image.Resampling.BILINEAR)
+            return torch.from_numpy(_channels_first(drawn))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of each."""
+        return (3 if self.mode == "RGB" else 1, *self.size)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """What all of them take in memory."""
+        return len(self) * math.prod(self.shape)
 
     def rows(self, index: Indices) -> EncodedImages:
         """Some of the images."""
-        sources = [self.sources[row] for row in index.tolist()]
+        return self._of([self.sources[row] for row in index.tolist()])
+
+    def released(self) -> EncodedImages:
+        """The same, what lies in files read when it is needed."""
+        return self._of([one.path if isinstance(one, ImageFile) else one for one in self.sources])
+
+    def _of(self, sources: Sequence[Encoded]) -> EncodedImages:
         return EncodedImages(sources, self.size, resize=self.resize, colour=self.mode == "RGB")
 
 
@@ -81,11 +125,12 @@ class ImageStore:
 
     @cached_property
     def _decoded(self) -> Store:
-        height, width = self.images.size
-        needed_bytes = len(self.images) * height * width * (3 if self.images.mode == "RGB" else 1)
-        if needed_bytes > MEMORY_SHARE * psutil.virtual_memory().available:
+        images = self.images
+        # of what was read already, only the names are kept
+        self.images = images.released()
+        if not fits(images.decoded_bytes):
             return StreamStore(self.images, workers=min(4, (psutil.cpu_count() or 2) - 1))
-        return ResidentStore(_decode_all(self.images))
+        return ResidentStore(_decode_all(images))
 
     def fetch(self, index: Indices, device: torch.device) -> Any:
         """Rows on the device."""
@@ -104,40 +149,144 @@ class ImageStore:
         return self._decoded.whole()
 
 
-def open_image(source: bytes | Path) -> Image.Image:
-    """Open encoded bytes or a file; the pixels are read later."""
+class _Room:
+    """So many pixels may be decoded at a time, by however many threads."""
+
+    def __init__(self, pixels: int) -> None:
+        self.left = pixels
+        self.changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait for room, and give it back at the end."""
+        if pixels <= STRIP_PIXELS:  # small ones are no matter
+            yield
+            return
+        with self.changed:
+            self.changed.wait_for(lambda: self.left >= pixels)
+            self.left -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.left += pixels
+                self.changed.notify_all()
+
+
+_ROOM = _Room(MOST_PIXELS)
+
+
+@contextmanager
+def open_image(source: Encoded) -> Iterator[Image.Image]:
+    """Open encoded bytes or a file; the pixels are read later.
+
+    Whatever goes wrong, now or while they are read, is a DataError that names the file.
+    """
+    with (
+        reading(f"{_name(source)} as an image", "remove or repair it", DataError),
+        _stream(source) as stream,
+        _opened(stream) as image,
+    ):
+        yield image
+
+
+def _opened(stream: BinaryIO) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except (UnidentifiedImageError, OSError) as error:
-        raise _unreadable(source, error) from error
+        image = Image.open(stream, formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise UnreadableError(f"it is none of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"it has more than {MOST_PIXELS:,} pixels") from error
+    if image.width * image.height > MOST_PIXELS:
+        raise UnreadableError(f"it has more than {MOST_PIXELS:,} pixels")
+    return image
 
 
-def _unreadable(source: bytes | Path, error: Exception) -> DataError:
-    return DataError(f"cannot read {_name(source)} as an image ({error}); remove or repair it")
+def _stream(source: Encoded) -> AbstractContextManager[BinaryIO]:
+    if not isinstance(source, Path):
+        return io.BytesIO(source.content if isinstance(source, ImageFile) else source)
+    if source.stat().st_size > MOST_BYTES:
+        raise UnreadableError(f"it is larger than {MOST_BYTES // MIB} MiB")
+    return open_regular(source)
 
 
-def _name(source: bytes | Path) -> str:
-    return str(source) if isinstance(source, Path) else f"a record of {len(source)} bytes"
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Warnings off, which readers give of odd files beside their errors, or of nothing that matters.
+
+    They are switched for all threads, so this is for the one that starts the others.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
-def image_store(sources: Sequence[bytes | Path], size: Size | None, where: str) -> Store:
+def _channels_first(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels (channels, height, width), copied in strips: a large image is there once."""
+    width, height = image.size
+    out = np.empty((len(image.getbands()), height, width), dtype=np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        end = min(height, top + rows)
+        strip = image if rows >= height else image.crop((0, top, width, end))
+        out[:, top:end] = np.asarray(strip).reshape(end - top, width, -1).transpose(2, 0, 1)
+    return out
+
+
+def _name(source: Encoded) -> str:
+    if isinstance(source, bytes):
+        return f"a record of {len(source)} bytes"
+    return str(source.path if isinstance(source, ImageFile) else source)
+
+
+def fits(needed_bytes: int) -> bool:
+    """Whether so much may be held in memory, of what is free now."""
+    return bool(needed_bytes <= MEMORY_SHARE * psutil.virtual_memory().available)
+
+
+def image_store(sources: Sequence[Encoded], size: Size | None, where: str) -> Store:
     """A store of encoded images; only headers are read here, to learn size and colour.
 
-    Raises DataError if the images differ in size and no `size` was asked for.
+    Raises DataError if the images differ in size and no `size` was asked for, or if they unpack to far
+    more than their files hold.
     """
     if not len(sources):
         raise DataError(f"{where} holds no images")
     modes, sizes = set(), set()
-    for source in _spread(sources):
-        with open_image(source) as image:
-            modes.add(image.mode)
-            sizes.add(image.size[::-1])
+    with quiet():
+        for source in _spread(sources):
+            with open_image(source) as image:
+                modes.add(image.mode)
+                sizes.add(image.size[::-1])
     colour = not modes <= set(GREY_MODES)
     if size is None and len(sizes) > 1:
         raise _sizes_differ(min(sizes), max(sizes))
-    resize = size is not None
-    size = size or sizes.pop()
-    return ImageStore(EncodedImages(sources, size, resize=resize, colour=colour))
+    images = EncodedImages(sources, size or sizes.pop(), resize=size is not None, colour=colour)
+    if size is None and is_bomb(images.decoded_bytes, _encoded_bytes(sources)):
+        raise DataError(
+            f"the images of {where} unpack to {images.decoded_bytes // MIB:,} MiB, more than "
+            f"{BOMB_TIMES} times what their files hold; append @SIZE to the data specification to make "
+            "them smaller"
+        )
+    return ImageStore(images)
+
+
+def is_bomb(unpacked_bytes: int, packed_bytes: int) -> bool:
+    """Whether something unpacks to far more than anybody's data do."""
+    return unpacked_bytes > max(BOMB_BYTES, BOMB_TIMES * packed_bytes)
+
+
+def _encoded_bytes(sources: Sequence[Encoded]) -> int:
+    """Bytes of all images; of those that share theirs, once."""
+    sizes: dict[int | Path, int] = {}
+    for source in sources:
+        if isinstance(source, Path):
+            with reading(_name(source), "remove or repair it", DataError):
+                sizes[source] = source.stat().st_size
+        else:
+            content = source.content if isinstance(source, ImageFile) else source
+            sizes[id(content)] = len(content)
+    return sum(sizes.values())
 
 
 def _sizes_differ(one: Size, other: Size) -> DataError:
@@ -147,7 +296,7 @@ def _sizes_differ(one: Size, other: Size) -> DataError:
     )
 
 
-def _spread(sources: Sequence[bytes | Path], count: int = 2000) -> list[bytes | Path]:
+def _spread(sources: Sequence[Encoded], count: int = 2000) -> list[Encoded]:
     """Up to `count` sources from all over, to learn size and mode from their headers."""
     step = max(1, len(sources) // count)
     return list(sources[::step])
@@ -155,15 +304,14 @@ def _spread(sources: Sequence[bytes | Path], count: int = 2000) -> list[bytes | 
 
 def _decode_all(images: EncodedImages) -> Tensor:
     """All images as one tensor (n, channels, height, width) uint8; decoding runs in threads."""
-    first = images[0]
-    out = torch.empty((len(images), *first.shape), dtype=torch.uint8)
+    out = torch.empty((len(images), *images.shape), dtype=torch.uint8)
 
     def decode(rows: range) -> None:
         for row in rows:
-            out[row] = images[row]
+            out[row] = images.read(row)
 
     chunk = 512
-    with ThreadPoolExecutor(max_workers=psutil.cpu_count() or 2) as pool:
+    with quiet(), ThreadPoolExecutor(max_workers=psutil.cpu_count() or 2) as pool:
         starts = range(0, len(images), chunk)
         for _ in pool.map(lambda s: decode(range(s, min(s + chunk, len(images)))), starts):
             pass
@@ -182,4 +330,5 @@ def images_from_array(array: NDArray[Any]) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(np.ascontiguousarray(array))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
-from expunge.data.classes import adopt_names, encode_labels
+from expunge.data.classes import adopt_names, encode_labels, rows_by_class
 from expunge.data.files import Raw, read_folder, read_npz
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.poison import Poison, Poisoning
@@ -29,6 +29,7 @@ from expunge.data.spec import (
     data_folder,
     is_code,
     is_offered,
+    path_of,
 )
 from expunge.data.task import Classification, Task, named_task
 from expunge.data.transform import Normalisation
@@ -165,7 +166,7 @@ def _load(
     home: Home | None,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
-    path = Path(spec.base).expanduser()
+    path = path_of(spec.base)
     if spec.base == "digits":
         return _digits()
     if is_offered(spec.base):
@@ -286,7 +287,7 @@ def stratified(
 
     The total is round(share * n), unless too few are left: classes are filled by largest remainder.
     """
-    members = [generator.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    members = [generator.permutation(rows) for rows in rows_by_class(labels).values()]
     quotas = np.array([share * len(rows) for rows in members])
     counts = np.floor(quotas).astype(int)
     short = round(share * len(labels)) - int(counts.sum())

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import Size, image_store
-from expunge.errors import DataError
+from expunge.data.images import BOMB_BYTES, Size, image_store, is_bomb
+from expunge.disk.reading import UnreadableError, open_regular, parse_json, reading
+from expunge.errors import DataError, listed
+from expunge.names.text import as_name
+
+REMEDY = "give a parquet file of encoded images and labels"
+ROW_BYTES = 64
+"""What a row takes in memory, at the least."""
 
 
 def read_parquet_pair(folder: Path, size: Size | None) -> tuple[Raw, Raw | None]:
@@ -33,39 +40,138 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
     `labels` or `fine_label`; a column `id` names the samples; further flat columns serve groups.
     """
     paths = [files] if isinstance(files, Path) else list(files)
-    try:
-        table = pa.concat_tables([pq.read_table(path) for path in paths])
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot read {paths[0]} as parquet ({error})") from error
-    image = _column(paths[0], table, _is_image, "image", ("image", "img"))
-    label = _column(paths[0], table, _is_label, "label", ("label", "labels", "fine_label"))
-    column = table.column(image).combine_chunks()
-    encoded = column.field("bytes") if pa.types.is_struct(column.type) else column
-    if encoded.null_count:
-        raise DataError(f"{paths[0]} has {encoded.null_count} rows without image bytes")
-    columns = {
-        name: np.asarray(table.column(name).to_numpy(zero_copy_only=False))
-        for name in table.column_names
-        if name not in (image, "id") and not pa.types.is_nested(table.schema.field(name).type)
-    }
-    ids = (
-        np.array([str(v) for v in table.column("id").to_pylist()])
-        if "id" in table.column_names
-        else None
-    )
+    tables = []
+    for path in paths:
+        with reading(f"{path} as parquet", REMEDY, DataError):
+            tables.append(_read(path))
+    first = tables[0]
+    for path, table in zip(paths, tables, strict=True):
+        if table.values.keys() != first.values.keys():
+            raise DataError(f"{path} has other columns than {paths[0]}; give files of one kind")
+    with reading(f"{paths[0]} as parquet", REMEDY, DataError):
+        joined = {
+            name: np.concatenate([table.values[name] for table in tables]) for name in first.values
+        }
+        # row numbers are no ids that would show that a file was changed under its old time
+        digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
+    images = [image for table in tables for image in table.images]
     return Raw(
-        store=image_store(encoded.to_pylist(), size, str(paths[0])),
-        labels=np.asarray(table.column(label).to_numpy(zero_copy_only=False)),
-        ids=ids,
-        columns=columns,
-        classes=_parquet_classes(table, label),
-        fingerprint=fingerprint_files(paths, paths[0].parent),
+        store=image_store(images, size, str(paths[0])),
+        labels=joined[first.label],
+        ids=joined.pop("id", None),
+        columns=joined,
+        classes=first.classes,
+        fingerprint=digest,
     )
+
+
+class _Table:
+    """What is read of one file: images as bytes, and an array for each flat column.
+
+    An image or a text that comes often is there once.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.image = _column(path, schema, _is_image, "image", ("image", "img"))
+        self.label = _column(path, schema, _is_label, "label", ("label", "labels", "fine_label"))
+        self.classes = _parquet_classes(schema, self.label)
+        self.flat = [
+            field.name for field in schema if field.name != self.image and _is_flat(field.type)
+        ]
+        nested = pa.types.is_struct(schema.field(self.image).type)
+        self.bytes = f"{self.image}.bytes" if nested else self.image
+        """The column of the images within the file."""
+        self.texts = [name for name in self.flat if _is_text(schema.field(name).type)]
+        self.images: list[bytes] = []
+        self.values: dict[str, NDArray[Any]] = {}
+
+    def take(self, path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+        """Read all rows."""
+        found: dict[str, list[NDArray[Any]]] = {name: [] for name in self.flat}
+        known: dict[Any, Any] = {}
+        for batch in batches:
+            column = batch.column(self.image)
+            images = column.field("bytes") if pa.types.is_struct(column.type) else column
+            missing = column.null_count or images.null_count
+            if missing:
+                raise DataError(f"{path} has {missing} rows without image bytes")
+            self.images += _shared(images, known)
+            for name in self.flat:
+                values = batch.column(name)
+                if values.null_count and name in (self.label, "id"):
+                    raise DataError(f"{path} has {values.null_count} rows without {name}")
+                found[name].append(_array(values, known, as_text=name == "id"))
+        self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
+
+
+def _read(path: Path) -> _Table:
+    """One file. Raises DataError, UnreadableError, and whatever pyarrow raises."""
+    with open_regular(path) as stream:
+        packed_bytes = stream.seek(0, 2)
+        file = pq.ParquetFile(stream)
+        table = _Table(path, file.schema_arrow)
+        _check_sizes(file.metadata, packed_bytes)
+        file = pq.ParquetFile(
+            stream, metadata=file.metadata, read_dictionary=[table.bytes, *table.texts]
+        )
+        table.take(path, _batches(file, [table.bytes, *table.flat]))
+    return table
+
+
+def _check_sizes(metadata: pq.FileMetaData, packed_bytes: int) -> None:
+    """Raise UnreadableError for rows or pages that are far more than their file, or than memory."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    unpacked_bytes = sum(group.total_byte_size for group in groups)
+    rows = sum(group.num_rows for group in groups)
+    needed_bytes = max(unpacked_bytes, ROW_BYTES * rows)
+    if is_bomb(needed_bytes, packed_bytes):
+        raise UnreadableError(
+            f"{packed_bytes:,} bytes would unpack to {needed_bytes:,}, which no data do"
+        )
+    if needed_bytes > psutil.virtual_memory().available:
+        raise UnreadableError(f"its {needed_bytes:,} bytes do not fit into memory")
+    if rows != metadata.num_rows or not rows:
+        raise UnreadableError("it holds no rows, or another number than it says")
+
+
+def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Rows, of which no more are unpacked at a time than a row group, or a part of a large one."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        parts = 1 + group.total_byte_size // BOMB_BYTES
+        rows = max(1, group.num_rows // parts)
+        yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
+
+
+def _shared(values: pa.Array, known: dict[Any, Any]) -> list[Any]:
+    """Values as Python objects, each of which is there once."""
+    if not isinstance(values, pa.DictionaryArray):
+        return [known.setdefault(value, value) for value in values.to_pylist()]
+    rows = values.indices.to_numpy(zero_copy_only=False)
+    used, place = np.unique(rows, return_inverse=True)
+    each = values.dictionary.take(pa.array(used)).to_pylist()
+    each = [known.setdefault(value, value) for value in each]
+    return [each[row] for row in place.tolist()]
+
+
+def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
+    """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
+    kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
+    if not _is_text(kind):
+        if isinstance(values, pa.DictionaryArray):
+            values = values.dictionary_decode()
+        array = np.asarray(values.to_numpy(zero_copy_only=False))
+        return array.astype(np.str_) if as_text else array
+    if values.null_count:
+        return np.array([as_name(value) for value in values.to_pylist()], dtype=object)
+    texts = [as_name(value) for value in _shared(values, known)]
+    return np.array([known.setdefault(text, text) for text in texts], dtype=object)
 
 
 def _is_image(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return bool(kind.get_field_index("bytes") >= 0)
+        place = kind.get_field_index("bytes")
+        return bool(place >= 0 and _is_image(kind.field(place).type))
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
@@ -73,27 +179,50 @@ def _is_label(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind))
 
 
-def _column(path: Path, table: pa.Table, fits: Any, what: str, names: Sequence[str]) -> str:
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether each value of a column is one number, one text or one time."""
+    if pa.types.is_dictionary(kind):
+        return _is_flat(kind.value_type)
+    return bool(
+        _is_text(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_temporal(kind)
+        or pa.types.is_decimal(kind)
+    )
+
+
+def _column(path: Path, schema: pa.Schema, fits: Any, what: str, names: Sequence[str]) -> str:
     """The column for `what`: a usual name first, else the only one of a fitting type."""
-    fitting: list[str] = [field.name for field in table.schema if fits(field.type)]
+    fitting: list[str] = [field.name for field in schema if fits(field.type)]
     for name in names:
         if name in fitting:
             return name
     if what == "image" and len(fitting) == 1:
         return fitting[0]
     raise DataError(
-        f"{path} has no {what} column: it has {', '.join(table.column_names)}; name one of them "
-        f"{' or '.join(names)}"
+        f"{path} has no {what} column: it has {listed([as_name(n) for n in schema.names])}; name one "
+        f"of them {' or '.join(names)}"
     )
 
 
-def _parquet_classes(table: pa.Table, label: str) -> tuple[str, ...] | None:
+def _parquet_classes(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     """Class names from the metadata that the Hugging Face `datasets` library writes, if there."""
-    metadata = (table.schema.metadata or {}).get(b"huggingface")
+    metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata is None:
         return None
     try:
-        names = json.loads(metadata)["info"]["features"][label]["names"]
-    except (ValueError, KeyError, TypeError):
+        names = parse_json(metadata)["info"]["features"][label]["names"]
+        return tuple(as_name(name) for name in names) if isinstance(names, list) else None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    return tuple(str(name) for name in names)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from expunge.data.classes import resolve_class
+from expunge.data.classes import MOST_DIGITS, resolve_class
 from expunge.data.triggers import (
     TRIGGERS,
     Patch,
@@ -64,7 +64,7 @@ class Poison:
         trigger = kind_of(kind)
         options = read_options(rest, (*trigger.keys, *KEYS), kind)
         seed = options.get("poison_seed", "0")
-        if not seed.isdecimal():
+        if not seed.isdecimal() or len(seed) > MOST_DIGITS:
             raise DataError(f"poison_seed={seed}: write a whole number from 0")
         return cls(
             trigger.parse({key: value for key, value in options.items() if key in trigger.keys}),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from expunge.data.classes import resolve_class
+from expunge.data.classes import MOST_DIGITS, resolve_class
+from expunge.disk.reading import MIB, UnreadableError, read_bytes, read_stream, reading
 from expunge.errors import SplitError, nearest
+from expunge.names.text import clean_name
 
 SPECS = {
     "random": "random:FRACTION",
@@ -16,18 +19,28 @@ SPECS = {
     "indices": "indices:ROW[,ROW...]",
     "poison": "poison[:SHARE]",
 }
+MOST_BYTES, MOST_LINES = 64 * MIB, 5_000_000
+"""Of a list of ids."""
+_PIPES = re.compile(r"-|/dev/stdin|(/dev|/proc/self)/fd/\d+")
+"""What a shell hands over: it is waited for."""
 
 
-def read_ids(source: str) -> list[str]:
-    """Ids from a UTF-8 file, one per line; blank lines are skipped; `-` is standard input."""
-    try:
-        path = Path("/dev/stdin" if source == "-" else source).expanduser()
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SplitError(
-            f"cannot read ids from {source!r} ({error}); one id per line, UTF-8"
-        ) from error
-    names = [line.strip() for line in lines if line.strip()]
+def read_ids(source: str, *, typed: bool = True) -> list[str]:
+    """Ids from a UTF-8 file, one per line, cleaned as those of data are; blank lines are skipped.
+
+    typed: whether the source was typed, and not named by a file: `-`, which is standard input, and what
+    a shell hands over as /dev/fd/N may be pipes then. Raises SplitError.
+    """
+    with reading(f"ids from {source!r}", "one id per line, UTF-8", SplitError):
+        if typed and _PIPES.fullmatch(source):
+            with open("/dev/stdin" if source == "-" else source, "rb") as stream:
+                content = read_stream(stream, most=MOST_BYTES)
+        else:
+            content = read_bytes(Path(source).expanduser(), most=MOST_BYTES)
+        if content.count(b"\n") > MOST_LINES or content.count(b"\r") > MOST_LINES:
+            raise UnreadableError(f"it has more than {MOST_LINES:,} lines")
+        lines = re.split(r"\r\n|\r|\n", content.decode("utf-8-sig"))
+    names = [name for line in lines if (name := clean_name(line.strip()))]
     if not names:
         raise SplitError(f"{source!r} holds no ids; write one per line")
     return names
@@ -40,10 +53,8 @@ def check_names(spec: str, classes: Sequence[str] | None = None) -> None:
     """
     check_request(spec)
     kind, _, rest = spec.partition(":")
-    if kind == "ids" and rest != "-":
-        path = Path(rest).expanduser()
-        if path.is_file() or not path.exists():  # what comes from a pipe can be read once only
-            read_ids(rest)
+    if kind == "ids" and not _PIPES.fullmatch(rest):  # what comes from a pipe is read once only
+        read_ids(rest)
     if kind == "class" and classes is not None:
         for name in class_names(rest, classes):
             resolve_class(name, classes)
@@ -93,6 +104,10 @@ def request_number(spec: str, text: str) -> float:
 def row_number(spec: str, text: str) -> int:
     """A row in a request."""
     try:
+        if len(text.strip()) > MOST_DIGITS:
+            raise ValueError
         return int(text)
     except ValueError as error:
-        raise SplitError(f"{spec!r}: {text!r} is not a row; write {SPECS['indices']}") from error
+        raise SplitError(
+            f"{spec[:60]!r}: {text[:60]!r} is not a row; write {SPECS['indices']}"
+        ) from error

@@ -17,6 +17,10 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from expunge.data.batch import Ids, Indices, first_tensor
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
+from expunge.names.text import as_name, clean_name, clean_names
+
+STATISTICS_VALUES = 2**25
+"""Of inputs that are added up at a time."""
 
 
 class Store(Protocol):
@@ -105,8 +109,12 @@ class StreamStore:
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # it draws a seed, and not from the caller's stream
         )
-        for inputs in loader:
-            yield to_device(inputs, device)
+        try:
+            for inputs in loader:
+                yield to_device(inputs, device)
+        except DataError as error:  # of a worker: its whole traceback, what it says at the end
+            told = str(error).strip().splitlines()[-1]
+            raise DataError(told.removeprefix(f"{DataError.__module__}.DataError: ")) from error
 
     def rows(self, index: Indices) -> Store:
         """Some of the rows, still read when they are needed."""
@@ -133,7 +141,8 @@ def as_tensor(value: Any) -> Any:
 class Samples:
     """Samples with stable ids.
 
-    ids: (n,) strings, all different. labels: (n,) int64 class indices, readable without inputs.
+    ids: (n,) strings, all different; they, and names and texts of columns, are `clean_name`d here, in
+    whatever form they come. labels: (n,) int64 class indices, readable without inputs.
     positional: the ids are row numbers, so they mean something only for this very file.
     fingerprint: a digest of the content, computed without reading single samples.
     columns: further per-sample values (n,), for `group:COLUMN=VALUE`.
@@ -147,9 +156,16 @@ class Samples:
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.ids) != len(self.labels):
+        try:
+            object.__setattr__(self, "ids", clean_names(np.asarray(self.ids)))
+            object.__setattr__(self, "columns", _clean_columns(self.columns))
+        except ValueError as error:
+            raise DataError(f"ids or columns: {error}; give shorter ones") from error
+        if self.ids.shape != self.labels.shape:
             raise DataError(
                 f"{len(self.ids)} ids but {len(self.labels)} labels: give one of each per sample"
+                if self.ids.ndim == 1
+                else f"ids have shape {self.ids.shape}; give one id per sample"
             )
         if len(self.position) != len(self.ids):
             names, counts = np.unique(self.ids, return_counts=True)
@@ -164,7 +180,7 @@ class Samples:
     @cached_property
     def position(self) -> dict[str, int]:
         """Row of each id."""
-        return {str(name): row for row, name in enumerate(self.ids)}
+        return {name: row for row, name in enumerate(self.ids.tolist())}
 
     def subset(self, index: Indices) -> Samples:
         """Some rows as a dataset of their own; ids stay what they were."""
@@ -199,9 +215,10 @@ class Samples:
             if not known or not (chunk.dtype == torch.uint8 or chunk.is_floating_point()):
                 return None
             axes = (0, 2, 3) if chunk.ndim == 4 else (0,)
-            values = chunk.double() / (255.0 if chunk.dtype == torch.uint8 else 1.0)
-            total = total + values.sum(axes)
-            square = square + values.square().sum(axes)
+            for piece in chunk.split(max(1, STATISTICS_VALUES // max(1, chunk[0].numel()))):
+                values = piece.double() / (255.0 if chunk.dtype == torch.uint8 else 1.0)
+                total = total + values.sum(axes)
+                square = square + values.square().sum(axes)
             count += chunk.numel() // chunk.shape[1]
         mean = total / count
         std = (square / count - mean.square()).clamp_min(0).sqrt()
@@ -209,6 +226,22 @@ class Samples:
         return Normalisation(
             tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
         )
+
+
+def _clean_columns(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Names and texts as by `clean_name`; of objects each text is there once, however often it comes."""
+    cleaned: dict[str, NDArray[Any]] = {}
+    for name, values in columns.items():
+        if values.dtype.kind == "O":
+            known: dict[Any, str] = {}
+            texts = [known.setdefault(text, text) for text in map(as_name, values.tolist())]
+            values = np.array(texts, dtype=object)
+        elif values.dtype.kind in "US":
+            values = clean_names(values)
+        cleaned[clean_name(name)] = values
+    if len(cleaned) != len(columns):
+        raise ValueError("two columns have one name")
+    return cleaned
 
 
 class RowsOf:

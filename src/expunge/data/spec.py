@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expunge.data.classes import MOST_DIGITS
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
+from expunge.disk.reading import check_regular, reading
 from expunge.errors import DataError, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import check_name
@@ -18,6 +20,8 @@ from expunge.names.code import check_name
 if TYPE_CHECKING:
     from expunge.data.images import Size
 
+MOST_SIDE = 2**13
+"""Pixels of a side, of images that are resized."""
 BUILT_IN = {
     "digits": "scikit-learn's 1,797 handwritten digits, 8x8 grey; ships with the package",
     "cifar10": "CIFAR-10 as parquet in DATA_DIR/cifar10; 50,000 + 10,000 colour images, 32x32",
@@ -79,9 +83,15 @@ class DataSpec:
         if match is None:
             raise DataError("the data specification is empty; name a dataset, as in digits")
         base, height, width, count = match.groups()
+        if any(len(number or "") > MOST_DIGITS for number in (height, width, count)):
+            raise DataError(f"{text[:60]!r}: no data have sizes or counts of so many digits")
         size = (int(height), int(width or height)) if height else None
-        if (size is not None and 0 in size) or count == "0":
+        if (size is not None and 0 in size) or (count and int(count) == 0):
             raise DataError(f"{text!r}: sizes and counts start at 1")
+        if size is not None and max(size) > MOST_SIDE:
+            raise DataError(
+                f"{text!r}: images of more than {MOST_SIDE:,} pixels a side are not made"
+            )
         return cls(base, size, int(count) if count else None, poison)
 
     def check(self, data_dir: str | Path | None = None, *, allow_code: bool) -> None:
@@ -91,12 +101,12 @@ class DataSpec:
         """
         if self.poison is not None:
             self.poison.trigger.check()
-        path = Path(self.base).expanduser()
+        path = path_of(self.base)
         offered = is_offered(self.base)
         if offered or self.base in BUILT_IN:
             DATASETS.check(self.base.partition(":")[0])
         arrays = self.base == "digits" or path.suffix == ".npz" or ":" in self.base or offered
-        if self.size is not None and arrays and not path.is_dir():
+        if self.size is not None and arrays and not _is_folder(path):
             raise DataError(
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
                 "leave it out"
@@ -107,8 +117,34 @@ class DataSpec:
             data_folder(self.base, data_dir)
         elif is_code(self.base):
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
-        elif not path.is_dir() and not (path.suffix in (".npz", ".parquet") and path.exists()):
-            raise unknown(self.base)
+        elif not _is_folder(path):
+            if path.suffix not in (".npz", ".parquet") or not exists(self.base):
+                raise unknown(self.base)
+            with reading(path, "name a file of data", DataError):
+                check_regular(path)
+
+
+def path_of(base: str) -> Path:
+    """The path that the base of a specification would be."""
+    try:
+        return Path(base).expanduser()
+    except RuntimeError:  # no such user
+        return Path(base)
+
+
+def exists(base: str) -> bool:
+    """Whether the base of a specification is a path that is there; False for what can be none."""
+    try:
+        return path_of(base).exists()
+    except (OSError, ValueError):  # too long, or in a folder that nobody may look into
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 UNNAMED = "made in Python"
@@ -123,8 +159,8 @@ def lasting(spec: str | None) -> str | None:
         return None
     clean, poison = split_poison(spec)
     base = DataSpec.parse(clean).base
-    path = Path(base).expanduser()
-    known = base in BUILT_IN or not path.exists()
+    path = path_of(base)
+    known = base in BUILT_IN or not exists(base)
     suffix = spec.strip()[len(clean) :]
     if poison is not None and poison.trigger != poison.trigger.absolute():
         suffix = f"+{replace(poison, trigger=poison.trigger.absolute())}"
@@ -138,14 +174,14 @@ def is_offered(base: str) -> bool:
     """
     name = base.partition(":")[0]
     offered = any(plugin.name == name for plugin in DATASETS.plugins())
-    return offered and base not in BUILT_IN and not Path(base).expanduser().exists()
+    return offered and base not in BUILT_IN and not exists(base)
 
 
 def is_code(base: str) -> bool:
     """Whether the base of a specification is `module:function`."""
     plus = base.partition("+")[2].partition(":")[0]
     code = ":" in base and not plus and not is_offered(base)
-    return code and not Path(base).expanduser().exists()
+    return code and not exists(base)
 
 
 def unknown(base: str) -> DataError:
@@ -156,7 +192,7 @@ def unknown(base: str) -> DataError:
     if plus in TRIGGERS:
         meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
     return DataError(
-        f"no dataset or path {base!r}{meant}; there are "
+        f"no dataset or path {base[:200]!r}{meant}; there are "
         f"{', '.join(known)}, a .parquet or .npz file, a folder, or module:function"
     )
 

@@ -24,8 +24,9 @@ from expunge.data.request import (
     row_number,
 )
 from expunge.data.samples import Samples
-from expunge.errors import SplitError, nearest
+from expunge.errors import SplitError, listed, nearest
 from expunge.names.seeds import numpy_generator
+from expunge.names.text import clean_name
 
 IdTuple = tuple[str, ...]
 
@@ -100,14 +101,14 @@ class Split:
         rows = np.flatnonzero(np.isin(data.train.labels, sorted(wanted)))
         struck = set(base.excluded)
         names = [name for name in _names(data.train, rows) if name not in struck]
-        labels = ", ".join(data.classes[c] for c in sorted(wanted))
+        labels = listed([data.classes[c] for c in sorted(wanted)])
         return base.forgetting(names, what=f"class {labels}")
 
     @classmethod
     def ids(cls, data: Data, ids: Iterable[str], *, base: Split | None = None) -> Split:
         """Forget samples by id; each must be in the training data, once, and not struck before."""
         base = base or cls.whole(data)
-        names = [str(name) for name in ids]
+        names = [clean_name(str(name)) for name in ids]
         repeated = [name for name, count in Counter(names).items() if count > 1]
         if repeated:
             raise SplitError(
@@ -122,7 +123,7 @@ class Split:
         known = data.train.position
         unknown = [name for name in names if name not in known]
         if unknown:
-            hint = nearest(unknown[0], known) if len(known) <= 100_000 else ""
+            hint = nearest(unknown[0], known)
             span = (
                 f"ids are row numbers of the file, {data.train.ids[0]} to {data.train.ids[-1]}"
                 if data.train.positional
@@ -163,14 +164,16 @@ class Split:
     def groups(cls, data: Data, column: str, value: str, *, base: Split | None = None) -> Split:
         """Forget the samples whose `column` reads `value`, such as all of one person."""
         base = base or cls.whole(data)
-        columns = data.train.columns
+        columns, column, value = data.train.columns, clean_name(column), clean_name(value)
         if column not in columns:
-            there = ", ".join(columns) or "none (they come from parquet columns and npz arrays)"
+            there = listed(columns) or "none (they come from parquet columns and npz arrays)"
             raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
-        values = np.asarray(columns[column]).astype(np.str_)
+        values = np.asarray(columns[column])
+        if values.dtype.kind != "O":  # which are texts already
+            values = values.astype(np.str_)
         rows = np.flatnonzero(values == value)
         if not len(rows):
-            known = np.unique(values).tolist()
+            known = sorted(set(values.tolist()))
             raise SplitError(
                 f"column {column!r} never reads {value!r}{nearest(value, known)} "
                 f"(it has {len(known)} values, such as {known[0]!r})"

@@ -1,20 +1,23 @@
-"""A split as plain data: ids in the open, or salted hashes of them."""
+"""A split as plain data: ids in the open, or pseudonyms of them."""
 
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from expunge.data.load import Data, Home
 from expunge.data.parts import SPLIT_PARTS
+from expunge.data.pseudonyms import Key
 from expunge.data.split import Split
 from expunge.errors import SplitError
 
+GONE = "redacted:"
+"""Begins the id of a struck sample that is not in the data any more, of which a pseudonym is left."""
 
-def split_to_plain(split: Split, data: Data, *, redact: bool = False) -> dict[str, Any]:
-    """Ids of each part; with `redact`, their salted hashes, which need the data to be read again.
+
+def split_to_plain(split: Split, data: Data, *, key: Key | None = None) -> dict[str, Any]:
+    """Ids of each part; with a key, their pseudonyms, which need it and the data to be read again.
 
     Where the test set was drawn from the data, its ids stand beside, so that the same division is
     made when samples are gone.
@@ -22,55 +25,80 @@ def split_to_plain(split: Split, data: Data, *, redact: bool = False) -> dict[st
     parts = {name: list(getattr(split, name)) for name in SPLIT_PARTS}
     if data.test_drawn:
         parts["test"] = data.test.ids.tolist()
-    if not redact:
+    if key is None:
         return {"digest": split.digest, **parts}
-    salt = secrets.token_hex(16)
-    hashed = {name: [_hash(salt, key) for key in keys] for name, keys in parts.items()}
-    return {"digest": split.digest, "salt": salt, **hashed}
+    left = f"{GONE}{key.name}:"
+    hidden = {
+        name: [
+            one.removeprefix(left) if one.startswith(left) else key.pseudonym(one) for one in ids
+        ]
+        for name, ids in parts.items()
+    }
+    return {"digest": _digest(hidden, key), "pseudonyms": key.name, **hidden}
 
 
-def home_of(plain: Mapping[str, Any]) -> Home:
+def home_of(plain: Mapping[str, Any], key: Key | None = None) -> Home:
     """Id -> "train" or "test", as a stored split has it; None for an id that it does not know."""
-    salt = plain.get("salt")
-    places = {str(key): "train" for name in SPLIT_PARTS for key in plain.get(name, ())}
-    places |= {str(key): "test" for key in plain.get("test", ())}
-    return lambda name: places.get(name if salt is None else _hash(str(salt), name))
+    stored = _stored(plain, key)
+    places = {str(one): "train" for name in SPLIT_PARTS for one in plain.get(name, ())}
+    places |= {str(one): "test" for one in plain.get("test", ())}
+    return lambda name: places.get(stored(name))
 
 
-def split_from_plain(plain: Mapping[str, Any], data: Data) -> Split:
-    """The split again. Hashes are matched with the ids of the data; a struck sample that is gone from
-    the data keeps its hash for an id.
+def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = None) -> Split:
+    """The split again. Pseudonyms are matched with the ids of the data; a struck sample that is gone
+    from the data keeps its pseudonym for an id. Folders of earlier versions have salted hashes.
 
-    Raises SplitError for content that is no split or was changed, or for hashes of learned samples
+    Raises SplitError for content that is no split or was changed, or for pseudonyms of learned samples
     that match nothing.
     """
     try:
-        parts = {name: tuple(str(key) for key in plain[name]) for name in SPLIT_PARTS}
+        parts = {name: tuple(str(one) for one in plain[name]) for name in SPLIT_PARTS}
     except (KeyError, TypeError) as error:
         raise SplitError(f"split.json lacks a list {error}; copy the whole folder again") from error
-    salt = plain.get("salt")
-    if salt is not None:
-        known = {_hash(salt, name): name for name in data.train.position}
-        for name in ("retain", "validation"):
-            gone = [key for key in parts[name] if key not in known]
-            if gone:
-                raise SplitError(
-                    f"{len(gone)} redacted {name} ids match no sample of the data; give the data that "
-                    "the model was trained on"
-                )
-        parts = {
-            name: tuple(known.get(key, f"redacted:{key}") for key in keys)
-            for name, keys in parts.items()
-        }
-    split = Split(**parts)
-    whole = not any(key.startswith("redacted:") for key in (*split.forget, *split.excluded))
-    if whole and split.digest != plain.get("digest"):
+    told, stored = plain.get("digest"), _stored(plain, key)
+    if key is None and "salt" not in plain:
+        split = Split(**parts)
+        _check_digest(split.digest, told)
+        return split
+    known = {stored(name): name for name in data.train.position}
+    for name in ("retain", "validation"):
+        gone = [one for one in parts[name] if one not in known]
+        if gone:
+            raise SplitError(
+                f"{len(gone)} redacted {name} ids match no sample of the data; give the data that "
+                "the model was trained on"
+            )
+    left = GONE if key is None else f"{GONE}{key.name}:"
+    open_again = {n: tuple(known.get(one, f"{left}{one}") for one in parts[n]) for n in SPLIT_PARTS}
+    split = Split(**open_again)
+    if key is not None:
+        _check_digest(_digest(parts, key), told)
+    elif not any(one.startswith(GONE) for one in (*split.forget, *split.excluded)):
+        _check_digest(split.digest, told)
+    return split
+
+
+def _digest(hidden: Mapping[str, Any], key: Key) -> str:
+    """Of pseudonyms, so that it can be checked though samples are gone."""
+    return key.digest(Split(**{name: tuple(hidden[name]) for name in SPLIT_PARTS}).digest)
+
+
+def _check_digest(found: str, told: object) -> None:
+    if found != told:
         raise SplitError(
             "split.json was changed after it was written (its digest differs); copy the whole folder "
             "again"
         )
-    return split
 
 
-def _hash(salt: str, key: str) -> str:
-    return hashlib.sha256(f"{salt}\x1f{key}".encode()).hexdigest()[:32]
+def _stored(plain: Mapping[str, Any], key: Key | None) -> Callable[[str], str]:
+    """What a split has in place of an id."""
+    if key is not None:
+        return key.pseudonym
+    if "pseudonyms" in plain:
+        raise SplitError("split.json keeps pseudonyms of ids; give the key to them")
+    salt = plain.get("salt")
+    if salt is None:
+        return lambda name: name
+    return lambda name: hashlib.sha256(f"{salt}\x1f{name}".encode()).hexdigest()[:32]

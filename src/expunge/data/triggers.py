@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from expunge.disk.reading import check_regular, read_bytes, reading
 from expunge.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Patch:
         if "size" in options:
             patch = replace(patch, size=_size(options["size"]))
         if "place" in options:
-            pair = re.fullmatch(r"(\d+)x(\d+)", options["place"])
+            pair = re.fullmatch(r"(\d{1,9})x(\d{1,9})", options["place"])
             place = (int(pair[1]), int(pair[2])) if pair else options["place"]
             patch = replace(patch, place=place)
         if "margin" in options:
@@ -214,17 +215,16 @@ class Blend:
 
     @cached_property
     def _bytes(self) -> bytes:
-        try:
-            return Path(self.file).expanduser().read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"cannot read the pattern {self.file} ({error.strerror}); name an image file"
-            ) from error
+        from expunge.data.images import MOST_BYTES
+
+        with reading(f"the pattern {self.file}", "name an image file", DataError):
+            return read_bytes(Path(self.file).expanduser(), most=MOST_BYTES)
 
     def apply(self, images: Tensor) -> Tensor:
         """See `Trigger.apply`."""
         check_images(images)
-        pattern = _pattern(self._bytes, images.shape[1], (images.shape[2], images.shape[3]))
+        size = (images.shape[2], images.shape[3])
+        pattern = _pattern(self.file, self._bytes, images.shape[1], size)
         pattern = pattern.to(images.device)
         if images.is_floating_point():
             return ((1 - self.alpha) * images + self.alpha * pattern / 255).to(images.dtype)
@@ -236,8 +236,8 @@ class Blend:
 
     def check(self) -> None:
         """See `Trigger.check`."""
-        if not Path(self.file).expanduser().is_file():
-            raise DataError(f"cannot read the pattern {self.file}: no such file; name an image")
+        with reading(f"the pattern {self.file}", "name an image file", DataError):
+            check_regular(Path(self.file).expanduser())
 
     def absolute(self) -> Blend:
         """With the absolute path of its file."""
@@ -248,23 +248,20 @@ TRIGGERS: Mapping[str, type[Patch] | type[Blend]] = {"patch": Patch, "blend": Bl
 
 
 @functools.lru_cache(maxsize=8)
-def _pattern(content: bytes, channels: int, size: Size) -> Tensor:
+def _pattern(file: str, content: bytes, channels: int, size: Size) -> Tensor:
     """The pattern as float32 (channels, height, width), 0 to 255."""
     import numpy as np
     import torch
     from PIL import Image
 
-    from expunge.data.images import open_image
+    from expunge.data.images import ImageFile, open_image, quiet
 
     if channels not in (1, 3):
         raise DataError(
             f"a pattern is blended into images of 1 or 3 channels, not of {channels}; use a patch"
         )
-    with open_image(content) as image:
-        try:
-            drawn = image.convert("RGB" if channels == 3 else "L")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"cannot read the pattern ({error}); name another image") from error
+    with quiet(), open_image(ImageFile(Path(file), content)) as image:
+        drawn = image.convert("RGB" if channels == 3 else "L")
         drawn = drawn.resize(size[::-1], Image.Resampling.BILINEAR)
         array = np.array(drawn, dtype=np.float32).reshape(*size, channels)
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
@@ -337,13 +334,13 @@ def option_number(key: str, text: str) -> float:
 
 
 def _whole(key: str, text: str) -> int:
-    if not text.strip().isdecimal():
+    if not re.fullmatch(r"\s*\d{1,9}\s*", text):
         raise DataError(f"{key}={text}: write a whole number from 0")
     return int(text)
 
 
 def _size(text: str) -> Size:
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text)
+    match = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
     if match is None:
         raise DataError(f"size={text}: write pixels, as in size=4, or HEIGHTxWIDTH, as in size=4x6")
     return int(match[1]), int(match[2] or match[1])

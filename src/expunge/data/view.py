@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from expunge.data.batch import Batch, Indices, first_tensor
+from expunge.data.classes import rows_by_class
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples
@@ -314,7 +315,8 @@ class DataView:
         shuffled = generator.permutation(whole.rows)
         if per_class:
             labels = self.samples.labels[shuffled]
-            shuffled = np.concatenate([shuffled[labels == c][:n] for c in np.unique(labels)])
+            each = [rows[:n] for rows in rows_by_class(labels).values()]
+            shuffled = shuffled[np.concatenate(each)] if each else shuffled
         else:
             shuffled = shuffled[:n]
         return PartSource(self, part, np.sort(shuffled))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def check_replaceable(
     *,
     overwrite: bool,
     error: type[UserError],
-    apart: dict[str, Path] | None = None,
+    apart: Mapping[str, Path] | None = None,
 ) -> None:
     """Raise early for a folder that could not be written later, or that must not be replaced.
 

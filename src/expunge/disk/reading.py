@@ -6,13 +6,14 @@ leads out of a folder, no device or pipe is waited for, and no text grows when i
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -25,6 +26,8 @@ MOST_PARTS, MOST_COMMAS = 2_000_000, 10_000_000
 """Of a JSON text: brackets and braces that open, and commas; each costs memory beyond its byte."""
 MOST_NODES = 100_000
 """Of a YAML text, aliases and merge keys written out."""
+DEEPEST = 60
+"""Levels of a YAML text."""
 MOST_DIGITS = 18
 """Of a whole number: what fits into 64 bits."""
 
@@ -79,15 +82,27 @@ def check_regular(file: Path, *, within: Path | None = None) -> os.stat_result:
     return status
 
 
-def read_bytes(file: Path, *, most: int, within: Path | None = None) -> bytes:
-    """All bytes of a regular file of at most so many. Raises UnreadableError or OSError."""
+@contextmanager
+def open_regular(file: Path, *, within: Path | None = None) -> Iterator[io.BufferedReader]:
+    """A regular file, to be read as a stream. Raises UnreadableError or OSError."""
     check_regular(file, within=within)
     # between the look and the opening it may have become a pipe, which nobody waits for
     handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise UnreadableError("it is no regular file")
-        content = stream.read(most + 1)
+        yield stream
+
+
+def read_bytes(file: Path, *, most: int, within: Path | None = None) -> bytes:
+    """All bytes of a regular file of at most so many. Raises UnreadableError or OSError."""
+    with open_regular(file, within=within) as stream:
+        return read_stream(stream, most=most)
+
+
+def read_stream(stream: BinaryIO, *, most: int) -> bytes:
+    """All bytes of a stream of at most so many. Raises UnreadableError or OSError."""
+    content = stream.read(most + 1)
     if len(content) > most:
         raise UnreadableError(f"it is larger than {_size(most)}")
     return content
@@ -131,7 +146,21 @@ def parse_yaml(text: str) -> tuple[Any, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain data alone: no dates, no bytes, no sets, no numbers that only YAML can hold."""
+    """Plain data alone: no dates, no bytes, no sets, no numbers that only YAML can hold, and nothing
+    nested deeper than people write.
+    """
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        """`[` and `{`; what looks ahead takes the square of their depth."""
+        if self.flow_level >= DEEPEST:
+            raise UnreadableError("it is nested too deeply")
+        super().fetch_flow_collection_start(token)
+
+    def add_indent(self, column: int) -> bool:
+        """One level of lines that stand further in."""
+        if len(self.indents) >= DEEPEST:
+            raise UnreadableError("it is nested too deeply")
+        return bool(super().add_indent(column))
 
 
 _Loader.yaml_implicit_resolvers = {

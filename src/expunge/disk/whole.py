@@ -34,6 +34,7 @@ _MADE = re.compile(r"\.(?P<name>.+)\.expunge-(?P<what>new|old|plan)-[0-9a-f]{8}"
 old one that was moved aside, a journal."""
 _REFUSED = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 """What mounts answer that know no rights, or no way to make sure of what is written."""
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 def unwritable(target: Path) -> str | None:
@@ -282,35 +283,56 @@ def _finish(plan: Path) -> None:
 
 
 def _name(new: Path, target: Path, *, overwrite: bool) -> None:
-    """Give a temporary folder its name; an old folder of that name is gone then."""
-    while not os.path.lexists(target):
+    """Give a temporary folder its name; an old folder of that name is gone then.
+
+    Another process may do the same meanwhile: then it is tried again.
+    """
+    while True:
+        if not os.path.lexists(target):
+            try:
+                os.rename(new, target)
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+                continue
+            flush(target.parent)
+            return
+        if not overwrite:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        if _exchanged(new, target):
+            flush(target.parent)
+            shutil.rmtree(new, ignore_errors=True)  # which is the old one now
+            return
+        if _moved_aside(new, target):
+            return
+
+
+def _moved_aside(new: Path, target: Path) -> bool:
+    """Whether a folder has taken another's name by two renames; False if a third one was quicker."""
+    old = target.with_name(_temporary(target.name, "old"))
+    try:
+        held = _locked(target)
+    except FileNotFoundError:
+        return False
+    try:
+        os.rename(target, old)
         try:
             os.rename(new, target)
         except OSError as error:
-            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
-                raise
-            continue  # somebody else was quicker
-        flush(target.parent)
-        return
-    if not overwrite:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    if not _exchanged(new, target):
-        old = target.with_name(_temporary(target.name, "old"))
-        held = _locked(target)
-        try:
-            os.rename(target, old)
-            try:
-                os.rename(new, target)
-            except OSError:
+            if error.errno not in _TAKEN:
                 os.rename(old, target)
                 raise
-            flush(target.parent)
             shutil.rmtree(old, ignore_errors=True)
-        finally:
-            held.release()
-        return
-    flush(target.parent)
-    shutil.rmtree(new, ignore_errors=True)  # which is the old one now
+            return False
+        flush(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+        return True
+    except FileNotFoundError:
+        if not new.exists():
+            raise
+        return False
+    finally:
+        held.release()
 
 
 def _exchanged(one: Path, other: Path) -> bool:
@@ -322,7 +344,7 @@ def _exchanged(one: Path, other: Path) -> bool:
     if call(os.fsencode(one), os.fsencode(other)) == 0:
         return True
     number = ctypes.get_errno()
-    if number in _REFUSED:
+    if number in _REFUSED or (number == errno.ENOENT and one.exists()):
         return False
     raise OSError(number, os.strerror(number), str(other))
 

@@ -114,7 +114,15 @@ def _judged(
 def _learned(one: Papers | None) -> Learned | None:
     if one is None:
         return None
-    return Learned(str(one.path), one.split["retain"], one.split["forget"])
+    card = one.card
+    return Learned(
+        str(one.path),
+        one.split["retain"],
+        one.split["forget"],
+        tuple(record.step for record in card.lineage),
+        card.recipe,
+        card.architecture,
+    )
 
 
 def _check_papers(papers: Papers, beside: Sequence[Papers | None], forget: str | None) -> None:
@@ -136,7 +144,7 @@ def _check_asked(papers: Papers, forget: str | None) -> None:
             raise SplitError(f"{papers.path} has forgotten already; leave --forget out")
     elif forgot and papers.redacted:
         raise SplitError(
-            f"{papers.path} keeps hashes of ids only; give the request again with --forget"
+            f"{papers.path} keeps pseudonyms of ids; give the request again with --forget"
         )
     elif not forgot:
         raise SplitError(

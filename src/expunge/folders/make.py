@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from expunge.methods import check_scope
 from expunge.models.checkpoint import check_weights_file
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
+from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_target
 from expunge.trained.opening import open_papers
@@ -143,7 +145,9 @@ def import_folder(
     network = constructor(model, loaded, split, allow_code=TYPED)()
     load_weights(network, weights)
     adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split, allow_code=TYPED)
-    record = adopted.record.model_copy(update={"settings": {"weights": Path(weights).name}})
+    record = adopted.record.model_copy(
+        update={"settings": {"weights": clean_name(Path(weights).name)}}
+    )
     return replace(adopted, history=(record,)).save(out, overwrite=place.overwrite)
 
 
@@ -155,6 +159,11 @@ class Forgotten:
     result: Trained
     reference: Trained | None = None
 
+    @property
+    def redacted(self) -> bool:
+        """Whether nothing that is written or shown of it may name a sample."""
+        return self.result.redacted
+
 
 @dataclass(frozen=True)
 class Beside:
@@ -163,7 +172,7 @@ class Beside:
     Attributes:
         reference: also retrain, into OUT-retrained.
         paired: with the original's initial weights and order.
-        redact_ids: keep salted hashes of ids in the new folders.
+        redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
     """
 
@@ -192,13 +201,14 @@ def unlearn_folder(
     """
     target = Path(out).absolute()
     reference_path = reference_of(target)
-    check_target(target, overwrite=place.overwrite)
-    if beside.reference:
-        check_target(reference_path, overwrite=place.overwrite)
-        if isinstance(path, str | Path) and Path(path).absolute() == reference_path:
-            raise ConfigError(
-                f"the reference would take the place of {path}, which is to forget; choose another --out"
-            )
+    source = Path(path).absolute() if isinstance(path, str | Path) else path.path
+    if beside.reference and source == reference_path:
+        raise ConfigError(
+            f"the reference would take the place of {source}, which is to forget; choose another --out"
+        )
+    apart = {} if source in (None, target) else {"the model folder": source}
+    for folder in (target, reference_path) if beside.reference else (target,):
+        check_target(folder, overwrite=place.overwrite, apart=apart)
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     names = _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
@@ -207,26 +217,29 @@ def unlearn_folder(
     with loading():
         from expunge.api import unlearn
         from expunge.audits.observe import check_logits
+        from expunge.trained.trained import save_together
         from expunge.training.run import Run, accelerator_on
 
     if isinstance(papers, Papers):
         papers = open_papers(papers, progress=place.progress)
-    original = papers
+    redact = beside.redact_ids or papers.redacted
+    original = papers.redacting() if redact else papers
     if beside.looks:
         run = Run(task=original.data.task, accelerator=accelerator_on(place.device))
         check_logits(original.model, original.data, original.split, run)
     asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
-    def make(where: Path, chosen: str | Method, names: SeedNames | None = None) -> Trained:
-        made = unlearn(
-            original, asked, chosen, seed=seed, names=names, place=place, allow_code=TYPED
-        )
-        return made.save(where, overwrite=place.overwrite, redact_ids=beside.redact_ids)
-
-    result = make(target, method)
+    make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
+    keep = functools.partial(save_together, overwrite=place.overwrite)
+    made = [(make(method), target)]
     if not beside.reference:
-        return Forgotten(original, result)
-    return Forgotten(original, result, make(reference_path, "retrain", names))
+        return Forgotten(original, *keep(made))
+    try:
+        reference = make("retrain", names=names)
+    except Exception:  # what has been made is kept, though nothing stands beside it
+        keep(made)
+        raise
+    return Forgotten(original, *keep([*made, (reference, reference_path)]))
 
 
 def reference_of(out: Path) -> Path:

@@ -18,6 +18,7 @@ from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
+from expunge.names.text import clean_all, clean_name
 from expunge.report.page import Report, printed_time
 from expunge.scores.rows import SAID, SETTING
 from expunge.scores.score import Score
@@ -26,6 +27,8 @@ from expunge.training.cost import Cost
 from expunge.version import VERSION
 
 TABLE = ("scenario", "method", "seed", "score", "value")
+OF_MANY = ("class:", "poison")
+"""Requests that name no single sample."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,16 @@ class _Row:
     cost: Cost | None = None
 
 
-def deletion_report(
-    done: Forgotten, audited: Scores, request: str, command: str, *, pictures: bool = True
-) -> Report:
+def deletion_report(done: Forgotten, audited: Scores, request: str, command: str) -> Report:
     """One request to one model: the model after, the original before, and the retrained one.
 
-    pictures: show some of the forgotten samples.
+    Where ids are redacted, no sample is shown, and of the request only how many it asked for, or which
+    classes.
     """
     made, data, split = done.result, done.result.data, audited.panel.split
+    if done.redacted and not request.startswith(OF_MANY):
+        request = f"{len(split.forget):,} samples"
+    request = clean_name(request)
     texts = (
         data.spec or "data",
         made.architecture or "model",
@@ -53,7 +58,7 @@ def deletion_report(
         "dense" if made.mask is None else "sparse",
         request,
     )
-    setting = dict(zip(SETTING, texts, strict=True))
+    setting = dict(zip(SETTING, map(clean_name, texts), strict=True))
     rows = _rows(done, audited)
     frame = _frame(rows, setting).assign(scenario=request)
     return Report(
@@ -63,7 +68,7 @@ def deletion_report(
         version=VERSION,
         frame=frame,
         table=frame[[name for name in (*TABLE, *SAID) if name in frame.columns]],
-        details=[_detail(row, setting, data, pictures=pictures) for row in rows],
+        details=[_detail(row, setting, data, pictures=not done.redacted) for row in rows],
         configuration=yaml.safe_dump(
             {
                 "method": made.record.step,
@@ -133,7 +138,7 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
         ]
         if row.cost is not None:
             found.append({**common, "score": "RTE", "value": row.cost.seconds, "n": 1})
-    frame = pd.DataFrame(found)
+    frame = pd.DataFrame(clean_all(found))
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
     return frame

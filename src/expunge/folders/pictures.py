@@ -14,6 +14,7 @@ from expunge.audits.weights import layer_distances
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.folders.make import Forgotten
+from expunge.names.text import clean_name
 from expunge.report.forgetting import forgetting_figures
 from expunge.trained.record import is_paired
 from expunge.training.run import Run, accelerator_on
@@ -59,7 +60,10 @@ def accuracy_by_class(
     """
     gone = set(split.forgotten_classes(data))
     frame = pd.DataFrame(
-        {"class": list(data.classes), "forgotten": [c in gone for c in range(len(data.classes))]}
+        {
+            "class": [clean_name(name) for name in data.classes],
+            "forgotten": [c in gone for c in range(len(data.classes))],
+        }
     )
     for name, model in models.items():
         seen = observe_test(model, data, run)

@@ -105,6 +105,7 @@ def prune_folder(
         from expunge.pruning.original import prune
 
     original = open_papers(papers, progress=place.progress)
+    original = original.redacting() if original.redacted else original
     result = prune(
         original,
         pruner,

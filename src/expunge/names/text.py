@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_TURNING = frozenset(
-    "\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
-)
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), 0x2028, 0x2029)
+"""Control characters, lone surrogates, and line ends of which few know."""
+_TURNING = (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF)
 """Signs that turn the direction of the text after them, so that it reads as another."""
-_BREAKING = frozenset("\u2028\u2029\x85")
-_KEPT = frozenset("\n\t")
+LONGEST, MOST_LETTERS = 1000, 2**26
+"""Of an array of names, each of which takes the room of the longest: letters of one, if it is to have
+more letters in all than that."""
+
+
+def _escape(sign: int) -> str:
+    if 0xDC80 <= sign <= 0xDCFF:  # one byte of a name that is no UTF-8
+        return f"\\x{sign - 0xDC00:02x}"
+    return chr(sign).encode("unicode_escape").decode("ascii")
+
+
+_ONE_LINE = {sign: _escape(sign) for sign in (*_CONTROLS, *_TURNING)}
+_LINES = {sign: text for sign, text in _ONE_LINE.items() if chr(sign) not in "\n\t"}
 
 
 def clean(text: str) -> str:
@@ -20,12 +34,12 @@ def clean(text: str) -> str:
     These are control characters but line ends and tabs, lone surrogates (bytes of a file's name that
     are no UTF-8), and signs that change the direction of text. The same text always gives the same.
     """
-    return text if text.isprintable() else _escaped(text, _KEPT)
+    return text if text.isprintable() else text.translate(_LINES)
 
 
 def clean_name(text: str) -> str:
     """As `clean`, in one line: for ids, names of classes, titles."""
-    return text if text.isprintable() else _escaped(text, frozenset())
+    return text if text.isprintable() else text.translate(_ONE_LINE)
 
 
 def clean_all(value: Any) -> Any:
@@ -39,17 +53,39 @@ def clean_all(value: Any) -> Any:
     return value
 
 
-def _escaped(text: str, kept: frozenset[str]) -> str:
-    return "".join(sign if sign in kept or _shown(sign) else _escape(sign) for sign in text)
+def clean_names(values: NDArray[Any]) -> NDArray[np.str_]:
+    """The texts of an array, of whatever its values are, each as by `clean_name`.
+
+    Raises ValueError where texts of such lengths would not fit into memory as an array.
+    """
+    import numpy as np
+
+    if values.dtype.kind not in "USO":
+        values = values.astype(np.str_)
+    if values.dtype.kind == "U" and _plain(values):
+        return values
+    texts = [as_name(value) for value in values.ravel().tolist()]
+    longest = max(map(len, texts), default=0)
+    if longest > LONGEST and longest * len(texts) > MOST_LETTERS:
+        raise ValueError(f"one of {len(texts):,} texts is {longest:,} letters long")
+    return np.array(texts, dtype=np.str_).reshape(values.shape)
 
 
-def _shown(sign: str) -> bool:
-    if sign in _TURNING or sign in _BREAKING:
-        return False
-    return unicodedata.category(sign) not in ("Cc", "Cs")
+def _plain(texts: NDArray[Any]) -> bool:
+    """Whether texts are of printable ASCII alone, which needs no look at each."""
+    import numpy as np
+
+    width = texts.dtype.itemsize // 4
+    if not texts.size or not width or not texts.dtype.isnative:
+        return not texts.size
+    codes = np.ascontiguousarray(texts).view(np.uint32).reshape(-1, width)
+    ends = codes == 0  # what follows the end of a text is filled with these
+    seen = (codes >= 0x20) & (codes < 0x7F)
+    return bool((seen | ends).all() and not (ends[:, :-1] & seen[:, 1:]).any())
 
 
-def _escape(sign: str) -> str:
-    if "\udc80" <= sign <= "\udcff":  # one byte of a name that is no UTF-8
-        return f"\\x{ord(sign) - 0xDC00:02x}"
-    return sign.encode("unicode_escape").decode("ascii")
+def as_name(value: Any) -> str:
+    """As `clean_name`, of any value; bytes are read as UTF-8, as far as they are."""
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "surrogateescape")
+    return clean_name(str(value))

@@ -148,7 +148,7 @@ def prune(
         finished(network, CPU, made.mask),
         data,
         split,
-        (*original.history, record),
+        original.history_with(record),
         original.recipe,
         original.fresh,
         architecture=original.architecture,
@@ -156,6 +156,7 @@ def prune(
         seed=original.seed,
         split_seed=original.split_seed,
         redacted=original.redacted,
+        key=original.key,
         dense=finished(dense, CPU, None) if dense is not None else None,
         early=made.early,
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from expunge.report.drawn import LOOK, WIDE, Drawn, canvas, left_out, short
 from expunge.report.figures import title_of
+from expunge.report.plotting import Axes, mpl
 from expunge.report.study_figures import LINES, MARKERS, SERIES, SHADES, percent_cut
 from expunge.scores.rows import ORIGINAL, RETRAIN, YARDSTICKS
 

@@ -7,7 +7,9 @@ import math
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from expunge.names.text import clean
 from expunge.report.cells import Mean, Seconds
 from expunge.report.further import further_rows
 from expunge.report.score_tables import ScoreTables
@@ -16,6 +18,8 @@ from expunge.scores.table import USUAL
 
 SPREAD = ("mean", "sd", "low", "high", "n")
 EXCESS = ("mean", "low", "high", "n")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+"""What a formula begins with, to one spreadsheet or another."""
 
 
 def to_csv(tables: ScoreTables) -> str:
@@ -29,7 +33,22 @@ def to_csv(tables: ScoreTables) -> str:
         numbers = own.agg(["mean", "std", "count"])
         numbers.columns = pd.Index([f"{score}_mean", f"{score}_sd", f"{score}_n"])
         table = table.merge(numbers, how="left", left_on=["scenario", "method"], right_index=True)
-    return table.to_csv(index=False)
+    return csv_text(table)
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as CSV. A text that a spreadsheet would take for a formula begins with an apostrophe."""
+    safe = frame.rename(columns=_inert)
+    for place, (_, column) in enumerate(frame.items()):
+        if not is_numeric_dtype(column):
+            safe.isetitem(place, column.map(_inert, na_action="ignore").array)
+    return safe.to_csv(index=False)
+
+
+def _inert(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return f"'{clean(value)}" if value.startswith(FORMULA) else clean(value)
 
 
 def to_json(tables: ScoreTables) -> str:

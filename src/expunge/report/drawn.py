@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from expunge.report.figures import STYLE
+from expunge.report.plotting import ConstrainedLayoutEngine, Figure, FigureCanvasAgg, mpl
 
 NARROW, WIDE = 4.6, 7.4
 """Inches. At such a width, 9 points stay legible on a phone; a wide figure scrolls there."""

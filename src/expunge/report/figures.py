@@ -11,20 +11,23 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from expunge.report.cells import Mean
-from expunge.report.tables import papers_table
+from expunge.report.plotting import (
+    Artist,
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FigureCanvasAgg,
+    Line2D,
+    MaxNLocator,
+    Patch,
+    SubFigure,
+    mpl,
+)
+from expunge.report.tables import clean_frame, papers_table
 from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN
 from expunge.scores.table import AVERAGED, SCORES
 
@@ -55,6 +58,7 @@ def gap_figure(frame: pd.DataFrame, path_stem: str | Path) -> tuple[Path, Path]:
     Raises:
         ConfigError: if the frame lacks a column, has no rows or holds a value twice.
     """
+    frame = clean_frame(frame)
     table = papers_table(frame)
     scenarios = list(table["scenario"].unique())
     dots = table[~table["method"].isin([RETRAIN, FLOOR])]
@@ -92,7 +96,7 @@ def _height(methods: Sequence[str]) -> float:
 
 
 def _label(method: str) -> str:
-    return fill(method, 20)
+    return fill(method, 20, max_lines=4, placeholder=" …")
 
 
 def _scenario(
@@ -102,7 +106,7 @@ def _scenario(
 
     Two above, two below, so that the figure fits a phone held upright.
     """
-    part.suptitle(fill(title, 50), fontweight="bold", fontsize=13)
+    part.suptitle(fill(title, 50, max_lines=4, placeholder=" …"), fontweight="bold", fontsize=13)
     grid = part.subplots(2, 2, sharey=True, squeeze=False)
     rows = {str(row["method"]): row for row in table.to_dict("records")}
     for axes, score in zip(grid.flat, AVERAGED, strict=True):

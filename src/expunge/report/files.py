@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from expunge.disk.whole import written_whole
-from expunge.report.data_files import to_csv, to_json
-from expunge.report.markdown import to_markdown
+from expunge.report.data_files import csv_text, to_csv, to_json
+from expunge.report.markdown import items, to_markdown
 from expunge.report.places import TABLES, check_folder
 from expunge.report.score_tables import score_tables
 
@@ -29,12 +29,11 @@ def write_tables(
     check_folder(out, overwrite=overwrite)
     tables = score_tables(frame)
     with written_whole(out, overwrite=overwrite) as folder:
-        lines = "".join(f"- {sentence}\n" for sentence in explanation)
-        text = f"{to_markdown(tables)}\n{lines}"
+        text = f"{to_markdown(tables)}\n{items(explanation)}"
         (folder / "table.md").write_text(text, encoding="utf-8")
         (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
         (folder / TABLES).write_text(to_json(tables), encoding="utf-8")
-        frame.to_csv(folder / "scores.csv", index=False)
+        (folder / "scores.csv").write_text(csv_text(frame), encoding="utf-8")
         figure(frame, folder / "figure")
         names = sorted(file.name for file in folder.iterdir())
     return [out / name for name in names]

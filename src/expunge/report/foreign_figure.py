@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from expunge.report.drawn import LOOK, NARROW, Drawn, canvas, left_out, short
 from expunge.report.figures import DOT
 from expunge.report.further import further_rows, header_of
+from expunge.report.plotting import Axes, mpl
 from expunge.scores.rows import ORIGINAL, RETRAIN, SAID, ordered_methods
 from expunge.scores.table import SCORES, ScoreInfo, score_infos
 

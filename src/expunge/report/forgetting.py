@@ -12,20 +12,26 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
+from expunge.names.text import clean_name
+from expunge.report.data_files import csv_text
 from expunge.report.drawn import Numbers
 from expunge.report.figures import BAND, DOT, STYLE
 from expunge.report.places import FIGURES, check_folder
+from expunge.report.plotting import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FigureCanvasAgg,
+    FuncFormatter,
+    MaxNLocator,
+    SubFigure,
+    mpl,
+)
 
 NOISE_CLASSES, NOISE_IMAGES, NOISE_LINES, CLASSES, LAYERS = 20, 8, 3, 30, 60
 """At most so many are drawn: rows of noise, images or line plots in each; rows of the others."""
@@ -148,8 +154,8 @@ def forgetting_figures(
         weight_distance_figure(distance, folder / "weight_distance", paired=paired)
         if noise is not None:
             noise_figure(noise, noise_names, folder / "noise")
-        accuracy.to_csv(folder / FIGURES, index=False)
-        distance.to_csv(folder / "weight_distance.csv", index=False)
+        (folder / FIGURES).write_text(csv_text(accuracy), encoding="utf-8")
+        (folder / "weight_distance.csv").write_text(csv_text(distance), encoding="utf-8")
         names = sorted(file.name for file in folder.iterdir())
     return [out / name for name in names]
 
@@ -272,7 +278,7 @@ def _noise_note(shape: tuple[int, ...]) -> list[str]:
 
 
 def _label(name: object, width: int, lines: int = 2) -> str:
-    return "\n".join(wrap(str(name), width, max_lines=lines, placeholder=" …"))
+    return "\n".join(wrap(clean_name(str(name)), width, max_lines=lines, placeholder=" …"))
 
 
 def _canvas(title: str, height: float, note: list[str], legend: int) -> tuple[SubFigure, SubFigure]:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import re
+from collections.abc import Iterable, Sequence
 
-from expunge.report.grid import Grid
+from expunge.names.text import clean_name
+from expunge.report.cells import Name
+from expunge.report.grid import Grid, Line
 from expunge.report.score_tables import ScoreTables
+
+HTML = re.compile(r"&|<(?=\S)|(?<!\s)>|>(?!\s)")
+"""What begins or ends a tag, or names a sign."""
+MARKUP = re.compile(
+    r"[\\`*~|]|\[(?![-+.\d]+, [-+.\d]+\](?![(\[:]))|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=www)\.",
+    re.IGNORECASE,
+)
+"""What begins code, emphasis, a link, an image or a cell; an address would become a link too. An
+interval in brackets is none."""
+BEGINNING = re.compile(r"^(#+|[-+=]+|\d+(?=[.)]))(?=[.)]?\s|$)")
+"""What makes a line a heading or an item of a list."""
 
 
 def to_markdown(tables: ScoreTables) -> str:
@@ -18,13 +33,13 @@ def papers_markdown(tables: ScoreTables) -> str:
     grid = tables.papers
     rows = []
     for line in grid.lines:
-        texts = [escape_markdown(text) for text in line.texts]
+        texts = _cells(line)
         if line.kind == "best":
             texts[grid.named] = f"**{texts[grid.named]}**"
         rows.append(texts)
     best = any(line.kind == "best" for line in grid.lines)
     bold = " Bold: the method with the smallest average gap." if best else ""
-    return "\n".join([*_lines(grid, rows), "", tables.note + bold, ""])
+    return "\n".join([*_lines(grid, rows), "", escape_markdown(tables.note) + bold, ""])
 
 
 def further_markdown(tables: ScoreTables) -> str:
@@ -32,17 +47,38 @@ def further_markdown(tables: ScoreTables) -> str:
     parts = []
     for part in tables.scenarios:
         if part.further is not None:
-            rows = [[escape_markdown(text) for text in texts] for texts in part.further.texts]
+            rows = [_cells(line) for line in part.further.lines]
             title = f"Further scores: {escape_markdown(part.scenario)}"
             parts.append("\n".join([title, "", *_lines(part.further, rows), ""]))
     return "\n".join(parts)
 
 
 def escape_markdown(text: str) -> str:
-    """Keep a name from ending its cell or becoming markup."""
-    for sign, safe in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(sign, safe)
-    return text
+    """A text that Markdown shows as it stands, in one line and in one cell."""
+    text = clean_name(" ".join(text.split()))
+    text = HTML.sub(lambda found: html.escape(found[0]), text)
+    text = MARKUP.sub(lambda found: f"\\{found[0]}", text)
+    return BEGINNING.sub(
+        lambda found: f"{found[1]}\\" if found[1].isdigit() else f"\\{found[1]}", text
+    )
+
+
+def items(sentences: Iterable[str]) -> str:
+    """A list of sentences."""
+    return "".join(f"- {escape_markdown(sentence)}\n" for sentence in sentences)
+
+
+def grid_markdown(grid: Grid) -> str:
+    """A table."""
+    return "\n".join([*_lines(grid, [_cells(line) for line in grid.lines]), ""])
+
+
+def _cells(line: Line) -> list[str]:
+    """The texts of a line; of its cells, names alone come from elsewhere."""
+    return [
+        escape_markdown(text) if isinstance(cell, Name) else text
+        for cell, text in zip(line.cells, line.texts, strict=True)
+    ]
 
 
 def _lines(grid: Grid, rows: Sequence[Sequence[str]]) -> list[str]:

@@ -10,15 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, short
 from expunge.report.figures import BAND, DOT
+from expunge.report.plotting import Axes, Figure, FuncFormatter, Line2D, NullLocator, mpl
 from expunge.scores.rows import ORIGINAL, RETRAIN
 
 PANELS, CLASSES = 5, 30

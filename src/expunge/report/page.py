@@ -21,13 +21,15 @@ from markupsafe import Markup
 
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
-from expunge.report.data_files import to_csv
+from expunge.names.text import clean, clean_all
+from expunge.report.data_files import csv_text, to_csv
 from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.latex import to_latex
-from expunge.report.markdown import to_markdown
+from expunge.report.markdown import items, to_markdown
 from expunge.report.places import PAGE, check_folder
 from expunge.report.score_tables import ScoreTables, score_tables
 from expunge.report.sections import Picture, Section, sections
+from expunge.report.tables import clean_frame
 from expunge.scores.rows import RETRAIN, YARDSTICKS
 
 CLAIMED = (
@@ -90,6 +92,14 @@ class Report:
     command: str = ""
     warnings: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        for name, cleaned in (
+            ("frame", clean_frame(self.frame)),
+            ("table", clean_frame(self.table)),
+            ("details", clean_all(self.details)),
+        ):
+            object.__setattr__(self, name, cleaned)
+
 
 @dataclass(frozen=True)
 class ShownClaim:
@@ -121,7 +131,7 @@ def render(report: Report) -> str:
 def as_markdown(report: Report) -> str:
     """The tables, and below them how settings were chosen and what became of the claims."""
     said = [*report.tuned, *(_sentence(claim) for claim in map(_claim, report.claims))]
-    lines = "".join(f"- {sentence}\n" for sentence in said)
+    lines = items(said)
     if report.claims:
         lines += f"\n{CLAIMED}\n"
     return f"{to_markdown(score_tables(report.table))}\n{lines}"
@@ -143,7 +153,7 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         (folder / "table.md").write_text(as_markdown(report), encoding="utf-8")
         (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
         (folder / "table.tex").write_text(to_latex(tables), encoding="utf-8")
-        report.frame.to_csv(folder / "scores.csv", index=False)
+        (folder / "scores.csv").write_text(csv_text(report.frame), encoding="utf-8")
         (folder / "figures").mkdir()
         for picture in _pictures(parts):
             save_figure(picture.drawn.figure, folder / "figures" / picture.stem)
@@ -169,6 +179,7 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
         autoescape=True,
+        finalize=_shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -202,6 +213,11 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
         digest=digest,
     )
     return page.lstrip()  # a page starts with its type
+
+
+def _shown(value: Any) -> Any:
+    """What the page says of a value: a text from elsewhere is cleaned before it is escaped."""
+    return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _svg(picture: Picture) -> Markup:

@@ -12,7 +12,7 @@ import pandas as pd
 from expunge.report.cells import Count, Interval, Missing, Name, Number, Ratio, TableCell
 from expunge.report.further import further_grid
 from expunge.report.grid import Column, Grid, Line
-from expunge.report.tables import note_of, papers_table, score_columns
+from expunge.report.tables import clean_frame, note_of, papers_table, score_columns
 from expunge.scores.columns import (
     EXCESS_GAP,
     INTERVAL,
@@ -70,6 +70,7 @@ def score_tables(frame: pd.DataFrame) -> ScoreTables:
     Raises:
         ConfigError: if a column is missing, there are no rows, or a value stands twice.
     """
+    frame = clean_frame(frame)
     rows = papers_table(frame)
     parts = []
     for scenario, part in frame.groupby("scenario", sort=False):

@@ -13,17 +13,22 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import Bbox
 
 from expunge.report.cells import Mean, Seconds
 from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, left_out, short
 from expunge.report.figures import BAND, DOT
+from expunge.report.plotting import (
+    Axes,
+    Bbox,
+    Figure,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    mpl,
+)
 from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN, YARDSTICKS
 from expunge.scores.table import AVERAGED
 

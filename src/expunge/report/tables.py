@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from expunge.errors import ConfigError
+from expunge.names.text import clean_name
 from expunge.report.cells import Mean, Seconds
 from expunge.scores.gaps import ExcessGap, average_gap, beyond_floor, gap, own_gaps
 from expunge.scores.rows import FLOOR, RETRAIN, YARDSTICKS, ordered_methods
@@ -151,6 +153,16 @@ def _runs(part: pd.DataFrame) -> dict[str, pd.DataFrame]:
         own = part[part["method"] == name].pivot(index="seed", columns="score", values="value")
         found[name] = own.astype(float).replace([np.inf, -np.inf], np.nan)
     return found
+
+
+def clean_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same, its texts fit for every file and figure: names of one line, without odd signs."""
+    cleaned = frame.copy(deep=False)
+    for place, (_, column) in enumerate(frame.items()):
+        if not is_numeric_dtype(column):
+            names = column.map(lambda one: clean_name(one) if isinstance(one, str) else one)
+            cleaned.isetitem(place, names.array)
+    return cleaned
 
 
 def _failed(runs: pd.DataFrame) -> int:

@@ -15,21 +15,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.cells import Digits, Several, TableCell
+from expunge.report.data_files import csv_text
 from expunge.report.figures import STYLE
 from expunge.report.grid import Column, Grid, Line
+from expunge.report.markdown import grid_markdown, items
 from expunge.report.places import TABLES, check_folder
+from expunge.report.plotting import (
+    Axes,
+    ConstrainedLayoutEngine,
+    Figure,
+    FigureCanvasAgg,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    mpl,
+)
+from expunge.report.tables import clean_frame
 
 NEEDED = (
     "sparsity_percent",
@@ -209,10 +217,11 @@ def write_theory(frame: pd.DataFrame, out: Path, *, overwrite: bool = False) -> 
     Raises ConfigError for a folder that is in the way.
     """
     check_folder(out, overwrite=overwrite)
+    frame = clean_frame(frame)
     with written_whole(out, overwrite=overwrite) as folder:
-        lines = "".join(f"- {sentence}\n" for sentence in theory_notes(frame))
-        (folder / "table.md").write_text(f"{_markdown(frame)}\n{lines}", encoding="utf-8")
-        frame.to_csv(folder / "table.csv", index=False)
+        table = f"{grid_markdown(theory_grid(frame))}\n{items(theory_notes(frame))}"
+        (folder / "table.md").write_text(table, encoding="utf-8")
+        (folder / "table.csv").write_text(csv_text(frame), encoding="utf-8")
         (folder / TABLES).write_text(_json(frame), encoding="utf-8")
         figure = sparsity_theory_figure(frame)
         with mpl.rc_context(STYLE):
@@ -280,13 +289,6 @@ def _finish(axes: Axes, frame: pd.DataFrame) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=10, handlelength=3.2)
-
-
-def _markdown(frame: pd.DataFrame) -> str:
-    grid = theory_grid(frame)
-    lines = ["| " + " | ".join(grid.headers) + " |", "|" + " ---: |" * len(grid.columns)]
-    lines += ["| " + " | ".join(texts) + " |" for texts in grid.texts]
-    return "\n".join([*lines, ""])
 
 
 def _json(frame: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from expunge.names.text import clean
 from expunge.scores.score import Score
 from expunge.scores.table import SCORES, ScoreInfo, score_info
 
@@ -54,11 +55,18 @@ def as_text(
 ) -> str:
     """The table and what a number alone would hide, as plain text."""
     buffer = io.StringIO()
-    console = Console(file=buffer, width=TEXT_WIDTH, highlight=False, color_system=None)
+    console = Console(
+        file=buffer,
+        width=TEXT_WIDTH,
+        highlight=False,
+        color_system=None,
+        markup=False,
+        emoji=False,
+    )
     console.print(scores_table(scores, info))
     for note in (*notes, *score_notes(scores)):
-        console.print(note, markup=False, soft_wrap=True)
-    return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines())
+        console.print(note, soft_wrap=True)
+    return clean("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n"))
 
 
 def score_notes(scores: Iterable[Score]) -> list[str]:

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from expunge.disk.whole import unwritable
-from expunge.errors import ModelError
+from expunge.data.parts import SPLIT_PARTS
+from expunge.disk.ours import FolderKind, check_replaceable
+from expunge.disk.reading import MIB, UnreadableError, check_regular, read_json, reading
+from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
 
-FORMAT = 2
-READABLE = (1, 2)
-"""Format 1 knew no task and no artifacts, and its records no warnings."""
-
+FORMAT = 3
+READABLE = (1, 2, 3)
+"""Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
+ids in place of pseudonyms, and half of each digest."""
+AGAIN = "copy the whole folder again"
+SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
+"""Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
+SHORT, LONG, MOST_STEPS = 500, 4096, 1000
+Short = Annotated[str, Field(max_length=SHORT)]
+Long = Annotated[str, Field(max_length=LONG)]
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{32}|[0-9a-f]{64})?$")]
+Extent = Annotated[int, Field(ge=1, lt=2**40)]
+Positive = Annotated[float, Field(gt=0)]
 
 CARD, SPLIT = "model.json", "split.json"
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
+FOLDER = FolderKind(
+    "model folder",
+    CARD,
+    re.compile(r"(model|split)\.json|(model|mask)\.safetensors|artifacts/(tensors\.safetensors)?"),
+)
 
 
 class DataCard(BaseModel):
@@ -32,12 +50,12 @@ class DataCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spec: str | None
-    data_dir: str | None = None
-    fingerprint: str
+    spec: Long | None
+    data_dir: Long | None = None
+    fingerprint: Short
     positional: bool
-    test_fingerprint: str
-    task: str | None = None
+    test_fingerprint: Short
+    task: Short | None = None
 
 
 class ModelCard(BaseModel):
@@ -48,55 +66,83 @@ class ModelCard(BaseModel):
     about, oldest first. weights, mask, artifacts: digests of these files, empty where there is none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: int = FORMAT
-    architecture: str | None
-    shape: tuple[int, ...]
-    classes: tuple[str, ...]
+    architecture: Short | None
+    shape: Annotated[tuple[Extent, ...], Field(max_length=16, fail_fast=True)]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, fail_fast=True)]
     data: DataCard
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Annotated[tuple[float, ...], Field(fail_fast=True)] | None = None
+    std: Annotated[tuple[Positive, ...], Field(fail_fast=True)] | None = None
     recipe: dict[str, Any] | None = None
     seed: int | None = None
     split_seed: int | None = None
-    lineage: tuple[Record, ...] = Field(min_length=1)
-    weights: str = ""
-    mask: str = ""
-    artifacts: str = ""
+    lineage: Annotated[
+        tuple[Record, ...], Field(min_length=1, max_length=MOST_STEPS, fail_fast=True)
+    ]
+    weights: Digest = ""
+    mask: Digest = ""
+    artifacts: Digest = ""
 
 
 def read_split(folder: Path) -> dict[str, Any]:
-    """The split of a model folder as plain data."""
-    return _read_json(folder / "split.json")
+    """The split of a model folder as plain data, checked: lists of texts, and what names its key."""
+    file = folder / SPLIT
+    split = _read_json(file, SplitError, most=SPLIT_BYTES)
+    for name in (*SPLIT_PARTS, *(["test"] if "test" in split else [])):
+        ids = split.get(name)
+        if not isinstance(ids, list):
+            raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
+        if not all(isinstance(one, str) and len(one) <= LONG for one in ids):
+            raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
+    for name in ("digest", "salt", "pseudonyms"):
+        if not isinstance(split.get(name, ""), str):
+            raise SplitError(f"{file}: {name!r} is no text; {AGAIN}")
+    return split
 
 
 def read_card(folder: Path) -> ModelCard:
-    """The card of a model folder, checked."""
-    if not (folder / "model.json").is_file():
-        what = "is not a model folder (no model.json)" if folder.exists() else "does not exist"
-        raise ModelError(f"{folder} {what}; make one with `expunge train` or `expunge import`")
-    content = _read_json(folder / "model.json")
+    """The card of a model folder, checked. Raises ModelError for what is none."""
+    file = folder / CARD
+    with reading(file, AGAIN, ModelError):
+        if not os.path.lexists(file):
+            what = f"is not a model folder (no {CARD})" if folder.exists() else "does not exist"
+            raise ModelError(f"{folder} {what}; make one with `expunge train` or `expunge import`")
+    content = _read_json(file, ModelError)
     version = content.get("format")
-    if version not in READABLE:
+    if type(version) is not int or version not in READABLE:
         raise ModelError(
-            f"{folder} has format {version}, this version reads up to {FORMAT}; install the version "
-            "of expunge that wrote it"
+            f"{folder} has format {str(version)[:20]}, this version reads up to {FORMAT}; install the "
+            "version of expunge that wrote it"
         )
-    try:
-        return ModelCard.model_validate(content | {"format": FORMAT})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        raise ModelError(f"{folder}/model.json: {name}: {problem['msg']}") from error
+    with reading(file, AGAIN, ModelError):
+        _check_breadth(content)
+        try:
+            card = ModelCard.model_validate(content | {"format": FORMAT})
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            name = ".".join(str(part) for part in problem["loc"])[:100]
+            raise ModelError(f"{file}: {name}: {problem['msg']}; {AGAIN}") from error
+    if (card.mean is None) != (card.std is None):
+        raise ModelError(f"{file} has one of mean and std alone; {AGAIN}")
+    if version > 1 and not card.weights:
+        raise ModelError(f"{file} does not say what its weights are (their digest); {AGAIN}")
+    return card
 
 
 def check_files(folder: Path, card: ModelCard) -> None:
-    """Raise ModelError for a folder that lacks a file which its card speaks of."""
-    names = [WEIGHTS, *([MASK] if card.mask else []), *([ARTIFACTS] if card.artifacts else [])]
-    for name in names:
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder} has no {name}; copy the whole folder again")
+    """Raise ModelError for a folder that lacks a file which its card speaks of, or has one too many."""
+    known = {WEIGHTS: True, MASK: bool(card.mask), ARTIFACTS: bool(card.artifacts)}
+    for name, expected in known.items():
+        file = folder / name
+        if expected and not os.path.lexists(file):
+            raise ModelError(f"{folder} has no {name}; {AGAIN}")
+        if expected:
+            with reading(file, AGAIN, ModelError):
+                check_regular(file, within=folder)
+        elif os.path.lexists(file):
+            raise ModelError(f"{folder} has {name}, of which its {CARD} does not speak; {AGAIN}")
 
 
 def check_code(card: ModelCard, *, allow_code: bool) -> None:
@@ -110,34 +156,40 @@ def check_code(card: ModelCard, *, allow_code: bool) -> None:
         check_name(card.architecture, allow_code=False, what="model", error=ModelError)
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
-    """Raise ModelError early if a folder could not be written later."""
-    if (why := unwritable(target)) is not None:
-        raise ModelError(f"{target} cannot be written ({why}); choose another folder")
-    if target.exists() and not overwrite:
-        raise ModelError(f"{target} exists; choose another folder, or pass --overwrite")
-    if overwrite and target.exists() and not (target / "model.json").is_file():
-        raise ModelError(f"{target} exists and is no model folder; choose another name")
-    if target.exists() and (target / "cell.json").exists():
+def check_target(target: Path, *, overwrite: bool, apart: Mapping[str, Path] | None = None) -> None:
+    """Raise ModelError early if a folder could not be written later, or must not be replaced.
+
+    apart: folders, by what they are, that it must not be, hold or lie in.
+    """
+    if (target / "cell.json").exists():
         raise ModelError(f"{target} is a cell of a study; choose another name")
+    check_replaceable(target, FOLDER, overwrite=overwrite, error=ModelError, apart=apart)
 
 
 def digest_file(path: Path) -> str:
-    """Digest of a file's bytes, 32 hexadecimal digits."""
+    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Plain data as a JSON file."""
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Plain data as a JSON file. What UTF-8 has no signs for is escaped."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {path} ({error}); copy the whole folder again") from error
+def _read_json(file: Path, error: type[UserError], **limits: int) -> dict[str, Any]:
+    with reading(file, AGAIN, error):
+        content = read_json(file, within=file.parent, **limits)
     if not isinstance(content, dict):
-        raise ModelError(f"{path} does not hold an object; copy the whole folder again")
+        raise error(f"{file} does not hold an object; {AGAIN}")
     return content
+
+
+def _check_breadth(value: Any) -> None:
+    """Raise UnreadableError for a mapping larger than any in a card."""
+    if isinstance(value, dict) and len(value) > MOST_ENTRIES:
+        raise UnreadableError(f"a part of it has {len(value):,} entries")
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _check_breadth(one)

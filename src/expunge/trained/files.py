@@ -9,6 +9,9 @@ artifacts/          tensors that the method made on its way, if it left any
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from expunge.errors import ModelError
+from expunge.disk.reading import MIB, UnreadableError, check_regular, reading
+from expunge.errors import ConfigError, ModelError
+from expunge.models.mask import check_fits
 from expunge.models.table import build_model
 from expunge.trained.card import (
+    AGAIN,
     ARTIFACTS,
     CARD,
     MASK,
@@ -32,6 +39,10 @@ from expunge.trained.card import (
     write_json,
 )
 
+BYTES_PER_NUMBER = 16
+ROOM = {WEIGHTS: 16 * MIB, MASK: 16 * MIB, ARTIFACTS: 512 * MIB}
+"""Bytes that a file may have beside those of the model's numbers: names, and what a method left."""
+
 
 def write_files(
     folder: Path,
@@ -42,7 +53,29 @@ def write_files(
     mask: Mapping[str, Tensor] | None = None,
     artifacts: Mapping[str, Tensor] | None = None,
 ) -> ModelCard:
-    """Write a model's files into a folder that is there. Returns the card as written."""
+    """Write a model's files into a folder that is there. Returns the card as written.
+
+    Raises OSError where they cannot be written.
+    """
+    try:
+        digests = _write_tensors(folder, model, mask, artifacts)
+    except SafetensorError as error:  # so it calls a full disk, too
+        told = re.search(r"os error (\d+)", str(error))
+        number = int(told[1]) if told else errno.EIO
+        raise OSError(number, os.strerror(number), str(folder)) from error
+    card = card.model_copy(update=digests)
+    write_json(folder / CARD, card.model_dump(mode="json"))
+    write_json(folder / SPLIT, dict(split))
+    return card
+
+
+def _write_tensors(
+    folder: Path,
+    model: nn.Module,
+    mask: Mapping[str, Tensor] | None,
+    artifacts: Mapping[str, Tensor] | None,
+) -> dict[str, str]:
+    """The digests of the files by their fields of the card."""
     save_model(model, str(folder / WEIGHTS))
     digests = {"weights": digest_file(folder / WEIGHTS), "mask": "", "artifacts": ""}
     if mask is not None:
@@ -56,10 +89,7 @@ def write_files(
             folder / ARTIFACTS,
         )
         digests["artifacts"] = digest_file(folder / ARTIFACTS)
-    card = card.model_copy(update=digests)
-    write_json(folder / CARD, card.model_dump(mode="json"))
-    write_json(folder / SPLIT, dict(split))
-    return card
+    return digests
 
 
 def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) -> nn.Module:
@@ -67,13 +97,9 @@ def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) 
 
     Raises ModelError for weights that are damaged, or do not fit the model that `build` makes.
     """
-    weights = folder / WEIGHTS
-    if card.weights and digest_file(weights) != card.weights:
-        raise ModelError(
-            f"{weights} is not the file that model.json describes (its digest differs); it is "
-            "damaged or was replaced: copy the whole folder again, or `expunge import` new weights"
-        )
     model = build()
+    _check_digest(folder, WEIGHTS, card.weights, model)
+    weights = folder / WEIGHTS
     try:
         load_model(model, str(weights))
     except (RuntimeError, SafetensorError) as error:
@@ -84,16 +110,57 @@ def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) 
     return model.eval()
 
 
-def read_tensors(folder: Path, name: str, digest: str) -> dict[str, Tensor] | None:
-    """The mask or the artifacts that the card describes by a digest; None without one."""
+def read_mask(folder: Path, card: ModelCard, model: nn.Module) -> dict[str, Tensor] | None:
+    """The mask of a sparse model; None of a dense one. Raises ModelError for one of another model."""
+    mask = _read_tensors(folder, MASK, card.mask, model)
+    if mask is None:
+        return None
+    odd = [name for name, keep in mask.items() if keep.dtype != torch.bool]
+    if odd:
+        raise ModelError(f"{folder / MASK}: the mask of {odd[0]!r} holds no booleans; {AGAIN}")
+    try:
+        check_fits(model, mask, "mask")
+    except ConfigError as error:
+        raise ModelError(f"{folder / MASK}: {error}") from error
+    return mask
+
+
+def read_artifacts(folder: Path, card: ModelCard, model: nn.Module) -> dict[str, Tensor]:
+    """What the method left; empty where it left nothing."""
+    return _read_tensors(folder, ARTIFACTS, card.artifacts, model) or {}
+
+
+def _read_tensors(
+    folder: Path, name: str, digest: str, model: nn.Module
+) -> dict[str, Tensor] | None:
     if not digest:
         return None
+    _check_digest(folder, name, digest, model)
+    with reading(folder / name, AGAIN, ModelError):
+        return load_file(folder / name)
+
+
+def _check_digest(folder: Path, name: str, digest: str, model: nn.Module) -> None:
+    """Raise ModelError for a file that is not the one described, or larger than it can be.
+
+    A format before the third knew half of a digest.
+    """
     file = folder / name
-    if not file.is_file() or digest_file(file) != digest:
-        raise ModelError(
-            f"{file} is missing or not the file that model.json describes; copy the whole folder again"
-        )
-    return load_file(file)
+    with reading(file, AGAIN, ModelError):
+        status = check_regular(file, within=folder)
+        most = ROOM[name] + BYTES_PER_NUMBER * sum(map(_numbers, model.state_dict().values()))
+        if status.st_size > most:  # a sparse file costs nothing to make, and days to read
+            raise UnreadableError(f"of {status.st_size:,} bytes, where {most:,} would be many")
+        if digest and not digest_file(file).startswith(digest):
+            raise ModelError(
+                f"{file} is not the file that model.json describes (its digest differs); it is "
+                f"damaged or was replaced: {AGAIN}, or `expunge import` new weights"
+            )
+
+
+def _numbers(value: object) -> int:
+    """How many numbers an entry of a state dict has; of a lazy one nobody knows."""
+    return value.numel() if torch.is_tensor(value) and not is_lazy(value) else 0
 
 
 def builder(card: ModelCard, *, allow_code: bool) -> Callable[[], nn.Module]:

@@ -12,7 +12,7 @@ from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent
-from expunge.trained.card import ARTIFACTS, MASK, ModelCard
+from expunge.trained.card import ModelCard
 from expunge.trained.papers import Papers, read_papers
 from expunge.training.recipe import Recipe
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.load import Data
+    from expunge.data.pseudonyms import Key
+    from expunge.data.split import Split
     from expunge.trained.trained import Trained
 
 
@@ -62,7 +64,7 @@ def open_papers(
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.task import Classification, named_task
         from expunge.data.transform import Normalisation
-        from expunge.trained.files import builder, read_tensors, read_weights
+        from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
 
     path, card = papers.path, papers.card
@@ -73,15 +75,16 @@ def open_papers(
             data_dir=papers.data_dir,
             classes=card.classes,
             allow_code=papers.allow_data_code,
-            home=home_of(papers.split),
+            home=home_of(papers.split, papers.key),
         )
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
-    _check_poison(found, card, path)
-    _check_data(found, card, path)
+    same = _fingerprint(found, papers.key) == card.data.fingerprint
+    _check_poison(found, card, path, same=same)
+    _check_data(found, card, path, same=same)
     for values in (card.mean, card.std):
         if values is not None and len(values) not in (1, *card.shape[:1]):
             raise DataError(
@@ -91,32 +94,40 @@ def open_papers(
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
+    split = split_from_plain(papers.split, found, papers.key)
+    _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
+    model = read_weights(path, card, build)
     return Trained(
-        model=read_weights(path, card, build),
+        model=model,
         data=found.with_normalisation(normal),
-        split=split_from_plain(papers.split, found),
+        split=split,
         history=card.lineage,
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
         fresh=build,
         architecture=card.architecture,
-        mask=read_tensors(path, MASK, card.mask),
-        artifacts=read_tensors(path, ARTIFACTS, card.artifacts) or {},
+        mask=read_mask(path, card, model),
+        artifacts=read_artifacts(path, card, model),
         seed=card.seed,
         split_seed=card.split_seed,
         path=path,
         weights=card.weights,
         redacted=papers.redacted,
+        key=papers.key,
     )
 
 
-def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
+def _fingerprint(data: Data, key: Key | None) -> str:
+    """As a card has it."""
+    return data.train.fingerprint if key is None else key.digest(data.train.fingerprint)
+
+
+def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
     if data.classes != card.classes:
         raise DataError(
             f"the data have classes {list(data.classes)[:5]}..., {path} knows "
             f"{list(card.classes)[:5]}...; give the data that it was trained on"
         )
-    same = data.train.fingerprint == card.data.fingerprint
     if not same and (card.data.positional or data.train.positional):
         raise DataError(
             f"the data have changed since {path} was written, and their ids are row numbers, which "
@@ -124,11 +135,22 @@ def _check_data(data: Data, card: ModelCard, path: str | Path) -> None:
         )
 
 
-def _check_poison(data: Data, card: ModelCard, path: str | Path) -> None:
+def _check_shape(data: Data, split: Split, card: ModelCard, path: str | Path) -> None:
+    """A model is built for the shape that the card tells, so it must be the data's own."""
+    rows = (data.train.position[one] for one in split.retain if one in data.train.position)
+    shape = data.train.shape(next(rows, 0))
+    if shape != card.shape:
+        raise DataError(
+            f"an input of the data has the shape {shape}, {path} was trained on {card.shape}; give the "
+            "data that it was trained on"
+        )
+
+
+def _check_poison(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
     """Which samples are poisoned is drawn from all of them: other data would have others poisoned."""
     told = DataSpec.parse(card.data.spec).poison if card.data.spec else None
     made = data.poison.poison if data.poison is not None else None
-    if (told or made) and data.train.fingerprint != card.data.fingerprint:
+    if (told or made) and not same:
         raise DataError(
             f"{path} learned from {f'data poisoned with {told}' if told else 'data without that poison'}"
             ", and these data differ; give the very data that it learned from, all samples present"

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.data.parts import SPLIT_PARTS
+from expunge.data.pseudonyms import Key, open_key
 from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
-from expunge.errors import ConfigError, DataError, ModelError, SplitError
+from expunge.disk.reading import reading
+from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import check_model
 from expunge.names.code import check_name
 from expunge.place import HERE, Place
-from expunge.trained.card import ModelCard, check_code, check_files, read_card, read_split
+from expunge.trained.card import AGAIN, ModelCard, check_code, check_files, read_card, read_split
 from expunge.trained.record import SeedNames, initial_names
 from expunge.training.recipe import Recipe
 
@@ -33,6 +34,7 @@ class Papers:
         data_dir: where they lie.
         allow_code: consent to run what the card names.
         allow_data_code: consent to run what `data` names.
+        key: to the pseudonyms in the split.
     """
 
     path: Path
@@ -42,11 +44,12 @@ class Papers:
     data_dir: str | Path | None
     allow_code: bool
     allow_data_code: bool
+    key: Key | None = None
 
     @property
     def redacted(self) -> bool:
-        """Whether the folder keeps hashes of ids only."""
-        return "salt" in self.split
+        """Whether the folder keeps no ids, but pseudonyms, or salted hashes as in earlier versions."""
+        return self.key is not None or "salt" in self.split
 
     @property
     def began(self) -> SeedNames | None:
@@ -68,22 +71,16 @@ def read_papers(
     how to make the model.
 
     Raises ModelError for a folder that is missing or damaged, or names code without consent,
-    SplitError for a split that is none, and DataError for data that are not there.
+    SplitError for a split that is none or whose key is missing, and DataError for data that are.
     """
     card = read_card(Path(path))
     split = read_split(Path(path))
+    key = open_key(split["pseudonyms"], Path(path)) if "pseudonyms" in split else None
     check_files(Path(path), card)
     if not own_model:
         check_code(card, allow_code=place.allow_code)
         check_model(card.architecture or "", allow_code=place.allow_code)
     _check_recipe(card, path)
-    for name in SPLIT_PARTS:
-        if not isinstance(split.get(name), list):
-            raise SplitError(
-                f"{path}/split.json lacks a list {name!r}; copy the whole folder again"
-            )
-    if not isinstance(split.get("test", []), list):
-        raise SplitError(f"{path}/split.json: 'test' is no list; copy the whole folder again")
     spec = card.data.spec if data is None else data
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
@@ -92,7 +89,7 @@ def read_papers(
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
     _check_task(card, data, path, place)
-    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed)
+    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key)
 
 
 def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, place: Place) -> None:
@@ -113,7 +110,8 @@ def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, plac
 
 
 def _check_recipe(card: ModelCard, path: str | Path) -> None:
-    try:
-        Recipe(**(card.recipe or {}))
-    except ConfigError as error:
-        raise ModelError(f"{path}/model.json: {error}") from error
+    with reading(f"the recipe in {path}/model.json", AGAIN, ModelError):
+        try:
+            Recipe(**(card.recipe or {}))
+        except ConfigError as error:
+            raise ModelError(f"{path}/model.json: {error}") from error

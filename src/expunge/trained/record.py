@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from expunge.data.pseudonyms import Key
 from expunge.training.cost import Cost
 from expunge.version import VERSION
 
@@ -28,7 +29,7 @@ class Record(BaseModel):
         parent: digest of the weights that it began with, where these were saved.
         settings: of the recipe, the pruner or the method.
         names: the seed names.
-        split: digest of the split after it.
+        split: digest of the split after it, keyed in a redacted folder.
         forgotten: how many samples it forgot.
         cost: see `Cost`.
         warnings: what a person should know, one sentence each.
@@ -40,13 +41,13 @@ class Record(BaseModel):
     step: str
     parent: str | None = None
     settings: dict[str, Any] = {}
-    names: SeedNames = ()
+    names: Annotated[SeedNames, Field(fail_fast=True)] = ()
     date: str = Field(default_factory=now)
     version: str = VERSION
     split: str = ""
     forgotten: int = 0
     cost: Cost = Cost(0.0)
-    warnings: tuple[str, ...] = ()
+    warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     log: dict[str, Any] = {}
 
 
@@ -55,14 +56,67 @@ History = tuple[Record, ...]
 
 COPIES = "exact_copies"
 """In a log: pairs of ids, what was forgotten and the exact copy of it that stays."""
+OUR_STEPS = (
+    *("train", "import", "prune", "retrain", "finetune", "gradient_ascent"),
+    *("neggrad_plus", "l1_sparse", "influence", "fisher", "unsir"),
+)
+"""Steps whose log and warnings name no sample but in `COPIES`: what others log, nobody knows."""
+LEFT_OUT = "left out, for it may name samples"
 _NAMED_COPIES = re.compile(r"(stay in the retain set): .*\(copy of .*", re.DOTALL)
+_OF_ANY_REQUEST = re.compile(
+    r"only \d+ samples to forget: scores [a-z ,]+ under \d+"
+    r"|\d+ exact copies of forget samples stay in the retain set(; add them [a-z ]+)?"
+)
+"""Warnings that any request may have; their numbers are no ids."""
 
 
-def without_names(record: Record) -> Record:
-    """The same without what names samples; ids stood in a warning once, in folders written before."""
-    log = {key: value for key, value in record.log.items() if key != COPIES}
+def without_ids(record: Record, key: Key, ids: Collection[str]) -> Record:
+    """A record as a redacted folder keeps it: no id is in it, and no digest that can be guessed.
+
+    ids: of the samples that it may name.
+    """
     warnings = tuple(_NAMED_COPIES.sub(r"\1", one) for one in record.warnings)
-    return record.model_copy(update={"log": log, "warnings": warnings})
+    log = {name: value for name, value in record.log.items() if name != COPIES}
+    if record.step not in OUR_STEPS:
+        log = {}
+        warnings = tuple(
+            f"a warning was {LEFT_OUT}"
+            if names_any(one, ids) and not _OF_ANY_REQUEST.fullmatch(one)
+            else one
+            for one in warnings
+        )
+    return record.model_copy(
+        update={
+            "log": log,
+            "warnings": warnings,
+            "settings": {
+                name: _told(value, ids, record) for name, value in record.settings.items()
+            },
+            "split": key.digest(record.split),
+        }
+    )
+
+
+def names_any(text: str, ids: Collection[str]) -> bool:
+    """Whether a text holds one of these ids as a word of its own."""
+    return any(
+        one in text and re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in ids if one
+    )
+
+
+def _told(value: Any, ids: Collection[str], record: Record) -> Any:
+    """A setting as it is told: a single number, or what names no sample."""
+    if isinstance(value, str):
+        return LEFT_OUT if names_any(value, ids) else value
+    if isinstance(value, Mapping):
+        return {
+            LEFT_OUT if names_any(str(name), ids) else name: _told(one, ids, record)
+            for name, one in value.items()
+        }
+    if isinstance(value, list | tuple):
+        rows = record.step not in OUR_STEPS and any(names_any(str(one), ids) for one in value)
+        return LEFT_OUT if rows else [_told(one, ids, record) for one in value]
+    return value
 
 
 def saw_data(history: Sequence[Record]) -> bool | None:

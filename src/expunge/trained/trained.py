@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expunge.data.parts import SPLIT_PARTS
+from expunge.data.pseudonyms import Key, new_key
 from expunge.data.spec import lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
-from expunge.disk.whole import written_whole
-from expunge.errors import SplitError
+from expunge.disk.whole import written_together
+from expunge.errors import ModelError, SplitError
+from expunge.names.text import clean_all
 from expunge.trained.card import DataCard, ModelCard, check_target
 from expunge.trained.files import write_files
 from expunge.trained.record import (
+    OUR_STEPS,
     History,
     Record,
     SeedNames,
     initial_names,
     saw_data,
-    without_names,
+    without_ids,
 )
 
 if TYPE_CHECKING:
@@ -54,7 +60,8 @@ class Trained:
         seed, split_seed: of the original training, and of its validation samples.
         path: the folder that it was loaded from or saved to.
         weights: digest of the weights there.
-        redacted: that folder keeps hashes of ids only.
+        redacted: no folder that is made of it holds an id.
+        key: to the pseudonyms that stand there instead; None where there are none yet.
     """
 
     model: nn.Module
@@ -71,6 +78,7 @@ class Trained:
     path: Path | None = None
     weights: str = ""
     redacted: bool = False
+    key: Key | None = None
 
     @property
     def record(self) -> Record:
@@ -133,22 +141,47 @@ class Trained:
         """What a further step made of it; it lies in no folder yet."""
         kept = {one.name: getattr(self, one.name) for one in fields(Trained)}
         kept |= {"path": None, "weights": "", "artifacts": {}, **changes}
-        return Trained(**{**kept, "history": (*self.history, record)})
+        if self.redacted and record.step not in OUR_STEPS:
+            kept["artifacts"] = {}  # nobody knows what they are of
+        return Trained(**{**kept, "history": self.history_with(record)})
 
-    def card(self, *, redact_ids: bool = False) -> ModelCard:
-        """Everything about it but its weights, as plain data; with `redact_ids` no id is in it."""
+    def history_with(self, record: Record) -> History:
+        """How it came about, and a further step."""
+        key = self.key
+        return (*self.history, record if key is None else without_ids(record, key, self._ids()))
+
+    def redacting(self) -> Trained:
+        """The same, of which, and of all that is made of it, no id will be kept: pseudonyms alone.
+
+        Raises SplitError where the key to them could not be kept.
+        """
+        if self.key is not None:
+            return self
+        key, ids = new_key(), self._ids()
+        history = tuple(without_ids(record, key, ids) for record in self.history)
+        artifacts = self.artifacts if self.record.step in OUR_STEPS else {}
+        return replace(self, redacted=True, key=key, history=history, artifacts=artifacts)
+
+    def _ids(self) -> Collection[str]:
+        return {one for name in SPLIT_PARTS for one in getattr(self.split, name)}
+
+    def card(self) -> ModelCard:
+        """Everything about it but its weights, as plain data."""
         data, normal = self.data, self.data.normalisation
+        prints = [data.train.fingerprint, data.test.fingerprint]
+        if self.key is not None:  # they tell of all ids together
+            prints = [self.key.digest(one) for one in prints]
         kept = self.split.retain[0]
         return ModelCard(
             architecture=self.architecture,
             shape=data.train.shape(data.train.position[kept]),
             classes=data.classes,
             data=DataCard(
-                spec=lasting(data.spec),
-                data_dir=data.data_dir,
-                fingerprint=data.train.fingerprint,
+                spec=clean_all(lasting(data.spec)),
+                data_dir=clean_all(data.data_dir),
+                fingerprint=prints[0],
                 positional=data.train.positional,
-                test_fingerprint=data.test.fingerprint,
+                test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
             ),
             mean=normal.mean if normal else None,
@@ -156,16 +189,16 @@ class Trained:
             recipe=self.recipe.model_dump(mode="json") if self.recipe is not None else None,
             seed=self.seed,
             split_seed=self.split_seed,
-            lineage=tuple(map(without_names, self.history)) if redact_ids else self.history,
+            lineage=self.history,
         )
 
-    def write(self, folder: Path, *, redact_ids: bool = False) -> ModelCard:
+    def write(self, folder: Path) -> ModelCard:
         """Write its files into a folder that is there; returns its card as written."""
-        redact = redact_ids or self.redacted
-        plain = split_to_plain(self.split, self.data, redact=redact)
-        card = self.card(redact_ids=redact)
+        if self.key is not None:
+            self.key.keep()
+        plain = split_to_plain(self.split, self.data, key=self.key)
         return write_files(
-            folder, self.model, card, plain, mask=self.mask, artifacts=self.artifacts
+            folder, self.model, self.card(), plain, mask=self.mask, artifacts=self.artifacts
         )
 
     def save(
@@ -176,7 +209,7 @@ class Trained:
         Args:
             out: the folder; one that exists is refused unless `overwrite`, which swaps by renaming.
             overwrite: replace a model folder.
-            redact_ids: keep salted hashes of ids; what came from a redacted folder is so anyway.
+            redact_ids: keep pseudonyms of ids; what came from a redacted folder is so anyway.
 
         Returns:
             The same, knowing where it lies.
@@ -184,18 +217,51 @@ class Trained:
         Raises:
             ModelError: if the folder cannot be written.
         """
-        import torch
-        from accelerate import PartialState
+        one = self.redacting() if redact_ids else self
+        return save_together([(one, Path(out))], overwrite=overwrite)[0]
 
-        target = Path(out)
+
+def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) -> list[Trained]:
+    """`Trained.save` for models whose folders, of one parent, appear together.
+
+    Where a target cannot be written after all, as on a full disk, the models are kept elsewhere.
+    """
+    import torch
+    from accelerate import PartialState
+
+    for _, target in models:
         check_target(target, overwrite=overwrite)
-        state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
-        weights = self.weights
-        if state.is_main_process:
-            with written_whole(target, overwrite=overwrite) as folder:
-                weights = self.write(folder, redact_ids=redact_ids).weights
-        state.wait_for_everyone()
-        return replace(self, path=target, weights=weights, redacted=redact_ids or self.redacted)
+    state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
+    models = [(one.redacting() if one.redacted else one, target) for one, target in models]
+    digests = [model.weights for model, _ in models]
+    if state.is_main_process:
+        try:
+            with written_together([target for _, target in models], overwrite=overwrite) as folders:
+                digests = [
+                    model.write(folder).weights
+                    for (model, _), folder in zip(models, folders, strict=True)
+                ]
+        except OSError as error:
+            raise _rescued(models, error) from error
+    state.wait_for_everyone()
+    return [
+        replace(model, path=target, weights=digest)
+        for (model, target), digest in zip(models, digests, strict=True)
+    ]
+
+
+def _rescued(models: Sequence[tuple[Trained, Path]], cause: OSError) -> ModelError:
+    """What to say of models that could not be written where they belong; they lie elsewhere then."""
+    why = f"{models[0][1]} could not be written ({cause.strerror or cause})"
+    aside = Path(tempfile.mkdtemp(prefix="expunge-kept-"))
+    try:
+        for model, target in models:
+            (aside / target.name).mkdir()
+            model.write(aside / target.name)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        return ModelError(f"{why}, nor could {aside}: the model is lost; make room, and run again")
+    return ModelError(f"{why}; the model lies in {aside} instead: move it to where it belongs")
 
 
 def _within(split: Split, base: Split) -> Split:
@@ -204,7 +270,8 @@ def _within(split: Split, base: Split) -> Split:
     base: the model's own, settled.
     """
     struck, learned = set(base.excluded), set(base.retain)
-    strange = [key for key in (*split.retain, *split.forget) if key not in learned | struck]
+    known = learned | struck
+    strange = [key for key in (*split.retain, *split.forget) if key not in known]
     if strange:
         raise SplitError(
             f"the split keeps or forgets {strange[0]!r}, which this model never learned from "
@@ -228,5 +295,5 @@ def record_of(step: str, split: Split, before: Trained | None = None, **fields: 
         parent=(before.weights or None) if before is not None else None,
         split=split.digest,
         forgotten=len(split.forget),
-        **fields,
+        **{name: value if name == "cost" else clean_all(value) for name, value in fields.items()},
     )

@@ -22,7 +22,8 @@ class Cost:
 
     reads: samples read per part, over all processes. epoch_equivalents: all samples read divided by
     the size of the retain set. peak_memory_bytes: the device's allocations, or the largest resident
-    set of this process that was seen (sampled every 20 ms); `memory` says which.
+    set of this process that was seen (sampled every 20 ms); `memory` says which. threads: of each
+    process on a CPU, whose number changes the order of sums and so the weights; 0: nobody recorded it.
     """
 
     seconds: float = 0.0
@@ -32,6 +33,7 @@ class Cost:
     memory: str = "resident set"
     device: str = "cpu"
     processes: int = 1
+    threads: int = 0
     warmed_up: bool = True
 
     def to_dict(self) -> dict[str, Any]:

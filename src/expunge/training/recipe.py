@@ -87,11 +87,11 @@ def explain(error: ValidationError, kind: type[BaseModel]) -> str:
     known = list(kind.model_fields)
     if problem["type"] == "extra_forbidden":
         return (
-            f"{kind.__name__} has no setting {name!r}{nearest(name, known)}; it has: "
+            f"{kind.__name__} has no setting {name!r:.200}{nearest(name, known)}; it has: "
             f"{', '.join(known) or 'none'}"
         )
     message = str(problem["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if not name:
         return f"{kind.__name__}: {message}"
-    return f"{kind.__name__}: {name} = {problem['input']!r:.200}: {message}"
+    return f"{kind.__name__}: {name[:100]} = {problem['input']!r:.200}: {message}"

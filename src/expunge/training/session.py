@@ -202,6 +202,7 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
         memory=meter.memory,
         device=str(run.device),
         processes=run.world,
+        threads=torch.get_num_threads(),
         warmed_up=warmed,
     )
 

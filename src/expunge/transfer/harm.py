@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from expunge.data.classes import rows_by_class
 from expunge.data.load import Data
 from expunge.data.samples import Samples
 from expunge.data.transform import Transform
@@ -69,8 +70,11 @@ def _cosine(
     ours = _means(model, samples, len(source.classes), Transform(source.normalisation), run)
     theirs = _means(model, target.train, len(target.classes), Transform(target.normalisation), run)
     theirs = theirs[~torch.isnan(theirs).any(dim=1)]
-    cosines = functional.cosine_similarity(ours[:, None], theirs[None], dim=2)
-    return -cosines.mean(dim=1).numpy()
+    # the mean of all cosines, without a table of all pairs of classes
+    harm: npt.NDArray[np.float64] = (
+        -functional.normalize(ours, dim=1) @ functional.normalize(theirs, dim=1).mean(dim=0)
+    ).numpy()
+    return harm
 
 
 def _means(
@@ -91,11 +95,9 @@ def _gradient(
     theirs = _mean_gradient(adapted, target.train, rows, Transform(target.normalisation), run)
     harm = np.full(len(source.classes), np.nan)
     transform = Transform(source.normalisation)
-    for label in range(len(source.classes)):
-        rows = np.flatnonzero(samples.labels == label)
-        if len(rows):
-            ours = _mean_gradient(model, samples, rows, transform, run)
-            harm[label] = -float(ours @ theirs)
+    for label, rows in rows_by_class(samples.labels).items():
+        ours = _mean_gradient(model, samples, rows, transform, run)
+        harm[label] = -float(ours @ theirs)
     return harm
 
 

@@ -72,7 +72,7 @@ class AsTyped:
         kind, _, rest = text.partition(":")
         if kind != "ids":
             return ""
-        names = "\n".join(sorted(set(read_ids(rest))))
+        names = "\n".join(sorted(set(read_ids(rest, typed=False))))
         return hashlib.sha256(names.encode()).hexdigest()[:32]
 
     def split(self, request: str, given: Given) -> Split:

@@ -1,0 +1,456 @@
+"""Kills and signals at every file event of the commands that write, and at random moments.
+
+Each run of a command is a fork of this process, which has imported everything. What it does to files is
+counted by an audit hook (https://docs.python.org/3/library/audit_events.html); at the event that is its
+turn it gets SIGKILL, SIGTERM, SIGHUP or SIGINT, before the event happens. Then:
+
+- every folder that is there is whole, and one that was to be replaced is there, old or new;
+- the same command, started again, ends well;
+- then nothing lies about that an undisturbed run does not leave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STUDY = """\
+name: killed
+data: ["digits:90"]
+models: [mlp]
+recipes:
+  quick: {epochs: 1, lr: 0.05, batch_size: 32}
+scenarios: [class]
+methods:
+  finetune: {epochs: 1}
+seeds: [0]
+"""
+POISON = "+patch:share=0.2,target=3"
+TRAIN = ("--model", "mlp", "--epochs", "1", "--batch-size", "32")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+ENDED = {signal.SIGTERM: 143, signal.SIGHUP: 129, signal.SIGINT: 130}
+CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command to be killed.
+
+    Attributes:
+        name: of the case.
+        arguments: of the command; `--overwrite` is added where it knows it.
+        before: commands that make what it starts from.
+        replaces: folders that are there before and after, old or new.
+        together: folders that are both old or both new after the next start.
+        overwrite: whether the command knows that option.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = ()
+    replaces: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    overwrite: bool = True
+
+
+def _cases() -> list[Case]:
+    original = ("train", "--data", "digits:90", *TRAIN, "--out", "original")
+    poisoned = ("train", "--data", f"digits:120{POISON}", *TRAIN, "--out", "original")
+    forget = ("unlearn", "original", "--forget", "class:3", "--method", "finetune")
+    forget = (*forget, "--set", "epochs=1", "--out", "new")
+    paged = (*forget, "--with-reference", "--report", "page")
+    prune = ("prune", "original", "--pruner", "omp", "--sparsity", "0.5", "--out", "new")
+    cleanse = ("cleanse", "original", "--method", "finetune", "--set", "epochs=1", "--out", "new")
+    study = ("study", "run", "study.yaml", "--out", "study")
+    results = ("study", "results", "study.yaml", "--out", "study")
+    report = ("study", "report", "study", "--out", "page")
+    pair = ("new", "new-retrained")
+    return [
+        Case("train", (*original[:-1], "new")),
+        Case("train over", (*original[:-1], "new"), ((*original[:-1], "new"),), ("new",)),
+        Case("unlearn", paged, (original,), together=pair),
+        Case("unlearn over", paged, (original, paged), (*pair, "page"), pair),
+        Case("prune", prune, (original,)),
+        Case("prune over", prune, (original, prune), ("new",)),
+        Case("cleanse over", cleanse, (poisoned, cleanse), ("new",)),
+        Case("study run", study, overwrite=False),
+        Case("study results over", results, (study,), ("study/results",), overwrite=False),
+        Case("study report over", report, (study, report), ("page",)),
+    ]
+
+
+@dataclass
+class Found:
+    """What came of the kills of one case. kills: by signal."""
+
+    case: str
+    events: int
+    kills: Counter[str] = field(default_factory=Counter)
+    ended_before: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Blow:
+    """When a run is hit: before its nth file event, or after some seconds."""
+
+    number: signal.Signals
+    event: int | None = None
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        when = f"after {self.seconds:.3f} s" if self.event is None else f"at event {self.event}"
+        return f"{self.number.name} {when}"
+
+
+def run(arguments: Sequence[str], work: Path, blow: Blow | None = None) -> tuple[int, int, float]:
+    """Run a command in a fork: its exit code (negative: the signal that ended it), the number of its
+    file events, and its seconds.
+    """
+    tally = work.parent / f"{work.name}.events"
+    start = time.perf_counter()
+    process = os.fork()
+    if process == 0:
+        _be_command(arguments, work, blow, tally)
+    if blow is not None and blow.event is None:
+        time.sleep(blow.seconds)
+        os.kill(process, blow.number)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    events = int(tally.read_text()) if tally.exists() else 0
+    tally.unlink(missing_ok=True)
+    return code, events, time.perf_counter() - start
+
+
+def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: Path) -> None:
+    """What the fork does; it never returns."""
+    code = 1
+    try:
+        os.chdir(work)
+        log = os.open(work.parent / f"{work.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ |= {
+            "XDG_CACHE_HOME": str(work / ".cache"),
+            "XDG_DATA_HOME": str(work / ".data"),
+            "TMPDIR": str(work / ".tmp"),
+        }
+        tempfile.tempdir = None
+        count = 0
+
+        def hook(event: str, given: tuple[object, ...]) -> None:
+            nonlocal count
+            if not _changes(event, given, str(work)):
+                return
+            count += 1
+            if blow is not None and blow.event == count:
+                os.kill(os.getpid(), blow.number)
+
+        sys.addaudithook(hook)
+        sys.argv = ["expunge", *arguments]
+        from expunge import cli
+
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = int(str(stop.code or 0))
+        if blow is None:
+            tally.write_text(str(count))
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _changes(event: str, given: tuple[object, ...], work: str) -> bool:
+    """Whether an event is about to change a file of the working folder."""
+    if event == "open":
+        path, mode, flags = (*given, None, None)[:3]
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        written = isinstance(mode, str) and any(sign in mode for sign in "wax+")
+        if not (writes or written):
+            return False
+    elif event in CHANGES:
+        path = given[0]
+    else:
+        return False
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if not isinstance(path, str | os.PathLike):
+        return event != "open"  # by a handle, as rmtree does it
+    return os.path.abspath(path).startswith(f"{work}/") and not path_of_log(path, work)
+
+
+def path_of_log(path: object, work: str) -> bool:
+    """Whether a path is of what the harness itself writes."""
+    return os.path.abspath(str(path)) in (f"{work}.log", f"{work}.events")
+
+
+def tree(work: Path) -> dict[str, str]:
+    """Files and empty folders of a working folder: path -> digest."""
+    found = {}
+    for where, folders, files in os.walk(work):
+        for name in files:
+            path = Path(where, name)
+            found[path.relative_to(work).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in folders:
+            if not any(Path(where, name).iterdir()):
+                found[f"{Path(where, name).relative_to(work).as_posix()}/"] = ""
+    return found
+
+
+def part(files: dict[str, str], folder: str) -> dict[str, str]:
+    """What lies in one folder."""
+    return {name: digest for name, digest in files.items() if name.startswith(f"{folder}/")}
+
+
+def broken(work: Path) -> Iterator[str]:
+    """What is not whole, but for temporary names."""
+    from expunge.trained.card import ARTIFACTS, CARD, MASK, WEIGHTS, digest_file, read_card
+    from expunge.trained.papers import read_papers
+
+    for path in sorted(work.rglob("*")):
+        if any(".expunge-" in step for step in path.relative_to(work).parts) or path.is_dir():
+            continue
+        try:
+            if path.name == CARD:
+                card = read_card(path.parent)
+                read_papers(path.parent)
+                for name, digest in (
+                    (WEIGHTS, card.weights),
+                    (MASK, card.mask),
+                    (ARTIFACTS, card.artifacts),
+                ):
+                    if digest and digest_file(path.parent / name) != digest:
+                        yield f"{path.parent / name} is damaged"
+            elif path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".html" and not path.read_text().rstrip().endswith("</html>"):
+                yield f"{path} is cut short"
+        except Exception as error:
+            yield f"{path}: {error}"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A case made ready: what it starts from, and what an undisturbed run leaves."""
+
+    case: Case
+    start: Path
+    before: dict[str, str]
+    after: dict[str, str]
+    events: int
+    seconds: float
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """The command as it is started, first and again."""
+        return (*self.case.arguments, *(["--overwrite"] if self.case.overwrite else []))
+
+
+def prepare(case: Case, folder: Path) -> Bench:
+    """Make what a case starts from, and run it undisturbed."""
+    start = folder / "start"
+    for name in (".cache", ".data", ".tmp"):
+        (start / name).mkdir(parents=True)
+    (start / "study.yaml").write_text(STUDY)
+    for command in case.before:
+        _ended_well(run(command, start), command, folder / "start.log")
+    work = folder / "undisturbed"
+    shutil.copytree(start, work)
+    bench = Bench(case, start, tree(start), {}, 0, 0.0)
+    done = run(bench.again, work)
+    _ended_well(done, bench.again, folder / "undisturbed.log")
+    # once more: what stands there when it is started a second time
+    _ended_well(run(bench.again, work), bench.again, folder / "undisturbed.log")
+    return Bench(case, start, bench.before, tree(work), done[1], done[2])
+
+
+def _ended_well(done: tuple[int, int, float], command: Sequence[str], log: Path) -> None:
+    if done[0] != 0:
+        raise SystemExit(f"{' '.join(command)} ended with {done[0]}:\n{log.read_text()}")
+
+
+def strike(bench: Bench, blow: Blow, folder: Path) -> tuple[int, list[str]]:
+    """Hit a run, and look at what is left: its exit code, and what was wrong."""
+    from expunge.disk.whole import recover
+
+    case = bench.case
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(bench.start, work)
+    (folder / "work.log").unlink(missing_ok=True)
+    code, _, _ = run(bench.again, work, blow)
+    for name in case.replaces:
+        recover(work / name)  # where two renames were needed, as whoever reads it does
+    faults = list(broken(work))
+    if code not in (0, -blow.number, ENDED.get(blow.number)):
+        faults.append(f"it ended with {code}")
+    now = tree(work)
+    for name in case.replaces:
+        own = part(now, name)
+        if own != part(bench.before, name) and own.keys() != part(bench.after, name).keys():
+            faults.append(f"{name} is neither the old one nor whole: {sorted(own)}")
+    again = run(bench.again, work)[0]
+    if again != 0:
+        faults.append(f"started again, it ended with {again}")
+    faults += broken(work)
+    left = tree(work)
+    if left.keys() != bench.after.keys():
+        odd = sorted(left.keys() ^ bench.after.keys())
+        faults.append(f"left behind or missing after the next start: {odd[:5]}")
+    if faults:
+        log = (folder / "work.log").read_text()[-2000:]
+        faults = [f"{case.name}, {blow}: {fault}" for fault in faults] + [log]
+    return code, faults
+
+
+def pair_faults(bench: Bench, blow: Blow, folder: Path) -> list[str]:
+    """Whether folders that appear together do so after the next start, of whatever command."""
+    from expunge.disk.whole import sweep
+
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(bench.start, work)
+    run(bench.again, work, blow)
+    sweep(work)
+    now = tree(work)
+    old = [part(now, name) == part(bench.before, name) for name in bench.case.together]
+    if len(set(old)) > 1:
+        return [f"{bench.case.name}, {blow}: of {bench.case.together}, old: {old}"]
+    return []
+
+
+def campaign(
+    case: Case, folder: Path, *, every: int, at_random: int, chance: random.Random
+) -> Found:
+    """Kill one case: at every `every`-th file event, and so many times at random."""
+    bench = prepare(case, folder)
+    found = Found(case.name, bench.events)
+    first = chance.randrange(every)
+    blows = [
+        # SIGKILL at each event; of the others one in four
+        Blow(SIGNALS[0] if chance.random() < 0.75 else chance.choice(SIGNALS[1:]), event)
+        for event in range(1 + first, bench.events + 1, every)
+    ]
+    blows += [
+        Blow(chance.choice(SIGNALS), None, chance.uniform(0.0, bench.seconds))
+        for _ in range(at_random)
+    ]
+    for blow in blows:
+        code, faults = strike(bench, blow, folder)
+        if code == 0:
+            found.ended_before += 1
+        else:
+            found.kills[blow.number.name] += 1
+        found.faults += faults
+        if case.together and blow.number is signal.SIGKILL:
+            found.faults += pair_faults(bench, blow, folder)
+            found.kills["SIGKILL"] += code != 0
+    return found
+
+
+def warm_up() -> None:
+    """Import what commands import, so that forks begin at once; nothing is computed before a fork."""
+    from expunge.loading import loading
+
+    with loading():
+        import expunge.api
+        import expunge.cli
+        import expunge.folders.page
+        import expunge.pruning.original
+        import expunge.report.figures
+        import expunge.report.page
+        import expunge.study.page
+        import expunge.study.work  # noqa: F401
+    gc.collect()
+    gc.freeze()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [case.name for case in _cases()]
+    parser.add_argument("--only", help=f"cases, comma-separated, of: {', '.join(names)}")
+    parser.add_argument("--every", type=int, default=1, help="hit every nth file event (1)")
+    parser.add_argument("--random", type=int, default=40, help="kills at random moments, a case")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--two-renames", action="store_true", help="as on a system that cannot exchange two names"
+    )
+    parser.add_argument("--out", type=Path, help="file for the result, JSON")
+    given = parser.parse_args()
+    chosen = given.only.split(",") if given.only else names
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no case {', '.join(sorted(unknown))}")
+    warm_up()
+    if given.two_renames:
+        from expunge.disk import whole
+
+        whole._exchange = lambda: None  # type: ignore[assignment]
+    results = []
+    start = time.perf_counter()
+    for case in _cases():
+        if case.name not in chosen:
+            continue
+        chance = random.Random(f"{given.seed} {case.name}")
+        with tempfile.TemporaryDirectory(prefix="expunge-kills-") as folder:
+            found = campaign(
+                case, Path(folder), every=given.every, at_random=given.random, chance=chance
+            )
+        results.append(found)
+        kills = ", ".join(f"{number} {name}" for name, number in sorted(found.kills.items()))
+        print(
+            f"{case.name}: {found.events} file events; {kills}; {found.ended_before} ended before; "
+            f"{len(found.faults)} faults ({time.perf_counter() - start:.0f} s so far)",
+            flush=True,
+        )
+        for fault in found.faults[:10]:
+            print(f"  {fault}", flush=True)
+    total = sum(sum(found.kills.values()) for found in results)
+    lost = sum(len(found.faults) for found in results)
+    print(f"{total} kills, {lost} faults, {time.perf_counter() - start:.0f} s")
+    if given.out:
+        write_result(given.out, results, given.seed)
+    return 1 if lost else 0
+
+
+def write_result(out: Path, results: Sequence[Found], seed: int) -> None:
+    """The counts as JSON."""
+    from expunge.hardware import machine_name
+    from expunge.version import VERSION
+
+    content = {
+        "what": "kills of commands at each file event and at random moments: scripts/kills",
+        "expunge": VERSION,
+        "machine": machine_name("cpu"),
+        "seed": seed,
+        "kills": sum(sum(found.kills.values()) for found in results),
+        "faults": sum(len(found.faults) for found in results),
+        "cases": [
+            {
+                "case": found.case,
+                "file_events": found.events,
+                "kills": dict(sorted(found.kills.items())),
+                "ended_before": found.ended_before,
+                "faults": found.faults,
+            }
+            for found in results
+        ],
+    }
+    out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,296 @@
+"""Redacted folders: no id is in them, nor what can be tested against a guess, whatever was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import expunge, refused
+
+from expunge import SplitError, load
+from expunge.api import warnings_for
+from expunge.cli.pages import without_request
+from expunge.data.pseudonyms import Key, keys_folder, new_key, open_key
+from expunge.data.split import Split
+from expunge.folders.make import Beside, unlearn_folder
+from expunge.methods import METHODS, make_method
+from expunge.trained.record import OUR_STEPS, Record, without_ids
+
+COUNT = 120
+IDS = [f"person-{row:04d}" for row in range(COUNT)]
+GROUP = "ward-of-nightingale"
+LOUD = '''
+import torch
+from expunge import Method, Part
+
+
+class Loud(Method):
+    """Names everyone."""
+
+    name = "loud"
+    paper = "none"
+    reads = Part.RETAIN | Part.FORGET
+    whom: str = ""
+    rows: tuple[str, ...] = ()
+
+    def unlearn(self, model, view, run):
+        run.log["seen"] = [f"person-{row:04d}" for row in range(120)]
+        run.log["warnings"] = ["forgot person-0003", "went well"]
+        run.artifacts["person-0003"] = torch.ones(2)
+        return model
+'''
+EPOCH = ("--method", "finetune", "--set", "epochs=1", "--set", "batch_size=32")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data in which every tenth sample is the same, an original, and files that ask."""
+    folder = tmp_path_factory.mktemp("made")
+    rng = np.random.default_rng(0)
+    labels = np.arange(COUNT) % 3
+    inputs = (rng.normal(size=(COUNT, 6)) + 2 * labels[:, None]).astype(np.float32)
+    inputs[::10], labels[::10] = inputs[0], labels[0]
+    ward = np.where(np.arange(COUNT) % 7 == 1, GROUP, "other")
+    classes = ["ant", "bee", "cow"]
+    np.savez(folder / "data.npz", x=inputs, y=labels, id=np.array(IDS), ward=ward, classes=classes)
+    (folder / "mine.py").write_text(LOUD)
+    words = ("--epochs", "2", "--lr", "0.05", "--batch-size", "32", "--out", "original")
+    expunge("train", "--data", "data.npz", "--model", "mlp", *words, cwd=folder)
+    retained = json.loads((folder / "original/split.json").read_text())["retain"]
+    (folder / "asked.txt").write_text("\n".join(retained[:40:2]))
+    (folder / "one.txt").write_text(retained[0])
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "here"))
+
+
+def everything(*folders: Path) -> dict[str, bytes]:
+    """All that is written in folders."""
+    return {
+        str(path): path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def check_silent(*folders: Path) -> None:
+    """No file names a sample, and nothing in one can be made of an id without the key."""
+    written = everything(*folders)
+    assert written
+    for name, content in written.items():
+        for word in (b"person-", GROUP.encode(), b"asked.txt", b"one.txt"):
+            assert word not in content, f"{name} holds {word!r}"
+    guess_all(written)
+
+
+def guess_all(written: dict[str, bytes]) -> None:
+    """Whoever has the folder and every candidate finds none of them in it."""
+    found = set()
+    for content in written.values():
+        found |= set(re.findall(rb"[0-9a-f]{16,64}", content))
+    stored = {text.decode() for text in found}
+    salts = ["", *sorted(stored)[:400]]
+    short = {text[:16] for text in stored}
+    for one in IDS[:10]:
+        for salt in salts:
+            for text in (f"{salt}\x1f{one}", f"{salt}{one}", f"{one}{salt}", f"id\x1f{one}"):
+                assert hashlib.sha256(text.encode()).hexdigest()[:16] not in short
+            assert hmac.digest(salt.encode(), one.encode(), "sha256").hex()[:16] not in short
+
+
+REQUESTS = (
+    "ids:asked.txt",
+    "ids:one.txt",
+    "indices:0,10,11",
+    f"group:ward={GROUP}",
+    "random:0.3",
+    "random:0.02",
+    "class:bee",
+)
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_nothing_that_is_written_names_a_sample(here: Path, request_: str) -> None:
+    words = ("--redact-ids", "--with-reference", "--report", "page", "--figures", "pictures")
+    done = expunge(
+        "unlearn", "original", "--forget", request_, *EPOCH, *words, "--out", "gone", cwd=here
+    )
+    folders = [here / name for name in ("gone", "gone-retrained", "page", "pictures")]
+    check_silent(*folders)
+    assert "person-" not in done.stdout + done.stderr, "nor does the screen"
+    page = (here / "page/report.html").read_text(encoding="utf-8")
+    asked = request_ if request_.startswith("class:") else "samples"
+    assert f"<title>Deletion: {asked}" in page or re.search(r"<title>Deletion: \d+ samples", page)
+    assert "<img" not in page and "--forget ..." in page and "--redact-ids" in page
+    keys = {json.loads((folder / "split.json").read_text())["pseudonyms"] for folder in folders[:2]}
+    assert len(keys) == 1 and all((keys_folder() / f"{key}.key").is_file() for key in keys)
+
+
+def test_what_is_made_of_a_redacted_folder_is_redacted_too(here: Path) -> None:
+    words = ("--forget", "ids:asked.txt", *EPOCH)
+    expunge("unlearn", "original", *words, "--redact-ids", "--out", "first", cwd=here)
+    report = ("--with-reference", "--report", "page")
+    words = ("--forget", "random:0.2", *EPOCH)
+    expunge("unlearn", "first", *words, *report, "--out", "second", cwd=here)
+    expunge("unlearn", "second", *words, *report[:1], "--out", "third", cwd=here)
+    expunge("prune", "third", "--sparsity", "0.5", "--epochs", "1", "--out", "sparse", cwd=here)
+    check_silent(*(here / name for name in ("first", "second", "second-retrained", "page")))
+    check_silent(*(here / name for name in ("third", "third-retrained", "sparse")))
+    assert "<img" not in (here / "page/report.html").read_text(encoding="utf-8")
+    assert load(here / "third").split.excluded, "what was struck is known to whoever has the key"
+
+
+def test_an_open_past_is_closed(here: Path) -> None:
+    """Records of earlier, open folders named copies; those of a method of somebody else, anybody."""
+    loud = ("--method", "mine:Loud", "--set", "whom=person-0005", "--set", "rows=[person-0001, a]")
+    words = ("--forget", "ids:asked.txt", "--out", "open")
+    expunge("unlearn", "original", *words, *loud, "--allow-code", cwd=here)
+    assert b"person-0003" in b"".join(everything(here / "open").values())
+    words = ("--forget", "random:0.3", "--out", "closed", "--redact-ids", "--report", "page")
+    expunge("unlearn", "open", *words, *loud, "--allow-code", cwd=here)
+    check_silent(here / "closed", here / "page")
+    history = load(here / "closed").history
+    assert [record.step for record in history] == ["train", "mine:Loud", "mine:Loud"]
+    assert "went well" in history[-1].warnings and not history[-1].log
+    load(here / "open").save(here / "again", redact_ids=True)
+    check_silent(here / "again")
+
+
+def test_cleansing_a_redacted_model_names_nobody(here: Path) -> None:
+    words = ("--forget", "random:0.1", *EPOCH)
+    expunge("unlearn", "original", *words, "--redact-ids", "--out", "first", cwd=here)
+    split = load(here / "first").split
+    (here / "asked.txt").write_text("\n".join(split.retain[:30]))
+    words = ("--poison", "ids:asked.txt", *EPOCH, "--report", "page", "--out", "clean")
+    done = expunge("cleanse", "first", *words, "--with-reference", cwd=here)
+    check_silent(here / "clean", here / "clean-retrained", here / "page")
+    assert "person-" not in done.stdout + done.stderr
+    assert "--poison ..." in (here / "page/report.html").read_text(encoding="utf-8")
+
+
+def test_a_redacted_folder_needs_its_key(
+    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    asked = ("--forget", "class:bee")
+    expunge("unlearn", "original", *asked, *EPOCH, "--redact-ids", "--out", "gone", cwd=here)
+    (file,) = (tmp_path / "keys").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    said = expunge("audit", "gone", *asked, "--original", "original", cwd=here).stdout
+    assert "UA" in said and "person-" not in said
+    told = json.loads(expunge("audit", "gone", *asked, "--json", cwd=here).stdout)
+    assert told["split"] is None and told["forget_losses"] == []
+
+    file.chmod(0o644)
+    assert "chmod 600" in refused("audit", "gone", *asked, cwd=here)
+    file.chmod(0o600)
+    moved = file.rename(tmp_path / "moved")
+    for words in (("audit", "gone", *asked), ("unlearn", "gone", *asked, *EPOCH, "--out", "next")):
+        told = refused(*words, cwd=here)
+        assert str(file) in told and "EXPUNGE_KEYS" in told
+    file.write_text(secrets.token_hex(32))
+    file.chmod(0o600)
+    assert "is not the key" in refused("audit", "gone", *asked, cwd=here)
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    assert "regular file" in refused("audit", "gone", *asked, cwd=here)
+    file.unlink()
+    moved.rename(file)
+    assert "UA" in expunge("audit", "gone", *asked, cwd=here).stdout
+
+
+def test_a_key_that_cannot_be_kept_is_told_before_the_work(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(here / "data.npz/keys"))
+    words = ("--forget", "class:bee", *EPOCH, "--redact-ids", "--out", "gone")
+    assert "could not be kept" in refused("unlearn", "original", *words, cwd=here)
+    assert not (here / "gone").exists()
+
+
+def test_a_run_that_fails_leaves_no_key(
+    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    method = make_method("gradient_ascent", {"lr": 1e30, "epochs": 2})
+    with pytest.raises(Exception):  # noqa: B017 - what it is called is not the point
+        unlearn_folder(
+            here / "original", "class:bee", method, here / "gone", beside=Beside(redact_ids=True)
+        )
+    assert not (tmp_path / "keys").exists() or not list((tmp_path / "keys").iterdir())
+
+
+@pytest.mark.parametrize("name", ["../../x", "0" * 16, "", "a\n"])
+def test_an_odd_key_costs_one_line(name: str, here: Path) -> None:
+    words = ("--forget", "class:bee", *EPOCH, "--redact-ids", "--out", "gone")
+    expunge("unlearn", "original", *words, cwd=here)
+    split = json.loads((here / "gone/split.json").read_text())
+    (here / "gone/split.json").write_text(json.dumps(split | {"pseudonyms": name}))
+    with pytest.raises(SplitError):
+        load(here / "gone")
+
+
+def test_a_changed_pseudonym_is_noticed(here: Path) -> None:
+    """Though struck samples are gone from the data."""
+    words = ("--forget", "ids:asked.txt", *EPOCH, "--redact-ids", "--out", "gone")
+    expunge("unlearn", "original", *words, cwd=here)
+    with np.load(here / "data.npz") as content:
+        arrays = {name: content[name] for name in content}
+    struck = (here / "asked.txt").read_text().split()
+    kept = ~np.isin(arrays["id"], struck)
+    rows = {name: one if name == "classes" else one[kept] for name, one in arrays.items()}
+    np.savez(here / "data.npz", **rows)
+    assert len(load(here / "gone").split.forget) == len(struck)
+    expunge("unlearn", "gone", "--forget", "random:0.1", *EPOCH, "--out", "next", cwd=here)
+    check_silent(here / "next")
+    np.savez(here / "data.npz", **arrays)
+    assert set(struck) <= set(load(here / "next").split.excluded), "known again when they are back"
+    split = json.loads((here / "gone/split.json").read_text())
+    split["retain"].append(split["forget"].pop())
+    (here / "gone/split.json").write_text(json.dumps(split))
+    with pytest.raises(SplitError, match="was changed"):
+        load(here / "gone")
+
+
+def test_a_key_says_nothing_of_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    key = new_key()
+    assert key.secret.hex() not in repr(key) and len(key.secret) == 32
+    key.keep()
+    key.keep()
+    assert open_key(key.name, tmp_path) == key
+    assert key.digest(key.digest("x")) == key.digest("x") != Key(bytes(32)).digest("x")
+    assert len({key.pseudonym("a"), key.pseudonym("b"), key.digest("a"), key.name}) == 4
+
+
+def test_our_steps_are_those_that_there_are() -> None:
+    assert set(OUR_STEPS) == {"train", "import", "prune", *METHODS}
+
+
+def test_warnings_of_any_request_stay_though_ids_are_numbers() -> None:
+    split = Split(retain=tuple(map(str, range(9))), forget=("10", "11"))
+    warnings = tuple(warnings_for(split, [("10", "2")] * 2))
+    record = Record(step="mine:Loud", warnings=(*warnings, "row 11 is odd"), settings={"n": 11})
+    told = without_ids(record, Key(bytes(32)), {*split.retain, *split.forget})
+    assert told.warnings[:2] == warnings and "11" not in told.warnings[2]
+    assert told.settings == {"n": 11}, "a number may be anything"
+
+
+def test_a_command_is_told_without_its_request() -> None:
+    words = ["unlearn", "m", "--forget", "ids:a", "--forget-seed=3", "--out", "no-person-0001"]
+    told = without_request([*words, "--seed", "7"], Split(retain=("person-0001", "7")))
+    assert told[:5] == ["unlearn", "m", "--forget", "...", "--forget-seed=..."]
+    assert told[5:] == ["--out", "...", "--seed", "7"]

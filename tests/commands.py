@@ -44,8 +44,8 @@ def expunge(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
     return _checked(done, ok)
 
 
-def process(*arguments: str, cwd: Path, ok: bool = True) -> Done:
-    """A command as a process of its own, its warnings errors."""
+def process(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
+    """A command as a process of its own, its warnings errors. ok: None for either."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "expunge", *arguments],
         cwd=cwd,

@@ -162,6 +162,50 @@ def test_a_failed_cell_shows_and_counts(tmp_path: Path) -> None:
     assert "failed: gradient_ascent" in done.stdout and "DivergenceError" in done.stdout
 
 
+DEADLY = """\
+import os
+import signal
+from pathlib import Path
+
+from expunge.methods.finetune import Finetune
+
+
+class Deadly(Finetune):
+    \"\"\"Kills its process, as one does that finds no memory, until it is cured.\"\"\"
+
+    name = "deadly"
+
+    def unlearn(self, model, data, run):
+        if not Path("cured").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().unlearn(model, data, run)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_cell_that_kills_its_process_costs_its_own_row_alone(
+    tmp_path: Path, workers: int
+) -> None:
+    """With two workers in the same run; a command alone is killed, and goes on when started again."""
+    deadly = STUDY.replace("neggrad_plus: {epochs: 1}", 'neggrad_plus: {method: "deadly:Deadly"}')
+    (tmp_path / "study.yaml").write_text(deadly.replace("seeds: [0, 1]", "seeds: [0]"))
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    where = ["study.yaml", "--out", "out"]
+    run = ["study", "run", *where, "--allow-code", "--workers", str(workers)]
+    codes = []
+    for _ in range(1 if workers == 2 else 3):
+        done = process(*run, cwd=tmp_path, ok=None)
+        codes.append(done.returncode)
+    assert codes == ([1] if workers == 2 else [-9, -9, 1]), "one for each of the two, and none more"
+    assert "9 of 11 cells done; 2 failed" in done.stdout
+    assert "(1 failed)" in done.stdout and "written: out/results" in done.stdout
+    told = expunge("study", "status", *where, cwd=tmp_path).stdout
+    assert told.count("Killed: the process that worked on it ended without a word") == 2
+    (tmp_path / "cured").touch()
+    assert "11 of 11 cells done" in process(*run, cwd=tmp_path).stdout
+    assert not list((tmp_path / "out/attempts").iterdir())
+
+
 # --- a study on a Ray cluster is the study on this machine, cell by cell
 
 
@@ -178,8 +222,8 @@ seeds: [0]
 """
 
 
-@pytest.fixture(autouse=True)
-def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ray_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray keeps a token in the home folder, and reports usage, unless told not to."""
     pytest.importorskip("ray", reason="Ray is an extra: pip install expunge[ray]")
     (tmp_path / "home").mkdir()
@@ -194,12 +238,14 @@ def cells(out: Path) -> dict[str, Any]:
     found = {}
     for file in (out / "cells").glob("*/cell.json"):
         content = json.loads(file.read_text())
-        for name in ("cost", "date", "made_from", "seconds"):
+        for name in ("cost", "date", "made_from", "seconds"):  # and of files that have these
             del content[name]
+        content.pop("files", None)
         found[file.parent.name] = content
     return found
 
 
+@pytest.mark.usefixtures("ray_home")
 def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     """Data by a relative folder; a method that diverges fails there as here."""
     (tmp_path / "study.yaml").write_text(RAY_STUDY)
@@ -225,6 +271,7 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     assert here == there
 
 
+@pytest.mark.usefixtures("ray_home")
 def test_no_cluster_says_so(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(RAY_STUDY)
     where = ["study.yaml", "--out", "out", "--ray", "127.0.0.1:1"]

@@ -247,7 +247,7 @@ def test_the_sweep_takes_what_nobody_is_at(tmp_path: Path) -> None:
         (tmp_path / "cells" / f".{key}.abc").mkdir()
         (tmp_path / "failed" / f".{key}.abc").touch()
     (tmp_path / "cells" / f".{dead}.expunge-new-00000000").mkdir()
-    (tmp_path / "attempts" / f".{dead}.json.expunge-new-00000000").touch()
+    (tmp_path / "failed" / f".{dead}.json.expunge-new-00000000").touch()
     (tmp_path / ".results.expunge-new-00000000").mkdir()
     (tmp_path / "cells" / ".mine").mkdir()
     with store.claim(busy):

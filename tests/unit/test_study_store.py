@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from expunge.audits import details
 from expunge.data.load import load_data
+from expunge.disk import whole
 from expunge.disk.reading import parse_json
 from expunge.errors import ConfigError, UserError
 from expunge.place import Place
@@ -76,6 +77,8 @@ def mine(place: Path, tmp_path: Path) -> Path:
     return shutil.copytree(place, tmp_path / "mine")
 
 
+HANG = 30
+"""Seconds that no such command takes, on whatever machine; it is done in one or two."""
 RUN = ("study", "run", "study.yaml", "--out", "out", "--device", "cpu")
 LOOKS = {
     "status": ("study", "status", "study.yaml", "--out"),
@@ -217,7 +220,7 @@ def test_small_files_that_are_none(
     for command, words in LOOKS.items():
         begun = time.monotonic()
         done = expunge(*words, what, cwd=mine, ok=None)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < HANG
         assert "secret" not in done.stdout
         if command not in READ_BY.get(name, LOOKS):
             continue
@@ -238,7 +241,7 @@ def test_a_packed_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.Monke
         begun = time.monotonic()
         with pytest.raises(ConfigError, match=r"cannot read .*cells\.jsonl\.gz"):
             read_packed(tmp_path / PACKED)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < HANG
     (tmp_path / PACKED).unlink()
     (key, one), (more, other) = cell_of_study("one"), cell_of_study("other")
     monkeypatch.setattr(packed, "MOST_BYTES", 300)
@@ -431,7 +434,7 @@ def test_study_files_that_grow_when_they_are_read(tmp_path: Path, text: str) -> 
     begun = time.monotonic()
     with pytest.raises(ConfigError) as caught:
         read_study(file)
-    assert time.monotonic() - begun < 3 and "\n" not in str(caught.value)
+    assert time.monotonic() - begun < HANG and "\n" not in str(caught.value)
 
 
 def content_of_a_cell() -> tuple[str, dict[str, Any]]:
@@ -485,7 +488,7 @@ def test_any_value_anywhere_in_a_cell(where: tuple[Any, ...], value: Any, gone: 
     assert float(found["cost"]["seconds"]) < 1e31 and isinstance(found["date"], str)
 
 
-@FUZZ
+@settings(parent=FUZZ, max_examples=60)
 @given(where=st.sampled_from(list(places(CONTENT))), value=anything(), gone=st.booleans())
 def test_whatever_passes_can_be_shown(
     place: Path, where: tuple[Any, ...], value: Any, gone: bool, tmp_path: Path
@@ -600,6 +603,9 @@ def test_an_unexplained_death_is_a_failure_and_the_rest_goes_on(tmp_path: Path) 
     watch = Watch(made.cells, made.store, run="now")
     watch.look()
     assert watch.killers == {first.key}
+    (made.store.folder / "attempts" / f"{first.key}.json").write_text("")
+    failure = made.store.failure(first.key)
+    assert failure is not None and failure.run == "", "killed before it wrote a word"
 
 
 def test_what_killed_an_earlier_run_is_tried_again_after_all_else(tmp_path: Path) -> None:
@@ -740,7 +746,7 @@ from expunge.study.launch import planned
 
 file = Path("out/study.yaml")
 study = planned(read_study(file, recorded=file), "out", recorded=True)
-for _ in range(15):
+for _ in range(8):
     _written(study, Path("out/results"), overwrite=True)
 """
 
@@ -755,6 +761,37 @@ def test_two_processes_may_write_the_results_at_once(mine: Path) -> None:
         assert one.returncode == 0, errors.decode()
     assert {"table.md", "scores.csv"} <= {file.name for file in (mine / "out/results").iterdir()}
     assert not [file.name for file in (mine / "out").iterdir() if file.name.startswith(".")]
+
+
+def test_a_sweep_that_is_quicker_than_a_lock_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process locks a new temporary file or folder before its own does, and removes it then."""
+    real, taken = fcntl.flock, []
+
+    def quicker(handle: int, how: int) -> None:
+        if not taken:
+            name = os.readlink(f"/proc/self/fd/{handle}")
+            taken.append((name, os.open(name, os.O_RDONLY)))
+            real(taken[0][1], how)
+        real(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", quicker)
+    for write in (
+        lambda: whole.write_file(tmp_path / "file", "x"),
+        lambda: written_folder(tmp_path / "folder"),
+    ):
+        taken.clear()
+        write()
+        name, handle = taken[0]
+        assert os.path.lexists(name), "it was left to who is quicker"
+        os.close(handle)
+    assert (tmp_path / "file").read_text() == "x" and (tmp_path / "folder/inside").exists()
+
+
+def written_folder(target: Path) -> None:
+    with whole.written_whole(target, overwrite=False) as folder:
+        (folder / "inside").touch()
 
 
 @pytest.mark.parametrize("answer", [None, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -144,13 +144,14 @@ def write_file(file: Path, content: str | bytes) -> None:
     escaped.
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
-    part = file.with_name(_temporary(file.name, "new"))
-    held = None
-    try:
+    while True:
+        part = file.with_name(_temporary(file.name, "new"))
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         held = _Held(part, handle)
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_ours(part, handle):
+            break
+        held.release()
+    try:
         with os.fdopen(os.dup(handle), "wb") as stream:
             stream.write(data)
         _sync(handle)
@@ -160,8 +161,7 @@ def write_file(file: Path, content: str | bytes) -> None:
         part.unlink(missing_ok=True)
         raise
     finally:
-        if held is not None:
-            held.release()
+        held.release()
 
 
 def flush(path: Path) -> None:
@@ -194,11 +194,24 @@ def _begin(target: Path) -> _Held:
     while True:
         path = target.with_name(_temporary(target.name, "new"))
         path.mkdir(mode=0o700)
-        with suppress(FileNotFoundError):  # a sweep was quicker than the lock
-            held = _locked(path)
-            if path.exists():
-                return held
-            held.release()
+        with suppress(FileNotFoundError):
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            if _is_ours(path, handle):
+                return _Held(path, handle)
+            os.close(handle)
+
+
+def _is_ours(path: Path, handle: int) -> bool:
+    """Whether something new could be locked, as far as its file system knows locks: else a sweep was
+    quicker, and removes it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return path.exists()
 
 
 def _locked(path: Path) -> _Held:

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from expunge.disk import whole
-from expunge.disk.reading import UnreadableError, check_regular, read_json, reading, reason
+from expunge.disk.reading import (
+    JSON_BYTES,
+    UnreadableError,
+    check_regular,
+    parse_json,
+    read_bytes,
+    read_json,
+    reading,
+    reason,
+)
 from expunge.errors import ConfigError
 from expunge.study.packed import PACKED, Packed, read_packed
 from expunge.study.written import Failure, check_attempt, check_cell, check_failure
@@ -169,7 +178,9 @@ class CellStore:
         killed stays. For the holder of the claim alone.
         """
         note = self.folder / ATTEMPTS / f"{key}.json"
-        whole.write_file(note, json.dumps({"run": run}))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(note, flags, 0o666), "w", encoding="utf-8") as stream:
+            json.dump({"run": run}, stream)
         try:
             yield
         finally:
@@ -239,7 +250,7 @@ class CellStore:
         if not os.path.lexists(file):
             return None
         with self._free(key) as free:
-            run = self._note(file, check_attempt) if free else None
+            run = self._note(file, check_attempt, empty={"run": ""}) if free else None
             if run is None or self._made_since(key, file):
                 return None
         return Failure(
@@ -255,18 +266,21 @@ class CellStore:
             return (self.path(key) / RESULT).stat().st_mtime_ns > note.stat().st_mtime_ns
         return False
 
-    def _note(self, file: Path, check: Callable[[Any], T]) -> T | None:
-        """What a small file says, checked; None where there is none."""
+    def _note(self, file: Path, check: Callable[[Any], T], *, empty: Any = None) -> T | None:
+        """What a small file says, checked; None where there is none.
+
+        empty: what one says whose process was killed before it wrote a word.
+        """
         with reading(file, "delete it, and run the study again", ConfigError):
             try:
-                content = read_json(file, within=self.folder)
+                content = read_bytes(file, most=JSON_BYTES, within=self.folder)
             except FileNotFoundError:
                 return None
-            return check(content)
+            return check(empty if empty and not content else parse_json(content))
 
     def sweep(self) -> int:
         """Remove what killed processes left half-written; how many of these there were."""
-        removed = sum(whole.sweep(self.folder / name) for name in ("", CELLS, FAILED, ATTEMPTS))
+        removed = sum(whole.sweep(self.folder / name) for name in ("", CELLS, FAILED))
         for path in (*(self.folder / CELLS).iterdir(), *(self.folder / FAILED).iterdir()):
             left = _LEFT.fullmatch(path.name)
             if left is None:

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from expunge.disk.reading import read_bytes, reading
-from expunge.disk.whole import flush, unwritable
+from expunge.disk.whole import sweep, unwritable, write_file
 from expunge.errors import SplitError
 
 KEY_BYTES = 32
@@ -65,18 +65,8 @@ class Key:
         if self.file.exists():
             return
         keys_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = self.file.with_suffix(f".{secrets.token_hex(4)}")
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(self.secret.hex().encode() + b"\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(part, self.file)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        flush(keys_folder())
+        sweep(keys_folder())
+        write_file(self.file, f"{self.secret.hex()}\n", mode=0o600)
 
     def _keyed(self, what: str, text: str) -> str:
         message = f"{what}\x1f{text}".encode("utf-8", "surrogatepass")

@@ -139,14 +139,14 @@ def recover(target: Path) -> None:
         sweep(target.parent)
 
 
-def write_file(file: Path, content: str | bytes) -> None:
+def write_file(file: Path, content: str | bytes, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all; it replaces one of its name. What UTF-8 has no signs for is
-    escaped.
+    escaped. mode: its rights, less those that new files are not to have.
     """
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     while True:
         part = file.with_name(_temporary(file.name, "new"))
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         held = _Held(part, handle)
         if _is_ours(part, handle):
             break

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from expunge.data.parts import SPLIT_PARTS
 from expunge.disk.ours import FolderKind, check_replaceable
 from expunge.disk.reading import MIB, UnreadableError, check_regular, read_json, reading
+from expunge.disk.whole import recover
 from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
@@ -105,6 +106,7 @@ def read_split(folder: Path) -> dict[str, Any]:
 def read_card(folder: Path) -> ModelCard:
     """The card of a model folder, checked. Raises ModelError for what is none."""
     file = folder / CARD
+    recover(folder)  # a kill may have left it without its name
     with reading(file, AGAIN, ModelError):
         if not os.path.lexists(file):
             what = f"is not a model folder (no {CARD})" if folder.exists() else "does not exist"

@@ -225,7 +225,7 @@ def test_a_run_that_fails_leaves_no_key(
     here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
-    method = make_method("gradient_ascent", {"lr": 1e30, "epochs": 2})
+    method = make_method("gradient_ascent", {"lr": 1e30, "epochs": 2}, allow_code=True)
     with pytest.raises(Exception):  # noqa: B017 - what it is called is not the point
         unlearn_folder(
             here / "original", "class:bee", method, here / "gone", beside=Beside(redact_ids=True)

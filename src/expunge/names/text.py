@@ -49,7 +49,7 @@ def clean_all(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {clean_all(key): clean_all(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [clean_all(one) for one in value]
+        return type(value)([clean_all(one) for one in value])
     return value
 
 

@@ -56,6 +56,7 @@ class Case:
         replaces: folders that are there before and after, old or new.
         together: folders that are both old or both new after the next start.
         overwrite: whether the command knows that option.
+        long: it takes seconds; a fifth of the random kills is for it.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Case:
     replaces: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     overwrite: bool = True
+    long: bool = False
 
 
 def _cases() -> list[Case]:
@@ -81,14 +83,16 @@ def _cases() -> list[Case]:
     return [
         Case("train", (*original[:-1], "new")),
         Case("train over", (*original[:-1], "new"), ((*original[:-1], "new"),), ("new",)),
-        Case("unlearn", paged, (original,), together=pair),
-        Case("unlearn over", paged, (original, paged), (*pair, "page"), pair),
+        Case("unlearn", paged, (original,), together=pair, long=True),
+        Case("unlearn over", paged, (original, paged), (*pair, "page"), pair, long=True),
         Case("prune", prune, (original,)),
         Case("prune over", prune, (original, prune), ("new",)),
         Case("cleanse over", cleanse, (poisoned, cleanse), ("new",)),
-        Case("study run", study, overwrite=False),
-        Case("study results over", results, (study,), ("study/results",), overwrite=False),
-        Case("study report over", report, (study, report), ("page",)),
+        Case("study run", study, overwrite=False, long=True),
+        Case(
+            "study results over", results, (study,), ("study/results",), overwrite=False, long=True
+        ),
+        Case("study report over", report, (study, report), ("page",), long=True),
     ]
 
 
@@ -347,7 +351,7 @@ def campaign(
     ]
     blows += [
         Blow(chance.choice(SIGNALS), None, chance.uniform(0.0, bench.seconds))
-        for _ in range(at_random)
+        for _ in range(-(-at_random // 5) if case.long else at_random)
     ]
     for blow in blows:
         code, faults = strike(bench, blow, folder)

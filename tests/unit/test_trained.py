@@ -79,6 +79,7 @@ def test_training_says_how_it_came_about() -> None:
     assert [record.step for record in made.history] == ["train"]
     assert made.record.names == made.began == ("original", 0)
     assert made.architecture == "cnn" and made.seed == 0
+    assert made.record.cost.threads == torch.get_num_threads(), "it changes the order of sums"
     assert made.mask is None and made.mask_saw_data is None
     assert repr(made) == "<Trained cnn on digits:300: train; 270 retained>"
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from expunge.disk.reading import check_regular, open_regular, read_json
+from expunge.disk.whole import sweep, write_file
 
 MOST_KNOWN = 10_000
 """Digests that are remembered; the oldest are forgotten first."""
@@ -79,9 +79,7 @@ def _write_cache(known: dict[str, str]) -> None:
     kept = dict(list(known.items())[-MOST_KNOWN:])
     try:
         cache_file().parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=cache_file().parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            json.dump(kept, stream)
-        os.replace(name, cache_file())
+        sweep(cache_file().parent)
+        write_file(cache_file(), json.dumps(kept))
     except OSError:
         return

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from expunge.cli.pages import typed
@@ -59,7 +58,7 @@ def list_() -> None:
         table.add_column(name, no_wrap=name == "name", overflow="fold")
     for one in shipped_studies():
         words = (one.name, one.asks, ", ".join(one.data), str(one.cells), ", ".join(one.scales))
-        table.add_row(*map(escape, words))
+        table.add_row(*words)
     consoles()[0].print(table)
 
 
@@ -168,7 +167,7 @@ def report(
     screen, _ = consoles()
     found = study_report(recorded, typed(["study", "report", str(folder)]))
     write_report(found, target, overwrite=overwrite)
-    screen.print(f"written: {target / 'report.html'}", markup=False)
+    screen.print(f"written: {target / 'report.html'}")
 
 
 @placed("data_dir")
@@ -189,7 +188,7 @@ def records(
     screen, _ = consoles()
     command = typed(["study", "records", str(folder), "--out", str(out)])
     number = write_records(_recorded(folder, place), out, command)
-    screen.print(f"written: {out}, {number} cells", markup=False)
+    screen.print(f"written: {out}, {number} cells")
 
 
 def _recorded(folder: Path, place: Place) -> Planned:
@@ -232,14 +231,13 @@ def _show_status(study: Planned, screen: Console) -> None:
     more = f"; {', '.join(parts)}" if parts else ""
     screen.print(
         f"study {study.study.name}: {counts.done} of {len(study.cells)} cells done{more}",
-        markup=False,
     )
     for cell in study.cells:
         failure = study.store.failure(cell.key)
         if failure is not None:
             reason = " ".join(failure.message.split())
             what = "failed to be renewed" if study.store.done(cell.key) else "failed"
-            screen.print(f"{what}: {cell.label}: {failure.error}: {reason}", markup=False)
+            screen.print(f"{what}: {cell.label}: {failure.error}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -282,7 +280,7 @@ def _show_results(found: _Found, screen: Console) -> None:
 
     if found.table is not None:
         screen.print(study_tables(found.table, screen.width))
-        screen.print(note(found.table), style="dim", markup=False)
+        screen.print(note(found.table), style="dim")
     for line in found.said:
-        screen.print(f"• {line}", markup=False)
-    screen.print(found.written, markup=False)
+        screen.print(f"• {line}")
+    screen.print(found.written)

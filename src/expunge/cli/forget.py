@@ -22,6 +22,7 @@ from expunge.cli.options import (
     Seed,
     SetFields,
     names,
+    typed,
 )
 from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.place import placed
@@ -106,9 +107,9 @@ def unlearn(
     for path in drawn:
         screen.print(f"drawn: {path}")
     if audited is None:
-        extra = " --allow-code" if place.allow_code else ""
-        command = f"expunge audit {out} --original {model_dir}{extra}"
-        screen.print(f"next: {command}", soft_wrap=True)
+        command = ["audit", str(out), "--original", str(model_dir)]
+        command += ["--allow-code"] if place.allow_code else []
+        screen.print(f"next: {typed(command)}", soft_wrap=True)
         return
     show_scores(audited, screen)
     if report is not None:

@@ -73,8 +73,8 @@ def train(
     next_step(
         screen,
         out,
-        f"expunge unlearn {out} --forget random:0.1 --method finetune "
-        f"--with-reference --out {out}-forgot",
+        ["unlearn", out, "--forget", "random:0.1", "--method", "finetune", "--with-reference"]
+        + ["--out", f"{out}-forgot"],
     )
 
 
@@ -131,5 +131,7 @@ def import_(
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
     next_step(
-        screen, out, f"expunge unlearn {out} --forget ids:FILE --method finetune --out {out}-forgot"
+        screen,
+        out,
+        ["unlearn", out, "--forget", "ids:FILE", "--method", "finetune", "--out", f"{out}-forgot"],
     )

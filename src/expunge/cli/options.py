@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,7 +104,12 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples")
 
 
-def next_step(screen: Console, out: Path, command: str) -> None:
+def next_step(screen: Console, out: Path, arguments: Iterable[object]) -> None:
     """What was written, and the command that a person would want next."""
     screen.print(f"written: {out}")
-    screen.print(f"next: {command}", soft_wrap=True)
+    screen.print(f"next: {typed(map(str, arguments))}", soft_wrap=True)
+
+
+def typed(arguments: Iterable[str]) -> str:
+    """A command as one types it."""
+    return shlex.join(["expunge", *arguments])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from expunge.cli.options import typed
 from expunge.data.parts import SPLIT_PARTS
 from expunge.folders.make import reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
@@ -45,11 +45,6 @@ def write_page(
         words = without_request(words, done.result.split)
     page = deletion_report(done, audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
-
-
-def typed(arguments: Iterable[str]) -> str:
-    """A command as one types it."""
-    return shlex.join(["expunge", *arguments])
 
 
 def without_request(words: Sequence[str], split: Split) -> list[str]:

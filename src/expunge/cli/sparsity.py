@@ -150,8 +150,8 @@ def prune(
     next_step(
         screen,
         out,
-        f"expunge unlearn {out} --forget random:0.1 --method finetune "
-        f"--with-reference --out {out}-forgot",
+        ["unlearn", out, "--forget", "random:0.1", "--method", "finetune", "--with-reference"]
+        + ["--out", f"{out}-forgot"],
     )
 
 

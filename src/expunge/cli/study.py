@@ -10,7 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from expunge.cli.pages import typed
+from expunge.cli.options import typed
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables

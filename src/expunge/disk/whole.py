@@ -21,12 +21,15 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from expunge.disk.reading import read_bytes
 from expunge.errors import UserError
 
 _MADE = re.compile(r"\.(?P<name>.+)\.expunge-(?P<what>new|old|plan)-[0-9a-f]{8}", re.DOTALL)
@@ -47,17 +50,20 @@ def unwritable(target: Path) -> str | None:
     above = next(folder for folder in target.parents if folder.exists() or folder.is_symlink())
     if not above.is_dir():
         return f"{above} is no folder"
-    probe = above / _temporary(target.relative_to(above).parts[0], "new")
+    first = target.relative_to(above).parts[0]
     try:
-        probe.mkdir()
+        held = _begin(above / first)
         try:
-            moved = above / _temporary(target.relative_to(above).parts[0], "new")
-            os.rename(probe, moved)
-            probe = moved
+            moved = above / _temporary(first, "new")
+            os.rename(held.path, moved)
+            moved.rmdir()
         finally:
-            probe.rmdir()
+            shutil.rmtree(held.path, ignore_errors=True)
+            held.release()
     except OSError as error:
         return f"{above}: {error.strerror or error}"
+    if os.path.ismount(target):
+        return "it is the root of a file system, which keeps its name"
     return None
 
 
@@ -91,7 +97,8 @@ def written_together(targets: Sequence[Path], *, overwrite: bool) -> Iterator[li
         try:
             for folder in folders:
                 _settle(folder)
-            _name_all(list(zip(folders, targets, strict=True)), overwrite=overwrite)
+            with _undisturbed():
+                _name_all(list(zip(folders, targets, strict=True)), overwrite=overwrite)
         except OSError as error:
             kept = _kept(folders, targets)
             raise UserError(
@@ -106,7 +113,10 @@ def written_together(targets: Sequence[Path], *, overwrite: bool) -> Iterator[li
 
 
 def sweep(folder: Path) -> int:
-    """Put right what killed processes left in a folder; the number of things removed or finished."""
+    """Put right what killed processes left in a folder; the number of things removed or finished.
+
+    Names such as `.NAME.expunge-new-0123abcd` are ours alone.
+    """
     try:
         names = sorted(os.listdir(folder))
     except OSError:
@@ -119,15 +129,17 @@ def sweep(folder: Path) -> int:
         if held is None:  # somebody is at work on it, or nobody can tell
             continue
         try:
-            done += 1
             if match["what"] == "old" and not (folder / match["name"]).exists():
                 os.rename(path, folder / match["name"])
             elif match["what"] == "plan":
                 _finish(path)
+            elif _is_planned(path):  # another process finishes what a journal says
+                continue
             else:
                 _remove(path)
+            done += 1
         except OSError:  # a folder that may only be read
-            done -= 1
+            continue
         finally:
             held.release()
     return done
@@ -225,7 +237,8 @@ def _locked(path: Path) -> _Held:
 def _lock(path: Path) -> _Held | None:
     """Something left behind, held by this process; None if another has it, or nobody can tell."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        handle = os.open(path, flags)  # nobody waits for a pipe of that name
     except OSError:
         return None
     try:
@@ -246,19 +259,34 @@ def _settle(folder: Path) -> None:
         flush(path)
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What a journal says of one folder: its temporary name, the name that it is to get, and which
+    folders bear them (their inode numbers; 0: nothing bore that name).
+    """
+
+    new: str
+    target: str
+    inode: int
+    old_inode: int
+
+
 def _name_all(pairs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
     """Give temporary folders their names; what several are to get is noted before."""
     if len(pairs) == 1:
         _name(*pairs[0], overwrite=overwrite)
         return
-    steps = [[new.name, target.name, os.stat(new).st_ino] for new, target in pairs]
+    steps = [
+        _Step(new.name, target.name, _inode(new), _inode(target) if overwrite else 0)
+        for new, target in pairs
+    ]
     plan = pairs[0][1].with_name(_temporary(pairs[0][1].name, "plan"))
     handle = os.open(plan, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     held = _Held(plan, handle)
     try:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.write(handle, json.dumps(steps).encode())
+        os.write(handle, json.dumps([astuple(step) for step in steps]).encode())
         _sync(handle)
         flush(plan.parent)
         for new, target in pairs:
@@ -268,18 +296,77 @@ def _name_all(pairs: Sequence[tuple[Path, Path]], *, overwrite: bool) -> None:
         held.release()
 
 
-def _finish(plan: Path) -> None:
-    """Do what is left of a journal, and remove it. One that was not written whole began nothing."""
+def _steps(plan: Path) -> list[_Step]:
+    """What a journal says; nothing of one that was not written whole, for that began nothing."""
     try:
-        steps = json.loads(plan.read_bytes()[:65536])
-        pairs = [(plan.parent / str(new), plan.parent / str(to), int(n)) for new, to, n in steps]
-    except (ValueError, TypeError):
-        pairs = []
-    for new, target, inode in pairs:
-        plain = {new.parent, target.parent} == {plan.parent} and _MADE.fullmatch(new.name)
-        if plain and not new.is_symlink() and new.is_dir() and os.stat(new).st_ino == inode:
-            _name(new, target, overwrite=True)
+        content = json.loads(read_bytes(plan, most=65536))
+        steps = [_Step(str(new), str(to), int(one), int(two)) for new, to, one, two in content]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
+    return [
+        step
+        for step in steps
+        if (match := _MADE.fullmatch(step.new)) and match["what"] == "new"
+        if step.target == Path(step.target).name
+    ]
+
+
+def _is_planned(folder: Path) -> bool:
+    """Whether a journal that is still there speaks of a temporary folder, which is locked."""
+    plans = [one for one in os.listdir(folder.parent) if ".expunge-plan-" in one]
+    steps = [step for one in plans for step in _steps(folder.parent / one)]
+    return any((step.new, step.inode) == (folder.name, _inode(folder)) for step in steps)
+
+
+def _finish(plan: Path) -> None:
+    """Do what is left of a journal, and remove it. What somebody has put in a folder's place since
+    stays, and the folder gets a name beside it.
+    """
+    for step in _steps(plan):
+        new, target = plan.parent / step.new, plan.parent / step.target
+        held = _lock(new)
+        if held is None:
+            if _inode(new) == step.inode:  # somebody looks at it: the next start goes on
+                return
+            continue
+        try:
+            if not new.is_dir() or _inode(new) != step.inode:
+                continue
+            if _inode(target) == step.old_inode:
+                _name(new, target, overwrite=True)
+            else:
+                _kept([new], [target])
+        finally:
+            held.release()
     plan.unlink(missing_ok=True)
+
+
+def _inode(path: Path) -> int:
+    """Which file or folder bears a name; 0 for none."""
+    try:
+        return os.lstat(path).st_ino
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Let Ctrl-C and the signals that end as it does wait for as long as names change."""
+    waiting: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGINT))
+    handled = {number: signal.getsignal(number) for number in numbers}
+    if threading.current_thread() is not threading.main_thread():
+        handled = {}
+    handled = {number: known for number, known in handled.items() if callable(known)}
+    for number in handled:
+        signal.signal(number, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, known in handled.items():
+            signal.signal(number, known)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 def _name(new: Path, target: Path, *, overwrite: bool) -> None:

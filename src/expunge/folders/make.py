@@ -65,6 +65,7 @@ def train_folder(
     check_share(held.share)
     with loading():
         from expunge.api import train
+        from expunge.trained.trained import keep_together
 
     loaded, split = load_held(data, held, task, place)
     trained = train(
@@ -77,7 +78,9 @@ def train_folder(
         place=place,
         allow_code=TYPED,
     )
-    return replace(trained, split_seed=held.seed).save(out, overwrite=place.overwrite)
+    return keep_together(
+        [(replace(trained, split_seed=held.seed), Path(out))], overwrite=place.overwrite
+    )[0]
 
 
 def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple[Data, Split]:
@@ -217,7 +220,7 @@ def unlearn_folder(
     with loading():
         from expunge.api import unlearn
         from expunge.audits.observe import check_logits
-        from expunge.trained.trained import save_together
+        from expunge.trained.trained import keep_together
         from expunge.training.run import Run, accelerator_on
 
     if isinstance(papers, Papers):
@@ -230,7 +233,7 @@ def unlearn_folder(
     asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
 
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
-    keep = functools.partial(save_together, overwrite=place.overwrite)
+    keep = functools.partial(keep_together, overwrite=place.overwrite)
     made = [(make(method), target)]
     if not beside.reference:
         return Forgotten(original, *keep(made))

@@ -61,13 +61,15 @@ def prune_new(
         from expunge.api import train
         from expunge.data.split import Split
         from expunge.pruning.criteria import pruning_criteria
+        from expunge.trained.trained import keep_together
 
     loaded, split = load_held(data, held, None, place)
     # the request is looked at before anything is trained
     asked = Split.parse(loaded, criteria, seed=forget_seed, base=split) if criteria else None
     common: dict[str, Any] = {"split": split, "seed": seed, "place": place, "allow_code": TYPED}
     made = train(loaded, model, recipe=recipe, pruner=pruner, **common)
-    sparse = replace(made, split_seed=held.seed).save(out, overwrite=place.overwrite)
+    sparse = replace(made, split_seed=held.seed)
+    (sparse,) = keep_together([(sparse, Path(out))], overwrite=place.overwrite)
     dense = getattr(made, "dense", None)
     if asked is None:
         return PrunedFolder(sparse, dense)
@@ -103,6 +105,7 @@ def prune_folder(
     papers = read_papers(path, data=data, place=place)
     with loading():
         from expunge.pruning.original import prune
+        from expunge.trained.trained import keep_together
 
     original = open_papers(papers, progress=place.progress)
     original = original.redacting() if original.redacted else original
@@ -116,7 +119,8 @@ def prune_folder(
         place=place,
         allow_code=TYPED,
     )
-    return PrunedFolder(result.save(out, overwrite=place.overwrite), original.model)
+    (kept,) = keep_together([(result, Path(out))], overwrite=place.overwrite)
+    return PrunedFolder(kept, original.model)
 
 
 def _weights(model: nn.Module, file: str | Path | None) -> dict[str, Tensor] | None:

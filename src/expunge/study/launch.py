@@ -23,7 +23,7 @@ from expunge.study.cells import Cell, Facts, Row, content_of, plan_cells
 from expunge.study.check import check_consent, check_there
 from expunge.study.file import read_study
 from expunge.study.schema import Study
-from expunge.study.store import CellStore
+from expunge.study.store import CELLS, CellStore
 from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
 from expunge.study.written import check_sources, plain_sources
 
@@ -79,7 +79,7 @@ def planned(
     Raises ConfigError for a folder that holds something else, or another scale.
     """
     folder = Path(out)
-    if not recorded and (why := unwritable(folder)) is not None:
+    if not recorded and (why := unwritable(folder / CELLS)) is not None:
         raise ConfigError(f"{folder} cannot be written ({why}); choose another folder")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder with --out")

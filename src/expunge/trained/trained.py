@@ -17,6 +17,7 @@ from expunge.data.spec import lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
+from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
 from expunge.errors import ModelError, SplitError
 from expunge.names.text import clean_all
@@ -224,7 +225,7 @@ class Trained:
 def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) -> list[Trained]:
     """`Trained.save` for models whose folders, of one parent, appear together.
 
-    Where a target cannot be written after all, as on a full disk, the models are kept elsewhere.
+    Raises ModelError for a folder that is in the way, OSError for one that cannot be written.
     """
     import torch
     from accelerate import PartialState
@@ -235,14 +236,11 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
     models = [(one.redacting() if one.redacted else one, target) for one, target in models]
     digests = [model.weights for model, _ in models]
     if state.is_main_process:
-        try:
-            with written_together([target for _, target in models], overwrite=overwrite) as folders:
-                digests = [
-                    model.write(folder).weights
-                    for (model, _), folder in zip(models, folders, strict=True)
-                ]
-        except OSError as error:
-            raise _rescued(models, error) from error
+        with written_together([target for _, target in models], overwrite=overwrite) as folders:
+            digests = [
+                model.write(folder).weights
+                for (model, _), folder in zip(models, folders, strict=True)
+            ]
     state.wait_for_everyone()
     return [
         replace(model, path=target, weights=digest)
@@ -250,18 +248,32 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
     ]
 
 
-def _rescued(models: Sequence[tuple[Trained, Path]], cause: OSError) -> ModelError:
-    """What to say of models that could not be written where they belong; they lie elsewhere then."""
-    why = f"{models[0][1]} could not be written ({cause.strerror or cause})"
+def keep_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) -> list[Trained]:
+    """`save_together` for models that nobody else holds: where their folders cannot be written after
+    all, for a full disk or for what has appeared there meanwhile, they are kept elsewhere.
+
+    Raises ModelError that says where.
+    """
+    try:
+        return save_together(models, overwrite=overwrite)
+    except (OSError, ModelError) as error:
+        raise ModelError(_kept_elsewhere(models, reason(error))) from error
+
+
+def _kept_elsewhere(models: Sequence[tuple[Trained, Path]], why: str) -> str:
+    """Write models into the folder for temporary files; what to say of that."""
+    target = models[0][1]
+    if str(target) not in why:
+        why = f"{target} could not be written ({why})"
     aside = Path(tempfile.mkdtemp(prefix="expunge-kept-"))
     try:
-        for model, target in models:
-            (aside / target.name).mkdir()
-            model.write(aside / target.name)
+        for model, place in models:
+            (aside / place.name).mkdir()
+            model.write(aside / place.name)
     except OSError:
         shutil.rmtree(aside, ignore_errors=True)
-        return ModelError(f"{why}, nor could {aside}: the model is lost; make room, and run again")
-    return ModelError(f"{why}; the model lies in {aside} instead: move it to where it belongs")
+        return f"{why}, nor could {aside}: the model is lost; make room, and run again"
+    return f"{why}; the model lies in {aside} instead: move it to where it belongs"
 
 
 def _within(split: Split, base: Split) -> Split:

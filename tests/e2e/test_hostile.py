@@ -38,6 +38,12 @@ def build(**_): ...
 def load(): ...
 class Task: ...
 """
+MINE = """\
+import torch
+from torch.utils.data import TensorDataset
+def load():
+    return TensorDataset(torch.randn(60, 4), torch.arange(60) % 3)
+"""
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 PROGRAMS = ("gs", "gswin64c", "gswin32c", "latex", "dvipng", "convert", "inkscape", "git", "sh")
 STUDY = """\
@@ -556,6 +562,18 @@ def test_libraries_and_plugins_of_the_current_folder_are_not_ours(
     (tmp_path / "evil-1.0.dist-info/entry_points.txt").write_text(points)
     for arguments in (("list", "methods"), ("train", "--data", "digits:90", *QUICK, "--out", "m")):
         assert "evil" not in process(*arguments, cwd=tmp_path).stdout
+    # nor for the sake of a module of one's own, nor in the workers of a study
+    (tmp_path / "mine.py").write_text(MINE)
+    (tmp_path / "accelerate.py").write_text(EVIL)
+    (tmp_path / "multiprocessing.py").write_text(EVIL)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    script = Path(sys.executable).with_name("expunge")
+    for arguments in (
+        ("train", "--data", "mine:load", *QUICK, "--out", "m", "--overwrite"),
+        ("study", "run", "study.yaml", "--out", "study", "--workers", "2"),
+    ):
+        done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
 
 

@@ -180,10 +180,19 @@ def test_a_kill_between_the_two_renames_is_put_right(tmp_path: Path) -> None:
 def test_folders_that_appear_together_do_so_after_a_kill_between_them(
     tmp_path: Path, over: bool, swap: str
 ) -> None:
-    targets = [tmp_path / "m", tmp_path / "m-retrained"]
-    if over:
-        for target in targets:
-            made(target, "old")
+    targets = a_plan_left_behind(tmp_path, over=over)
+    assert (targets[0] / "mark").read_text() == "new"
+    assert targets[1].exists() == over
+    sweep(tmp_path)
+    assert [(target / "mark").read_text() for target in targets] == ["new", "new"]
+    assert names(tmp_path) == ["m", "m-retrained"]
+
+
+def a_plan_left_behind(folder: Path, *, over: bool) -> list[Path]:
+    """Two folders, and the journal that a kill left after the first of them had its name."""
+    targets = [folder / "m", folder / "m-retrained"]
+    for target in targets if over else []:
+        made(target, "old")
     process = os.fork()
     if process == 0:
         real = whole._name
@@ -195,15 +204,92 @@ def test_folders_that_appear_together_do_so_after_a_kill_between_them(
 
         whole._name = dies  # type: ignore[assignment]
         with written_together(targets, overwrite=True) as folders:
-            for folder in folders:
-                (folder / "mark").write_text("new")
+            for one in folders:
+                (one / "mark").write_text("new")
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
-    assert (targets[0] / "mark").read_text() == "new"
-    assert targets[1].exists() == over
+    return targets
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_what_somebody_has_put_in_its_place_since_is_not_replaced(
+    tmp_path: Path, over: bool
+) -> None:
+    _, second = a_plan_left_behind(tmp_path, over=over)
+    if over:
+        (second / "mark").unlink()
+        second.rename(tmp_path / "moved away")
+    second.mkdir()
+    (second / "thesis").write_text("mine")
     sweep(tmp_path)
-    assert [(target / "mark").read_text() for target in targets] == ["new", "new"]
+    assert names(second) == ["thesis"]
+    (aside,) = tmp_path.glob("m-retrained.unnamed-*")
+    assert (aside / "mark").read_text() == "new" and not list(tmp_path.glob(".*"))
+
+
+def test_two_that_sweep_at_once_do_not_take_what_a_journal_names(tmp_path: Path) -> None:
+    a_plan_left_behind(tmp_path, over=False)
+    (plan,) = tmp_path.glob(".*expunge-plan-*")
+    held = whole._lock(plan)  # another process is about to finish it
+    assert held is not None
+    try:
+        sweep(tmp_path)
+        assert len(list(tmp_path.glob(".*expunge-new-*"))) == 1, "its folder stays"
+    finally:
+        held.release()
+    sweep(tmp_path)
     assert names(tmp_path) == ["m", "m-retrained"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_between_two_names_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    real = whole._name
+
+    def disturbed(new: Path, target: Path, *, overwrite: bool) -> None:
+        signal.raise_signal(number)
+        real(new, target, overwrite=overwrite)
+
+    monkeypatch.setattr(whole, "_name", disturbed)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        targets = [tmp_path / "m", tmp_path / "m-retrained"]
+        with pytest.raises(KeyboardInterrupt), written_together(targets, overwrite=True) as folders:
+            for folder in folders:
+                (folder / "mark").write_text("new")
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert names(tmp_path) == ["m", "m-retrained"]
+
+
+@pytest.mark.parametrize("what", ["new", "old", "plan"])
+def test_a_pipe_with_a_name_of_ours_hangs_nobody(tmp_path: Path, what: str) -> None:
+    os.mkfifo(tmp_path / f".m.expunge-{what}-01234567")
+    start = time.monotonic()
+    sweep(tmp_path)
+    recover(tmp_path / "m")
+    assert time.monotonic() - start < 3
+
+
+def test_a_trial_is_nobody_elses_to_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.rename
+
+    def swept(source: Any, to: Any) -> None:
+        assert sweep(tmp_path) == 0
+        real(source, to)
+
+    monkeypatch.setattr(os, "rename", swept)
+    assert unwritable(tmp_path / "m") is None
+
+
+def test_the_root_of_a_file_system_keeps_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "m")
+    assert "root of a file system" in str(unwritable(tmp_path / "m"))
 
 
 @pytest.mark.parametrize(

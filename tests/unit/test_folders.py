@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from expunge.data.samples import Samples
 from expunge.folders.audit import Request, audit_folder
 from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
 from expunge.methods import make_method
+from expunge.methods.finetune import Finetune
 from expunge.methods.retrain import Retrain
 from expunge.models.checkpoint import load_weights
 from expunge.place import Place
@@ -328,6 +330,37 @@ def test_a_model_that_cannot_be_written_where_it_belongs_is_kept_elsewhere(
         "elsewhere",
         "original",
     ]
+
+
+def test_a_model_whose_target_has_gone_meanwhile_is_kept_elsewhere(
+    original: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+    real = Finetune.unlearn
+
+    def meanwhile(*given: Any) -> nn.Module:
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new/thesis.txt").write_text("mine")
+        return real(*given)
+
+    monkeypatch.setattr(Finetune, "unlearn", meanwhile)
+    with pytest.raises(ModelError, match=r"new exists; .*lies in .*elsewhere"):
+        unlearn_folder(original, "class:bee", METHOD, tmp_path / "new")
+    (kept,) = (tmp_path / "elsewhere").iterdir()
+    assert load(kept / "new").record.step == "finetune"
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["thesis.txt"]
+
+
+def test_a_key_does_not_lie_in_what_it_opens(
+    original: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for keys in ("new", "new/keys", "."):
+        monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / keys))
+        with pytest.raises(ModelError, match="the folder of keys"):
+            unlearn_folder(
+                original, "class:bee", METHOD, tmp_path / "new", beside=Beside(redact_ids=True)
+            )
 
 
 def test_a_reference_that_cannot_be_made_leaves_the_model_that_was(

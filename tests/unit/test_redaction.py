@@ -168,6 +168,14 @@ def test_an_open_past_is_closed(here: Path) -> None:
     check_silent(here / "again")
 
 
+def test_samples_that_a_model_is_tested_on_are_somebody_too(here: Path) -> None:
+    tested = load(here / "original").data.test.ids.tolist()[0]
+    loud = ("--method", "mine:Loud", "--set", f"whom={tested}", "--allow-code")
+    words = ("--forget", "class:bee", "--redact-ids", "--report", "page", "--out", "closed")
+    expunge("unlearn", "original", *words, *loud, cwd=here)
+    check_silent(here / "closed", here / "page")
+
+
 def test_cleansing_a_redacted_model_names_nobody(here: Path) -> None:
     words = ("--forget", "random:0.1", *EPOCH)
     expunge("unlearn", "original", *words, "--redact-ids", "--out", "first", cwd=here)
@@ -291,6 +299,6 @@ def test_warnings_of_any_request_stay_though_ids_are_numbers() -> None:
 
 def test_a_command_is_told_without_its_request() -> None:
     words = ["unlearn", "m", "--forget", "ids:a", "--forget-seed=3", "--out", "no-person-0001"]
-    told = without_request([*words, "--seed", "7"], Split(retain=("person-0001", "7")))
+    told = without_request([*words, "--seed", "7"], {"person-0001", "7"})
     assert told[:5] == ["unlearn", "m", "--forget", "...", "--forget-seed=..."]
     assert told[5:] == ["--out", "...", "--seed", "7"]

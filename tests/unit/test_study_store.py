@@ -608,6 +608,23 @@ def test_an_unexplained_death_is_a_failure_and_the_rest_goes_on(tmp_path: Path) 
     assert failure is not None and failure.run == "", "killed before it wrote a word"
 
 
+def test_a_cell_whose_code_leaves_the_program_is_a_failure_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = small(tmp_path)
+    left: list[Cell] = []
+
+    def leaves(cell: Cell, _: Any) -> None:
+        left.append(cell)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("expunge.study.runner.do_cell", leaves)
+    Worker(made.cells, made.bench).work()
+    assert {cell.seed for cell in left} == {0, 1}
+    failure = made.store.failure(left[0].key)
+    assert failure is not None and failure.error == "SystemExit" and not made.store.killers()
+
+
 def test_what_killed_an_earlier_run_is_tried_again_after_all_else(tmp_path: Path) -> None:
     made = small(tmp_path)
     killed_over(made, made.cells[0], "earlier")

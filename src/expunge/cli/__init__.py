@@ -151,6 +151,8 @@ def _run(asked: list[int]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = 128 + asked[0] if asked else INTERRUPTED
         return _complain("interrupted; nothing was left half-written", code)
+    except SystemExit as stop:  # nothing of ours says that
+        return _complain(f"code that was called has left the program (exit code {stop.code})", 1)
     except BrokenPipeError:
         sys.stderr.close()
         return 141

@@ -70,12 +70,7 @@ def train(
     )
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
-    next_step(
-        screen,
-        out,
-        ["unlearn", out, "--forget", "random:0.1", "--method", "finetune", "--with-reference"]
-        + ["--out", f"{out}-forgot"],
-    )
+    next_step(screen, out, "random:0.1", "--with-reference")
 
 
 @placed("data_dir", "device", "overwrite")
@@ -130,8 +125,4 @@ def import_(
         )
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
-    next_step(
-        screen,
-        out,
-        ["unlearn", out, "--forget", "ids:FILE", "--method", "finetune", "--out", f"{out}-forgot"],
-    )
+    next_step(screen, out, "ids:FILE")

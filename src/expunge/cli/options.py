@@ -104,10 +104,11 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples")
 
 
-def next_step(screen: Console, out: Path, arguments: Iterable[object]) -> None:
-    """What was written, and the command that a person would want next."""
+def next_step(screen: Console, out: Path, request: str, *options: str) -> None:
+    """What was written, and the command that a person would want next: to forget something of it."""
+    words = ["unlearn", str(out), "--forget", request, "--method", "finetune", *options]
     screen.print(f"written: {out}")
-    screen.print(f"next: {typed(map(str, arguments))}", soft_wrap=True)
+    screen.print(f"next: {typed([*words, '--out', f'{out}-forgot'])}", soft_wrap=True)
 
 
 def typed(arguments: Iterable[str]) -> str:

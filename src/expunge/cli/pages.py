@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from expunge.cli.options import typed
-from expunge.data.parts import SPLIT_PARTS
 from expunge.folders.make import reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
 from expunge.trained.record import names_any
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
-    from expunge.data.split import Split
     from expunge.folders.make import Forgotten
 
 REQUESTS = ("--forget", "--forget-seed", "--poison", "--known-fraction")
@@ -42,16 +40,15 @@ def write_page(
 
     words = sys.argv[1:]
     if done.redacted:
-        words = without_request(words, done.result.split)
+        words = without_request(words, done.result.ids)
     page = deletion_report(done, audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
 
 
-def without_request(words: Sequence[str], split: Split) -> list[str]:
+def without_request(words: Sequence[str], ids: Collection[str]) -> list[str]:
     """A command as it may be told where ids are redacted: without the request, which seeds may give
     away too, and without words that name a sample.
     """
-    ids = {one for name in SPLIT_PARTS for one in getattr(split, name)}
     kept: list[str] = []
     for word in words:
         option = word.partition("=")[0]

@@ -147,12 +147,7 @@ def prune(
                 place=replace(place, progress=bars),
             )
     _show(done, place)
-    next_step(
-        screen,
-        out,
-        ["unlearn", out, "--forget", "random:0.1", "--method", "finetune", "--with-reference"]
-        + ["--out", f"{out}-forgot"],
-    )
+    next_step(screen, out, "random:0.1", "--with-reference")
 
 
 def _fine_tuning(changes: dict[str, Any]) -> Any:

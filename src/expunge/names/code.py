@@ -6,6 +6,8 @@ import functools
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,10 @@ def import_object(name: str, *, allow_code: bool, what: str, error: type[UserErr
     """
     check_name(name, allow_code=allow_code, what=what, error=error)
     module_name, _, attribute = name.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
     importlib.invalidate_caches()
     try:
-        module = importlib.import_module(module_name)
+        with _here_first():
+            module = importlib.import_module(module_name)
     except (Exception, SystemExit) as cause:  # whatever the user's own code raises meanwhile
         raise error(
             f"cannot import {module_name!r} for {what} {name!r} ({in_a_line(cause)}); run "
@@ -56,6 +57,25 @@ def import_object(name: str, *, allow_code: bool, what: str, error: type[UserErr
         return functools.reduce(getattr, attribute.split("."), module)
     except AttributeError as cause:
         raise error(f"module {module_name!r} has no {attribute!r} for {what} {name!r}") from cause
+
+
+@contextmanager
+def _here_first() -> Iterator[None]:
+    """The current folder goes first among the places of modules, and last afterwards: what the user's
+    module imports later is still found there, and no library of ours is.
+    """
+    here = os.getcwd()
+    if sys.path[:1] in ([""], [here]):  # as somebody has it
+        yield
+        return
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
+        if here not in sys.path:
+            sys.path.append(here)
 
 
 def in_a_line(cause: BaseException) -> str:
@@ -81,8 +101,8 @@ def module_file(module: str) -> Path | None:
 def _spec(name: str, places: list[str] | None) -> Any:
     """What the finders say of a module. places: of its package; None: those of every import."""
     here = os.getcwd()
-    if places is None and here not in sys.path and "" not in sys.path:
-        places = [here, *sys.path]
+    if places is None and "" not in sys.path:
+        places = [here, *(place for place in sys.path if place != here)]
     for finder in sys.meta_path:
         spec = finder.find_spec(name, places)
         if spec is not None:

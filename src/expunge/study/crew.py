@@ -7,7 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
 from typing import Protocol
@@ -76,6 +77,21 @@ def _follow_parent(orders: Orders, card: int | None, parent: int) -> None:
     follow(orders, card)
 
 
+@contextmanager
+def _without_this_folder() -> Iterator[None]:
+    """Python puts the current folder first in a process that it starts so, where a stranger's files may
+    bear the names of its own modules; the paths of this process are handed on anyway.
+    """
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
 class Processes:
     """Workers as processes of this machine; its cards are dealt out in turn."""
 
@@ -91,7 +107,8 @@ class Processes:
         process = multiprocessing.get_context("spawn").Process(
             target=_follow_parent, daemon=True, args=(self._orders, card, os.getpid())
         )
-        process.start()
+        with _without_this_folder():
+            process.start()
         return process
 
     def alive(self) -> bool:

@@ -209,7 +209,7 @@ class Worker:
                     self.bench.place.progress.work(cell.label),
                 ):
                     do_cell(cell, self.bench)
-            # it belongs to the cell, and the others go on; a method of somebody's may even leave the program
+            # it belongs to the cell, and the others go on; somebody's code may even leave the program
             except (Exception, SystemExit) as error:
                 self.store.fail(cell.key, error, self.run)
                 self._failed.add(cell.key)  # another runner's record may replace this one

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from expunge.data.parts import SPLIT_PARTS
+from expunge.data.pseudonyms import keys_folder
 from expunge.disk.ours import FolderKind, check_replaceable
 from expunge.disk.reading import MIB, UnreadableError, check_regular, read_json, reading
 from expunge.disk.whole import recover
@@ -165,7 +166,9 @@ def check_target(target: Path, *, overwrite: bool, apart: Mapping[str, Path] | N
     """
     if (target / "cell.json").exists():
         raise ModelError(f"{target} is a cell of a study; choose another name")
-    check_replaceable(target, FOLDER, overwrite=overwrite, error=ModelError, apart=apart)
+    # a key to pseudonyms does not lie in what it opens
+    away = {**(apart or {}), "the folder of keys": keys_folder()}
+    check_replaceable(target, FOLDER, overwrite=overwrite, error=ModelError, apart=away)
 
 
 def digest_file(path: Path) -> str:

@@ -149,7 +149,7 @@ class Trained:
     def history_with(self, record: Record) -> History:
         """How it came about, and a further step."""
         key = self.key
-        return (*self.history, record if key is None else without_ids(record, key, self._ids()))
+        return (*self.history, record if key is None else without_ids(record, key, self.ids))
 
     def redacting(self) -> Trained:
         """The same, of which, and of all that is made of it, no id will be kept: pseudonyms alone.
@@ -158,13 +158,16 @@ class Trained:
         """
         if self.key is not None:
             return self
-        key, ids = new_key(), self._ids()
+        key, ids = new_key(), self.ids
         history = tuple(without_ids(record, key, ids) for record in self.history)
         artifacts = self.artifacts if self.record.step in OUR_STEPS else {}
         return replace(self, redacted=True, key=key, history=history, artifacts=artifacts)
 
-    def _ids(self) -> Collection[str]:
-        return {one for name in SPLIT_PARTS for one in getattr(self.split, name)}
+    @property
+    def ids(self) -> Collection[str]:
+        """Of all samples that it speaks of, those that it is tested on too."""
+        learned = {one for name in SPLIT_PARTS for one in getattr(self.split, name)}
+        return learned.union(self.data.test.ids.tolist())
 
     def card(self) -> ModelCard:
         """Everything about it but its weights, as plain data."""

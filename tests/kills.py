@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 STUDY = """\
@@ -151,7 +151,10 @@ def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: 
             "XDG_DATA_HOME": str(work / ".data"),
             "TMPDIR": str(work / ".tmp"),
         }
-        tempfile.tempdir = None
+        tempfile.tempdir = str(work / ".tmp")
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # a job in the background ignores it
         count = 0
 
         def hook(event: str, given: tuple[object, ...]) -> None:
@@ -366,6 +369,43 @@ def campaign(
     return found
 
 
+def campaigns(cases: Sequence[Case], given: argparse.Namespace) -> Iterator[Found]:
+    """What came of each case, as they end; so many at once, each a process of its own."""
+    waiting = list(cases)[::-1]
+    running: dict[int, Path] = {}
+    with tempfile.TemporaryDirectory(prefix="expunge-kills-") as top:
+        while waiting or running:
+            if waiting and len(running) < given.jobs:
+                case = waiting.pop()
+                folder = Path(top, f"case{len(waiting)}")
+                folder.mkdir()
+                process = os.fork()
+                if process == 0:
+                    _be_campaign(case, folder, given)
+                running[process] = folder
+                continue
+            process, status = os.wait()
+            folder = running.pop(process)
+            if status:
+                raise SystemExit(f"a campaign ended with {status}")
+            content = json.loads((folder / "found.json").read_text())
+            yield Found(**{**content, "kills": Counter(content["kills"])})
+            shutil.rmtree(folder)
+
+
+def _be_campaign(case: Case, folder: Path, given: argparse.Namespace) -> None:
+    code = 1
+    try:
+        chance = random.Random(f"{given.seed} {case.name}")
+        found = campaign(case, folder, every=given.every, at_random=given.random, chance=chance)
+        (folder / "found.json").write_text(json.dumps(asdict(found)))
+        code = 0
+    except BaseException as error:
+        print(f"{case.name}: {error!r}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(code)
+
+
 def warm_up() -> None:
     """Import what commands import, so that forks begin at once; nothing is computed before a fork."""
     from expunge.loading import loading
@@ -390,6 +430,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="hit every nth file event (1)")
     parser.add_argument("--random", type=int, default=40, help="kills at random moments, a case")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="cases at once")
     parser.add_argument(
         "--two-renames", action="store_true", help="as on a system that cannot exchange two names"
     )
@@ -403,20 +444,13 @@ def main() -> int:
         from expunge.disk import whole
 
         whole._exchange = lambda: None  # type: ignore[assignment]
-    results = []
     start = time.perf_counter()
-    for case in _cases():
-        if case.name not in chosen:
-            continue
-        chance = random.Random(f"{given.seed} {case.name}")
-        with tempfile.TemporaryDirectory(prefix="expunge-kills-") as folder:
-            found = campaign(
-                case, Path(folder), every=given.every, at_random=given.random, chance=chance
-            )
+    results = []
+    for found in campaigns([case for case in _cases() if case.name in chosen], given):
         results.append(found)
         kills = ", ".join(f"{number} {name}" for name, number in sorted(found.kills.items()))
         print(
-            f"{case.name}: {found.events} file events; {kills}; {found.ended_before} ended before; "
+            f"{found.case}: {found.events} file events; {kills}; {found.ended_before} ended before; "
             f"{len(found.faults)} faults ({time.perf_counter() - start:.0f} s so far)",
             flush=True,
         )

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import expunge, process
+from kills import STUDY
 from PIL import Image
 
 MOST_SECONDS, MOST_BYTES = 3.0, 2**30
@@ -46,17 +47,6 @@ def load():
 """
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 PROGRAMS = ("gs", "gswin64c", "gswin32c", "latex", "dvipng", "convert", "inkscape", "git", "sh")
-STUDY = """\
-name: small
-data: ["digits:90"]
-models: [mlp]
-recipes:
-  quick: {epochs: 1, lr: 0.05, batch_size: 32}
-scenarios: [class]
-methods:
-  finetune: {epochs: 1}
-seeds: [0]
-"""
 Case = tuple[str, list[str]]
 """A name, and the arguments of a command."""
 
@@ -400,7 +390,7 @@ def study_cases(folder: Path) -> Iterator[Case]:
         "pruner": STUDY + "densities: [{pruner: 'evil:Task', sparsity: 0.5}]\n",
         "pipe": STUDY.replace("digits:90", pipe),
         "ids": STUDY.replace("[class]", f'["ids:{zero}"]'),
-        "dates": STUDY.replace("small", "2024-01-01").replace("[0]", "[2024-01-01]"),
+        "dates": STUDY.replace("killed", "2024-01-01").replace("[0]", "[2024-01-01]"),
         "numbers": STUDY.replace("[0]", f"[{'9' * 400}]"),
         "null": STUDY.replace("[mlp]", "[null]"),
         "names": STUDY.replace("finetune:", '"[/red]\\e[2J=1+1": {method: finetune}\n  finetune:'),

@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 STUDY = """\
@@ -398,7 +398,7 @@ def _be_campaign(case: Case, folder: Path, given: argparse.Namespace) -> None:
     try:
         chance = random.Random(f"{given.seed} {case.name}")
         found = campaign(case, folder, every=given.every, at_random=given.random, chance=chance)
-        (folder / "found.json").write_text(json.dumps(asdict(found)))
+        (folder / "found.json").write_text(json.dumps(vars(found)))
         code = 0
     except BaseException as error:
         print(f"{case.name}: {error!r}", file=sys.stderr, flush=True)

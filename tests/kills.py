@@ -353,7 +353,7 @@ def campaign(
         for event in range(1 + first, bench.events + 1, every)
     ]
     blows += [
-        Blow(chance.choice(SIGNALS), None, chance.uniform(0.0, bench.seconds))
+        Blow(chance.choice(SIGNALS), None, chance.uniform(0.0, 0.8 * bench.seconds))
         for _ in range(-(-at_random // 5) if case.long else at_random)
     ]
     for blow in blows:
@@ -434,7 +434,9 @@ def main() -> int:
     parser.add_argument(
         "--two-renames", action="store_true", help="as on a system that cannot exchange two names"
     )
-    parser.add_argument("--out", type=Path, help="file for the result, JSON")
+    parser.add_argument(
+        "--out", type=Path, help="file for the result, JSON; further runs add to it"
+    )
     given = parser.parse_args()
     chosen = given.only.split(",") if given.only else names
     if unknown := set(chosen) - set(names):
@@ -465,27 +467,28 @@ def main() -> int:
 
 
 def write_result(out: Path, results: Sequence[Found], seed: int) -> None:
-    """The counts as JSON."""
+    """The counts as JSON; a file that is there gets a further run."""
     from expunge.hardware import machine_name
     from expunge.version import VERSION
 
+    runs = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
+    cases = [
+        {
+            "case": found.case,
+            "file_events": found.events,
+            "kills": dict(sorted(found.kills.items())),
+            "ended_before": found.ended_before,
+            "faults": found.faults,
+        }
+        for found in results
+    ]
+    runs.append({"expunge": VERSION, "machine": machine_name("cpu"), "seed": seed, "cases": cases})
+    every = [case for run in runs for case in run["cases"]]
     content = {
         "what": "kills of commands at each file event and at random moments: scripts/kills",
-        "expunge": VERSION,
-        "machine": machine_name("cpu"),
-        "seed": seed,
-        "kills": sum(sum(found.kills.values()) for found in results),
-        "faults": sum(len(found.faults) for found in results),
-        "cases": [
-            {
-                "case": found.case,
-                "file_events": found.events,
-                "kills": dict(sorted(found.kills.items())),
-                "ended_before": found.ended_before,
-                "faults": found.faults,
-            }
-            for found in results
-        ],
+        "kills": sum(sum(case["kills"].values()) for case in every),
+        "faults": sum(len(case["faults"]) for case in every),
+        "runs": runs,
     }
     out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

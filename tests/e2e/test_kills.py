@@ -34,4 +34,4 @@ def test_kills_lose_nothing_and_leave_nothing(
     found = json.loads(out.read_text())
     print(done.stdout)
     assert found["faults"] == 0 and found["kills"] >= least
-    assert {case["case"] for case in found["cases"]} == set(cases.split(","))
+    assert {case["case"] for case in found["runs"][0]["cases"]} == set(cases.split(","))

@@ -22,7 +22,7 @@ from expunge.names.text import clean, clean_all
 
 MIB = 2**20
 JSON_BYTES, YAML_BYTES = 16 * MIB, MIB // 8
-MOST_PARTS, MOST_COMMAS = 2_000_000, 10_000_000
+MOST_PARTS, MOST_COMMAS = 2_000_000, 5_000_000
 """Of a JSON text: brackets and braces that open, and commas; each costs memory beyond its byte."""
 MOST_NODES = 100_000
 """Of a YAML text, aliases and merge keys written out."""

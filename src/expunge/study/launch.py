@@ -115,6 +115,13 @@ def planned(
     return _plan(study, bench, facts.__getitem__ if believed else bench.facts, content)
 
 
+def check_made(folder: Path) -> None:
+    """Raise ConfigError for a folder of which there is no study to look at."""
+    if not (folder / FILE).is_file():
+        what = "is no folder of a study" if folder.exists() else "does not exist"
+        raise ConfigError(f"{folder} {what}; make one with `expunge study run`")
+
+
 def _told(study: Study) -> str:
     return f"{study.name} at scale {study.scale}" if study.scale else study.name
 

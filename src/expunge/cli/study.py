@@ -200,8 +200,6 @@ def _recorded(folder: Path, place: Place) -> Planned:
 def _planned(
     file: Path, out: Path, scale: str | None, place: Place, *, recorded: bool = False
 ) -> Planned:
-    if recorded:
-        check_made(out)
     return planned(
         read_study(
             study_file(file),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import signal
@@ -19,7 +20,15 @@ from hypothesis import strategies as st
 
 from expunge.disk import whole
 from expunge.disk.ours import FolderKind, check_ours, check_replaceable
-from expunge.disk.reading import parse_json, parse_yaml, read_bytes, read_json, read_yaml, reading
+from expunge.disk.reading import (
+    UnreadableError,
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    read_yaml,
+    reading,
+)
 from expunge.disk.whole import (
     recover,
     sweep,
@@ -512,6 +521,16 @@ def test_yaml_as_people_write_it(tmp_path: Path) -> None:
 def test_any_yaml_text_is_read_or_refused(text: str) -> None:
     with reading_or_refused():
         parse_yaml(text)
+
+
+def test_json_of_too_many_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key costs ten times its bytes; ids with colons in them are no keys."""
+    monkeypatch.setattr("expunge.disk.reading.MOST_KEYS", 10)
+    assert len(parse_json(json.dumps([f"a:{i}" for i in range(100)]))) == 100
+    assert len(parse_json(json.dumps({f"a:{i}": i for i in range(10)}))) == 10
+    for key in ('"%d":0', '"%d" \n\t:0'):
+        with pytest.raises(UnreadableError, match="too many parts"):
+            parse_json("{" + ",".join(key % i for i in range(11)) + "}")
 
 
 @given(st.binary(max_size=60))

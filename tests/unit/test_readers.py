@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import io
 import json
+import math
 import os
 import socket
 import struct
@@ -42,6 +43,7 @@ from expunge.errors import DataError, ModelError, SplitError, UserError, listed,
 from expunge.models.checkpoint import check_weights_file, load_weights
 from expunge.study.scenarios.base import AsTyped
 from expunge.trained.trained import _within
+from expunge.training.session import constructor
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
 FEW = settings(max_examples=120, suppress_health_check=list(HealthCheck))
@@ -372,7 +374,6 @@ BAD_ARRAYS = {
     "no array": {"x.txt": b"hello", "y.npy": LABELS},
     "a strange header": {"x.npy": header("(20, 2), 'more': 1"), "y.npy": LABELS},
     "a nested header": {"x.npy": header("(" * 4000 + ")" * 4000), "y.npy": LABELS},
-    "long doubles": {"x.npy": array(np.zeros((20, 2), np.longdouble)), "y.npy": LABELS},
     "labels of times": {"x.npy": array(np.zeros((20, 2))), "y.npy": array(np.zeros(20, "M8[s]"))},
     "labels of parts": {"x.npy": array(np.zeros((20, 2))), "y.npy": array(np.zeros(20, "i4,i4"))},
     "no labels": {"x.npy": array(np.zeros((20, 2))), "y.npy": array(np.array(3))},
@@ -456,6 +457,114 @@ def test_arrays_that_do_not_fit_into_memory(
         load_data(tmp_path / "a.npz")
 
 
+def peak(path: Path) -> tuple[str, int]:
+    """What loading says, and the most MiB that it took."""
+    command = [sys.executable, "-c", TOLD, str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return told[0], int(told[1])
+
+
+TOLD = """
+import re, sys
+from pathlib import Path
+from expunge.data.load import load_data
+from expunge.errors import DataError
+try:
+    print(load_data(sys.argv[1]))
+except DataError as error:
+    print(error)
+status = Path("/proc/self/status").read_text()
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) // 1024)
+"""
+FEW_ROWS = {"x": np.zeros((4, 1, 8, 8), np.uint8), "y": np.arange(4) % 2}
+MANY = 4_000_000
+SMALL_BOMBS = {
+    "ids": (FEW_ROWS | {"id": np.full(MANY, b"1", "S1")}, "id is of shape"),
+    "classes": (FEW_ROWS | {"classes": np.zeros(MANY, np.uint8)}, "4,000,000 class names for 4"),
+    "what is no data": (FEW_ROWS | {"more": np.full(MANY, b"1", "S1")}, "3 to train on"),
+    "labels": (
+        {"x": np.zeros((MANY, 1), np.uint8), "y": np.full(MANY, b"1", "S1")},
+        "would unpack to",
+    ),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
+@pytest.mark.parametrize("name", SMALL_BOMBS)
+def test_small_arrays_that_become_many_objects(tmp_path: Path, name: str) -> None:
+    arrays, said = SMALL_BOMBS[name]
+    np.savez_compressed(tmp_path / "a.npz", **arrays)
+    np.savez(tmp_path / "b.npz", **FEW_ROWS)
+    _, usual_mib = peak(tmp_path / "b.npz")
+    told, peak_mib = peak(tmp_path / "a.npz")
+    assert said in told
+    assert peak_mib < usual_mib + 50
+
+
+def test_what_is_no_data_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def counting(file: Any, **more: Any) -> Any:
+        read.append(file.name)
+        return original(file, **more)
+
+    original = np.lib.format.read_array
+    monkeypatch.setattr(np.lib.format, "read_array", counting)
+    more = {"more": np.zeros(7), "who": np.arange(4), "other": np.zeros((4, 4))}
+    np.savez(tmp_path / "a.npz", **FEW_ROWS, **more)
+    assert list(load_data(tmp_path / "a.npz").train.columns) == ["who"]
+    assert sorted(read) == ["who.npy", "x.npy", "y.npy"]
+
+
+def test_an_honest_array_of_zeros_is_read_uncompressed(tmp_path: Path) -> None:
+    path, rows = tmp_path / "a.npz", 1_400_000
+    np.savez_compressed(path, x=np.zeros((rows, 1), np.uint8), y=np.zeros(rows, np.int8))
+    with pytest.raises(DataError, match=r"if they are meant, save them uncompressed, with numpy\."):
+        load_data(path)
+    np.savez(path, x=np.zeros((rows, 1), np.uint8), y=np.zeros(rows, np.int8))
+    assert len(load_data(path).train) == 1_120_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "kept"),
+    [
+        ("bool", (20, 2), torch.float32),
+        ("float16", (20, 2), torch.float32),
+        ("longdouble", (20, 2), torch.float32),
+        (">f8", (20, 2), torch.float32),
+        ("uint16", (20, 1, 8, 8), torch.float32),
+        ("int64", (20, 1, 8, 8), torch.float32),
+        ("uint16", (20, 2), torch.int64),
+        ("int8", (20, 2), torch.int64),
+        ("uint64", (20, 2), torch.int64),
+        ("uint8", (20, 2), torch.uint8),
+    ],
+)
+def test_numbers_of_any_type(
+    tmp_path: Path, kind: str, shape: tuple[int, ...], kept: torch.dtype
+) -> None:
+    values = np.arange(math.prod(shape)).reshape(shape) % 100
+    np.savez(tmp_path / "a.npz", x=values.astype(kind), y=np.arange(20) % 2)
+    data = load_data(tmp_path / "a.npz")
+    inputs = resident(data.train)
+    assert inputs is not None and inputs.dtype == kept
+    expected = values.astype(kind).astype(np.float64)[data.train.ids.astype(int)]
+    assert np.array_equal(inputs.double().numpy(), expected)
+    make = constructor("mlp", data, Split.whole(data, validation=0), allow_code=False)
+    if kept != torch.int64:
+        make()
+        return
+    with pytest.raises(DataError, match=r"inputs are int64, which mlp cannot take; .*float32") as e:
+        make()
+    one_line(e)
+
+
+def test_integers_that_are_no_ids_of_tokens(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.full((20, 2), 2**63, np.uint64), y=np.arange(20) % 2)
+    with pytest.raises(DataError, match="save the numbers as float32"):
+        load_data(tmp_path / "a.npz")
+
+
 def test_arrays_of_another_byte_order(tmp_path: Path) -> None:
     values = np.arange(40.0).reshape(20, 2)
     np.savez(tmp_path / "a.npz", x=values.astype(">f4"), y=(np.arange(20) % 2).astype(">i8"))
@@ -507,6 +616,71 @@ def test_a_picture_or_a_text_that_comes_often_is_there_once(tmp_path: Path) -> N
     data = Data(samples, samples, ("0", "1"))
     with pytest.raises(SplitError, match="names all"):
         Split.groups(data, "note", text, base=Split.whole(data, validation=0))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
+@pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
+def test_a_long_text_that_comes_often_and_is_missing_once(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    places = pa.array([0] * 999 + [None], pa.int32())
+    texts = pa.DictionaryArray.from_arrays(places, pa.array(["\x1b" + "x" * 1_000_000], kind))
+    table = pa.table(
+        {"image": [encoded(picture())] * 1000, "label": np.arange(1000) % 2, "note": texts}
+    )
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    assert (tmp_path / "a.parquet").stat().st_size < 10_000
+    told, peak_mib = peak(tmp_path / "a.parquet")
+    assert "800 to train on" in told
+    assert peak_mib < 600  # and not a gigabyte of copies
+
+
+def many_columns(path: Path) -> None:
+    """Small as a file, for all columns are constant."""
+    rows = 500_000
+    image = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([encoded(picture())]))
+    columns = {f"c{i}": np.zeros(rows, np.int64) for i in range(70)}
+    table = pa.table({"image": image, "label": np.arange(rows) * 2 // rows, **columns})
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+
+
+def test_parquet_of_many_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many_columns(tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 1_000_000
+    with pytest.raises(DataError, match=r"a\.parquet as parquet .*would unpack to .*which no data"):
+        load_data(tmp_path / "a.parquet")
+    from expunge.data import parquet
+
+    # the footer says little: what comes is counted too
+    monkeypatch.setattr(parquet, "_check_sizes", lambda *_: None)
+    with pytest.raises(DataError, match=r"bytes unpack to more than .*which no data"):
+        load_data(tmp_path / "a.parquet")
+
+
+def test_parquet_of_more_names_than_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(names: int) -> None:
+        known = {"info": {"features": {"label": {"names": [f"n{i}" for i in range(names)]}}}}
+        table = pa.table({"image": [encoded(picture())] * 8, "label": [0, 1] * 4})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(known)})
+        pq.write_table(table, tmp_path / "a.parquet")
+
+    write(1000)
+    assert len(load_data(tmp_path / "a.parquet").classes) == 1000
+    write(50_001)
+    with pytest.raises(DataError, match=r"50,001 class names for 8 samples; .*as many"):
+        load_data(tmp_path / "a.parquet")
+
+
+def test_more_class_folders_than_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("expunge.data.classes.MOST_NAMES", 10)
+    for i in range(8):
+        (folder / f"n{i}").mkdir()
+    assert len(load_data(folder).classes) == 10
+    (folder / "n8").mkdir()
+    with pytest.raises(DataError, match="11 class names for 10 samples"):
+        load_data(folder)
 
 
 def test_parquet_with_other_columns(tmp_path: Path) -> None:

@@ -315,6 +315,15 @@ def test_commands_take_names(tmp_path: Path) -> None:
     assert "did you mean 'smoke'" in refused("study", "run", "smoky", "--out", "out", cwd=tmp_path)
 
 
+def test_a_folder_without_a_study_is_told_before_data_that_are_missing(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "empty").mkdir()
+    for out, told in (("out", "out does not exist"), ("empty", "empty is no folder of a study")):
+        for command in ("status", "results"):
+            words = ("study", command, "sparsity-class", "--out", out, "--data-dir", "data")
+            assert f"{told}; make one with `expunge study run`" in refused(*words, cwd=tmp_path)
+
+
 def test_the_first_paragraph_of_a_comment() -> None:
     assert first_paragraph("# Does it\n# work?\n#\n# More.\nname: x\n") == "Does it work?"
     assert first_paragraph("name: x\n# no\n") == ""

@@ -481,6 +481,7 @@ def test_an_odd_card_costs_one_line(fields: dict[str, Any], stranger: Path) -> N
         {"digest": ...},
         {"digest": "0" * 32},
         {"salt": 3},
+        {"more": []},
         {"salt": "0" * 32},
         {"pseudonyms": {}},
         {"excluded": ["1", "1"]},

@@ -15,12 +15,11 @@ from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
 from expunge.disk.whole import unwritable
-from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.report.places import PAGE, check_folder
 from expunge.study.catalogue import shipped_studies, study_file
 from expunge.study.file import read_study
-from expunge.study.launch import FILE, planned, run_study
+from expunge.study.launch import FILE, check_made, planned, run_study
 from expunge.study.publish import check_absent, write_records
 
 if TYPE_CHECKING:
@@ -193,8 +192,7 @@ def records(
 
 def _recorded(folder: Path, place: Place) -> Planned:
     """A study from its own folder."""
-    if not (folder / FILE).is_file():
-        raise ConfigError(f"{folder} is no folder of a study; make one with `expunge study run`")
+    check_made(folder)
     file = folder / FILE
     return planned(read_study(file, recorded=file), folder, place=place, recorded=True)
 

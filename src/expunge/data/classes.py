@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import DataError, SplitError, listed, nearest
-from expunge.names.text import as_name, clean_name, clean_names
+from expunge.names.text import as_name, clean_name, clean_names, shared_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_DIGITS = 18
 """Of a number that is typed: what fits into 64 bits."""
+MOST_NAMES = 50_000
+"""Classes that data may name where they have fewer samples: a part of a large dataset names them all."""
 
 
 def encode_labels(
@@ -68,10 +70,19 @@ def encode_labels(
     return [array.astype(np.int64) for array in arrays], classes
 
 
+def check_named(names: int, samples: int) -> None:
+    """Raise DataError for data that name more classes than they may; look before names are read."""
+    if names > max(samples, MOST_NAMES):
+        raise DataError(
+            f"{names:,} class names for {samples:,} samples; data name as many classes as they have "
+            f"samples, or {MOST_NAMES:,}: leave out those without samples"
+        )
+
+
 def _texts(labels: NDArray[Any]) -> list[str]:
     """Labels as cleaned texts."""
     if labels.dtype.kind == "O":
-        return [as_name(label) for label in labels.tolist()]
+        return shared_names(labels.tolist())
     texts: list[str] = clean_names(labels).tolist()
     return texts
 
@@ -95,12 +106,14 @@ def adopt_names(
 
     Where integer labels are indices into names of the data's own, they become indices into the names
     wanted: a class that is gone from the data must not move the others up.
-    Raises DataError if the data have a class that is not wanted.
+    Raises DataError if the data have a class that is not wanted, or far more classes than samples.
     """
     import numpy as np
 
     arrays = [np.asarray(part) for part in labels]
-    own = None if own is None else [as_name(name) for name in own]
+    if own is not None:
+        check_named(len(own), sum(array.size for array in arrays))
+        own = [as_name(name) for name in own]
     if wanted is None or own is None or tuple(own) == tuple(wanted):
         return arrays, wanted if wanted is not None else own
     place: dict[str, int] = {}

@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from expunge.data.samples import ResidentStore, Samples, StreamStore, digest_arrays, row_ids
 from expunge.errors import DataError
-from expunge.names.text import as_name, clean_names
+from expunge.names.text import clean_names, shared_names
 
 
 def is_dataset(value: Any) -> bool:
@@ -81,7 +81,7 @@ def dataset_classes(dataset: Any) -> Sequence[str] | None:
 
 def _objects(values: Any) -> NDArray[Any]:
     """Values one by one, so that none is made longer or cut to fit the others."""
-    return np.array([as_name(value) for value in values], dtype=object)
+    return np.array(shared_names(values), dtype=object)
 
 
 def _labels(dataset: Any) -> NDArray[Any]:

@@ -322,13 +322,22 @@ def images_from_array(array: NDArray[Any]) -> Tensor:
     """An array of samples as a tensor; images come out channels first.
 
     uint8 arrays (n, height, width) and (n, height, width, 1|3|4) are images. Everything else keeps
-    its shape: (n, channels, height, width), (n, features), ...
+    its shape: (n, channels, height, width), (n, features), ... Numbers become float32, but for uint8,
+    and for integers that are no images: they may be token ids, (n, length), and become int64.
+    Raises DataError for integers that do not fit into 64 bits with a sign.
     """
     if array.ndim == 3 and array.dtype == np.uint8:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
         array = array.transpose(0, 3, 1, 2)
-    if array.dtype == np.float64:
-        array = array.astype(np.float32)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return torch.from_numpy(np.ascontiguousarray(array))
+    kind = stored_type(array.dtype, array.ndim)
+    if array.dtype == np.uint64 and kind == np.int64 and (array >= 2**63).any():
+        raise DataError("integers of 2**63 and more are no token ids; save the numbers as float32")
+    return torch.from_numpy(np.ascontiguousarray(array.astype(kind, copy=False)))
+
+
+def stored_type(kind: np.dtype[Any], axes: int) -> np.dtype[Any]:
+    """In what an array of so many axes is kept as a tensor: uint8, int64 or float32."""
+    if kind == np.uint8:
+        return kind
+    return np.dtype(np.int64 if kind.kind in "iu" and axes != 4 else np.float32)

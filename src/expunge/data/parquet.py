@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from expunge.data.files import Raw
+from expunge.data.files import ROW_BYTES, TEXT_BYTES, VALUE_BYTES, Raw
 from expunge.data.fingerprint import fingerprint_files
 from expunge.data.images import BOMB_BYTES, Size, image_store, is_bomb
 from expunge.disk.reading import UnreadableError, open_regular, parse_json, reading
@@ -20,8 +20,6 @@ from expunge.errors import DataError, listed
 from expunge.names.text import as_name
 
 REMEDY = "give a parquet file of encoded images and labels"
-ROW_BYTES = 64
-"""What a row takes in memory, at the least."""
 
 
 def read_parquet_pair(folder: Path, size: Size | None) -> tuple[Raw, Raw | None]:
@@ -110,20 +108,31 @@ def _read(path: Path) -> _Table:
         packed_bytes = stream.seek(0, 2)
         file = pq.ParquetFile(stream)
         table = _Table(path, file.schema_arrow)
-        _check_sizes(file.metadata, packed_bytes)
+        wide = sum(_value_bytes(file.schema_arrow.field(name).type) for name in table.flat)
+        _check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
         file = pq.ParquetFile(
             stream, metadata=file.metadata, read_dictionary=[table.bytes, *table.texts]
         )
-        table.take(path, _batches(file, [table.bytes, *table.flat]))
+        batches = _batches(file, [table.bytes, *table.flat])
+        table.take(path, _bounded(batches, packed_bytes))
     return table
 
 
-def _check_sizes(metadata: pq.FileMetaData, packed_bytes: int) -> None:
-    """Raise UnreadableError for rows or pages that are far more than their file, or than memory."""
+def _value_bytes(kind: pa.DataType) -> int:
+    """What one value of a flat column takes in memory."""
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return VALUE_BYTES if plain else TEXT_BYTES
+
+
+def _check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) -> None:
+    """Raise UnreadableError for rows or pages that are far more than their file, or than memory.
+
+    row_bytes: what a row takes, at the least.
+    """
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     unpacked_bytes = sum(group.total_byte_size for group in groups)
     rows = sum(group.num_rows for group in groups)
-    needed_bytes = max(unpacked_bytes, ROW_BYTES * rows)
+    needed_bytes = max(unpacked_bytes, row_bytes * rows)
     if is_bomb(needed_bytes, packed_bytes):
         raise UnreadableError(
             f"{packed_bytes:,} bytes would unpack to {needed_bytes:,}, which no data do"
@@ -143,14 +152,28 @@ def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatc
         yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
 
 
-def _shared(values: pa.Array, known: dict[Any, Any]) -> list[Any]:
-    """Values as Python objects, each of which is there once."""
+def _bounded(batches: Iterator[pa.RecordBatch], packed_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The same; ends with UnreadableError where they come to more than the file said of itself."""
+    total = 0
+    for batch in batches:
+        total += batch.nbytes
+        if is_bomb(total, packed_bytes):
+            raise UnreadableError(
+                f"{packed_bytes:,} bytes unpack to more than {total:,}, which no data do"
+            )
+        yield batch
+
+
+def _shared(
+    values: pa.Array, known: dict[Any, Any], made: Callable[[Any], Any] = lambda value: value
+) -> list[Any]:
+    """Values as Python objects, each of which is there once. made: what becomes of each."""
     if not isinstance(values, pa.DictionaryArray):
-        return [known.setdefault(value, value) for value in values.to_pylist()]
-    rows = values.indices.to_numpy(zero_copy_only=False)
+        values = values.dictionary_encode()
+    rows = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
     used, place = np.unique(rows, return_inverse=True)
-    each = values.dictionary.take(pa.array(used)).to_pylist()
-    each = [known.setdefault(value, value) for value in each]
+    each = values.dictionary.take(pa.array(used, mask=used < 0)).to_pylist()
+    each = [known.setdefault(value, value) for value in map(made, each)]
     return [each[row] for row in place.tolist()]
 
 
@@ -162,10 +185,7 @@ def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray
             values = values.dictionary_decode()
         array = np.asarray(values.to_numpy(zero_copy_only=False))
         return array.astype(np.str_) if as_text else array
-    if values.null_count:
-        return np.array([as_name(value) for value in values.to_pylist()], dtype=object)
-    texts = [as_name(value) for value in _shared(values, known)]
-    return np.array([known.setdefault(text, text) for text in texts], dtype=object)
+    return np.array(_shared(values, known, as_name), dtype=object)
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -223,6 +243,7 @@ def _parquet_classes(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
         return None
     try:
         names = parse_json(metadata)["info"]["features"][label]["names"]
-        return tuple(as_name(name) for name in names) if isinstance(names, list) else None
+        # cleaned when it is known that they are not too many
+        return tuple(names) if isinstance(names, list) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from expunge.data.batch import Ids, Indices, first_tensor
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
-from expunge.names.text import as_name, clean_name, clean_names
+from expunge.names.text import clean_name, clean_names, shared_names
 
 STATISTICS_VALUES = 2**25
 """Of inputs that are added up at a time."""
@@ -233,9 +233,7 @@ def _clean_columns(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
     cleaned: dict[str, NDArray[Any]] = {}
     for name, values in columns.items():
         if values.dtype.kind == "O":
-            known: dict[Any, str] = {}
-            texts = [known.setdefault(text, text) for text in map(as_name, values.tolist())]
-            values = np.array(texts, dtype=object)
+            values = np.array(shared_names(values.tolist()), dtype=object)
         elif values.dtype.kind in "US":
             values = clean_names(values)
         cleaned[clean_name(name)] = values

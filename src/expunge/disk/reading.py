@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,8 +24,9 @@ from expunge.names.text import clean, clean_all
 
 MIB = 2**20
 JSON_BYTES, YAML_BYTES = 16 * MIB, MIB // 8
-MOST_PARTS, MOST_COMMAS = 2_000_000, 10_000_000
-"""Of a JSON text: brackets and braces that open, and commas; each costs memory beyond its byte."""
+MOST_PARTS, MOST_COMMAS, MOST_KEYS = 2_000_000, 5_000_000, 500_000
+"""Of a JSON text: brackets and braces that open, commas, and keys; each costs more than its bytes."""
+_KEY = re.compile(r'"\s*:')
 MOST_NODES = 100_000
 """Of a YAML text, aliases and merge keys written out."""
 DEEPEST = 60
@@ -116,9 +119,19 @@ def read_json(file: Path, *, most: int = JSON_BYTES, within: Path | None = None)
 def parse_json(content: bytes | str) -> Any:
     """Plain data of a JSON text, its texts cleaned. Raises ValueError or RecursionError."""
     text = content.decode("utf-8") if isinstance(content, bytes) else content
-    if text.count("[") + text.count("{") > MOST_PARTS or text.count(",") > MOST_COMMAS:
+    del content  # may be large
+    if (
+        text.count("[") + text.count("{") > MOST_PARTS
+        or text.count(",") > MOST_COMMAS
+        or (text.count(":") > MOST_KEYS and _keys(text) > MOST_KEYS)
+    ):
         raise UnreadableError("it has too many parts")
     return clean_all(json.loads(text, parse_int=_whole))
+
+
+def _keys(text: str) -> int:
+    """How many keys a JSON text has, or one more than the most."""
+    return sum(1 for _ in islice(_KEY.finditer(text), MOST_KEYS + 1))
 
 
 def read_yaml(file: Path, *, within: Path | None = None) -> tuple[Any, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,6 +82,21 @@ def _plain(texts: NDArray[Any]) -> bool:
     ends = codes == 0  # what follows the end of a text is filled with these
     seen = (codes >= 0x20) & (codes < 0x7F)
     return bool((seen | ends).all() and not (ends[:, :-1] & seen[:, 1:]).any())
+
+
+def shared_names(values: Iterable[Any]) -> list[str]:
+    """Each as by `as_name`; a text that comes often is cleaned once, and there once."""
+    known: dict[str, str] = {}
+    names = []
+    for value in values:
+        name = known.get(value) if isinstance(value, str) else None
+        if name is None:
+            made = as_name(value)
+            name = known.setdefault(made, made)
+            if isinstance(value, str):
+                known.setdefault(value, name)
+        names.append(name)
+    return names
 
 
 def as_name(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from expunge.audits import make_audit
 from expunge.disk.reading import read_json, reading
 from expunge.disk.whole import unwritable, write_file
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, UserError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
@@ -103,7 +103,12 @@ def planned(
         for name in study.also:  # whatever it lacks is known before anything is trained
             make_audit(name, allow_code=place.allow_code)
         unknown = [text for text in study.scenarios if text not in contents]
-        check_there(study.specs, unknown, place.data_dir, allow_code=place.allow_code)
+        try:
+            check_there(study.specs, unknown, place.data_dir, allow_code=place.allow_code)
+        except UserError:
+            if recorded:  # nobody asked for the data, but for what came of them
+                check_made(folder)
+            raise
     with loading():
         from expunge.study.work import Bench
 
@@ -113,6 +118,13 @@ def planned(
         return contents[scenario] if scenario in contents else content_of(scenario)
 
     return _plan(study, bench, facts.__getitem__ if believed else bench.facts, content)
+
+
+def check_made(folder: Path) -> None:
+    """Raise ConfigError for a folder of which there is no study to look at."""
+    if not (folder / FILE).is_file():
+        what = "is no folder of a study" if folder.exists() else "does not exist"
+        raise ConfigError(f"{folder} {what}; make one with `expunge study run`")
 
 
 def _told(study: Study) -> str:

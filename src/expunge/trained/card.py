@@ -36,6 +36,8 @@ Extent = Annotated[int, Field(ge=1, lt=2**40)]
 Positive = Annotated[float, Field(gt=0)]
 
 CARD, SPLIT = "model.json", "split.json"
+ABOUT = ("digest", "salt", "pseudonyms")
+"""Texts of a split beside its ids."""
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
 FOLDER = FolderKind(
     "model folder",
@@ -98,7 +100,10 @@ def read_split(folder: Path) -> dict[str, Any]:
             raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
         if not all(isinstance(one, str) and len(one) <= LONG for one in ids):
             raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
-    for name in ("digest", "salt", "pseudonyms"):
+    odd = split.keys() - {*SPLIT_PARTS, "test", *ABOUT}
+    if odd:
+        raise SplitError(f"{file} has {min(odd)[:SHORT]!r}, which no split has; {AGAIN}")
+    for name in ABOUT:
         if not isinstance(split.get(name, ""), str):
             raise SplitError(f"{file}: {name!r} is no text; {AGAIN}")
     return split

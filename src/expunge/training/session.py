@@ -21,7 +21,7 @@ from expunge.data.samples import resident
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
-from expunge.errors import ConfigError, DivergenceError
+from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.models.mask import Mask, apply_mask
 from expunge.models.table import build_model
 from expunge.place import Place
@@ -106,6 +106,8 @@ def constructor(model: str | Fresh, data: Data, split: Split, *, allow_code: boo
     name = model
 
     def build() -> nn.Module:
+        if ":" not in name:
+            _check_numbers(name, data)
         # only here, for a streamed store reads a sample to learn the shape
         return build_model(name, _shape(data, split), len(data.classes), allow_code=allow_code)
 
@@ -115,6 +117,17 @@ def constructor(model: str | Fresh, data: Data, split: Split, *, allow_code: boo
 def _shape(data: Data, split: Split) -> tuple[int, ...]:
     """Shape of one input; read off a retain sample where the data are streamed."""
     return data.train.shape(data.train.position[split.retain[0]])
+
+
+def _check_numbers(name: str, data: Data) -> None:
+    """Raise DataError for integers that are no pictures, of which our own models can make nothing."""
+    inputs = resident(data.train)
+    if inputs is not None and not inputs.is_floating_point() and inputs.dtype != torch.uint8:
+        kind = str(inputs.dtype).removeprefix("torch.")
+        raise DataError(
+            f"the inputs are {kind}, which {name} cannot take; save numbers as float32, or give a "
+            "model of your own (module:function) for token ids"
+        )
 
 
 def _check_callable(function: Fresh) -> None:

@@ -142,6 +142,7 @@ def _write(study: Planned) -> None:
         write_file(store.folder / FILE, asked.to_yaml())
         write_file(store.folder / FACTS, f"{plain}\n")
     store.prepare().check_locks()
+    store.sweep()
 
 
 def _read_sources(file: Path) -> tuple[dict[str, Facts], dict[str, str]]:

@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,26 +83,11 @@ class CellStore:
         """Raise ConfigError for a file system that takes locks and does not honour them: two processes
         would then do the same cell, and take each other's files for leftovers.
         """
-        handle, name = tempfile.mkstemp(dir=self.folder / LOCKS, prefix=".try.")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            other = os.open(name, os.O_RDWR)
-            try:
-                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                why = "two processes get the same one"
-            finally:
-                os.close(other)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            why = reason(error)
-        finally:
-            os.close(handle)
-            os.unlink(name)
-        raise ConfigError(
-            f"the file system of {self.folder} does not honour locks ({why}), by which a study knows "
-            "who works on what; choose a folder on another one with --out, such as a local disk"
-        )
+        if (why := whole.unlockable(self.folder / LOCKS)) is not None:
+            raise ConfigError(
+                f"the file system of {self.folder} does not honour locks ({why}), by which a study "
+                "knows who works on what; choose another folder with --out, such as one on a local disk"
+            )
 
     def path(self, key: str) -> Path:
         """Folder of a finished cell."""
@@ -280,7 +264,14 @@ class CellStore:
 
     def sweep(self) -> int:
         """Remove what killed processes left half-written; how many of these there were."""
-        removed = sum(whole.sweep(self.folder / name) for name in ("", CELLS, FAILED))
+        places = [self.folder / name for name in ("", CELLS, FAILED, LOCKS)]
+        removed = sum(map(whole.sweep, (self.folder.absolute().parent, *places)))
+        for key in self._attempts():
+            note = self.folder / ATTEMPTS / f"{key}.json"
+            with self.claim(key) as free:
+                if free and self._made_since(key, note):
+                    note.unlink(missing_ok=True)
+                    removed += 1
         for path in (*(self.folder / CELLS).iterdir(), *(self.folder / FAILED).iterdir()):
             left = _LEFT.fullmatch(path.name)
             if left is None:

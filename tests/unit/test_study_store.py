@@ -823,7 +823,7 @@ def test_locks_that_are_not_honoured_are_noticed_at_the_start(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(
-        ConfigError, match=r"does not honour locks .*choose a folder on another one"
+        ConfigError, match=r"does not honour locks .*choose another folder with --out"
     ):
         run_study(made)
     assert not list((tmp_path / "out/cells").iterdir())

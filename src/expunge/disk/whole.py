@@ -151,29 +151,6 @@ def recover(target: Path) -> None:
         sweep(target.parent)
 
 
-def unlockable(folder: Path) -> str | None:
-    """Why locks cannot be relied on in a folder, in words; None if they can."""
-    path = folder / _temporary("lock", "new")
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        other = os.open(path, os.O_RDWR)
-        try:
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return "two processes get the same one"
-        finally:
-            os.close(other)
-    except BlockingIOError:
-        return None
-    except FileNotFoundError:  # a sweep was quicker than the lock
-        return unlockable(folder)
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        os.close(handle)
-        path.unlink(missing_ok=True)
-
-
 def write_file(file: Path, content: str | bytes, *, mode: int = 0o666) -> None:
     """Write a file whole or not at all; it replaces one of its name. What UTF-8 has no signs for is
     escaped. mode: its rights, less those that new files are not to have.

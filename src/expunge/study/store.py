@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -83,7 +84,7 @@ class CellStore:
         """Raise ConfigError for a file system that takes locks and does not honour them: two processes
         would then do the same cell, and take each other's files for leftovers.
         """
-        if (why := whole.unlockable(self.folder / LOCKS)) is not None:
+        if (why := _unlockable(self.folder / LOCKS)) is not None:
             raise ConfigError(
                 f"the file system of {self.folder} does not honour locks ({why}), by which a study "
                 "knows who works on what; choose another folder with --out, such as one on a local disk"
@@ -281,6 +282,29 @@ class CellStore:
                     _remove(path)
                     removed += 1
         return removed
+
+
+def _unlockable(folder: Path) -> str | None:
+    """Why locks cannot be relied on in a folder, in words; None if they can."""
+    path = folder / f".try.expunge-new-{secrets.token_hex(4)}"  # swept, should this be killed
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return "two processes get the same one"
+        finally:
+            os.close(other)
+    except BlockingIOError:
+        return None
+    except FileNotFoundError:  # a sweep was quicker than the lock
+        return _unlockable(folder)
+    except OSError as error:
+        return reason(error)
+    finally:
+        os.close(handle)
+        path.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

@@ -443,9 +443,9 @@ def main() -> int:
         parser.error(f"no case {', '.join(sorted(unknown))}")
     warm_up()
     if given.two_renames:
-        from expunge.disk import whole
+        from expunge.disk import exchange
 
-        whole._exchange = lambda: None  # type: ignore[assignment]
+        exchange.system_call = lambda: None  # type: ignore[assignment]
     start = time.perf_counter()
     results = []
     for found in campaigns([case for case in _cases() if case.name in chosen], given):

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expunge.disk import whole
+from expunge.disk import exchange, whole
 from expunge.disk.ours import FolderKind, check_ours, check_replaceable
 from expunge.disk.reading import (
     UnreadableError,
@@ -56,7 +56,7 @@ def made(target: Path, text: str, *, overwrite: bool = True) -> None:
 def swap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of replacing a folder: where the system can exchange names, and where it cannot."""
     if request.param == "two renames":
-        monkeypatch.setattr(whole, "_exchange", lambda: None)
+        monkeypatch.setattr(exchange, "system_call", lambda: None)
     elif sys.platform not in ("linux", "darwin"):
         pytest.skip("this system cannot exchange two names")
     return str(request.param)
@@ -109,11 +109,11 @@ def test_what_cannot_take_its_name_is_kept_and_named(
         real(source, to)
 
     if call == "rename":
-        monkeypatch.setattr(whole, "_exchange", lambda: None)
+        monkeypatch.setattr(exchange, "system_call", lambda: None)
         monkeypatch.setattr(os, "rename", fails)
     else:
         full = OSError(errno.ENOSPC, "No space left on device")
-        monkeypatch.setattr(whole, "_exchanged", lambda *_: (_ for _ in ()).throw(full))
+        monkeypatch.setattr(whole, "exchanged", lambda *_: (_ for _ in ()).throw(full))
     with pytest.raises(UserError, match="No space left on device") as told:
         made(tmp_path / "m", "new")
     assert (tmp_path / "m/mark").read_text() == "old"
@@ -322,7 +322,7 @@ def test_an_odd_journal_does_nothing(tmp_path: Path, text: str) -> None:
 
 
 def test_two_processes_replace_one_folder_at_once(tmp_path: Path, swap: str) -> None:
-    patch = "whole._exchange = lambda: None\n" if swap == "two renames" else ""
+    patch = "whole.exchanged = lambda *_: False\n" if swap == "two renames" else ""
     code = (
         "import sys; from pathlib import Path\nfrom expunge.disk import whole\n"
         f"{patch}for number in range(25):\n"

@@ -12,7 +12,6 @@ several folders that appear together: a journal says what was still to be done.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import functools
@@ -22,21 +21,19 @@ import re
 import secrets
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+from expunge.disk.exchange import REFUSED, exchanged
 from expunge.disk.reading import read_bytes
 from expunge.errors import UserError
 
 _MADE = re.compile(r"\.(?P<name>.+)\.expunge-(?P<what>new|old|plan)-[0-9a-f]{8}", re.DOTALL)
 """Temporary names: a folder that is being written (or the old one, once they have changed places), an
 old one that was moved aside, a journal."""
-_REFUSED = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-"""What mounts answer that know no rights, or no way to make sure of what is written."""
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
@@ -136,7 +133,7 @@ def sweep(folder: Path) -> int:
             elif _is_planned(path):  # another process finishes what a journal says
                 continue
             else:
-                _remove(path)
+                remove(path)
             done += 1
         except OSError:  # a folder that may only be read
             continue
@@ -386,7 +383,7 @@ def _name(new: Path, target: Path, *, overwrite: bool) -> None:
             return
         if not overwrite:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        if _exchanged(new, target):
+        if exchanged(new, target):
             flush(target.parent)
             shutil.rmtree(new, ignore_errors=True)  # which is the old one now
             return
@@ -422,32 +419,6 @@ def _moved_aside(new: Path, target: Path) -> bool:
         held.release()
 
 
-def _exchanged(one: Path, other: Path) -> bool:
-    """Whether two folders have changed places, in one step; False where the system cannot do that."""
-    call = _exchange()
-    if call is None:
-        return False
-    ctypes.set_errno(0)
-    if call(os.fsencode(one), os.fsencode(other)) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in _REFUSED or (number == errno.ENOENT and one.exists()):
-        return False
-    raise OSError(number, os.strerror(number), str(other))
-
-
-@functools.cache
-def _exchange() -> Callable[[bytes, bytes], int] | None:
-    """The system's call that lets two names change places; None where there is none."""
-    library = ctypes.CDLL(None, use_errno=True)
-    here, exchange, swap = -100, 2, 2
-    if sys.platform == "darwin" and hasattr(library, "renamex_np"):
-        return lambda one, other: int(library.renamex_np(one, other, swap))
-    if hasattr(library, "renameat2"):
-        return lambda one, other: int(library.renameat2(here, one, here, other, exchange))
-    return None
-
-
 def _kept(folders: Sequence[Path], targets: Sequence[Path]) -> list[Path]:
     """Where written folders are that could not take their names: under names that no sweep removes."""
     kept = []
@@ -464,7 +435,8 @@ def _kept(folders: Sequence[Path], targets: Sequence[Path]) -> list[Path]:
     return kept
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, as far as that can be done."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -480,5 +452,5 @@ def _tolerated(call: Callable[[], object]) -> None:
     try:
         call()
     except OSError as error:
-        if error.errno not in _REFUSED:
+        if error.errno not in REFUSED:
             raise

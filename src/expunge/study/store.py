@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +29,7 @@ from expunge.disk.reading import (
 from expunge.errors import ConfigError
 from expunge.study.packed import PACKED, Packed, read_packed
 from expunge.study.written import Failure, check_attempt, check_cell, check_failure
+from expunge.trained.card import digest_file
 
 T = TypeVar("T")
 RESULT, WEIGHTS = "cell.json", "model.safetensors"
@@ -124,7 +123,7 @@ class CellStore:
         for name in sorted(found | {*digests}):
             with reading(folder / name, f"delete {folder}, and run the study again", ConfigError):
                 check_regular(folder / name, within=folder)
-                if digests.get(name) not in (None, _digest(folder / name)):
+                if digests.get(name) not in (None, digest_file(folder / name)):
                     raise UnreadableError("it is not as it was written: its digest differs")
 
     @contextmanager
@@ -198,7 +197,7 @@ class CellStore:
         with whole.written_whole(self.path(key), overwrite=overwrite) as folder:
             yield folder
             made = sorted(file for file in folder.rglob("*") if file.is_file())
-            files = {file.relative_to(folder).as_posix(): _digest(file) for file in made}
+            files = {file.relative_to(folder).as_posix(): digest_file(file) for file in made}
             told = {**content, "files": files} if files else content
             text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False)
             (folder / RESULT).write_text(text + "\n", encoding="utf-8")
@@ -279,7 +278,7 @@ class CellStore:
                 continue
             with self.claim(left["key"]) as free:
                 if free:
-                    _remove(path)
+                    whole.remove(path)
                     removed += 1
         return removed
 
@@ -307,13 +306,6 @@ def _unlockable(folder: Path) -> str | None:
         path.unlink(missing_ok=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _locked(handle: int, *, unknown: bool = False) -> bool:
     """Whether an open file could be locked by this process. unknown: the answer of a file system that
     has no locks; None raises.
@@ -326,9 +318,3 @@ def _locked(handle: int, *, unknown: bool = False) -> bool:
         if not unknown:
             raise
     return True
-
-
-def _digest(file: Path) -> str:
-    """sha256 of a file, 64 hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -406,19 +407,22 @@ def _be_campaign(case: Case, folder: Path, given: argparse.Namespace) -> None:
         os._exit(code)
 
 
+WARM = (
+    *("accelerate", "torch._dynamo", "sklearn.datasets", "sklearn.svm", "expunge.cli"),
+    *("expunge.report.figures", "expunge.report.page", "expunge.folders.page", "expunge.api"),
+    *("expunge.pruning.original", "expunge.study.page", "expunge.study.work"),
+    *("matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg"),
+)
+"""What commands import, and torch's optimisers with them."""
+
+
 def warm_up() -> None:
-    """Import what commands import, so that forks begin at once; nothing is computed before a fork."""
+    """Import all that, so that forks begin at once; nothing is computed before a fork."""
     from expunge.loading import loading
 
     with loading():
-        import expunge.api
-        import expunge.cli
-        import expunge.folders.page
-        import expunge.pruning.original
-        import expunge.report.figures
-        import expunge.report.page
-        import expunge.study.page
-        import expunge.study.work  # noqa: F401
+        for name in WARM:
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
 

@@ -235,9 +235,10 @@ def test_claims_with_verdicts_of_mappings_and_of_objects(root: Node) -> None:
             "holds",
             "-31.20",
             "[-33.00, -29.40]",
+            "–",
             "3",
         ],
-        ["TA of l1_sparse < TA of neggrad_plus", "undecided", "+0.08", "[-0.60, +0.76]", "3"],
+        ["TA of l1_sparse < TA of neggrad_plus", "undecided", "+0.08", "[-0.60, +0.76]", "–", "3"],
         ["UA of scrub < UA of finetune", "undecided", "no UA of scrub", "0"],
     ]
     found = SimpleNamespace(
@@ -250,7 +251,7 @@ def test_claims_with_verdicts_of_mappings_and_of_objects(root: Node) -> None:
         why="",
     )
     assert verdicts(tree(render(one_scenario(claims=(found,))))) == [
-        ["a < b", "fails", "+2.00", "[+1.00, +3.00]", "4"]
+        ["a < b", "fails", "+2.00", "[+1.00, +3.00]", "–", "4"]
     ]
 
 

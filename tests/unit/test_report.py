@@ -46,7 +46,7 @@ from expunge.report.markdown import to_markdown
 from expunge.report.page import render
 from expunge.report.runs import runs_grid
 from expunge.report.score_tables import score_tables
-from expunge.report.tables import note, papers_table
+from expunge.report.tables import BOLD, note, papers_table
 from expunge.scores.gaps import average_gap, excess_gap
 from expunge.scores.score import Score
 
@@ -218,7 +218,7 @@ def test_markdown_of_one_scenario() -> None:
     assert lines[5].startswith("| **near** | 3 | 6.0±0.5 (0.5) |")
     assert lines[8].startswith("n = 3 seeds. Scores are percent: mean ± standard deviation")
     assert "bracket" in lines[8]
-    assert lines[8].endswith("Bold: the method with the smallest average gap.")
+    assert lines[8].endswith(BOLD.strip())
 
 
 def test_names_cannot_break_the_markdown() -> None:
@@ -251,7 +251,8 @@ def test_failed_seeds_are_counted_and_never_best() -> None:
     row = by_method(frame)["near"]
     assert (row["seeds"], row["failed"], row["UA"].n) == (2, 1, 2)
     assert "| near | 2 (1 failed) |" in markdown_text(frame)
-    assert "**far**" in markdown_text(frame)
+    assert by_method(frame)["far"]["nearest"], "of those that have all seeds"
+    assert "**" not in markdown_text(frame), "but the original is nearer"
     frame.loc[frame["method"] == "near", "value"] = math.inf
     assert by_method(frame)["near"]["UA"] is None
     assert "| near | 0 (3 failed) | – | – |" in markdown_text(frame)
@@ -560,7 +561,7 @@ def test_the_best_is_bold_and_nothing_else() -> None:
     text = latex_text(table(scenarios=["class"]))
     assert text.count(r"\textbf{") == 2
     assert re.search(r"\\textbf\{neggrad\\_plus\} & .* & \\textbf\{[\d.]+\} & ", text)
-    assert "Bold: the method with the smallest average gap." in text
+    assert BOLD.strip() in text
     bare = latex_text(table(scenarios=["class"], methods=["original", "finetune"]))
     assert r"\textbf" not in bare and "Bold" not in bare
 

@@ -19,8 +19,19 @@ from scipy import stats
 from expunge.errors import ConfigError
 from expunge.scores.columns import MEANINGS
 from expunge.scores.gaps import average_gap, beyond_floor, excess_gap, gap, own_gaps
+from expunge.scores.looks import Plan
 from expunge.scores.rows import SAID, ordered_methods
-from expunge.scores.statistics import mean_sd, paired_interval, student_interval, wilson
+from expunge.scores.sequential import decide, power, rejected, simulated_findings
+from expunge.scores.statistics import (
+    equivalence_p_values,
+    holm,
+    mean_sd,
+    p_values,
+    paired_interval,
+    seeds_needed,
+    student_interval,
+    wilson,
+)
 from expunge.scores.table import (
     AVERAGED,
     CRITERIA,
@@ -298,3 +309,120 @@ def test_pairing_needs_equal_numbers_and_a_mean_needs_a_value() -> None:
             call([])
     with pytest.raises(ConfigError, match="confidence"):
         student_interval([1.0, 2.0], 0)
+
+
+# --- p values, Holm, looks
+
+
+def test_p_values_are_scipys() -> None:
+    rows = np.random.default_rng(0).normal(0.3, 1.0, (5, 7))
+    assert p_values(rows) == pytest.approx(stats.ttest_1samp(rows, 0, axis=1).pvalue)
+    margin = 0.8
+    upper = stats.ttest_1samp(rows, margin, axis=1, alternative="less").pvalue
+    lower = stats.ttest_1samp(rows, -margin, axis=1, alternative="greater").pvalue
+    assert equivalence_p_values(rows, margin) == pytest.approx(np.maximum(upper, lower))
+
+
+def test_without_any_spread_the_difference_decides() -> None:
+    rows = np.array([[0.0] * 5, [0.3] * 5, [2.0] * 5])
+    assert p_values(rows).tolist() == [1.0, 0.0, 0.0]
+    assert equivalence_p_values(rows, 1.0).tolist() == [0.0, 0.0, 1.0]
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    known, missing = holm([0.01, math.nan])
+    assert known == pytest.approx(0.02), "what is not known was asked all the same"
+    assert math.isnan(missing)
+
+
+def test_looks_spend_alpha_and_no_more() -> None:
+    plan = Plan(20)
+    assert plan.looks == (5, 7, 10, 14, 20)
+    levels = plan.levels()
+    assert sum(levels.values()) == pytest.approx(0.05)
+    # Lan & DeMets' function of Pocock's type at a quarter of the seeds
+    assert levels[5] == pytest.approx(0.05 * math.log(1 + (math.e - 1) / 4))
+    assert Plan(5).levels() == {5: pytest.approx(0.05)}
+    with pytest.raises(ConfigError, match="first look is at 5 seeds"):
+        Plan(4)
+
+
+def test_a_step_of_shaffers_by_hand() -> None:
+    """Two claims with margins: two of four hypotheses can be true at once, until both of one fall."""
+    assert rejected([(0.02, 0.9), (0.6, 0.7)], 0.05) == [(0, "difference")]
+    assert rejected([(0.026, 0.9), (0.6, 0.7)], 0.05) == []
+    # the second claim's own hypothesis still stands, so nothing is gained for the first
+    assert rejected([(0.04, 0.9), (0.01, 0.7)], 0.05) == [(1, "difference")]
+    # without margins it is Holm's: one left, level for one
+    assert rejected([(0.04, math.nan), (0.01, math.nan)], 0.05) == [
+        (1, "difference"),
+        (0, "difference"),
+    ]
+    # a claim that cannot be judged counts in the family
+    assert rejected([(0.04, math.nan), (math.nan, math.nan)], 0.05) == []
+
+
+@pytest.mark.parametrize(("claims", "seeds"), [(1, 12), (9, 20)])
+def test_looking_often_does_not_find_what_is_not_there(claims: int, seeds: int) -> None:
+    plan = Plan(seeds)
+    assert simulated_findings(plan, claims) <= 0.055
+    assert simulated_findings(plan, claims, margin=1.0, shift=1.0) <= 0.055
+    # what looking often does without a boundary: each look at the whole level
+    drawn = np.random.default_rng(0).standard_normal((2000, claims, seeds))
+    naive = np.zeros(2000, dtype=bool)
+    for look in plan.looks:
+        naive |= (p_values(drawn[:, :, :look].reshape(-1, look)) <= 0.05).reshape(-1, claims).any(1)
+    assert naive.mean() > 0.1
+
+
+def test_the_fast_simulation_decides_as_the_looks_do() -> None:
+    """Study by study, by `decide`, which a real study goes by."""
+    plan, claims, studies = Plan(7), 3, 300
+    drawn = np.random.default_rng(5).standard_normal((studies, claims, plan.max_seeds))
+
+    def slow(margin: float | None) -> float:
+        found = [decide(one.tolist(), [margin] * claims, plan, plan.max_seeds) for one in drawn]
+        return float(
+            np.mean([any(d and d.finding == "difference" for d in decided) for decided in found])
+        )
+
+    assert simulated_findings(plan, claims, studies=studies, seed=5) == pytest.approx(slow(None))
+    more = simulated_findings(plan, claims, margin=1.0, studies=studies, seed=5)
+    assert more >= slow(1.0), "an earlier look may have decided otherwise"
+
+
+def test_a_decision_stays_and_says_at_which_look() -> None:
+    plan = Plan(7)
+    clear = [-5.0, -5.1, -4.9, -5.0, -5.2, 30.0, 30.0]
+    (found,) = decide([clear], [None], plan, 7)
+    assert found is not None and (found.finding, found.look) == ("difference", 5)
+    assert found.mean == pytest.approx(-5.04)
+    assert decide([clear], [None], plan, 4) == [None], "no look yet"
+    # a seed that was lost later does not take it back; one that was lost before leaves it open
+    (kept,) = decide([clear[:5]], [None], plan, 7)
+    assert kept is not None
+    assert decide([clear[:4]], [None], plan, 7) == [None]
+
+
+def test_the_seeds_that_a_difference_needs() -> None:
+    """Against scipy's noncentral t, which `seeds_needed` does not use."""
+
+    def chance(n: int, effect: float, alpha: float) -> float:
+        critical = stats.t.ppf(1 - alpha / 2, n - 1)
+        return float(1 - stats.nct.cdf(critical, n - 1, effect * math.sqrt(n)))
+
+    for sd, difference, alpha in ((3.0, 2.0, 0.05), (3.0, 2.0, 0.05 / 9), (1.0, 3.0, 0.05)):
+        n = seeds_needed(sd, difference, alpha=alpha)
+        assert n is not None
+        assert chance(n, difference / sd, alpha) >= 0.8 > chance(n - 1, difference / sd, alpha)
+    assert seeds_needed(1.0, 0.001) is None
+    with pytest.raises(ConfigError, match="other than 0"):
+        seeds_needed(1.0, 0.0)
+
+
+def test_power_grows_with_the_difference() -> None:
+    small, large = (power(Plan(10), 1.0, difference, 4) for difference in (0.5, 2.0))
+    assert small.chance < 0.5 < 0.9 < large.chance
+    assert large.seeds < small.seeds <= 10

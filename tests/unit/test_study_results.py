@@ -18,6 +18,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.pruning import make_pruner
 from expunge.pruning.criteria import pruning_criteria
+from expunge.report.claims import sentence
 from expunge.report.data_files import to_csv
 from expunge.report.further import further_grid
 from expunge.report.latex import to_latex
@@ -25,16 +26,18 @@ from expunge.report.markdown import further_markdown
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.report.tables import papers_table
+from expunge.scores.rows import SETTING
 from expunge.scores.statistics import paired_interval
 from expunge.scores.table import AVERAGED
 from expunge.study.cells import Row
+from expunge.study.check import check_claims
 from expunge.study.claims import parse_claim
 from expunge.study.launch import planned, run_study
 from expunge.study.page import study_report
 from expunge.study.results import for_tables, results, with_average_gap
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
-from expunge.study.verdicts import judge, sentence
+from expunge.study.verdicts import by_chance, judge, judge_all
 from expunge.training.recipe import Recipe
 
 
@@ -55,6 +58,15 @@ def long(values: dict[tuple[str, str, int], float], score: str = "UA") -> pd.Dat
         for (density, method, seed), value in values.items()
     ]
     return pd.DataFrame(rows)
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """The rows that a study of this frame plans."""
+    keys = frame[[*SETTING, "method", "seed"]].astype({"seed": int}).drop_duplicates()
+    return [
+        Row((d, m, r, density, scenario), method, seed, "", "")
+        for d, m, r, density, scenario, method, seed in keys.to_numpy().tolist()
+    ]
 
 
 def test_the_average_gap_by_hand() -> None:
@@ -92,7 +104,7 @@ def test_claims_are_decided_by_paired_differences(
         }
         | ({("dense", "finetune", 0): right[0]} if len(right) == 1 else {})
     )
-    found = judge(parse_claim("UA of finetune at sparsity 0.95 < at 0"), frame)
+    found = judge(parse_claim("UA of finetune at sparsity 0.95 < at 0"), frame, rows_of(frame))
     assert found.verdict == verdict
     assert found.n == len(left)
     if len(left) > 1:
@@ -100,12 +112,14 @@ def test_claims_are_decided_by_paired_differences(
         assert (found.difference, found.low, found.high) == pytest.approx((mean, low, high))
         assert f"{found.verdict}, difference" in sentence(found)
     else:
-        assert "1 seed with both sides" in sentence(found)
+        assert "1 seed, and a spread takes two" in sentence(found)
 
 
 def test_a_claim_about_what_is_not_there_says_so() -> None:
     frame = long({("dense", "finetune", 0): 1.0, ("dense", "finetune", 1): 1.0})
-    found = judge(parse_claim("UA of finetune at density dense < at density 95 % omp"), frame)
+    found = judge(
+        parse_claim("UA of finetune at density dense < at density 95 % omp"), frame, rows_of(frame)
+    )
     assert found.verdict == "undecided"
     assert "no UA of finetune density 95 % omp" in sentence(found)
 
@@ -117,7 +131,7 @@ def test_several_settings_count_once_per_seed() -> None:
     for data in range(10):
         values = {("dense", m, s): float(generator.normal(s)) for m in ("a", "b") for s in (0, 1)}
         parts.append(long(values).assign(data=f"d{data}"))
-    found = judge(parse_claim("UA of a < UA of b"), pd.concat(parts))
+    found = judge(parse_claim("UA of a < UA of b"), pd.concat(parts), rows_of(pd.concat(parts)))
     assert found.n == 2
 
 
@@ -200,7 +214,9 @@ def test_a_table_made_by_hand(tmp_path: Path) -> None:
     test = stats.ttest_rel(mine, floor).confidence_interval(0.95)
     assert (excess.low, excess.high) == pytest.approx((test.low, test.high))
     # and a claim, from the same cells
-    found = judge(parse_claim("average gap of floor < average gap of finetune"), frame)
+    found = judge(
+        parse_claim("average gap of floor < average gap of finetune"), frame, rows_of(frame)
+    )
     assert found.difference == pytest.approx(-excess.value)
     assert (found.low, found.high) == pytest.approx((-excess.high, -excess.low))
     assert found.verdict == ("holds" if excess.low > 0 else "undecided")
@@ -318,9 +334,9 @@ def test_nothing_is_claimed_where_the_trigger_never_worked() -> None:
         )
 
     claim = parse_claim("ASR of x < ASR of original")
-    assert judge(claim, frame(98.0)).verdict == "holds"
-    found = judge(claim, frame(5.0))
-    assert found.verdict == "undecided" and "where the trigger worked before" in sentence(found)
+    assert judge(claim, frame(98.0), rows_of(frame(98.0))).verdict == "holds"
+    found = judge(claim, frame(5.0), rows_of(frame(5.0)))
+    assert found.verdict == "undecided" and "the trigger never worked before" in sentence(found)
 
 
 @pytest.mark.parametrize("text", ["0.95", "95 %", "95%", ".95"])
@@ -329,7 +345,10 @@ def test_sparsities_as_people_write_them(text: str) -> None:
         {("95 % omp", "a", s): 1.0 + s / 9 for s in (0, 1)}
         | {("dense", "a", s): 5.0 for s in (0, 1)}
     )
-    assert judge(parse_claim(f"UA of a at sparsity {text} < at 0"), frame).verdict == "holds"
+    assert (
+        judge(parse_claim(f"UA of a at sparsity {text} < at 0"), frame, rows_of(frame)).verdict
+        == "holds"
+    )
 
 
 def test_rows_that_wait_for_a_failed_original_count_as_failed(tmp_path: Path) -> None:
@@ -397,7 +416,7 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     ]
     assert seconds["value"].tolist() == logged
     assert "| method | mask_overlap | mask_s |" in further_markdown(score_tables(for_tables(frame)))
-    assert judge(parse_claim(CLAIM), frame).difference < 0
+    assert judge(parse_claim(CLAIM), frame, rows_of(frame)).difference < 0
 
     page = study_report(made, "expunge study report out")
     sight, rewound = page.warnings
@@ -440,3 +459,188 @@ def test_a_claim_about_masks_needs_criteria() -> None:
 def test_a_claim_about_masks_that_there_are_not(claim: str) -> None:
     with pytest.raises(ConfigError, match="known of `original` at a sparse density alone"):
         study(claims=[claim])
+
+
+# --- no seed vanishes from a claim
+
+
+def of_seeds(
+    method: str, values: list[float | None], score: str = "UA", **more: Any
+) -> pd.DataFrame:
+    """One method's values of a score; None: the run broke off."""
+    rows = [
+        long({("dense", method, seed): np.nan}, "failed")
+        if one is None
+        else long({("dense", method, seed): one}, score)
+        for seed, one in enumerate(values)
+    ]
+    return pd.concat(rows, ignore_index=True).assign(**more)
+
+
+def test_a_seed_that_broke_off_leaves_no_verdict() -> None:
+    """Four seeds of five would hold; the fifth diverged, which is no reason to forget it."""
+    frame = pd.concat(
+        [of_seeds("a", [1.0, 1.1, 0.9, None, 1.0]), of_seeds("b", [9.0, 9.1, 9.2, 9.0, 9.1])]
+    )
+    found = judge(parse_claim("UA of a < UA of b"), frame, rows_of(frame))
+    assert (found.verdict, found.n, found.of) == ("undecided", 4, 5)
+    assert "4 of 5 seeds can be compared: a failed at seed 3" in sentence(found)
+    assert np.isnan(found.p)
+
+
+def test_a_seed_that_is_not_made_yet_leaves_no_verdict() -> None:
+    frame = pd.concat([of_seeds("a", [1.0, 1.1, 0.9]), of_seeds("b", [9.0, 9.1, 9.2])])
+    rows = rows_of(frame)
+    made = frame[~((frame["method"] == "b") & (frame["seed"] == 2))]
+    found = judge(parse_claim("UA of a < UA of b"), made, rows)
+    assert (found.verdict, found.n, found.of) == ("undecided", 2, 3)
+    assert "b is not finished at seed 2" in sentence(found)
+
+
+def test_a_setting_that_lost_a_seed_does_not_vanish_behind_the_others() -> None:
+    """The seed's mean would be of fewer settings, and would look like the others."""
+    whole = pd.concat([of_seeds("a", [1.0, 1.2]), of_seeds("b", [9.0, 9.1])])
+    broken = pd.concat([of_seeds("a", [None, 1.0]), of_seeds("b", [9.0, 9.1])])
+    frame = pd.concat([whole.assign(data="d1"), broken.assign(data="d2")], ignore_index=True)
+    found = judge(parse_claim("UA of a < UA of b"), frame, rows_of(frame))
+    assert (found.verdict, found.n, found.of) == ("undecided", 1, 2)
+
+
+def test_a_score_that_never_reached_its_target_is_censored_at_the_cap() -> None:
+    capped = of_seeds("b", [500.0, 500.0, 120.0], "relearn_time").assign(
+        bound=["at least", "at least", None]
+    )
+    frame = pd.concat([of_seeds("a", [20.0, 21.0, 22.0], "relearn_time"), capped])
+    found = judge(parse_claim("relearn_time of a < relearn_time of b"), frame, rows_of(frame))
+    assert (found.n, found.of, found.capped) == (3, 3, 2)
+    assert found.difference == pytest.approx(21 - (500 + 500 + 120) / 3)
+    assert "2 values at the cap" in sentence(found)
+
+
+def test_an_undefined_score_is_told_with_its_seed() -> None:
+    frame = pd.concat([of_seeds("a", [1.0, np.nan], "AIN"), of_seeds("b", [9.0, 9.1], "AIN")])
+    found = judge(parse_claim("AIN of a < AIN of b"), frame, rows_of(frame))
+    assert "1 of 2 seeds can be compared: AIN of a is undefined at seed 1" in sentence(found)
+
+
+def test_a_relearn_time_of_an_earlier_version_counts_at_the_cap(tmp_path: Path) -> None:
+    """Such a cell has no value, and says in its detail that the target was not reached."""
+    store = CellStore(tmp_path).prepare()
+    old = {
+        "name": "relearn_time",
+        "value": None,
+        "n": 1,
+        "detail": {"steps": 500, "reached": False},
+    }
+    key, content = cell_of_study("a", scores=[old])
+    with store.writing(key, content):
+        pass
+    frame = results([Row(("d", "m", "r", "dense", "class"), "x", 0, key, "")], store)
+    row = frame[frame["score"] == "relearn_time"].iloc[0]
+    assert (row["value"], row["bound"]) == (500.0, "at least")
+
+
+def test_attacks_of_unequal_size_are_not_compared() -> None:
+    """MIA was 17.8 with m = 100 and 25.3 with m = 1,500, of the same outputs."""
+    frame = pd.concat(
+        [of_seeds("a", [10.0, 11.0], "MIA", m=100.0), of_seeds("b", [30.0, 31.0], "MIA", m=1500.0)]
+    )
+    found = judge(parse_claim("MIA of a < MIA of b"), frame, rows_of(frame))
+    assert found.verdict == "undecided" and "m = 100, 1500" in sentence(found)
+    same = judge(parse_claim("MIA of a < MIA of b"), frame.assign(m=100.0), rows_of(frame))
+    assert same.verdict == "holds"
+
+
+def test_a_change_is_read_against_the_own_original() -> None:
+    """Under sparsity RA falls before anything is forgotten: only what forgetting took away counts."""
+    dense = {("dense", "original", s): 99.0 for s in (0, 1)} | {
+        ("dense", "a", s): 90.0 - s for s in (0, 1)
+    }
+    sparse = {("95 % omp", "original", s): 80.0 for s in (0, 1)} | {
+        ("95 % omp", "a", s): 79.0 - s / 2 for s in (0, 1)
+    }
+    frame = long(dense | sparse, "RA")
+    raw = judge(parse_claim("RA of a at sparsity 0.95 < at 0"), frame, rows_of(frame))
+    assert raw.difference < 0
+    own = judge(parse_claim("RA change of a at sparsity 0 < at 0.95"), frame, rows_of(frame))
+    assert own.difference == pytest.approx(np.mean([-9.0 - -1.0, -10.0 - -1.5]))
+    with pytest.raises(ConfigError, match="the original, which has none"):
+        check_claims(
+            ["RA change of original at sparsity 0.95 < at 0"],
+            rows=["original", "a"],
+            settings={},
+            sparsities=[0.0, 0.95],
+            transfer=False,
+            criteria=False,
+            foreign=False,
+        )
+
+
+def test_equivalence_needs_five_seeds_and_a_margin() -> None:
+    values = [1.0, 1.1, 0.9, 1.05, 0.95]
+    frame = pd.concat([of_seeds("a", values), of_seeds("b", [1.02, 1.0, 1.0, 1.0, 1.01])])
+    claim = parse_claim("UA of a < UA of b")
+    found = judge(claim, frame, rows_of(frame), 1.0)
+    assert found.verdict == "equivalent" and "within 1" in sentence(found)
+    assert judge(claim, frame, rows_of(frame)).verdict == "undecided"
+    few = frame[frame["seed"] < 4]
+    assert judge(claim, few, rows_of(few), 1.0).verdict == "undecided"
+
+
+def test_claims_are_adjusted_for_their_number() -> None:
+    """One of ten that holds by its own interval is undecided once ten were asked."""
+    generator = np.random.default_rng(3)
+    parts = [of_seeds("a", [0.0, 0.1, -0.1, 0.2, -0.2])]
+    parts += [of_seeds("b", [0.5, 0.12, 0.4, 0.35, 0.3])]
+    parts += [of_seeds(f"n{k}", generator.normal(0, 1, 5).tolist()) for k in range(9)]
+    frame = pd.concat(parts)
+    texts = ["UA of a < UA of b", *(f"UA of a < UA of n{k}" for k in range(9))]
+    found = judge_all([parse_claim(text) for text in texts], frame, rows_of(frame), margins={})
+    assert found[0].verdict == "holds" and found[0].after_holm == "undecided"
+    assert found[0].holm == pytest.approx(10 * found[0].p)
+    assert "10 claims asked" in by_chance(10) and "0.25 hold and 0.25 fail" in by_chance(10)
+
+
+def test_the_originals_row_has_no_time(tmp_path: Path) -> None:
+    """Nothing was done to it; the seconds of its training are no cost of forgetting."""
+    store = CellStore(tmp_path).prepare()
+    rows = []
+    for name in ("original", "x"):
+        plain = {"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}
+        key, content = cell_of_study(name, scores=[plain])
+        with store.writing(key, content):
+            pass
+        rows.append(Row(("d", "m", "r", "dense", "class"), name, 0, key, ""))
+    frame = results(rows, store)
+    assert set(frame.loc[frame["score"] == "RTE", "method"]) == {"x"}
+    grid = score_tables(for_tables(frame)).papers
+    at = grid.headers.index("RTE s")
+    assert grid.texts[0][at] == "–"
+
+
+# --- what does next to nothing is not beaten by words
+
+
+def crowned(own: dict[str, list[float]]) -> pd.DataFrame:
+    """A table of one scenario; own: each row's distance from retraining in UA, seed by seed."""
+    rows = [
+        {"scenario": "s", "method": method, "seed": seed, "score": score, "value": value}
+        for method, values in {**own, "retrain": [0.0] * 3, "floor": [0.1, 0.2, 0.1]}.items()
+        for seed, apart in enumerate(values)
+        for score in AVERAGED
+        for value in [apart if score == "UA" else 0.0]
+    ]
+    return papers_table(pd.DataFrame(rows)).set_index("method")
+
+
+def test_a_method_that_a_control_equals_is_not_praised() -> None:
+    good, bad = [4.0, 4.4, 4.1], [80.0, 82.0, 81.0]
+    table = crowned({"original": bad, "head_zeroed": good, "last_epoch": bad, "x": good})
+    assert table.loc["x", "nearest"] and not table.loc["x", "best"]
+    assert table.loc["x", "equalled_by"] == ("head_zeroed",)
+    # nearer in the mean, and not shown to be nearer
+    table = crowned({"original": bad, "head_zeroed": [4.0, 9.0, 5.0], "x": good})
+    assert not table.loc["x", "best"]
+    table = crowned({"original": bad, "head_zeroed": bad, "last_epoch": bad, "x": good})
+    assert table.loc["x", "best"] and table.loc["x", "equalled_by"] == ()
+    assert not table.loc[["original", "head_zeroed", "last_epoch"], "nearest"].any()

@@ -22,6 +22,7 @@ from expunge.cli.screen import tolerate_signs
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
 from expunge.cli.study import list_ as study_list
+from expunge.cli.study import power as study_power
 from expunge.cli.study import records as study_records
 from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
@@ -115,6 +116,7 @@ study.command("list", epilog="Example: expunge study list")(study_list)
 study.command("run", epilog=f"Example: expunge study run {_SMOKE} --workers 2")(study_run)
 study.command("status", epilog=f"Example: expunge study status {_SMOKE}")(study_status)
 study.command("results", epilog=f"Example: expunge study results {_SMOKE}")(study_results)
+study.command("power", epilog=f"Example: expunge study power {_SMOKE} --difference 2")(study_power)
 study.command("report", epilog="Example: expunge study report runs/smoke")(study_report)
 study.command("records", epilog="Example: expunge study records runs/smoke --out kept")(
     study_records

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +16,15 @@ from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
 from expunge.disk.whole import unwritable
+from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.report.places import PAGE, check_folder
 from expunge.study.catalogue import shipped_studies, study_file
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, check_made, planned, run_study
 from expunge.study.publish import check_absent, write_records
+from expunge.study.schema import Study, UntilDecided
+from expunge.study.seeds import until_decided
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +51,12 @@ Scale = Annotated[
     typer.Option(
         "--scale", help="One of the file's scales; by default the first.", show_default=False
     ),
+]
+
+
+MaxSeeds = Annotated[
+    int | None,
+    typer.Option("--max-seeds", help="Seeds of the last look.", show_default="20, or the file's"),
 ]
 
 
@@ -89,16 +99,44 @@ def run(
             "--rerun-stale", help="Make stale cells anew: the source of their method has changed."
         ),
     ] = False,
+    decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Add seeds until every claim is decided, by a boundary that allows for looking often.",
+        ),
+    ] = False,
+    max_seeds: MaxSeeds = None,
     scale: Scale = None,
     *,
     place: Place,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
+    if max_seeds is not None and not decided:
+        raise ConfigError("--max-seeds is about --until-decided; give that too")
     screen, _ = consoles()
     with working("study run") as bars:
-        study = _planned(file, out, scale, replace(place, progress=bars))
+        study = _planned(
+            file,
+            out,
+            scale,
+            replace(place, progress=bars),
+            change=(lambda one: until_decided(one, max_seeds)) if decided else None,
+        )
         check_folder(out / RESULTS, overwrite=True)
-        study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=bars)
+        if study.study.until_decided is None:
+            study = run_study(study, workers=workers, ray=ray, renew=rerun_stale, progress=bars)
+        else:
+            from expunge.study.decide import run_until_decided
+
+            study = run_until_decided(
+                study,
+                workers=workers,
+                ray=ray,
+                renew=rerun_stale,
+                progress=bars,
+                tell=lambda line: bars.console.print(line, soft_wrap=True),
+            )
     found = _written(study, out / RESULTS, overwrite=True)
     _show_status(study, screen)
     _show_results(found, screen)
@@ -136,6 +174,46 @@ def results(
     overwrite = place.overwrite or tables is None
     why = unwritable(out / RESULTS) if tables is None else None
     _show_results(_written(study, tables or out / RESULTS, overwrite=overwrite, why=why), screen)
+
+
+@placed("data_dir")
+def power(
+    file: StudyFile,
+    out: Folder,
+    difference: Annotated[
+        float | None,
+        typer.Option(
+            "--difference",
+            help="To be found, in the unit of each claim's score.",
+            show_default="the study's margins: 1 point of percent",
+        ),
+    ] = None,
+    max_seeds: MaxSeeds = None,
+    scale: Scale = None,
+    *,
+    place: Place,
+) -> None:
+    """How many seeds a difference needs, from the spread that the finished seeds show."""
+    from expunge.study.power import HEADERS, power_row, study_power
+
+    screen, _ = consoles()
+    study = _planned(file, out, scale, place, recorded=True)
+    asked = study.study.until_decided or UntilDecided()
+    plan = asked.plan if max_seeds is None else UntilDecided(max_seeds=max_seeds).plan
+    table = Table(box=box.SIMPLE_HEAD, title="power", title_justify="left", pad_edge=False)
+    for place_, header in enumerate(HEADERS):
+        table.add_column(header, justify="right" if place_ else "left", overflow="fold")
+    for one in study_power(study, plan, difference):
+        table.add_row(*power_row(one))
+    screen.print(table)
+    screen.print(
+        "spread: standard deviation of the claim's paired differences over seeds. seeds for 80 %: in a "
+        f"single look at {100 * plan.alpha:g} % by the number of claims, and the same at the ends of "
+        "the 95 % interval of the spread, which few seeds leave wide. found by the looks: share of "
+        f"simulated studies that find it by {plan.max_seeds} seeds; after seeds: where they end, on "
+        "average.",
+        style="dim",
+    )
 
 
 @placed("overwrite", "data_dir")
@@ -198,19 +276,24 @@ def _recorded(folder: Path, place: Place) -> Planned:
 
 
 def _planned(
-    file: Path, out: Path, scale: str | None, place: Place, *, recorded: bool = False
+    file: Path,
+    out: Path,
+    scale: str | None,
+    place: Place,
+    *,
+    recorded: bool = False,
+    change: Callable[[Study], Study] | None = None,
 ) -> Planned:
-    return planned(
-        read_study(
-            study_file(file),
-            scale=scale,
-            allow_code=place.allow_code,
-            recorded=out / FILE if recorded else None,
-        ),
-        out,
-        place=place,
-        recorded=recorded,
+    """change: of what the file says, as options have it."""
+    study = read_study(
+        study_file(file),
+        scale=scale,
+        allow_code=place.allow_code,
+        recorded=out / FILE if recorded else None,
     )
+    if change is not None:
+        study = change(study)
+    return planned(study, out, place=place, recorded=recorded)
 
 
 def _show_status(study: Planned, screen: Console) -> None:
@@ -251,21 +334,22 @@ class _Found:
 
 def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None = None) -> _Found:
     """The results of a study, in files before anything is shown. why: they cannot be written."""
+    from expunge.report.claims import sentence
     from expunge.report.figures import gap_figure
     from expunge.report.files import write_tables
-    from expunge.study.claims import parse_claim
     from expunge.study.results import for_tables
     from expunge.study.results import results as frame_of
     from expunge.study.tuning import sentences
-    from expunge.study.verdicts import judge, sentence
+    from expunge.study.verdicts import by_chance, verdicts_of
 
     frame = frame_of(study.rows, study.store)
     if not len(frame):
         return _Found(None, [], "no row is finished yet; go on with `expunge study run`")
     table = for_tables(frame)
     tuned = sentences(study.study, study.searches)
-    claims = [sentence(judge(parse_claim(text), frame)) for text in study.study.claims]
-    said = [*tuned, *claims]
+    claims = [sentence(one) for one in verdicts_of(study, frame)]
+    chance = "" if study.study.until_decided else by_chance(len(claims))
+    said = [*tuned, *claims, *([chance] if chance else [])]
     if why is not None:
         told = f"the tables were not written ({why}); name a folder for them with --tables"
         return _Found(table, said, told)

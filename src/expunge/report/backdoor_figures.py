@@ -12,7 +12,7 @@ from expunge.report.drawn import LOOK, WIDE, Drawn, canvas, left_out, short
 from expunge.report.figures import title_of
 from expunge.report.plotting import Axes, mpl
 from expunge.report.study_figures import LINES, MARKERS, SERIES, SHADES, percent_cut
-from expunge.scores.rows import ORIGINAL, RETRAIN, YARDSTICKS
+from expunge.scores.rows import NO_METHODS, ORIGINAL, RETRAIN
 
 DRAWN_SCORES = ("ASR", "SA")
 
@@ -29,7 +29,7 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
     if not any((part["score"] == "ASR").any() for part in parts):
         return None
     every = pd.concat(parts)
-    names = [str(n) for n in every["method"].unique() if n not in YARDSTICKS]
+    names = [str(n) for n in every["method"].unique() if n not in NO_METHODS]
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 3.0)
         grid = figure.subplots(1, 2)

@@ -7,7 +7,7 @@ import pandas as pd
 from expunge.report.cells import Name, Spread, TableCell
 from expunge.report.grid import Column, Grid, Line
 from expunge.scores.columns import MEANINGS
-from expunge.scores.rows import FAILED, YARDSTICKS, ordered_methods
+from expunge.scores.rows import FAILED, ordered_methods, row_kind
 from expunge.scores.table import SCORES, USUAL, ScoreInfo, score_infos
 
 
@@ -32,7 +32,7 @@ def further_grid(frame: pd.DataFrame) -> Grid | None:
             values = own[own["score"] == score]["value"].dropna()
             mean, sd = float(values.mean()), float(values.std())
             cells.append(Spread(mean, sd, len(values), seeds))
-        lines.append(Line(tuple(cells), "yardstick" if method in YARDSTICKS else ""))
+        lines.append(Line(tuple(cells), row_kind(method)))
     return Grid(tuple(columns), tuple(lines))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from expunge.report.grid import Grid
 from expunge.report.score_tables import ScenarioTables, ScoreTables
+from expunge.report.tables import BOLD
 from expunge.scores.columns import MEAN_GAP
 
 SIGNS = {
@@ -68,7 +69,7 @@ def _papers(part: ScenarioTables, first: str) -> str:
     yardsticks = kinds.count("yardstick")
     if 0 < yardsticks < len(lines):
         lines.insert(yardsticks, r"    \midrule")
-    bold = " Bold: the method with the smallest average gap." if "best" in kinds else ""
+    bold = BOLD if "best" in kinds else ""
     return _floating(grid.headers, lines, f"{first}Forget {part.scenario}. {part.note}{bold}")
 
 

@@ -10,6 +10,7 @@ from expunge.names.text import clean_name
 from expunge.report.cells import Name
 from expunge.report.grid import Grid, Line
 from expunge.report.score_tables import ScoreTables
+from expunge.report.tables import BOLD
 
 HTML = re.compile(r"&|<(?=\S)|(?<!\s)>|>(?!\s)")
 """What begins or ends a tag, or names a sign."""
@@ -38,7 +39,7 @@ def papers_markdown(tables: ScoreTables) -> str:
             texts[grid.named] = f"**{texts[grid.named]}**"
         rows.append(texts)
     best = any(line.kind == "best" for line in grid.lines)
-    bold = " Bold: the method with the smallest average gap." if best else ""
+    bold = BOLD if best else ""
     return "\n".join([*_lines(grid, rows), "", escape_markdown(tables.note) + bold, ""])
 
 
@@ -51,6 +52,14 @@ def further_markdown(tables: ScoreTables) -> str:
             title = f"Further scores: {escape_markdown(part.scenario)}"
             parts.append("\n".join([title, "", *_lines(part.further, rows), ""]))
     return "\n".join(parts)
+
+
+def plain_markdown(title: str, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts under its title."""
+    head, *rest = (
+        f"| {' | '.join(escape_markdown(text) for text in row)} |" for row in (headers, *rows)
+    )
+    return "\n".join([escape_markdown(title), "", head, "|---" * len(headers) + "|", *rest, ""])
 
 
 def escape_markdown(text: str) -> str:

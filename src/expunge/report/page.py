@@ -22,15 +22,16 @@ from markupsafe import Markup
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.names.text import clean, clean_all
+from expunge.report.claims import sentence, shown_claim
 from expunge.report.data_files import csv_text, to_csv
 from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.latex import to_latex
-from expunge.report.markdown import items, to_markdown
+from expunge.report.markdown import items, plain_markdown, to_markdown
 from expunge.report.places import PAGE, check_folder
 from expunge.report.score_tables import ScoreTables, score_tables
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import clean_frame
-from expunge.scores.rows import RETRAIN, YARDSTICKS
+from expunge.scores.rows import NO_METHODS, RETRAIN
 
 CLAIMED = (
     "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
@@ -64,7 +65,10 @@ class Report:
             takes them. In both, the rows of a score that is in no table of this package may say unit
             and target (retrained, low or high).
         claims: objects or mappings with text (or claim.text), verdict (holds, fails or undecided),
-            difference and its 95 % interval low, high, n seeds, why (what was missing).
+            difference and its 95 % interval low, high, n seeds of `of`, why (what was missing), holm (p
+            adjusted for the number of claims), after_holm, margin, look and capped.
+        chance: how many claims would be decided by chance alone, in a sentence.
+        looks: when a study that goes on until it is decided was looked at, and by which boundary.
         published: tables of papers to stand beside.
         tuned: sentences on how settings were chosen.
         details: a mapping for each run: the setting, method and seed, and any of class_accuracy
@@ -84,6 +88,8 @@ class Report:
     frame: pd.DataFrame
     table: pd.DataFrame
     claims: Sequence[Any] = ()
+    chance: str = ""
+    looks: PlainTable | None = None
     published: Sequence[PlainTable] = ()
     tuned: Sequence[str] = ()
     details: Sequence[Mapping[str, Any]] = ()
@@ -99,18 +105,6 @@ class Report:
             ("details", clean_all(self.details)),
         ):
             object.__setattr__(self, name, cleaned)
-
-
-@dataclass(frozen=True)
-class ShownClaim:
-    """A claim as the page shows it: numbers as text, empty where there are none."""
-
-    text: str
-    verdict: str
-    difference: str
-    interval: str
-    n: int
-    why: str
 
 
 def printed_time() -> str:
@@ -130,10 +124,12 @@ def render(report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """The tables, and below them how settings were chosen and what became of the claims."""
-    said = [*report.tuned, *(_sentence(claim) for claim in map(_claim, report.claims))]
+    said = [*report.tuned, *(sentence(claim) for claim in report.claims)]
     lines = items(said)
+    if report.looks is not None:
+        lines += f"\n{plain_markdown(report.looks.title, report.looks.headers, report.looks.rows)}"
     if report.claims:
-        lines += f"\n{CLAIMED}\n"
+        lines += f"\n{' '.join(filter(None, (report.chance, CLAIMED)))}\n"
     return f"{to_markdown(score_tables(report.table))}\n{lines}"
 
 
@@ -202,13 +198,13 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
         report=report,
         sections=parts,
         blocks=blocks,
-        claims=[_claim(claim) for claim in report.claims],
+        claims=[shown_claim(claim) for claim in report.claims],
         columns=columns,
         note=tables.note,
         common=common,
         retrained=bool((table["method"] == RETRAIN).any()),
         seeds=int(table["seed"].nunique()),
-        methods=len(set(table["method"]) - set(YARDSTICKS)),
+        methods=len(set(table["method"]) - set(NO_METHODS)),
         script=Markup(script),  # a file of this package, and what the digest is of
         digest=digest,
     )
@@ -235,31 +231,3 @@ def share(ratio: float) -> str:
 def sorting(value: float | None) -> str:
     """What a cell is sorted by: six digits; empty where there is no number."""
     return "" if value is None else f"{value:.6g}"
-
-
-def _claim(found: Any) -> ShownClaim:
-    """A claim of a mapping or of an object, such as `expunge.study.claims.Found`."""
-
-    def of(name: str) -> Any:
-        return found[name] if isinstance(found, Mapping) else getattr(found, name)
-
-    has_text = "text" in found if isinstance(found, Mapping) else hasattr(found, "text")
-    text = of("text") if has_text else of("claim").text
-    difference, low, high = (float(of(name)) for name in ("difference", "low", "high"))
-    return ShownClaim(
-        text=str(text),
-        verdict=str(of("verdict")),
-        difference=f"{difference:+.2f}" if difference == difference else "",
-        interval=f"[{low:+.2f}, {high:+.2f}]" if low == low else "",
-        n=int(of("n")),
-        why=str(of("why")),
-    )
-
-
-def _sentence(claim: ShownClaim) -> str:
-    if claim.why:
-        return f"{claim.text}: {claim.verdict} ({claim.why})"
-    return (
-        f"{claim.text}: {claim.verdict}, difference {claim.difference} {claim.interval}, "
-        f"n = {claim.n}"
-    )

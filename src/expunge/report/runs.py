@@ -11,7 +11,7 @@ from expunge.report.cells import Count, Missing, Name, Single, TableCell
 from expunge.report.further import header_of
 from expunge.report.grid import Column, Grid, Line
 from expunge.scores.columns import MEANINGS, SECONDS
-from expunge.scores.rows import FAILED, YARDSTICKS, ordered_methods
+from expunge.scores.rows import FAILED, ordered_methods, row_kind
 from expunge.scores.table import USUAL, ScoreInfo, score_infos
 
 
@@ -38,7 +38,7 @@ def runs_grid(frame: pd.DataFrame) -> Grid:
         own = found[method, seed]
         cells: list[TableCell] = [Name(f"{method} (failed)" if broke else str(method)), Count(seed)]
         cells += [own.get(score, Missing()) for score in scores]
-        kind = "failed" if broke else "yardstick" if method in YARDSTICKS else ""
+        kind = "failed" if broke else row_kind(str(method))
         lines.append(Line(tuple(cells), kind))
     columns = [Column("method", MEANINGS["method"]), Column("seed")]
     columns += [_column(infos[score]) for score in scores]

@@ -21,7 +21,7 @@ from expunge.scores.columns import (
     RATIO,
     SECONDS,
 )
-from expunge.scores.rows import YARDSTICKS
+from expunge.scores.rows import row_kind
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,7 @@ def _known(cells: Iterable[TableCell | None]) -> list[TableCell]:
 
 
 def _kind(row: dict[Any, Any]) -> str:
-    if row["method"] in YARDSTICKS:
-        return "yardstick"
-    return "best" if row["best"] else "failed" if row["failed"] else ""
+    if row["best"]:
+        return "best"
+    own = row_kind(row["method"])
+    return own if own == "yardstick" or not row["failed"] else "failed"

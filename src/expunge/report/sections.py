@@ -30,7 +30,7 @@ from expunge.report.study_figures import (
     sparsity_figure,
 )
 from expunge.scores.gaps import ExcessGap
-from expunge.scores.rows import FAILED, FLOOR, ORIGINAL, RETRAIN, SETTING, YARDSTICKS
+from expunge.scores.rows import FAILED, FLOOR, NO_METHODS, ORIGINAL, RETRAIN, SETTING
 
 IMAGE = re.compile(r"data:image/(?:png|jpeg|gif|webp);base64,[A-Za-z0-9+/=]+")
 """Any other address is left out: a page must never fetch, nor run, what a detail brings along."""
@@ -49,7 +49,8 @@ class Picture:
 @dataclass(frozen=True)
 class Answer:
     """Which method came nearest. gap: points, of the means over seeds. floor: a second retraining's
-    points, seed by seed. cost: share of retraining's seconds.
+    points, seed by seed. cost: share of retraining's seconds. equalled_by: rows that do next to nothing
+    and are not shown to be farther away.
     """
 
     method: str
@@ -57,6 +58,7 @@ class Answer:
     cost: float
     excess: ExcessGap | None
     floor: float
+    equalled_by: tuple[str, ...] = ()
 
     @property
     def undecided(self) -> bool:
@@ -175,7 +177,7 @@ def _block(
         "confidence": confidence_figure(details, ranked),
     }
     stem = f"{number:02d}-{_slug(tables.scenario)}"
-    sizes = frame[(frame["score"] == "UA") & ~frame["method"].isin(YARDSTICKS)]
+    sizes = frame[(frame["score"] == "UA") & ~frame["method"].isin(NO_METHODS)]
     counts = sizes["n"].dropna() if "n" in sizes else sizes["value"][:0]
     return Block(
         name=tables.scenario,
@@ -214,7 +216,7 @@ def _sparsity(blocks: Sequence[Block], number: int) -> list[Picture]:
 
 def _answer(rows: pd.DataFrame) -> Answer | None:
     """The method with the smallest average gap; None without a retrained model."""
-    best = rows[rows["best"].astype(bool)].to_dict("records")
+    best = rows[rows["nearest"].astype(bool)].to_dict("records")
     if not best:
         return None
     floor = rows.loc[rows["method"] == FLOOR, "seed_gap"].astype(float)
@@ -225,6 +227,7 @@ def _answer(rows: pd.DataFrame) -> Answer | None:
         float(row["rte_ratio"]),
         row["excess_gap"],
         float(floor.iloc[0]) if len(floor) else math.nan,
+        tuple(row["equalled_by"]),
     )
 
 
@@ -233,7 +236,7 @@ def _costs(rows: pd.DataFrame) -> list[MethodCost]:
     return [
         MethodCost(str(row["method"]), row["RTE"], finite(row["rte_ratio"]))
         for row in rows.to_dict("records")
-        if row["method"] not in YARDSTICKS
+        if row["method"] not in NO_METHODS
     ]
 
 

@@ -29,7 +29,7 @@ from expunge.report.plotting import (
     NullLocator,
     mpl,
 )
-from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN, YARDSTICKS
+from expunge.scores.rows import FLOOR, NO_METHODS, ORIGINAL, RETRAIN
 from expunge.scores.table import AVERAGED
 
 AXES = (*AVERAGED, "RTE")
@@ -43,11 +43,11 @@ SPARSITY = re.compile(r"^(\d+(?:\.\d+)?) ?% ?(.*)$")
 
 
 def nearest_methods(table: pd.DataFrame) -> list[str]:
-    """The methods, without the three yardsticks, from the smallest average gap to the largest.
+    """The methods, without yardsticks and controls, from the smallest average gap to the largest.
 
     table: one scenario's rows of `papers_table`. Those without a gap come last, as they stand.
     """
-    own = table[~table["method"].isin(YARDSTICKS)]
+    own = table[~table["method"].isin(NO_METHODS)]
     order = own["avg_gap"].astype(float).sort_values(kind="stable", na_position="last").index
     return [str(name) for name in own.loc[order, "method"]]
 

@@ -10,7 +10,7 @@ that is missing or not finite counts as a failed run.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,19 @@ from expunge.errors import ConfigError
 from expunge.names.text import clean_name
 from expunge.report.cells import Mean, Seconds
 from expunge.scores.gaps import ExcessGap, average_gap, beyond_floor, gap, own_gaps
-from expunge.scores.rows import FLOOR, RETRAIN, YARDSTICKS, ordered_methods
-from expunge.scores.statistics import mean_sd, student_interval
+from expunge.scores.rows import (
+    ATTACK_SIZE,
+    CONTROLS,
+    FLOOR,
+    NO_METHODS,
+    ORIGINAL,
+    RETRAIN,
+    ordered_methods,
+)
+from expunge.scores.statistics import mean_sd, paired_interval, student_interval
 from expunge.scores.table import AVERAGED, SCORES, USUAL
 
+BOLD = " Bold: the method with the smallest average gap, if it beats every control."
 FRAME_COLUMNS = ("scenario", "method", "seed", "score", "value")
 """The columns of a frame of scores, from which tables are made."""
 Pair = tuple[list[float], list[float]]
@@ -38,8 +47,10 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
     avg_gap (float, nan when one of the four is missing), seed_gap (mean over seeds of each one's own
     average gap; larger, where a seed's gaps have both signs), excess_gap (`ExcessGap` or None: needs
     retrain and floor at the same seeds), RTE (`Seconds` or None), rte_ratio (mean RTE over
-    retrain's, nan without), best (True for the smallest average gap among the methods of a scenario
-    that have all seeds).
+    retrain's, nan without), m (what the membership attack was trained on, None where unknown),
+    nearest (True for the smallest average gap among the methods of a scenario that have all seeds),
+    equalled_by (the rows that do next to nothing and are not shown to be farther from retrain than
+    this method), best (nearest, and equalled by none of them).
 
     Raises:
         ConfigError: if a column is missing, there are no rows, or a value stands twice.
@@ -53,18 +64,25 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
         ranked = [
             row
             for row in here
-            if row["method"] not in YARDSTICKS
+            if row["method"] not in NO_METHODS
             and not row["failed"]
             and row["seeds"] == most
             and not math.isnan(row["avg_gap"])
         ]
         least = min((row["avg_gap"] for row in ranked), default=math.nan)
         rows += [
-            {"scenario": scenario} | row | {"best": row in ranked and row["avg_gap"] == least}
+            {
+                "scenario": scenario,
+                **row,
+                "nearest": nearest,
+                "best": nearest and not row["equalled_by"],
+            }
             for row in here
+            for nearest in [row in ranked and row["avg_gap"] == least]
         ]
     names = ["scenario", "method", "seeds", "failed", *scores]
-    names += ["avg_gap", "seed_gap", "excess_gap", "RTE", "rte_ratio", "best"]
+    names += ["avg_gap", "seed_gap", "excess_gap", "RTE", "rte_ratio", "m"]
+    names += ["nearest", "equalled_by", "best"]
     # Columns of objects: pandas would turn a None beside a number into a nan.
     return pd.DataFrame({name: pd.Series([r[name] for r in rows], dtype=object) for name in names})
 
@@ -95,6 +113,17 @@ def note_of(table: pd.DataFrame) -> str:
         )
     if table["RTE"].notna().any():
         text += " RTE: seconds inside the method."
+    if table["m"].notna().any():
+        sizes = sorted({int(size) for size in table["m"].dropna()})
+        told = " to ".join(f"{size:,}" for size in dict.fromkeys([sizes[0], sizes[-1]]))
+        text += (
+            f" MIA: by an attack trained on m = {told} members and as many others; it depends on m."
+        )
+    if set(CONTROLS) & set(table["method"]):
+        text += (
+            f" {' and '.join(CONTROLS)} are controls that do next to nothing, as original does nothing: "
+            "a method that is not shown to be nearer to retrain than each of these is not praised."
+        )
     return text
 
 
@@ -124,6 +153,7 @@ def _rows(part: pd.DataFrame, scores: Sequence[str]) -> list[dict[str, Any]]:
     runs = _runs(part)
     retrain, floor = runs.get(RETRAIN), runs.get(FLOOR)
     retrain_time = None if retrain is None else _seconds(retrain)
+    own = {} if retrain is None else {name: own_gaps(one, retrain) for name, one in runs.items()}
     rows = []
     for method, values in runs.items():
         target = None if method == RETRAIN else retrain
@@ -139,11 +169,40 @@ def _rows(part: pd.DataFrame, scores: Sequence[str]) -> list[dict[str, Any]]:
             "excess_gap": None if method == FLOOR else _excess_gap(values, target, floor),
             "RTE": time,
             "rte_ratio": math.nan,
+            "m": _attack_size(part[part["method"] == method]),
+            "equalled_by": () if method in NO_METHODS else _equalled_by(method, own),
         }
         if time and retrain_time and retrain_time.mean > 0:
             row["rte_ratio"] = time.mean / retrain_time.mean
         rows.append(row)
     return rows
+
+
+def _equalled_by(method: str, own: Mapping[str, pd.Series[float]]) -> tuple[str, ...]:
+    """The controls, and the original, that are not shown to be farther from retraining.
+
+    Shown is it by the paired 95 % interval over seeds; with one seed, by the bare numbers.
+    own: each row's own average gaps, by seed.
+    """
+    found = []
+    for control in (ORIGINAL, *CONTROLS):
+        if control not in own or method not in own:
+            continue
+        both = pd.concat([own[method], own[control]], axis="columns", join="inner").dropna()
+        ours, theirs = (both.iloc[:, side].tolist() for side in (0, 1))
+        if not ours:
+            continue
+        mean, _, high = paired_interval(ours, theirs)
+        if not (mean if math.isnan(high) else high) < 0:
+            found.append(control)
+    return tuple(found)
+
+
+def _attack_size(rows: pd.DataFrame) -> int | None:
+    if ATTACK_SIZE not in rows:
+        return None
+    known = rows.loc[rows["score"] == "MIA", ATTACK_SIZE].dropna()
+    return int(known.iloc[0]) if len(known) else None
 
 
 def _runs(part: pd.DataFrame) -> dict[str, pd.DataFrame]:

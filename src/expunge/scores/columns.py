@@ -15,7 +15,9 @@ _BESIDE_SCORES = {
     "method": (
         "How the model was made to forget. original, retrain and floor are no methods but "
         "yardsticks: nothing done; a new model trained without the forgotten samples, which is "
-        "the target; and a second such model from another random start."
+        "the target; and a second such model from another random start. head_zeroed and last_epoch "
+        "are controls: the forgotten classes' rows of the last layer set to 0, and the last epoch of "
+        "training made again. They take next to no work, so whatever they score is no merit."
     ),
     "seeds": (
         "How many times all was repeated, each time from other random numbers. Runs that broke "

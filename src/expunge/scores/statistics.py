@@ -1,12 +1,20 @@
-"""Intervals for proportions and for means over seeds."""
+"""Intervals for proportions and for means over seeds, and p values of paired differences."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from expunge.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MOST_SEEDS = 10_000
+"""More than anybody would run: `seeds_needed` looks no farther."""
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -81,6 +89,111 @@ def paired_interval(
     if len(a) != len(b):
         raise ConfigError(f"paired values must come in equal numbers; got {len(a)} and {len(b)}")
     return student_interval([x - y for x, y in zip(a, b, strict=True)], confidence)
+
+
+def p_values(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two-sided p of Student's t that the mean is 0, of each row (rows, n); nan where a row holds nan.
+
+    Without any spread the difference is compared with 0 directly: p is 0, or 1 where it is 0.
+    Raises ConfigError for fewer than two values a row.
+    """
+    import numpy as np
+    from scipy import special
+
+    mean, error, n = _mean_and_error(differences)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.abs(mean) / error
+    found: NDArray[np.float64] = 2 * special.stdtr(n - 1, -t)
+    exact = np.where(mean == 0, 1.0, 0.0)
+    return np.where(error == 0, exact, found)
+
+
+def equivalence_p_values(differences: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    """The p of two one-sided t tests that |mean| is `margin` or more, of each row (rows, n).
+
+    Small: the mean lies within the margin. Schuirmann (1987), J. Pharmacokinet. Biopharm. 15. Without
+    any spread the mean is compared with the margin directly.
+    Raises ConfigError for fewer than two values a row, or unless margin > 0.
+    """
+    import numpy as np
+    from scipy import special
+
+    if not margin > 0:
+        raise ConfigError(f"a margin of equivalence lies above 0; got {margin}")
+    mean, error, n = _mean_and_error(differences)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = (margin - np.abs(mean)) / error
+    found: NDArray[np.float64] = special.stdtr(n - 1, -t)
+    exact = np.where(np.abs(mean) < margin, 0.0, 1.0)
+    return np.where(error == 0, exact, found)
+
+
+def _mean_and_error(
+    differences: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Mean of each row and its standard error; rounding errors of equal values count as none."""
+    import numpy as np
+
+    n = differences.shape[-1]
+    if n < 2:
+        raise ConfigError(f"a test needs two values or more; got {n}")
+    mean = differences.mean(axis=-1)
+    sd = differences.std(axis=-1, ddof=1)
+    sd = np.where(sd <= 1e-12 * np.abs(differences).max(axis=-1), 0.0, sd)
+    return mean, sd / math.sqrt(n), n
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P values adjusted for their number by Holm's step-down method (1979, Scand. J. Stat. 6).
+
+    Each is to be compared with the level for the whole family. nan (nothing known) counts as one more
+    question asked, and stays nan.
+    """
+    order = sorted((one for one in range(len(p)) if not math.isnan(p[one])), key=lambda one: p[one])
+    adjusted, largest = [math.nan] * len(p), 0.0
+    for step, one in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - step) * p[one]))
+        adjusted[one] = largest
+    return adjusted
+
+
+def seeds_needed(
+    sd: float, difference: float, *, alpha: float = 0.05, chance: float = 0.8
+) -> int | None:
+    """Seeds with which a paired two-sided t test finds a mean difference with this chance.
+
+    sd: standard deviation of the paired differences, in the unit of `difference`. By the noncentral t
+    distribution. None: more than 10,000.
+
+    Raises:
+        ConfigError: unless sd >= 0 and the difference is not 0.
+    """
+    if not sd >= 0 or not difference:
+        raise ConfigError(
+            "a power needs a spread of 0 or more and a difference other than 0; got "
+            f"{sd} and {difference}"
+        )
+    if sd == 0:
+        return 2
+
+    def found(n: int) -> bool:
+        from scipy import special
+
+        critical = float(special.stdtrit(n - 1, 1 - alpha / 2))
+        centre = abs(difference) / sd * math.sqrt(n)
+        # the other tail is nothing beside this one; beyond the function's reach the chance is 1
+        below = float(special.nctdtr(n - 1, centre, critical))
+        return math.isnan(below) or 1 - below >= chance
+
+    low, high = 1, 2
+    while not found(high):
+        low, high = high, 2 * high
+        if low >= MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if found(middle) else (middle, high)
+    return high
 
 
 def _check_confidence(confidence: float) -> None:

@@ -305,6 +305,11 @@ CRITERIA = tuple(info.name for info in _TABLE if info.given_by == "mask")
 """Those of sparse originals in a study that judges their masks."""
 AVERAGED = ("UA", "MIA", "RA", "TA")
 """The scores whose gaps make the average gap, in the order in which tables print them."""
+AVERAGE_GAP = "average gap"
+CHANGES: Mapping[str, str] = MappingProxyType({f"{score} change": score for score in AVERAGED})
+"""Scores read against the own original: the score minus the original's of the same setting and seed."""
+DERIVED = (AVERAGE_GAP, *CHANGES)
+"""Scores that a study computes from others; claims may name them. Points."""
 USUAL = (*AVERAGED, "TA_forget", "RTE")
 """What the papers' table shows. Every other score stands in a table of further scores."""
 

@@ -82,6 +82,6 @@ def cells_of(study: Study) -> int:
     tuning = study.tuning
     if tuning is not None:
         settings = len(list(originals(study, lambda _: facts, (tuning.seed,))))
-        trials = tuning.trials * len(tuning.methods)
-        cells += settings * (1 + len(study.scenarios) * (1 + trials))
+        each = tuning.trials * len(tuning.methods) + (tuning.criterion == "oracle")
+        cells += settings * (1 + len(study.scenarios) * each)
     return cells

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from expunge.names.text import clean_name
-from expunge.study.entries import tuned, variants
+from expunge.scores.rows import CONTROLS, HEAD_ZEROED, ORIGINAL
+from expunge.study.entries import Entry, tuned, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 
@@ -133,10 +134,11 @@ def plan_cells(
             here: Setting = (*setting, scenario)
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
-            also = {"also": list(study.also)} if study.also else {}
-            needs = (base, retrain) if study.also else (base,)
+            further = study.also_of(scenario)
+            also = {"also": list(further)} if further else {}
+            needs = (base, retrain) if further else (base,)
             made = {"retrain": retrain}
-            for label, method in _methods(study, here, chosen or {}).items():
+            for label, method in _runs(study, here, chosen or {}).items():
                 run: dict[str, Any] = {}
                 if method is not None:
                     run = dict(method)
@@ -151,11 +153,14 @@ def plan_cells(
     return cells.all(), rows
 
 
-def _methods(
+def _runs(
     study: Study, setting: Setting, chosen: Mapping[tuple[Setting, str], Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any] | None]:
     """Label -> record of the method in one setting; None is the original, to which nothing is done."""
-    found: dict[str, Mapping[str, Any] | None] = {"original": None}
+    found: dict[str, Mapping[str, Any] | None] = {ORIGINAL: None}
+    for control in CONTROLS if study.controls else ():
+        if control != HEAD_ZEROED or scenario_of(setting[-1]).whole_classes(setting[-1]):
+            found |= variants(control, Entry(method=control), allow_code=False)
     for label, entry in study.methods.items():
         fields = chosen.get((setting, label))
         if fields is None:

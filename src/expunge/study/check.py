@@ -12,7 +12,8 @@ import yaml
 from expunge.data.spec import DataSpec, is_code
 from expunge.errors import ConfigError, ModelError, nearest
 from expunge.models.table import check_model
-from expunge.scores.table import CRITERIA, OF_AUDITS, TRANSFERRED
+from expunge.scores.rows import ORIGINAL
+from expunge.scores.table import CHANGES, CRITERIA, DERIVED, OF_AUDITS, TRANSFERRED
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
 
@@ -70,7 +71,7 @@ def check_claims(
     transfer, criteria: whether it has these scores. foreign: whether audits of other packages are
     made, whose scores nobody here knows.
     """
-    scores = ["average gap", *OF_AUDITS]
+    scores = [*DERIVED, *OF_AUDITS]
     scores += [*(TRANSFERRED if transfer else ()), *(CRITERIA if criteria else ())]
     for row, text in enumerate(claims):
         try:
@@ -80,6 +81,10 @@ def check_claims(
                 _among(text, "row", side.method, rows)
                 if side.score in CRITERIA:
                     _check_mask(text, side)
+                if side.score in CHANGES and side.method == ORIGINAL:
+                    raise ConfigError(
+                        f"claim {text!r}: {side.score} is read against the original, which has none"
+                    )
                 for key, value in side.at.items():
                     if key == "sparsity":
                         _check_sparsity(text, side, sparsities)

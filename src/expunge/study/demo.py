@@ -16,7 +16,7 @@ import torch
 from expunge.place import Place
 from expunge.progress import Reporter, Silent
 from expunge.scores.gaps import average_gap
-from expunge.scores.rows import ORIGINAL, RETRAIN, YARDSTICKS
+from expunge.scores.rows import NO_METHODS, ORIGINAL, RETRAIN
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
@@ -65,7 +65,7 @@ def meaning(frame: pd.DataFrame) -> list[str]:
         for method, rows in one_class.groupby("method")
     }
     retrain, original = part.loc[RETRAIN], part.loc[ORIGINAL]
-    real = [name for name in part.index if name not in YARDSTICKS]
+    real = [name for name in part.index if name not in NO_METHODS]
     gaps = {name: average_gap(values[name], values[RETRAIN]).value for name in real}
     best = min(real, key=lambda name: gaps[name])
     failed = [

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from expunge.errors import ConfigError
 from expunge.methods import METHODS, Method, find_method, make_method, method_name
-from expunge.scores.rows import YARDSTICKS
+from expunge.scores.rows import NO_METHODS
 from expunge.training.recipe import Settings
 
 
@@ -27,7 +27,7 @@ class Entry(Settings):
 
 def check_label(label: str) -> None:
     """Raise ConfigError for a label that is a row of its own."""
-    if label in YARDSTICKS:
+    if label in NO_METHODS:
         raise ConfigError(f"a method cannot be called {label!r}; every study has that row")
 
 

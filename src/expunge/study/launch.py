@@ -23,6 +23,7 @@ from expunge.study.cells import Cell, Facts, Row, content_of, plan_cells
 from expunge.study.check import check_consent, check_there
 from expunge.study.file import read_study
 from expunge.study.schema import Study
+from expunge.study.seeds import as_held
 from expunge.study.store import CELLS, CellStore
 from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
 from expunge.study.written import check_sources, plain_sources
@@ -96,11 +97,12 @@ def planned(
             f"{folder} holds the study {_told(held)}, not {_told(study)}; choose another folder "
             "with --out, or that study"
         )
+    study = as_held(study, held)
     facts, contents = _read_sources(folder / FACTS) if recorded else ({}, {})
     believed = bool(facts) and facts.keys() >= set(study.specs)
     if not believed:
-        check_consent(study.models, study.specs, study.also, allow_code=place.allow_code)
-        for name in study.also:  # whatever it lacks is known before anything is trained
+        check_consent(study.models, study.specs, study.further, allow_code=place.allow_code)
+        for name in study.further:  # whatever it lacks is known before anything is trained
             make_audit(name, allow_code=place.allow_code)
         unknown = [text for text in study.scenarios if text not in contents]
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from expunge.data.load import Data
@@ -10,11 +10,13 @@ from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
 from expunge.report.page import PlainTable, Report, printed_time
 from expunge.scores.rows import SETTING
-from expunge.study.claims import parse_claim
+from expunge.scores.sequential import SIMULATED, simulated_findings
+from expunge.study.decide import LOOK_HEADERS, look_rows
+from expunge.study.differences import finished_seeds
 from expunge.study.launch import Planned
 from expunge.study.results import for_tables, results
 from expunge.study.tuning import sentences
-from expunge.study.verdicts import judge
+from expunge.study.verdicts import Found, by_chance, verdicts_of
 from expunge.version import VERSION
 
 
@@ -56,6 +58,7 @@ def study_report(study: Planned, command: str) -> Report:
     warnings |= dict.fromkeys(_masked(study))
     if len(made["machine"]) > 1 or len(made["device"]) > 1:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None
+    asked, claims = study.study, verdicts_of(study, frame)
     environment = {name: "; ".join(found) for name, found in made.items()}
     environment["made"] = " to ".join(sorted({min(dates), max(dates)})) if dates else ""
     return Report(
@@ -65,7 +68,9 @@ def study_report(study: Planned, command: str) -> Report:
         version=VERSION,
         frame=frame,
         table=for_tables(frame),
-        claims=[judge(parse_claim(text), frame) for text in study.study.claims],
+        claims=claims,
+        chance="" if asked.until_decided else by_chance(len(claims)),
+        looks=_looks(study, claims, len(finished_seeds(frame, study.rows))),
         published=[PlainTable(p.title, p.headers, p.rows) for p in study.study.published],
         tuned=sentences(study.study, study.searches),
         details=shown,
@@ -74,6 +79,20 @@ def study_report(study: Planned, command: str) -> Report:
         warnings=list(warnings),
         environment={name: text for name, text in environment.items() if text},
     )
+
+
+def _looks(study: Planned, claims: Sequence[Found], seeds: int) -> PlainTable | None:
+    """When it is looked at, and by which boundary; None for a study of so many seeds and no more."""
+    asked = study.study.until_decided
+    if asked is None or not claims:
+        return None
+    share = simulated_findings(asked.plan, len(claims))
+    title = (
+        f"Looks: {100 * asked.plan.alpha:g} % of error are spent over them. {SIMULATED:,} simulated "
+        f"studies of this size in which nothing differs: {100 * share:.2f} % find a difference in any "
+        "claim at any look"
+    )
+    return PlainTable(title, LOOK_HEADERS, look_rows(asked.plan, claims, seeds))
 
 
 def _unfinished(study: Planned) -> list[str]:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from expunge.audits import AUDITS
+from expunge.audits.relearn import RelearnTime
 from expunge.scores.gaps import own_gaps
-from expunge.scores.rows import RETRAIN, SAID, SETTING
-from expunge.scores.table import AVERAGED, SCORES, own_words
+from expunge.scores.rows import ATTACK_SIZE, BOUND, ORIGINAL, RETRAIN, SAID, SETTING
+from expunge.scores.table import AVERAGE_GAP, AVERAGED, CHANGES, SCORES, own_words
 from expunge.study.cells import Row
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import CellStore
 
-AVERAGE_GAP = "average gap"
+RELEARN_CAP = RelearnTime().cap
 
 
 def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
     """One row per setting, method, seed and score: value, 95 % interval (low, high) and n.
 
-    `RTE` is in seconds; the other scores as `audit` has them. A row whose cell is not finished is
-    left out; one that failed, or needs one that did, has the score "failed" alone, without a value.
-    Further scores of the retrained model are those that the others were compared with. Where there
-    are scores that this package does not know, their rows say unit and target.
+    `RTE` is in seconds, and the original has none, for nothing was done to it; the other scores are as
+    `audit` has them. A row whose cell is not finished is left out; one that failed, or needs one that
+    did, has the score "failed" alone, without a value. Further scores of the retrained model are those
+    that the others were compared with. m: of the membership attack. Where some values are no more than
+    a cap ("at least", "at most"), `bound` says so. Where there are scores that this package does not
+    know, their rows say unit and target.
     """
     compared = _compared()
     found: list[dict[str, Any]] = []
@@ -44,14 +47,17 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
             continue
         content = store.read(row.cell)
         for score in content["scores"]:
-            kept = {name: score.get(name) for name in ("value", "low", "high", "n")}
+            kept = {name: score.get(name) for name in ("value", "low", "high", "n", BOUND)}
+            kept |= {ATTACK_SIZE: (score.get("detail") or {}).get(ATTACK_SIZE)}
+            kept |= _capped_of_old(score)
             said = own_words(score["name"], score.get("unit"), score.get("target"))
             found.append({**common, "score": score["name"], **kept, **said})
             further = score["name"] in compared or score["name"] not in SCORES
             if further and score.get("reference") is not None:
                 one = {"score": score["name"], "value": score["reference"], "n": score["n"], **said}
                 beside.setdefault(row.retrain, {})[score["name"]] = one
-        found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
+        if row.method != ORIGINAL:
+            found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
     for row in rows:
         if row.method == "retrain":
             for one in beside.get(row.cell, {}).values():
@@ -61,10 +67,21 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
                 )
     columns = [*SETTING, "method", "seed", "score", "value", "low", "high", "n", "cell"]
     columns += [name for name in SAID if any(name in row for row in found)]
+    columns += [
+        name for name in (ATTACK_SIZE, BOUND) if any(row.get(name) is not None for row in found)
+    ]
     frame = pd.DataFrame(found, columns=columns)
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
     return frame
+
+
+def _capped_of_old(score: Mapping[str, Any]) -> dict[str, Any]:
+    """A relearn time of earlier versions, which had no value where it ended at its cap."""
+    detail = score.get("detail") or {}
+    if score["name"] != "relearn_time" or detail.get("reached") is not False:
+        return {}
+    return {"value": float(max(detail["steps"], RELEARN_CAP)), BOUND: "at least"}
 
 
 def _compared() -> set[str]:
@@ -84,14 +101,34 @@ def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
     for name in differing:
         named = named + ", " + frame[name].astype(str)
     columns = ["scenario", "method", "seed", "score", "value"]
-    long = frame.assign(scenario=named)[[*columns, *(name for name in SAID if name in frame)]]
+    long = frame.assign(scenario=named)[
+        [*columns, *(name for name in (*SAID, ATTACK_SIZE, BOUND) if name in frame)]
+    ]
     failed = long["score"] == "failed"
     filled = long[failed].assign(score="UA")
     return pd.concat([long[~failed], filled], ignore_index=True)
 
 
+def with_derived(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame, and for each row the scores of `DERIVED`."""
+    return pd.concat([with_average_gap(frame), *_changes(frame)], ignore_index=True)
+
+
+def _changes(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Of each method but the original: scores minus its original's."""
+    keys = [*SETTING, "seed"]
+    for name, score in CHANGES.items():
+        own = frame[frame["score"] == score]
+        before = own[own["method"] == ORIGINAL].set_index(keys)["value"]
+        after = own[own["method"] != ORIGINAL]
+        if len(before) and len(after):
+            start = before.reindex(pd.MultiIndex.from_frame(after[keys])).to_numpy()
+            change = after["value"].to_numpy() - start
+            yield after.assign(score=name, value=change, low=np.nan, high=np.nan)
+
+
 def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame, and for each row the score "average gap".
+    """The frame, and for each row the score "average gap", with the m of its MIA.
 
     It is the mean of |score - the retrained model's of the same setting and seed| over UA, MIA, RA
     and TA; for the retrained model itself there is none.
@@ -106,5 +143,8 @@ def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:
     apart = wide.drop(RETRAIN, level="method").reset_index("method")
     apart = apart[apart.index.isin(retrain.index)]
     gaps = own_gaps(apart, retrain)
-    extra = apart[["method"]].assign(value=gaps.to_numpy(), score=AVERAGE_GAP)
-    return pd.concat([frame, extra.reset_index()], ignore_index=True)
+    extra = apart[["method"]].assign(value=gaps.to_numpy(), score=AVERAGE_GAP).reset_index()
+    if ATTACK_SIZE in frame:
+        sizes = frame[frame["score"] == "MIA"][[*keys, "method", ATTACK_SIZE]]
+        extra = extra.merge(sizes, on=[*keys, "method"], how="left")
+    return pd.concat([frame, extra], ignore_index=True)

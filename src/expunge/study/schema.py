@@ -14,11 +14,17 @@ from expunge.errors import ConfigError, nearest
 from expunge.methods import make_method
 from expunge.names.text import clean_name
 from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
+from expunge.scores.looks import MAX_SEEDS, Plan
+from expunge.scores.rows import CONTROLS, FLOOR, ORIGINAL, RETRAIN
+from expunge.scores.table import DERIVED, SCORES
 from expunge.study.check import check_claims, check_distinct, check_models
 from expunge.study.entries import Entry, check_label, check_space, entry_of, is_ours, variants
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
 from expunge.transfer.target import TargetTask
+
+LEAST_MARGIN = 1.0
+"""Points: less than this is no difference that a study of some seeds could speak of."""
 
 
 class Density(Settings):
@@ -67,6 +73,12 @@ class Tuning(Settings):
     {low: 1e-5, high: 0.1, log: true}.
     """
 
+    criterion: Literal["validation", "oracle"] = Field(
+        default="validation",
+        description="validation: what somebody with a request has; oracle: the average gap to a "
+        "retrained model of the tuning seed, as papers have it",
+    )
+
     seed: int = Field(default=100, description="tuned on; it must not be among the study's seeds")
     trials: int = Field(ge=2, description="for every method")
     search: Literal["grid", "optuna"] = Field(default="grid", description="grid: all combinations")
@@ -101,6 +113,22 @@ def _check_range(where: str, found: Any) -> None:
         raise ConfigError(f"{where}: low {low!r} must be a number below high {high!r}")
     if found.get("log") and low <= 0:
         raise ConfigError(f"{where}: on a logarithmic scale low must be above 0, not {low!r}")
+
+
+class UntilDecided(Settings):
+    """A study that goes on until its claims are decided, and is looked at on the way."""
+
+    max_seeds: int = Field(default=MAX_SEEDS, description="of the last look")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UntilDecided:
+        Plan(self.max_seeds)  # says what is wrong
+        return self
+
+    @property
+    def plan(self) -> Plan:
+        """When it is looked at, and by which boundary."""
+        return Plan(self.max_seeds)
 
 
 class Published(Settings):
@@ -147,7 +175,14 @@ class Study(Settings):
     methods: dict[str, Entry] = Field(description="label -> method")
     seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1, description="paired runs")
     floor: bool = Field(default=True, description="retrain a second time, for the noise floor")
+    controls: bool = Field(
+        default=True, description="rows that do next to nothing, which a method must beat"
+    )
     also: tuple[str, ...] = Field(default=(), description="further scores")
+    class_also: tuple[str, ...] = Field(
+        default=("relearn_time", "linear_probe"),
+        description="further scores of requests for whole classes",
+    )
     transfer: TargetTask | None = Field(
         default=None, description="a target task, to which every model is adapted and scored"
     )
@@ -156,6 +191,13 @@ class Study(Settings):
     )
     tuning: Tuning | None = Field(default=None, description="of fields that papers tune")
     claims: tuple[str, ...] = Field(default=(), description="statements that the seeds decide")
+    margins: dict[str, float] = Field(
+        default={},
+        description="score -> a difference not worth speaking of, in its unit; of percent 1 point",
+    )
+    until_decided: UntilDecided | None = Field(
+        default=None, description="add seeds until the claims are decided"
+    )
     published: tuple[Published, ...] = Field(default=(), description="tables of papers to quote")
     validation: float = Field(default=0.1, ge=0, lt=1, description="share kept for validation")
     split_seed: int = Field(default=0, description="seed of that share")
@@ -168,6 +210,22 @@ class Study(Settings):
         """All data that it reads."""
         target = () if self.transfer is None else (self.transfer.data,)
         return tuple(dict.fromkeys((*self.data, *target)))
+
+    def also_of(self, scenario: str) -> tuple[str, ...]:
+        """Further scores of one scenario."""
+        whole = scenario_of(scenario).whole_classes(scenario)
+        return tuple(dict.fromkeys((*self.also, *(self.class_also if whole else ()))))
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """All further scores of any scenario."""
+        return tuple(dict.fromkeys(name for text in self.scenarios for name in self.also_of(text)))
+
+    def margin_of(self, score: str) -> float | None:
+        """What is no difference worth speaking of, in the score's unit; None where nobody said."""
+        derived = score in DERIVED
+        percent = derived or (score in SCORES and SCORES[score].unit == "percent")
+        return self.margins.get(score, LEAST_MARGIN if percent else None)
 
     @field_validator("name")
     @classmethod
@@ -190,10 +248,12 @@ class Study(Settings):
             rows += list(variants(label, entry, allow_code=False))
         self._check_tuning()
         further = further_audits()
-        unknown = [name for name in self.also if name not in further and ":" not in name]
-        if unknown:
+        for key, names in (("also", self.also), ("class_also", self.class_also)):
+            unknown = [name for name in names if name not in further and ":" not in name]
+            if not unknown:
+                continue
             raise ValueError(
-                f"also: no further audit {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
+                f"{key}: no further audit {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
                 f"{', '.join(further)}, module:Class"
             )
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
@@ -209,6 +269,7 @@ class Study(Settings):
                 "models": self.models,
                 "seeds": self.seeds,
                 "also": self.also,
+                "class_also": self.class_also,
                 "densities": densities,
                 "scenarios": [scenario_of(text).told(text) for text in self.scenarios],
             },
@@ -217,7 +278,7 @@ class Study(Settings):
         check_models(self.models)
         check_claims(
             self.claims,
-            rows=["original", "retrain", *(["floor"] if self.floor else []), *rows],
+            rows=[*self.yardsticks, *rows],
             settings={
                 "data": self.data,
                 "model": self.models,
@@ -228,9 +289,26 @@ class Study(Settings):
             sparsities=[density.sparsity for density in self.densities],
             transfer=self.transfer is not None,
             criteria=self.criteria,
-            foreign=not AUDITS.keys() >= set(self.also),
+            foreign=not AUDITS.keys() >= set(self.further),
         )
+        self._check_margins()
         return self
+
+    @property
+    def yardsticks(self) -> tuple[str, ...]:
+        """Rows that are no methods."""
+        floor = (FLOOR,) if self.floor else ()
+        return (ORIGINAL, RETRAIN, *floor, *(CONTROLS if self.controls else ()))
+
+    def _check_margins(self) -> None:
+        for score, margin in self.margins.items():
+            percent = score in DERIVED or (score in SCORES and SCORES[score].unit == "percent")
+            least = LEAST_MARGIN if percent else 0
+            if not (least <= margin < math.inf) or not margin:
+                raise ValueError(
+                    f"margins: {score} {margin:g} is too small a difference to tell; give "
+                    + (f"{least:g} point or more" if percent else "a number above 0")
+                )
 
     def _check_tuning(self) -> None:
         if self.tuning is None:

@@ -1,8 +1,9 @@
 """Tuning on equal terms: as many trials for every method, on a seed that is not reported.
 
-Each setting (data, model, recipe, density, scenario) is tuned by itself, on validation samples, by the
-average gap to the tuning seed's own retrained model. Trials are cells like any others, so a search that
-was killed goes on where it stopped.
+Each setting (data, model, recipe, density, scenario) is tuned by itself, on validation samples: by what
+somebody with a request has (`audits.criterion`), or, as papers do, by the average gap to the tuning
+seed's own retrained model, an oracle that nobody has who needs a method. Trials are cells like any
+others, so a search that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from expunge.audits.criterion import CRITERION
 from expunge.errors import ConfigError
 from expunge.names.seeds import seed_for
 from expunge.scores.gaps import average_gap
@@ -29,16 +31,19 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of a method's tuned fields. gap: average gap; inf if it failed, None: not known yet."""
+    """One choice of a method's tuned fields.
+
+    points: by the study's criterion, lower is better; inf if it failed, None: not known yet.
+    """
 
     fields: Fields
     cell: str
-    gap: float | None
+    points: float | None
 
 
 @dataclass(frozen=True)
 class TuningSearch:
-    """All trials of one method in one setting. best: the smallest gap; None until all are known."""
+    """All trials of one method in one setting."""
 
     setting: Setting
     label: str
@@ -47,10 +52,12 @@ class TuningSearch:
 
     @property
     def best(self) -> Trial | None:
-        """The first of the trials with the smallest gap."""
-        if len(self.trials) < self.budget or any(trial.gap is None for trial in self.trials):
+        """The first of the trials with the fewest points; None until all are known."""
+        if len(self.trials) < self.budget or any(trial.points is None for trial in self.trials):
             return None
-        return min(self.trials, key=lambda trial: math.inf if trial.gap is None else trial.gap)
+        return min(
+            self.trials, key=lambda trial: math.inf if trial.points is None else trial.points
+        )
 
 
 def searches(
@@ -70,7 +77,11 @@ def searches(
         base = cells.add("original", config, (), seed)
         for scenario in study.scenarios:
             asked = request(study, scenario, seed, facts, load, content) | {"on": "validation"}
-            retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
+            retrain = None
+            if tuning.criterion == "oracle":
+                retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
+            else:
+                asked = {**asked, CRITERION: tuning.criterion}
             for label, space in tuning.methods.items():
                 here: Setting = (*setting, scenario)
                 trials = _trials(
@@ -88,7 +99,7 @@ def _trials(
     setting: Setting,
     asked: Mapping[str, Any],
     base: str,
-    retrain: str,
+    retrain: str | None,
     cells: Cells,
     store: CellStore,
 ) -> list[Trial]:
@@ -109,29 +120,35 @@ def _trials(
             "label": f"tuning {label} ({told})",
         }
         key = cells.add("unlearn", config, (base,), tuning.seed)
-        trial = Trial(fields, key, gap_of(key, retrain, store))
+        trial = Trial(fields, key, points_of(key, retrain, store))
         trials.append(trial)
         if isinstance(proposals, _Optuna):
-            if trial.gap is None:
+            if trial.points is None:
                 break
-            proposals.tell(trial.gap)
+            proposals.tell(trial.points)
     return trials
 
 
-def gap_of(key: str, retrain: str, store: CellStore) -> float | None:
-    """Average gap of a finished cell to its retrained model; inf if it failed, None if not made yet."""
-    if store.done(key) and store.done(retrain):
-        ours, theirs = (
-            {
-                str(score["name"]): [math.nan if score["value"] is None else float(score["value"])]
-                for score in store.read(one)["scores"]
-            }
-            for one in (key, retrain)
-        )
-        gap = average_gap(ours, theirs).value
-        return math.inf if math.isnan(gap) else gap
-    failed = any(store.failure(one) is not None and not store.done(one) for one in (key, retrain))
+def points_of(key: str, retrain: str | None, store: CellStore) -> float | None:
+    """What a trial is judged by: its own criterion, or its average gap to a retrained model.
+
+    inf if it failed, None if not made yet. retrain: key of the oracle's cell; None: no oracle.
+    """
+    needed = [one for one in (key, retrain) if one is not None]
+    if all(store.done(one) for one in needed):
+        ours, *theirs = (_values(store, one) for one in needed)
+        points = average_gap(ours, theirs[0]).value if theirs else ours[CRITERION][0]
+        return math.inf if math.isnan(points) else points
+    failed = any(store.failure(one) is not None and not store.done(one) for one in needed)
     return math.inf if failed else None
+
+
+def _values(store: CellStore, key: str) -> dict[str, list[float]]:
+    """A finished cell's scores."""
+    return {
+        str(score["name"]): [math.nan if score["value"] is None else float(score["value"])]
+        for score in store.read(key)["scores"]
+    }
 
 
 def _grid(space: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -149,7 +166,7 @@ def _distribution(ends: Mapping[str, Any], *, whole: bool) -> BaseDistribution:
 
 
 class _Optuna:
-    """Proposals of Optuna's sampler: the same ones whenever the same gaps are told."""
+    """Proposals of Optuna's sampler: the same ones whenever the same points are told."""
 
     def __init__(
         self, tuning: Tuning, label: str, entry: Entry, space: Mapping[str, Any], setting: Setting
@@ -182,12 +199,12 @@ class _Optuna:
         self.trial = self.study.ask(self.space)
         return dict(self.trial.params)
 
-    def tell(self, gap: float) -> None:
+    def tell(self, points: float) -> None:
         """What came of the last proposal."""
         from optuna.trial import TrialState
 
-        if math.isfinite(gap):
-            self.study.tell(self.trial, gap)
+        if math.isfinite(points):
+            self.study.tell(self.trial, points)
         else:
             self.study.tell(self.trial, state=TrialState.FAIL)
 
@@ -196,7 +213,7 @@ def chosen(found: Sequence[TuningSearch]) -> dict[tuple[Setting, str], Fields] |
     """Best fields by setting and method; None while a search goes on, or came to nothing."""
     best = {}
     for search in found:
-        if search.best is None or search.best.gap == math.inf:
+        if search.best is None or search.best.points == math.inf:
             return None
         best[search.setting, search.label] = search.best.fields
     return best
@@ -207,7 +224,7 @@ def check_tuned(found: Sequence[TuningSearch], cells: Sequence[Cell], store: Cel
     failed cells again.
     """
     for search in found:
-        if search.best is None or search.best.gap != math.inf:
+        if search.best is None or search.best.points != math.inf:
             continue
         keys = [cell.key for cell in cells if cell.kind != "unlearn"]
         keys += [trial.cell for trial in search.trials]
@@ -230,10 +247,10 @@ def sentences(study: Study, found: Sequence[TuningSearch]) -> list[str]:
             for name, value in search.best.fields.items()
         )
         + f", the best of {search.budget} by {study.tuning.search} on seed {study.tuning.seed}, "
-        f"average gap {search.best.gap:.2f} on validation samples"
+        f"{_judged(study.tuning, search.best)}"
         + "".join(f"; {remark}" for remark in _remarks(search, search.best, study.tuning))
         for search in found
-        if search.best is not None and search.best.gap != math.inf
+        if search.best is not None and search.best.points != math.inf
     ]
     untuned = [label for label in study.methods if label not in study.tuning.methods]
     if untuned:
@@ -241,9 +258,18 @@ def sentences(study: Study, found: Sequence[TuningSearch]) -> list[str]:
     return told
 
 
+def _judged(tuning: Tuning, best: Trial) -> str:
+    """By what, and how good it was."""
+    if tuning.criterion == "oracle":
+        return (
+            f"average gap {best.points:.2f} to a retrained model (an oracle) on validation samples"
+        )
+    return f"{best.points:.2f} points on validation samples, without a retrained model"
+
+
 def _remarks(search: TuningSearch, best: Trial, tuning: Tuning) -> list[str]:
     """What speaks against calling the best trial an optimum."""
-    failed = sum(trial.gap == math.inf for trial in search.trials)
+    failed = sum(trial.points == math.inf for trial in search.trials)
     remarks = [f"{failed} of the trials failed"] if failed else []
     ends = []
     for name, value in best.fields.items():

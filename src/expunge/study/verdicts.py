@@ -1,29 +1,41 @@
-"""Claims decided by a study's seeds, or left undecided."""
+"""Claims decided by a study's seeds, or left undecided.
+
+No seed vanishes: a claim of which one lacks a side, because a run diverged, failed or is not made yet,
+or because a score is undefined, is not decided, and says how many of how many seeds it has.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from expunge.scores.rows import SETTING
-from expunge.scores.statistics import paired_interval
-from expunge.scores.table import WORKS
-from expunge.study.claims import Claim, Side
-from expunge.study.results import with_average_gap
+from expunge.scores.looks import FIRST_LOOK, Plan
+from expunge.scores.sequential import Decision, decide
+from expunge.scores.statistics import equivalence_p_values, holm, p_values, student_interval
+from expunge.study.cells import Row
+from expunge.study.claims import Claim, parse_claim
+from expunge.study.differences import Differences, differences, finished_seeds
+from expunge.study.launch import Planned
+from expunge.study.results import with_derived
 
-Verdict = Literal["holds", "fails", "undecided"]
+Verdict = Literal["holds", "fails", "equivalent", "undecided"]
+LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a claim: mean difference less - more over n pairs, its 95 % interval.
+    """What became of a claim: mean difference less - more over n of the `of` seeds, 95 % interval.
 
-    "holds": the whole interval is below 0; "fails": above; "undecided": it holds 0, or there are
-    fewer than two pairs. why: what was missing.
+    "holds": the whole interval is below 0; "fails": above; "equivalent": the difference lies within
+    `margin`, by two one-sided tests at 5 seeds or more; "undecided": none of these, or a seed lacks a
+    side. Where the study is looked at again and again (`look`: seeds of the look that decided), the
+    look's boundary decides in place of the interval. p: two-sided, of no difference; holm: adjusted for
+    the number of claims. capped: values that stand at a score's cap. why: what was missing.
     """
 
     claim: Claim
@@ -32,82 +44,122 @@ class Found:
     low: float
     high: float
     n: int
+    of: int
+    p: float = math.nan
+    holm: float = math.nan
+    margin: float | None = None
+    capped: int = 0
+    look: int | None = None
     why: str = ""
 
+    @property
+    def after_holm(self) -> str:
+        """The verdict once p is adjusted; empty where nothing is known."""
+        if math.isnan(self.holm):
+            return ""
+        if self.holm > LEVEL:
+            return "undecided"
+        return "holds" if self.difference < 0 else "fails"
 
-def judge(claim: Claim, frame: pd.DataFrame) -> Found:
-    """Decide a claim by paired differences over what both sides have: seeds, and other settings.
 
-    frame: as `results` returns it. Failed and unfinished rows are left out. Differences are averaged
-    per seed first, so that only seeds count as independent.
+def judge_all(
+    claims: Sequence[Claim],
+    frame: pd.DataFrame,
+    rows: Sequence[Row],
+    *,
+    margins: Mapping[str, float | None],
+    plan: Plan | None = None,
+) -> list[Found]:
+    """Decide a study's claims.
+
+    frame: as `results` returns it. rows: all that the study plans, so that nothing is left out unseen.
+    margins: score -> what is no difference worth speaking of, in its unit; None or absent: not asked.
+    plan: of a study that is looked at again and again.
     """
-    whole = with_average_gap(frame)
-    both = [_series(side, whole) for side in (claim.less, claim.more)]
-    missing = [
-        f"no {side.score} of {side.method} {_told(side)}".strip()
-        + (" where the trigger worked before" if side.score.startswith("ASR") else "")
-        for side, values in zip((claim.less, claim.more), both, strict=True)
-        if not len(values)
+    whole = with_derived(frame)
+    if plan is not None:  # what is not finished belongs to a look that is still to come
+        finished = finished_seeds(frame, rows)
+        rows = [row for row in rows if row.seed in finished]
+    apart = [differences(claim, whole, rows) for claim in claims]
+    found = [
+        _fixed(claim, one, margins.get(claim.less.score))
+        for claim, one in zip(claims, apart, strict=True)
     ]
-    # a setting that the claim varies is no part of the pairing
-    varied = {_column(key) for side in (claim.less, claim.more) for key in side.at}
-    keys = [name for name in (*SETTING, "seed") if name not in varied]
-    less, more = (values.groupby(keys, sort=False)["value"].mean() for values in both)
-    apart = (less - more).replace([np.inf, -np.inf], np.nan).dropna()
-    by_seed = apart.groupby("seed").mean() if len(apart) else apart
-    n = len(by_seed)
-    if missing or n < 2:
-        why = "; ".join(missing) or f"{n} seed{'' if n == 1 else 's'} with both sides"
-        mean = float(by_seed.mean()) if n else np.nan
-        return Found(claim, "undecided", mean, np.nan, np.nan, n, why)
-    mean, low, high = paired_interval(by_seed.tolist(), [0.0] * n)
-    verdict: Verdict = "holds" if high < 0 else "fails" if low > 0 else "undecided"
-    return Found(claim, verdict, mean, low, high, n)
+    adjusted = holm([one.p for one in found])
+    found = [replace(one, holm=p) for one, p in zip(found, adjusted, strict=True)]
+    if plan is None:
+        return found
+    series = [one.series for one in apart]
+    limits = [margins.get(claim.less.score) for claim in claims]
+    decided = decide(series, limits, plan, len(finished_seeds(frame, rows)))
+    return [_looked_at(one, at) for one, at in zip(found, decided, strict=True)]
 
 
-def _series(side: Side, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of one side."""
-    chosen = frame[(frame["score"] == side.score) & (frame["method"] == side.method)]
-    if side.score.startswith("ASR"):
-        chosen = _where_it_worked(chosen, frame)
-    for key, value in side.at.items():
-        if key == "sparsity":
-            chosen = chosen[[_is_sparsity(d, side.sparsity or 0.0) for d in chosen["density"]]]
-        else:
-            chosen = chosen[chosen[key].astype(str) == value]
-    return chosen
+def verdicts_of(study: Planned, frame: pd.DataFrame) -> list[Found]:
+    """What became of the claims of a study, by its own margins and its own plan of looks."""
+    asked = study.study
+    claims = [parse_claim(text) for text in asked.claims]
+    margins = {claim.less.score: asked.margin_of(claim.less.score) for claim in claims}
+    plan = None if asked.until_decided is None else asked.until_decided.plan
+    return judge_all(claims, frame, study.rows, margins=margins, plan=plan)
 
 
-def _where_it_worked(chosen: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose original called half of the triggered images the target, or more.
-
-    Where a backdoor never worked, nothing can be said of its cleansing.
-    """
-    keys = [*SETTING, "seed"]
-    before = frame[(frame["score"] == "ASR") & (frame["method"] == "original")]
-    worked = before[before["value"] >= WORKS][keys]
-    return chosen.merge(worked, on=keys, how="inner")
+def judge(
+    claim: Claim, frame: pd.DataFrame, rows: Sequence[Row], margin: float | None = None
+) -> Found:
+    """Decide a single claim; see `judge_all`."""
+    return judge_all([claim], frame, rows, margins={claim.less.score: margin})[0]
 
 
-def _is_sparsity(label: str, asked: float) -> bool:
-    """Of a density's label: `95 % omp` is 0.95, dense is 0; labels have six digits."""
-    percent = 0.0 if label == "dense" else float(label.split(" ")[0])
-    return math.isclose(percent, 100 * asked, rel_tol=1e-4, abs_tol=1e-6)
+def _fixed(claim: Claim, apart: Differences, margin: float | None) -> Found:
+    """By the interval over the seeds that there are."""
+    values = [*apart.by_seed.values()]
+    n = len(values)
+    if n < 2:
+        mean = float(np.mean(values)) if n else math.nan
+        why = apart.lost or f"{n} seed{'' if n == 1 else 's'}, and a spread takes two"
+        return Found(claim, "undecided", mean, math.nan, math.nan, n, apart.of, why=why)
+    mean, low, high = student_interval(values)
+    row = np.asarray([values])
+    found = Found(
+        claim,
+        "undecided",
+        mean,
+        low,
+        high,
+        n,
+        apart.of,
+        p=float(p_values(row)[0]),
+        margin=margin,
+        capped=apart.capped,
+        why=apart.lost,
+    )
+    if apart.lost:
+        return replace(found, p=math.nan)
+    if high < 0 or low > 0:
+        return replace(found, verdict="holds" if high < 0 else "fails")
+    near = margin is not None and n >= FIRST_LOOK
+    if near and margin is not None and equivalence_p_values(row, margin)[0] <= LEVEL:
+        return replace(found, verdict="equivalent")
+    return found
 
 
-def _column(key: str) -> str:
-    return "density" if key == "sparsity" else key
+def _looked_at(found: Found, decision: Decision | None) -> Found:
+    """By the looks, not by the interval, nor by a p that knows of one look alone."""
+    found = replace(found, holm=math.nan)
+    if decision is None:
+        return replace(found, verdict="undecided")
+    if decision.finding == "equivalence":
+        return replace(found, verdict="equivalent", look=decision.look)
+    return replace(found, verdict="holds" if decision.mean < 0 else "fails", look=decision.look)
 
 
-def _told(side: Side) -> str:
-    return ", ".join(f"{key} {value}" for key, value in side.at.items())
-
-
-def sentence(found: Found) -> str:
-    """A claim and what became of it, in one line."""
-    if found.why:
-        return f"{found.claim.text}: undecided ({found.why})"
+def by_chance(asked: int) -> str:
+    """How many of so many claims would be decided if none were true, in a sentence."""
+    if asked < 1:
+        return ""
+    each = asked * LEVEL / 2
     return (
-        f"{found.claim.text}: {found.verdict}, difference {found.difference:+.2f} "
-        f"[{found.low:+.2f}, {found.high:+.2f}], n = {found.n}"
+        f"{asked} claim{'' if asked == 1 else 's'} asked: if nothing differed, chance alone would let "
+        f"{each:.2g} hold and {each:.2g} fail at 95 % each; Holm's p is adjusted for their number."
     )

@@ -13,16 +13,19 @@ import torch
 
 from expunge.api import train, unlearn
 from expunge.audits import chosen_audits
+from expunge.audits.criterion import CRITERION, criterion
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
+from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import make_method
 from expunge.models.mask import overlap
+from expunge.names.seeds import numpy_generator
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
 from expunge.pruning.original import mask_without
@@ -200,6 +203,13 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         if config.get("criteria"):
             scored["scores"] += [s.to_dict() for s in _criteria(cell, original, split, bench)]
         return made, scored
+    judged: Samples | None = None
+    if config.get("on") == "validation":  # tuning never sees the test set
+        judged = original.data.train.subset(
+            original.split.rows(original.data.train, Part.VALIDATION)
+        )
+        if cell.kind == "unlearn" and Part.VALIDATION in method.reads:
+            split, judged = _halved(original, split)
     made = unlearn(
         original,
         split,
@@ -209,7 +219,19 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         place=bench.place,
         allow_code=bench.place.allow_code,
     )
-    return made, _scores(cell, made, original, bench)
+    return made, _scores(cell, made, original, bench, judged)
+
+
+def _halved(original: Trained, split: Split) -> tuple[Split, Samples]:
+    """A split with one half of the validation samples, and the other half to judge by.
+
+    What a method has looked at says too much good of it.
+    """
+    shuffled = numpy_generator("tuning", "halves").permutation(sorted(split.validation)).tolist()
+    half = len(shuffled) // 2
+    samples = original.data.train
+    rows = np.sort([samples.position[name] for name in shuffled[half:]])
+    return replace(split, validation=tuple(shuffled[:half])), samples.subset(rows)
 
 
 def _nothing(original: Trained, split: Split) -> Record:
@@ -241,10 +263,15 @@ def _criteria(cell: Cell, original: Trained, split: Split, bench: Bench) -> list
     ]
 
 
-def _scores(cell: Cell, made: Trained, original: Trained, bench: Bench) -> dict[str, Any]:
+def _scores(
+    cell: Cell, made: Trained, original: Trained, bench: Bench, judged: Samples | None = None
+) -> dict[str, Any]:
+    """judged: samples in place of the test set."""
     data = made.data
-    if cell.config.get("on") == "validation":  # tuning never sees the test set
-        data = _judged_on_validation(original)
+    if judged is not None:
+        data = _judged_on(judged, original)
+    if CRITERION in cell.config:
+        return {"scores": [_criterion(cell, made, original, data, bench).to_dict()]}
     also = cell.config.get("also", [])
     before = retrained = None
     if also:
@@ -288,14 +315,27 @@ def _transferred(made: Trained, target: TargetTask, seed: int, bench: Bench) -> 
     return [*probed.scores("linear_probe"), *tuned.scores("full_finetune")]
 
 
-def _judged_on_validation(original: Trained) -> Data:
-    """The data with the validation samples in place of the test set."""
+def _criterion(cell: Cell, made: Trained, original: Trained, data: Data, bench: Bench) -> Score:
+    """What a trial of tuning is judged by, without a retrained model."""
+    panel = Panel(
+        replace(made, data=data),
+        made.split,
+        bench.run(("audit", cell.seed), "audit"),
+        original=replace(original, data=data),
+    )
+    if panel.original_outputs is None:
+        raise ConfigError("settings are judged against the original, which is not there")
+    whole = bool(made.split.forgotten_classes(data))
+    return criterion(panel.outputs, panel.original_outputs, whole_classes=whole)
+
+
+def _judged_on(judged: Samples, original: Trained) -> Data:
+    """The data with samples of their own in place of the test set."""
     data = original.data
-    rows = original.split.rows(data.train, Part.VALIDATION)
     if data.poison is not None:  # a test set is clean
-        clean = [name not in data.poison.ids for name in data.train.ids[rows].tolist()]
-        rows = rows[np.array(clean, dtype=bool)]
-    return replace(data, test=data.train.subset(rows))
+        clean = [name not in data.poison.ids for name in judged.ids.tolist()]
+        judged = judged.subset(np.flatnonzero(np.array(clean, dtype=bool)))
+    return replace(data, test=judged)
 
 
 def _dates(cell: Cell, store: CellStore) -> dict[str, str]:

@@ -29,6 +29,13 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="allow")
 
 
+class _Detail(_Part):
+    m: _Count | None = None
+    steps: _Count | None = None
+    reached: bool | None = None
+    retrained_reached: bool | None = None
+
+
 class _Score(_Part):
     name: str
     value: _Number | None
@@ -38,6 +45,8 @@ class _Score(_Part):
     unit: str | None = None
     target: str | None = None
     reference: _Number | None = None
+    bound: Literal["at least", "at most"] | None = None
+    detail: _Detail | None = None
 
 
 class _Cost(_Part):

@@ -55,6 +55,10 @@ class Scenario(Protocol):
         """In words, for tables."""
         ...
 
+    def whole_classes(self, text: str) -> bool:
+        """Whether it forgets all samples of some classes, as far as the text says."""
+        ...
+
 
 class AsTyped:
     """Whatever `--forget` takes; random requests draw with the seed."""
@@ -78,6 +82,10 @@ class AsTyped:
     def split(self, request: str, given: Given) -> Split:
         """As `--forget` reads it."""
         return given.original.asked(request, seed=given.seed)
+
+    def whole_classes(self, text: str) -> bool:
+        """Of `class:NAME`; of a list of ids only the data could tell."""
+        return text.partition(":")[0] == "class"
 
     def told(self, text: str) -> str:
         """`random:0.1` is a random 10%."""

@@ -22,6 +22,10 @@ class FreshClasses(AsTyped):
             raise ConfigError(f"{text}: there are {classes} classes, and some must stay")
         return "class:" + ",".join(f"#{(seed + row) % classes}" for row in range(number))
 
+    def whole_classes(self, text: str) -> bool:
+        """Always."""
+        return True
+
     def told(self, text: str) -> str:
         """How many."""
         number = _number(text)

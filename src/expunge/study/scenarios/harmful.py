@@ -40,6 +40,10 @@ class HarmfulClasses(AsTyped):
         named = [f"#{label}" for label in worst]
         return Split.classes(data, named, base=original.split)
 
+    def whole_classes(self, text: str) -> bool:
+        """Always."""
+        return True
+
     def told(self, text: str) -> str:
         """How many."""
         number = text.partition(":")[2]

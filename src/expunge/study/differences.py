@@ -1,0 +1,254 @@
+"""What a claim compares, pair by pair and seed by seed, and which seeds lack a side.
+
+No seed vanishes: a run that diverged, failed or is not made, and a score that is undefined, are told.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from expunge.errors import listed
+from expunge.scores.rows import ATTACK_SIZE, BOUND, FAILED, ORIGINAL, SETTING
+from expunge.scores.table import AVERAGE_GAP, WORKS
+from expunge.study.cells import Row
+from expunge.study.claims import Claim, Side
+
+RunKey = tuple[Any, ...]
+"""A setting and a seed."""
+
+
+@dataclass(frozen=True)
+class Differences:
+    """Of one claim: seed -> mean difference, of the seeds that have all of both sides.
+
+    of: seeds that were asked. lost: what is missing, in words; empty: nothing. capped: values at a cap.
+    series: the differences in the order of the seeds, up to the first that lacks a side; nan for those
+    that the claim is not about.
+    """
+
+    by_seed: Mapping[int, float]
+    of: int
+    lost: str = ""
+    capped: int = 0
+    series: tuple[float, ...] = ()
+
+
+def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Differences:
+    """Left minus right, pair by pair of what both sides have, averaged within each seed.
+
+    frame: with the derived scores. Only seeds count as independent. A setting in which nobody has the
+    score is no part of the claim.
+    """
+    sides = (claim.less, claim.more)
+    # a setting that the claim varies is no part of the pairing
+    varied = {_column(key) for side in sides for key in side.at}
+    names = [name for name in (*SETTING, "seed") if name not in varied]
+    planned = [_planned(side, rows, _settings_of(side.score, frame)) for side in sides]
+    values = [_values(side, frame) for side in sides]
+    missing = [
+        f"no {side.score} of {side.method} {_told(side)}".strip()
+        for side, one in zip(sides, planned, strict=True)
+        if not one
+    ]
+    asked = {key[-1] for one in planned for key in one}
+    if missing:
+        return Differences({}, len(asked), "; ".join(missing))
+    worked = _where_it_worked(frame) if claim.less.score.startswith("ASR") else None
+    paired = _by_pair(planned, names)
+    by_seed: dict[int, list[float]] = {}
+    lost: dict[int, str] = {}
+    unfit: set[int] = set()
+    capped = 0
+    for pair, (left, right) in paired.items():
+        seed = pair[-1]
+        if worked is not None and not worked & {*left, *right}:
+            unfit.add(seed)
+            continue
+        problem = _problem(sides, (left, right), values, worked, frame)
+        if problem:
+            lost.setdefault(seed, problem)
+            continue
+        less, more = ([values[at][key] for key in keys] for at, keys in ((0, left), (1, right)))
+        capped += sum(one.capped for one in (*less, *more))
+        mean = np.mean([one.value for one in less]) - np.mean([one.value for one in more])
+        by_seed.setdefault(seed, []).append(float(mean))
+    means = {seed: float(np.mean(one)) for seed, one in by_seed.items() if seed not in lost}
+    order = [seed for seed in dict.fromkeys(row.seed for row in rows) if seed in asked]
+    kept = {seed: means[seed] for seed in order if seed in means}
+    unfit -= {*kept, *lost}
+    words = _lost(lost, len(asked) - len(unfit))
+    if unfit and not kept:
+        words = "; ".join(filter(None, (words, "the trigger never worked before")))
+    whole = itertools.takewhile(lambda seed: seed not in lost, order)
+    series = tuple(kept.get(seed, math.nan) for seed in whole)
+    return Differences(kept, len(asked) - len(unfit), words, capped, series)
+
+
+@dataclass(frozen=True)
+class _Value:
+    value: float
+    capped: bool
+    m: float
+
+
+def _planned(side: Side, rows: Iterable[Row], known: set[RunKey]) -> list[RunKey]:
+    """Setting and seed of each row of one side, of the settings in which its score is known."""
+    found = []
+    for row in rows:
+        setting = dict(zip(SETTING, row.setting, strict=True))
+        if row.method == side.method and row.setting in known and _is_at(side, setting):
+            found.append((*row.setting, row.seed))
+    return found
+
+
+def _is_at(side: Side, setting: Mapping[str, str]) -> bool:
+    for key, value in side.at.items():
+        if key == "sparsity":
+            if not _is_sparsity(setting["density"], side.sparsity or 0.0):
+                return False
+        elif setting[key] != value:
+            return False
+    return True
+
+
+def _settings_of(score: str, frame: pd.DataFrame) -> set[RunKey]:
+    """Settings in which some method has this score."""
+    own = frame.loc[frame["score"] == score, [*SETTING]].drop_duplicates()
+    return {tuple(one) for one in own.astype(str).to_numpy().tolist()}
+
+
+def _values(side: Side, frame: pd.DataFrame) -> dict[RunKey, _Value]:
+    """By setting and seed; m: what the membership attack was trained on, nan where it plays no part."""
+    own = frame[(frame["score"] == side.score) & (frame["method"] == side.method)]
+    attacked = side.score.startswith("MIA") or side.score == AVERAGE_GAP
+    bounds = own[BOUND].notna() if BOUND in own else pd.Series(False, index=own.index)
+    sizes = (
+        own[ATTACK_SIZE]
+        if ATTACK_SIZE in own and attacked
+        else pd.Series(math.nan, index=own.index)
+    )
+    return {
+        (*(str(one) for one in key), int(seed)): _Value(float(value), bool(bound), float(m))
+        for key, seed, value, bound, m in zip(
+            own[[*SETTING]].to_numpy().tolist(),
+            own["seed"],
+            own["value"],
+            bounds,
+            sizes,
+            strict=True,
+        )
+    }
+
+
+def _by_pair(
+    planned: Sequence[Sequence[RunKey]], names: Sequence[str]
+) -> dict[RunKey, tuple[list[RunKey], list[RunKey]]]:
+    """What is paired -> the rows of both sides; the seed stands last."""
+    places = [[*SETTING, "seed"].index(name) for name in names]
+    found: dict[RunKey, tuple[list[RunKey], list[RunKey]]] = {}
+    for at, keys in enumerate(planned):
+        for key in keys:
+            pair = tuple(key[place] for place in places)
+            found.setdefault(pair, ([], []))[at].append(key)
+    return found
+
+
+def _problem(
+    sides: tuple[Side, Side],
+    pair: tuple[list[RunKey], list[RunKey]],
+    values: Sequence[Mapping[RunKey, _Value]],
+    worked: set[RunKey] | None,
+    frame: pd.DataFrame,
+) -> str:
+    """Why a pair cannot be compared, in a few words; empty where it can."""
+    sizes = set()
+    for side, keys, known in zip(sides, pair, values, strict=True):
+        if not keys:
+            return f"{side.method} {_told(side)}".strip() + " has no such run"
+        for key in keys:
+            if worked is not None and key not in worked:
+                return "the trigger worked on one side alone before"
+            if key not in known:
+                return f"{side.method} {_state(side.method, key, frame)}"
+            if not math.isfinite(known[key].value):
+                return f"{side.score} of {side.method} is undefined"
+            sizes.add(known[key].m)
+    if len({one for one in sizes if not math.isnan(one)}) > 1:
+        told = listed(sorted(f"{one:.0f}" for one in sizes if not math.isnan(one)))
+        return f"the attack was trained on unequal numbers of samples (m = {told})"
+    return ""
+
+
+def _state(method: str, key: RunKey, frame: pd.DataFrame) -> str:
+    """Whether a run that gave no score broke off, or is not made."""
+    failed = frame[(frame["score"] == FAILED) & (frame["method"] == method)]
+    keys = {
+        (*(str(one) for one in setting), int(seed))
+        for setting, seed in zip(
+            failed[[*SETTING]].to_numpy().tolist(), failed["seed"], strict=True
+        )
+    }
+    return "failed" if key in keys else "is not finished"
+
+
+def _lost(lost: Mapping[int, str], of: int) -> str:
+    """`1 of 5 seeds lacks a side: seed 3, finetune failed`."""
+    if not lost:
+        return ""
+    reasons: dict[str, list[str]] = {}
+    for seed, why in sorted(lost.items()):
+        reasons.setdefault(why, []).append(str(seed))
+    told = "; ".join(
+        f"{why} at seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+        for why, seeds in reasons.items()
+    )
+    return f"{of - len(lost)} of {of} seeds can be compared: {told}"
+
+
+def _where_it_worked(frame: pd.DataFrame) -> set[RunKey]:
+    """Settings and seeds whose original called half of the triggered images the target, or more.
+
+    Where a backdoor never worked, nothing can be said of its cleansing.
+    """
+    before = frame[(frame["score"] == "ASR") & (frame["method"] == ORIGINAL)]
+    worked = before[before["value"] >= WORKS]
+    return {
+        (*(str(one) for one in key), int(seed))
+        for key, seed in zip(worked[[*SETTING]].to_numpy().tolist(), worked["seed"], strict=True)
+    }
+
+
+def _is_sparsity(label: str, asked: float) -> bool:
+    """Of a density's label: `95 % omp` is 0.95, dense is 0; labels have six digits."""
+    percent = 0.0 if label == "dense" else float(label.split(" ")[0])
+    return math.isclose(percent, 100 * asked, rel_tol=1e-4, abs_tol=1e-6)
+
+
+def _column(key: str) -> str:
+    return "density" if key == "sparsity" else key
+
+
+def _told(side: Side) -> str:
+    return ", ".join(f"{key} {value}" for key, value in side.at.items())
+
+
+def finished_seeds(frame: pd.DataFrame, rows: Sequence[Row]) -> list[int]:
+    """The first seeds of which every row is made or has failed, in their order."""
+    made = {
+        (*(str(one) for one in key[:-1]), int(key[-1]))
+        for key in frame[[*SETTING, "method", "seed"]].drop_duplicates().to_numpy().tolist()
+    }
+    found = []
+    for seed in dict.fromkeys(row.seed for row in rows):
+        own = (row for row in rows if row.seed == seed)
+        if not all((*row.setting, row.method, seed) in made for row in own):
+            break
+        found.append(seed)
+    return found

@@ -69,6 +69,8 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
         clean_name(str(key)): value if key == "published" else _in_lines(numbers(value))
         for key, value in content.items()
     }
+    if file == recorded:
+        written = _of_its_time(written)
     chosen, changes = _scale(file, node, written, scale)
     plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
     if chosen:
@@ -98,6 +100,15 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
         if isinstance(error, ClaimError):
             place = ("claims", error.row)
         raise ConfigError(f"{file}, line {line(place, str(error))}: {error}") from None
+
+
+def _of_its_time(written: dict[str, Any]) -> dict[str, Any]:
+    """What a run wrote, with every default filled in: what it lacks was not there when it ran."""
+    found = {"controls": False, "class_also": [], **written}
+    tuning = found.get("tuning")
+    if isinstance(tuning, Mapping):
+        found["tuning"] = {"criterion": "oracle", **tuning}
+    return found
 
 
 def _in_lines(value: Any) -> Any:

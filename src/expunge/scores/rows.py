@@ -11,6 +11,8 @@ from collections.abc import Sequence
 ORIGINAL, RETRAIN, FLOOR = "original", "retrain", "floor"
 YARDSTICKS = (ORIGINAL, RETRAIN, FLOOR)
 """Rows that are no methods: nothing done, the target, and a second retraining of each seed."""
+CONTROLS = ("head_zeroed", "last_epoch")
+"""Rows of methods that do next to nothing: a method that does no better has shown nothing."""
 SETTING = ("data", "model", "recipe", "density", "scenario")
 """The columns that say under what a row stands, beside its method and seed."""
 SAID = ("unit", "target")

@@ -18,7 +18,7 @@ from typer.main import get_command
 from expunge.audits import AUDITS, Audit
 from expunge.cli import app
 from expunge.cli.listing import range_of
-from expunge.methods import METHODS, Method
+from expunge.methods import CONTROLS, METHODS, Method
 from expunge.pruning import PRUNERS, Pruner
 from expunge.scores.table import SCORES
 from expunge.training.recipe import Settings
@@ -52,9 +52,14 @@ def methods_page() -> str:
         "to it keeps\nits mask. Cut are convolution weights, or linear weights where there are no "
         "convolutions.\n"
     )
+    apart = (
+        "# Controls\n\nNo methods, but what a method must beat: they do next to nothing, and some "
+        "scores take\nthat for forgetting. `--method` and studies take them as they take methods.\n"
+    )
     methods = [method_section(method) for method in METHODS.values()]
+    controls = [method_section(method) for method in CONTROLS.values()]
     pruners = [method_section(pruner) for pruner in PRUNERS.values()]
-    return "\n".join([head, *methods, middle, *pruners])
+    return "\n".join([head, *methods, apart, *controls, middle, *pruners])
 
 
 def method_section(method: type[Method | Pruner]) -> str:

@@ -267,6 +267,25 @@ def scores_of(
     )
 
 
+def panel_of(
+    outputs: Outputs,
+    *,
+    original: Outputs | None = None,
+    retrained: Outputs | None = None,
+    seed: int = 0,
+) -> Any:
+    """A panel for outputs that no model gave; it stands for its models by their outputs."""
+
+    def panel(seen: Outputs | None) -> Any:
+        return seen and SimpleNamespace(outputs=seen, seed=seed)
+
+    one = panel(outputs)
+    one.original, one.retrained = original, retrained
+    one.beside = panel
+    one.once = lambda audit, what, make: make()
+    return one
+
+
 def score_outputs(
     outputs: Outputs,
     reference: Outputs | None = None,
@@ -276,14 +295,9 @@ def score_outputs(
 ) -> list[Score]:
     """What the audits of outputs alone say, for outputs that no model gave."""
 
-    def panel(seen: Outputs | None) -> Any:
-        return seen and SimpleNamespace(outputs=seen, seed=seed)
-
     for part in PARTS if reference is not None else ():
         check_same_samples(part, getattr(outputs, part), getattr(reference, part))
-    one = panel(outputs)
-    one.original, one.retrained = None, reference
-    one.beside = panel
+    one = panel_of(outputs, retrained=reference, seed=seed)
     audits = (Accuracy(), Membership(features=features), Backdoor())
     return [score for audit in audits for score in read_against(audit, one)]
 

@@ -95,7 +95,9 @@ def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
     for column in ("data", "model", "recipe", "density"):
         if frame[column].nunique() > 1:
             named = named + ", " + frame[column]
-    long = frame.assign(scenario=named)[["scenario", "method", "seed", "score", "value"]]
+    columns = ["scenario", "method", "seed", "score", "value"]
+    columns += ["bound"] if "bound" in frame else []
+    long = frame.assign(scenario=named)[columns]
     failed = long["score"] == "failed"
     return pd.concat([long[~failed], long[failed].assign(score="UA")], ignore_index=True)
 

@@ -19,7 +19,7 @@ from expunge.cli.listing import listing
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
-from expunge.methods import METHODS, Method, make_method
+from expunge.methods import CONTROLS, METHODS, Method, make_method
 from expunge.testing import METHOD_CHECKS, METHOD_CHECKS_PER_MODEL, MethodCase
 from expunge.testing.methods import HUGE, forgets_a_single_sample
 from expunge.trained.trained import Trained
@@ -51,7 +51,8 @@ RATES = [
     if key == "lr" or key.endswith("_lr")
 ]
 
-every_method = pytest.mark.parametrize("name", METHODS)
+EVERY = {**METHODS, **CONTROLS}
+every_method = pytest.mark.parametrize("name", EVERY)
 both_models = pytest.mark.parametrize("architecture", ["cnn", "mlp"])
 
 
@@ -60,7 +61,7 @@ def quick(name: str, **changes: Any) -> Method:
 
 
 def case(name: str, architecture: str = "mlp", count: int = 300) -> MethodCase:
-    return MethodCase(METHODS[name], QUICK.get(name, {}), architecture, count)
+    return MethodCase(EVERY[name], QUICK.get(name, {}), architecture, count)
 
 
 def request(name: str, data: Data, share: float = 0.1, base: Split | None = None) -> Split:
@@ -91,7 +92,7 @@ def test_a_promise_on_a_model(name: str, check: str, architecture: str) -> None:
 
 @every_method
 def test_a_method_is_a_file_of_its_name(name: str) -> None:
-    method = METHODS[name]
+    method = EVERY[name]
     assert method.name == name
     assert method.__module__ == f"expunge.methods.{name}"
     assert method() == make_method(name, allow_code=True)
@@ -144,7 +145,7 @@ def test_the_list_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"guarantee: {METHODS[name].guarantee}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [n for n, method in METHODS.items() if method.scope == "classes"])
+@pytest.mark.parametrize("name", [n for n, method in EVERY.items() if method.scope == "classes"])
 def test_a_refusal_names_the_methods_that_could(name: str) -> None:
     data = digits()
     with pytest.raises(ConfigError, match=rf"^{name} forgets whole classes only") as caught:
@@ -172,6 +173,6 @@ def test_the_record_says_what_was_done(name: str) -> None:
 def test_a_request_of_one_sample_is_warned_of(name: str) -> None:
     data = digits()
     one = Split.ids(data, [Split.whole(data).retain[7]])
-    if METHODS[name].scope == "any":
+    if EVERY[name].scope == "any":
         result = forget(name, original("mlp"), split=one)
         assert any("only 1 samples to forget" in text for text in result.record.warnings)

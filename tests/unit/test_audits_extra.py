@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,26 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor, nn
 
 from expunge.api import audit, train, unlearn
-from expunge.audits import further_audits
+from expunge.audits import chosen_audits, further_audits, mia
+from expunge.audits import panel as panels
+from expunge.audits import relearn as relearning
+from expunge.audits.mia import Membership
 from expunge.audits.outputs import PartOutputs
-from expunge.audits.predictions import jensen_shannon, mean_prediction, prediction_distribution
+from expunge.audits.panel import Panel
+from expunge.audits.predictions import (
+    PredictionDistribution,
+    jensen_shannon,
+    mean_prediction,
+    prediction_distribution,
+)
 from expunge.audits.relearn import Relearned, RelearnTime, relearn, relearn_scores
+from expunge.audits.scores import score_panel
 from expunge.audits.weights import layer_distances, weight_distance
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, ModelError
+from expunge.scores.shown import as_text
 from expunge.scores.table import SCORES
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
@@ -161,27 +173,45 @@ def test_a_sparse_model_stays_sparse_while_it_relearns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mine", "other", "ratio"),
+    ("mine", "other", "ratio", "bound"),
     [
-        (Relearned(4, True), Relearned(8, True), 0.5),
-        (Relearned(0, True), Relearned(8, True), 0.0),
-        (Relearned(4, True), Relearned(0, True), math.nan),
-        (Relearned(500, False), Relearned(8, True), math.nan),
-        (Relearned(4, True), Relearned(500, False), math.nan),
+        (Relearned(4, True), Relearned(8, True), 0.5, None),
+        (Relearned(0, True), Relearned(8, True), 0.0, None),
+        (Relearned(4, True), Relearned(0, True), math.nan, None),
+        (Relearned(500, False), Relearned(8, True), 62.5, "at least"),
+        (Relearned(23, False), Relearned(8, True), 62.5, "at least"),  # it diverged
+        (Relearned(4, True), Relearned(500, False), 0.008, "at most"),
+        (Relearned(0, True), Relearned(500, False), 0.0, None),
+        (Relearned(500, False), Relearned(500, False), math.nan, None),
+        (Relearned(500, False), Relearned(0, True), math.nan, None),
     ],
 )
-def test_ain_is_the_ratio_and_nothing_where_there_is_none(
-    mine: Relearned, other: Relearned, ratio: float
+def test_ain_is_the_ratio_or_a_bound_and_nothing_where_there_is_none(
+    mine: Relearned, other: Relearned, ratio: float, bound: str | None
 ) -> None:
-    time, ain = relearn_scores(mine, other)
+    time, ain = relearn_scores(mine, other, cap=500)
     assert time.name == "relearn_time"
     assert (time.detail["steps"], time.detail["retrained_steps"]) == (mine.steps, other.steps)
-    for value, one in ((time.value, mine), (time.reference, other)):
-        known = one.steps if one.reached else math.nan
-        assert value == pytest.approx(known, nan_ok=True)
-    assert ain.value == pytest.approx(ratio, nan_ok=True)
+    for value, known, one in (
+        (time.value, time.bound, mine),
+        (time.reference, time.reference_bound, other),
+    ):
+        assert (value, known) == ((one.steps, None) if one.reached else (500, "at least"))
+    assert ain.value == pytest.approx(ratio, nan_ok=True) and ain.bound == bound
     assert ain.reference == 1.0
-    assert [score.name for score in relearn_scores(mine)] == ["relearn_time"]
+    (alone,) = relearn_scores(mine, cap=500)
+    assert (alone.name, alone.value, alone.bound) == ("relearn_time", time.value, time.bound)
+
+
+def test_who_never_relearns_is_shown_at_the_cap() -> None:
+    text = as_text(relearn_scores(Relearned(500, False), Relearned(12, True), cap=500))
+    assert "≥ 500 steps" in text and "≥ 488.00" in text and "≥ 41.67" in text
+    assert (
+        "this model had not relearned after 500 steps, so it counts as one that needs 500" in text
+    )
+    text = as_text(relearn_scores(Relearned(4, True), Relearned(23, False), cap=500))
+    assert "≥ 500 steps" in text and "≤ 0.01" in text
+    assert "the retrained model had not relearned after 23 steps, where it diverged, so" in text
 
 
 # --- weight distance
@@ -299,6 +329,42 @@ def test_audit_gives_them_when_asked_and_changes_no_model() -> None:
     for model, old in zip(models, before, strict=True):
         assert same_state(model, old)
         assert not model.training
+
+
+def test_what_is_known_of_the_other_models_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panel with another subject passes it on: fewer passes and attacks, and the same scores."""
+    _, split, first, retrained, tuned = trio()
+    asked: Any = [Membership(features=("confidence", "entropy")), RelearnTime(cap=3)]
+    asked.append(PredictionDistribution())
+    audits = chosen_audits(asked, original=True, retrained=True, allow_code=False)
+    audits = [audit for audit in audits if audit.name != "run_time"]
+    done: Counter[str] = Counter()
+    for module, name in ((panels, "observe"), (mia, "mia_efficacy"), (relearning, "relearn")):
+        real = getattr(module, name)
+
+        def counted(*given: Any, real: Any = real, name: str = name, **more: Any) -> Any:
+            done[name] += 1
+            return real(*given, **more)
+
+        monkeypatch.setattr(module, name, counted)
+
+    def fresh(subject: Trained) -> Panel:
+        return Panel(subject, split, run_on_cpu(), original=first, retrained=retrained, seed=2)
+
+    def told(panel: Panel) -> list[Any]:
+        return [score.to_dict() for score in score_panel(panel, audits)]
+
+    subjects = (tuned, first, retrained)
+    alone = [told(fresh(subject)) for subject in subjects]
+    assert done == {"observe": 9, "mia_efficacy": 18, "relearn": 6}
+    done.clear()
+    start = fresh(subjects[0])
+    together = [told(start.judging(subject)) for subject in subjects]
+    assert done == {"observe": 5, "mia_efficacy": 10, "relearn": 4}
+    assert together == alone
+    done.clear()
+    audits = [RelearnTime(cap=4)]
+    assert told(start.judging(tuned)) == told(fresh(tuned)), "other settings ask anew"
 
 
 def test_audit_holds_the_mask_of_a_sparse_model_while_it_relearns() -> None:

@@ -9,19 +9,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import digits, original, score_outputs, scores_of
+from helpers import digits, original, panel_of, score_outputs, scores_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expunge.audits import AUDITS
 from expunge.audits.accuracy import unlearning_accuracy
 from expunge.audits.details import BINS, SHOWN, details
-from expunge.audits.mia import FEATURES, mia_efficacy
+from expunge.audits.mia import FEATURES, Membership, mia_efficacy
 from expunge.audits.near_empty import near_empty_report
 from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.audits.scores import read_against
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DataError, ModelError, SplitError, UserError
-from expunge.scores.score import Score
+from expunge.scores.score import Bound, Score
+from expunge.scores.shown import as_text
 from expunge.scores.statistics import wilson
 from expunge.scores.table import SCORES
 
@@ -202,6 +204,21 @@ def test_mia_depends_on_the_seed_alone() -> None:
     values = [mia_efficacy(whole, seed=seed).value for seed in range(5)]
     assert values == [mia_efficacy(whole, seed=seed).value for seed in range(5)]
     assert len(set(values)) > 1
+
+
+def test_mia_says_of_how_many_samples_and_compares_at_equal_numbers_alone() -> None:
+    smaller = outputs(test_kept=part("t", 20, right=10))
+    shown = as_text(score_outputs(outputs(), outputs(), features=FEATURES))
+    assert shown.count("MIA: m = 50 samples of each side") == 1 and "does not compare" not in shown
+    seen = panel_of(outputs(), original=smaller, retrained=smaller)
+    found = {score.name: score for score in read_against(Membership(), seen)}["MIA"]
+    assert found.detail["m"] == 50 and "original" not in found.detail
+    assert found.reference is None and found.gap is None
+    for who in ("original", "retrained"):
+        told = (
+            f"MIA: the attack on the {who} model learned from m = 20, so its value does not compare"
+        )
+        assert told in as_text([found])
 
 
 def test_mia_bound_on_its_samples() -> None:
@@ -424,6 +441,30 @@ def test_gap_is_absolute_and_absent_without_a_reference() -> None:
     assert Score("UA", 5.0, 100, 2.0, 9.0, "percent", "retrained", reference=7.5).gap == 2.5
 
 
+@pytest.mark.parametrize(
+    ("value", "bound", "reference", "reference_bound", "gap"),
+    [
+        (500.0, "at least", 12.0, None, 488),
+        (12.0, None, 500.0, "at least", 488),
+        (0.1, "at most", 1.0, None, 0.9),
+        (1.5, "at most", 1.0, None, 0),
+        (1.0, None, 1.5, "at least", 0.5),
+        (1.5, None, 1.0, "at least", 0),
+        (500.0, "at least", 500.0, "at least", math.nan),
+    ],
+)
+def test_the_gap_of_a_bound_is_the_smallest_that_it_allows(
+    value: float, bound: Bound, reference: float, reference_bound: Bound, gap: float
+) -> None:
+    score = Score(
+        *("relearn_time", value, 1, None, None, "steps", "retrained", {}),
+        *(reference, bound, reference_bound),
+    )
+    assert score.gap == pytest.approx(gap, nan_ok=True)
+    assert score.gap_bound == "at least"
+    assert score.to_dict()["bound"] == bound
+
+
 def test_to_dict_is_json_without_nan() -> None:
     detail = {
         "nan": math.nan,
@@ -444,6 +485,8 @@ def test_to_dict_is_json_without_nan() -> None:
         "target": "retrained",
         "reference": 2.0,
         "gap": None,
+        "bound": None,
+        "reference_bound": None,
         "detail": {
             "nan": None,
             "inside": [None, 3, [1.0, None]],

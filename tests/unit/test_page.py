@@ -483,11 +483,13 @@ def test_further_scores_have_a_table_of_their_own() -> None:
     frame = results(scenarios=["class"])
     more = frame[frame["score"] == "UA"].assign(score="relearn_time", low=np.nan, high=np.nan)
     more["value"] = more["seed"] * 10.0
+    more["bound"] = np.where((more["method"] == "fisher") & (more["seed"] == 2), "at least", None)
     root = tree(render(one_scenario(frame=pd.concat([frame, more], ignore_index=True))))
     (table,) = [
         t for t in root.all("table") if t.all("caption") and "Further" in t.all("caption")[0].text
     ]
     assert rows(table)["finetune"]["relearn_time"].text == "10±10"
+    assert rows(table)["fisher"]["relearn_time"].text == "≥ 10±10 (1 of 3 at the cap)"
 
 
 def test_densities_share_a_section_and_its_figure() -> None:

@@ -21,7 +21,7 @@ from expunge.cli.pages import without_request
 from expunge.data.pseudonyms import Key, keys_folder, new_key, open_key
 from expunge.data.split import Split
 from expunge.folders.make import Beside, unlearn_folder
-from expunge.methods import METHODS, make_method
+from expunge.methods import CONTROLS, METHODS, make_method
 from expunge.trained.record import OUR_STEPS, Record, without_ids
 
 COUNT = 120
@@ -285,7 +285,7 @@ def test_a_key_says_nothing_of_itself(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_our_steps_are_those_that_there_are() -> None:
-    assert set(OUR_STEPS) == {"train", "import", "prune", *METHODS}
+    assert set(OUR_STEPS) == {"train", "import", "prune", *METHODS, *CONTROLS}
 
 
 def test_warnings_of_any_request_stay_though_ids_are_numbers() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import math
 import re
 from pathlib import Path
@@ -16,10 +17,13 @@ from matplotlib.text import Text
 from report_helpers import CLASSES, details, for_tables, results
 
 from expunge.report.backdoor_figures import backdoor_figure
+from expunge.report.data_files import to_csv
 from expunge.report.drawn import Drawn, inline_svg, save_figure
 from expunge.report.further import further_grid
+from expunge.report.latex import to_latex
 from expunge.report.markdown import further_markdown
 from expunge.report.model_figures import PANELS, class_figure, confidence_figure
+from expunge.report.runs import runs_grid
 from expunge.report.score_tables import score_tables
 from expunge.report.study_figures import (
     RADARS,
@@ -378,6 +382,28 @@ def test_one_density_and_a_missing_method() -> None:
     part = frame(0)
     drawn = backdoor_figure({"dense": part[part["method"] != "retrain"]})
     assert drawn is not None and set(lines(drawn, 0)) == {"before", "finetune"}
+
+
+def test_values_at_a_cap_are_counted_and_marked_in_every_file() -> None:
+    part = frame(0).assign(bound=None)
+    asr = (part["score"] == "ASR") & (part["method"] == "finetune")
+    part.loc[asr & (part["seed"] == 0), "bound"] = "at least"
+    assert asr.sum() == 2
+    found = further_grid(part)
+    assert found is not None
+    told = "≥ 60±1.4 (1 of 2 at the cap)"
+    assert found.texts[-1] == ["finetune", told, "84±1.4"]
+    assert found.lines[-1].cells[1].value == 60, "a table is sorted by the number"
+    usual = part.query("score == 'SA'").assign(score="UA")
+    tables = score_tables(pd.concat([part, usual]).assign(scenario="x"))
+    assert told in further_markdown(tables)
+    assert r"$\geq$ 60\,$\pm$\,1.4 (1 of 2 at the cap)" in to_latex(tables)
+    lines = pd.read_csv(io.StringIO(to_csv(tables))).set_index("method")
+    assert lines.loc["finetune", ["ASR_bound", "ASR_at_cap"]].tolist() == ["at least", 1]
+    assert "SA_bound" not in lines and pd.isna(lines.loc["retrain", "ASR_bound"])
+    runs = {tuple(line[:2]): line for line in runs_grid(part).texts}
+    assert any("≥ " in text for text in runs["finetune", "0"])
+    assert not any("≥ " in text for text in runs["finetune", "1"])
 
 
 def test_further_scores_have_a_table_of_their_own() -> None:

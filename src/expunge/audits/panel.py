@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
@@ -12,9 +13,12 @@ from expunge.errors import SplitError
 from expunge.trained.record import is_paired
 
 if TYPE_CHECKING:
+    from expunge.audits.base import Audit
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
     from expunge.training.run import Run
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +32,8 @@ class Panel:
         original: the model before, if it is there.
         retrained: the reference, if it is there.
         seed: of the draws of attacks.
-        kept: what an audit has found of the other models, by the audit's name, for a panel with
-            another subject.
+        kept: what was found of the other models, which panels of other subjects share: see `once`
+            and `judging`.
     """
 
     subject: Trained
@@ -38,22 +42,24 @@ class Panel:
     original: Trained | None = None
     retrained: Trained | None = None
     seed: int = 0
-    kept: dict[str, Any] = field(default_factory=dict)
+    kept: dict[Hashable, Any] = field(default_factory=dict)
 
     @cached_property
     def outputs(self) -> Outputs:
         """The subject's outputs on every part."""
         return self._seen(self.subject)
 
-    @cached_property
+    @property
     def original_outputs(self) -> Outputs | None:
         """The original's; None without one."""
-        return None if self.original is None else self._seen(self.original)
+        one = self.original
+        return None if one is None else self._kept("original", lambda: self._seen(one))
 
-    @cached_property
+    @property
     def retrained_outputs(self) -> Outputs | None:
         """The retrained model's; None without one."""
-        return None if self.retrained is None else self._seen(self.retrained)
+        one = self.retrained
+        return None if one is None else self._kept("retrained", lambda: self._seen(one))
 
     @property
     def paired(self) -> bool | None:
@@ -61,6 +67,21 @@ class Panel:
         if self.retrained is None:
             return None
         return is_paired(self.subject.history, self.retrained.history)
+
+    def judging(self, subject: Trained) -> Panel:
+        """The same panel with another subject, judged on the same split.
+
+        What is known of the original and the retrained model, or will be, is shared: they are observed
+        once, and audits ask `once` about them.
+        """
+        return replace(self, subject=subject)
+
+    def once(self, audit: Audit, what: str, make: Callable[[], T]) -> T:
+        """What an audit says of another model than the subject, made at the first time of asking.
+
+        what: of which model, and what about it. make: finds it; it must not depend on the subject.
+        """
+        return self._kept((type(audit), repr(audit), what), make)
 
     def beside(self, other: Trained | None) -> Panel | None:
         """The same panel with one of the other models as its subject; None without it."""
@@ -79,6 +100,12 @@ class Panel:
                 "these scores are about a forget set, and nothing was asked to be forgotten"
             )
         return part
+
+    def _kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self.kept:
+            self.kept[key] = make()
+        found: T = self.kept[key]
+        return found
 
     def _seen(self, one: Trained) -> Outputs:
         return observe(one.model, one.data, self.split, self.run)

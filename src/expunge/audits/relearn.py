@@ -18,7 +18,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError, DivergenceError
-from expunge.scores.score import Score
+from expunge.scores.score import Bound, Score
 from expunge.scores.table import SCORES, ScoreInfo
 from expunge.training.recipe import Recipe
 
@@ -55,10 +55,12 @@ class RelearnTime(Audit):
             return
         correct = panel.forget(panel.original_outputs).correct
         percent = 100 * float(correct.double().mean())
-        if panel.retrained is not None and self.name not in panel.kept:
-            panel.kept[self.name] = self._relearn(panel.retrained, panel, percent)
+        beside = None
+        if panel.retrained is not None:
+            retrained = panel.retrained
+            beside = panel.once(self, "retrained", lambda: self._relearn(retrained, panel, percent))
         mine = self._relearn(panel.subject, panel, percent)
-        yield from relearn_scores(mine, panel.kept.get(self.name))
+        yield from relearn_scores(mine, beside, cap=self.cap)
 
     def _relearn(self, one: Trained, panel: Panel, percent: float) -> Relearned:
         """The same seed names for every model, so that they see the same batches."""
@@ -88,11 +90,6 @@ class Relearned:
 
     steps: int
     reached: bool
-
-    @property
-    def time(self) -> float:
-        """The steps, nan where the accuracy was not reached."""
-        return float(self.steps) if self.reached else math.nan
 
 
 @dataclass(frozen=True)
@@ -187,19 +184,33 @@ def _labels(batch: Batch) -> Tensor:
     return batch.labels
 
 
-def relearn_scores(model: Relearned, retrained: Relearned | None = None) -> list[Score]:
+def relearn_scores(
+    model: Relearned, retrained: Relearned | None = None, *, cap: int
+) -> list[Score]:
     """`relearn_time` in steps, and with a retrained model `AIN`, which should be 1.
 
-    The time is nan for a model that never got there; the detail then has the steps it was given.
-    AIN is undefined (nan) where either time is, and where the retrained model needs no step, as
-    random forgetting often has it.
+    A model that never got there, because it diverged or for want of steps, counts as `cap` steps "at
+    least"; the detail has the steps that it made. AIN is then a bound too. It is undefined (nan) where
+    neither model got there, and where the retrained model needs no step, as random forgetting often
+    has it.
     """
-    detail: dict[str, object] = {"steps": model.steps, "reached": model.reached}
-    if retrained is not None:
-        detail |= {"retrained_steps": retrained.steps, "retrained_reached": retrained.reached}
-    beside = None if retrained is None else retrained.time
-    time = Score("relearn_time", model.time, 1, None, None, "steps", "retrained", detail, beside)
-    if beside is None:
-        return [time]
-    ratio = model.time / beside if beside else math.nan
-    return [time, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0)]
+    mine, bound = _time(model, cap)
+    detail: dict[str, object] = {"steps": model.steps, "reached": model.reached, "cap": cap}
+    if retrained is None:
+        return [
+            Score("relearn_time", mine, 1, None, None, "steps", "retrained", detail, bound=bound)
+        ]
+    beside, theirs = _time(retrained, cap)
+    detail |= {"retrained_steps": retrained.steps, "retrained_reached": retrained.reached}
+    time = Score(
+        "relearn_time", mine, 1, None, None, "steps", "retrained", detail, beside, bound, theirs
+    )
+    ratio = mine / beside if beside and not (bound and theirs) else math.nan
+    at_most: Bound | None = "at most" if theirs and mine else None
+    known = None if math.isnan(ratio) else bound or at_most
+    return [time, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0, known)]
+
+
+def _time(one: Relearned, cap: int) -> tuple[float, Bound | None]:
+    """Steps, and that there are no fewer where a model never got there."""
+    return (float(one.steps), None) if one.reached else (float(cap), "at least")

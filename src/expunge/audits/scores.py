@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from expunge.audits.base import Audit
@@ -11,13 +12,14 @@ from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
 from expunge.errors import ConfigError, LogitsError, nearest
 from expunge.scores.score import Score
-from expunge.scores.shown import as_text
+from expunge.scores.shown import as_text, taught_by
 from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, ScoreInfo
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from expunge.audits.panel import Panel
+    from expunge.trained.trained import Trained
 
 NO_GUARANTEE = "empirical evidence, no formal guarantee"
 PARTS = ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest")
@@ -73,7 +75,9 @@ class Scores:
         return as_text(self.scores, (*self.notes, *(few if self.losses else ())), self.info)
 
     def frame(self) -> pd.DataFrame:
-        """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap."""
+        """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap,
+        and bound: "at least" or "at most" where the value is no more than that.
+        """
         import pandas as pd
 
         rows = [
@@ -88,6 +92,7 @@ class Scores:
                 "original": one.detail.get("original"),
                 "retrained": one.reference,
                 "gap": one.gap,
+                "bound": one.bound,
             }
             for one in self.scores
         ]
@@ -146,21 +151,36 @@ def _judged_by_losses(
 def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
     """An audit's scores; one of outputs alone is made of the other models too.
 
-    Then `reference` is the retrained model's value, and the detail has the original's.
+    Then `reference` is the retrained model's value, and the detail has the original's. A value of an
+    attack that learned from another number of samples is left out, and the detail says so (`other_m`).
     """
     scores = _declared(audit, panel)
     if audit.needs != {"outputs"}:
         yield from scores
         return
-    reference, before = (
-        {} if other is None else {score.name: score.value for score in _declared(audit, other)}
-        for other in (panel.beside(panel.retrained), panel.beside(panel.original))
-    )
+    beside = {
+        who: {} if one is None else panel.once(audit, who, partial(_by_name, audit, panel, one))
+        for who, one in (("original", panel.original), ("retrained", panel.retrained))
+    }
     for score in scores:
-        detail = dict(score.detail)
-        if score.name in before:
-            detail["original"] = before[score.name]
-        yield replace(score, detail=detail, reference=reference.get(score.name))
+        own = {who: found[score.name] for who, found in beside.items() if score.name in found}
+        m = taught_by(score)
+        other_m = {who: taught_by(one) for who, one in own.items() if taught_by(one) != m}
+        detail = {**score.detail, **({"other_m": other_m} if other_m else {})}
+        before, reference = (
+            own[who] if who in own and who not in other_m else None for who in beside
+        )
+        if before is not None:
+            detail["original"] = before.value
+        if reference is not None:
+            score = replace(score, reference=reference.value, reference_bound=reference.bound)
+        yield replace(score, detail=detail)
+
+
+def _by_name(audit: Audit, panel: Panel, other: Trained) -> dict[str, Score]:
+    """An audit's scores of one of the other models."""
+    beside = panel.beside(other)
+    return {} if beside is None else {score.name: score for score in _declared(audit, beside)}
 
 
 def _declared(audit: Audit, panel: Panel) -> list[Score]:

@@ -17,7 +17,7 @@ from expunge import methods, pruning
 from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
 from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
-from expunge.methods import METHODS, Method, find_method
+from expunge.methods import CONTROLS, METHODS, Method, find_method
 from expunge.models.table import ARCHITECTURES
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import TYPED
@@ -92,7 +92,8 @@ def _ours(kind: str) -> list[Listed]:
     """What the package itself has, and what can be typed in its place."""
     if kind == "methods":
         yours = Listed("module:Class", "a class of yours, derived from expunge's Method")
-        return [*(_line(name, method) for name, method in METHODS.items()), yours]
+        listed = [_line(name, method) for name, method in METHODS.items()]
+        return [*listed, yours, *(_line(name, method) for name, method in CONTROLS.items())]
     if kind == "pruners":
         yours = Listed("module:Class", "a class of yours, derived from expunge's Pruner")
         return [*(_line(name, pruner) for name, pruner in PRUNERS.items()), yours]

@@ -22,6 +22,7 @@ from expunge.names.text import clean_all, clean_name
 from expunge.report.page import Report, printed_time
 from expunge.scores.rows import SAID, SETTING
 from expunge.scores.score import Score
+from expunge.scores.shown import taught_by
 from expunge.scores.table import own_words
 from expunge.training.cost import Cost
 from expunge.version import VERSION
@@ -59,6 +60,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         request,
     )
     setting = dict(zip(SETTING, map(clean_name, texts), strict=True))
+    taught = next(filter(None, map(taught_by, audited)), None)
     rows = _rows(done, audited)
     frame = _frame(rows, setting).assign(scenario=request)
     return Report(
@@ -67,7 +69,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         generated=printed_time(),
         version=VERSION,
         frame=frame,
-        table=frame[[name for name in (*TABLE, *SAID) if name in frame.columns]],
+        table=frame[[name for name in (*TABLE, "bound", *SAID) if name in frame.columns]],
         details=[_detail(row, setting, data, pictures=not done.redacted) for row in rows],
         configuration=yaml.safe_dump(
             {
@@ -75,6 +77,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
                 "settings": made.record.settings,
                 "forgotten": len(split.forget),
                 "retained": len(split.retain),
+                **({"m of MIA": taught} if taught else {}),
             },
             sort_keys=False,
         ),
@@ -112,9 +115,11 @@ def _beside(audited: Scores, known: Sequence[Score], who: str) -> list[Score]:
     names = {score.name for score in known}
     found = []
     for score in audited.scores:
-        value = score.detail.get("original") if who == "original" else score.reference
+        of_original = who == "original"
+        value = score.detail.get("original") if of_original else score.reference
+        bound = None if of_original else score.reference_bound
         if score.name not in names and value is not None and score.unit != "ratio":
-            found.append(replace(score, value=float(value), low=None, high=None))
+            found.append(replace(score, value=float(value), low=None, high=None, bound=bound))
     return found
 
 
@@ -131,6 +136,7 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
                 "low": s.low,
                 "high": s.high,
                 "n": s.n,
+                "bound": s.bound,
                 **own_words(s.name, s.unit, s.target),
             }
             for s in row.scores

@@ -1,4 +1,4 @@
-"""The table of unlearning methods. A method is one file; adding one takes a line here."""
+"""The tables of unlearning methods and of controls. Each is one file; adding one takes a line here."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from expunge.methods.base import Method
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.methods.head_zeroed import HeadZeroed
 from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
+from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
 from expunge.methods.unsir import Unsir
@@ -32,6 +34,11 @@ CLASSES: tuple[type[Method], ...] = (
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""
 METHODS: Mapping[str, type[Method]] = by_name("method", ((m.name, m) for m in CLASSES))
+CONTROLS: Mapping[str, type[Method]] = by_name(
+    "control", ((m.name, m) for m in (HeadZeroed, LastEpoch))
+)
+"""What does next to nothing, for comparison: no method is good that does no better. They are called
+as methods are, and no list of methods to choose from names them."""
 
 
 def _admit(made: object, told: str) -> type[Method]:
@@ -55,7 +62,7 @@ def _admit(made: object, told: str) -> type[Method]:
 
 
 ALL_METHODS: Catalogue[type[Method]] = Catalogue(
-    "method", "expunge.methods", METHODS, _admit, lambda method: method.name
+    "method", "expunge.methods", {**METHODS, **CONTROLS}, _admit, lambda method: method.name
 )
 """All that `--method` takes: these, those of installed packages, and `module:Class`."""
 
@@ -123,6 +130,7 @@ def whole_classes_only(method: Method, why: str) -> ConfigError:
 
 __all__ = [
     "ALL_METHODS",
+    "CONTROLS",
     "METHODS",
     "Method",
     "check_scope",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from expunge.scores.score import SIGNS
+
 NOTHING = "–"
 
 
@@ -214,21 +216,40 @@ class Ratio(TableCell):
 class Spread(TableCell):
     """A further score over n of the seeds that its method has: mean, sample standard deviation.
 
-    The mean is nan where there is no value at all, and the standard deviation is for one.
+    The mean is nan where there is no value at all, and the standard deviation is for one. at_least,
+    at_most: how many of the values are only such bounds, as where somebody gave up at a cap.
     """
 
     mean: float
     sd: float
     n: int
     of: int
+    at_least: int = 0
+    at_most: int = 0
+
+    @property
+    def bound(self) -> str | None:
+        """What the mean is of the true one, "at least" or "at most"; None where it is known, or where
+        nothing is known for bounds of both kinds.
+        """
+        if bool(self.at_least) == bool(self.at_most):
+            return None
+        return "at least" if self.at_least else "at most"
 
     @property
     def main(self) -> str:
-        """`60±1.4`, and `60 (1 of 3)` where it is not known of all seeds."""
+        """`60±1.4`, `60 (1 of 3)` where it is not known of all seeds, and
+        `≥ 207±254 (1 of 3 at the cap)` where it is of values that are only bounds.
+        """
         if not self.n:
             return NOTHING
-        known = f" ({self.n} of {self.of})" if self.n < self.of else ""
-        return f"{self.mean:.4g}" + ("" if math.isnan(self.sd) else f"±{self.sd:.2g}") + known
+        told = [f"{self.n} of {self.of}"] if self.n < self.of else []
+        capped = self.at_least + self.at_most
+        both = ", on both sides" if self.at_least and self.at_most else ""
+        told += [f"{capped} of {self.n} at the cap{both}"] if capped else []
+        spread = "" if math.isnan(self.sd) else f"±{_digits(self.sd, 2)}"
+        known = f" ({', '.join(told)})" if told else ""
+        return f"{SIGNS[self.bound]}{_digits(self.mean, 4)}{spread}{known}"
 
     @property
     def value(self) -> float | None:
@@ -246,6 +267,7 @@ class Single(TableCell):
     """A value of one run and the ends of its interval over samples, nan without one.
 
     decimals: None prints as many digits as `digits` says. samples: nan where that is not to be told.
+    bound: "at least" or "at most" where the number is no more than that.
     """
 
     number: float
@@ -254,13 +276,14 @@ class Single(TableCell):
     samples: float
     decimals: int | None = None
     digits: int = 4
+    bound: str | None = None
 
     @property
     def main(self) -> str:
-        """`93.1`."""
+        """`93.1`, `≥ 500`."""
         if self.decimals is None:
-            return f"{self.number:.{self.digits}g}"
-        return f"{self.number:.{self.decimals}f}"
+            return f"{SIGNS[self.bound]}{self.number:.{self.digits}g}"
+        return f"{SIGNS[self.bound]}{self.number:.{self.decimals}f}"
 
     @property
     def rest(self) -> str:
@@ -314,6 +337,11 @@ class Several(TableCell):
         """`5.0 / 12.5 / –`."""
         shown = (f"{one:.1f}" if math.isfinite(one) else NOTHING for one in self.numbers)
         return " / ".join(shown)
+
+
+def _digits(number: float, digits: int) -> str:
+    """So many digits, and never a power of ten in place of whole ones."""
+    return f"{number:.0f}" if abs(number) >= 10**digits else f"{number:.{digits}g}"
 
 
 def finite(value: float) -> float | None:

@@ -11,7 +11,7 @@ from pandas.api.types import is_numeric_dtype
 
 from expunge.names.text import clean
 from expunge.report.cells import Mean, Seconds
-from expunge.report.further import further_rows
+from expunge.report.further import further_rows, spread_of
 from expunge.report.score_tables import ScoreTables
 from expunge.scores.gaps import ExcessGap
 from expunge.scores.table import USUAL
@@ -24,14 +24,25 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def to_csv(tables: ScoreTables) -> str:
     """A row per scenario and method, one number per column (`UA_mean`, `UA_sd`, `UA_low`, ...); of each
-    further score its mean, standard deviation and n.
+    further score its mean, standard deviation and n, and where values are only bounds how many, and
+    what their mean is.
     """
     table = pd.DataFrame(_flat(tables.rows))
     rest = further_rows(tables.frame)
     for score in rest["score"].unique():
-        own = rest[rest["score"] == score].groupby(["scenario", "method"])["value"]
-        numbers = own.agg(["mean", "std", "count"])
-        numbers.columns = pd.Index([f"{score}_mean", f"{score}_sd", f"{score}_n"])
+        groups = rest[rest["score"] == score].groupby(["scenario", "method"])
+        spreads = {key: spread_of(own, 0) for key, own in groups}
+        columns: dict[str, list[Any]] = {
+            f"{score}_mean": [one.mean for one in spreads.values()],
+            f"{score}_sd": [one.sd for one in spreads.values()],
+            f"{score}_n": [one.n for one in spreads.values()],
+        }
+        capped = [one.at_least + one.at_most for one in spreads.values()]
+        if any(capped):
+            columns[f"{score}_at_cap"] = capped
+            columns[f"{score}_bound"] = [one.bound for one in spreads.values()]
+        index = pd.MultiIndex.from_tuples(list(spreads), names=["scenario", "method"])
+        numbers = pd.DataFrame(columns, index=index)
         table = table.merge(numbers, how="left", left_on=["scenario", "method"], right_index=True)
     return csv_text(table)
 

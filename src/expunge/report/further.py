@@ -14,8 +14,8 @@ from expunge.scores.table import SCORES, USUAL, ScoreInfo, score_infos
 def further_grid(frame: pd.DataFrame) -> Grid | None:
     """The further scores of one scenario, mean ± standard deviation over seeds; None without any.
 
-    frame: the columns method, seed, score and value, and perhaps unit and target. Values that are
-    missing are left out.
+    frame: the columns method, seed, score and value, and perhaps unit and target, and bound: "at least"
+    or "at most" of a value that is no more than that. Values that are missing are left out.
     """
     rest = further_rows(frame)
     infos = score_infos(rest)
@@ -29,11 +29,18 @@ def further_grid(frame: pd.DataFrame) -> Grid | None:
         seeds = int(frame.loc[frame["method"] == method, "seed"].nunique())
         cells: list[TableCell] = [Name(method)]
         for score in infos:
-            values = own[own["score"] == score]["value"].dropna()
-            mean, sd = float(values.mean()), float(values.std())
-            cells.append(Spread(mean, sd, len(values), seeds))
+            cells.append(spread_of(own[own["score"] == score], seeds))
         lines.append(Line(tuple(cells), row_kind(method)))
     return Grid(tuple(columns), tuple(lines))
+
+
+def spread_of(rows: pd.DataFrame, seeds: int) -> Spread:
+    """A score over seeds. rows: of one method and score; seeds: that the method has in all."""
+    known = rows[rows["value"].notna()]
+    values = known["value"]
+    bounds = known.reindex(columns=["bound"])["bound"].value_counts()
+    caps = [int(bounds.get(kind, 0)) for kind in ("at least", "at most")]
+    return Spread(float(values.mean()), float(values.std()), len(values), seeds, *caps)
 
 
 def further_rows(frame: pd.DataFrame) -> pd.DataFrame:

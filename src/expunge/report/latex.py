@@ -26,8 +26,10 @@ SIGNS = {
     '"': r"\textquotedbl{}",
     "±": r"\,$\pm$\,",
     "–": "--",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
 }
-"""What is no letter to LaTeX, and what says it. The last two are signs of our own."""
+"""What is no letter to LaTeX, and what says it. The last four are signs of our own."""
 
 
 def escape(text: str) -> str:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 Goal = Literal["retrained", "low", "high"]
 """What a score should be: as the retrained model's, as low, or as high as it goes."""
+Bound = Literal["at least", "at most"]
+"""Of a value that was not reached: all that is known is that it is no smaller, or no larger."""
+SIGNS: Mapping[str | None, str] = MappingProxyType({"at least": "≥ ", "at most": "≤ ", None: ""})
+"""What stands before a number that is only a bound."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class Score:
         target: what the value should be near.
         detail: what else was found on the way (the feature, the sizes, a missing verdict).
         reference: the retrained model's value of the same score; None without such a model.
+        bound, reference_bound: where a value is only a bound, such as the number of steps after which
+            somebody gave up; None for a value that was measured.
     """
 
     name: str
@@ -35,16 +42,36 @@ class Score:
     target: Goal
     detail: Mapping[str, Any] = field(default_factory=dict)
     reference: float | None = None
+    bound: Bound | None = None
+    reference_bound: Bound | None = None
 
     @property
     def gap(self) -> float | None:
-        """Absolute difference to the retrained model, in `unit`; None without one."""
-        return None if self.reference is None else abs(self.value - self.reference)
+        """Absolute difference to the retrained model, in `unit`; None without one.
+
+        Where one of the two values is only a bound, the smallest difference that it allows; nan where
+        both are.
+        """
+        if self.reference is None:
+            return None
+        apart = self.value - self.reference
+        if self.bound is None and self.reference_bound is None:
+            return abs(apart)
+        if self.bound is not None and self.reference_bound is not None:
+            return math.nan
+        above = self.bound == "at least" or self.reference_bound == "at most"
+        return max(apart if above else -apart, 0.0)
+
+    @property
+    def gap_bound(self) -> Bound | None:
+        """Whether the gap is the smallest of those that are possible, and how that is said."""
+        return None if self.bound is None and self.reference_bound is None else "at least"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, `gap` included; a number that is not finite becomes None."""
         names = ("name", "value", "n", "low", "high", "unit", "target", "reference", "gap")
-        plain = {name: as_plain(getattr(self, name)) for name in names}
+        bounds = ("bound", "reference_bound")
+        plain = {name: as_plain(getattr(self, name)) for name in (*names, *bounds)}
         return plain | {"detail": as_plain(self.detail)}
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from expunge.names.text import clean
-from expunge.scores.score import Score
+from expunge.scores.score import SIGNS, Bound, Score
 from expunge.scores.table import SCORES, ScoreInfo, score_info
 
 TEXT_WIDTH = 160
@@ -31,23 +31,26 @@ def scores_table(scores: Iterable[Score], info: Mapping[str, ScoreInfo] = SCORES
         apart = score.gap if score.target == "retrained" else None
         table.add_row(
             score.name,
-            _value(score.value, score.unit),
+            _value(score.value, score.unit, score.bound),
             interval,
             str(score.n),
             "–" if before is None else _value(before, score.unit),
-            "n/a" if score.reference is None else _value(score.reference, score.unit),
-            "n/a" if apart is None or not math.isfinite(apart) else f"{apart:.2f}",
+            "n/a"
+            if score.reference is None
+            else _value(score.reference, score.unit, score.reference_bound),
+            "n/a" if apart is None else _value(apart, "", score.gap_bound),
             known.measures,
         )
     return table
 
 
-def _value(value: float, unit: str) -> str:
+def _value(value: float, unit: str, bound: Bound | None = None) -> str:
     if not math.isfinite(value):
         return "n/a"
+    sign = SIGNS[bound]
     if unit == "steps":
-        return f"{value:.0f} steps"
-    return f"{value:.1f} s" if unit == "seconds" else f"{value:.2f}"
+        return f"{sign}{value:.0f} steps"
+    return f"{sign}{value:.1f} s" if unit == "seconds" else f"{sign}{value:.2f}"
 
 
 def as_text(
@@ -69,21 +72,38 @@ def as_text(
     return clean("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n"))
 
 
+def taught_by(score: Score) -> int | None:
+    """The number of samples of each side that a membership attack learned from; None of other scores."""
+    return score.detail.get("m") if score.name.partition("-")[0] == "MIA" else None
+
+
 def score_notes(scores: Iterable[Score]) -> list[str]:
     """What a number alone would hide."""
     notes = []
+    scores = list(scores)
+    for m in dict.fromkeys(filter(None, map(taught_by, scores))):
+        notes.append(
+            f"MIA: m = {m:,} samples of each side taught the attack; compare values of equal m alone"
+        )
     for score in scores:
         detail = score.detail
         if score.name == "relearn_time":
             for who, key in (("this model", ""), ("the retrained model", "retrained_")):
                 if detail.get(f"{key}reached") is False:
+                    steps, cap = detail[f"{key}steps"], detail["cap"]
+                    broke = "" if steps == cap else ", where it diverged"
                     notes.append(
-                        f"relearn_time: {who} had not relearned after {detail[f'{key}steps']} steps"
+                        f"relearn_time: {who} had not relearned after {steps} steps{broke}, so it "
+                        f"counts as one that needs {cap} or more"
                     )
+        for who, other in detail.get("other_m", {}).items():
+            notes.append(
+                f"{score.name}: the attack on the {who} model learned from m = {other}, so its value "
+                "does not compare and is left out"
+            )
         if score.name == "AIN" and not math.isfinite(score.value):
             notes.append(
-                "AIN is undefined: the retrained model needs no step, or one of the two never "
-                "relearned"
+                "AIN is undefined: the retrained model needs no step, or neither of the two relearned"
             )
         if score.name == "weight_distance" and detail.get("paired") is None:
             notes.append(

@@ -124,7 +124,8 @@ _TABLE = (
         f"membership inference: {_CALLED}, by true-class confidence",
         "Membership inference: an attacker tries to tell which samples the model was trained on. "
         "The percentage of forgotten samples that the attacker takes for never seen. Good is what "
-        "retrain has.",
+        "retrain has. It depends on the number m of samples that the attacker learned from: only "
+        "values of equal m compare.",
         "taken for unseen",
     ),
     _attack(
@@ -182,8 +183,8 @@ _TABLE = (
         _TARUN,
         "Steps of training on the forgotten samples until the model knows them again as the "
         "original did. Good is what retrain needs: fewer means that traces are left, many more "
-        "that they were pushed away. A model that never knew them again within 500 steps has none: "
-        "then the cell says of how many seeds it is the mean.",
+        "that they were pushed away. A model that does not know them again within the cap of 500 "
+        "steps counts as 500, and ≥ says that it needs no fewer.",
     ),
     ScoreInfo(
         "AIN",
@@ -191,7 +192,9 @@ _TABLE = (
         "ratio",
         "retrained",
         "Chundawat et al. 2023, Zero-Shot Machine Unlearning",
-        "Anamnesis index: relearn_time divided by retrain's. 1 is good.",
+        "Anamnesis index: relearn_time divided by retrain's. 1 is good. Where one of the two "
+        "did not relearn it is a bound, ≥ or ≤; where neither did, or retrain needs no step, there is "
+        "none.",
     ),
     ScoreInfo(
         "weight_distance",

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from expunge.errors import ConfigError
-from expunge.methods import METHODS, Method, find_method, make_method, method_name
+from expunge.methods import ALL_METHODS, Method, find_method, make_method, method_name
 from expunge.scores.rows import NO_METHODS
 from expunge.training.recipe import Settings
 
@@ -50,8 +50,8 @@ def entry_of(label: str, content: Any) -> Any:
 
 
 def is_ours(method: str) -> bool:
-    """Whether a method, as a file names it, is one of our own table."""
-    return method.partition(":")[0] in METHODS
+    """Whether a method, as a file names it, is one of our own tables."""
+    return method.partition(":")[0] in ALL_METHODS.own
 
 
 def method_record(method: Method) -> dict[str, Any]:

@@ -59,6 +59,7 @@ COPIES = "exact_copies"
 OUR_STEPS = (
     *("train", "import", "prune", "retrain", "finetune", "gradient_ascent"),
     *("neggrad_plus", "l1_sparse", "influence", "fisher", "unsir"),
+    *("head_zeroed", "last_epoch"),
 )
 """Steps whose log and warnings name no sample but in `COPIES`: what others log, nobody knows."""
 LEFT_OUT = "left out, for it may name samples"

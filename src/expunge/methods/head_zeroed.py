@@ -1,0 +1,55 @@
+"""A control: what is gained by silencing a class in the last layer, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from expunge.data.parts import Part
+from expunge.errors import ModelError
+from expunge.methods.base import Method
+from expunge.methods.fisher import last_layer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.training.run import Run
+
+
+class HeadZeroed(Method):
+    """Control: the forgotten classes' rows and biases of the last layer set to 0, nothing else.
+
+    The model still sees in a sample what it saw before, so nothing is forgotten; yet UA, RA, TA and
+    MIA look at the outputs alone, and may be near retrain's. A method that does no better than this
+    has not been shown to forget a class; `linear_probe` and `relearn_time` tell the two apart.
+    """
+
+    name: ClassVar[str] = "head_zeroed"
+    paper: ClassVar[str] = "of this package; the class rows of Golatkar et al.'s program, CVPR 2020"
+    reads: ClassVar[Part] = Part.FORGET_LABELS
+    scope: ClassVar[Literal["any", "classes"]] = "classes"
+    seeded: ClassVar[bool] = False
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class. Raises ModelError for a model without such a layer, or with a frozen one."""
+        import torch
+
+        gone = torch.unique(data.forget_labels())
+        parameters = dict(model.named_parameters())
+        names = last_layer(model, len(data.classes))
+        if not any(parameters[name].ndim > 1 for name in names):
+            raise ModelError(
+                f"{run.label} sets a class's row of the last layer to 0, and no linear or "
+                f"convolutional layer of the model has a row for each of the {len(data.classes)} "
+                "classes; leave this control out"
+            )
+        frozen = [name for name in sorted(names) if not parameters[name].requires_grad]
+        if frozen:
+            raise ModelError(
+                f"{run.label} changes the last layer alone, and {frozen[0]!r} is frozen; thaw it, or "
+                "leave this control out"
+            )
+        with torch.no_grad():
+            for name in names:
+                parameters[name][gone] = 0.0
+        return model

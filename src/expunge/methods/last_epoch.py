@@ -1,0 +1,36 @@
+"""A control: what is gained by training on a little, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from expunge.data.parts import Part
+from expunge.methods.base import Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.training.run import Run
+
+
+class LastEpoch(Method):
+    """Control: the last epoch of the original's recipe once more, on the retain set.
+
+    The rate is the schedule's in that epoch (of "plateau", which goes by the losses of a whole
+    training, the recipe's), and the optimiser starts anew. A method that comes no nearer to retrain
+    than this gained nothing from its own idea. Validation samples are read only where the schedule
+    is "plateau".
+    """
+
+    name: ClassVar[str] = "last_epoch"
+    paper: ClassVar[str] = "of this package"
+    reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        from expunge.training.fit import train_from
+
+        recipe = run.original_recipe()
+        train_from(model, data, run, recipe, first_epoch=recipe.epochs - 1)
+        return model

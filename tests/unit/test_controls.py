@@ -1,0 +1,110 @@
+"""Controls: methods that do next to nothing, for what a method must beat."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from helpers import CPU, changed, digits, original, random_mask, run_on_cpu, view_of
+from torch import nn
+
+from expunge.api import adopt, unlearn
+from expunge.cli.listing import listing
+from expunge.data.parts import Part
+from expunge.data.split import Split
+from expunge.errors import ConfigError, ModelError
+from expunge.methods import CONTROLS, METHODS, make_method, whole_classes_only
+from expunge.methods.head_zeroed import HeadZeroed
+from expunge.methods.last_epoch import LastEpoch
+from expunge.scores import rows
+from expunge.study.entries import is_ours
+from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
+
+RECIPE = Recipe(
+    epochs=3, lr=0.05, batch_size=64, schedule="step", milestones=(2,), augmentation="none"
+)
+
+
+def forget(model: nn.Module, method: str, request: str = "class:3", **given: object) -> Trained:
+    known = adopt(model, digits(), **given)  # type: ignore[arg-type]
+    return unlearn(known, request, method, place=CPU)
+
+
+def test_controls_are_found_by_name_and_are_no_methods() -> None:
+    assert tuple(CONTROLS) == rows.CONTROLS and not set(CONTROLS) & set(METHODS)
+    assert all(is_ours(name) and make_method(name, allow_code=False) for name in CONTROLS)
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(listing("methods", None))
+    lines = [line.split() for line in shown.get().splitlines()]
+    assert [line[0] for line in lines if line[1:2] == ["Control:"]] == list(CONTROLS)
+    told = str(whole_classes_only(HeadZeroed(), "this is not one"))
+    assert "last_epoch" not in told, "a control is nothing to choose"
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "cnn", "allcnn"])
+def test_zeroing_the_head_changes_the_forgotten_rows_alone(architecture: str) -> None:
+    model = original(architecture)
+    after = forget(model, "head_zeroed", "class:3,5").model
+    names = sorted(changed(model, after))
+    assert len(names) == 2 and {name.rpartition(".")[2] for name in names} == {"weight", "bias"}
+    before, now = model.state_dict(), after.state_dict()
+    kept = torch.tensor([0, 1, 2, 4, 6, 7, 8, 9])
+    for name in names:
+        assert not now[name][[3, 5]].any() and torch.equal(now[name][kept], before[name][kept])
+
+
+def test_zeroing_the_head_under_a_mask() -> None:
+    model = original("mlp")
+    mask = random_mask(model)
+    after = dict(forget(model, "head_zeroed", mask=mask).model.named_parameters())
+    assert all(not after[name][~keep].any() for name, keep in mask.items())
+
+
+def test_zeroing_a_head_that_is_not_there_is_refused_in_a_line() -> None:
+    headless = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Unflatten(1, (5,)))
+    with pytest.raises(ModelError, match=r"^head_zeroed .* has a row for each of the 10 classes; "):
+        HeadZeroed().unlearn(headless, *_given("head_zeroed", Part.FORGET_LABELS))
+    frozen = original("mlp").requires_grad_(False)
+    with pytest.raises(ModelError, match=r"^head_zeroed .* is frozen; thaw it"):
+        forget(frozen, "head_zeroed")
+    with pytest.raises(ConfigError, match=r"^head_zeroed forgets whole classes only"):
+        forget(original("mlp"), "head_zeroed", "random:0.1")
+
+
+def _given(label: str, reads: Part, recipe: Recipe | None = None):  # type: ignore[no-untyped-def]
+    data = digits()
+    view = view_of(data, Split.classes(data, [3]), reads)
+    return view, run_on_cpu(label=label, recipe=recipe)
+
+
+def test_the_last_epoch_is_that_of_the_recipe_and_no_other() -> None:
+    """Plain SGD with momentum over the batches of epoch 2, at a tenth of the rate."""
+    view, run = _given("last_epoch", Part.RETAIN | Part.VALIDATION, RECIPE)
+    model = original("mlp")
+    plain = copy.deepcopy(model).train()
+    optimizer = torch.optim.SGD(
+        plain.parameters(),
+        lr=RECIPE.lr * RECIPE.gamma,
+        momentum=RECIPE.momentum,
+        weight_decay=RECIPE.weight_decay,
+    )
+    for batch in view.batches(Part.RETAIN, RECIPE.batch_size, epoch=2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(plain(batch.inputs), batch.labels).backward()
+        optimizer.step()
+    view.reads.clear()
+    found = LastEpoch().unlearn(copy.deepcopy(model), view, run)
+    assert view.reads == {Part.RETAIN: view.size(Part.RETAIN)}, "one epoch"
+    for mine, theirs, start in zip(*(m.parameters() for m in (found, plain, model)), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-5)
+        assert not torch.allclose(mine, start, atol=1e-5)
+
+
+def test_a_last_epoch_without_a_recipe_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^last_epoch trains as the original was trained"):
+        forget(original("mlp"), "last_epoch")

@@ -35,6 +35,8 @@ models: [mlp]
 recipes:
   quick: {epochs: 1, lr: 0.05, batch_size: 32}
 scenarios: [class]
+controls: false
+class_also: []
 methods:
   finetune: {epochs: 1}
 seeds: [0]

@@ -21,6 +21,8 @@ models: [mlp]
 recipes:
   quick: {{epochs: 4, lr: 0.05, batch_size: 32, augmentation: none}}
 scenarios: [class]
+controls: false
+class_also: []
 methods:
   finetune: {{epochs: 1}}
   neggrad_plus: {{epochs: 1}}

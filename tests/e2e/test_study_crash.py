@@ -22,6 +22,8 @@ recipes:
 methods:
   finetune: {epochs: 1}
   neggrad_plus: {epochs: 1}
+controls: false
+class_also: []
 seeds: [0, 1]
 claims: ["UA of finetune at scenario class < UA of neggrad_plus"]
 """

@@ -391,6 +391,8 @@ models: [mlp]
 recipes: {quick: {epochs: 1}}
 methods: {finetune: {epochs: 1}}
 scenarios: [class]
+controls: false
+class_also: []
 seeds: [0]
 floor: false
 """

@@ -36,6 +36,8 @@ def study(**changes: Any) -> Study:
         "models": ["mlp"],
         "recipes": {"quick": {"epochs": 2, "lr": 0.05, "batch_size": 32}},
         "scenarios": ["class", "random:0.2"],
+        "controls": False,
+        "class_also": [],
         "methods": {"finetune": {"epochs": 1}},
         "seeds": [0, 1],
     }
@@ -284,6 +286,8 @@ data: ["digits:150"]
 models: [mlp]
 recipes: {quick: {epochs: 2, lr: 0.05, batch_size: 32}}
 scenarios: [class]
+controls: false
+class_also: []
 methods: {finetune: {epochs: 1}}
 seeds: [0, 1]
 """

@@ -380,6 +380,7 @@ def study(**changes: Any) -> Study:
         "methods": {"finetune": {"epochs": 1}},
         "seeds": [0, 1],
         "floor": False,
+        "controls": False,
         "criteria": True,
         "claims": [CLAIM],
     }

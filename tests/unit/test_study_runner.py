@@ -43,6 +43,8 @@ def study(**changes: Any) -> Study:
         "models": ["mlp"],
         "recipes": {"quick": {"epochs": 2, "lr": 0.05, "batch_size": 32}},
         "scenarios": ["class"],
+        "controls": False,
+        "class_also": [],
         "methods": {"finetune": {"epochs": 1}},
         "seeds": [0],
     }

@@ -362,6 +362,10 @@ densities: [{}, {pruner: omp, sparsity: 0.5, settings: {rewind_epoch: 1}}]
 scenarios: [class, "random:0.1", "classes:2"]
 methods: {finetune: {epochs: [1, 2]}, slow: {method: neggrad_plus, settings: {epochs: 1}}}
 seeds: [0, 1]
+controls: false
+class_also: [relearn_time]
+margins: {UA: 2, relearn_time: 5}
+until_decided: {max_seeds: 5}
 also: [weight_distance]
 transfer: {data: "digits:100"}
 criteria: true

@@ -302,6 +302,8 @@ def study(**changes: Any) -> Study:
         "models": ["mlp"],
         "recipes": {"quick": {"epochs": 4, "lr": 0.05, "batch_size": 32}},
         "scenarios": ["harmful:2"],
+        "controls": False,
+        "class_also": [],
         "methods": {"finetune": {"epochs": 1}},
         "seeds": [0, 1],
         "transfer": {"data": "digits:100", "recipe": {"epochs": 2, "batch_size": 32}},

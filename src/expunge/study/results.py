@@ -53,8 +53,8 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
             said = own_words(score["name"], score.get("unit"), score.get("target"))
             found.append({**common, "score": score["name"], **kept, **said})
             further = score["name"] in compared or score["name"] not in SCORES
-            if further and score.get("reference") is not None:
-                one = {"score": score["name"], "value": score["reference"], "n": score["n"], **said}
+            if further and (theirs := _reference(score)):
+                one = {"score": score["name"], "n": score["n"], **theirs, **said}
                 beside.setdefault(row.retrain, {})[score["name"]] = one
         if row.method != ORIGINAL:
             found.append({**common, "score": "RTE", "value": content["cost"]["seconds"], "n": 1})
@@ -76,12 +76,21 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
     return frame
 
 
+def _reference(score: Mapping[str, Any]) -> dict[str, Any]:
+    """What the retrained model had; empty where it was not known."""
+    if score.get("reference") is not None:
+        return {"value": score["reference"], BOUND: score.get("reference_bound")}
+    if (score.get("detail") or {}).get("retrained_reached") is False:  # of an earlier version
+        return {"value": float(RELEARN_CAP), BOUND: "at least"}
+    return {}
+
+
 def _capped_of_old(score: Mapping[str, Any]) -> dict[str, Any]:
     """A relearn time of earlier versions, which had no value where it ended at its cap."""
     detail = score.get("detail") or {}
-    if score["name"] != "relearn_time" or detail.get("reached") is not False:
+    if score.get("value") is not None or detail.get("reached") is not False:
         return {}
-    return {"value": float(max(detail["steps"], RELEARN_CAP)), BOUND: "at least"}
+    return {"value": float(RELEARN_CAP), BOUND: "at least"}
 
 
 def _compared() -> set[str]:

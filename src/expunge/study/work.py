@@ -60,6 +60,7 @@ class Bench:
     _originals: dict[str, Trained] = field(default_factory=dict)
     _splits: dict[str, Split] = field(default_factory=dict)
     _targets: dict[tuple[str, str], Data] = field(default_factory=dict)
+    _panels: dict[str, Panel] = field(default_factory=dict)
 
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
@@ -106,6 +107,24 @@ class Bench:
             data = self.data(cell.config["data"])
             self._originals = {cell.key: read_model(self.store, cell, data, self.place)}
         return self._originals[cell.key]
+
+    def panel(self, cell: Cell, subject: Trained, original: Trained) -> Panel:
+        """A model beside its original and its retrained reference; what is known of these two is kept
+        for the cells that are compared with the same.
+        """
+        key = json.dumps([cell.needs, cell.config["scenario"], cell.config["forget_seed"]])
+        if key not in self._panels:
+            self._panels = {
+                key: Panel(
+                    subject,
+                    subject.split,
+                    self.run(("audit", cell.seed), "audit"),
+                    original=original,
+                    retrained=read_model(self.store, cell.starts[1], subject.data, self.place),
+                    seed=cell.seed,
+                )
+            }
+        return self._panels[key].judging(subject)
 
     def run(self, names: tuple[str | int, ...], label: str = "run") -> Run:
         """A run for what is no training."""
@@ -273,22 +292,16 @@ def _scores(
     if CRITERION in cell.config:
         return {"scores": [_criterion(cell, made, original, data, bench).to_dict()]}
     also = cell.config.get("also", [])
-    before = retrained = None
+    subject = replace(made, data=data)
     if also:
-        before = original
-        retrained = read_model(bench.store, cell.starts[1], data, bench.place)
-    panel = Panel(
-        replace(made, data=data),
-        made.split,
-        bench.run(("audit", cell.seed), "audit"),
-        original=before,
-        retrained=retrained,
-        seed=cell.seed,
-    )
+        panel = bench.panel(cell, subject, original)
+    else:
+        run = bench.run(("audit", cell.seed), "audit")
+        panel = Panel(subject, made.split, run, seed=cell.seed)
     audits = chosen_audits(
         also,
-        original=before is not None,
-        retrained=retrained is not None,
+        original=bool(also),
+        retrained=bool(also),
         allow_code=bench.place.allow_code,
     )
     # what it cost stands in the cell

@@ -46,6 +46,7 @@ class _Score(_Part):
     target: str | None = None
     reference: _Number | None = None
     bound: Literal["at least", "at most"] | None = None
+    reference_bound: Literal["at least", "at most"] | None = None
     detail: _Detail | None = None
 
 

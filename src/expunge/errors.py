@@ -52,6 +52,10 @@ class LogitsError(ConfigError):
     """A task's outputs hold no class logits, which most audits are about."""
 
 
+class HeadError(ModelError):
+    """A model has no last linear layer that gives its class logits, which some audits are about."""
+
+
 class DivergenceError(ExpungeError):
     """A loss became non-finite or the weights exploded; the run wrote nothing."""
 

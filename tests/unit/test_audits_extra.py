@@ -16,9 +16,10 @@ from scipy.spatial.distance import jensenshannon
 from torch import Tensor, nn
 
 from expunge.api import audit, train, unlearn
-from expunge.audits import chosen_audits, further_audits, mia
+from expunge.audits import chosen_audits, further_audits, linear_probe, mia
 from expunge.audits import panel as panels
 from expunge.audits import relearn as relearning
+from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.mia import Membership
 from expunge.audits.outputs import PartOutputs
 from expunge.audits.panel import Panel
@@ -335,11 +336,16 @@ def test_what_is_known_of_the_other_models_is_found_once(monkeypatch: pytest.Mon
     """A panel with another subject passes it on: fewer passes and attacks, and the same scores."""
     _, split, first, retrained, tuned = trio()
     asked: Any = [Membership(features=("confidence", "entropy")), RelearnTime(cap=3)]
-    asked.append(PredictionDistribution())
+    asked += [PredictionDistribution(), LinearProbe(per_class=20)]
     audits = chosen_audits(asked, original=True, retrained=True, allow_code=False)
     audits = [audit for audit in audits if audit.name != "run_time"]
     done: Counter[str] = Counter()
-    for module, name in ((panels, "observe"), (mia, "mia_efficacy"), (relearning, "relearn")):
+    for module, name in (
+        (panels, "observe"),
+        (mia, "mia_efficacy"),
+        (relearning, "relearn"),
+        (linear_probe, "out_of_fold"),
+    ):
         real = getattr(module, name)
 
         def counted(*given: Any, real: Any = real, name: str = name, **more: Any) -> Any:
@@ -356,11 +362,11 @@ def test_what_is_known_of_the_other_models_is_found_once(monkeypatch: pytest.Mon
 
     subjects = (tuned, first, retrained)
     alone = [told(fresh(subject)) for subject in subjects]
-    assert done == {"observe": 9, "mia_efficacy": 18, "relearn": 6}
+    assert done == {"observe": 9, "mia_efficacy": 18, "relearn": 6, "out_of_fold": 9}
     done.clear()
     start = fresh(subjects[0])
     together = [told(start.judging(subject)) for subject in subjects]
-    assert done == {"observe": 5, "mia_efficacy": 10, "relearn": 4}
+    assert done == {"observe": 5, "mia_efficacy": 10, "relearn": 4, "out_of_fold": 5}
     assert together == alone
     done.clear()
     audits = [RelearnTime(cap=4)]

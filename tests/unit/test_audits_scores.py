@@ -22,7 +22,7 @@ from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.audits.scores import read_against
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DataError, ModelError, SplitError, UserError
-from expunge.scores.score import Bound, Score
+from expunge.scores.score import Censoring, Score
 from expunge.scores.shown import as_text
 from expunge.scores.statistics import wilson
 from expunge.scores.table import SCORES
@@ -454,7 +454,7 @@ def test_gap_is_absolute_and_absent_without_a_reference() -> None:
     ],
 )
 def test_the_gap_of_a_bound_is_the_smallest_that_it_allows(
-    value: float, bound: Bound, reference: float, reference_bound: Bound, gap: float
+    value: float, bound: Censoring, reference: float, reference_bound: Censoring, gap: float
 ) -> None:
     score = Score(
         *("relearn_time", value, 1, None, None, "steps", "retrained", {}),

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional
 
+from expunge.audits.features import features, head_name
 from expunge.data.load import Data, load_data
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.transform import Transform
@@ -32,7 +33,7 @@ from expunge.training.recipe import Recipe
 from expunge.training.run import Run
 from expunge.transfer.adapt import full_finetune, linear_probe
 from expunge.transfer.harm import class_harm, most_harmful
-from expunge.transfer.head import features, head_name, last_block, with_head, without_head
+from expunge.transfer.head import last_block, with_head, without_head
 from expunge.transfer.target import TargetTask, as_target
 
 RUN = Run(names=("test",))

@@ -13,6 +13,7 @@ from typing import get_args
 from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
+from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
 from expunge.audits.predictions import PredictionDistribution
@@ -29,6 +30,7 @@ CLASSES: tuple[type[Audit], ...] = (
     Membership,
     Backdoor,
     RelearnTime,
+    LinearProbe,
     WeightDistance,
     PredictionDistribution,
     Losses,

@@ -13,9 +13,9 @@ from expunge.errors import SplitError
 from expunge.trained.record import is_paired
 
 if TYPE_CHECKING:
-    from expunge.audits.base import Audit
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
+    from expunge.training.recipe import Settings
     from expunge.training.run import Run
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Panel:
         """
         return replace(self, subject=subject)
 
-    def once(self, audit: Audit, what: str, make: Callable[[], T]) -> T:
+    def once(self, audit: Settings, what: str, make: Callable[[], T]) -> T:
         """What an audit says of another model than the subject, made at the first time of asking.
 
         what: of which model, and what about it. make: finds it; it must not depend on the subject.

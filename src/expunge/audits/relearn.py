@@ -18,7 +18,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError, DivergenceError
-from expunge.scores.score import Bound, Score
+from expunge.scores.score import Censoring, Score
 from expunge.scores.table import SCORES, ScoreInfo
 from expunge.training.recipe import Recipe
 
@@ -206,11 +206,11 @@ def relearn_scores(
         "relearn_time", mine, 1, None, None, "steps", "retrained", detail, beside, bound, theirs
     )
     ratio = mine / beside if beside and not (bound and theirs) else math.nan
-    at_most: Bound | None = "at most" if theirs and mine else None
+    at_most: Censoring | None = "at most" if theirs and mine else None
     known = None if math.isnan(ratio) else bound or at_most
     return [time, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0, known)]
 
 
-def _time(one: Relearned, cap: int) -> tuple[float, Bound | None]:
+def _time(one: Relearned, cap: int) -> tuple[float, Censoring | None]:
     """Steps, and that there are no fewer where a model never got there."""
     return (float(one.steps), None) if one.reached else (float(cap), "at least")

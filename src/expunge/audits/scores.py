@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 from expunge.audits.base import Audit
 from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
-from expunge.errors import ConfigError, LogitsError, nearest
+from expunge.errors import ConfigError, HeadError, LogitsError, nearest
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text, taught_by
 from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, ScoreInfo
@@ -118,7 +118,8 @@ def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = 
     asked: names of audits that somebody asked for: none of them is left out in silence.
 
     Raises SplitError where models were observed on other samples, LogitsError for an audit that was
-    asked for, of a task without class logits.
+    asked for, of a task without class logits, HeadError for one of a model without the layer that it is
+    about; one that was not asked for is left out, and the notes say so.
     """
     try:
         seen = panel.outputs, panel.original_outputs, panel.retrained_outputs
@@ -126,12 +127,20 @@ def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = 
         return _judged_by_losses(panel, audits, asked, error)
     for part in PARTS if seen[2] is not None else ():
         check_same_samples(part, getattr(seen[0], part), getattr(seen[2], part))
+    found: list[Score] = []
+    notes: list[str] = []
     with panel.run.progress.work("scoring"):
-        found = [score for audit in audits for score in read_against(audit, panel)]
+        for audit in audits:
+            try:
+                found += read_against(audit, panel)
+            except HeadError as error:
+                if audit.name in asked:
+                    raise
+                notes.append(f"{audit.name} was left out: {error}")
     few = len(panel.split.forget) < NEAR_EMPTY
     losses = near_empty_report(seen[0], seen[2]) if few else []
     info = {one.name: one for audit in audits for one in audit.info}
-    return Scores(found, panel, losses, info=info)
+    return Scores(found, panel, losses, tuple(notes), info=info)
 
 
 def _judged_by_losses(

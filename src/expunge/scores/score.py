@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Goal = Literal["retrained", "low", "high"]
 """What a score should be: as the retrained model's, as low, or as high as it goes."""
-Bound = Literal["at least", "at most"]
+Censoring = Literal["at least", "at most"]
 """Of a value that was not reached: all that is known is that it is no smaller, or no larger."""
 SIGNS: Mapping[str | None, str] = MappingProxyType({"at least": "≥ ", "at most": "≤ ", None: ""})
 """What stands before a number that is only a bound."""
@@ -42,8 +42,8 @@ class Score:
     target: Goal
     detail: Mapping[str, Any] = field(default_factory=dict)
     reference: float | None = None
-    bound: Bound | None = None
-    reference_bound: Bound | None = None
+    bound: Censoring | None = None
+    reference_bound: Censoring | None = None
 
     @property
     def gap(self) -> float | None:
@@ -63,7 +63,7 @@ class Score:
         return max(apart if above else -apart, 0.0)
 
     @property
-    def gap_bound(self) -> Bound | None:
+    def gap_bound(self) -> Censoring | None:
         """Whether the gap is the smallest of those that are possible, and how that is said."""
         return None if self.bound is None and self.reference_bound is None else "at least"
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from expunge.names.text import clean
-from expunge.scores.score import SIGNS, Bound, Score
+from expunge.scores.score import SIGNS, Censoring, Score
 from expunge.scores.table import SCORES, ScoreInfo, score_info
 
 TEXT_WIDTH = 160
@@ -44,7 +44,7 @@ def scores_table(scores: Iterable[Score], info: Mapping[str, ScoreInfo] = SCORES
     return table
 
 
-def _value(value: float, unit: str, bound: Bound | None = None) -> str:
+def _value(value: float, unit: str, bound: Censoring | None = None) -> str:
     if not math.isfinite(value):
         return "n/a"
     sign = SIGNS[bound]
@@ -100,6 +100,11 @@ def score_notes(scores: Iterable[Score]) -> list[str]:
             notes.append(
                 f"{score.name}: the attack on the {who} model learned from m = {other}, so its value "
                 "does not compare and is left out"
+            )
+        if score.name == "probe" and not math.isfinite(score.value):
+            notes.append(
+                "probe: there are too few forgotten samples, or test samples of their classes, to learn "
+                "from some and measure on others"
             )
         if score.name == "AIN" and not math.isfinite(score.value):
             notes.append(

@@ -196,6 +196,17 @@ _TABLE = (
         "did not relearn it is a bound, ≥ or ≤; where neither did, or retrain needs no step, there is "
         "none.",
     ),
+    _percent(
+        "probe",
+        "accuracy on the forgotten samples of a new last layer on what the model sees",
+        "Linear probe: a new last layer is learned on what the model sees, and the percentage of "
+        "forgotten samples that it gets right, of those it did not learn from. Where whole classes are "
+        "forgotten it names classes; else it tells forgotten from never seen samples, and 50 is "
+        "chance. A high value is normal, of retrain too, for what tells other classes apart tells "
+        "these: good is what retrain has. Silencing a class in the last layer leaves the original's "
+        "value as it was, and so is found out.",
+        paper="Alain & Bengio 2017, Understanding intermediate layers using linear classifier probes",
+    ),
     ScoreInfo(
         "weight_distance",
         "distance of all weights to the retrained model's, by the norm of those",

@@ -11,6 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from expunge.audits.features import features, head_name
 from expunge.audits.observe import observe_test
 from expunge.data.load import Data
 from expunge.data.parts import Part
@@ -24,7 +25,7 @@ from expunge.training.fit import train_from
 from expunge.training.loop import lay_out
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
-from expunge.transfer.head import features, head_name, with_head
+from expunge.transfer.head import with_head
 
 Array = npt.NDArray[np.float64]
 

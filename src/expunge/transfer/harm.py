@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from expunge.audits.features import FEATURE_BATCH, features
 from expunge.data.classes import rows_by_class
 from expunge.data.load import Data
 from expunge.data.samples import Samples
@@ -28,7 +29,7 @@ from expunge.names.tables import pick
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
 from expunge.transfer.adapt import probe_head
-from expunge.transfer.head import BATCH, features, last_block
+from expunge.transfer.head import last_block
 
 Scorer = Callable[[nn.Module, Samples, Data, Data, Run], npt.NDArray[np.float64]]
 
@@ -110,7 +111,7 @@ def _mean_gradient(
     block = last_block(model)
     wanted = [parameter.requires_grad for parameter in block]
     total: list[Tensor] = [torch.zeros_like(p, dtype=torch.float64) for p in block]
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    batches = [rows[start : start + FEATURE_BATCH] for start in range(0, len(rows), FEATURE_BATCH)]
     try:
         for parameter in block:
             parameter.requires_grad_(True)

@@ -1,31 +1,15 @@
-"""The last linear layer of a model: what goes into it, and another one in its place."""
+"""The last linear layer of a model: another one in its place, and what stands before it."""
 
 from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from expunge.data.samples import Samples
-from expunge.data.transform import Transform
+from expunge.audits.features import head_name
 from expunge.errors import ModelError
 from expunge.models.mask import Mask
-from expunge.training.loop import evaluating
-from expunge.training.run import Run
-
-BATCH = 256
-
-
-def head_name(model: nn.Module) -> str:
-    """Name of the last linear layer. Raises ModelError for a model without one."""
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not names:
-        raise ModelError(
-            "the model has no linear layer, so there is no head to replace for another task"
-        )
-    return str(names[-1])
 
 
 def with_head(model: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
@@ -69,26 +53,3 @@ def last_block(model: nn.Module) -> list[nn.Parameter]:
     if not found:
         raise ModelError("the model has nothing with parameters before its head")
     return [parameter for parameter in found[-1].parameters() if parameter not in head]
-
-
-def features(model: nn.Module, samples: Samples, transform: Transform, run: Run) -> Tensor:
-    """What goes into the head: (n, features), float32 on the CPU, in evaluation mode."""
-    collected: list[Tensor] = []
-    head = model.get_submodule(head_name(model))
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        collected.append(inputs[0].detach().flatten(1).float().cpu())
-
-    rows = np.arange(len(samples))
-    batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    hook = head.register_forward_pre_hook(keep)
-    device = next((p.device for p in model.parameters()), run.device)
-    model.to(run.device)
-    try:
-        with evaluating(model), torch.no_grad():
-            for raw in samples.store.stream(batches, run.device):
-                model(transform(raw))
-    finally:
-        hook.remove()
-        model.to(device)
-    return torch.cat(collected)

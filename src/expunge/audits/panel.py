@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import SplitError
-from expunge.trained.record import is_paired
+from expunge.trained.record import Pairing, pairing
 
 if TYPE_CHECKING:
     from expunge.data.split import Split
@@ -56,11 +56,11 @@ class Panel:
         return None if self.retrained is None else self._seen(self.retrained)
 
     @property
-    def paired(self) -> bool | None:
-        """Whether the retrained model began with the original's initial weights and order."""
+    def paired(self) -> Pairing | None:
+        """What the retrained model's training shares with the original's."""
         if self.retrained is None:
             return None
-        return is_paired(self.subject.history, self.retrained.history)
+        return pairing(self.subject.history, self.retrained.history)
 
     def beside(self, other: Trained | None) -> Panel | None:
         """The same panel with one of the other models as its subject; None without it."""

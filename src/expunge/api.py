@@ -14,7 +14,7 @@ from torch.nn.parameter import is_lazy
 from expunge.audits import Audit, chosen_audits, make_audit
 from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
-from expunge.audits.weights import FLOOR, as_log, layer_distances
+from expunge.audits.weights import DISTANCE_FLOOR, as_log, layer_distances
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
@@ -340,7 +340,7 @@ def _with_floor(cost: Cost, original: Trained, run: Run, place: Place) -> Cost:
     except DivergenceError as error:
         run.log.setdefault("warnings", []).append(f"no floor of the distance: {error}")
         return cost
-    run.log[FLOOR] = as_log(layer_distances(again, original.model))
+    run.log[DISTANCE_FLOOR] = as_log(layer_distances(again, original.model))
     return replace(
         cost,
         reported_seconds=cost.reported_seconds + took.seconds,

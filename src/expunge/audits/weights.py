@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from expunge.audits.panel import Panel
     from expunge.trained.record import Pairing, Record
 
-FLOOR = "floor"
+DISTANCE_FLOOR = "floor"
 """In the log of a paired retraining: the distance to the original of its own training again."""
 
 
@@ -95,7 +95,7 @@ def floor_in(record: Record) -> dict[str, Any] | None:
 
     A record may come from a stranger's file: what is no finite distance is no floor.
     """
-    found = record.log.get(FLOOR)
+    found = record.log.get(DISTANCE_FLOOR)
     layers = found.get("layers") if isinstance(found, Mapping) else None
     if not isinstance(found, Mapping) or not isinstance(layers, Mapping):
         return None

@@ -14,12 +14,14 @@ from torch.nn.parameter import is_lazy
 from expunge.audits import Audit, chosen_audits, make_audit
 from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
+from expunge.audits.weights import DISTANCE_FLOOR, as_log, layer_distances
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
+from expunge.methods.retrain import Retrain
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
 from expunge.place import HERE, Place
@@ -27,9 +29,11 @@ from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
 from expunge.scores.table import NEAR_EMPTY
+from expunge.trained.again import trained_again
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import COPIES
+from expunge.trained.record import COPIES, SeedNames
 from expunge.trained.trained import Trained, record_of
+from expunge.training.cost import Cost
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
@@ -227,10 +231,11 @@ def unlearn(
         forget: a request as `--forget` takes it (`class:3`, `random:0.1`, `ids:FILE`, ...), a
             `Split`, ids, or a boolean for each training sample.
         method: a name, or a method object.
-        seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed).
+        seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed), and for
+            `retrain:paired` the names of the original's own training.
         forget_seed: of a random request.
         names: other seed names: ("retrain", seed, "floor") is the second retraining of the noise
-            floor; `original.began` makes a paired one.
+            floor.
         place: device and progress.
         allow_code: whether a method that is `module:Class` may be imported; False for a name from a
             file.
@@ -241,10 +246,7 @@ def unlearn(
         DivergenceError: if the method diverges.
     """
     _check_trained(original, "the model that is to forget")
-    method = make_method(method, allow_code=allow_code) if isinstance(method, str) else method
-    method = method() if isinstance(method, type) and issubclass(method, Method) else method
-    if not isinstance(method, Method):
-        raise ConfigError(f"a method is a name or an object of one, not {method!r}")
+    method = _made(method, allow_code=allow_code)
     split = original.asked(forget, seed=forget_seed)
     if not split.forget:
         raise SplitError(
@@ -253,7 +255,7 @@ def unlearn(
     data, mask = original.data, original.mask
     check_scope_of(method, data, split)
     if names is None:
-        names = ("retrain", seed) if method.name == "retrain" else ("unlearn", method.name, seed)
+        names = _names(original, method, seed)
     session = open_session(
         tuple(names),
         method.name,
@@ -278,6 +280,9 @@ def unlearn(
         forgotten = method.unlearn(private, session.view, run)
     if not isinstance(forgotten, nn.Module):
         raise ConfigError(f"{method.name} must return the model, not {type(forgotten).__name__}")
+    cost = session.cost
+    if isinstance(method, Retrain) and method.paired and method.floor:
+        cost = _with_floor(cost, original, run, place)
     copies = duplicates_left(data, split)
     told = run.log.pop("warnings", ())
     told = (told,) if isinstance(told, str) else told
@@ -287,7 +292,7 @@ def unlearn(
         original,
         settings=method.model_dump(mode="json"),
         names=run.names,
-        cost=session.cost,
+        cost=cost,
         warnings=(*warnings_for(split, copies), *told),
         log={**as_plain(run.log), **({COPIES: copies[:SHOWN_COPIES]} if copies else {})},
     )
@@ -296,6 +301,54 @@ def unlearn(
         model=finished(forgotten, before, mask),
         split=split,
         artifacts=_kept(run.artifacts, method.name),
+    )
+
+
+def _made(method: object, *, allow_code: bool) -> Method:
+    """A method of its name, or of its class with the defaults."""
+    if isinstance(method, str):
+        return make_method(method, allow_code=allow_code)
+    made = method() if isinstance(method, type) and issubclass(method, Method) else method
+    if not isinstance(made, Method):
+        raise ConfigError(f"a method is a name or an object of one, not {made!r}")
+    return made
+
+
+def _names(original: Trained, method: Method, seed: int) -> SeedNames:
+    """Seed names of a run that nobody gave any. Raises ConfigError where a pair cannot be known."""
+    if not isinstance(method, Retrain):
+        return ("unlearn", method.name, seed)
+    if not method.paired:
+        return ("retrain", seed)
+    if original.began is None:
+        raise ConfigError(
+            f"{original.name} was imported or pruned, so nobody knows the weights that it began with; "
+            "retrain without paired"
+        )
+    return original.began
+
+
+def _with_floor(cost: Cost, original: Trained, run: Run, place: Place) -> Cost:
+    """Log the floor of a paired retraining; its cost, with what that took standing apart.
+
+    It is made here, for it reads what is forgotten, and no method that retrains may.
+    """
+    if original.record.step not in ("train", "retrain"):
+        return cost  # it has come away from where its training ended
+    try:
+        again, took = trained_again(original, run.names, place=place)
+    except DivergenceError as error:
+        run.log.setdefault("warnings", []).append(f"no floor of the distance: {error}")
+        return cost
+    run.log[DISTANCE_FLOOR] = as_log(layer_distances(again, original.model))
+    return replace(
+        cost,
+        reported_seconds=cost.reported_seconds + took.seconds,
+        reported_reads={
+            part: cost.reported_reads.get(part, 0) + count
+            for part, count in took.reads.items()
+            if count
+        },
     )
 
 

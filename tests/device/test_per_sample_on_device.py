@@ -132,7 +132,7 @@ def test_solves_on_the_device_agree(batches: list[Batch], device: str) -> None:
             for (name, value), piece in zip(rows.items(), pieces, strict=True)
         }
 
-    iterated = solve_by_conjugate_gradients(product, v, damping=0.5, tolerance=1e-10)
+    iterated = solve_by_conjugate_gradients(product, v, run, damping=0.5, tolerance=1e-10)
     assert apart(direct.x, iterated.x) < 1e-6
     assert {value.device.type for value in iterated.x.values()} == {torch.device(device).type}
     assert direct.top_eigenvalue == pytest.approx(iterated.top_eigenvalue, rel=0.02)

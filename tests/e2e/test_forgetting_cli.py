@@ -72,7 +72,9 @@ def test_a_class_with_reference_scores_and_pictures(work: Path) -> None:
     assert table.loc[table["forgotten"], "class"].tolist() == [3, 5]
     assert (table.loc[table["forgotten"], "retrained"] == 0).all()
     distance = pd.read_csv(work / "pictures/weight_distance.csv")
-    assert {"layer", "from_original", "from_retrained"} <= set(distance.columns)
+    assert list(distance.columns) == ["layer", "from_original", "from_retrained", "floor"]
+    assert (distance["floor"] > 0).all()
+    assert "its floor is" in done.stdout
 
     audited = expunge(
         "audit",
@@ -87,7 +89,7 @@ def test_a_class_with_reference_scores_and_pictures(work: Path) -> None:
         cwd=work,
     )
     scores = {score["name"]: score for score in json.loads(audited.stdout)["scores"]}
-    assert scores["weight_distance"]["detail"]["paired"] is True
+    assert scores["weight_distance"]["detail"]["paired"] == "batches"
     assert scores["relearn_time"]["unit"] == "steps"
     assert len(scores["prediction_distribution"]["detail"]["distribution"]) == 10
 

@@ -386,3 +386,32 @@ def test_a_loose_solution_is_a_warning() -> None:
 def test_a_good_solution_says_nothing() -> None:
     warnings, log = forget(solver="cg", damping=1.0)
     assert not warnings and float(str(log["residual"])) < 1e-5
+
+
+@pytest.mark.parametrize("curvature", ["fisher", "hessian"])
+def test_the_cost_is_that_of_the_solve_alone(curvature: str) -> None:
+    """Eigenvalue and residual are only reported: what they read and take stands apart."""
+    data = digits()
+    split = Split.random(data, 0.2)
+    settings: dict[str, Any] = {"solver": "cg", "iterations": 2, "damping": 30.0}
+    method = Influence(samples=40, curvature=curvature, tolerance=1e-12, **settings)
+    record = unlearned(original("mlp"), data, split, method, device="cpu").record
+    assert record.log["products"] == 2, "one for each iteration"
+    passes = 2 if curvature == "fisher" else 1
+    cost = record.cost
+    assert cost.reads["forget"] == len(split.forget)
+    assert cost.reads["retain"] == len(split.retain) + 40 * passes * 2
+    assert cost.epoch_equivalents == sum(cost.reads.values()) / len(split.retain)
+    rest, odd = divmod(cost.reported_reads["retain"], 40 * passes)
+    assert rest > 2 and not odd, "products for the residual and for the eigenvalue"
+    assert set(cost.reported_reads) == {"retain"}
+    assert cost.reported_seconds > 0
+
+
+def test_the_eigenvalue_of_the_gram_matrix_is_no_cost() -> None:
+    data = digits()
+    method = Influence(samples=40, solver="gram")
+    cost = unlearned(
+        original("mlp"), data, Split.random(data, 0.2), method, device="cpu"
+    ).record.cost
+    assert cost.reported_seconds > 0 and not cost.reported_reads

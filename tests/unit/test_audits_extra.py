@@ -48,7 +48,7 @@ def trio() -> tuple[Data, Split, Trained, Trained, Trained]:
     data = digits(600)
     first = train(data, "cnn", recipe=Recipe(epochs=10, lr=0.05, batch_size=64), place=CPU)
     split = Split.classes(data, [3], base=first.split)
-    retrained = unlearn(first, split, "retrain", names=first.began, place=CPU)
+    retrained = unlearn(first, split, "retrain:paired", place=CPU)
     tuned = unlearn(first, split, "finetune", place=CPU)
     return data, split, first, retrained, tuned
 
@@ -235,10 +235,10 @@ def test_weight_distance_is_the_norm_of_the_difference() -> None:
     assert found["0"].relative == pytest.approx(5.0 / math.sqrt(6 * 4))
     assert found["1"].l2 == 0.0
     assert found[""].l2 == pytest.approx(5.0)
-    score = weight_distance(one, other, paired=True)
+    score = weight_distance(one, other, paired="batches")
     assert score.value == pytest.approx(5.0 / math.sqrt(10 * 4))
     assert score.detail["l2"] == pytest.approx(5.0)
-    assert score.detail["paired"] is True
+    assert score.detail["paired"] == "batches"
     assert score.detail["layers"]["0"]["l2"] == pytest.approx(5.0)
 
 
@@ -325,7 +325,7 @@ def test_audit_gives_them_when_asked_and_changes_no_model() -> None:
         assert score.unit == SCORES[name].unit
         assert score.target == SCORES[name].target
     assert named["AIN"].value < 1, "fine-tuning on the rest does not make a digit forgotten"
-    assert named["weight_distance"].detail["paired"] is True
+    assert named["weight_distance"].detail["paired"] == "batches"
     assert 0 <= named["prediction_distribution"].value <= 1
     for model, old in zip(models, before, strict=True):
         assert same_state(model, old)

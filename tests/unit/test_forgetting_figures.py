@@ -201,7 +201,7 @@ def test_more_forgotten_classes_than_rows_is_said(tmp_path: Path, drawn) -> None
 
 
 def test_distances_are_drawn_in_the_models_order(tmp_path: Path, drawn) -> None:
-    weight_distance_figure(distances(), tmp_path / "w", paired=True)
+    weight_distance_figure(distances(), tmp_path / "w", paired="batches")
     (axes,) = panels(drawn[0])
     frame = distances().set_index("layer")
     assert rows(axes) == list(frame.index)
@@ -213,16 +213,28 @@ def test_distances_are_drawn_in_the_models_order(tmp_path: Path, drawn) -> None:
     assert axes.get_xscale() == "linear"
 
 
+def test_the_floor_of_the_distance_is_drawn_where_there_is_one(tmp_path: Path, drawn) -> None:
+    frame = distances()
+    frame["floor"] = frame["from_retrained"] / 2
+    weight_distance_figure(frame, tmp_path / "w", paired="batches")
+    (axes,) = panels(drawn[0])
+    label = legend(drawn[0])[-1].replace("\n", " ")
+    assert label == "with nothing forgotten: the original, trained again in other batches"
+    assert series(axes, label) == frame.set_index("layer")["floor"].to_dict()
+    assert len({line.get_marker() for line in axes.get_lines()}) == 3
+
+
 @pytest.mark.parametrize(
     ("paired", "words"),
     [
         (None, "from the retrained"),
-        (True, "from the retrained (paired)"),
-        (False, "from the retrained (other initial weights: mostly measures those)"),
+        ("batches", "from the retrained (paired)"),
+        ("order", "from the retrained (paired, but in other batches)"),
+        ("none", "from the retrained (other initial weights: mostly measures those)"),
     ],
 )
 def test_the_legend_says_what_the_retrained_model_began_from(
-    tmp_path: Path, drawn, paired: bool | None, words: str
+    tmp_path: Path, drawn, paired: str | None, words: str
 ) -> None:
     weight_distance_figure(distances(), tmp_path / "w", paired=paired)
     weight_distance_figure(distances(from_retrained=np.nan), tmp_path / "w", paired=paired)
@@ -405,7 +417,7 @@ def test_nothing_is_cut_off(tmp_path: Path, drawn) -> None:
     layers = [f"transformer.encoder.layers.{i}.self_attn.out_proj.weight" for i in range(70)]
     far = np.geomspace(1e-9, 1, 70)
     weight_distance_figure(
-        distances(70, layer=layers, from_original=far), tmp_path / "w", paired=False
+        distances(70, layer=layers, from_original=far), tmp_path / "w", paired="none"
     )
     noise_figure(
         np.random.default_rng(5).normal(size=(3, 9, 4, 8, 8)),
@@ -480,7 +492,12 @@ def test_the_folder_holds_figures_and_numbers(tmp_path: Path, saved) -> None:
     out = tmp_path / "new" / "out"
     noise = np.random.default_rng(6).normal(size=(1, 2, 3, 4, 4))
     paths = forgetting_figures(
-        out, accuracy=many(40), distance=distances(70), noise=noise, noise_names=["x"], paired=True
+        out,
+        accuracy=many(40),
+        distance=distances(70),
+        noise=noise,
+        noise_names=["x"],
+        paired="batches",
     )
     stems = ("accuracy_by_class", "weight_distance", "noise")
     files = {f"{stem}.{end}" for stem in stems for end in ("png", "svg")}

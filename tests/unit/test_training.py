@@ -5,9 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from helpers import (
@@ -28,14 +31,18 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.task import Classification
 from expunge.data.transform import Transform
-from expunge.errors import ConfigError, DataError, DivergenceError
+from expunge.errors import AccessError, ConfigError, DataError, DivergenceError
 from expunge.models.table import build_model
 from expunge.names.seeds import seed_for
+from expunge.place import Place
+from expunge.trained.record import Record
+from expunge.training.cost import Account, Cost
 from expunge.training.fit import FitLog, fit, train_from
 from expunge.training.loop import evaluating, make_optimizer
 from expunge.training.precision import has_bfloat16, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
+from expunge.training.session import Session, open_session
 
 CPU = torch.device("cpu")
 PLAIN = Recipe(epochs=2, batch_size=16, lr=0.05, schedule="constant")
@@ -901,3 +908,65 @@ def test_seeds_hash_names_and_their_types() -> None:
     by_hand = hashlib.sha256(b"str:original\x1fint:0").digest()[:8]
     assert seed_for("original", 0) == int.from_bytes(by_hand, "big") // 2
     assert seed_for("original", 0) == 4_480_151_065_628_104_292, "the same on every machine"
+
+
+# --- what is only reported
+
+
+@contextmanager
+def session_on_digits() -> Iterator[tuple[Session, nn.Module]]:
+    """A measured session on a few digits, and its model."""
+    data = digits()
+    session = open_session(
+        ("account", 0),
+        "account",
+        data,
+        Split.whole(data),
+        Part.RETAIN,
+        recipe=PLAIN.but(augmentation="none"),
+        fresh=None,
+        mask=None,
+        place=Place(device="cpu"),
+    )
+    model = original("mlp")
+    with session.measured(model):
+        yield session, model
+
+
+def test_what_is_only_reported_stands_apart_from_the_cost() -> None:
+    with session_on_digits() as (session, _):
+        run, view = session.run, session.view
+        first = next(iter(view.batches(Part.RETAIN, 30)))
+        time.sleep(0.05)  # the resident set is sampled
+        with run.only_reported(), run.named("part").only_reported():
+            list(view.named("other").batches(Part.RETAIN, 100))
+            held = torch.ones(2**26)  # 256 MiB
+            time.sleep(0.3)
+            del held
+        with pytest.raises(AccessError), run.only_reported():
+            view.batches(Part.FORGET, 10)
+        next(iter(view.batches(Part.RETAIN, 10)))
+    cost = session.cost
+    whole = view.size(Part.RETAIN)
+    assert len(first) == 30
+    assert cost.reads["retain"] == 40 and cost.reported_reads == {"retain": whole}
+    assert cost.epoch_equivalents == 40 / whole
+    assert cost.seconds < 0.3 <= cost.reported_seconds
+    assert cost.peak_memory_bytes < psutil.Process().memory_info().rss + 2**27
+
+
+def test_where_nobody_measures_nothing_stands_apart() -> None:
+    data = digits()
+    view = view_of(data, Split.whole(data))
+    run = run_on_cpu(account=Account(view.reads))
+    with run.only_reported():
+        list(view.batches(Part.RETAIN, 100))
+    assert view.reads == {Part.RETAIN: view.size(Part.RETAIN)} and not run.account.reported
+
+
+def test_a_cost_that_was_written_before_says_nothing_of_reports() -> None:
+    """Cards and cells of earlier versions are read as they are."""
+    old = {"seconds": 1.5, "reads": {"retain": 3}, "threads": 2, "warmed_up": True}
+    record = Record.model_validate({"step": "finetune", "cost": old})
+    assert record.cost == Cost(**old)
+    assert (record.cost.reported_seconds, record.cost.reported_reads) == (0.0, {})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import SplitError
-from expunge.trained.record import is_paired
+from expunge.trained.record import Pairing, pairing
 
 if TYPE_CHECKING:
     from expunge.data.split import Split
@@ -62,11 +62,11 @@ class Panel:
         return None if one is None else self._kept("retrained", lambda: self._seen(one))
 
     @property
-    def paired(self) -> bool | None:
-        """Whether the retrained model began with the original's initial weights and order."""
+    def paired(self) -> Pairing | None:
+        """What the retrained model's training shares with the original's."""
         if self.retrained is None:
             return None
-        return is_paired(self.subject.history, self.retrained.history)
+        return pairing(self.subject.history, self.retrained.history)
 
     def judging(self, subject: Trained) -> Panel:
         """The same panel with another subject, judged on the same split.

@@ -1,15 +1,17 @@
 """Weight distance: how far a model's weights are from a retrained model's, layer by layer.
 
-Tarun et al. (TNNLS 2023). It means something against a *paired* retraining, with the same initial
-weights and the same batch order without the forget set; against any other it measures the draw of
-the initial weights.
+Tarun et al. (TNNLS 2023). It means something against a *paired* retraining, with the original's initial
+weights, order, augmentation and batches, the forget set struck out of each; against any other it
+measures the draw of the initial weights. Even then half of it and more may be there when nothing is
+forgotten: the *floor* is the distance of the original to its own training again, in other batches.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ModelError
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from expunge.audits.panel import Panel
+    from expunge.trained.record import Pairing, Record
+
+DISTANCE_FLOOR = "floor"
+"""In the log of a paired retraining: the distance to the original of its own training again."""
 
 
 class WeightDistance(Audit):
@@ -32,7 +38,12 @@ class WeightDistance(Audit):
     def scores(self, panel: Panel) -> Iterator[Score]:
         """See `weight_distance`."""
         if panel.retrained is not None:
-            yield weight_distance(panel.subject.model, panel.retrained.model, paired=panel.paired)
+            yield weight_distance(
+                panel.subject.model,
+                panel.retrained.model,
+                paired=panel.paired,
+                floor=floor_in(panel.retrained.record),
+            )
 
 
 @dataclass(frozen=True)
@@ -73,14 +84,47 @@ def _distance(squares: Tensor) -> Distance:
     return Distance(apart, apart / norm if norm else float("nan"))
 
 
-def weight_distance(model: nn.Module, retrained: nn.Module, *, paired: bool | None = None) -> Score:
+def as_log(found: Mapping[str, Distance]) -> dict[str, Any]:
+    """Distances as a record has them: `l2` and `relative` over all parameters, and of the `layers`."""
+    each = {name: {"l2": one.l2, "relative": one.relative} for name, one in found.items()}
+    return {**each.pop(""), "layers": each}
+
+
+def floor_in(record: Record) -> dict[str, Any] | None:
+    """The floor in a retraining's record, as `as_log` writes it; None where there is none that can be.
+
+    A record may come from a stranger's file: what is no finite distance is no floor.
+    """
+    found = record.log.get(DISTANCE_FLOOR)
+    layers = found.get("layers") if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping) or not isinstance(layers, Mapping):
+        return None
+    each = [found, *layers.values()]
+    if not all(isinstance(one, Mapping) and _measured(one) for one in each):
+        return None
+    return {"l2": found["l2"], "relative": found["relative"], "layers": dict(layers)}
+
+
+def _measured(one: Mapping[str, Any]) -> bool:
+    values = [one.get("l2"), one.get("relative")]
+    return all(isinstance(v, int | float) and math.isfinite(v) and v >= 0 for v in values)
+
+
+def weight_distance(
+    model: nn.Module,
+    retrained: nn.Module,
+    *,
+    paired: Pairing | None = None,
+    floor: Mapping[str, Any] | None = None,
+) -> Score:
     """`weight_distance`: ||model - retrained|| / ||retrained|| over all parameters, 0 = the same.
 
-    paired: whether the retrained model began where the original did; None where that is unknown.
-    The detail has `l2`, and both distances per layer.
+    paired: what the retraining shares with the original's training; None where that is unknown.
+    floor: of these distances, as `as_log` has them. The detail has `l2`, both distances per layer, and
+    the floor.
     """
     found: Mapping[str, Distance] = layer_distances(model, retrained)
-    layers = {name: {"l2": one.l2, "relative": one.relative} for name, one in found.items() if name}
+    log = as_log(found)
     return Score(
         "weight_distance",
         found[""].relative,
@@ -89,5 +133,5 @@ def weight_distance(model: nn.Module, retrained: nn.Module, *, paired: bool | No
         None,
         "relative",
         "low",
-        {"l2": found[""].l2, "paired": paired, "layers": layers},
+        {"l2": log["l2"], "paired": paired, "layers": log["layers"], "floor": floor},
     )

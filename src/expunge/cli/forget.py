@@ -42,7 +42,9 @@ WithReference = Annotated[
 Paired = Annotated[
     bool,
     typer.Option(
-        "--paired", help="The reference begins with the original's initial weights and order."
+        "--paired",
+        help="The reference repeats the original's training, the forget set struck out of its batches. "
+        "Trains twice: once more with nothing forgotten, for the floor of the distance.",
     ),
 ]
 Figures = Annotated[

@@ -84,7 +84,7 @@ def _in_two_lines(cell: TableCell) -> str:
 
 FULL_THEORY, ALL_THEORY = 210, 140
 """Terminal widths from which a header takes one line, and from which no column is left out."""
-LESS_THEORY = ("weight change", "product", "distance", "moved", "TA")
+LESS_THEORY = ("weight change", "product", "distance", "% of retrained", "moved", "TA")
 
 
 def theory_table(frame: pd.DataFrame, width: int) -> Table:

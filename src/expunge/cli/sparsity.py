@@ -211,7 +211,7 @@ def diagnose(
     """Does the error of gradient ascent fall with sparsity as its bound says? Table and figure.
 
     Trains one dense and several sparse models by plain SGD (constant rate, no momentum unless set),
-    as the proposition assumes, and a paired retraining of each.
+    as the proposition assumes, a paired retraining of each, and each once more for its floor.
     """
     screen, _ = consoles()
     shares = read_floats(sparsities, "--sparsities")

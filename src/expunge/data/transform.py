@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from expunge.data.batch import Indices
+
 Augmentation = Literal["none", "crop", "flip", "crop_flip"]
 
 
@@ -44,7 +46,7 @@ class Transform:
         return self.normalise(inputs)
 
     def draw(self, inputs: Any, count: int, generator: torch.Generator) -> Draws | None:
-        """Random choices for a global batch of `count` such inputs; None where none apply.
+        """Random choices for `count` samples of which these are some; None where none apply.
 
         The generator lives on the CPU, so that a seed means the same crops on every device.
         """
@@ -79,15 +81,16 @@ class Transform:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random choices for one batch: offsets (batch,) in [0, 2 * padding], flips (batch,) bool."""
+    """Random choices, one for each of n samples: offsets (n,) in [0, 2 * padding], flips (n,) bool."""
 
     rows: Tensor
     columns: Tensor
     flips: Tensor
 
-    def share(self, rank: int, world: int) -> Draws:
-        """The choices for one process's share of a global batch."""
-        return Draws(self.rows[rank::world], self.columns[rank::world], self.flips[rank::world])
+    def of(self, samples: Indices) -> Draws:
+        """The choices for some of the samples, (batch,) indices."""
+        chosen = torch.from_numpy(samples)
+        return Draws(self.rows[chosen], self.columns[chosen], self.flips[chosen])
 
 
 def padding_of(height: int, width: int) -> int:

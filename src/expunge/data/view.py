@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -20,33 +21,41 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples
 from expunge.data.split import Split
-from expunge.data.transform import Transform, to_device
+from expunge.data.transform import Draws, Transform, to_device
 from expunge.errors import AccessError
 from expunge.names.seeds import numpy_generator, torch_generator
 
 SMALLEST_LAST = 8
 """A last batch under this joins the batch before it: BatchNorm cannot train on one sample, and no
 process of up to this many is left without a share. The same for any number of processes."""
+Cut = Literal["filled", "struck", "shifted"]
+"""How the shuffled retain set is cut into batches. filled: each as large as asked. struck: as retain and
+forget set together would be, with the forget set left out of each batch, so that of a training of both
+nothing changes but that. shifted: the first half as large, and so all others elsewhere."""
+Cuts = Sequence[tuple[int, int]]
+"""Start and end of each batch in an order."""
 
 
 @dataclass(frozen=True)
 class Stream:
     """Batches of one epoch; iterate it as often as wanted, always the same.
 
-    `len()` is the number of steps.
+    `len()` is the number of steps; of struck batches it is that of the whole set, and there are fewer
+    of them where some fell together.
     """
 
     source: Source
     order: Indices
-    size: int
+    cuts: Cuts
     epoch: int
     augment: bool
+    steps: int | None = None
 
     def __len__(self) -> int:
-        return len(_cuts(len(self.order), self.size))
+        return len(self.cuts) if self.steps is None else self.steps
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = [self.order[start:stop] for start, stop in _cuts(len(self.order), self.size)]
+        batches = [self.order[start:stop] for start, stop in self.cuts]
         return self.source.read(batches, self.epoch, self.augment)
 
 
@@ -144,28 +153,24 @@ class PartSource:
         Every sample of the training data draws its own sort key, so the order of the retain set is
         the order of the whole set with the forget set left out: a paired retraining.
         """
-        order = np.arange(len(self.rows))
-        if shuffle:
-            generator = numpy_generator(*self.view.names, "order", epoch)
-            keys = generator.random(len(self.view.samples))
-            order = np.argsort(keys[self.rows], kind="stable")
-        return Stream(self, order, size, epoch, augment)
+        count = len(self.rows)
+        order = self.view.shuffled(self.rows, epoch) if shuffle else np.arange(count)
+        return Stream(self, order, _cuts(count, size), epoch, augment)
 
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
-        """Read, count, augment and normalise."""
+        """Read, count, augment and normalise.
+
+        Every sample of the training data has its own draws in an epoch, as it has its own sort key:
+        who else is read, in which batches and by how many processes, changes nothing.
+        """
         view = self.view
-        rows = [self.rows[batch] for batch in batches]
-        shares = [view.share(row) for row in rows]
-        generator = torch_generator(*view.names, "augment", epoch) if augment else None
+        shares = [view.share(self.rows[batch]) for batch in batches]
+        drawn = view.draws(epoch)
         inputs = view.samples.store.stream([mine for mine, _ in shares], view.device)
-        for row, (mine, weight), raw in zip(rows, shares, inputs, strict=True):
+        for (mine, weight), raw in zip(shares, inputs, strict=True):
             if weight:
                 view.reads[self.part] += len(mine)
-            draws = None
-            if generator is not None:
-                draws = view.transform.draw(raw, len(row), generator)
-            if draws is not None and view.world > 1:
-                draws = draws.share(view.rank, view.world) if weight else draws.share(0, len(row))
+            draws = drawn(raw, mine) if augment else None
             labels = torch.from_numpy(view.samples.labels[mine]).to(view.device, non_blocking=True)
             ids = view.samples.ids[mine]
             yield Batch(ids, view.transform(raw, draws), labels, self.part, weight)
@@ -191,7 +196,8 @@ class TensorSource:
         self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
     ) -> Stream:
         """The batches of one epoch; they are never augmented."""
-        return Stream(self, self.view.order(len(self), epoch, shuffle), size, epoch, augment)
+        order = self.view.order(len(self), epoch, shuffle)
+        return Stream(self, order, _cuts(len(self), size), epoch, augment)
 
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
         """Index the tensors; nothing is copied through the host."""
@@ -220,7 +226,8 @@ class MixSource:
         self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
     ) -> Stream:
         """The batches of one epoch."""
-        return Stream(self, self.view.order(len(self), epoch, shuffle), size, epoch, augment)
+        order = self.view.order(len(self), epoch, shuffle)
+        return Stream(self, order, _cuts(len(self), size), epoch, augment)
 
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
         """Read each source's rows of a batch and join them."""
@@ -242,6 +249,7 @@ class DataView:
     declared: what may be read; anything else raises AccessError at the call.
     names: seed names; the same names give the same batches.
     reads: samples read so far per part, in this process.
+    cut: how `batches` cuts the shuffled retain set; for trainings that repeat an original's.
     """
 
     data: Data
@@ -253,6 +261,7 @@ class DataView:
     rank: int = 0
     world: int = 1
     reads: Counter[Part] = field(default_factory=Counter)
+    cut: Cut = "filled"
     _rows: dict[Part, Indices] = field(default_factory=dict, repr=False)
 
     def _rows_of(self, part: Part) -> Indices:
@@ -297,7 +306,16 @@ class DataView:
 
         A short last batch (under 8) joins the one before it. Augmentation is the original recipe's.
         """
-        return self.source(part).batches(size, epoch=epoch, shuffle=shuffle, augment=augment)
+        source = self.source(part)
+        stream = source.batches(size, epoch=epoch, shuffle=shuffle, augment=augment)
+        if self.cut == "filled" or not shuffle or part is not Part.RETAIN:
+            return stream
+        if self.cut == "shifted":
+            return replace(stream, cuts=_cuts(len(source), size, first=(size + 1) // 2))
+        # of the forget set its place in the order alone is asked for: no sample of it is read
+        whole = np.sort(np.concatenate([source.rows, self._rows_of(Part.FORGET)]))
+        stays = np.isin(whole[self.shuffled(whole, epoch)], source.rows)
+        return replace(stream, cuts=_struck_cuts(stays, size), steps=len(_cuts(len(whole), size)))
 
     def forget_labels(self) -> Tensor:
         """Class indices (n,) of the forget set, counted as FORGET_LABELS; no input is touched."""
@@ -359,6 +377,28 @@ class DataView:
         """
         return replace(self, names=(*self.names, name))
 
+    def shuffled(self, rows: Indices, epoch: int) -> Indices:
+        """Positions of some rows of the training data, in this epoch's order."""
+        keys = numpy_generator(*self.names, "order", epoch).random(len(self.samples))
+        return np.argsort(keys[rows], kind="stable")
+
+    def draws(self, epoch: int) -> Callable[[Any, Indices], Draws | None]:
+        """Of this epoch's augmentation: (raw inputs, their rows) -> their random choices.
+
+        Choices are drawn for the whole training set at once, and anew only for inputs of another size.
+        """
+        made: dict[tuple[int, ...], Draws | None] = {}
+
+        def of(raw: Any, rows: Indices) -> Draws | None:
+            extent = tuple(raw.shape[2:]) if isinstance(raw, Tensor) else ()
+            if extent not in made:
+                generator = torch_generator(*self.names, "augment", epoch)
+                made[extent] = self.transform.draw(raw, len(self.samples), generator)
+            whole = made[extent]
+            return None if whole is None else whole.of(rows)
+
+        return of
+
     def order(self, count: int, epoch: int, shuffle: bool) -> Indices:
         """Positions 0 to count - 1, shuffled by (seed names, epoch) if asked."""
         if not shuffle:
@@ -373,14 +413,41 @@ class DataView:
         return batch[:1], 0.0  # keeps this process in step, and counts for nothing
 
 
-def _cuts(count: int, size: int) -> list[tuple[int, int]]:
-    """Start and end of each batch; a last one under SMALLEST_LAST joins the one before it."""
+def _cuts(count: int, size: int, first: int = 0) -> list[tuple[int, int]]:
+    """Start and end of each batch; a last one under SMALLEST_LAST joins the one before it.
+
+    first: samples of a shorter batch before all others; 0: none.
+    """
+    if 0 < first < count:
+        rest = _cuts(count - first, size)
+        return [(0, first), *((first + start, first + stop) for start, stop in rest)]
     steps = math.ceil(count / size)
     if steps > 1 and count - (steps - 1) * size < min(SMALLEST_LAST, size):
         steps -= 1
     return [
         (step * size, count if step == steps - 1 else (step + 1) * size) for step in range(steps)
     ]
+
+
+def _struck_cuts(stays: NDArray[np.bool_], size: int) -> list[tuple[int, int]]:
+    """Start and end of each batch among those that stay, cut where all of them would be.
+
+    stays: in the order of all. A batch of which fewer than two are left, for BatchNorm cannot train on
+    one, joins the one before it; the first joins the next.
+    """
+    count = int(stays.sum())
+    cuts: list[tuple[int, int]] = []
+    start = 0
+    for _, place in _cuts(len(stays), size):
+        stop = int(stays[:place].sum())
+        if stop - start >= min(2, size):
+            cuts.append((start, stop))
+        elif cuts:
+            cuts[-1] = (cuts[-1][0], stop)
+        else:
+            continue
+        start = stop
+    return cuts or [(0, count)][:count]
 
 
 def _join(pieces: list[Batch], world: int, total: int) -> Batch:

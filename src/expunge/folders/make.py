@@ -22,7 +22,6 @@ from expunge.place import HERE, Place
 from expunge.trained.card import check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
-from expunge.trained.record import SeedNames
 
 if TYPE_CHECKING:
     from expunge.data.load import Data
@@ -174,7 +173,7 @@ class Beside:
 
     Attributes:
         reference: also retrain, into OUT-retrained.
-        paired: with the original's initial weights and order.
+        paired: with the original's initial weights, order and batches; see `Retrain`. Trains twice.
         redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
     """
@@ -213,7 +212,7 @@ def unlearn_folder(
     for folder in (target, reference_path) if beside.reference else (target,):
         check_target(folder, overwrite=place.overwrite, apart=apart)
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
-    names = _check_reference(papers, method, beside)
+    _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
         check_names(forget, papers.card.classes)
         check_scope(method, forget)
@@ -238,7 +237,7 @@ def unlearn_folder(
     if not beside.reference:
         return Forgotten(original, *keep(made))
     try:
-        reference = make("retrain", names=names)
+        reference = make("retrain:paired" if beside.paired else "retrain")
     except Exception:  # what has been made is kept, though nothing stands beside it
         keep(made)
         raise
@@ -250,8 +249,8 @@ def reference_of(out: Path) -> Path:
     return out.with_name(f"{out.name}-retrained")
 
 
-def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> SeedNames | None:
-    """Seed names of the retrained reference, None for its own; ConfigError if it cannot be had."""
+def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> None:
+    """Raise ConfigError for a retrained reference that cannot be had."""
     where = papers.path
     recipe = papers.card.recipe if isinstance(papers, Papers) else papers.recipe
     if method.name == "retrain" and recipe is None:
@@ -265,7 +264,7 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
             "--recipe, or leave --with-reference out"
         )
     if not beside.paired:
-        return None
+        return
     if not beside.reference:
         raise ConfigError("--paired is about the reference; ask for it with --with-reference")
     if papers.began is None:
@@ -273,7 +272,6 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
             f"{where} was imported or pruned, so nobody knows the weights that it began with; "
             "leave --paired out"
         )
-    return papers.began
 
 
 def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from expunge.audits.observe import observe_test
-from expunge.audits.weights import layer_distances
+from expunge.audits.weights import floor_in, layer_distances
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.folders.make import Forgotten
 from expunge.names.text import clean_name
 from expunge.report.forgetting import forgetting_figures
-from expunge.trained.record import is_paired
+from expunge.trained.record import pairing
 from expunge.training.run import Run, accelerator_on
 
 
@@ -33,15 +34,16 @@ def draw_forgotten(
         run.accelerator.wait_for_everyone()
         return []
     models = {"before": done.original.model, "after": made.model}
-    paired = None
+    paired = floor = None
     if done.reference is not None:
         models["retrained"] = done.reference.model
-        paired = is_paired(done.original.history, done.reference.history)
+        paired = pairing(done.original.history, done.reference.history)
+        floor = floor_in(done.reference.record)
     noise, shown = made.artifacts.get("noise"), made.artifacts.get("noise_classes")
     paths = forgetting_figures(
         out,
         accuracy=accuracy_by_class(models, data, made.split, run),
-        distance=distance_by_layer(made.model, done.original.model, models.get("retrained")),
+        distance=distance_by_layer(made.model, done.original.model, models.get("retrained"), floor),
         noise=None if noise is None else noise.numpy(),
         noise_names=[] if shown is None else [data.classes[int(c)] for c in shown],
         paired=paired,
@@ -77,18 +79,24 @@ def accuracy_by_class(
 
 
 def distance_by_layer(
-    model: nn.Module, original: nn.Module, retrained: nn.Module | None
+    model: nn.Module,
+    original: nn.Module,
+    retrained: nn.Module | None,
+    floor: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """One row per layer: relative distance of its parameters from the original's and retrained's."""
+    """One row per layer: relative distance of its parameters from the original's and retrained's.
+
+    floor: beside a paired one, as `floor_in` has it; nan for a layer that it does not name.
+    """
     columns = {"from_original": layer_distances(model, original)}
     if retrained is not None:
         columns["from_retrained"] = layer_distances(model, retrained)
     layers = [name for name in columns["from_original"] if name]
-    return pd.DataFrame(
-        {
-            "layer": layers,
-            **{
-                name: [found[layer].relative for layer in layers] for name, found in columns.items()
-            },
-        }
+    frame = pd.DataFrame(
+        {name: [found[layer].relative for layer in layers] for name, found in columns.items()}
     )
+    frame.insert(0, "layer", layers)
+    if floor is not None:
+        known = {name: one["relative"] for name, one in floor["layers"].items()}
+        frame["floor"] = [known.get(layer, np.nan) for layer in layers]
+    return frame

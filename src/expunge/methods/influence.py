@@ -104,6 +104,7 @@ class Influence(Method):
         return curvature.solve_by_conjugate_gradients(
             lambda p: product(model, batches, run, p),
             v,
+            run,
             damping=self.damping,
             mask=run.mask,
             tolerance=self.tolerance,

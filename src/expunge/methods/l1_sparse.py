@@ -76,7 +76,8 @@ class L1Sparse(SgdMethod, Penalty):
             run=run,
             after_step=shrink if self.proximal else None,
         )
-        run.log["zero_fraction"], run.log["near_zero_fraction"] = zero_fractions(model)
+        with run.only_reported():
+            run.log["zero_fraction"], run.log["near_zero_fraction"] = zero_fractions(model)
         return model
 
 

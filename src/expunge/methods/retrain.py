@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
 
 from expunge.data.parts import Part
 from expunge.methods.base import Method
@@ -20,12 +24,28 @@ class Retrain(Method):
     Weights start from a fresh draw, never from the original's. Under a pruning mask the same mask
     is held. Validation samples are read only where the recipe's schedule is "plateau", for it
     watches their loss.
+
+    paired=true (preset `paired`) repeats the original's training instead: its initial weights, order,
+    augmentation and batches, with the forget set struck out of each batch, so that only the removal
+    differs; a batch of which fewer than two samples are left joins the one before it. It means nothing
+    for an imported or a pruned model. Distances to it are read against their floor: training the
+    original again, with nothing removed and a first batch half as large, ends some way off too. The
+    record has that distance, and what it took stands apart in the cost. An original that another
+    method has changed since has none.
     """
 
     name: ClassVar[str] = "retrain"
     paper: ClassVar[str] = "exact unlearning; the reference of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
     guarantee: ClassVar[str] = "exact"
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paired": {"paired": True}}
+
+    paired: bool = Field(
+        default=False, description="repeat the original's training, batch by batch"
+    )
+    floor: bool = Field(
+        default=True, description="with paired: train the original again, for the distance's floor"
+    )
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
@@ -33,5 +53,6 @@ class Retrain(Method):
 
         recipe = run.original_recipe()
         fresh = run.fresh()
-        train_from(fresh, data, run, recipe)
+        view = replace(data, cut="struck") if self.paired else data
+        train_from(fresh, view, run, recipe)
         return fresh

@@ -122,7 +122,8 @@ class Unsir(Method):
                 seconds[phase] = self._train(model, source, phase, recipe, run)
         run.log["seconds"] = seconds
         run.log["noise_images_added"] = len(added)
-        noise.record(run, data.classes)
+        with run.only_reported():
+            noise.record(run, data.classes)
         return model
 
     def _train(

@@ -36,6 +36,7 @@ class Solved:
     top_eigenvalue: of C, the largest in magnitude; far below the damping, x is v / damping.
     residual: ||(C + damping I) x - v|| / ||v||; None where the solve is direct.
     iterations: products that an iterative solver took.
+    Eigenvalue and residual are only reported, so the run's cost does not have what they take.
     """
 
     x: dict[str, Tensor]
@@ -71,13 +72,15 @@ def solve_in_sample_space(
     weights = torch.linalg.solve(damped, products)
     correction = weighted_gradient(model, batches, run, weights.to(next(iter(kept.values())).dtype))
     x = {name: (value - correction[name]) / damping for name, value in kept.items()}
-    top = float(torch.linalg.eigvalsh(gram)[-1]) / count
+    with run.only_reported():
+        top = float(torch.linalg.eigvalsh(gram)[-1]) / count
     return Solved(masked(x, mask), top)
 
 
 def solve_by_conjugate_gradients(
     product: Product,
     vector: ByName,
+    run: Run,
     *,
     damping: float,
     mask: Mask | None = None,
@@ -106,9 +109,12 @@ def solve_by_conjugate_gradients(
         rtol=tolerance,
         maxiter=iterations,
     )
-    residual = float(np.linalg.norm(damped(x) - right)) / max(float(np.linalg.norm(right)), 1e-300)
-    top = top_eigenvalue(lambda p: masked(product(masked(p, mask)), mask), vector)
-    return Solved(masked(from_vector(x, vector), mask), top, residual, calls)
+    products = calls
+    with run.only_reported():
+        left = float(np.linalg.norm(damped(x) - right))
+        residual = left / max(float(np.linalg.norm(right)), 1e-300)
+        top = top_eigenvalue(lambda p: masked(product(masked(p, mask)), mask), vector)
+    return Solved(masked(from_vector(x, vector), mask), top, residual, products)
 
 
 def top_eigenvalue(product: Product, like: ByName, *, seed: int = 0) -> float:

@@ -71,8 +71,8 @@ def train_sparse(
     network = session.run.fresh()
     with session.measured(network):
         search = find_mask(network, pruner, session.view, session.run, recipe)
-        dense = _restored(network, search.dense)
         losses = _train(network, search, session, recipe)
+    dense = _restored(network, search.dense)
     made = _Made(pruner, search, recipe, losses, given=False)
     learned = session.view.split
     record = record_of("prune", learned, **made.fields(session))
@@ -140,8 +140,8 @@ def prune(
             early=rewind,
             early_epoch=rewind_epoch,
         )
-        dense = _restored(network, search.dense)
         losses = _train(network, search, session, used)
+    dense = _restored(network, search.dense)
     made = _Made(pruner, search, used, losses, given=True)
     record = record_of("prune", split, original, **made.fields(session))
     return Pruned(

@@ -75,7 +75,9 @@ def find_mask(
         if pruner.trained and (number > 0 or not trained):
             whole = number == 0
             search.fits.append(_train(model, data, replace(run, mask=mask), recipe, search, whole))
-            search.dense = snapshot(model) if whole else search.dense
+            if whole:
+                with run.only_reported():  # no mask needs it
+                    search.dense = snapshot(model)
         mask = _checked(pruner, pruner.mask(model, data, run, sparsity=target, within=mask), model)
         if search.early is not None:
             model.load_state_dict(search.early)

@@ -37,7 +37,10 @@ NOISE_CLASSES, NOISE_IMAGES, NOISE_LINES, CLASSES, LAYERS = 20, 8, 3, 30, 60
 """At most so many are drawn: rows of noise, images or line plots in each; rows of the others."""
 FAR_APART = 100.0  # beyond such a ratio of largest to smallest distance, the axis is logarithmic
 WIDTH = 6.2  # inches
-ACCURACIES, DISTANCES = ["before", "after", "retrained"], ["from_original", "from_retrained"]
+ACCURACIES = ["before", "after", "retrained"]
+DISTANCES = ["from_original", "from_retrained", "floor"]
+OPTIONAL = {"retrained", "from_retrained", "floor"}
+"""Columns of what is not always there."""
 LOOKS: dict[str, dict[str, Any]] = {
     # the hollow dot is the larger, so that it stays a ring where nothing changed
     "before": {"marker": "o", "color": DOT, "markerfacecolor": "white", "markersize": 8},
@@ -45,8 +48,14 @@ LOOKS: dict[str, dict[str, Any]] = {
     "retrained": {"marker": "|", "color": "black", "markersize": 15, "markeredgewidth": 2},
     "from_original": {"marker": "o", "color": DOT, "markersize": 6},
     "from_retrained": {"marker": "s", "color": "#d07a1f", "markerfacecolor": "none"},
+    "floor": {"marker": "|", "color": "0.35", "markersize": 12, "markeredgewidth": 1.6},
 }
-PAIRED = {None: "", True: " (paired)", False: " (other initial weights: mostly measures those)"}
+PAIRED = {
+    None: "",
+    "batches": " (paired)",
+    "order": " (paired, but in other batches)",
+    "none": " (other initial weights: mostly measures those)",
+}
 
 
 def noise_figure(noise: Numbers, names: Sequence[str], path_stem: str | Path) -> tuple[Path, Path]:
@@ -110,14 +119,15 @@ def class_accuracy_figure(frame: pd.DataFrame, path_stem: str | Path) -> tuple[P
 
 
 def weight_distance_figure(
-    frame: pd.DataFrame, path_stem: str | Path, *, paired: bool | None = None
+    frame: pd.DataFrame, path_stem: str | Path, *, paired: str | None = None
 ) -> tuple[Path, Path]:
     """Draw how far each layer's weights u are from the original's o and the retrained model's r.
 
     `frame` has a row per layer, in the model's order, and the columns layer (name), and as fractions
     of the reference's norm, nan where there is no value: from_original = |u - o| / |o| and, if
-    known, from_retrained = |u - r| / |r|. `paired`: the retrained model began from the original's
-    initial weights and saw samples in its order; None: not known.
+    known, from_retrained = |u - r| / |r|, and floor = |a - o| / |o| of the original's own training a
+    again, in other batches. `paired`: what the retraining shares with the original's training, a key
+    of `PAIRED`; None: not known.
     """
     frame = _checked(frame, ("layer",), DISTANCES)
     saying = "layers left out: none has a distance above {:.2g}"
@@ -126,6 +136,7 @@ def weight_distance_figure(
     names = [_label(f"{n}".replace(".", ". "), 36).replace(". ", ".") for n in shown["layer"]]
     words = {"from_original": "from the original"}
     words["from_retrained"] = f"from the retrained{PAIRED[paired]}"
+    words["floor"] = "with nothing forgotten: the original, trained again in other batches"
     with mpl.rc_context(STYLE):
         axes, _ = _chart("Distance of each layer's weights", shown, names, words, note, size=9)
         _from_zero(axes, shown[DISTANCES].to_numpy(dtype=float))
@@ -140,7 +151,7 @@ def forgetting_figures(
     distance: pd.DataFrame,
     noise: Numbers | None = None,
     noise_names: Sequence[str] = (),
-    paired: bool | None = None,
+    paired: str | None = None,
     overwrite: bool = False,
 ) -> list[Path]:
     """Write accuracy_by_class and weight_distance as .png, .svg and .csv; noise as .png and .svg.
@@ -163,8 +174,8 @@ def forgetting_figures(
 def _checked(
     frame: pd.DataFrame, names: Sequence[str], numbers: Sequence[str], most: float = math.inf
 ) -> pd.DataFrame:
-    """A copy whose `numbers` are floats, nan where not finite; the last of them may be missing."""
-    missing = [name for name in (*names, *numbers[:-1]) if name not in frame.columns]
+    """A copy whose `numbers` are floats, nan where not finite; `OPTIONAL` ones may be missing."""
+    missing = [name for name in (*names, *numbers) if name not in {*frame.columns, *OPTIONAL}]
     if missing or not len(frame):
         lacks = f"the columns {', '.join(missing)}" if missing else "rows"
         raise ConfigError(f"the frame lacks {lacks}, so nothing can be drawn; give it {lacks}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -110,14 +111,36 @@ def score_notes(scores: Iterable[Score]) -> list[str]:
             notes.append(
                 "AIN is undefined: the retrained model needs no step, or neither of the two relearned"
             )
-        if score.name == "weight_distance" and detail.get("paired") is None:
-            notes.append(
-                "weight_distance: nobody knows whether the retrained model began with the original's "
-                "initial weights; if not, this measures mostly these"
-            )
-        if score.name == "weight_distance" and detail.get("paired") is False:
-            notes.append(
-                "weight_distance: the retrained model began elsewhere, so this measures mostly the "
-                "draw of initial weights; for another, unlearn with --with-reference --paired"
-            )
+        if score.name == "weight_distance":
+            notes.append(_of_distance(detail))
     return notes
+
+
+def _of_distance(detail: Mapping[str, Any]) -> str:
+    """How far a weight distance can be read."""
+    paired, floor = detail.get("paired"), detail.get("floor")
+    if paired == "none":
+        return (
+            "weight_distance: the retrained model began elsewhere, so this measures mostly the draw of "
+            "initial weights; for another, unlearn with --with-reference --paired"
+        )
+    if paired == "order":
+        return (
+            "weight_distance: the retrained model began as the original did, but filled its batches up "
+            "again, so this measures other batches too; for another, unlearn with --with-reference "
+            "--paired"
+        )
+    if paired != "batches":
+        return (
+            "weight_distance: nobody knows whether the retrained model began with the original's "
+            "initial weights; if not, this measures mostly these"
+        )
+    if floor is None:
+        return (
+            "weight_distance: no floor was made, so nobody knows how much of this would be there with "
+            "nothing forgotten"
+        )
+    return (
+        f"weight_distance: its floor is {floor['relative']:.3g}: so far from the original ends its own "
+        "training again, in other batches, with nothing forgotten"
+    )

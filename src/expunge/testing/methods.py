@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -188,7 +189,7 @@ def keeps_frozen_parameters(case: MethodCase) -> None:
 def reads_what_it_declares(case: MethodCase) -> None:
     """What it reads is in `reads`, and without that declaration the read fails."""
     kind = case.kind
-    counted = case.forget(case.model()).record.cost.reads
+    counted = _all_reads(case.forget(case.model()))
     read = [part for part in Part if counted[part.names()[0]]]
     require(bool(read), "it reads nothing at all")
     for part in read:
@@ -198,6 +199,12 @@ def reads_what_it_declares(case: MethodCase) -> None:
         _is_refused(case, kind.reads & ~part)
     _is_refused(case, Part.NONE)
     _directly(case, EVERYTHING)  # it was the declaration, nothing else
+
+
+def _all_reads(made: Trained) -> Counter[str]:
+    """Samples read by part, those that were read only to report among them."""
+    cost = made.record.cost
+    return Counter(cost.reads) + Counter(cost.reported_reads)
 
 
 def _is_refused(case: MethodCase, declared: Part) -> None:
@@ -257,7 +264,7 @@ def never_reads_what_is_struck(case: MethodCase) -> None:
 def counts_every_sample(case: MethodCase) -> None:
     """The record's counts are those of the dataset itself."""
     watched, data, split = _streamed(case, gone=False)
-    counted = case.forget(case.model(), data=data, split=split).record.cost.reads
+    counted = _all_reads(case.forget(case.model(), data=data, split=split))
     for part, ids in (("retain", split.retain), ("forget", split.forget)):
         wanted = set(ids)
         read = sum(key in wanted for key in watched.read)

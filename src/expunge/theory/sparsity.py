@@ -7,8 +7,9 @@ trained under a mask m, up to a constant factor, by
 
 The error is the distance of weights from a retrained model's, and sigma(m) is read as the largest
 absolute eigenvalue of M H M, for a mask M and the Hessian H of the training loss. Here the factors
-are computed at several sparsities, beside the distance to a paired retraining. As the constant is
-unknown, only the trends can be compared.
+are computed at several sparsities, beside the distance to a paired retraining and its floor: the
+distance of the original to its own training again, nothing removed, in other batches. As the constant
+is unknown, only the trends can be compared.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from expunge.progress import Silent, Step
 from expunge.pruning import Pruner, make_pruner, pruner_name
 from expunge.pruning.base import sparsity_levels
 from expunge.pruning.original import prune
+from expunge.trained.again import trained_again
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
@@ -61,6 +63,7 @@ COLUMNS = (
     "distance_relative",
     "distance_percent_of_retrained",
     "untouched_distance_l2",
+    "floor_distance_l2",
     "moved_by_method_l2",
     *(f"ua_{name}_percent" for name in MODELS),
     *(f"ta_{name}_percent" for name in MODELS),
@@ -81,7 +84,9 @@ top_eigenvalue: of M H M, the one of largest magnitude, with its sign, to 1 %. H
     the mean training loss in evaluation mode, without weight decay.
 factor_product: eta^2 t ||m . (theta_t - theta_0)||_2 |top eigenvalue|.
 distance_l2: ||theta_GA - theta_r||_2. untouched_distance_l2: ||theta_t - theta_r||_2, if nothing is
-    done. moved_by_method_l2: ||theta_GA - theta_t||_2.
+    done. floor_distance_l2: ||theta_t - theta_a||_2 for the original's training a again, nothing
+    removed, in other batches: so much of a distance is chance.
+moved_by_method_l2: ||theta_GA - theta_t||_2.
 factor_product_relative, distance_relative: divided by their values at sparsity 0.
 distance_percent_of_retrained: 100 distance_l2 / ||theta_r||_2.
 ua_*_percent, ta_*_percent: as `audit` has them, of the original, of the method's result ("forgot")
@@ -89,8 +94,8 @@ ua_*_percent, ta_*_percent: as `audit` has them, of the original, of the method'
 seconds: wall time of the row. error: why a row is incomplete, where something diverged.
 """
 TEXTS = ("pruner", "method", "error")
-STAGES = 4
-"""Of each sparsity: train, eigenvalue, forget, retrain."""
+STAGES = 5
+"""Of each sparsity: train, eigenvalue, forget, retrain, train again for the floor."""
 BATCH = 256
 """Samples a pass of a Hessian-vector product; the result does not depend on it."""
 
@@ -115,8 +120,8 @@ def diagnose_sparsity(
     One dense model is trained from theta_0 and each mask is cut from it, so masks of `omp`, `imp`
     and `random` are nested (`random` and `synflow` look at no trained weights). Each original is
     trained under its mask from theta_0 anew, whatever epoch the pruner would rewind to. The
-    retraining is paired: the same theta_0 to the bit, the same mask, and the order of the samples
-    that stay; as batches are filled up, it takes fewer steps.
+    retraining is paired: the same theta_0 to the bit, the same mask, and the original's own batches
+    with the forget set struck out of each, so that only the removal differs.
 
     model: an architecture's name, `module:function`, or a function that draws its weights from
     torch's generator alone. sparsities: shares of the prunable weights in [0, 1), with 0 among
@@ -279,15 +284,18 @@ class _Check:
         self._accuracies(row, "forgot", forgot)
         yield self.method.name
         # under the original's seed names: its initial weights, its order, its dropout
-        retrained = self._unlearn(
-            original, make_method("retrain", allow_code=False), ("original", self.seed)
-        )
+        names = ("original", self.seed)
+        paired = make_method("retrain:paired", {"floor": False}, allow_code=False)
+        retrained = self._unlearn(original, paired, names)
         target = parameters(retrained)
         row["distance_l2"] = distance(parameters(forgot), target)
         row["untouched_distance_l2"] = distance(theta, target)
         row["distance_percent_of_retrained"] = 100 * row["distance_l2"] / distance(target)
         self._accuracies(row, "retrained", retrained)
         yield "retrained"
+        again, _ = trained_again(original, names, place=self.place)
+        row["floor_distance_l2"] = distance(parameters(again), theta)
+        yield "floor"
 
     def _original(self, sparsity: float) -> Trained:
         """The model trained under the mask from theta_0."""

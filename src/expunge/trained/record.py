@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -62,6 +62,10 @@ OUR_STEPS = (
     *("head_zeroed", "last_epoch"),
 )
 """Steps whose log and warnings name no sample but in `COPIES`: what others log, nobody knows."""
+Pairing = Literal["batches", "order", "none"]
+"""What a retraining shares with a training. batches: initial weights, order, batches and augmentation,
+so that only the removal differs. order: initial weights and order, but batches are filled up again, as
+earlier versions did it. none: not even the initial weights."""
 LEFT_OUT = "left out, for it may name samples"
 _NAMED_COPIES = re.compile(r"(stay in the retain set): .*\(copy of .*", re.DOTALL)
 _OF_ANY_REQUEST = re.compile(
@@ -139,8 +143,8 @@ def initial_names(history: Sequence[Record]) -> SeedNames | None:
     return names
 
 
-def is_paired(history: Sequence[Record], retrained: Sequence[Record]) -> bool | None:
-    """Whether a retrained model began with the weights and order that another began with.
+def pairing(history: Sequence[Record], retrained: Sequence[Record]) -> Pairing | None:
+    """What a retrained model's training shares with that which another began with.
 
     None where nobody knows: the other was imported, or began with weights that were rewound.
     """
@@ -150,5 +154,9 @@ def is_paired(history: Sequence[Record], retrained: Sequence[Record]) -> bool | 
     if not theirs or not mine:
         return None
     if theirs != mine:
-        return False
-    return None if initial_names(history) is None else True
+        return "none"
+    if initial_names(history) is None:
+        return None
+    last = [one for one in retrained if one.step in ("train", "retrain")][-1]
+    struck = [one.settings.get("paired") is True for one in (steps[-1], last)]
+    return "batches" if struck == [False, True] else "order"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+    from expunge.data.parts import Part
 
 
 SAMPLING_SECONDS = 0.02
@@ -24,6 +28,8 @@ class Cost:
     the size of the retain set. peak_memory_bytes: the device's allocations, or the largest resident
     set of this process that was seen (sampled every 20 ms); `memory` says which. threads: of each
     process on a CPU, whose number changes the order of sums and so the weights; 0: nobody recorded it.
+    reported_seconds, reported_reads: what went, apart from all of these, into what is only reported,
+    such as an eigenvalue or the floor beside a paired retraining; see `Run.only_reported`.
     """
 
     seconds: float = 0.0
@@ -35,6 +41,8 @@ class Cost:
     processes: int = 1
     threads: int = 0
     warmed_up: bool = True
+    reported_seconds: float = 0.0
+    reported_reads: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -42,23 +50,26 @@ class Cost:
 
 
 class Meter:
-    """Context manager that measures wall time and peak memory of its body."""
+    """Context manager that measures wall time and peak memory of its body, without its pauses.
+
+    paused_seconds: wall time of the pauses. Memory that a pause took and did not give back to the
+    system still counts in a resident set, which is only sampled.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds = 0.0
+        self.paused_seconds = 0.0
         self.peak_memory_bytes = 0
+        self._paused = False
         self.memory = "device" if device.type == "cuda" else "resident set"
         self._stop = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Meter:
         self._synchronise()
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
+        self._forget_peak()
+        if self.device.type != "cuda":
             self._sampler.start()
         self._start = time.perf_counter()
         return self
@@ -70,14 +81,39 @@ class Meter:
         trace: TracebackType | None,
     ) -> None:
         self._synchronise()
-        self.seconds = time.perf_counter() - self._start
+        self.seconds = time.perf_counter() - self._start - self.paused_seconds
+        self._note_peak()
+        if self.device.type != "cuda":
+            self._stop.set()
+            self._sampler.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside counts in `paused_seconds` alone. Not within another pause."""
+        self._synchronise()
+        self._note_peak()
+        start, self._paused = time.perf_counter(), True
+        try:
+            yield
+        finally:
+            self._synchronise()
+            self._forget_peak()
+            self.paused_seconds += time.perf_counter() - start
+            self._paused = False
+
+    def _forget_peak(self) -> None:
+        """A device keeps its own peak: begin it anew."""
         if self.device.type == "cuda":
             import torch
 
-            self.peak_memory_bytes = torch.cuda.max_memory_allocated(self.device)
-        else:
-            self._stop.set()
-            self._sampler.join()
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def _note_peak(self) -> None:
+        if self.device.type == "cuda":
+            import torch
+
+            peak = torch.cuda.max_memory_allocated(self.device)
+            self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -90,6 +126,38 @@ class Meter:
 
         process = psutil.Process()
         while True:
-            self.peak_memory_bytes = max(self.peak_memory_bytes, process.memory_info().rss)
+            if not self._paused:
+                self.peak_memory_bytes = max(self.peak_memory_bytes, process.memory_info().rss)
             if self._stop.wait(SAMPLING_SECONDS):
                 return
+
+
+@dataclass
+class Account:
+    """What a run has read so far, and what of it was only to report.
+
+    reads: samples per part, as the run's view counts them in this process. reported: those read to
+    report alone, which are in `reads` no more. meter: while the run is measured.
+    """
+
+    reads: Counter[Part] = field(default_factory=Counter)
+    reported: Counter[Part] = field(default_factory=Counter)
+    meter: Meter | None = None
+    _open: bool = False
+
+    @contextmanager
+    def only_reported(self) -> Iterator[None]:
+        """What is read and spent inside stands apart; nothing changes where nobody measures."""
+        if self.meter is None or self._open:
+            yield
+            return
+        before = Counter(self.reads)
+        self._open = True
+        try:
+            with self.meter.paused():
+                yield
+        finally:
+            self._open = False
+            self.reported.update(self.reads - before)
+            self.reads.clear()  # the view holds this very object
+            self.reads.update(before)

@@ -161,6 +161,10 @@ def _epoch(
             bar.advance(told)
     if step < 0:
         raise ConfigError(f"{loop.run.label}: there is nothing to train on")
+    if left is None:  # where batches fell together, the rate ends the epoch where it would have
+        for _ in range(step + 1, steps or 0):
+            schedule.after_step()
+            bar.advance(told)
     loop.check(epoch, step, force=True)
     log.steps += step + 1
     total = loop.run.sum(torch.as_tensor(seen))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
+from expunge.training.cost import Account
 from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Run:
     constructor: makes an untrained model, seeded by the caller.
     mask: of a sparse model; `fit` holds it, methods never mention it.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
+    account: what the run reads, and its meter.
     """
 
     names: tuple[str | int, ...] = ("run", 0)
@@ -92,6 +95,7 @@ class Run:
     accelerator: Accelerator = field(default_factory=lambda: accelerator_on(None))
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
 
     @property
     def device(self) -> torch.device:
@@ -163,6 +167,15 @@ class Run:
             return tensor
         reduced: Tensor = self.accelerator.reduce(tensor, reduction="sum")
         return reduced
+
+    def only_reported(self) -> AbstractContextManager[None]:
+        """For what a method computes only to record it: no part of what its result costs.
+
+        While it lasts the meter stands still, and what is read is counted apart, in
+        `Cost.reported_seconds` and `Cost.reported_reads`. It does nothing where nobody measures.
+        Several processes enter it alike.
+        """
+        return self.account.only_reported()
 
     def named(self, name: str) -> Run:
         """The same run for a part of its work: seeds of its own, and progress says its name."""

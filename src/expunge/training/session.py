@@ -20,12 +20,12 @@ from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
-from expunge.data.view import DataView
+from expunge.data.view import Cut, DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.models.mask import Mask, apply_mask
 from expunge.models.table import build_model
 from expunge.place import Place
-from expunge.training.cost import Cost, Meter
+from expunge.training.cost import Account, Cost, Meter
 from expunge.training.loop import lay_out
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
@@ -47,7 +47,9 @@ class Session:
         """Measure what happens inside; before it, one step on a copy of the model warms up."""
         warmed = warm_up(model, self.view, self.run)
         with Meter(self.run.device) as meter:
+            self.run.account.meter = meter
             yield
+        self.run.account.meter = None
         self.cost = _cost(meter, self.view, self.run, warmed)
 
 
@@ -62,11 +64,14 @@ def open_session(
     fresh: Fresh | None,
     mask: Mask | None,
     place: Place,
+    cut: Cut = "filled",
 ) -> Session:
     """A run under these seed names, and the data as it may read them, augmented as the recipe says.
 
     reads: what may be read. fresh: makes an untrained model. mask: of a sparse model, held throughout.
+    cut: how the order of the retain set is cut into batches.
     """
+    account = Account()
     run = Run(
         names=names,
         label=label,
@@ -76,6 +81,7 @@ def open_session(
         mask=mask,
         progress=place.progress,
         accelerator=accelerator_on(place.device),
+        account=account,
     )
     augmentation: Augmentation | Literal["auto"] = "none"
     if recipe is not None:
@@ -91,6 +97,8 @@ def open_session(
         device=run.device,
         rank=run.rank,
         world=run.world,
+        reads=account.reads,
+        cut=cut,
     )
     return Session(run, view)
 
@@ -202,11 +210,13 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
 
 def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
     """What a run has cost, reads summed over processes."""
-    counts = torch.tensor([view.reads[part] for part in Part], device=run.device)
-    totals = dict(zip(Part, run.sum(counts).tolist(), strict=True))
+    both = [[counts[part] for part in Part] for counts in (view.reads, run.account.reported)]
+    read, reported = run.sum(torch.tensor(both, device=run.device)).tolist()
+    totals = dict(zip(Part, read, strict=True))
+    names = [part.names()[0] for part in Part]
     return Cost(
         seconds=meter.seconds,
-        reads={part.names()[0]: int(count) for part, count in totals.items()},
+        reads=dict(zip(names, read, strict=True)),
         epoch_equivalents=sum(
             count for part, count in totals.items() if part is not Part.FORGET_LABELS
         )
@@ -217,6 +227,8 @@ def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:
         processes=run.world,
         threads=torch.get_num_threads(),
         warmed_up=warmed,
+        reported_seconds=meter.paused_seconds,
+        reported_reads={name: count for name, count in zip(names, reported, strict=True) if count},
     )
 
 

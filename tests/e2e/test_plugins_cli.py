@@ -287,7 +287,8 @@ def test_an_audit_of_another_package_is_made_wherever_audits_are(
 )
 def test_a_study_takes_an_audit_of_another_package(work: Path, name: str, consent: bool) -> None:
     (work / "audited.yaml").write_text(
-        "name: audited\ndata: [spots]\nmodels: [mlp]\nscenarios: [class]\ncontrols: false\nclass_also: []\nseeds: [0, 1]\n"
+        "name: audited\ndata: [spots]\nmodels: [mlp]\nscenarios: [class]\nseeds: [0, 1]\n"
+        "controls: false\nclass_also: []\n"
         "recipes: {quick: {epochs: 1, batch_size: 32}}\nmethods: {shrink: {}}\n"
         f"also: ['{name}']\nclaims: [certainty of shrink < certainty of retrain]\n"
     )
@@ -313,7 +314,8 @@ def test_a_package_of_methods_runs_from_command_line_and_study(
     expunge("unlearn", str(original), *asked, cwd=work)
     assert lineage(work / "forgot")["step"] == method
     (work / "extras.yaml").write_text(
-        "name: extras\ndata: ['digits:200']\nmodels: [mlp]\nscenarios: [class]\ncontrols: false\nclass_also: []\nseeds: [0]\n"
+        "name: extras\ndata: ['digits:200']\nmodels: [mlp]\nscenarios: [class]\nseeds: [0]\n"
+        "controls: false\nclass_also: []\n"
         "recipes: {quick: {epochs: 1, batch_size: 32}}\nfloor: false\nmethods:\n"
         f"  dampening: {{method: '{method}'}}\n"
         "  saliency: {method: 'forgetting_extras.saliency:Saliency', epochs: 1}\n"

@@ -33,7 +33,7 @@ from expunge.study.publish import write_records
 from expunge.study.runner import Watch, Worker, count, made_again
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
-from expunge.study.work import _judged_on_validation
+from expunge.study.work import _judged_on, _validation
 
 
 def study(**changes: Any) -> Study:
@@ -326,7 +326,7 @@ def test_an_interrupt_prints_one_line(tmp_path: Path) -> None:
 def test_tuning_judges_on_clean_validation_samples(tmp_path: Path) -> None:
     made = run_study(planned(study(data=["digits:300+patch:size=3"]), tmp_path / "out"))
     base = made.bench.original(made.cells[0])
-    judged = _judged_on_validation(base)
+    judged = _judged_on(_validation(base), base)
     assert base.data.poison is not None
     held = set(base.split.validation)
     poisoned = held & base.data.poison.ids

@@ -312,7 +312,7 @@ def test_a_name_is_looked_up_where_no_such_file_is(
 
 def test_commands_take_names(tmp_path: Path) -> None:
     said = expunge("study", "status", "smoke", "--out", "out", cwd=tmp_path).stdout
-    assert said.startswith("study smoke: 0 of 39 cells done")
+    assert said.startswith("study smoke: 0 of 48 cells done")
     assert "did you mean 'smoke'" in refused("study", "run", "smoky", "--out", "out", cwd=tmp_path)
 
 

@@ -224,9 +224,7 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         return made, scored
     judged: Samples | None = None
     if config.get("on") == "validation":  # tuning never sees the test set
-        judged = original.data.train.subset(
-            original.split.rows(original.data.train, Part.VALIDATION)
-        )
+        judged = _validation(original)
         if cell.kind == "unlearn" and Part.VALIDATION in method.reads:
             split, judged = _halved(original, split)
     made = unlearn(
@@ -239,6 +237,12 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         allow_code=bench.place.allow_code,
     )
     return made, _scores(cell, made, original, bench, judged)
+
+
+def _validation(original: Trained) -> Samples:
+    """The samples that no model learned from."""
+    samples = original.data.train
+    return samples.subset(original.split.rows(samples, Part.VALIDATION))
 
 
 def _halved(original: Trained, split: Split) -> tuple[Split, Samples]:

@@ -1,0 +1,259 @@
+"""Studies that go on until they are decided, their power, and rows that a method must beat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from commands import expunge, refused
+
+from expunge.errors import ConfigError
+from expunge.scores.looks import Plan
+from expunge.study.decide import run_until_decided
+from expunge.study.file import read_study
+from expunge.study.launch import Planned, planned, run_study
+from expunge.study.page import study_report
+from expunge.study.power import study_power
+from expunge.study.results import results
+from expunge.study.schema import Study
+from expunge.study.seeds import until_decided, with_seeds
+from expunge.study.verdicts import verdicts_of
+
+CLEAR = "UA of original < UA of retrain"
+NOT_CLEAR = "TA of retrain < TA of floor"
+
+
+def study(**changes: Any) -> Study:
+    given: dict[str, Any] = {
+        "name": "small",
+        "data": ["digits:150"],
+        "models": ["mlp"],
+        "recipes": {"quick": {"epochs": 6, "lr": 0.05, "batch_size": 16}},
+        "scenarios": ["class"],
+        "controls": False,
+        "class_also": [],
+        "methods": {"finetune": {"epochs": 1}},
+        "seeds": [0, 1],
+        "claims": [CLEAR, NOT_CLEAR],
+    }
+    return Study.model_validate({**given, **changes})
+
+
+def test_seeds_are_added_until_every_claim_is_decided(tmp_path: Path) -> None:
+    told: list[str] = []
+    asked = until_decided(study(claims=[CLEAR]), 10)
+    made = run_until_decided(planned(asked, tmp_path / "out"), tell=told.append)
+    assert made.study.seeds == (0, 1, 2, 3, 4), (
+        "the first look decides, and no seed is made after it"
+    )
+    (found,) = verdicts_of(made, results(made.rows, made.store))
+    assert (found.verdict, found.look, found.n, found.of) == ("holds", 5, 5, 5)
+    assert "looks at 5, 7, 10 seeds" in told[0] and "10,000 simulated studies" in told[1]
+    assert told[2].startswith("look at 5 seeds: 1 of 1 claims decided")
+    assert len(told) == 3
+
+
+def test_it_ends_with_the_last_look_and_goes_on_as_it_began(tmp_path: Path) -> None:
+    """The folder keeps the seeds that were added and the plan; another plan is refused."""
+    out, file = tmp_path / "out", tmp_path / "study.yaml"
+    file.write_text(study().to_yaml())
+    made = run_until_decided(planned(until_decided(study(), 7), out))
+    assert len(made.study.seeds) == 7
+    first, second = verdicts_of(made, results(made.rows, made.store))
+    assert first.verdict == "holds" and second.verdict == "undecided"
+    held = read_study(out / "study.yaml", recorded=out / "study.yaml")
+    assert held.seeds == made.study.seeds and held.until_decided == made.study.until_decided
+    # the file itself knows nothing of all that
+    again = planned(study(), out, recorded=True)
+    assert again.study.seeds == made.study.seeds and again.study.until_decided is not None
+    with pytest.raises(ConfigError, match="fixed before its first look"):
+        planned(until_decided(study(), 9), out)
+    before = {cell.key: made.store.read(cell.key)["date"] for cell in made.cells}
+    run_until_decided(planned(study(), out))
+    assert {cell.key: made.store.read(cell.key)["date"] for cell in made.cells} == before
+    report = study_report(made, "expunge study report out")
+    assert report.looks is not None and [row[0] for row in report.looks.rows] == ["5", "7"]
+    assert "0.0" in report.looks.rows[0][1] and CLEAR in report.looks.rows[0][3]
+    assert report.chance == "", "what chance does is said of the looks"
+
+
+def test_a_lost_seed_ends_the_waiting_for_that_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No number of further seeds brings it back, so none is made for it."""
+    from expunge.study import work
+
+    real = work.do_cell
+
+    def broken(cell: Any, bench: Any) -> None:
+        if cell.seed == 3 and cell.kind == "retrain":
+            raise RuntimeError("diverged")
+        real(cell, bench)
+
+    monkeypatch.setattr("expunge.study.runner.do_cell", broken)
+    told: list[str] = []
+    made = run_until_decided(
+        planned(until_decided(study(claims=[CLEAR]), 10), tmp_path / "out"), tell=told.append
+    )
+    assert made.study.seeds == (0, 1, 2, 3, 4)
+    assert "1 cannot be decided, for they lack a seed" in told[-1]
+    (found,) = verdicts_of(made, results(made.rows, made.store))
+    assert found.verdict == "undecided" and (found.n, found.of) == (4, 5)
+
+
+def test_what_a_later_seed_lost_takes_no_decision_back(tmp_path: Path) -> None:
+    made = run_study(planned(with_seeds(study(claims=[CLEAR]), 6), tmp_path / "out"))
+    frame = results(made.rows, made.store)
+    lost = (frame["seed"] == 5) & (frame["method"] == "retrain")
+    broken = frame.assign(
+        score=frame["score"].where(~lost, "failed"), value=frame["value"].where(~lost)
+    ).drop_duplicates(["method", "seed", "score"])
+    kept = planned(until_decided(made.study, 10), tmp_path / "out")
+    (found,) = verdicts_of(kept, broken)
+    assert (found.verdict, found.look) == ("holds", 5)
+
+
+def test_further_seeds_are_the_next_numbers() -> None:
+    tuning = {"seed": 4, "trials": 2, "methods": {"finetune": {"lr": [0.1, 0.2]}}}
+    asked = with_seeds(study(seeds=[3, 1], tuning=tuning), 5)
+    assert asked.seeds == (3, 1, 5, 6, 7), "the tuning seed is never reported"
+    assert with_seeds(study(), 1).seeds == (0, 1)
+
+
+def test_plans_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to decide"):
+        until_decided(study(claims=[]))
+    with pytest.raises(ConfigError, match="lists 8 seeds, more than the last look"):
+        until_decided(study(seeds=list(range(8))), 7)
+    with pytest.raises(ConfigError, match="first look is at 5 seeds"):
+        until_decided(study(), 4)
+    (tmp_path / "study.yaml").write_text(study().to_yaml())
+    run = ("study", "run", "study.yaml", "--out", "out")
+    assert "--until-decided" in refused(*run, "--max-seeds", "9", cwd=tmp_path)
+    said = refused(*run, "--until-decided", "--max-seeds", "3", cwd=tmp_path)
+    assert "give 5 or more" in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("margins", "words"),
+    [
+        ({"UA": 0.5}, "UA 0.5 is too small a difference to tell; give 1 point or more"),
+        ({"relearn_time": 0}, "give a number above 0"),
+        ({"average gap": float("inf")}, "should be a finite number"),
+    ],
+)
+def test_margins_that_nobody_could_tell(margins: dict[str, float], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        study(margins=margins)
+
+
+def test_margins_are_of_points_unless_a_file_says_another() -> None:
+    asked = study(margins={"relearn_time": 10, "UA": 3})
+    assert [asked.margin_of(s) for s in ("UA", "TA", "average gap", "RA change")] == [3, 1, 1, 1]
+    assert asked.margin_of("relearn_time") == 10 and asked.margin_of("RTE") is None
+
+
+def test_the_seeds_that_a_study_needs(tmp_path: Path) -> None:
+    made = run_study(planned(study(seeds=[0, 1, 2]), tmp_path / "out"))
+    first, second = study_power(made, Plan(10))
+    assert first.n == 3 and first.difference == 1.0
+    assert first.needed is not None and first.least is not None
+    assert first.least <= first.needed <= (first.most or 10_001)
+    assert 0 <= second.chance <= 1 and second.seeds <= 10
+    (wide, _) = study_power(made, Plan(10), 50.0)
+    assert wide.needed is not None and wide.needed <= first.needed
+    said = expunge(
+        "study",
+        "power",
+        str(write(tmp_path, study(seeds=[0, 1, 2]))),
+        "--out",
+        "out",
+        "--difference",
+        "20",
+        cwd=tmp_path,
+    ).stdout
+    assert CLEAR in said and "seeds for 80 %" in said
+    with pytest.raises(ConfigError, match="give a number above 0"):
+        study_power(made, Plan(10), -1.0)
+
+
+def write(folder: Path, asked: Study) -> Path:
+    file = folder / "study.yaml"
+    file.write_text(asked.to_yaml())
+    return file
+
+
+def test_before_any_seed_is_finished_nothing_is_known_of_the_spread(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(study().to_yaml())
+    said = expunge("study", "power", "study.yaml", "--out", "out", cwd=tmp_path).stdout
+    assert CLEAR in said and "–" in said
+    assert not (tmp_path / "out").exists()
+
+
+# --- rows that every study has
+
+
+def values(made: Planned) -> pd.Series[float]:
+    """By scenario, method and score."""
+    frame = results(made.rows, made.store)
+    return frame.set_index(["scenario", "method", "score"])["value"].sort_index()
+
+
+def test_every_study_has_its_controls(tmp_path: Path) -> None:
+    """Beside original, retrain and floor; the zeroed head only where whole classes are forgotten."""
+    asked = study(
+        scenarios=["class", "random:0.2"],
+        seeds=[0],
+        controls=True,
+        methods={"finetune": {"epochs": 1}},
+        claims=["average gap of finetune < average gap of last_epoch"],
+    )
+    made = run_study(planned(asked, tmp_path / "out"))
+    rows = {(row.setting[-1], row.method) for row in made.rows}
+    yardsticks = {"original", "retrain", "floor", "finetune", "last_epoch"}
+    assert {method for scenario, method in rows if scenario == "class"} == {
+        *yardsticks,
+        "head_zeroed",
+    }
+    assert {method for scenario, method in rows if scenario != "class"} == yardsticks
+    frame = (
+        results(made.rows, made.store)
+        .set_index(["scenario", "method", "score"])["value"]
+        .sort_index()
+    )
+    zeroed = frame["class", "head_zeroed"]
+    assert zeroed["UA"] > 90 and zeroed["RA"] >= frame["class", "original"]["RA"]
+    with pytest.raises(ConfigError, match="cannot be called 'last_epoch'"):
+        study(methods={"last_epoch": {}})
+
+
+def test_class_studies_relearn_and_probe_by_default(tmp_path: Path) -> None:
+    """A zeroed head wins UA by itself; what the features hold, and how soon it is back, tell."""
+    asked = study(
+        data=["digits:300"],
+        scenarios=["class", "random:0.2"],
+        seeds=[1],
+        controls=True,
+        class_also=Study.model_fields["class_also"].default,
+        methods={},
+        claims=[],
+        floor=False,
+        recipes={"quick": {"epochs": 8, "lr": 0.05, "batch_size": 32}},
+    )
+    assert asked.class_also == ("relearn_time", "linear_probe")
+    made = run_study(planned(asked, tmp_path / "out"))
+    frame = (
+        results(made.rows, made.store)
+        .set_index(["scenario", "method", "score"])["value"]
+        .sort_index()
+    )
+    one = frame["class"]
+    assert one["head_zeroed", "UA"] == 100 == one["retrain", "UA"]
+    assert one["head_zeroed", "probe"] == one["original", "probe"]
+    assert one["head_zeroed", "relearn_time"] < one["retrain", "relearn_time"]
+    assert (
+        "probe" not in frame["random:0.2", "original"] and "UA" in frame["random:0.2", "original"]
+    )

@@ -70,7 +70,7 @@ def test_an_entry_point_is_a_name_like_ours() -> None:
         "sides": 6,
     }
     assert "shrink" not in METHODS and "dice" not in PRUNERS, "our tables stay ours"
-    assert methods.ALL_METHODS.names() == (*METHODS, "shrink")
+    assert methods.ALL_METHODS.names() == (*METHODS, *methods.CONTROLS, "shrink")
     assert [plugin.origin for plugin in methods.ALL_METHODS.plugins()] == ["forgetful 1.2"]
 
 

@@ -13,14 +13,18 @@ from expunge.api import adopt, unlearn
 from expunge.cli.listing import listing
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.view import DataView
 from expunge.errors import ConfigError, ModelError
 from expunge.methods import CONTROLS, METHODS, make_method, whole_classes_only
 from expunge.methods.head_zeroed import HeadZeroed
 from expunge.methods.last_epoch import LastEpoch
 from expunge.scores import rows
 from expunge.study.entries import is_ours
+from expunge.testing import MethodCase, PromiseError
+from expunge.testing.methods import keeps_masked_weights_at_zero
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 RECIPE = Recipe(
     epochs=3, lr=0.05, batch_size=64, schedule="step", milestones=(2,), augmentation="none"
@@ -108,3 +112,16 @@ def test_the_last_epoch_is_that_of_the_recipe_and_no_other() -> None:
 def test_a_last_epoch_without_a_recipe_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^last_epoch trains as the original was trained"):
         forget(original("mlp"), "last_epoch")
+
+
+def test_a_method_that_moves_nothing_under_a_mask_is_found_out() -> None:
+    class Still(LastEpoch):
+        """It moves nothing."""
+
+        def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+            return model
+
+    for kind in (LastEpoch, HeadZeroed):
+        keeps_masked_weights_at_zero(MethodCase(kind, architecture="cnn"))
+    with pytest.raises(PromiseError, match="no parameter that is kept moves"):
+        keeps_masked_weights_at_zero(MethodCase(Still, architecture="cnn"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need
+from expunge.data.classes import rows_by_class
 from expunge.data.parts import Part
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
@@ -136,7 +137,7 @@ def draw(data: Data, split: Split, seed: int, how: LinearProbe) -> ProbeSamples:
     """Samples and folds, by seed and ids alone."""
     labels = data.train.labels
     asked = split.rows(data.train, Part.FORGET)
-    by_class = {c: asked[labels[asked] == c].tolist() for c in sorted(set(labels[asked].tolist()))}
+    by_class = {c: asked[places].tolist() for c, places in rows_by_class(labels[asked]).items()}
     if set(by_class) <= set(split.forgotten_classes(data)):
         return _of_classes(data, split, seed, how, by_class)
     return _of_membership(data, seed, how, by_class)

@@ -257,3 +257,25 @@ def test_class_studies_relearn_and_probe_by_default(tmp_path: Path) -> None:
     assert (
         "probe" not in frame["random:0.2", "original"] and "UA" in frame["random:0.2", "original"]
     )
+
+
+def test_distances_of_weights_are_paired_and_have_a_floor(tmp_path: Path) -> None:
+    """From a retraining of the original's own batches; beside it, what is there without forgetting."""
+    asked = study(also=["weight_distance"], seeds=[0], claims=[], densities=[{}])
+    made = run_study(planned(asked, tmp_path / "out"))
+    pairs = [cell for cell in made.cells if cell.config.get("paired")]
+    assert len(pairs) == 1 and pairs[0].label.startswith("paired retrain")
+    score = next(
+        s
+        for row in made.rows
+        if row.method == "original"
+        for s in made.store.read(row.cell)["scores"]
+        if s["name"] == "weight_distance"
+    )
+    assert score["detail"]["paired"] == "batches"
+    one = values(made)["class"]
+    floor = one["floor", "weight_distance"]
+    assert floor == score["detail"]["floor"]["relative"]
+    assert 0 < floor < 1, "another draw of initial weights is 1.4 away"
+    assert one["original", "weight_distance"] < 1
+    assert "retrain" not in {m for m, s in one.index if s == "weight_distance"}

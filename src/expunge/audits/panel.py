@@ -31,6 +31,8 @@ class Panel:
         run: device, task and progress.
         original: the model before, if it is there.
         retrained: the reference, if it is there.
+        pair: a retraining that is paired with the original, to measure distances of weights from; None:
+            the reference itself.
         seed: of the draws of attacks.
         kept: what was found of the other models, which panels of other subjects share: see `once`
             and `judging`.
@@ -41,6 +43,7 @@ class Panel:
     run: Run
     original: Trained | None = None
     retrained: Trained | None = None
+    pair: Trained | None = None
     seed: int = 0
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -62,11 +65,10 @@ class Panel:
         return None if one is None else self._kept("retrained", lambda: self._seen(one))
 
     @property
-    def paired(self) -> Pairing | None:
-        """What the retrained model's training shares with the original's."""
-        if self.retrained is None:
-            return None
-        return pairing(self.subject.history, self.retrained.history)
+    def pairing(self) -> Pairing | None:
+        """What the training of the model that weights are compared with shares with the original's."""
+        other = self.pair or self.retrained
+        return None if other is None else pairing(self.subject.history, other.history)
 
     def judging(self, subject: Trained) -> Panel:
         """The same panel with another subject, judged on the same split.

@@ -37,12 +37,13 @@ class WeightDistance(Audit):
 
     def scores(self, panel: Panel) -> Iterator[Score]:
         """See `weight_distance`."""
-        if panel.retrained is not None:
+        other = panel.pair or panel.retrained
+        if other is not None:
             yield weight_distance(
                 panel.subject.model,
-                panel.retrained.model,
-                paired=panel.paired,
-                floor=floor_in(panel.retrained.record),
+                other.model,
+                paired=panel.pairing,
+                floor=floor_in(other.record),
             )
 
 

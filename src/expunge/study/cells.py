@@ -16,6 +16,8 @@ from expunge.study.entries import Entry, tuned, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 
+WEIGHT_DISTANCE = "weight_distance"
+"""The audit that compares weights with those of a paired retraining."""
 Kind = Literal["original", "retrain", "unlearn"]
 Setting = tuple[str, str, str, str, str]
 """The values of `claims.SETTING`, in words."""
@@ -57,6 +59,7 @@ class Cell:
             "original": "original",
             "retrain": "floor" if self.config.get("floor") else "retrain",
         }.get(self.kind, self.config.get("label", ""))
+        what = f"paired {what}" if self.config.get("paired") else what
         where = f", {self.config['scenario']}" if "scenario" in self.config else ""
         return clean_name(f"{what}{where}, seed {self.seed}")
 
@@ -137,6 +140,10 @@ def plan_cells(
             further = study.also_of(scenario)
             also = {"also": list(further)} if further else {}
             needs = (base, retrain) if further else (base,)
+            if WEIGHT_DISTANCE in further and not config["density"]:
+                # what begins with weights that were rewound has no pair
+                paired = {**asked, "floor": False, "paired": True}
+                needs = (*needs, cells.add("retrain", paired, (base,), seed))
             made = {"retrain": retrain}
             for label, method in _runs(study, here, chosen or {}).items():
                 run: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import pandas as pd
 from expunge.audits import AUDITS
 from expunge.audits.relearn import RelearnTime
 from expunge.scores.gaps import own_gaps
-from expunge.scores.rows import ATTACK_SIZE, BOUND, ORIGINAL, RETRAIN, SAID, SETTING
+from expunge.scores.rows import ATTACK_SIZE, BOUND, FLOOR, ORIGINAL, RETRAIN, SAID, SETTING
 from expunge.scores.table import AVERAGE_GAP, AVERAGED, CHANGES, SCORES, own_words
 from expunge.study.cells import Row
 from expunge.study.scenarios import scenario_of
@@ -50,6 +50,8 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
             kept = {name: score.get(name) for name in ("value", "low", "high", "n", BOUND)}
             kept |= {ATTACK_SIZE: (score.get("detail") or {}).get(ATTACK_SIZE)}
             kept |= _capped_of_old(score)
+            if row.method == FLOOR and score["name"] == "weight_distance":
+                kept |= _distance_floor(score)
             said = own_words(score["name"], score.get("unit"), score.get("target"))
             found.append({**common, "score": score["name"], **kept, **said})
             further = score["name"] in compared or score["name"] not in SCORES
@@ -74,6 +76,13 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
     return frame
+
+
+def _distance_floor(score: Mapping[str, Any]) -> dict[str, Any]:
+    """Beside a paired distance: what is there when nothing is forgotten, and no other retraining."""
+    floor = (score.get("detail") or {}).get("floor")
+    relative = floor.get("relative") if isinstance(floor, Mapping) else None
+    return {"value": float(relative)} if isinstance(relative, int | float) else {}
 
 
 def _reference(score: Mapping[str, Any]) -> dict[str, Any]:

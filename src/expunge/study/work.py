@@ -114,13 +114,17 @@ class Bench:
         """
         key = json.dumps([cell.needs, cell.config["scenario"], cell.config["forget_seed"]])
         if key not in self._panels:
+            retrained, *pair = (
+                read_model(self.store, one, subject.data, self.place) for one in cell.starts[1:]
+            )
             self._panels = {
                 key: Panel(
                     subject,
                     subject.split,
                     self.run(("audit", cell.seed), "audit"),
                     original=original,
-                    retrained=read_model(self.store, cell.starts[1], subject.data, self.place),
+                    retrained=retrained,
+                    pair=pair[0] if pair else None,
                     seed=cell.seed,
                 )
             }
@@ -208,8 +212,10 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
     split = bench.split(cell, original)
     names: tuple[str | int, ...] | None = None
     if cell.kind == "retrain":
-        names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
-        method = make_method("retrain", allow_code=False)
+        paired = bool(config.get("paired"))
+        if not paired:
+            names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
+        method = make_method("retrain:paired" if paired else "retrain", allow_code=False)
     elif "method" in config:
         method = make_method(
             config["method"], config["settings"], allow_code=bench.place.allow_code
@@ -236,6 +242,8 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         place=bench.place,
         allow_code=bench.place.allow_code,
     )
+    if config.get("paired"):  # others are compared with its weights, and nothing else
+        return made, {"scores": []}
     return made, _scores(cell, made, original, bench, judged)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,7 +15,7 @@ import torch
 
 from expunge.place import Place
 from expunge.progress import Reporter, Silent
-from expunge.scores.gaps import average_gap
+from expunge.report.tables import papers_table
 from expunge.scores.rows import NO_METHODS, ORIGINAL, RETRAIN
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
@@ -53,34 +53,34 @@ def demo_study() -> Study:
 
 
 def meaning(frame: pd.DataFrame) -> list[str]:
-    """Three sentences: how to read the table, who came closest at what cost, who did not forget.
+    """Sentences: how to read the table, who came closest at what cost, what does next to nothing and is
+    as close, who did not forget.
 
     A method did not forget a class if its accuracy on the forget set is nearer to the original's
     than to the retrained model's.
     """
     one_class = frame[frame["scenario"] == "one class"]
-    part = one_class.groupby(["method", "score"], sort=False)["value"].mean().unstack("score")
-    values = {
-        method: {str(score): own["value"].tolist() for score, own in rows.groupby("score")}
-        for method, rows in one_class.groupby("method")
-    }
-    retrain, original = part.loc[RETRAIN], part.loc[ORIGINAL]
-    real = [name for name in part.index if name not in NO_METHODS]
-    gaps = {name: average_gap(values[name], values[RETRAIN]).value for name in real}
-    best = min(real, key=lambda name: gaps[name])
+    table = one_class.groupby(["method", "score"], sort=False)["value"].mean().unstack("score")
+    part = {str(name): {str(s): float(v) for s, v in own.items()} for name, own in table.iterrows()}
+    retrain, original = part[RETRAIN], part[ORIGINAL]
+    rows = papers_table(one_class).to_dict("records")
+    nearest = next(row for row in rows if row["nearest"])
+    best = str(nearest["method"])
     failed = [
         name
-        for name in real
-        if abs(part.loc[name, "UA"] - original["UA"]) < abs(part.loc[name, "UA"] - retrain["UA"])
+        for name, own in part.items()
+        if name not in NO_METHODS
+        and abs(own["UA"] - original["UA"]) < abs(own["UA"] - retrain["UA"])
     ]
-    share = part.loc[best, "RTE"] / retrain["RTE"]
-    shown = ", ".join(f"{name} (UA {part.loc[name, 'UA']:.1f})" for name in failed)
+    share = part[best]["RTE"] / retrain["RTE"]
+    shown = ", ".join(f"{name} (UA {part[name]['UA']:.1f})" for name in failed)
     return [
         "The retrain row is a model that never saw the forgotten samples: a method has forgotten as "
         "far as its numbers, all of them, come as near to that row as the floor row (a second "
         "retraining) does.",
-        f"Forgetting one class, {best} came nearest, {gaps[best]:.1f} points away on average, in "
-        f"{share:.0%} of the time of retraining.",
+        f"Forgetting one class, {best} came nearest, {nearest['avg_gap']:.1f} points away on "
+        f"average, in {share:.0%} of the time of retraining.",
+        *_equalled(best, nearest["equalled_by"], part),
         (
             f"Did not forget the class: {shown}, where the original has UA {original['UA']:.1f} and "
             f"retraining {retrain['UA']:.1f}."
@@ -88,6 +88,23 @@ def meaning(frame: pd.DataFrame) -> list[str]:
             else "Every method here moved nearer to retraining than to the original on the class."
         ),
     ]
+
+
+def _equalled(
+    best: str, controls: Sequence[str], part: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """What the distance alone does not tell; nothing where the method beats every control."""
+    if not controls:
+        return []
+    told = (
+        f"But {' and '.join(controls)} {'is' if len(controls) == 1 else 'are'} not shown to be farther "
+        "away, and next to nothing was done there: this distance is no merit."
+    )
+    rows = (*controls, best, RETRAIN)
+    if all("relearn_time" in part[name] for name in rows):
+        steps = ", ".join(f"{name} {part[name]['relearn_time']:.0f}" for name in rows)
+        told += f" Steps of training until the class is known again: {steps}."
+    return [told]
 
 
 def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:

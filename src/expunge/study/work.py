@@ -153,6 +153,7 @@ def do_cell(cell: Cell, bench: Bench) -> None:
     else:
         made, scored = _forget(cell, bench)
     cost = made.record.cost
+    notes = scored.pop("notes", [])
     content = {
         "kind": cell.kind,
         "label": cell.label,
@@ -162,7 +163,7 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         **scored,
         "made_from": _dates(cell, bench.store),
         "cost": cost.to_dict(),
-        "warnings": list(made.record.warnings),
+        "warnings": [*made.record.warnings, *notes],
         "log": made.record.log,
         "source": source_of(cell),
         **audits_of(cell),
@@ -317,12 +318,14 @@ def _scores(
         allow_code=bench.place.allow_code,
     )
     # what it cost stands in the cell
-    scores = score_panel(panel, [audit for audit in audits if audit.name != "run_time"]).scores
+    found = score_panel(panel, [audit for audit in audits if audit.name != "run_time"])
+    scores = found.scores
     transfer = cell.config.get("transfer")
     if transfer and cell.config.get("on") != "validation":  # the target has no validation samples
         scores += _transferred(made, TargetTask(**transfer), cell.seed, bench)
     return {
         "scores": [score.to_dict() for score in scores],
+        "notes": list(found.notes),
         "details": {**details(panel.outputs, data.classes), "classes": data.classes},
         "forgotten_classes": [data.classes[c] for c in made.split.forgotten_classes(data)],
     }

@@ -13,7 +13,7 @@ from expunge.api import adopt, train
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.data.view import DataView
+from expunge.data.view import Cut, DataView
 from expunge.models.mask import Mask
 from expunge.models.table import build_model
 from expunge.place import Place
@@ -119,11 +119,14 @@ def trained_by_hand(
     first_epoch: int = 0,
     split: Split | None = None,
     architecture: str = "cnn",
+    cut: Cut = "filled",
+    order: str | None = None,
 ) -> dict[int, State]:
-    """Epochs done -> state, of a training on digits as an original gets it."""
+    """Epochs done -> state, of a training on digits as an original gets it, or in another `order`."""
     run = run_by_hand(architecture)
     split = split or Split.whole(digits())
-    view = view_of(digits(), split, names=run.names)
+    view = view_of(digits(), split, names=run.names, cut=cut)
+    view = view if order is None else view.named(order)
     model = run.fresh()
     if start is not None:
         model.load_state_dict(start)

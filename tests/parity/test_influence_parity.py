@@ -365,6 +365,30 @@ def test_on_ridge_regression_one_step_is_retraining(forgotten: int, batch_size: 
     assert run.log["residual"] < 1e-12
 
 
+@pytest.mark.parametrize("forgotten", [1, 10])
+def test_with_weight_decay_in_training_the_damping_is_the_decay(forgotten: int) -> None:
+    """The loss has no decay in it, as in `fit`: without that damping the step is not to retraining."""
+    decay = 0.3
+    generator = torch.Generator().manual_seed(7)
+    inputs = torch.randn(50, 6, generator=generator)
+    labels = torch.randint(0, 9, (50,), generator=generator)
+    data = toy(labels.tolist(), inputs=inputs)
+    split = Split.indices(data, range(forgotten), base=Split.whole(data, validation=0))
+    x, y = inputs.double().numpy(), labels.double().numpy()
+    original, retrained = closed_form(x, y, decay), closed_form(x[forgotten:], y[forgotten:], decay)
+    off = {}
+    for damping in (decay, 0.0):
+        model = nn.Linear(6, 1, bias=False).double()
+        with torch.no_grad():
+            model.weight.copy_(torch.from_numpy(original).unsqueeze(0))
+        method = Influence(curvature="hessian", damping=damping, samples=50, tolerance=1e-13)
+        run = run_on_cpu(task=Ridge(0.0), names=NAMES)
+        method.unlearn(model, view_of(data, split, Influence.reads, names=NAMES), run)
+        off[damping] = error(model.weight.detach().numpy()[0], retrained)
+    assert off[decay] < 1e-10
+    assert off[0.0] > 1e-3
+
+
 # --- what influence unlearning says when its solver does not get there
 
 

@@ -63,7 +63,7 @@ def test_every_score_says_all_of_itself() -> None:
 def test_each_kind_of_score_has_its_names() -> None:
     assert AVERAGED == ("UA", "MIA", "RA", "TA"), "the order in which tables print them"
     assert TRANSFERRED == ("linear_probe", "linear_probe_s", "full_finetune", "full_finetune_s")
-    assert CRITERIA == ("mask_overlap", "mask_s")
+    assert CRITERIA == ("mask_overlap", "mask_overlap_floor", "mask_s")
     assert set(SCORES) == {*OF_AUDITS, *TRANSFERRED, *CRITERIA}
     assert not set(OF_AUDITS) & {*TRANSFERRED, *CRITERIA}, "not every study has these"
 

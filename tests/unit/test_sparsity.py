@@ -41,6 +41,7 @@ from expunge.models.mask import Mask, keep_largest, overlap, prunable, sparsity_
 from expunge.pruning import search
 from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.criteria import Criteria, pruning_criteria
+from expunge.pruning.original import mask_in_other_order, mask_without
 from expunge.pruning.random import Random
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
@@ -382,20 +383,31 @@ def test_only_trained_masks_depend_on_the_forget_set(name: str, blind: bool) -> 
 
 
 def test_criteria_by_hand() -> None:
-    """The second mask: the same initialisation, the same order of what stays."""
+    """The second mask: the same initialisation, the same batches without what is struck."""
     split = Split.random(digits(), 0.3)
     whole = Split((*split.retain, *split.forget), (), split.validation, split.excluded)
-    kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
     pruner = quick("omp", sparsity=0.9)
     sparse_one = pruned(pruner, split=whole)
     dense = train(digits(), "cnn", recipe=RECIPE, split=whole, place=CPU)
     found = criteria("omp", split=split)
     masks = []
-    for learned in (whole, kept):
-        end = trained_by_hand(split=learned)[3]
+    for how in (
+        {"split": whole},
+        {"split": split, "cut": "struck"},
+        {"split": whole, "order": "floor"},
+    ):
+        end = trained_by_hand(**how)[3]  # type: ignore[arg-type]
         masks.append(keep_largest({k: end[k].abs() for k in sparse_one.mask or {}}, 0.9))
     assert equal(masks[0], sparse_one.mask)
-    assert found.overlap == overlap(*masks)
+    assert found.overlap == overlap(*masks[:2])
+    common: dict[str, Any] = {"recipe": RECIPE, "place": CPU, "allow_code": True}
+    blind, floor = (
+        search(digits(), "cnn", pruner, split, **common)
+        for search in (mask_without, mask_in_other_order)
+    )
+    assert equal(blind, masks[1])
+    assert equal(floor, masks[2]), "nothing is removed, and another order gives another mask"
+    assert overlap(masks[0], floor) < 1
     run = run_on_cpu()
     assert found.test_accuracy == accuracy(sparse_one.model, digits(), run)
     assert found.dense_test_accuracy == accuracy(dense.model, digits(), run)

@@ -16,8 +16,10 @@ from expunge.api import train
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
+from expunge.models.mask import overlap
 from expunge.pruning import make_pruner
 from expunge.pruning.criteria import pruning_criteria
+from expunge.pruning.original import mask_in_other_order
 from expunge.report.claims import sentence
 from expunge.report.data_files import to_csv
 from expunge.report.further import further_grid
@@ -409,6 +411,12 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     row = judged[(judged["density"] == "90 % omp") & (judged["seed"] == 1)]
     assert row["value"].tolist() == [pytest.approx(100 * by_hand.overlap)]
     assert by_hand.overlap < 1
+    other = mask_in_other_order(
+        data, "mlp", pruner, asked, recipe=Recipe(**RECIPE), seed=1, place=CPU, allow_code=True
+    )
+    floors = frame[frame["score"] == "mask_overlap_floor"].set_index(["density", "seed"])["value"]
+    assert floors["90 % omp", 1] == pytest.approx(100 * overlap(sparse.mask or {}, other))
+    assert floors["90 % omp", 1] < 100 == floors["90 % synflow", 1]
 
     seconds = frame[(frame["score"] == "mask_s") & (frame["density"] == "90 % omp")]
     logged = [
@@ -416,7 +424,9 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
         for key in seconds["cell"]
     ]
     assert seconds["value"].tolist() == logged
-    assert "| method | mask_overlap | mask_s |" in further_markdown(score_tables(for_tables(frame)))
+    assert "| method | mask_overlap | mask_overlap_floor | mask_s |" in further_markdown(
+        score_tables(for_tables(frame))
+    )
     assert judge(parse_claim(CLAIM), frame, rows_of(frame)).difference < 0
 
     page = study_report(made, "expunge study report out")

@@ -285,8 +285,16 @@ def test_every_shipped_study_is_listed_with_what_it_asks(tmp_path: Path) -> None
         assert one.asks[-1] in "?." and len(one.asks) < 100
 
 
+NOT_PUBLISHED_YET = {"l1-schedulers": "its rows at equal dose"}
+
+
 @pytest.mark.parametrize("name", sorted(set(shipped_files()) - {"smoke"}))
-def test_the_number_of_cells_is_that_of_the_published_run(name: str) -> None:
+def test_the_number_of_cells_is_that_of_the_published_run(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    if name in NOT_PUBLISHED_YET:  # strict: whoever publishes them takes the name out
+        told = f"not published yet: {NOT_PUBLISHED_YET[name]}"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=told))
     packed = read_packed(ROOT / "docs/results" / name / PACKED)
     file = ROOT / "docs/results" / name / "study.yaml"
     record = read_study(file, recorded=file)

@@ -312,6 +312,33 @@ def test_l1_sparse_penalises_under_a_mask_and_keeps_it() -> None:
     assert sizes[1] < 0.9 * sizes[0]
 
 
+@pytest.mark.parametrize("proximal", [False, True])
+def test_schedulers_can_be_compared_at_equal_dose(proximal: bool) -> None:
+    """At equal peak the sums are as 2 : 3 : 1 at T = 3: what is compared is the dose."""
+    names = ("decreasing", "constant", "increasing")
+
+    def doses(**settings: Any) -> list[float]:
+        made = (L1Sparse(scheduler=name, proximal=proximal, **settings) for name in names)
+        return [sum(one.weight(t / one.epochs) for t in range(one.epochs)) for one in made]
+
+    peaks = doses(epochs=3, gamma=0.5)
+    assert peaks == pytest.approx([1.0, 1.5, 0.5])
+    for epochs in (2, 3, 10):
+        assert doses(epochs=epochs, gamma=0.5, gamma_is="mean") == pytest.approx([epochs / 2] * 3)
+    # decreasing from 2e-3 over three epochs has a mean of two thirds of that
+    peak = L1Sparse(epochs=3, gamma=2e-3)
+    mean = L1Sparse(epochs=3, gamma=2e-3 * 2 / 3, gamma_is="mean")
+    for place in (0.0, 0.2, 0.4, 0.9):
+        assert mean.weight(place) == pytest.approx(peak.weight(place))
+
+
+def test_a_dose_that_no_gamma_gives_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no gamma has that mean"):
+        L1Sparse(epochs=1, scheduler="increasing", gamma_is="mean")
+    assert L1Sparse(epochs=1, scheduler="increasing").weight(0.0) == 0
+    assert L1Sparse(epochs=1, gamma=0.5, gamma_is="mean").weight(0.0) == 0.5
+
+
 # --- sparse originals
 
 
@@ -390,6 +417,7 @@ def test_published_defaults() -> None:
     }
     assert L1Sparse().model_dump() == {
         "gamma": 5e-4,
+        "gamma_is": "peak",
         "scheduler": "decreasing",
         "proximal": False,
         "epochs": 10,
@@ -417,7 +445,7 @@ def test_published_defaults() -> None:
         "labels": "all",
         "batch_size": 256,
     }
-    assert Retrain().model_dump() == {}
+    assert Retrain().model_dump() == {"paired": False, "floor": True}
 
 
 def test_seed_0_is_a_seed() -> None:

@@ -25,14 +25,22 @@ class Influence(Method):
     """IU: theta + alpha (C + damping I)⁻¹ v, with v the change of the gradient that forgetting makes.
 
     v = (1/N) sum_forget grad - N_f / (N N_r) sum_retain grad, the sums over all of both sets
-    (Jia et al., proposition 1). C is the empirical Fisher matrix of `samples` retain samples, solved
-    exactly in sample space (an n x n matrix) or by conjugate gradients, or their Hessian. Evaluation
-    mode, no augmentation; pruned weights stay out of every product.
+    (Jia et al., proposition 1): it climbs on the forget set, and it descends on the retain set. C is
+    the empirical Fisher matrix of `samples` retain samples, solved exactly in sample space (an n x n
+    matrix) or by conjugate gradients, or their Hessian. Evaluation mode, no augmentation; pruned
+    weights stay out of every product.
 
     The published alpha of 1 to 100 was tuned for a recursion that never recomputes its inverse
     product, and does not carry over: tune alpha and damping on a seed that is not reported. The
-    record has the largest eigenvalue of C: far below the damping, the step is one step of gradient
-    ascent on the forget set, and nothing more.
+    record has the largest eigenvalue of C, whose computing is no cost: far below the damping, the step
+    is alpha / damping times v, one step of gradient, and nothing more.
+
+    With alpha 1 and C the Hessian H of the retain set this is Newton's step to the retrained model
+    where damping equals the weight decay w of the training. For with decay the original is stationary
+    in its loss plus w |theta|² / 2, so that the mean gradient over all samples is -w theta there. The
+    retrained model's objective has the gradient g_r + w theta = g_r - g = -v at the original, and the
+    Hessian H + w I: the step is (H + w I)⁻¹ v. On ridge regression it is exact; without that damping
+    it overshoots.
     """
 
     name: ClassVar[str] = "influence"

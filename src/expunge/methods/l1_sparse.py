@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from expunge.data.parts import Part
 from expunge.methods.base import SgdMethod
@@ -24,9 +24,12 @@ NEAR_ZERO = 1e-3
 class Penalty(Settings):
     """What `L1Sparse` has beside SGD's settings."""
 
-    gamma: float = Field(default=5e-4, ge=0, description="largest weight of the l1 norm; tune it")
+    gamma: float = Field(default=5e-4, ge=0, description="weight of the l1 norm; tune it")
     scheduler: Literal["decreasing", "constant", "increasing"] = Field(
         default="decreasing", description="how that weight goes over the epochs"
+    )
+    gamma_is: Literal["peak", "mean"] = Field(
+        default="peak", description="gamma is the largest gamma_t, or the mean of all epochs"
     )
     proximal: bool = Field(default=False, description="soft-threshold after each step: exact zeros")
 
@@ -35,7 +38,9 @@ class L1Sparse(SgdMethod, Penalty):
     """SGD on loss(retain) + gamma_t ||theta||_1 over all parameters (Jia et al., equation 3).
 
     gamma_t in epoch t = 0 ... T - 1: constant gamma; increasing gamma t / T; decreasing
-    gamma (1 - t / T), the paper's best.
+    gamma (1 - t / T), the paper's best. So the schedulers differ in dose too: the sums of gamma_t are
+    as 2 : 3 : 1 for decreasing, constant and increasing at T = 3. gamma_is="mean" multiplies gamma_t
+    so that its mean over the epochs is gamma, and compares them at equal dose.
 
     The l1 norm enters as a subgradient, as published, which brings weights near 0 but not to it.
     proximal=true soft-thresholds after each step instead, by lr gamma_t / (1 - momentum), the shrinking
@@ -47,14 +52,26 @@ class L1Sparse(SgdMethod, Penalty):
     paper: ClassVar[str] = "Jia et al., NeurIPS 2023, equation 3"
     reads: ClassVar[Part] = Part.RETAIN
 
+    @model_validator(mode="after")
+    def _has_a_mean(self) -> L1Sparse:
+        if self.gamma_is == "mean" and self.scheduler == "increasing" and self.epochs == 1:
+            raise ValueError(
+                "increasing begins at 0, and one epoch is all there is, so no gamma has that mean; set "
+                "epochs to 2 or more, or gamma_is to 'peak'"
+            )
+        return self
+
     def weight(self, progress: float) -> float:
         """gamma_t at a progress in [0, 1): t counts whole epochs."""
-        epoch = int(progress * self.epochs + 1e-6)
-        share = epoch / self.epochs
-        return (
-            self.gamma
-            * {"constant": 1.0, "increasing": share, "decreasing": 1 - share}[self.scheduler]
-        )
+        share = self._share(int(progress * self.epochs + 1e-6))
+        if self.gamma_is == "mean":
+            share *= self.epochs / sum(map(self._share, range(self.epochs)))
+        return self.gamma * share
+
+    def _share(self, epoch: int) -> float:
+        """gamma_t of the scheduler whose peak is 1."""
+        passed = epoch / self.epochs
+        return {"constant": 1.0, "increasing": passed, "decreasing": 1 - passed}[self.scheduler]
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -173,17 +173,41 @@ def mask_without(
     place: Place = HERE,
     allow_code: bool,
 ) -> Mask:
-    """The mask that a pruner finds without the split's forget set.
+    """The mask that a pruner finds without the split's forget set, all else as of the original.
 
-    Initialisation and order of the samples that stay are those of the original with this seed.
+    Initial weights, order, augmentation and batches are those of the original with this seed, the
+    forget set struck out of each batch. `mask_in_other_order` says how alike two masks are anyway.
     allow_code: whether a model that is `module:function` may be imported.
     """
-    kept = Split(split.retain, (), split.validation, (*split.excluded, *split.forget))
     recipe = resolve_recipe(recipe, data, split)
-    fresh = constructor(model, data, kept, allow_code=allow_code)
-    session = _session(data, fresh, pruner, kept, recipe, seed, None, place)
-    run = session.run
-    return _on_cpu(find_mask(run.fresh(), pruner, session.view, run, recipe).mask)
+    fresh = constructor(model, data, split, allow_code=allow_code)
+    session = _session(data, fresh, pruner, split, recipe, seed, None, place)
+    view = replace(session.view, cut="struck")
+    return _on_cpu(find_mask(session.run.fresh(), pruner, view, session.run, recipe).mask)
+
+
+def mask_in_other_order(
+    data: Data,
+    model: str | Fresh,
+    pruner: Pruner,
+    split: Split,
+    *,
+    recipe: Recipe,
+    seed: int = 0,
+    place: Place = HERE,
+    allow_code: bool,
+) -> Mask:
+    """The mask that a pruner finds with nothing removed and the same initial weights, in another order.
+
+    The floor beside `mask_without`: its overlap with the original's mask is there with nothing
+    forgotten. The split's retain and forget sets are learned from together.
+    """
+    whole = split.whole_again()
+    recipe = resolve_recipe(recipe, data, whole)
+    fresh = constructor(model, data, whole, allow_code=allow_code)
+    session = _session(data, fresh, pruner, whole, recipe, seed, None, place)
+    view = session.view.named("floor")
+    return _on_cpu(find_mask(session.run.fresh(), pruner, view, session.run, recipe).mask)
 
 
 @dataclass(frozen=True)

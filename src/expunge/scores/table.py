@@ -214,8 +214,10 @@ _TABLE = (
         "low",
         _TARUN,
         "How far the weights are from retrain's, by the length of those. Where retrain began with "
-        "other random weights, as in every study, this is mostly the distance of the two beginnings "
-        "(about 1.4) and says little about forgetting; floor shows how much.",
+        "other random weights, this is mostly the distance of the two beginnings (about 1.4) and says "
+        "little about forgetting. Studies compare with a paired retraining, which strikes the forgotten "
+        "samples out of the original's own batches, where the original is dense. In the row floor, and "
+        "in the note of a single model, stands what is there when nothing is forgotten.",
     ),
     ScoreInfo(
         "prediction_distribution",
@@ -292,8 +294,22 @@ _TABLE = (
         "high",
         _JIA,
         "How far the mask of a sparse original depends on the forgotten samples. It is compared "
-        "with the mask found without them: of the weights that either keeps, the percentage that "
-        "both keep (Jaccard index; 100: the same mask). High is good.",
+        "with the mask found without them, in the original's own batches: of the weights that either "
+        "keeps, the percentage that both keep (Jaccard index; 100: the same mask). High is good, and as "
+        "high as mask_overlap_floor is as good as it gets: such a mask depends on the forgotten "
+        "samples no more than on the order of all.",
+        limits=(0, 100),
+        given_by="mask",
+    ),
+    ScoreInfo(
+        "mask_overlap_floor",
+        "the same for masks found with all samples, in two orders; nothing is removed",
+        "percent",
+        "high",
+        "of this package; after Jia et al. 2023",
+        "What is left of mask_overlap when nothing is removed: the original's mask is compared with one "
+        "that is found from the same initial weights and all samples, which come in another order. "
+        "mask_overlap is read against this, not against 100.",
         limits=(0, 100),
         given_by="mask",
     ),

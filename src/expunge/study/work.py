@@ -28,7 +28,7 @@ from expunge.models.mask import overlap
 from expunge.names.seeds import numpy_generator
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
-from expunge.pruning.original import mask_without
+from expunge.pruning.original import mask_in_other_order, mask_without
 from expunge.scores.score import Score
 from expunge.study.cells import Cell, Facts
 from expunge.study.models import read_model
@@ -272,25 +272,29 @@ def _nothing(original: Trained, split: Split) -> Record:
 
 
 def _criteria(cell: Cell, original: Trained, split: Split, bench: Bench) -> list[Score]:
-    """How far the mask of a sparse original depends on the forget set, and what finding it took."""
+    """How far the mask of a sparse original depends on the forget set, and on chance; what it took."""
     planned = cell.starts[0].config
     density = dict(planned["density"])
     if original.recipe is None:
         raise ConfigError("a mask is judged on an original that was trained here")
-    blind = mask_without(
-        original.data,
-        planned["model"],
-        make_pruner(density.pop("pruner"), density, allow_code=bench.place.allow_code),
-        split,
-        recipe=original.recipe,
-        seed=planned["seed"],
-        place=bench.place,
-        allow_code=bench.place.allow_code,
-    )
-    shared = 100 * overlap(original.mask or {}, blind)
+    given: dict[str, Any] = {
+        "pruner": make_pruner(density.pop("pruner"), density, allow_code=bench.place.allow_code),
+        "split": split,
+        "recipe": original.recipe,
+        "seed": planned["seed"],
+        "place": bench.place,
+        "allow_code": bench.place.allow_code,
+    }
+    found = [
+        100 * overlap(original.mask or {}, search(original.data, planned["model"], **given))
+        for search in (mask_without, mask_in_other_order)
+    ]
     seconds = float(bench.store.read(cell.needs[0])["log"]["seconds_to_mask"])
     return [
-        Score("mask_overlap", shared, 1, None, None, "percent", "high"),
+        *(
+            Score(name, value, 1, None, None, "percent", "high")
+            for name, value in zip(("mask_overlap", "mask_overlap_floor"), found, strict=True)
+        ),
         Score("mask_s", seconds, 1, None, None, "seconds", "low"),
     ]
 

@@ -364,6 +364,7 @@ methods: {finetune: {epochs: [1, 2]}, slow: {method: neggrad_plus, settings: {ep
 seeds: [0, 1]
 controls: false
 class_also: [relearn_time]
+pair: false
 margins: {UA: 2, relearn_time: 5}
 until_decided: {max_seeds: 5}
 also: [weight_distance]

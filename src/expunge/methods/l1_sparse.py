@@ -29,7 +29,10 @@ class Penalty(Settings):
         default="decreasing", description="how that weight goes over the epochs"
     )
     gamma_is: Literal["peak", "mean"] = Field(
-        default="peak", description="gamma is the largest gamma_t, or the mean of all epochs"
+        default="peak",
+        description="gamma is the largest gamma_t, or the mean of all epochs",
+        # a later field: left out where it changes nothing, a record is the same as before it was there
+        exclude_if=lambda value: value == "peak",
     )
     proximal: bool = Field(default=False, description="soft-threshold after each step: exact zeros")
 

@@ -140,7 +140,7 @@ def plan_cells(
             further = study.also_of(scenario)
             also = {"also": list(further)} if further else {}
             needs = (base, retrain) if further else (base,)
-            if WEIGHT_DISTANCE in further and not config["density"]:
+            if study.pair and WEIGHT_DISTANCE in further and not config["density"]:
                 # what begins with weights that were rewound has no pair
                 paired = {**asked, "floor": False, "paired": True}
                 needs = (*needs, cells.add("retrain", paired, (base,), seed))

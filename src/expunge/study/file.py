@@ -104,7 +104,7 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
 
 def _of_its_time(written: dict[str, Any]) -> dict[str, Any]:
     """What a run wrote, with every default filled in: what it lacks was not there when it ran."""
-    found = {"controls": False, "class_also": [], **written}
+    found = {"controls": False, "class_also": [], "pair": False, **written}
     tuning = found.get("tuning")
     if isinstance(tuning, Mapping):
         found["tuning"] = {"criterion": "oracle", **tuning}

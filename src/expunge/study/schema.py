@@ -178,6 +178,10 @@ class Study(Settings):
     controls: bool = Field(
         default=True, description="rows that do next to nothing, which a method must beat"
     )
+    pair: bool = Field(
+        default=True,
+        description="where weights are compared, retrain once more, by the original's own batches",
+    )
     also: tuple[str, ...] = Field(default=(), description="further scores")
     class_also: tuple[str, ...] = Field(
         default=("relearn_time", "linear_probe"),

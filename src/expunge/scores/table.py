@@ -201,8 +201,8 @@ _TABLE = (
         _TARUN,
         "How far the weights are from retrain's, by the length of those. Where retrain began with "
         "other random weights, as in every study, this is mostly the distance of the two beginnings "
-        "(about 1.4) and says little about forgetting; floor shows how much. Where it was paired, its "
-        "note has the distance that is there when nothing is forgotten.",
+        "(about 1.4) and says little about forgetting; floor shows how much. Where it was paired, a "
+        "note has a floor of its own: how far the original's training, in other batches, ends from it.",
     ),
     ScoreInfo(
         "prediction_distribution",

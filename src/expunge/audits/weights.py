@@ -2,8 +2,9 @@
 
 Tarun et al. (TNNLS 2023). It means something against a *paired* retraining, with the original's initial
 weights, order, augmentation and batches, the forget set struck out of each; against any other it
-measures the draw of the initial weights. Even then half of it and more may be there when nothing is
-forgotten: the *floor* is the distance of the original to its own training again, in other batches.
+measures the draw of the initial weights. Even then training is sensitive to everything: the *floor*
+is the distance of the original to its own training again, in other batches, with nothing forgotten. A
+distance of that size is chance; that of a small request may lie below it.
 """
 
 from __future__ import annotations

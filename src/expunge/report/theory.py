@@ -289,7 +289,8 @@ def _finish(axes: Axes, frame: pd.DataFrame) -> None:
     axes.grid(axis="y", color="0.88", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=10, handlelength=3.2)
+    # a line may pass below it
+    axes.legend(framealpha=0.85, edgecolor="none", fontsize=10, handlelength=3.2)
 
 
 def _json(frame: pd.DataFrame) -> str:

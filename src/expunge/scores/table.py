@@ -295,9 +295,9 @@ _TABLE = (
         _JIA,
         "How far the mask of a sparse original depends on the forgotten samples. It is compared "
         "with the mask found without them, in the original's own batches: of the weights that either "
-        "keeps, the percentage that both keep (Jaccard index; 100: the same mask). High is good, and as "
-        "high as mask_overlap_floor is as good as it gets: such a mask depends on the forgotten "
-        "samples no more than on the order of all.",
+        "keeps, the percentage that both keep (Jaccard index; 100: the same mask). High is good. At "
+        "mask_overlap_floor and above, the mask depends on the forgotten samples no more than on the "
+        "order in which all of them come.",
         limits=(0, 100),
         given_by="mask",
     ),

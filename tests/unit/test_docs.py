@@ -25,7 +25,7 @@ from expunge.cli import app
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
-from expunge.scores.rows import YARDSTICKS
+from expunge.scores.rows import NO_METHODS
 from expunge.scores.table import AVERAGED
 from expunge.study.catalogue import shipped_files
 from expunge.study.demo import DEMO_METHODS, PASTE
@@ -121,8 +121,8 @@ def test_the_table_of_the_demonstration_is_explained_before_it_is_shown() -> Non
         assert f"**{name}**" in before, f"{name} is not explained before the table"
     assert set(AVERAGED) <= {name.strip() for name in header.split("|")}
     shown = [row.split("|")[1].strip() for row in rows]
-    assert set(shown) == {*YARDSTICKS, *DEMO_METHODS}
-    assert all(f"`{name}`" in before for name in YARDSTICKS)
+    assert set(shown) == {*NO_METHODS, *DEMO_METHODS}
+    assert all(f"`{name}`" in before for name in NO_METHODS)
 
 
 # --- studies

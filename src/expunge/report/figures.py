@@ -28,7 +28,7 @@ from expunge.report.plotting import (
     mpl,
 )
 from expunge.report.tables import clean_frame, papers_table
-from expunge.scores.rows import FLOOR, ORIGINAL, RETRAIN
+from expunge.scores.rows import CONTROLS, FLOOR, NO_METHODS, ORIGINAL, RETRAIN
 from expunge.scores.table import AVERAGED, SCORES
 
 BAND, TARGET, DOT = "0.86", "0.0", "#1f5f99"
@@ -79,7 +79,7 @@ def gap_figure(frame: pd.DataFrame, path_stem: str | Path) -> tuple[Path, Path]:
             parts[-1],
             target=RETRAIN in present,
             floor={RETRAIN, FLOOR} <= present,
-            original=ORIGINAL in present,
+            hollow=[name for name in (ORIGINAL, *CONTROLS) if name in present],
         )
         stem = Path(path_stem)
         stem.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _dots(
             xerr=spread,
             fmt="o",
             color=DOT,
-            markerfacecolor="white" if method == ORIGINAL else DOT,
+            markerfacecolor="white" if method in NO_METHODS else DOT,
             markersize=7,
             capsize=3,
             zorder=3,
@@ -192,13 +192,14 @@ def _floor_width(frame: pd.DataFrame, score: str) -> float | None:
     return float(apart.mean()) if len(apart) else None
 
 
-def _legend(part: SubFigure, *, target: bool, floor: bool, original: bool) -> None:
+def _legend(part: SubFigure, *, target: bool, floor: bool, hollow: Sequence[str]) -> None:
     def dot(fill: str) -> Line2D:
         return Line2D([], [], color=DOT, marker="o", markersize=7, markerfacecolor=fill)
 
     line = Line2D([], [], color=TARGET, linewidth=1.6)
     entries: list[tuple[Artist, str]] = [(dot(DOT), "method: mean ± standard deviation")]
-    entries += [(dot("white"), "original: nothing forgotten")] if original else []
+    done = "original: nothing done" if list(hollow) == [ORIGINAL] else "controls: next to nothing"
+    entries += [(dot("white"), done)] if hollow else []
     entries += [(line, "retrained model")] if target else []
     entries += [(Patch(color=BAND), "as far apart as two retrainings")] if floor else []
     part.legend(*zip(*entries, strict=True), loc="center", ncols=2, frameon=False, fontsize=10)

@@ -11,7 +11,7 @@ from expunge.report.drawn import LOOK, NARROW, Drawn, canvas, left_out, short
 from expunge.report.figures import DOT
 from expunge.report.further import further_rows, header_of
 from expunge.report.plotting import Axes, mpl
-from expunge.scores.rows import ORIGINAL, RETRAIN, SAID, ordered_methods
+from expunge.scores.rows import NO_METHODS, RETRAIN, SAID, ordered_methods
 from expunge.scores.table import SCORES, ScoreInfo, score_infos
 
 MOST_SCORES, MOST_METHODS = 6, 20
@@ -66,7 +66,7 @@ def _panel(axes: Axes, info: ScoreInfo, rows: pd.DataFrame, methods: list[str]) 
             xerr=[[min(sd, max(mean - low, 0))], [min(sd, max(high - mean, 0))]],
             fmt="o",
             color=DOT,
-            markerfacecolor="white" if method == ORIGINAL else DOT,
+            markerfacecolor="white" if method in NO_METHODS else DOT,
             markersize=5,
             capsize=2,
             zorder=3,

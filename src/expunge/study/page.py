@@ -15,6 +15,7 @@ from expunge.study.decide import LOOK_HEADERS, look_rows
 from expunge.study.differences import finished_seeds
 from expunge.study.launch import Planned
 from expunge.study.results import for_tables, results
+from expunge.study.scenarios import scenario_of
 from expunge.study.tuning import sentences
 from expunge.study.verdicts import Found, by_chance, verdicts_of
 from expunge.version import VERSION
@@ -56,6 +57,7 @@ def study_report(study: Planned, command: str) -> Report:
             seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
     warnings |= dict.fromkeys(_masked(study))
+    warnings |= dict.fromkeys(_without_controls(study))
     if len(made["machine"]) > 1 or len(made["device"]) > 1:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None
     asked, claims = study.study, verdicts_of(study, frame)
@@ -110,6 +112,24 @@ def _unfinished(study: Planned) -> list[str]:
     if not missing:
         return []
     return [f"{counts.done} of {counts.total} cells are done; {', '.join(missing)}"]
+
+
+def _without_controls(study: Planned) -> list[str]:
+    """What cannot be told because rows and scores were left out, or were not there yet."""
+    asked = study.study
+    if asked.controls:
+        return []
+    told = (
+        "made without controls: whether a row that does next to nothing would be as near as the "
+        "methods is not known"
+    )
+    whole = any(scenario_of(text).whole_classes(text) for text in asked.scenarios)
+    if whole and not {"relearn_time", "linear_probe"} <= set(asked.further):
+        told += (
+            "; and without relearn_time and linear_probe, forgetting a class and silencing it in the "
+            "last layer look alike"
+        )
+    return [told]
 
 
 def _masked(study: Planned) -> list[str]:

@@ -6,10 +6,14 @@ neither model learned from, and the forget set.
 
 from __future__ import annotations
 
-from expunge.audits.outputs import Outputs, PartOutputs
+from typing import TYPE_CHECKING
+
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.scores.score import Score
+
+if TYPE_CHECKING:
+    from expunge.audits.outputs import Outputs, PartOutputs
 
 CRITERION = "criterion"
 

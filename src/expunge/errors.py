@@ -65,6 +65,8 @@ MANY, NEAR, LONG = 1000, 50, 200
 word would have among them; and letters, of which no hint is sought in longer ones."""
 SHOWN = 20
 """Names that a message lists."""
+LONGEST_TOLD = 2000
+"""Characters of a message, at most: a name in it may be as long as its file."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -84,3 +86,9 @@ def listed(names: Collection[str]) -> str:
     """Names with commas between them; of many the first, and how many more there are."""
     first = ", ".join(name for name, _ in zip(names, range(SHOWN), strict=False))
     return first if len(names) <= SHOWN else f"{first} and {len(names) - SHOWN:,} more"
+
+
+def told(message: object) -> str:
+    """A message in one line, cut where it is very long."""
+    line = " ".join(str(message).split())
+    return line if len(line) <= LONGEST_TOLD else f"{line[:LONGEST_TOLD]} ..."

@@ -21,10 +21,9 @@ from expunge.scores.columns import MEANINGS
 from expunge.scores.gaps import average_gap, beyond_floor, excess_gap, gap, own_gaps
 from expunge.scores.looks import Plan
 from expunge.scores.rows import SAID, ordered_methods
-from expunge.scores.sequential import decide, power, rejected, simulated_findings
+from expunge.scores.sequential import adjusted, decide, power, rejected, simulated_findings
 from expunge.scores.statistics import (
     equivalence_p_values,
-    holm,
     mean_sd,
     p_values,
     paired_interval,
@@ -329,10 +328,28 @@ def test_without_any_spread_the_difference_decides() -> None:
     assert equivalence_p_values(rows, 1.0).tolist() == [0.0, 0.0, 1.0]
 
 
+def test_five_equal_shares_of_few_samples_have_a_spread() -> None:
+    """They go in steps: five times one sample more is no proof, and no difference of 0 is one either.
+
+    Differences of -1 and 1 with equal chance: without a least spread, 6 % of five seeds are "found".
+    """
+    step = 1.0
+    rows = np.random.default_rng(0).choice([-step, step], (4000, 5))
+    assert (p_values(rows) <= 0.05).mean() > 0.055
+    assert (p_values(rows, least=step) <= 0.05).mean() == 0
+    assert equivalence_p_values(np.zeros((1, 5)), 1.0, least=10.0)[0] > 0.05
+    mean, low, high = student_interval([2.0] * 5, least=1.0)
+    half = stats.t.ppf(0.975, 4) / math.sqrt(5)
+    assert (mean, low, high) == pytest.approx((2, 2 - half, 2 + half))
+
+
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    known, missing = holm([0.01, math.nan])
+    def holm(*p: float) -> list[float]:
+        return [different for different, _ in adjusted([(one, math.nan) for one in p])]
+
+    assert holm(0.01, 0.04, 0.03) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm(0.5, 0.9) == pytest.approx([1.0, 1.0])
+    known, missing = holm(0.01, math.nan)
     assert known == pytest.approx(0.02), "what is not known was asked all the same"
     assert math.isnan(missing)
 

@@ -12,13 +12,14 @@ from commands import expunge, refused
 from expunge.errors import ConfigError
 from expunge.scores.looks import Plan
 from expunge.study.decide import run_until_decided
+from expunge.study.differences import finished_seeds
 from expunge.study.file import read_study
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.page import study_report
 from expunge.study.power import study_power
 from expunge.study.results import results
-from expunge.study.schema import Study
-from expunge.study.seeds import until_decided, with_seeds
+from expunge.study.schema import Study, Tuning
+from expunge.study.seeds import check_seeds, until_decided, with_seeds
 from expunge.study.verdicts import verdicts_of
 
 CLEAR = "UA of original < UA of retrain"
@@ -70,12 +71,27 @@ def test_it_ends_with_the_last_look_and_goes_on_as_it_began(tmp_path: Path) -> N
     assert again.study.seeds == made.study.seeds and again.study.until_decided is not None
     with pytest.raises(ConfigError, match="fixed before its first look"):
         planned(until_decided(study(), 9), out)
+    for changed, part in (
+        ({"claims": [CLEAR]}, "claims"),
+        ({"margins": {"TA": 40}}, "margins"),
+        ({"methods": {"finetune": {"epochs": 2}}}, "methods"),
+        ({"scenarios": ["random:0.2"]}, "scenarios"),
+    ):
+        with pytest.raises(ConfigError, match=f"its {part} were fixed before the first look"):
+            planned(study(**changed), out, recorded=True)
+    # without a number, the folder's own
+    assert planned(until_decided(study()), out).study.until_decided == made.study.until_decided
+    with pytest.raises(ConfigError, match="seed 3 is among the seeds that are reported"):
+        tuning = {"seed": 3, "trials": 2, "methods": {"finetune": {"lr": [0.1, 0.2]}}}
+        asked = study(seeds=[0, 3], until_decided={})
+        check_seeds(asked.model_copy(update={"tuning": Tuning.model_validate(tuning)}))
     before = {cell.key: made.store.read(cell.key)["date"] for cell in made.cells}
     run_until_decided(planned(study(), out))
     assert {cell.key: made.store.read(cell.key)["date"] for cell in made.cells} == before
     report = study_report(made, "expunge study report out")
     assert report.looks is not None and [row[0] for row in report.looks.rows] == ["5", "7"]
-    assert "0.0" in report.looks.rows[0][1] and CLEAR in report.looks.rows[0][3]
+    assert report.looks.rows[0][1] == f"{Plan(7).levels()[5]:.4f}"
+    assert CLEAR in report.looks.rows[0][3]
     assert report.chance == "", "what chance does is said of the looks"
 
 
@@ -115,6 +131,35 @@ def test_what_a_later_seed_lost_takes_no_decision_back(tmp_path: Path) -> None:
     assert (found.verdict, found.look) == ("holds", 5)
 
 
+def test_the_seeds_that_there_are_are_looked_at_before_any_is_added(tmp_path: Path) -> None:
+    told: list[str] = []
+    asked = until_decided(study(claims=[CLEAR], seeds=list(range(6))), 10)
+    made = run_until_decided(planned(asked, tmp_path / "out"), tell=told.append)
+    assert len(made.study.seeds) == 6, "the look at 5 has decided"
+    assert told[-1].startswith("look at 5 seeds: 1 of 1 claims decided")
+
+
+def test_a_lost_pair_is_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs the paired retraining is failed with it, not for ever unfinished."""
+    from expunge.study import work
+
+    real = work.do_cell
+
+    def broken(cell: Any, bench: Any) -> None:
+        if cell.config.get("paired"):
+            raise RuntimeError("diverged")
+        real(cell, bench)
+
+    monkeypatch.setattr("expunge.study.runner.do_cell", broken)
+    asked = study(also=["weight_distance"], seeds=[0, 1])
+    made = run_study(planned(asked, tmp_path / "out"))
+    frame = results(made.rows, made.store)
+    assert set(frame.loc[frame["score"] == "failed", "method"]) == {"original", "floor", "finetune"}
+    assert finished_seeds(frame, made.rows) == [0, 1]
+    found = verdicts_of(made, frame)[0]
+    assert found.lost and "original failed at seeds 0, 1" in found.why
+
+
 def test_further_seeds_are_the_next_numbers() -> None:
     tuning = {"seed": 4, "trials": 2, "methods": {"finetune": {"lr": [0.1, 0.2]}}}
     asked = with_seeds(study(seeds=[3, 1], tuning=tuning), 5)
@@ -123,12 +168,17 @@ def test_further_seeds_are_the_next_numbers() -> None:
 
 
 def test_plans_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to decide"):
-        until_decided(study(claims=[]))
-    with pytest.raises(ConfigError, match="lists 8 seeds, more than the last look"):
-        until_decided(study(seeds=list(range(8))), 7)
-    with pytest.raises(ConfigError, match="first look is at 5 seeds"):
-        until_decided(study(), 4)
+    for asked, words in (
+        (until_decided(study(claims=[])), "nothing to decide"),
+        (study(claims=[], until_decided={}), "nothing to decide"),
+        (until_decided(study(seeds=list(range(8))), 7), "has 8 seeds, more than its last look"),
+        (study(seeds=list(range(8)), until_decided={"max_seeds": 5}), "more than its last look"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            planned(asked, tmp_path / "out")
+    for number, words in ((4, "first look is at 5 seeds"), (10**9, "no study has so many")):
+        with pytest.raises(ConfigError, match=words):
+            until_decided(study(), number)
     (tmp_path / "study.yaml").write_text(study().to_yaml())
     run = ("study", "run", "study.yaml", "--out", "out")
     assert "--until-decided" in refused(*run, "--max-seeds", "9", cwd=tmp_path)
@@ -140,6 +190,7 @@ def test_plans_that_do_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("margins", "words"),
     [
+        ({"avg gap": 5}, "no score 'avg gap', did you mean 'average gap'"),
         ({"UA": 0.5}, "UA 0.5 is too small a difference to tell; give 1 point or more"),
         ({"relearn_time": 0}, "give a number above 0"),
         ({"average gap": float("inf")}, "should be a finite number"),
@@ -162,7 +213,7 @@ def test_the_seeds_that_a_study_needs(tmp_path: Path) -> None:
     assert first.n == 3 and first.difference == 1.0
     assert first.needed is not None and first.least is not None
     assert first.least <= first.needed <= (first.most or 10_001)
-    assert 0 <= second.chance <= 1 and second.seeds <= 10
+    assert (second.n, second.of) == (3, 3)
     (wide, _) = study_power(made, Plan(10), 50.0)
     assert wide.needed is not None and wide.needed <= first.needed
     said = expunge(

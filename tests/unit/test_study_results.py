@@ -430,7 +430,8 @@ def test_the_originals_masks_are_judged_as_by_hand(tmp_path: Path) -> None:
     assert judge(parse_claim(CLAIM), frame, rows_of(frame)).difference < 0
 
     page = study_report(made, "expunge study report out")
-    sight, rewound = page.warnings
+    sight, rewound, controls = page.warnings
+    assert "made without controls" in controls
     assert sight.startswith("90 % omp: the mask was found with the forget set in sight")
     assert rewound.startswith("90 % omp: the original went on from weights of an early epoch")
     titles = [
@@ -495,7 +496,7 @@ def test_a_seed_that_broke_off_leaves_no_verdict() -> None:
     )
     found = judge(parse_claim("UA of a < UA of b"), frame, rows_of(frame))
     assert (found.verdict, found.n, found.of) == ("undecided", 4, 5)
-    assert "4 of 5 seeds can be compared: a failed at seed 3" in sentence(found)
+    assert "n = 4 of 5 (a failed at seed 3)" in sentence(found)
     assert np.isnan(found.p)
 
 
@@ -531,7 +532,7 @@ def test_a_score_that_never_reached_its_target_is_censored_at_the_cap() -> None:
 def test_an_undefined_score_is_told_with_its_seed() -> None:
     frame = pd.concat([of_seeds("a", [1.0, np.nan], "AIN"), of_seeds("b", [9.0, 9.1], "AIN")])
     found = judge(parse_claim("AIN of a < AIN of b"), frame, rows_of(frame))
-    assert "1 of 2 seeds can be compared: AIN of a is undefined at seed 1" in sentence(found)
+    assert "AIN of a is undefined at seed 1" in sentence(found)
 
 
 def test_a_relearn_time_of_an_earlier_version_counts_at_the_cap(tmp_path: Path) -> None:
@@ -609,6 +610,7 @@ def test_claims_are_adjusted_for_their_number() -> None:
     found = judge_all([parse_claim(text) for text in texts], frame, rows_of(frame), margins={})
     assert found[0].verdict == "holds" and found[0].after_holm == "undecided"
     assert found[0].holm == pytest.approx(10 * found[0].p)
+    assert found[0].n == found[0].of == 5
     assert "10 claims asked" in by_chance(10) and "0.25 hold and 0.25 fail" in by_chance(10)
 
 
@@ -655,3 +657,70 @@ def test_a_method_that_a_control_equals_is_not_praised() -> None:
     table = crowned({"original": bad, "head_zeroed": bad, "last_epoch": bad, "x": good})
     assert table.loc["x", "best"] and table.loc["x", "equalled_by"] == ()
     assert not table.loc[["original", "head_zeroed", "last_epoch"], "nearest"].any()
+
+
+def of_trigger(values: list[float | None], before: list[float | None]) -> pd.DataFrame:
+    """ASR of a method and of its original; None: the run broke off."""
+    return pd.concat([of_seeds("a", values, "ASR"), of_seeds("original", before, "ASR")])
+
+
+def test_a_seed_whose_original_broke_off_is_lost_and_not_unfit() -> None:
+    """Nobody knows whether the trigger worked there."""
+    claim = parse_claim("ASR of a < ASR of original")
+    frame = of_trigger([1.0, 1.2, 1.1, 1.0, 1.1], [99.0, 98.0, 99.5, None, 99.0])
+    found = judge(claim, frame, rows_of(frame))
+    assert found.verdict == "undecided" and found.lost and (found.n, found.of) == (4, 5)
+    rows = rows_of(frame)
+    made = frame[~((frame["method"] == "original") & (frame["seed"] == 3))]
+    assert judge(claim, made, rows).verdict == "undecided"
+
+
+def test_a_seed_whose_trigger_never_worked_is_told_and_blocks_nothing() -> None:
+    frame = of_trigger([1.0, 1.2, 1.1, 3.0, 1.1], [99.0, 98.0, 99.5, 5.0, 99.0])
+    found = judge(parse_claim("ASR of a < ASR of original"), frame, rows_of(frame))
+    assert (found.verdict, found.lost, found.n, found.of) == ("holds", False, 4, 5)
+    assert "n = 4 of 5" in sentence(found)
+    assert "the trigger never worked before at seed 3" in sentence(found)
+
+
+def test_one_sample_is_the_least_margin_and_spread() -> None:
+    """Of 7 forgotten samples one more makes 14.3 points: seeds that are equal do not show equality."""
+    frame = pd.concat([of_seeds("a", [100.0] * 5, n=7), of_seeds("b", [100.0] * 5, n=7)])
+    found = judge(parse_claim("UA of a < UA of b"), frame, rows_of(frame), 1.0)
+    assert found.margin == pytest.approx(100 / 7) and found.high - found.low > 10
+    many = judge(parse_claim("UA of a < UA of b"), frame.assign(n=5000), rows_of(frame), 1.0)
+    assert (many.verdict, many.margin) == ("equivalent", 1.0)
+
+
+def test_an_attack_of_unknown_size_is_not_compared_with_a_known_one() -> None:
+    frame = pd.concat(
+        [of_seeds("a", [10.0, 11.0], "MIA", m=100.0), of_seeds("b", [30.0, 31.0], "MIA", m=np.nan)]
+    )
+    found = judge(parse_claim("MIA of a < MIA of b"), frame, rows_of(frame))
+    assert found.verdict == "undecided" and "m = 100, unknown" in sentence(found)
+
+
+def test_unlike_units_are_not_compared() -> None:
+    with pytest.raises(ConfigError, match="UA is in percent and RTE in seconds"):
+        check_claims(
+            ["UA of a < RTE of a"],
+            rows=["a"],
+            settings={},
+            sparsities=[0.0],
+            transfer=False,
+            criteria=False,
+            foreign=False,
+        )
+
+
+def test_an_equivalence_is_adjusted_for_the_number_of_claims_too() -> None:
+    near = [0.9, -0.8, 0.5, -0.4, 0.2]
+    parts = [of_seeds("a", [0.0] * 5), of_seeds("b", near)]
+    parts += [of_seeds(f"n{k}", [9.0, -9.0, 8.0, -8.0, float(k)]) for k in range(9)]
+    frame = pd.concat(parts)
+    texts = ["UA of a < UA of b", *(f"UA of a < UA of n{k}" for k in range(9))]
+    claims = [parse_claim(text) for text in texts]
+    alone = judge(claims[0], frame, rows_of(frame), 1.0)
+    found = judge_all(claims, frame, rows_of(frame), margins={"UA": 1.0})[0]
+    assert alone.verdict == alone.after_holm == "equivalent"
+    assert found.verdict == "equivalent" and found.after_holm == "undecided"

@@ -417,7 +417,6 @@ def test_published_defaults() -> None:
     }
     assert L1Sparse().model_dump() == {
         "gamma": 5e-4,
-        "gamma_is": "peak",
         "scheduler": "decreasing",
         "proximal": False,
         "epochs": 10,

@@ -28,7 +28,7 @@ from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
 from expunge.cli.study import run as study_run
 from expunge.cli.study import status as study_status
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, told
 from expunge.names.text import clean
 from expunge.version import VERSION
 
@@ -124,8 +124,6 @@ study.command("records", epilog="Example: expunge study records runs/smoke --out
 app.add_typer(study, name="study")
 
 INTERRUPTED = 130
-LONGEST = 2000
-"""Characters of an error, at most: a name in it may be as long as its file."""
 
 
 def main() -> None:
@@ -192,9 +190,7 @@ def _ended_by_signals() -> Iterator[list[int]]:
 
 def _complain(message: str, code: int) -> int:
     """One line on standard error."""
-    told = clean(" ".join(message.split()))
-    told = told if len(told) <= LONGEST else f"{told[:LONGEST]} ..."
-    print(f"error: {told}", file=sys.stderr)
+    print(f"error: {told(clean(message))}", file=sys.stderr)
     return code
 
 

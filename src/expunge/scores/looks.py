@@ -16,14 +16,14 @@ FIRST_LOOK = 5
 """Seeds of the first look: with fewer, a spread over seeds says next to nothing."""
 GROWTH = 1.4
 """From one look to the next."""
-MAX_SEEDS = 20
+MAX_SEEDS, MOST_SEEDS = 20, 1_000
 
 
 @dataclass(frozen=True)
 class Plan:
     """When a study is looked at, fixed before the first look.
 
-    max_seeds: of the last look, 5 or more. alpha: the chance of any false finding in any look.
+    max_seeds: of the last look, 5 to 1,000. alpha: the chance of any false finding in any look.
     """
 
     max_seeds: int = MAX_SEEDS
@@ -34,6 +34,10 @@ class Plan:
             raise ConfigError(
                 f"max_seeds = {self.max_seeds}: the first look is at {FIRST_LOOK} seeds, for fewer say "
                 f"next to nothing of a spread; give {FIRST_LOOK} or more"
+            )
+        if self.max_seeds > MOST_SEEDS:
+            raise ConfigError(
+                f"max_seeds = {self.max_seeds}: no study has so many; give {MOST_SEEDS:,} or fewer"
             )
 
     @property

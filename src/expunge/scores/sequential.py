@@ -6,7 +6,8 @@ Student's t over the seeds, face that look's share together by Holm's rule as Sh
 margin, no more than one can be true.
 
 The chance of any false finding in any look is then at most the sum of the shares, alpha, however the
-claims hang together: no joint distribution is assumed, only each p value's own.
+claims hang together: no joint distribution is assumed, only each p value's own, that is differences
+over seeds that are normal, and a spread of at least what one sample makes.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from expunge.scores.looks import FIRST_LOOK, Plan
 from expunge.scores.statistics import equivalence_p_values, p_values, seeds_needed
 
-SIMULATED = 10_000
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SIMULATED, CHUNK = 10_000, 500
+"""Simulated studies, and how many of them at a time."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +47,14 @@ def decide(
     margins: Sequence[float | None],
     plan: Plan,
     seeds: int,
+    steps: Sequence[float] | None = None,
 ) -> list[Decision | None]:
     """What the looks that have been reached decide of each claim; None: nothing yet.
 
     differences: of each claim, a number for each seed in the order in which seeds were made; nan for one
     that the claim is not about. One that ends early lacks a seed, and is not judged at later looks; it
     counts in the family all the same. margins: in the differences' unit; None: no equivalence asked.
-    seeds: so many are finished.
+    seeds: so many are finished. steps: of each claim, the least spread that counts; see `p_values`.
     """
     import numpy as np
 
@@ -55,8 +63,10 @@ def decide(
         if look > seeds:
             break
         both = [
-            _both(one[:look] if len(one) >= look else (), margin)
-            for one, margin in zip(differences, margins, strict=True)
+            pair_of(one[:look] if len(one) >= look else (), margin, step)
+            for one, margin, step in zip(
+                differences, margins, steps or [0.0] * len(differences), strict=True
+            )
         ]
         for claim, finding in rejected(both, level):
             if decided[claim] is None:
@@ -66,44 +76,58 @@ def decide(
     return decided
 
 
-def _both(values: Sequence[float], margin: float | None) -> tuple[float, float]:
-    """The p of no difference and of one beyond the margin; nan under five values."""
+def pair_of(values: Sequence[float], margin: float | None, step: float = 0.0) -> PValues:
+    """Both p values of a claim; nan under five seeds. Values that are nan do not count."""
     import numpy as np
 
     known = np.asarray([[one for one in values if not math.isnan(one)]])
     if known.shape[1] < FIRST_LOOK:
         return math.nan, math.nan
-    same = math.nan if margin is None else float(equivalence_p_values(known, margin)[0])
-    return float(p_values(known)[0]), same
+    same = math.nan
+    if margin is not None:
+        same = float(equivalence_p_values(known, margin, least=step)[0])
+    return float(p_values(known, least=step)[0]), same
 
 
-def rejected(both: Sequence[tuple[float, float]], level: float) -> list[tuple[int, str]]:
-    """Which hypotheses fall at a level for the whole family: (claim, what was found), smallest p first.
+PValues = tuple[float, float]
+"""Of a claim: p of no difference, and p of one beyond the margin; nan: not asked, or not known."""
+FINDINGS = ("difference", "equivalence")
+"""What is found where one of the two falls."""
 
-    both: of each claim, p of "no difference" and of "a difference beyond the margin" (nan: not asked, or
-    not known).
 
-    Step by step the smallest p left faces level / the number of hypotheses that can still be true
-    together: of a claim one, until both of its hypotheses have fallen.
+def adjusted(both: Sequence[PValues]) -> list[PValues]:
+    """The p values, each to be compared with the level for the whole family.
+
+    Step by step, the smallest p left is multiplied by the number of hypotheses that can still be true
+    together: of a claim one, until both of its hypotheses have fallen. Without margins this is Holm's
+    method (1979, Scand. J. Stat. 6). A claim of which nothing is known counts as one more.
     """
     left = sorted(
         (p, claim, kind)
         for claim, pair in enumerate(both)
-        for p, kind in zip(pair, ("difference", "equivalence"), strict=True)
+        for kind, p in enumerate(pair)
         if not math.isnan(p)
     )
-    standing = {
-        claim: (1 if math.isnan(pair[1]) else 2) if not math.isnan(pair[0]) else 1
-        for claim, pair in enumerate(both)
-    }
-    found = []
+    standing = [max(1, sum(not math.isnan(p) for p in pair)) for pair in both]
+    found = [[math.nan, math.nan] for _ in both]
+    largest = 0.0
     for p, claim, kind in left:
-        possible = sum(count > 0 for count in standing.values())
-        if p > level / max(1, possible):
-            break
+        possible = max(1, sum(count > 0 for count in standing))
+        largest = max(largest, min(1.0, p * possible))
+        found[claim][kind] = largest
         standing[claim] -= 1
-        found.append((claim, kind))
-    return found
+    return [(different, same) for different, same in found]
+
+
+def rejected(both: Sequence[PValues], level: float) -> list[tuple[int, str]]:
+    """What is found at a level for the whole family: (claim, one of FINDINGS), smallest p first."""
+    below = sorted(
+        (p, both[claim][kind], claim, FINDINGS[kind])
+        for claim, pair in enumerate(adjusted(both))
+        for kind, p in enumerate(pair)
+        if p <= level
+    )
+    return [(claim, finding) for _, _, claim, finding in below]
 
 
 def simulated_findings(
@@ -124,9 +148,24 @@ def simulated_findings(
     """
     import numpy as np
 
-    drawn = np.random.default_rng(seed).standard_normal((studies, claims, plan.max_seeds)) + shift
+    generator = np.random.default_rng(seed)
+    false = FINDINGS[shift != 0]
+    found = 0
+    for start in range(0, studies, CHUNK):
+        size = (min(CHUNK, studies - start), claims, plan.max_seeds)
+        drawn = generator.standard_normal(size) + shift
+        found += int(_wrong(drawn, plan, margin, false).sum())
+    return found / studies
+
+
+def _wrong(
+    drawn: NDArray[np.float64], plan: Plan, margin: float | None, false: str
+) -> NDArray[np.bool_]:
+    """Of each simulated study (studies, claims, seeds), whether it found what is not there."""
+    import numpy as np
+
+    studies, claims, _ = drawn.shape
     wrong = np.zeros(studies, dtype=bool)
-    false = "difference" if shift == 0 else "equivalence"
     for look, level in plan.levels().items():
         seen = drawn[:, :, :look].reshape(-1, look)
         different = p_values(seen).reshape(studies, claims)
@@ -138,7 +177,7 @@ def simulated_findings(
         for study in np.flatnonzero((least <= level / claims) & ~wrong):
             pairs = list(zip(different[study].tolist(), same[study].tolist(), strict=True))
             wrong[study] = any(kind == false for _, kind in rejected(pairs, level))
-    return float(wrong.mean())
+    return wrong
 
 
 @dataclass(frozen=True)
@@ -171,6 +210,7 @@ def power(
     import numpy as np
 
     needed = seeds_needed(sd, difference, alpha=plan.alpha / claims)
+    needed = None if needed is None else max(FIRST_LOOK, needed)
     drawn = np.random.default_rng(seed).normal(difference, sd, (studies, plan.max_seeds))
     at = np.full(studies, math.nan)
     for look, level in plan.levels().items():

@@ -57,9 +57,11 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
 
 
 def student_interval(
-    values: Sequence[float], confidence: float = 0.95
+    values: Sequence[float], confidence: float = 0.95, least: float = 0.0
 ) -> tuple[float, float, float]:
     """Mean and Student-t interval of it: (mean, low, high); the ends are nan for one value.
+
+    least: as in `p_values`.
 
     Raises:
         ConfigError: if there are no values, or unless 0 < confidence < 1.
@@ -72,7 +74,7 @@ def student_interval(
     from scipy import special  # scipy.stats has the same function, and takes a second to import
 
     quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
-    half = quantile * sd / math.sqrt(n)
+    half = quantile * max(sd, least) / math.sqrt(n)
     return mean, mean - half, mean + half
 
 
@@ -91,16 +93,18 @@ def paired_interval(
     return student_interval([x - y for x, y in zip(a, b, strict=True)], confidence)
 
 
-def p_values(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+def p_values(differences: NDArray[np.float64], least: float = 0.0) -> NDArray[np.float64]:
     """Two-sided p of Student's t that the mean is 0, of each row (rows, n); nan where a row holds nan.
 
-    Without any spread the difference is compared with 0 directly: p is 0, or 1 where it is 0.
+    least: standard deviation that counts where the values' own is smaller. Shares of few samples go in
+    steps, so five equal differences do not say that there is no spread: give one step. Without any the
+    difference is compared with 0 directly: p is 0, or 1 where it is 0.
     Raises ConfigError for fewer than two values a row.
     """
     import numpy as np
     from scipy import special
 
-    mean, error, n = _mean_and_error(differences)
+    mean, error, n = _mean_and_error(differences, least)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = np.abs(mean) / error
     found: NDArray[np.float64] = 2 * special.stdtr(n - 1, -t)
@@ -108,11 +112,13 @@ def p_values(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(error == 0, exact, found)
 
 
-def equivalence_p_values(differences: NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+def equivalence_p_values(
+    differences: NDArray[np.float64], margin: float, least: float = 0.0
+) -> NDArray[np.float64]:
     """The p of two one-sided t tests that |mean| is `margin` or more, of each row (rows, n).
 
     Small: the mean lies within the margin. Schuirmann (1987), J. Pharmacokinet. Biopharm. 15. Without
-    any spread the mean is compared with the margin directly.
+    any spread the mean is compared with the margin directly. least: as in `p_values`.
     Raises ConfigError for fewer than two values a row, or unless margin > 0.
     """
     import numpy as np
@@ -120,7 +126,7 @@ def equivalence_p_values(differences: NDArray[np.float64], margin: float) -> NDA
 
     if not margin > 0:
         raise ConfigError(f"a margin of equivalence lies above 0; got {margin}")
-    mean, error, n = _mean_and_error(differences)
+    mean, error, n = _mean_and_error(differences, least)
     with np.errstate(divide="ignore", invalid="ignore"):
         t = (margin - np.abs(mean)) / error
     found: NDArray[np.float64] = special.stdtr(n - 1, -t)
@@ -129,7 +135,7 @@ def equivalence_p_values(differences: NDArray[np.float64], margin: float) -> NDA
 
 
 def _mean_and_error(
-    differences: NDArray[np.float64],
+    differences: NDArray[np.float64], least: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
     """Mean of each row and its standard error; rounding errors of equal values count as none."""
     import numpy as np
@@ -140,21 +146,7 @@ def _mean_and_error(
     mean = differences.mean(axis=-1)
     sd = differences.std(axis=-1, ddof=1)
     sd = np.where(sd <= 1e-12 * np.abs(differences).max(axis=-1), 0.0, sd)
-    return mean, sd / math.sqrt(n), n
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P values adjusted for their number by Holm's step-down method (1979, Scand. J. Stat. 6).
-
-    Each is to be compared with the level for the whole family. nan (nothing known) counts as one more
-    question asked, and stays nan.
-    """
-    order = sorted((one for one in range(len(p)) if not math.isnan(p[one])), key=lambda one: p[one])
-    adjusted, largest = [math.nan] * len(p), 0.0
-    for step, one in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - step) * p[one]))
-        adjusted[one] = largest
-    return adjusted
+    return mean, np.maximum(sd, least) / math.sqrt(n), n
 
 
 def seeds_needed(

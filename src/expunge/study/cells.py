@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from expunge.names.text import clean_name
-from expunge.scores.rows import CONTROLS, HEAD_ZEROED, ORIGINAL
+from expunge.scores.rows import CONTROLS, HEAD_ZEROED, ORIGINAL, RETRAIN
 from expunge.study.entries import Entry, tuned, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
@@ -85,7 +85,7 @@ class Row:
     """Which cells make one row of a table for one seed.
 
     method: label of the row. cell: key of its cell. retrain: key of its reference. base: of the
-    original that it starts from.
+    original that it starts from. pair: of the paired retraining that its weights are compared with.
     """
 
     setting: Setting
@@ -94,6 +94,7 @@ class Row:
     cell: str
     retrain: str
     base: str = ""
+    pair: str = ""
 
 
 class Cells:
@@ -156,7 +157,11 @@ def plan_cells(
                 )
             if study.floor:
                 made["floor"] = cells.add("retrain", {**asked, "floor": True, **also}, needs, seed)
-            rows += [Row(here, label, seed, key, retrain, base) for label, key in made.items()]
+            pair = needs[2] if len(needs) > 2 else ""
+            rows += [
+                Row(here, label, seed, key, retrain, base, pair if label != RETRAIN else "")
+                for label, key in made.items()
+            ]
     return cells.all(), rows
 
 

@@ -13,7 +13,7 @@ from expunge.data.spec import DataSpec, is_code
 from expunge.errors import ConfigError, ModelError, nearest
 from expunge.models.table import check_model
 from expunge.scores.rows import ORIGINAL
-from expunge.scores.table import CHANGES, CRITERIA, DERIVED, OF_AUDITS, TRANSFERRED
+from expunge.scores.table import CHANGES, CRITERIA, DERIVED, OF_AUDITS, TRANSFERRED, score_info
 from expunge.study.claims import Claim, Side, parse_claim
 from expunge.study.scenarios import scenario_of
 
@@ -75,7 +75,9 @@ def check_claims(
     scores += [*(TRANSFERRED if transfer else ()), *(CRITERIA if criteria else ())]
     for row, text in enumerate(claims):
         try:
-            for side in _sides(parse_claim(text)):
+            sides = _sides(parse_claim(text))
+            _check_units(text, *(side.score for side in sides))
+            for side in sides:
                 if not foreign:
                     _among(text, "score", side.score, scores)
                 _among(text, "row", side.method, rows)
@@ -102,6 +104,15 @@ def _among(text: str, what: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         raise ConfigError(
             f"claim {text!r}: no {what} {value!r}{nearest(value, known)}; there are: {', '.join(known)}"
+        )
+
+
+def _check_units(text: str, less: str, more: str) -> None:
+    """Scores of another unit cannot be compared; of those of other packages nobody knows it here."""
+    units = ["percent" if one in DERIVED else score_info(one).unit for one in (less, more)]
+    if all(units) and len(set(units)) > 1:
+        raise ConfigError(
+            f"claim {text!r}: {less} is in {units[0]} and {more} in {units[1]}; compare like with like"
         )
 
 

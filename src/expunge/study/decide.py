@@ -14,7 +14,7 @@ from expunge.scores.looks import FIRST_LOOK, Plan
 from expunge.scores.sequential import SIMULATED, simulated_findings
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.results import results
-from expunge.study.seeds import with_seeds
+from expunge.study.seeds import check_seeds, with_seeds
 from expunge.study.verdicts import Found, verdicts_of
 
 Tell = Callable[[str], None]
@@ -37,19 +37,21 @@ def run_until_decided(
     asked = study.study.until_decided
     if asked is None:
         raise ConfigError("the study has no plan of looks; see `until_decided`")
+    check_seeds(study.study)
     plan, claims = asked.plan, len(study.study.claims)
     for line in plan_lines(plan, claims):
         tell(line)
     begun = max(FIRST_LOOK, len(study.study.seeds))
-    for look in (one for one in plan.looks if one >= begun):
-        grown = with_seeds(study.study, look)
+    # the seeds that there are may have reached a look already
+    for seeds in (begun, *(look for look in plan.looks if look > begun)):
+        grown = with_seeds(study.study, seeds)
         study = planned(grown, study.store.folder, place=study.bench.place)
         study = run_study(study, workers=workers, ray=ray, renew=renew, progress=progress)
         if not study.tuned:
             return study
         renew = False  # once is enough
         found = verdicts_of(study, results(study.rows, study.store))
-        tell(look_line(plan, look, found))
+        tell(look_line(plan, max(look for look in plan.looks if look <= seeds), found))
         if not any(is_open(one) for one in found):
             break
     return study
@@ -57,7 +59,7 @@ def run_until_decided(
 
 def is_open(found: Found) -> bool:
     """Whether further seeds could decide it: one that lacks a seed already is lost for good."""
-    return found.verdict == "undecided" and not found.why
+    return found.verdict == "undecided" and not found.lost
 
 
 def plan_lines(plan: Plan, claims: int) -> list[str]:
@@ -67,8 +69,8 @@ def plan_lines(plan: Plan, claims: int) -> list[str]:
     return [
         f"looks at {looks} seeds; an error of {100 * plan.alpha:g} % is spent over them, for {claims} "
         f"claim{'s' if claims > 1 else ''} together",
-        f"{SIMULATED:,} simulated studies of this size in which nothing differs: "
-        f"{100 * share:.2f} % find a difference in any claim at any look",
+        f"{SIMULATED:,} simulated studies of this size in which nothing differs (normal, one seed from "
+        f"the next): {100 * share:.2f} % find a difference in any claim at any look",
     ]
 
 
@@ -80,7 +82,7 @@ def look_line(plan: Plan, look: int, found: Sequence[Found]) -> str:
         f"look at {look} seeds: {decided} of {len(found)} claims decided (level {level:.4f} for all, "
         f"{level / len(found):.2g} for the first)"
     )
-    lost = [one for one in found if one.verdict == "undecided" and one.why]
+    lost = [one for one in found if one.verdict == "undecided" and one.lost]
     if lost:
         told += f"; {len(lost)} cannot be decided, for they lack a seed"
     return told

@@ -16,7 +16,7 @@ import pandas as pd
 
 from expunge.errors import listed
 from expunge.scores.rows import ATTACK_SIZE, BOUND, FAILED, ORIGINAL, SETTING
-from expunge.scores.table import AVERAGE_GAP, WORKS
+from expunge.scores.table import AVERAGE_GAP, DERIVED, WORKS, score_info
 from expunge.study.cells import Row
 from expunge.study.claims import Claim, Side
 
@@ -28,15 +28,18 @@ RunKey = tuple[Any, ...]
 class Differences:
     """Of one claim: seed -> mean difference, of the seeds that have all of both sides.
 
-    of: seeds that were asked. lost: what is missing, in words; empty: nothing. capped: values at a cap.
-    series: the differences in the order of the seeds, up to the first that lacks a side; nan for those
-    that the claim is not about.
+    of: seeds that were asked. lost: which of them lack a side and why, in words; empty: none. unfit:
+    the same of those that the claim cannot be about, and which are no loss. capped: values at a cap.
+    step: by how much one sample moves a seed's difference. series: the differences in the order of the
+    seeds, up to the first that lacks a side; nan for those that are unfit.
     """
 
     by_seed: Mapping[int, float]
     of: int
     lost: str = ""
+    unfit: str = ""
     capped: int = 0
+    step: float = 0.0
     series: tuple[float, ...] = ()
 
 
@@ -44,14 +47,14 @@ def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Diffe
     """Left minus right, pair by pair of what both sides have, averaged within each seed.
 
     frame: with the derived scores. Only seeds count as independent. A setting in which nobody has the
-    score is no part of the claim.
+    score is no part of the claim. Where a trigger did not work on the original, nothing can be said of
+    its cleansing: such a seed is unfit.
     """
     sides = (claim.less, claim.more)
     # a setting that the claim varies is no part of the pairing
     varied = {_column(key) for side in sides for key in side.at}
     names = [name for name in (*SETTING, "seed") if name not in varied]
     planned = [_planned(side, rows, _settings_of(side.score, frame)) for side in sides]
-    values = [_values(side, frame) for side in sides]
     missing = [
         f"no {side.score} of {side.method} {_told(side)}".strip()
         for side, one in zip(sides, planned, strict=True)
@@ -60,42 +63,52 @@ def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Diffe
     asked = {key[-1] for one in planned for key in one}
     if missing:
         return Differences({}, len(asked), "; ".join(missing))
-    worked = _where_it_worked(frame) if claim.less.score.startswith("ASR") else None
-    paired = _by_pair(planned, names)
+    values = [_values(side, frame) for side in sides]
+    before = _triggers(frame) if claim.less.score.startswith("ASR") else None
     by_seed: dict[int, list[float]] = {}
     lost: dict[int, str] = {}
     unfit: set[int] = set()
-    capped = 0
-    for pair, (left, right) in paired.items():
+    used: list[_Value] = []
+    for pair, (left, right) in _by_pair(planned, names).items():
         seed = pair[-1]
-        if worked is not None and not worked & {*left, *right}:
+        if before is not None and all(before.get(key, WORKS) < WORKS for key in (*left, *right)):
             unfit.add(seed)
             continue
-        problem = _problem(sides, (left, right), values, worked, frame)
+        problem = _problem(sides, (left, right), values, before, frame)
         if problem:
             lost.setdefault(seed, problem)
             continue
         less, more = ([values[at][key] for key in keys] for at, keys in ((0, left), (1, right)))
-        capped += sum(one.capped for one in (*less, *more))
+        used += [*less, *more]
         mean = np.mean([one.value for one in less]) - np.mean([one.value for one in more])
         by_seed.setdefault(seed, []).append(float(mean))
     means = {seed: float(np.mean(one)) for seed, one in by_seed.items() if seed not in lost}
     order = [seed for seed in dict.fromkeys(row.seed for row in rows) if seed in asked]
     kept = {seed: means[seed] for seed in order if seed in means}
-    unfit -= {*kept, *lost}
-    words = _lost(lost, len(asked) - len(unfit))
-    if unfit and not kept:
-        words = "; ".join(filter(None, (words, "the trigger never worked before")))
     whole = itertools.takewhile(lambda seed: seed not in lost, order)
-    series = tuple(kept.get(seed, math.nan) for seed in whole)
-    return Differences(kept, len(asked) - len(unfit), words, capped, series)
+    never = {seed: "the trigger never worked before" for seed in unfit - {*kept, *lost}}
+    return Differences(
+        kept,
+        len(asked),
+        _by_reason(lost),
+        _by_reason(never),
+        capped=sum(one.capped for one in used),
+        step=max((one.step for one in used), default=0.0)
+        / max(map(len, by_seed.values()), default=1),
+        series=tuple(kept.get(seed, math.nan) for seed in whole),
+    )
 
 
 @dataclass(frozen=True)
 class _Value:
+    """capped: it stands at its score's cap. m: what the membership attack was trained on, nan where that
+    plays no part. step: by how much one sample moves it.
+    """
+
     value: float
     capped: bool
     m: float
+    step: float
 
 
 def _planned(side: Side, rows: Iterable[Row], known: set[RunKey]) -> list[RunKey]:
@@ -125,26 +138,25 @@ def _settings_of(score: str, frame: pd.DataFrame) -> set[RunKey]:
 
 
 def _values(side: Side, frame: pd.DataFrame) -> dict[RunKey, _Value]:
-    """By setting and seed; m: what the membership attack was trained on, nan where it plays no part."""
+    """By setting and seed."""
     own = frame[(frame["score"] == side.score) & (frame["method"] == side.method)]
+    columns = own.reindex(columns=[*SETTING, "seed", "value", "n", BOUND, ATTACK_SIZE])
     attacked = side.score.startswith("MIA") or side.score == AVERAGE_GAP
-    bounds = own[BOUND].notna() if BOUND in own else pd.Series(False, index=own.index)
-    sizes = (
-        own[ATTACK_SIZE]
-        if ATTACK_SIZE in own and attacked
-        else pd.Series(math.nan, index=own.index)
-    )
-    return {
-        (*(str(one) for one in key), int(seed)): _Value(float(value), bool(bound), float(m))
-        for key, seed, value, bound, m in zip(
-            own[[*SETTING]].to_numpy().tolist(),
-            own["seed"],
-            own["value"],
-            bounds,
-            sizes,
-            strict=True,
-        )
-    }
+    found = {}
+    for row in columns.to_dict("records"):
+        key = (*(str(row[name]) for name in SETTING), int(row["seed"]))
+        m = float(row[ATTACK_SIZE]) if attacked and pd.notna(row[ATTACK_SIZE]) else math.nan
+        step = _step(side.score, row["n"])
+        found[key] = _Value(float(row["value"]), bool(pd.notna(row[BOUND])), m, step)
+    return found
+
+
+def _step(score: str, n: Any) -> float:
+    """By how much one sample moves a score; 0 where it does not go in steps, or nobody knows them."""
+    unit = "percent" if score in DERIVED else score_info(score).unit
+    if unit == "steps":
+        return 1.0
+    return 100 / float(n) if unit == "percent" and pd.notna(n) and float(n) > 0 else 0.0
 
 
 def _by_pair(
@@ -164,7 +176,7 @@ def _problem(
     sides: tuple[Side, Side],
     pair: tuple[list[RunKey], list[RunKey]],
     values: Sequence[Mapping[RunKey, _Value]],
-    worked: set[RunKey] | None,
+    before: Mapping[RunKey, float] | None,
     frame: pd.DataFrame,
 ) -> str:
     """Why a pair cannot be compared, in a few words; empty where it can."""
@@ -173,16 +185,18 @@ def _problem(
         if not keys:
             return f"{side.method} {_told(side)}".strip() + " has no such run"
         for key in keys:
-            if worked is not None and key not in worked:
+            if before is not None and key not in before:
+                return f"{ORIGINAL} {_state(ORIGINAL, key, frame)}"
+            if before is not None and before[key] < WORKS:
                 return "the trigger worked on one side alone before"
             if key not in known:
                 return f"{side.method} {_state(side.method, key, frame)}"
             if not math.isfinite(known[key].value):
                 return f"{side.score} of {side.method} is undefined"
-            sizes.add(known[key].m)
-    if len({one for one in sizes if not math.isnan(one)}) > 1:
-        told = listed(sorted(f"{one:.0f}" for one in sizes if not math.isnan(one)))
-        return f"the attack was trained on unequal numbers of samples (m = {told})"
+            m = known[key].m
+            sizes.add("unknown" if math.isnan(m) else f"{m:.0f}")
+    if len(sizes) > 1:
+        return f"the attack was trained on unequal numbers of samples (m = {listed(sorted(sizes))})"
     return ""
 
 
@@ -198,30 +212,24 @@ def _state(method: str, key: RunKey, frame: pd.DataFrame) -> str:
     return "failed" if key in keys else "is not finished"
 
 
-def _lost(lost: Mapping[int, str], of: int) -> str:
-    """`1 of 5 seeds lacks a side: seed 3, finetune failed`."""
-    if not lost:
-        return ""
+def _by_reason(seeds: Mapping[int, str]) -> str:
+    """`finetune failed at seeds 1, 3; ...`."""
     reasons: dict[str, list[str]] = {}
-    for seed, why in sorted(lost.items()):
+    for seed, why in sorted(seeds.items()):
         reasons.setdefault(why, []).append(str(seed))
-    told = "; ".join(
-        f"{why} at seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
-        for why, seeds in reasons.items()
+    return "; ".join(
+        f"{why} at seed{'s' if len(of) > 1 else ''} {', '.join(of)}" for why, of in reasons.items()
     )
-    return f"{of - len(lost)} of {of} seeds can be compared: {told}"
 
 
-def _where_it_worked(frame: pd.DataFrame) -> set[RunKey]:
-    """Settings and seeds whose original called half of the triggered images the target, or more.
-
-    Where a backdoor never worked, nothing can be said of its cleansing.
-    """
-    before = frame[(frame["score"] == "ASR") & (frame["method"] == ORIGINAL)]
-    worked = before[before["value"] >= WORKS]
+def _triggers(frame: pd.DataFrame) -> dict[RunKey, float]:
+    """ASR of each original, by setting and seed, where it is known."""
+    own = frame[(frame["score"] == "ASR") & (frame["method"] == ORIGINAL)].dropna(subset=["value"])
     return {
-        (*(str(one) for one in key), int(seed))
-        for key, seed in zip(worked[[*SETTING]].to_numpy().tolist(), worked["seed"], strict=True)
+        (*(str(one) for one in key), int(seed)): float(value)
+        for key, seed, value in zip(
+            own[[*SETTING]].to_numpy().tolist(), own["seed"], own["value"], strict=True
+        )
     }
 
 

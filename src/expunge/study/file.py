@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from expunge.disk.reading import read_yaml, reading
-from expunge.errors import ConfigError, UserError, nearest
+from expunge.errors import ConfigError, UserError, nearest, told
 from expunge.names.text import clean_name
 from expunge.names.values import numbers
 from expunge.pruning import PRUNERS
@@ -24,6 +24,8 @@ from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Density, Published, Study
 from expunge.training.recipe import Recipe, explain
 
+FACTS = "data.json"
+"""What a run writes beside the study file that it keeps."""
 SCALES = "scales"
 """The part of a file that says what differs between a small run and a large one."""
 
@@ -69,7 +71,7 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
         clean_name(str(key)): value if key == "published" else _in_lines(numbers(value))
         for key, value in content.items()
     }
-    if file == recorded:
+    if file == recorded or (file.parent / FACTS).is_file():
         written = _of_its_time(written)
     chosen, changes = _scale(file, node, written, scale)
     plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
@@ -95,11 +97,11 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
     except ValidationError as error:
         problem = error.errors()[0]
         at = line(problem["loc"])
-        raise ConfigError(f"{file}, line {at}: {explain(error, Study)}") from None
+        raise ConfigError(f"{file}, line {at}: {told(explain(error, Study))}") from None
     except UserError as error:
         if isinstance(error, ClaimError):
             place = ("claims", error.row)
-        raise ConfigError(f"{file}, line {line(place, str(error))}: {error}") from None
+        raise ConfigError(f"{file}, line {line(place, str(error))}: {told(error)}") from None
 
 
 def _of_its_time(written: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
 from expunge.study.cells import Cell, Facts, Row, content_of, plan_cells
 from expunge.study.check import check_consent, check_there
-from expunge.study.file import read_study
+from expunge.study.file import FACTS, read_study
 from expunge.study.schema import Study
 from expunge.study.seeds import as_held
 from expunge.study.store import CELLS, CellStore
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.5
 NAMED = 3
 """Running cells that are named."""
-FILE, FACTS = "study.yaml", "data.json"
+FILE = "study.yaml"
 
 
 @dataclass(frozen=True)

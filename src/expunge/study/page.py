@@ -91,8 +91,8 @@ def _looks(study: Planned, claims: Sequence[Found], seeds: int) -> PlainTable | 
     share = simulated_findings(asked.plan, len(claims))
     title = (
         f"Looks: {100 * asked.plan.alpha:g} % of error are spent over them. {SIMULATED:,} simulated "
-        f"studies of this size in which nothing differs: {100 * share:.2f} % find a difference in any "
-        "claim at any look"
+        f"studies of this size in which nothing differs (normal, one seed from the next): "
+        f"{100 * share:.2f} % find a difference in any claim at any look"
     )
     return PlainTable(title, LOOK_HEADERS, look_rows(asked.plan, claims, seeds))
 

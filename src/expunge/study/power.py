@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from expunge.errors import ConfigError
-from expunge.scores.looks import Plan
+from expunge.scores.looks import FIRST_LOOK, Plan
 from expunge.scores.sequential import power
 from expunge.scores.statistics import mean_sd, seeds_needed
 from expunge.study.claims import Claim, parse_claim
@@ -19,14 +19,16 @@ from expunge.study.results import results, with_derived
 class ClaimPower:
     """Of one claim.
 
-    n: seeds so far. sd: of their differences, nan for fewer than two. difference: asked about, None
-    where nobody said one for the score. needed: seeds for a chance of 80 % to find it in one look; least
-    and most: the same at the ends of the 95 % interval of the spread (None: more than 10,000). chance,
-    seeds: of finding it under the plan of looks, and the mean number at which that ends.
+    n, of: seeds that have both sides, of those asked. sd: of their differences, nan for fewer than two.
+    difference: asked about, None where nobody said one for the score. needed: seeds for a chance of 80 %
+    to find it in one look, 5 or more; least and most: the same at the ends of the 95 % interval of the
+    spread (None: more than 10,000). chance, seeds: of finding it under the plan of looks, and the mean
+    number at which that ends.
     """
 
     claim: Claim
     n: int
+    of: int
     sd: float
     difference: float | None
     needed: int | None = None
@@ -51,10 +53,11 @@ def study_power(study: Planned, plan: Plan, difference: float | None = None) -> 
     frame = with_derived(results(study.rows, study.store))
     found = []
     for claim in claims:
-        values = [*differences(claim, frame, study.rows).by_seed.values()]
+        apart = differences(claim, frame, study.rows)
+        values = [*apart.by_seed.values()]
         asked = study.study.margin_of(claim.less.score) if difference is None else difference
         sd = mean_sd(values)[1] if values else math.nan
-        found.append(_power(ClaimPower(claim, len(values), sd, asked), plan, len(claims)))
+        found.append(_power(ClaimPower(claim, len(values), apart.of, sd, asked), plan, len(claims)))
     return found
 
 
@@ -63,18 +66,26 @@ def _power(start: ClaimPower, plan: Plan, claims: int) -> ClaimPower:
         return start
     asked, alpha = start.difference, plan.alpha / claims
     found = power(plan, start.sd, asked, claims)
-    low, high = _interval_of_sd(start.sd, start.n)
+    low, high = (
+        _least(seeds_needed(sd, asked, alpha=alpha)) for sd in _interval_of_sd(start.sd, start.n)
+    )
     return ClaimPower(
         start.claim,
         start.n,
+        start.of,
         start.sd,
         asked,
         found.needed,
-        seeds_needed(low, asked, alpha=alpha),
-        seeds_needed(high, asked, alpha=alpha),
+        low,
+        high,
         found.chance,
         found.seeds,
     )
+
+
+def _least(seeds: int | None) -> int | None:
+    """No look is made with fewer than the first one's."""
+    return None if seeds is None else max(FIRST_LOOK, seeds)
 
 
 def _interval_of_sd(sd: float, n: int) -> tuple[float, float]:
@@ -101,12 +112,30 @@ HEADERS = (
 def power_row(one: ClaimPower) -> tuple[str, ...]:
     """A claim's power as texts under HEADERS."""
     if one.difference is None:
-        return (one.claim.text, str(one.n), _number(one.sd), "say one", "–", "–", "–", "–")
+        return (
+            one.claim.text,
+            f"{one.n} of {one.of}",
+            _number(one.sd),
+            "say one",
+            "–",
+            "–",
+            "–",
+            "–",
+        )
     if math.isnan(one.sd):
-        return (one.claim.text, str(one.n), "–", f"{one.difference:g}", "–", "–", "–", "–")
+        return (
+            one.claim.text,
+            f"{one.n} of {one.of}",
+            "–",
+            f"{one.difference:g}",
+            "–",
+            "–",
+            "–",
+            "–",
+        )
     return (
         one.claim.text,
-        str(one.n),
+        f"{one.n} of {one.of}",
         _number(one.sd),
         f"{one.difference:g}",
         _seeds(one.needed),

@@ -9,7 +9,8 @@ from expunge.disk.reading import JSON_BYTES, read_bytes, reading
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.report.places import PAGE
-from expunge.study.launch import FACTS, FILE, Planned
+from expunge.study.file import FACTS
+from expunge.study.launch import FILE, Planned
 from expunge.study.packed import PACKED, write_packed
 
 TABLE = "table.md"

@@ -41,7 +41,8 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
             "cell": row.cell,
         }
         if not store.done(row.cell):
-            needed = [key for key in (row.base, row.retrain) if key and not store.done(key)]
+            others = (row.base, row.retrain, row.pair)
+            needed = [key for key in others if key and not store.done(key)]
             if any(store.failure(key) is not None for key in (row.cell, *needed)):
                 found.append({**common, "score": "failed", "value": np.nan})
             continue
@@ -164,5 +165,9 @@ def with_average_gap(frame: pd.DataFrame) -> pd.DataFrame:
     extra = apart[["method"]].assign(value=gaps.to_numpy(), score=AVERAGE_GAP).reset_index()
     if ATTACK_SIZE in frame:
         sizes = frame[frame["score"] == "MIA"][[*keys, "method", ATTACK_SIZE]]
+        extra = extra.merge(sizes, on=[*keys, "method"], how="left")
+    if "n" in frame:  # one sample of the smallest part moves the mean by 100 / n points
+        least = frame[frame["score"].isin(AVERAGED)].groupby([*keys, "method"], as_index=False)
+        sizes = least["n"].min().assign(n=lambda of: len(AVERAGED) * of["n"])
         extra = extra.merge(sizes, on=[*keys, "method"], how="left")
     return pd.concat([frame, extra], ignore_index=True)

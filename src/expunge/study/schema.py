@@ -118,17 +118,19 @@ def _check_range(where: str, found: Any) -> None:
 class UntilDecided(Settings):
     """A study that goes on until its claims are decided, and is looked at on the way."""
 
-    max_seeds: int = Field(default=MAX_SEEDS, description="of the last look")
+    max_seeds: int | None = Field(
+        default=None, description="of the last look; by default 20, or what the folder has"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> UntilDecided:
-        Plan(self.max_seeds)  # says what is wrong
+        Plan(self.max_seeds or MAX_SEEDS)  # says what is wrong
         return self
 
     @property
     def plan(self) -> Plan:
         """When it is looked at, and by which boundary."""
-        return Plan(self.max_seeds)
+        return Plan(MAX_SEEDS if self.max_seeds is None else self.max_seeds)
 
 
 class Published(Settings):
@@ -305,7 +307,13 @@ class Study(Settings):
         return (ORIGINAL, RETRAIN, *floor, *(CONTROLS if self.controls else ()))
 
     def _check_margins(self) -> None:
+        known = [*DERIVED, *SCORES]
+        foreign = not AUDITS.keys() >= set(self.further)
         for score, margin in self.margins.items():
+            if score not in known and not foreign:
+                raise ValueError(
+                    f"margins: no score {score!r}{nearest(score, known)}; there are: {', '.join(known)}"
+                )
             percent = score in DERIVED or (score in SCORES and SCORES[score].unit == "percent")
             least = LEAST_MARGIN if percent else 0
             if not (least <= margin < math.inf) or not margin:

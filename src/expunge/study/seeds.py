@@ -1,31 +1,29 @@
-"""The seeds of a study that goes on until its claims are decided."""
+"""The seeds of a study that goes on until its claims are decided, and what may not change meanwhile."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from expunge.errors import ConfigError
+from expunge.study.claims import parse_claim
+from expunge.study.entries import variants
 from expunge.study.schema import Study, UntilDecided
+
+FREE = (
+    *("scale", "seeds", "until_decided", "published", "keep_weights", "also", "class_also"),
+    *("claims", "margins", "methods", "densities"),
+)
+"""Parts of a study that decide no claim; and, below, those that are compared with defaults filled in."""
 
 
 def until_decided(study: Study, max_seeds: int | None = None) -> Study:
-    """The study, to go on until it is decided. max_seeds: None: as its file says, or 20.
+    """The study, to go on until it is decided.
 
-    Raises ConfigError for a study without claims, or with more seeds than that.
+    max_seeds: of its last look; None: as its file or its folder says, or 20.
     """
-    plan = study.until_decided or UntilDecided()
-    if max_seeds is not None:
-        plan = UntilDecided(max_seeds=max_seeds)
-    if not study.claims:
-        raise ConfigError(
-            f"study {study.name} has no claims, so there is nothing to decide; give it some, or run "
-            "it without --until-decided"
-        )
-    if len(study.seeds) > plan.max_seeds:
-        raise ConfigError(
-            f"study {study.name} lists {len(study.seeds)} seeds, more than the last look has "
-            f"({plan.max_seeds}); raise --max-seeds"
-        )
+    asked = study.until_decided or UntilDecided()
+    plan = asked if max_seeds is None else UntilDecided(max_seeds=max_seeds)
     return study.model_copy(update={"until_decided": plan})
 
 
@@ -40,14 +38,65 @@ def with_seeds(study: Study, number: int) -> Study:
 def as_held(study: Study, held: Study) -> Study:
     """What a folder's study has become: the seeds that were added, and the plan that it goes by.
 
-    Raises ConfigError for another plan than the one that was fixed before the first look.
+    Raises ConfigError for another plan than the one that was fixed before the first look, and for
+    seeds that do not fit it.
     """
-    if held.until_decided is None:
-        return study
-    if study.until_decided not in (None, held.until_decided):
+    asked, plan = study.until_decided, held.until_decided
+    seeds = study.seeds
+    if plan is not None:
+        if asked is not None and asked.max_seeds not in (None, plan.max_seeds):
+            raise ConfigError(
+                f"the folder's study is looked at up to {plan.max_seeds} seeds, which was fixed before "
+                "its first look; leave --max-seeds out, or choose another folder with --out"
+            )
+        for name, ours in _decides(study).items():
+            if ours != _decides(held)[name]:
+                raise ConfigError(
+                    f"the folder's study goes on until its claims are decided, and its {name} were "
+                    "fixed before the first look; leave them as they were, or choose another folder "
+                    "with --out"
+                )
+        seeds = tuple(dict.fromkeys((*held.seeds, *study.seeds)))
+    plan = plan or asked
+    if plan is not None:  # the folder keeps the number
+        plan = UntilDecided(max_seeds=plan.plan.max_seeds)
+    made = study.model_copy(update={"until_decided": plan, "seeds": seeds})
+    if plan is not None:
+        check_seeds(made)
+    return made
+
+
+def check_seeds(study: Study) -> None:
+    """Raise ConfigError where seeds, claims and the plan of looks do not fit each other."""
+    if study.until_decided is None:
+        return
+    most = study.until_decided.plan.max_seeds
+    if not study.claims:
         raise ConfigError(
-            f"the folder's study is looked at up to {held.until_decided.max_seeds} seeds, which was "
-            "fixed before its first look; leave --max-seeds out, or choose another folder with --out"
+            f"study {study.name} has no claims, so there is nothing to decide; give it some, or run "
+            "it without --until-decided"
         )
-    seeds = tuple(dict.fromkeys((*held.seeds, *study.seeds)))
-    return study.model_copy(update={"until_decided": held.until_decided, "seeds": seeds})
+    if len(study.seeds) > most:
+        raise ConfigError(
+            f"study {study.name} has {len(study.seeds)} seeds, more than its last look ({most}); list "
+            "fewer, or raise --max-seeds in a new folder"
+        )
+    if study.tuning is not None and study.tuning.seed in study.seeds:
+        raise ConfigError(
+            f"tuning: seed {study.tuning.seed} is among the seeds that are reported; choose another"
+        )
+
+
+def _decides(study: Study) -> dict[str, Any]:
+    """By the name of a part: what decides a study's claims, every default filled in."""
+    whole = study.model_dump(mode="json")
+    return {
+        "claims": study.claims,
+        "margins": [study.margin_of(parse_claim(text).less.score) for text in study.claims],
+        "methods": {
+            label: variants(label, entry, allow_code=False)
+            for label, entry in study.methods.items()
+        },
+        "densities": [density.resolved() for density in study.densities],
+        **{name: value for name, value in whole.items() if name not in FREE},
+    }

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from expunge.scores.looks import FIRST_LOOK, Plan
-from expunge.scores.sequential import Decision, decide
-from expunge.scores.statistics import equivalence_p_values, holm, p_values, student_interval
+from expunge.scores.looks import Plan
+from expunge.scores.sequential import Decision, adjusted, decide, pair_of
+from expunge.scores.statistics import p_values, student_interval
 from expunge.study.cells import Row
 from expunge.study.claims import Claim, parse_claim
 from expunge.study.differences import Differences, differences, finished_seeds
@@ -33,9 +33,10 @@ class Found:
 
     "holds": the whole interval is below 0; "fails": above; "equivalent": the difference lies within
     `margin`, by two one-sided tests at 5 seeds or more; "undecided": none of these, or a seed lacks a
-    side. Where the study is looked at again and again (`look`: seeds of the look that decided), the
-    look's boundary decides in place of the interval. p: two-sided, of no difference; holm: adjusted for
-    the number of claims. capped: values that stand at a score's cap. why: what was missing.
+    side (`lost`). Where the study is looked at again and again (`look`: seeds of the look that decided),
+    the look's boundary decides in place of the interval. p: two-sided, of no difference. holm: p of
+    what `after_holm` says, adjusted for the number of claims. capped: values that stand at a score's
+    cap. why: what is missing, or unfit.
     """
 
     claim: Claim
@@ -47,19 +48,12 @@ class Found:
     of: int
     p: float = math.nan
     holm: float = math.nan
+    after_holm: str = ""
     margin: float | None = None
     capped: int = 0
     look: int | None = None
+    lost: bool = False
     why: str = ""
-
-    @property
-    def after_holm(self) -> str:
-        """The verdict once p is adjusted; empty where nothing is known."""
-        if math.isnan(self.holm):
-            return ""
-        if self.holm > LEVEL:
-            return "undecided"
-        return "holds" if self.difference < 0 else "fails"
 
 
 def judge_all(
@@ -74,24 +68,23 @@ def judge_all(
 
     frame: as `results` returns it. rows: all that the study plans, so that nothing is left out unseen.
     margins: score -> what is no difference worth speaking of, in its unit; None or absent: not asked.
+    What one sample makes is the least that counts as margin and as spread.
     plan: of a study that is looked at again and again.
     """
     whole = with_derived(frame)
+    finished = finished_seeds(frame, rows)
     if plan is not None:  # what is not finished belongs to a look that is still to come
-        finished = finished_seeds(frame, rows)
         rows = [row for row in rows if row.seed in finished]
     apart = [differences(claim, whole, rows) for claim in claims]
-    found = [
-        _fixed(claim, one, margins.get(claim.less.score))
+    limits = [
+        None if (margin := margins.get(claim.less.score)) is None else max(margin, one.step)
         for claim, one in zip(claims, apart, strict=True)
     ]
-    adjusted = holm([one.p for one in found])
-    found = [replace(one, holm=p) for one, p in zip(found, adjusted, strict=True)]
+    found = [_fixed(*each) for each in zip(claims, apart, limits, strict=True)]
     if plan is None:
-        return found
-    series = [one.series for one in apart]
-    limits = [margins.get(claim.less.score) for claim in claims]
-    decided = decide(series, limits, plan, len(finished_seeds(frame, rows)))
+        return _adjusted(found, apart)
+    series, steps = [one.series for one in apart], [one.step for one in apart]
+    decided = decide(series, limits, plan, len(finished), steps)
     return [_looked_at(one, at) for one, at in zip(found, decided, strict=True)]
 
 
@@ -115,12 +108,13 @@ def _fixed(claim: Claim, apart: Differences, margin: float | None) -> Found:
     """By the interval over the seeds that there are."""
     values = [*apart.by_seed.values()]
     n = len(values)
+    why = "; ".join(filter(None, (apart.lost, apart.unfit)))
+    lost = bool(apart.lost)
     if n < 2:
         mean = float(np.mean(values)) if n else math.nan
-        why = apart.lost or f"{n} seed{'' if n == 1 else 's'}, and a spread takes two"
-        return Found(claim, "undecided", mean, math.nan, math.nan, n, apart.of, why=why)
-    mean, low, high = student_interval(values)
-    row = np.asarray([values])
+        why = why or f"{n} seed{'' if n == 1 else 's'}, and a spread takes two"
+        return Found(claim, "undecided", mean, math.nan, math.nan, n, apart.of, lost=lost, why=why)
+    mean, low, high = student_interval(values, least=apart.step)
     found = Found(
         claim,
         "undecided",
@@ -129,24 +123,41 @@ def _fixed(claim: Claim, apart: Differences, margin: float | None) -> Found:
         high,
         n,
         apart.of,
-        p=float(p_values(row)[0]),
         margin=margin,
         capped=apart.capped,
-        why=apart.lost,
+        lost=lost,
+        why=why,
     )
-    if apart.lost:
-        return replace(found, p=math.nan)
+    if lost:
+        return found
+    found = replace(found, p=float(p_values(np.asarray([values]), least=apart.step)[0]))
     if high < 0 or low > 0:
         return replace(found, verdict="holds" if high < 0 else "fails")
-    near = margin is not None and n >= FIRST_LOOK
-    if near and margin is not None and equivalence_p_values(row, margin)[0] <= LEVEL:
+    if pair_of(values, margin, apart.step)[1] <= LEVEL:
         return replace(found, verdict="equivalent")
     return found
 
 
+def _adjusted(found: Sequence[Found], apart: Sequence[Differences]) -> list[Found]:
+    """With the verdict that is left once p is adjusted for the number of claims."""
+    both = [
+        (one.p, math.nan if one.lost else pair_of([*a.by_seed.values()], one.margin, a.step)[1])
+        for one, a in zip(found, apart, strict=True)
+    ]
+    told = []
+    for one, (different, same) in zip(found, adjusted(both), strict=True):
+        if different <= LEVEL:
+            after, p = ("holds" if one.difference < 0 else "fails"), different
+        elif same <= LEVEL:
+            after, p = "equivalent", same
+        else:
+            after, p = ("" if math.isnan(different) else "undecided"), different
+        told.append(replace(one, holm=p, after_holm=after))
+    return told
+
+
 def _looked_at(found: Found, decision: Decision | None) -> Found:
     """By the looks, not by the interval, nor by a p that knows of one look alone."""
-    found = replace(found, holm=math.nan)
     if decision is None:
         return replace(found, verdict="undecided")
     if decision.finding == "equivalence":

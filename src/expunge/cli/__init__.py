@@ -190,7 +190,7 @@ def _ended_by_signals() -> Iterator[list[int]]:
 
 def _complain(message: str, code: int) -> int:
     """One line on standard error."""
-    print(f"error: {told(clean(message))}", file=sys.stderr)
+    print(f"error: {clean(told(message))}", file=sys.stderr)
     return code
 
 

@@ -688,6 +688,9 @@ def test_one_sample_is_the_least_margin_and_spread() -> None:
     frame = pd.concat([of_seeds("a", [100.0] * 5, n=7), of_seeds("b", [100.0] * 5, n=7)])
     found = judge(parse_claim("UA of a < UA of b"), frame, rows_of(frame), 1.0)
     assert found.margin == pytest.approx(100 / 7) and found.high - found.low > 10
+    masks = frame.assign(score="mask_overlap", n=1)
+    found = judge(parse_claim("mask_overlap of a < mask_overlap of b"), masks, rows_of(frame), 1.0)
+    assert found.margin == 1.0, "a share of weights, of one mask"
     many = judge(parse_claim("UA of a < UA of b"), frame.assign(n=5000), rows_of(frame), 1.0)
     assert (many.verdict, many.margin) == ("equivalent", 1.0)
 

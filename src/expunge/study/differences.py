@@ -16,7 +16,7 @@ import pandas as pd
 
 from expunge.errors import listed
 from expunge.scores.rows import ATTACK_SIZE, BOUND, FAILED, ORIGINAL, SETTING
-from expunge.scores.table import AVERAGE_GAP, DERIVED, WORKS, score_info
+from expunge.scores.table import AVERAGE_GAP, CRITERIA, DERIVED, WORKS, score_info
 from expunge.study.cells import Row
 from expunge.study.claims import Claim, Side
 
@@ -156,7 +156,8 @@ def _step(score: str, n: Any) -> float:
     unit = "percent" if score in DERIVED else score_info(score).unit
     if unit == "steps":
         return 1.0
-    return 100 / float(n) if unit == "percent" and pd.notna(n) and float(n) > 0 else 0.0
+    counted = unit == "percent" and score not in CRITERIA  # those are shares of weights
+    return 100 / float(n) if counted and pd.notna(n) and float(n) > 0 else 0.0
 
 
 def _by_pair(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -333,23 +333,54 @@ def _with_floor(cost: Cost, original: Trained, run: Run, place: Place) -> Cost:
 
     It is made here, for it reads what is forgotten, and no method that retrains may.
     """
-    if original.record.step not in ("train", "retrain"):
-        return cost  # it has come away from where its training ended
-    try:
-        again, took = trained_again(original, run.names, place=place)
-    except DivergenceError as error:
-        run.log.setdefault("warnings", []).append(f"no floor of the distance: {error}")
+    found = distance_floor(original, run.names, place=place)
+    if found is None:
         return cost
-    run.log[DISTANCE_FLOOR] = as_log(layer_distances(again, original.model))
-    return replace(
-        cost,
-        reported_seconds=cost.reported_seconds + took.seconds,
-        reported_reads={
-            part: cost.reported_reads.get(part, 0) + count
-            for part, count in took.reads.items()
-            if count
-        },
-    )
+    if found.warning:
+        run.log.setdefault("warnings", []).append(found.warning)
+    else:
+        run.log[DISTANCE_FLOOR] = found.distances
+    return found.booked(cost)
+
+
+@dataclass(frozen=True)
+class DistanceFloor:
+    """How far an original is from its own training again: distances as `as_log` has them, empty where
+    that training diverged (`warning`), and what it took.
+    """
+
+    distances: dict[str, Any]
+    cost: Cost
+    warning: str = ""
+
+    def booked(self, cost: Cost) -> Cost:
+        """The cost of a retraining, with what this took standing apart."""
+        return replace(
+            cost,
+            reported_seconds=cost.reported_seconds + self.cost.seconds,
+            reported_reads={
+                part: cost.reported_reads.get(part, 0) + count
+                for part, count in self.cost.reads.items()
+                if count
+            },
+        )
+
+
+def distance_floor(
+    original: Trained, names: SeedNames, *, place: Place = HERE
+) -> DistanceFloor | None:
+    """The floor of distances to a paired retraining; it does not depend on what is forgotten.
+
+    names: the seed names that the original's training began with. None for an original that has come
+    away from where that training ended.
+    """
+    if original.record.step not in ("train", "retrain"):
+        return None
+    try:
+        again, cost = trained_again(original, names, place=place)
+    except DivergenceError as error:
+        return DistanceFloor({}, Cost(), f"no floor of the distance: {error}")
+    return DistanceFloor(as_log(layer_distances(again, original.model)), cost)
 
 
 def _kept(artifacts: Mapping[str, Any], what: str) -> dict[str, torch.Tensor]:

@@ -19,9 +19,10 @@ from expunge.api import audit, train, unlearn
 from expunge.audits import chosen_audits, further_audits, linear_probe, mia
 from expunge.audits import panel as panels
 from expunge.audits import relearn as relearning
+from expunge.audits.criterion import criterion
 from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.mia import Membership
-from expunge.audits.outputs import PartOutputs
+from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.audits.panel import Panel
 from expunge.audits.predictions import (
     PredictionDistribution,
@@ -414,3 +415,65 @@ def test_what_a_score_compares_with_must_be_there(
     models = {"original": first.model, "retrained": retrained.model}
     with pytest.raises(ConfigError, match=message):
         scores_of(tuned.model, data, split, also=[also], **{name: models[name] for name in given})
+
+
+# --- what settings are judged by where nobody has a retrained model
+
+
+def seen(logits: Tensor, labels: Tensor) -> PartOutputs:
+    return PartOutputs(logits, labels, tuple(map(str, range(len(labels)))))
+
+
+def parts(seed: int, forget: float, kept: float) -> Outputs:
+    """Outputs of 40 forget and 60 validation samples, their labels' logits raised by so much."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for n, sure in ((40, forget), (60, kept)):
+        logits = torch.randn(n, 5, generator=generator)
+        labels = torch.randint(0, 5, (n,), generator=generator)
+        logits[torch.arange(n), labels] += sure
+        made.append(seen(logits, labels))
+    return Outputs(forget=made[0], retain=None, test_kept=made[1])
+
+
+@pytest.mark.parametrize("all_gone", [False, True])
+def test_the_criterion_of_tuning_by_hand(all_gone: bool) -> None:
+    """Against loops over samples and over all pairs of losses."""
+    model, before = parts(1, 0.5, 1.0), parts(2, 3.0, 2.0)
+
+    def accuracy(part: PartOutputs | None) -> float:
+        assert part is not None
+        right = [
+            int(row.argmax()) == int(y) for row, y in zip(part.logits, part.labels, strict=True)
+        ]
+        return 100 * sum(right) / len(right)
+
+    lost = max(0.0, accuracy(before.test_kept) - accuracy(model.test_kept))
+    if all_gone:
+        wanted = accuracy(model.forget) + lost
+    else:
+        losses = [
+            [
+                float(-torch.log_softmax(row.double(), 0)[y])
+                for row, y in zip(p.logits, p.labels, strict=True)
+            ]
+            for p in (model.forget, model.test_kept)
+            if p is not None
+        ]
+        pairs = [(f > v) + (f == v) / 2 for f in losses[0] for v in losses[1]]
+        told_apart = 100 * abs(sum(pairs) / len(pairs) - 0.5)
+        wanted = abs(accuracy(model.forget) - accuracy(model.test_kept)) + lost + told_apart
+    assert lost > 0
+    found = criterion(model, before, all_gone=all_gone)
+    assert found.value == pytest.approx(wanted) and found.unit == "points"
+    assert sum(found.detail.values()) == pytest.approx(found.value)
+    with pytest.raises(ConfigError, match="no forget sample"):
+        criterion(Outputs(None, None, model.test_kept), before, all_gone=all_gone)
+
+
+def test_the_criterion_prefers_what_lost_the_back_door() -> None:
+    """A trigger that is obeyed is "right" by the poisoned label, as a good model is on clean samples."""
+    before = parts(2, 9.0, 9.0)
+    obeys, cleansed = parts(3, 9.0, 9.0), parts(4, -9.0, 9.0)
+    points = [criterion(one, before, all_gone=True).value for one in (cleansed, obeys)]
+    assert points[0] < 5 < 90 < points[1]

@@ -125,3 +125,51 @@ def test_a_method_that_moves_nothing_under_a_mask_is_found_out() -> None:
         keeps_masked_weights_at_zero(MethodCase(kind, architecture="cnn"))
     with pytest.raises(PromiseError, match="no parameter that is kept moves"):
         keeps_masked_weights_at_zero(MethodCase(Still, architecture="cnn"))
+
+
+class HiddenRows(nn.Module):
+    """A hidden layer has a row for each class, and the logits come from a plain parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.wide = nn.Linear(64, 10), nn.Linear(10, 20)
+        self.last = nn.Parameter(torch.randn(10, 20))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.wide(torch.relu(self.hidden(inputs.flatten(1))))) @ self.last.t()
+
+
+class HeadFirst(nn.Module):
+    """The head is registered first, and a hidden layer after it has as many rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.hidden, self.wide = nn.Linear(20, 10), nn.Linear(64, 10), nn.Linear(10, 20)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.wide(torch.relu(self.hidden(inputs.flatten(1))))))
+
+
+@pytest.mark.parametrize("make", [HiddenRows, HeadFirst])
+@pytest.mark.parametrize("method", ["head_zeroed", "fisher"])
+def test_rows_of_a_hidden_layer_are_never_taken_for_the_heads(
+    make: type[nn.Module], method: str
+) -> None:
+    with pytest.raises(ModelError, match="does not give the logits"):
+        forget(make(), method)
+
+
+class LogProbabilities(nn.Module):
+    """Ends in a log softmax, so that every output moves when one logit does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.log_softmax(self.head(inputs.flatten(1)), dim=1)
+
+
+@pytest.mark.parametrize("method", ["head_zeroed", "fisher"])
+def test_a_model_that_gives_log_probabilities_has_a_head(method: str) -> None:
+    assert forget(LogProbabilities(), method).record.step == method

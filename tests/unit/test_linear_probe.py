@@ -18,7 +18,7 @@ from expunge.audits.features import features, narrowed
 from expunge.audits.linear_probe import FOLDS, LinearProbe, draw, out_of_fold
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
-from expunge.data.load import Data
+from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.data.transform import Transform
 from expunge.errors import HeadError, ModelError
@@ -249,3 +249,25 @@ def test_the_probe_leaves_the_model_as_it_was() -> None:
     ):
         assert torch.equal(one, other), name
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_a_trigger_is_no_membership() -> None:
+    """Poisoned samples are told from clean ones by what they carry, whoever has seen them."""
+    data = load_data("digits:300+patch:size=3,share=0.2,target=3")
+    drawn = draw(data, Split.parse(data, "poison"), 0, LinearProbe())
+    assert drawn.form == "membership" and drawn.n == 0
+    clean = draw(data, Split.parse(data, "random:0.2", seed=1), 0, LinearProbe())
+    assert clean.n == 0, "some of a random fifth are poisoned"
+
+
+def test_one_class_alone_is_nothing_to_tell_apart() -> None:
+    """A fold would learn from a single class."""
+    data = digits()
+    of_3, of_4 = (np.flatnonzero(data.train.labels == c).tolist() for c in (3, 4))
+    names = data.train.ids
+    split = Split(
+        retain=(str(names[of_4[0]]),),
+        forget=tuple(str(names[row]) for row in of_3[:20]),
+    )
+    small = replace(data, train=data.train.subset(np.array(sorted([*of_3[:20], of_4[0]]))))
+    assert draw(small, split, 0, LinearProbe()).n == 0

@@ -359,7 +359,7 @@ def test_the_score_says_how_much_of_it_is_there_with_nothing_forgotten() -> None
         assert detail["floor"] == floor_in(reference.record)
         (told[name],) = score_notes([score["weight_distance"]])
     assert "its floor is" in told["batches"] and "no floor was made" in told["bare"]
-    assert "filled its batches up again" in told["order"]
+    assert "but in other batches" in told["order"]
     assert "began elsewhere" in told["none"]
 
 
@@ -394,6 +394,11 @@ def test_only_a_retraining_in_the_originals_batches_is_paired_with_it() -> None:
     assert pairing((begin,), (begin,)) == "order"
     assert pairing((begin, struck), (begin, struck)) == "order", "struck of another whole"
     assert pairing((begin,), (begin, other)) == "none"
+    before = Record(step="finetune", forgotten=9)
+    mine = (begin, before, Record(step="unsir", forgotten=3))
+    assert pairing(mine, (begin, before, struck)) == "order", (
+        "its batches are of what was left by then"
+    )
     assert pairing((begin, cut), (begin, struck)) is None
     assert pairing((Record(step="import"),), (begin, struck)) is None
 

@@ -46,7 +46,7 @@ from expunge.report.markdown import to_markdown
 from expunge.report.page import render
 from expunge.report.runs import runs_grid
 from expunge.report.score_tables import score_tables
-from expunge.report.tables import BOLD, note, papers_table
+from expunge.report.tables import note, papers_table
 from expunge.scores.gaps import average_gap, excess_gap
 from expunge.scores.score import Score
 
@@ -218,7 +218,7 @@ def test_markdown_of_one_scenario() -> None:
     assert lines[5].startswith("| **near** | 3 | 6.0±0.5 (0.5) |")
     assert lines[8].startswith("n = 3 seeds. Scores are percent: mean ± standard deviation")
     assert "bracket" in lines[8]
-    assert lines[8].endswith(BOLD.strip())
+    assert lines[8].endswith("no controls stand beside it.")
 
 
 def test_names_cannot_break_the_markdown() -> None:
@@ -572,7 +572,7 @@ def test_the_best_is_bold_and_nothing_else() -> None:
     text = latex_text(table(scenarios=["class"]))
     assert text.count(r"\textbf{") == 2
     assert re.search(r"\\textbf\{neggrad\\_plus\} & .* & \\textbf\{[\d.]+\} & ", text)
-    assert BOLD.strip() in text
+    assert "no controls stand beside it" in text
     bare = latex_text(table(scenarios=["class"], methods=["original", "finetune"]))
     assert r"\textbf" not in bare and "Bold" not in bare
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from commands import expunge, refused
 
+from expunge.data.load import load_data
+from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.scores.looks import Plan
 from expunge.study.decide import run_until_decided
@@ -330,3 +332,51 @@ def test_distances_of_weights_are_paired_and_have_a_floor(tmp_path: Path) -> Non
     assert 0 < floor < 1, "another draw of initial weights is 1.4 away"
     assert one["original", "weight_distance"] < 1
     assert "retrain" not in {m for m, s in one.index if s == "weight_distance"}
+
+
+def test_what_does_not_depend_on_the_request_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The floor of distances is the original's own, whatever it is to forget."""
+    from expunge import api
+
+    made_again: list[int] = []
+    real = api.trained_again
+
+    def count(*given: Any, **named: Any) -> Any:
+        made_again.append(1)
+        return real(*given, **named)
+
+    monkeypatch.setattr(api, "trained_again", count)
+    asked = study(also=["weight_distance"], seeds=[0], claims=[], scenarios=["class", "random:0.2"])
+    made = run_study(planned(asked, tmp_path / "out"))
+    assert len(made_again) == 1
+    floors = values(made)[:, "floor", "weight_distance"]
+    assert len(floors) == 2 and floors.nunique() == 1
+
+
+def test_without_a_pair_there_is_no_floor_of_distances(tmp_path: Path) -> None:
+    """Another retraining's distance is that of two draws of initial weights, about 1.4."""
+    asked = study(also=["weight_distance"], seeds=[0], claims=[], pair=False)
+    made = run_study(planned(asked, tmp_path / "out"))
+    one = values(made)["class"]
+    assert pd.isna(one["floor", "weight_distance"]) and one["original", "weight_distance"] > 1
+
+
+def test_a_class_that_a_list_of_ids_names_is_told(tmp_path: Path) -> None:
+    data = load_data("digits:150")
+    ids = data.train.ids[data.train.labels == 3].tolist()
+    (tmp_path / "gone.txt").write_text("\n".join(ids))
+    asked = study(scenarios=[f"ids:{tmp_path / 'gone.txt'}"], seeds=[0], claims=[])
+    made = run_study(planned(asked, tmp_path / "out"))
+    told = study_report(made, "expunge study report out").warnings
+    assert any("whole classes are forgotten, and the study could not know" in one for one in told)
+
+
+def test_a_request_is_of_whole_classes_only_if_no_class_of_it_stays_in_part() -> None:
+    data = load_data("digits:150")
+    assert Split.parse(data, "class:3").only_whole_classes(data)
+    both = [*Split.parse(data, "class:3").forget, *Split.parse(data, "random:0.2").forget]
+    mixed = Split.ids(data, sorted(set(both)))
+    assert mixed.forgotten_classes(data) and not mixed.only_whole_classes(data)
+    assert not Split.whole(data).only_whole_classes(data)

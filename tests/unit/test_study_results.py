@@ -27,7 +27,7 @@ from expunge.report.latex import to_latex
 from expunge.report.markdown import further_markdown
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
-from expunge.report.tables import papers_table
+from expunge.report.tables import bold_note, papers_table
 from expunge.scores.rows import SETTING
 from expunge.scores.statistics import paired_interval
 from expunge.scores.table import AVERAGED
@@ -634,16 +634,22 @@ def test_the_originals_row_has_no_time(tmp_path: Path) -> None:
 # --- what does next to nothing is not beaten by words
 
 
-def crowned(own: dict[str, list[float]]) -> pd.DataFrame:
-    """A table of one scenario; own: each row's distance from retraining in UA, seed by seed."""
+def frame_of(own: dict[str, list[float]]) -> pd.DataFrame:
+    """Own: each row's distance from retraining in UA, seed by seed."""
+    seeds = len(own["x"])
     rows = [
         {"scenario": "s", "method": method, "seed": seed, "score": score, "value": value}
-        for method, values in {**own, "retrain": [0.0] * 3, "floor": [0.1, 0.2, 0.1]}.items()
+        for method, values in {**own, "retrain": [0.0] * seeds, "floor": [0.1] * seeds}.items()
         for seed, apart in enumerate(values)
         for score in AVERAGED
         for value in [apart if score == "UA" else 0.0]
     ]
-    return papers_table(pd.DataFrame(rows)).set_index("method")
+    return pd.DataFrame(rows)
+
+
+def crowned(own: dict[str, list[float]]) -> pd.DataFrame:
+    """The table of `frame_of`."""
+    return papers_table(frame_of(own)).set_index("method")
 
 
 def test_a_method_that_a_control_equals_is_not_praised() -> None:
@@ -727,3 +733,36 @@ def test_an_equivalence_is_adjusted_for_the_number_of_claims_too() -> None:
     found = judge_all(claims, frame, rows_of(frame), margins={"UA": 1.0})[0]
     assert alone.verdict == alone.after_holm == "equivalent"
     assert found.verdict == "equivalent" and found.after_holm == "undecided"
+
+
+def test_one_seed_and_a_control_that_failed_show_nothing() -> None:
+    """Neither lets a method be praised: what is not known is not beaten."""
+    good, bad = [4.0, 4.4, 4.1], [80.0, 82.0, 81.0]
+    lost = {"original": bad, "head_zeroed": bad, "last_epoch": [80.0, np.nan, 81.0], "x": good}
+    assert crowned(lost).loc["x", "equalled_by"] == ("last_epoch",)
+    single = {name: values[:1] for name, values in lost.items()}
+    one = papers_table(frame_of(single)).set_index("method")
+    assert one.loc["x", "nearest"] and not one.loc["x", "best"]
+
+
+def test_what_bold_means_is_said_as_it_is() -> None:
+    assert "beats every control" in bold_note(["original", "last_epoch", "x"])
+    assert "no controls" in bold_note(["original", "retrain", "x"])
+
+
+def test_a_control_with_the_smaller_gap_of_means_equals_too() -> None:
+    """It may scatter around retraining, and so have large gaps seed by seed."""
+    rows = [
+        {"scenario": "s", "method": method, "seed": seed, "score": score, "value": value}
+        for method, values in {
+            "retrain": [50.0] * 3,
+            "head_zeroed": [40.0, 50.0, 60.0],
+            "original": [0.0] * 3,
+            "x": [50.8, 50.9, 51.0],
+        }.items()
+        for seed, value in enumerate(values)
+        for score in AVERAGED
+    ]
+    table = papers_table(pd.DataFrame(rows)).set_index("method")
+    assert table.loc["head_zeroed", "avg_gap"] < table.loc["x", "avg_gap"]
+    assert table.loc["x", "equalled_by"] == ("head_zeroed",) and not table.loc["x", "best"]

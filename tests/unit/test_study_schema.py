@@ -546,6 +546,9 @@ def test_what_speaks_against_an_optimum_is_told() -> None:
     assert told([3.0, 1.0, 2.0], study()).endswith(without)
     by_oracle = "average gap 1.00 to a retrained model (an oracle) on validation samples"
     assert told([3.0, 1.0, 2.0], oracle()).endswith(by_oracle)
+    assert told([1.0, 1.0, 3.0], study()).endswith(
+        "; 2 of the trials are as good, and the first of them is taken"
+    )
     assert told([1.0, 3.0, math.inf], study()).endswith(
         "; 1 of the trials failed; lr at the end of what was tried: the best may lie beyond"
     )

@@ -138,7 +138,7 @@ def draw(data: Data, split: Split, seed: int, how: LinearProbe) -> ProbeSamples:
     labels = data.train.labels
     asked = split.rows(data.train, Part.FORGET)
     by_class = {c: asked[places].tolist() for c, places in rows_by_class(labels[asked]).items()}
-    if set(by_class) <= set(split.forgotten_classes(data)):
+    if split.only_whole_classes(data):
         return _of_classes(data, split, seed, how, by_class)
     return _of_membership(data, seed, how, by_class)
 
@@ -161,6 +161,9 @@ def _of_classes(
         rows += _some(_by_id(data.train, own), how.per_class, seed, "class", c)
     targets = data.train.labels[rows]
     enough = [c for c in chosen if len(gone[c]) >= FOLDS]
+    # a fold must leave two classes to be told apart
+    if sum(int((targets == c).sum()) >= 2 for c in set(targets.tolist())) < 2:
+        enough = []
     return ProbeSamples(
         "class",
         tuple(data.train.ids[rows].tolist()),
@@ -174,7 +177,10 @@ def _of_classes(
 def _of_membership(
     data: Data, seed: int, how: LinearProbe, asked: Mapping[int, list[int]]
 ) -> ProbeSamples:
-    """Forgotten samples and as many test samples of the same classes; all of them count."""
+    """Forgotten samples and as many test samples of the same classes; all of them count.
+
+    None does where forgotten samples are poisoned: the trigger tells them from clean test samples.
+    """
     import numpy as np
 
     mine: list[int] = []
@@ -185,13 +191,15 @@ def _of_membership(
         mine += _some(_by_id(data.train, asked[c]), most, seed, "forgotten", c)
         theirs += _some(_by_id(data.test, unseen), most, seed, "unseen", c)
     count = len(mine)
+    poison = data.poison.ids if data.poison is not None else frozenset()
+    poisoned = any(data.train.ids[row] in poison for rows in asked.values() for row in rows)
     return ProbeSamples(
         "membership",
         tuple(data.train.ids[mine].tolist()),
         tuple(data.test.ids[theirs].tolist()),
         np.repeat(np.array([1, 0]), count),
         np.tile(np.arange(count) % FOLDS, 2),
-        np.full(2 * count, count >= FOLDS),
+        np.full(2 * count, count >= FOLDS and not poisoned),
     )
 
 

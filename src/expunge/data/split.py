@@ -292,6 +292,11 @@ class Split:
             digest.update("\x1f".join(sorted(getattr(self, name))).encode())
         return digest.hexdigest()[:32]
 
+    def only_whole_classes(self, data: Data) -> bool:
+        """Whether something is forgotten, and no class of it stays in part."""
+        asked = set(data.train.labels[self.rows(data.train, Part.FORGET)].tolist())
+        return bool(asked) and asked <= set(self.forgotten_classes(data))
+
     def forgotten_classes(self, data: Data) -> tuple[int, ...]:
         """Classes of which nothing is retained: forgotten whole, now or by an earlier request.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from expunge.data.parts import Part
+from expunge.errors import ModelError
 from expunge.methods.base import Method, check_weights
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ SMALLEST = 1e-8
 LARGEST, LARGEST_LAST = 1e3, 1e2
 """Ceilings of 1 / F in the released variant; the second for the last layer."""
 CLASS_ROW_VARIANCE = 1e-4
+NOISE = 64
+"""Inputs of noise on which it is looked at whether a layer gives the logits."""
 MORE_NOISE = 10.0
 """Factor of the variance in the last layer and in parameters of one dimension."""
 
@@ -70,6 +73,8 @@ class Fisher(Method):
         struck = torch.unique(data.forget_labels())
         gone = struck[~torch.isin(struck, source.labels)]
         last = last_layer(model, len(data.classes))
+        if self.variant == "released" and len(gone):
+            check_gives_logits(model, last, gone, data, run, "use variant 'theory'")
         generator = torch_generator(*run.names, "noise")
         with torch.no_grad(), check_weights(model, run, "lower alpha or sigma"):
             for name, parameter in model.named_parameters():
@@ -127,3 +132,44 @@ def last_layer(model: nn.Module, classes: int) -> set[str]:
             prefix = f"{name}." if name else ""
             found = {prefix + each for each, _ in module.named_parameters(recurse=False)}
     return found
+
+
+def check_gives_logits(
+    model: nn.Module, names: set[str], gone: Tensor, data: DataView, run: Run, remedy: str
+) -> None:
+    """Raise ModelError where rows of the layer that `last_layer` found are not those of the logits.
+
+    names: of its parameters. gone: classes. On noise as input, with these rows of a copy set to 0, what
+    the model says of the other classes beside each other must stay as it was, be it logits or logarithms
+    of probabilities. Inputs whose shape is known only by reading one are taken on trust.
+    """
+    import copy
+
+    import torch
+
+    from expunge.data.task import logits_of_task
+    from expunge.training.loop import evaluating
+    from expunge.training.session import blank_batch
+
+    kept = torch.ones(len(data.classes), dtype=torch.bool, device=gone.device)
+    kept[gone] = False
+    batch = blank_batch(data, NOISE, noise=True)
+    if batch is None or not names or not kept.any():
+        return
+
+    def beside_each_other(one: nn.Module) -> Tensor:
+        own = logits_of_task(run.task.observe(one, batch))[:, kept]
+        return own - own[:, :1]
+
+    copied = copy.deepcopy(model)
+    with run.only_reported(), evaluating(copied), torch.no_grad():
+        before = beside_each_other(copied)
+        for name, parameter in copied.named_parameters():
+            if name in names:
+                parameter[gone] = 0.0
+        after = beside_each_other(copied)
+    if not torch.allclose(after, before, rtol=1e-4, atol=1e-4):
+        raise ModelError(
+            f"{run.label} sets a class's row of the last layer to 0, and {min(names)!r}, the last one "
+            f"with a row for each class, does not give the logits; {remedy}"
+        )

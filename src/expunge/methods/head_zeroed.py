@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from expunge.data.parts import Part
 from expunge.errors import ModelError
 from expunge.methods.base import Method
-from expunge.methods.fisher import last_layer
+from expunge.methods.fisher import check_gives_logits, last_layer
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
     from expunge.training.run import Run
+
+WITHOUT = (
+    "leave this control out (of a study with controls: false, which leaves out last_epoch too)"
+)
 
 
 class HeadZeroed(Method):
@@ -41,14 +45,15 @@ class HeadZeroed(Method):
             raise ModelError(
                 f"{run.label} sets a class's row of the last layer to 0, and no linear or "
                 f"convolutional layer of the model has a row for each of the {len(data.classes)} "
-                "classes; leave this control out"
+                f"classes; {WITHOUT}"
             )
         frozen = [name for name in sorted(names) if not parameters[name].requires_grad]
         if frozen:
             raise ModelError(
                 f"{run.label} changes the last layer alone, and {frozen[0]!r} is frozen; thaw it, or "
-                "leave this control out"
+                f"{WITHOUT}"
             )
+        check_gives_logits(model, names, gone, data, run, WITHOUT)
         with torch.no_grad():
             for name in names:
                 parameters[name][gone] = 0.0

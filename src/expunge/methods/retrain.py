@@ -27,11 +27,12 @@ class Retrain(Method):
 
     paired=true (preset `paired`) repeats the original's training instead: its initial weights, order,
     augmentation and batches, with the forget set struck out of each batch, so that only the removal
-    differs; a batch of which fewer than two samples are left joins the one before it. It means nothing
-    for an imported or a pruned model. Distances to it are read against their floor: training the
-    original again, with nothing removed and a first batch half as large, ends some way off too. The
-    record has that distance, and what it took stands apart in the cost. An original that another
-    method has changed since has none.
+    differs; a batch of which fewer than two samples are left joins the one before it, and the rate is
+    then behind until the epoch ends. It means nothing for an imported or a pruned model; after an
+    earlier deletion its batches are those of what that left. Distances to it are read against their
+    floor: training the original again, with nothing removed and a first batch half as large, ends some
+    way off too. The record has that distance, and what it took stands apart in the cost. An original
+    that another method has changed since has none.
     """
 
     name: ClassVar[str] = "retrain"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from expunge.report.grid import Grid
 from expunge.report.score_tables import ScenarioTables, ScoreTables
-from expunge.report.tables import BOLD
+from expunge.report.tables import bold_note
 from expunge.scores.columns import MEAN_GAP
 
 SIGNS = {
@@ -71,7 +71,7 @@ def _papers(part: ScenarioTables, first: str) -> str:
     yardsticks = kinds.count("yardstick")
     if 0 < yardsticks < len(lines):
         lines.insert(yardsticks, r"    \midrule")
-    bold = BOLD if "best" in kinds else ""
+    bold = bold_note(part.rows["method"]) if "best" in kinds else ""
     return _floating(grid.headers, lines, f"{first}Forget {part.scenario}. {part.note}{bold}")
 
 

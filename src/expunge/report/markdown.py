@@ -10,7 +10,7 @@ from expunge.names.text import clean_name
 from expunge.report.cells import Name
 from expunge.report.grid import Grid, Line
 from expunge.report.score_tables import ScoreTables
-from expunge.report.tables import BOLD
+from expunge.report.tables import bold_note
 
 HTML = re.compile(r"&|<(?=\S)|(?<!\s)>|>(?!\s)")
 """What begins or ends a tag, or names a sign."""
@@ -39,7 +39,7 @@ def papers_markdown(tables: ScoreTables) -> str:
             texts[grid.named] = f"**{texts[grid.named]}**"
         rows.append(texts)
     best = any(line.kind == "best" for line in grid.lines)
-    bold = BOLD if best else ""
+    bold = bold_note(tables.rows["method"]) if best else ""
     return "\n".join([*_lines(grid, rows), "", escape_markdown(tables.note) + bold, ""])
 
 

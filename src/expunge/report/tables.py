@@ -10,7 +10,7 @@ that is missing or not finite counts as a failed run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ from expunge.scores.rows import (
 from expunge.scores.statistics import mean_sd, paired_interval, student_interval
 from expunge.scores.table import AVERAGED, SCORES, USUAL
 
-BOLD = " Bold: the method with the smallest average gap, if it beats every control."
 FRAME_COLUMNS = ("scenario", "method", "seed", "score", "value")
 """The columns of a frame of scores, from which tables are made."""
 Pair = tuple[list[float], list[float]]
@@ -70,6 +69,13 @@ def papers_table(frame: pd.DataFrame) -> pd.DataFrame:
             and not math.isnan(row["avg_gap"])
         ]
         least = min((row["avg_gap"] for row in ranked), default=math.nan)
+        for row in ranked:  # by the gap of means too, which tables print
+            nearer = [
+                other["method"]
+                for other in here
+                if other["method"] in (ORIGINAL, *CONTROLS) and other["avg_gap"] <= row["avg_gap"]
+            ]
+            row["equalled_by"] = tuple(dict.fromkeys((*row["equalled_by"], *nearer)))
         rows += [
             {
                 "scenario": scenario,
@@ -127,6 +133,13 @@ def note_of(table: pd.DataFrame) -> str:
     return text
 
 
+def bold_note(methods: Iterable[str]) -> str:
+    """What a bold row is, in a sentence that goes after the note. methods: all rows of the table."""
+    if set(CONTROLS) & set(methods):
+        return " Bold: the method with the smallest average gap, if it beats every control."
+    return " Bold: the method with the smallest average gap; no controls stand beside it."
+
+
 def score_columns(frame: pd.DataFrame) -> list[str]:
     """The percent scores a table of this frame shows, in order."""
     return [*AVERAGED, *(["TA_forget"] if "TA_forget" in set(frame["score"]) else [])]
@@ -181,19 +194,19 @@ def _rows(part: pd.DataFrame, scores: Sequence[str]) -> list[dict[str, Any]]:
 def _equalled_by(method: str, own: Mapping[str, pd.Series[float]]) -> tuple[str, ...]:
     """The controls, and the original, that are not shown to be farther from retraining.
 
-    Shown is it by the paired 95 % interval over seeds; with one seed, by the bare numbers.
-    own: each row's own average gaps, by seed.
+    Shown is it by the paired 95 % interval over all seeds of the method: one seed shows nothing, nor
+    does a control that failed at some. own: each row's own average gaps, by seed.
     """
+    ours = own[method].dropna() if method in own else None
+    if ours is None or not len(ours):
+        return ()
     found = []
     for control in (ORIGINAL, *CONTROLS):
-        if control not in own or method not in own:
+        if control not in own:
             continue
-        both = pd.concat([own[method], own[control]], axis="columns", join="inner").dropna()
-        ours, theirs = (both.iloc[:, side].tolist() for side in (0, 1))
-        if not ours:
-            continue
-        mean, _, high = paired_interval(ours, theirs)
-        if not (mean if math.isnan(high) else high) < 0:
+        theirs = own[control].reindex(ours.index)
+        _, _, high = paired_interval(ours.tolist(), theirs.tolist())
+        if not high < 0:  # nan where a seed is missing, or is the only one
             found.append(control)
     return tuple(found)
 

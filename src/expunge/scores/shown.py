@@ -105,7 +105,7 @@ def score_notes(scores: Iterable[Score]) -> list[str]:
         if score.name == "probe" and not math.isfinite(score.value):
             notes.append(
                 "probe: there are too few forgotten samples, or test samples of their classes, to learn "
-                "from some and measure on others"
+                "from some and measure on others, or a trigger tells them apart"
             )
         if score.name == "AIN" and not math.isfinite(score.value):
             notes.append(
@@ -126,9 +126,9 @@ def _of_distance(detail: Mapping[str, Any]) -> str:
         )
     if paired == "order":
         return (
-            "weight_distance: the retrained model began as the original did, but filled its batches up "
-            "again, so this measures other batches too; for another, unlearn with --with-reference "
-            "--paired"
+            "weight_distance: the retrained model began as the original did, but in other batches, so "
+            "this measures these too; --with-reference --paired keeps the original's, unless "
+            "something was forgotten before"
         )
     if paired != "batches":
         return (

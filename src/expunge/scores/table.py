@@ -216,8 +216,8 @@ _TABLE = (
         "How far the weights are from retrain's, by the length of those. Where retrain began with "
         "other random weights, this is mostly the distance of the two beginnings (about 1.4) and says "
         "little about forgetting. Studies compare with a paired retraining, which strikes the forgotten "
-        "samples out of the original's own batches, where the original is dense. In the row floor, and "
-        "in the note of a single model, stands what is there when nothing is forgotten.",
+        "samples out of the original's own batches, where the original is dense. In their row "
+        "floor, and in the note of a single model, stands what is there when nothing is forgotten.",
     ),
     ScoreInfo(
         "prediction_distribution",

@@ -58,6 +58,7 @@ def study_report(study: Planned, command: str) -> Report:
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
     warnings |= dict.fromkeys(_masked(study))
     warnings |= dict.fromkeys(_without_controls(study))
+    warnings |= dict.fromkeys(_classes_unasked(shown))
     if len(made["machine"]) > 1 or len(made["device"]) > 1:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None
     asked, claims = study.study, verdicts_of(study, frame)
@@ -130,6 +131,22 @@ def _without_controls(study: Planned) -> list[str]:
             "last layer look alike"
         )
     return [told]
+
+
+def _classes_unasked(shown: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Requests that turned out to be of whole classes, and did not say so."""
+    names: dict[str, None] = {}
+    for one in shown:
+        scenario = str(one["scenario"])
+        if one["forgotten_classes"] and not scenario_of(scenario).whole_classes(scenario):
+            names[scenario] = None
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: whole classes are forgotten, and the study could not know; head_zeroed, "
+        "relearn_time and linear_probe are not there, so a method that silences these classes in the "
+        "last layer looks as good; ask for them as class:NAME"
+    ]
 
 
 def _masked(study: Planned) -> list[str]:

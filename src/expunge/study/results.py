@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -80,10 +81,12 @@ def results(rows: Sequence[Row], store: CellStore) -> pd.DataFrame:
 
 
 def _distance_floor(score: Mapping[str, Any]) -> dict[str, Any]:
-    """Beside a paired distance: what is there when nothing is forgotten, and no other retraining."""
+    """What is there when nothing is forgotten: of a paired distance alone, for another retraining's is
+    that of two draws of initial weights.
+    """
     floor = (score.get("detail") or {}).get("floor")
     relative = floor.get("relative") if isinstance(floor, Mapping) else None
-    return {"value": float(relative)} if isinstance(relative, int | float) else {}
+    return {"value": float(relative) if isinstance(relative, int | float) else math.nan}
 
 
 def _reference(score: Mapping[str, Any]) -> dict[str, Any]:

@@ -271,6 +271,9 @@ def _remarks(search: TuningSearch, best: Trial, tuning: Tuning) -> list[str]:
     """What speaks against calling the best trial an optimum."""
     failed = sum(trial.points == math.inf for trial in search.trials)
     remarks = [f"{failed} of the trials failed"] if failed else []
+    equal = sum(trial.points == best.points for trial in search.trials)
+    if equal > 1:
+        return [*remarks, f"{equal} of the trials are as good, and the first of them is taken"]
     ends = []
     for name, value in best.fields.items():
         tried = tuning.methods[search.label][name]

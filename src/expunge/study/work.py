@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from expunge.api import train, unlearn
+from expunge.api import DistanceFloor, distance_floor, train, unlearn
 from expunge.audits import chosen_audits
 from expunge.audits.criterion import CRITERION, criterion
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
+from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples
@@ -24,7 +26,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import make_method
-from expunge.models.mask import overlap
+from expunge.models.mask import Mask, overlap
 from expunge.names.seeds import numpy_generator
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
@@ -61,6 +63,8 @@ class Bench:
     _splits: dict[str, Split] = field(default_factory=dict)
     _targets: dict[tuple[str, str], Data] = field(default_factory=dict)
     _panels: dict[str, Panel] = field(default_factory=dict)
+    _floors: dict[Trained, DistanceFloor | None] = field(default_factory=dict)
+    _masks: dict[Trained, Mask] = field(default_factory=dict)
 
     def data(self, spec: str) -> Data:
         """The data of a specification, loaded once."""
@@ -129,6 +133,36 @@ class Bench:
                 )
             }
         return self._panels[key].judging(subject)
+
+    def with_floor(self, made: Trained, original: Trained) -> Trained:
+        """A paired retraining with the floor of distances in its record.
+
+        That is the same for all that an original forgets, so the last one is kept; what it took is no
+        cost of the retraining.
+        """
+        record = made.record
+        cost = record.cost
+        if original not in self._floors:
+            found = distance_floor(original, record.names, place=self.place)
+            self._floors = {original: found}
+            cost = cost if found is None else found.booked(cost)
+        floor = self._floors[original]
+        if floor is None:
+            return made
+        told = {DISTANCE_FLOOR: floor.distances} if floor.distances else {}
+        changes = {
+            "settings": {**record.settings, "floor": True},
+            "cost": cost,
+            "warnings": (*record.warnings, *([floor.warning] if floor.warning else [])),
+            "log": {**record.log, **told},
+        }
+        return replace(made, history=(*made.history[:-1], record.model_copy(update=changes)))
+
+    def mask_floor(self, original: Trained, make: Callable[[], Mask]) -> Mask:
+        """A mask found in another order of the samples, the same for all that an original forgets."""
+        if original not in self._masks:
+            self._masks = {original: make()}
+        return self._masks[original]
 
     def run(self, names: tuple[str | int, ...], label: str = "run") -> Run:
         """A run for what is no training."""
@@ -216,7 +250,8 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         paired = bool(config.get("paired"))
         if not paired:
             names = ("retrain", cell.seed, "floor") if config["floor"] else ("retrain", cell.seed)
-        method = make_method("retrain:paired" if paired else "retrain", allow_code=False)
+        settings = {"paired": True, "floor": False} if paired else {}
+        method = make_method("retrain", settings, allow_code=False)
     elif "method" in config:
         method = make_method(
             config["method"], config["settings"], allow_code=bench.place.allow_code
@@ -244,7 +279,7 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         allow_code=bench.place.allow_code,
     )
     if config.get("paired"):  # others are compared with its weights, and nothing else
-        return made, {"scores": []}
+        return bench.with_floor(made, original), {"scores": []}
     return made, _scores(cell, made, original, bench, judged)
 
 
@@ -261,6 +296,11 @@ def _halved(original: Trained, split: Split) -> tuple[Split, Samples]:
     """
     shuffled = numpy_generator("tuning", "halves").permutation(sorted(split.validation)).tolist()
     half = len(shuffled) // 2
+    if not half:
+        raise ConfigError(
+            "a method that reads validation samples is tuned on one half of them and judged by the "
+            "other, and there is no half of one; raise validation"
+        )
     samples = original.data.train
     rows = np.sort([samples.position[name] for name in shuffled[half:]])
     return replace(split, validation=tuple(shuffled[:half])), samples.subset(rows)
@@ -285,10 +325,12 @@ def _criteria(cell: Cell, original: Trained, split: Split, bench: Bench) -> list
         "place": bench.place,
         "allow_code": bench.place.allow_code,
     }
-    found = [
-        100 * overlap(original.mask or {}, search(original.data, planned["model"], **given))
-        for search in (mask_without, mask_in_other_order)
+    model = planned["model"]
+    masks = [
+        mask_without(original.data, model, **given),
+        bench.mask_floor(original, lambda: mask_in_other_order(original.data, model, **given)),
     ]
+    found = [100 * overlap(original.mask or {}, mask) for mask in masks]
     seconds = float(bench.store.read(cell.needs[0])["log"]["seconds_to_mask"])
     return [
         *(
@@ -357,8 +399,9 @@ def _criterion(cell: Cell, made: Trained, original: Trained, data: Data, bench: 
     )
     if panel.original_outputs is None:
         raise ConfigError("settings are judged against the original, which is not there")
-    whole = bool(made.split.forgotten_classes(data))
-    return criterion(panel.outputs, panel.original_outputs, whole_classes=whole)
+    poison = data.poison.ids if data.poison is not None else frozenset()
+    gone = made.split.only_whole_classes(data) or not poison.isdisjoint(made.split.forget)
+    return criterion(panel.outputs, panel.original_outputs, all_gone=gone)
 
 
 def _judged_on(judged: Samples, original: Trained) -> Data:

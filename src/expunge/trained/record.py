@@ -157,6 +157,10 @@ def pairing(history: Sequence[Record], retrained: Sequence[Record]) -> Pairing |
         return "none"
     if initial_names(history) is None:
         return None
-    last = [one for one in retrained if one.step in ("train", "retrain")][-1]
+    trained = [row for row, one in enumerate(retrained) if one.step in ("train", "retrain")]
+    last = retrained[trained[-1]]
+    between = retrained[trained[-2] + 1 : trained[-1]] if len(trained) > 1 else ()
+    if any(one.forgotten for one in between):  # its batches are those of what was left by then
+        return "order"
     struck = [one.settings.get("paired") is True for one in (steps[-1], last)]
     return "batches" if struck == [False, True] else "order"

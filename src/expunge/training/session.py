@@ -186,16 +186,11 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     The batch has the recipe's size, for kernels are prepared per shape. Reads no data; skipped
     (False) for inputs whose shape is known only by reading one.
     """
-    tensor = resident(view.samples)
-    if tensor is None:
-        return False
     size = run.recipe.batch_size if run.recipe is not None else 256
-    size = max(2, min(size, view.size(Part.RETAIN)) // run.world)
-    shape = (size, *tensor.shape[1:])
+    batch = blank_batch(view, max(2, min(size, view.size(Part.RETAIN)) // run.world))
+    if batch is None:
+        return False
     copied = copy.deepcopy(model).train()
-    inputs = view.transform(torch.zeros(shape, dtype=tensor.dtype).to(run.device))
-    labels = torch.zeros(size, dtype=torch.int64, device=run.device)
-    batch = Batch(view.samples.ids[:0], inputs, labels, None)
     asked = run.recipe.precision if run.recipe is not None else "auto"
     with run.progress.work("warming up"), torch.random.fork_rng(devices=cards(run.device)):
         with arithmetic(resolve_precision(asked, model, run.device), run.device):
@@ -206,6 +201,26 @@ def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
     if parameters := list(copied.parameters()):
         torch.optim.SGD(parameters, lr=0.0).zero_grad()
     return True
+
+
+def blank_batch(view: DataView, size: int, *, noise: bool = False) -> Batch | None:
+    """Blank inputs of the data's shape, which reads none of them; or noise, always the same.
+
+    Whole numbers that are no pictures stay blank, for each may mean something. None for inputs whose
+    shape is known only by reading one.
+    """
+    tensor = resident(view.samples)
+    if tensor is None:
+        return None
+    blank = torch.zeros((size, *tensor.shape[1:]), dtype=tensor.dtype)
+    generator = torch.Generator().manual_seed(0)
+    if noise and blank.is_floating_point():
+        blank = torch.randn(blank.shape, generator=generator).to(blank.dtype)
+    elif noise and blank.dtype == torch.uint8:
+        blank = torch.randint(0, 256, blank.shape, generator=generator, dtype=torch.uint8)
+    blank = blank.to(view.device)
+    labels = torch.zeros(size, dtype=torch.int64, device=view.device)
+    return Batch(view.samples.ids[:0], view.transform(blank), labels, None)
 
 
 def _cost(meter: Meter, view: DataView, run: Run, warmed: bool) -> Cost:

@@ -332,6 +332,28 @@ def test_what_an_earlier_mask_cut_stays_cut_whatever_its_score() -> None:
 shapes = st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=3), min_size=1, max_size=3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.9, 0.99])
+def test_a_cut_keeps_what_a_stable_sort_would(dtype: torch.dtype, sparsity: float) -> None:
+    """With many equal scores, in several tensors, under a mask and without one."""
+    generator = torch.Generator().manual_seed(0)
+    scores = {
+        name: torch.randint(0, 7, shape, generator=generator).to(dtype)
+        for name, shape in (("a", (40, 5)), ("b", (70,)), ("c", (3, 3, 9)))
+    }
+    total = sum(score.numel() for score in scores.values())
+    half = {name: torch.arange(s.numel()).view(s.shape) % 2 == 0 for name, s in scores.items()}
+    for within in (None, half if sparsity > 0.5 else None):
+        flat = torch.cat([score.flatten().double() for score in scores.values()])
+        if within is not None:
+            flat[~torch.cat([keep.flatten() for keep in within.values()])] = -torch.inf
+        order = torch.sort(flat, descending=True, stable=True).indices
+        expected = torch.zeros(total, dtype=torch.bool)
+        expected[order[: max(1, round((1 - sparsity) * total))]] = True
+        found = keep_largest(scores, sparsity, within)
+        assert torch.equal(torch.cat([keep.flatten() for keep in found.values()]), expected)
+
+
 @given(shapes, st.floats(0, 0.999), st.integers(0, 99), st.booleans())
 def test_keep_largest_is_a_sort(
     sizes: list[list[int]], sparsity: float, seed: int, ties: bool

@@ -63,7 +63,9 @@ class SynFlow(Pruner):
 
 def kept_share(mask: Mask) -> float:
     """Share of the weights that a mask keeps."""
-    return sum(int(k.sum()) for k in mask.values()) / sum(k.numel() for k in mask.values())
+    return sum(int(k.count_nonzero()) for k in mask.values()) / sum(
+        k.numel() for k in mask.values()
+    )
 
 
 def linearised(model: nn.Module) -> nn.Module:

@@ -36,7 +36,7 @@ from expunge.models.table import build_model
 from expunge.names.seeds import seed_for
 from expunge.place import Place
 from expunge.trained.record import Record
-from expunge.training.cost import Account, Cost
+from expunge.training.cost import Account, Cost, Meter
 from expunge.training.fit import FitLog, fit, train_from
 from expunge.training.loop import evaluating, make_optimizer
 from expunge.training.precision import has_bfloat16, resolve_precision
@@ -931,6 +931,17 @@ def session_on_digits() -> Iterator[tuple[Session, nn.Module]]:
     model = original("mlp")
     with session.measured(model):
         yield session, model
+
+
+def test_what_is_over_at_once_has_a_peak_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sooner than the first sample is taken, in a pause or outside one."""
+    monkeypatch.setattr(Meter, "_sample", lambda _: None)
+    with Meter(torch.device("cpu")) as meter:
+        pass
+    assert meter.peak_memory_bytes > 0
+    with Meter(torch.device("cpu")) as meter, meter.paused():
+        pass
+    assert meter.peak_memory_bytes > 0
 
 
 def test_what_is_only_reported_stands_apart_from_the_cost() -> None:

@@ -113,7 +113,14 @@ class Meter:
             import torch
 
             peak = torch.cuda.max_memory_allocated(self.device)
-            self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+        else:  # what is over sooner than a sample is taken has one all the same
+            peak = self._resident()
+        self.peak_memory_bytes = max(self.peak_memory_bytes, peak)
+
+    def _resident(self) -> int:
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -122,12 +129,9 @@ class Meter:
             torch.cuda.synchronize(self.device)
 
     def _sample(self) -> None:
-        import psutil
-
-        process = psutil.Process()
         while True:
             if not self._paused:
-                self.peak_memory_bytes = max(self.peak_memory_bytes, process.memory_info().rss)
+                self.peak_memory_bytes = max(self.peak_memory_bytes, self._resident())
             if self._stop.wait(SAMPLING_SECONDS):
                 return
 

@@ -28,6 +28,7 @@ from expunge.report.markdown import further_markdown
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.report.tables import bold_note, papers_table
+from expunge.scores.looks import Plan
 from expunge.scores.rows import SETTING
 from expunge.scores.statistics import paired_interval
 from expunge.scores.table import AVERAGED
@@ -766,3 +767,18 @@ def test_a_control_with_the_smaller_gap_of_means_equals_too() -> None:
     table = papers_table(pd.DataFrame(rows)).set_index("method")
     assert table.loc["head_zeroed", "avg_gap"] < table.loc["x", "avg_gap"]
     assert table.loc["x", "equalled_by"] == ("head_zeroed",) and not table.loc["x", "best"]
+
+
+def test_a_later_seed_of_fewer_samples_takes_no_decision_back() -> None:
+    """Its step is larger; a look goes by the steps of the seeds that it has seen."""
+    close = [0.0, 0.1, -0.1, 0.05, -0.05, 0.0, 0.1]
+    parts = [of_seeds("a", close), of_seeds("b", [0.0] * 7)]
+    frame = pd.concat(parts, ignore_index=True).assign(n=5000)
+    claims, margins = [parse_claim("UA of a < UA of b")], {"UA": 1.0}
+    plan = Plan(10)
+    early = judge_all(claims, frame, rows_of(frame), margins=margins, plan=plan)[0]
+    assert (early.verdict, early.look) == ("equivalent", 5)
+    small = frame.assign(n=frame["n"].where(frame["seed"] != 6, 3))
+    late = judge_all(claims, small, rows_of(small), margins=margins, plan=plan)[0]
+    assert (late.verdict, late.look) == ("equivalent", 5)
+    assert judge(claims[0], small, rows_of(small), 1.0).margin == pytest.approx(100 / 3)

@@ -47,14 +47,15 @@ def decide(
     margins: Sequence[float | None],
     plan: Plan,
     seeds: int,
-    steps: Sequence[float] | None = None,
+    steps: Sequence[Sequence[float]] | None = None,
 ) -> list[Decision | None]:
     """What the looks that have been reached decide of each claim; None: nothing yet.
 
     differences: of each claim, a number for each seed in the order in which seeds were made; nan for one
     that the claim is not about. One that ends early lacks a seed, and is not judged at later looks; it
     counts in the family all the same. margins: in the differences' unit; None: no equivalence asked.
-    seeds: so many are finished. steps: of each claim, the least spread that counts; see `p_values`.
+    seeds: so many are finished. steps: of each claim, by seed, the least spread and margin that count: a
+    look goes by the largest that it has seen, so that no later seed takes a decision back.
     """
     import numpy as np
 
@@ -63,9 +64,9 @@ def decide(
         if look > seeds:
             break
         both = [
-            pair_of(one[:look] if len(one) >= look else (), margin, step)
-            for one, margin, step in zip(
-                differences, margins, steps or [0.0] * len(differences), strict=True
+            pair_of(one[:look] if len(one) >= look else (), margin, max(own[:look], default=0.0))
+            for one, margin, own in zip(
+                differences, margins, steps or [()] * len(differences), strict=True
             )
         ]
         for claim, finding in rejected(both, level):
@@ -77,7 +78,10 @@ def decide(
 
 
 def pair_of(values: Sequence[float], margin: float | None, step: float = 0.0) -> PValues:
-    """Both p values of a claim; nan under five seeds. Values that are nan do not count."""
+    """Both p values of a claim; nan under five seeds. Values that are nan do not count.
+
+    step: the least spread and margin that count; see `p_values`.
+    """
     import numpy as np
 
     known = np.asarray([[one for one in values if not math.isnan(one)]])
@@ -85,7 +89,7 @@ def pair_of(values: Sequence[float], margin: float | None, step: float = 0.0) ->
         return math.nan, math.nan
     same = math.nan
     if margin is not None:
-        same = float(equivalence_p_values(known, margin, least=step)[0])
+        same = float(equivalence_p_values(known, max(margin, step), least=step)[0])
     return float(p_values(known, least=step)[0]), same
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ class Differences:
 
     of: seeds that were asked. lost: which of them lack a side and why, in words; empty: none. unfit:
     the same of those that the claim cannot be about, and which are no loss. capped: values at a cap.
-    step: by how much one sample moves a seed's difference. series: the differences in the order of the
-    seeds, up to the first that lacks a side; nan for those that are unfit.
+    steps: seed -> by how much one sample moves its difference. series: the differences in the order of
+    the seeds, up to the first that lacks a side; nan for those that are unfit.
     """
 
     by_seed: Mapping[int, float]
@@ -39,8 +39,13 @@ class Differences:
     lost: str = ""
     unfit: str = ""
     capped: int = 0
-    step: float = 0.0
-    series: tuple[float, ...] = ()
+    steps: Mapping[int, float] = field(default_factory=dict)
+    series: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def step(self) -> float:
+        """The largest of the steps."""
+        return max(self.steps.values(), default=0.0)
 
 
 def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Differences:
@@ -66,9 +71,9 @@ def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Diffe
     values = [_values(side, frame) for side in sides]
     before = _triggers(frame) if claim.less.score.startswith("ASR") else None
     by_seed: dict[int, list[float]] = {}
+    used: dict[int, list[_Value]] = {}
     lost: dict[int, str] = {}
     unfit: set[int] = set()
-    used: list[_Value] = []
     for pair, (left, right) in _by_pair(planned, names).items():
         seed = pair[-1]
         if before is not None and all(before.get(key, WORKS) < WORKS for key in (*left, *right)):
@@ -79,7 +84,7 @@ def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Diffe
             lost.setdefault(seed, problem)
             continue
         less, more = ([values[at][key] for key in keys] for at, keys in ((0, left), (1, right)))
-        used += [*less, *more]
+        used.setdefault(seed, []).extend((*less, *more))
         mean = np.mean([one.value for one in less]) - np.mean([one.value for one in more])
         by_seed.setdefault(seed, []).append(float(mean))
     means = {seed: float(np.mean(one)) for seed, one in by_seed.items() if seed not in lost}
@@ -92,10 +97,11 @@ def differences(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Diffe
         len(asked),
         _by_reason(lost),
         _by_reason(never),
-        capped=sum(one.capped for one in used),
-        step=max((one.step for one in used), default=0.0)
-        / max(map(len, by_seed.values()), default=1),
-        series=tuple(kept.get(seed, math.nan) for seed in whole),
+        capped=sum(one.capped for own in used.values() for one in own),
+        steps={
+            seed: max(one.step for one in own) / len(by_seed[seed]) for seed, own in used.items()
+        },
+        series={seed: kept.get(seed, math.nan) for seed in whole},
     )
 
 

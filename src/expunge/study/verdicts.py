@@ -76,14 +76,12 @@ def judge_all(
     if plan is not None:  # what is not finished belongs to a look that is still to come
         rows = [row for row in rows if row.seed in finished]
     apart = [differences(claim, whole, rows) for claim in claims]
-    limits = [
-        None if (margin := margins.get(claim.less.score)) is None else max(margin, one.step)
-        for claim, one in zip(claims, apart, strict=True)
-    ]
+    limits = [margins.get(claim.less.score) for claim in claims]
     found = [_fixed(*each) for each in zip(claims, apart, limits, strict=True)]
     if plan is None:
         return _adjusted(found, apart)
-    series, steps = [one.series for one in apart], [one.step for one in apart]
+    series = [[*one.series.values()] for one in apart]
+    steps = [[one.steps.get(seed, 0.0) for seed in one.series] for one in apart]
     decided = decide(series, limits, plan, len(finished), steps)
     return [_looked_at(one, at) for one, at in zip(found, decided, strict=True)]
 
@@ -123,7 +121,7 @@ def _fixed(claim: Claim, apart: Differences, margin: float | None) -> Found:
         high,
         n,
         apart.of,
-        margin=margin,
+        margin=None if margin is None else max(margin, apart.step),
         capped=apart.capped,
         lost=lost,
         why=why,

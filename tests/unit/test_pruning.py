@@ -364,7 +364,7 @@ def test_a_cut_by_a_sample_keeps_what_a_sort_would(
     drawn = np.random.default_rng(1).standard_normal((2, 60, 100))
     if sorted_away:
         monkeypatch.setattr(
-            largest.Scores, "drawn", lambda self, _: self.values.flatten().sort().values[-60:]
+            largest.Ranked, "drawn", lambda self, _: self.values.flatten().sort().values[-60:]
         )
     scores = {name: torch.tensor(one) for name, one in zip("ab", drawn, strict=True)}
     within = {name: score > -0.5 for name, score in scores.items()}

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 SAMPLE = 2**16
-"""Scores of a sample, by which the one that is looked for is bracketed."""
+"""Ranked of a sample, by which the one that is looked for is bracketed."""
 
 
-class Scores(NamedTuple):
+class Ranked(NamedTuple):
     """values: of a tensor, no nan. alive: those that count, bool of the same shape; None: all."""
 
     values: Tensor
@@ -37,7 +37,7 @@ class Scores(NamedTuple):
         return values if self.alive is None else values[self.alive.flatten()[places]]
 
 
-def least_of_largest(scores: Sequence[Scores], count: int) -> Tensor:
+def least_of_largest(scores: Sequence[Ranked], count: int) -> Tensor:
     """The `count`-th largest score, 1 <= count <= all that count: a tensor of no axes.
 
     A sample says between which two scores it lies, and the few between these are looked at alone; where

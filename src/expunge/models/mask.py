@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from expunge.errors import ConfigError, ModelError
-from expunge.models.largest import Scores, least_of_largest
+from expunge.models.largest import Ranked, least_of_largest
 
 Mask = Mapping[str, Tensor]
 """Parameter name -> bool tensor of its shape, True = kept. Parameters it does not name are dense."""
@@ -50,7 +50,7 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, within: Mask | N
         raise ConfigError(f"sparsity {sparsity:g} is no share of the weights; give 0 to below 1")
     count = max(1, round((1 - sparsity) * sum(score.numel() for score in scores.values())))
     ranked = [
-        Scores(
+        Ranked(
             (score if score.dtype in EXACT else score.double()).detach(),
             None if within is None else within[name].to(score.device),
         )
@@ -69,7 +69,7 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, within: Mask | N
 
 
 def _drop_last(
-    kept: Sequence[Tensor], ranked: Sequence[Scores], least: Tensor, too_many: int
+    kept: Sequence[Tensor], ranked: Sequence[Ranked], least: Tensor, too_many: int
 ) -> None:
     """Take the last of those that equal the least out of what is kept, in place."""
     for one, scores in zip(reversed(kept), reversed(ranked), strict=True):

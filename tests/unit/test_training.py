@@ -38,7 +38,7 @@ from expunge.place import Place
 from expunge.trained.record import Record
 from expunge.training.cost import Account, Cost, Meter
 from expunge.training.fit import FitLog, fit, train_from
-from expunge.training.loop import evaluating, make_optimizer
+from expunge.training.loop import evaluating, lay_out, make_optimizer
 from expunge.training.precision import has_bfloat16, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
@@ -461,6 +461,17 @@ def test_masked_weights_are_zero_at_every_step(recipe: Recipe) -> None:
         assert not model.get_parameter(name)[~keep].any()
         moved = model.get_parameter(name) != before.get_parameter(name)
         assert moved[keep].all()
+
+
+def test_weights_of_one_channel_are_laid_out_as_asked_for() -> None:
+    """They count as either layout, so that `contiguous` would leave them as they are."""
+    layer = nn.Conv2d(1, 8, 3)
+    for form, channel in ((torch.channels_last, 1), (torch.contiguous_format, 9)):
+        before = layer.weight.detach().clone()
+        lay_out(layer, form)
+        assert layer.weight.stride()[1] == channel and torch.equal(layer.weight, before)
+        found = layer(torch.rand(4, 1, 6, 6))
+        assert found.is_contiguous(memory_format=form), "or its pooling is slow"
 
 
 def test_the_mask_of_a_convolution_is_held_in_any_memory_format() -> None:

@@ -239,7 +239,11 @@ def lay_out(model: nn.Module, form: torch.memory_format) -> None:
     """Store the weights of 2-D convolutions in a memory format; the others have none."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=form)
+            laid = torch.empty_like(parameter, memory_format=form)
+            # `contiguous` leaves weights of one channel as they are, for they count as either, and then
+            # a grey image's first convolution and its pooling run in the slow layout
+            if laid.stride() != parameter.stride():
+                parameter.data = laid.copy_(parameter.data)
 
 
 def distributed(model: nn.Module, run: Run) -> nn.Module:

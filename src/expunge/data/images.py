@@ -37,6 +37,8 @@ MOST_PIXELS = 2**26
 """Of one image; and of all large ones that are being decoded at a time."""
 STRIP_PIXELS = 2**20
 """Copied at a time; images of more are large."""
+SMALL_PIXELS = 2**12
+"""Of an image that is decoded so soon that threads, which take turns around it, only wait for it."""
 MOST_BYTES = 256 * MIB
 """Of one encoded image."""
 BOMB_TIMES, BOMB_BYTES = 100, 256 * MIB
@@ -141,8 +143,12 @@ class ImageStore:
         return self._decoded.stream(batches, device)
 
     def rows(self, index: Indices) -> Store:
-        """Some of the rows; the others need not be decoded."""
-        return ImageStore(self.images.rows(index))
+        """Some of the rows; the others need not be decoded, and none is decoded twice."""
+        images = self.images.rows(index)
+        decoded = vars(self).get("_decoded")
+        if decoded is not None and decoded.whole() is not None and fits(images.decoded_bytes):
+            return decoded.rows(index)  # type: ignore[no-any-return]
+        return ImageStore(images)
 
     def whole(self) -> Tensor | None:
         """All images (n, channels, height, width) uint8, if they fit into memory."""
@@ -303,7 +309,7 @@ def _spread(sources: Sequence[Encoded], count: int = 2000) -> list[Encoded]:
 
 
 def _decode_all(images: EncodedImages) -> Tensor:
-    """All images as one tensor (n, channels, height, width) uint8; decoding runs in threads."""
+    """All images as one tensor (n, channels, height, width) uint8; large ones by several threads."""
     out = torch.empty((len(images), *images.shape), dtype=torch.uint8)
 
     def decode(rows: range) -> None:
@@ -311,7 +317,9 @@ def _decode_all(images: EncodedImages) -> Tensor:
             out[row] = images.read(row)
 
     chunk = 512
-    with quiet(), ThreadPoolExecutor(max_workers=psutil.cpu_count() or 2) as pool:
+    small = not images.resize and math.prod(images.size) <= SMALL_PIXELS
+    threads = 1 if small else psutil.cpu_count() or 2
+    with quiet(), ThreadPoolExecutor(max_workers=threads) as pool:
         starts = range(0, len(images), chunk)
         for _ in pool.map(lambda s: decode(range(s, min(s + chunk, len(images)))), starts):
             pass

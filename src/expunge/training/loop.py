@@ -335,7 +335,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def parameter_norm(parameters: Iterable[nn.Parameter]) -> float:
     """Euclidean norm of all parameters together; not finite if one of them is not."""
     norms = torch._foreach_norm([p.detach() for p in parameters])
-    return math.sqrt(sum(float(value) ** 2 for value in torch.stack(list(norms)).double()))
+    # read all at once: a GPU is waited for at each reading
+    return math.sqrt(sum(value**2 for value in torch.stack(list(norms)).double().tolist()))
 
 
 def smallest(batch: Any) -> int:

@@ -47,7 +47,7 @@ def demo_study() -> Study:
             "data": ["digits"],
             "models": ["cnn"],
             "recipes": {
-                "demo": {"epochs": 20, "lr": 0.05, "batch_size": 128, "augmentation": "none"}
+                "demo": {"epochs": 12, "lr": 0.05, "batch_size": 128, "augmentation": "none"}
             },
             "scenarios": ["class", "random:0.1"],
             "methods": DEMO_METHODS,

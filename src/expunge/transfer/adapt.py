@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from expunge.audits.features import features, head_name
@@ -19,6 +19,7 @@ from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError
+from expunge.loading import loading
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.training.fit import train_from
@@ -26,6 +27,9 @@ from expunge.training.loop import lay_out
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
 from expunge.transfer.head import with_head
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Array = npt.NDArray[np.float64]
 
@@ -72,6 +76,9 @@ def probe_head(model: nn.Module, target: Data, run: Run) -> nn.Module:
     inputs = features(model, target.train, transform, run).double().numpy()
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
     spread[spread == 0] = 1.0
+    with loading():
+        from sklearn.linear_model import LogisticRegression  # slow to import, needed only here
+
     fitted = LogisticRegression(max_iter=2000).fit((inputs - mean) / spread, target.train.labels)
     weight, bias = _full(fitted, len(target.classes), inputs.shape[1])
     weight = weight / spread  # the standardisation becomes a part of the head

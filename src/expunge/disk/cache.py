@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.disk.reading import read_json
+from expunge.disk.whole import sweep
 from expunge.errors import ConfigError, nearest
 
 CARD, PIXELS, ROWS = "card.json", "pixels.npy", "rows.npy"
@@ -38,6 +39,16 @@ class Cached:
     of_data: str
     bytes: int
     used: float
+
+    @property
+    def is_images(self) -> bool:
+        """Whether it counts against the limit."""
+        return ENTRY.fullmatch(self.name) is not None
+
+    @property
+    def words(self) -> str:
+        """What it is, and of which data."""
+        return f"{self.what} of {self.of_data}" if self.of_data else self.what
 
 
 def cache_folder() -> Path:
@@ -109,8 +120,11 @@ def purge(names: Sequence[str], older_than_days: float = 0.0) -> list[Cached]:
             )
     wanted = set(names) or there.keys() - {"struck"}
     latest = time.time() - older_than_days * DAY
-    gone = []
+    gone: list[Cached] = []
+    if not there:
+        return gone
     with locked():
+        sweep(images_folder())
         for one in there.values():
             if one.name in wanted and one.used <= latest:
                 _remove(one.name)

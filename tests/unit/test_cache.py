@@ -407,8 +407,9 @@ class _Killed(BaseException):
     pass
 
 
+@pytest.mark.parametrize("where", ["_strike_entry", "_digest_without", "_blank"])
 def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
-    table: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = load_data(table)
     one = data.train.ids[0]
@@ -417,12 +418,54 @@ def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
         raise _Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(decoded, "_blank", killed)
+        patch.setattr(decoded, where, killed)
         with pytest.raises(_Killed):
             decoded.strike(data.train, [one])
     assert is_stored(int(one))
     assert right(load_data(table))
     assert not is_stored(int(one))
+
+
+def test_a_deletion_says_what_it_could_not_remove(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(table)
+
+    def failing(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decoded, "_blank", failing)
+    made = unlearn(original(data), data.train.ids[:2].tolist(), "gradient_ascent", place=CPU)
+    assert not is_stored(int(data.train.ids[0])), "an entry that cannot be mended goes"
+    assert not [one for one in made.record.warnings if "purge" in one]
+    load_data(table)
+    monkeypatch.setattr(decoded, "remove_entry", failing)
+    made = unlearn(original(data), data.train.ids[2:4].tolist(), "gradient_ascent", place=CPU)
+    (told,) = [one for one in made.record.warnings if "purge" in one]
+    assert "No space left on device" in told and str(cache.images_folder()) in told
+
+
+def test_what_was_struck_stays_absent_where_its_record_is_gone(table: Path) -> None:
+    data = load_data(table)
+    decoded.strike(data.train, data.train.ids[:2])
+    cache.purge(["struck"])
+    decoded.strike(data.train, data.train.ids[5:7])
+    assert right(load_data(table))
+    assert not any(is_stored(int(data.train.ids[row])) for row in (0, 1, 5, 6))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"x" * 100])
+def test_odd_records_of_deletions_are_ignored(content: bytes, table: Path) -> None:
+    data = load_data(table)
+    decoded.strike(data.train, data.train.ids[:1])
+    (record,) = cache.struck_folder().iterdir()
+    record.write_bytes(content)
+    for entry in cache.entries():
+        (entry / cache.ROWS).write_bytes(content)
+    assert right(load_data(table))
+    decoded.strike(data.train, data.train.ids[1:2])
+    assert not is_stored(int(data.train.ids[1]))
+    assert right(load_data(table))
 
 
 def test_a_broken_entry_is_not_made_true_by_a_deletion(table: Path) -> None:

@@ -106,10 +106,15 @@ def find_decoded(wanted: Wanted, fits: Callable[[int], bool]) -> tuple[Pixels, I
             raise UnreadableError("it is of other data")
         if not fits(math.prod(card.whole_shape)):
             return None
+        struck = _struck(wanted.fingerprint)
+        if not set(_among(wanted.rows, struck).tolist()) <= set(card.absent):
+            with locked():  # a deletion was killed before it came to this entry
+                _strike_entry(folder, wanted.fingerprint, struck)
+            card = _read_card(folder)
         pixels = np.empty(card.whole_shape, dtype=np.uint8)
         with open_regular(folder / PIXELS, within=folder) as stream:
             dirty = _check(stream, card, pixels)
-        if dirty:  # a deletion was killed before its end
+        if dirty:  # or before its end
             with locked():
                 _blank(folder, card)
         with suppress(OSError):  # a cache that may only be read
@@ -184,10 +189,10 @@ def _strike_entry(folder: Path, fingerprint: str, struck: Indices) -> None:
         card = _read_card(folder)
         if card.fingerprint != fingerprint:
             return
-        rows = np.load(io.BytesIO(read_bytes(folder / ROWS, most=MOST_ROWS_BYTES, within=folder)))
-        absent = _among(rows, struck)
-        if len(rows) != card.count:
+        rows = _read_rows(folder / ROWS)
+        if rows.shape != (card.count,):
             raise UnreadableError("its rows are of other images")
+        absent = np.union1d(np.array(card.absent, np.int64), _among(rows, struck))
         if absent.tolist() != card.absent:
             # the digest without them is true before and after their pixels are zeros
             with open_regular(folder / PIXELS, within=folder) as stream:
@@ -223,12 +228,16 @@ def _read_card(folder: Path) -> _Card:
 
 def _struck(fingerprint: str) -> Indices:
     """Row numbers that deletions struck, ascending."""
-    file = struck_folder() / f"{fingerprint}.npy"
     try:
-        rows = np.load(io.BytesIO(read_bytes(file, most=MOST_ROWS_BYTES)), allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        return _read_rows(struck_folder() / f"{fingerprint}.npy")
+    except _UNREADABLE:
         return np.empty(0, np.int64)
-    return np.asarray(rows, dtype=np.int64)
+
+
+def _read_rows(file: Path) -> Indices:
+    """Row numbers as they were saved. Raises ValueError, OSError or MemoryError."""
+    content = io.BytesIO(read_bytes(file, most=MOST_ROWS_BYTES))
+    return np.asarray(npy.read_array(content, allow_pickle=False), dtype=np.int64)
 
 
 def _among(rows: Indices, struck: Indices) -> Indices:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,12 @@ from expunge.api import adopt, unlearn
 from expunge.data import decoded, images, parquet
 from expunge.data.load import Data, load_data
 from expunge.data.samples import Samples, resident
+from expunge.data.split import Split
 from expunge.disk import cache
 from expunge.errors import ConfigError, DataError
+from expunge.methods import make_method
 from expunge.place import Place
+from expunge.theory.sparsity import _Check
 from expunge.trained.trained import Trained
 
 CPU = Place(device="cpu")
@@ -401,6 +405,14 @@ def test_a_trial_strikes_nothing(table: Path) -> None:
     trial = Place(device="cpu", strike=False)
     unlearn(original(data), [one], "gradient_ascent", place=trial)
     assert is_stored(int(one))
+
+
+def test_a_diagnosis_is_a_trial(table: Path) -> None:
+    data = load_data(table)
+    split = Split.ids(data, data.train.ids[:1].tolist(), base=Split.whole(data, validation=0))
+    check: Any = SimpleNamespace(split=split, seed=0, place=CPU, allow_code=False)
+    _Check._unlearn(check, original(data), make_method("gradient_ascent", allow_code=False), None)
+    assert is_stored(int(data.train.ids[0]))
 
 
 class _Killed(BaseException):

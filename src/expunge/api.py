@@ -236,7 +236,7 @@ def unlearn(
         forget_seed: of a random request.
         names: other seed names: ("retrain", seed, "floor") is the second retraining of the noise
             floor.
-        place: device and progress.
+        place: device and progress; whether cached images of the forgotten samples go too.
         allow_code: whether a method that is `module:Class` may be imported; False for a name from a
             file.
 
@@ -293,7 +293,7 @@ def unlearn(
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=cost,
-        warnings=(*warnings_for(split, copies), *told),
+        warnings=(*warnings_for(split, copies), *told, *original.strike(split, place)),
         log={**as_plain(run.log), **({COPIES: copies[:SHOWN_COPIES]} if copies else {})},
     )
     return original.then(

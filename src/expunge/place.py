@@ -18,6 +18,8 @@ class Place:
         progress: where it is shown; in Python nowhere unless asked.
         overwrite: replace folders that exist.
         allow_code: run code that a file from elsewhere names (`module:function`).
+        strike: what `unlearn` forgets also goes from the cache of decoded images; False for trials,
+            which are no deletions.
     """
 
     data_dir: str | Path | None = None
@@ -25,6 +27,7 @@ class Place:
     progress: Reporter = field(default_factory=Silent)
     overwrite: bool = False
     allow_code: bool = False
+    strike: bool = True
 
 
 HERE = Place()

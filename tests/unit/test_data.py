@@ -366,7 +366,7 @@ def test_a_broken_image(tmp_path: Path, spoilt: bytes) -> None:
     [
         (pa.table({"label": [1]}), "has no image column: it has label; name one of them image"),
         (table([picture()], [1]).drop_columns("label"), "has no label column: it has image"),
-        (table([picture(), None], [0, 1]), "has 1 rows without image bytes"),
+        (table([picture()] * 9 + [None], [0, 1] * 5), "has 1 rows without image bytes"),
         (table([picture()] * 2, [0, -1]), "label -1 is negative; class indices count from 0"),
         (with_names(table([picture()] * 2, [0, 2]), ["a", "b"]), "label 2 is beyond the 2 class"),
     ],

@@ -207,6 +207,7 @@ def test_whatever_is_raised_names_the_file(folder: Path, monkeypatch: pytest.Mon
             raise kind("within")
 
         monkeypatch.setattr(images, "_channels_first", failing)
+        monkeypatch.setattr(images, "SMALL_PIXELS", 0)
         with pytest.raises(DataError, match=r"cannot read .*\.png as an image"):
             load_data(folder)
 
@@ -609,7 +610,8 @@ def test_a_picture_or_a_text_that_comes_often_is_there_once(tmp_path: Path) -> N
     raw = read_parquet(path, (8, 8))
     store = raw.store
     assert isinstance(store, images.ImageStore)
-    assert len({id(source) for source in store.images.sources}) == 1
+    assert store.part is not None
+    assert len({id(source) for source in store.part.images.sources}) == 1
     assert len({id(text) for text in raw.columns["note"].tolist()}) == 1
     samples = raw.samples(raw.labels)
     assert len({id(text) for text in samples.columns["note"].tolist()}) == 1
@@ -942,7 +944,7 @@ def test_pictures_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(found) == len(set(found)) == 10
     store = data.train.store
     assert isinstance(store, images.ImageStore)
-    assert all(isinstance(source, Path) for source in store.images.sources), "no bytes are kept"
+    assert store.part is None, "no bytes are kept"
     opened.clear()
     again = load_data(folder)
     assert again.train.fingerprint == data.train.fingerprint
@@ -995,9 +997,11 @@ def test_pictures_too_many_for_memory_are_not_kept(
     monkeypatch.setattr("psutil.cpu_count", lambda: 1)  # no worker processes
     data = load_data(folder)
     assert resident(data.train) is None
-    assert isinstance(data.train.store, images.ImageStore)
-    assert all(isinstance(source, Path) for source in data.train.store.images.sources)
-    assert isinstance(data.train.store._decoded, StreamStore)
+    assert isinstance(data.train.store, images.ImageStore) and data.train.store.part is None
+    streamed = data.train.store._decoded
+    assert isinstance(streamed, StreamStore)
+    assert isinstance(streamed.dataset, images.EncodedImages)
+    assert all(isinstance(source, Path) for source in streamed.dataset.sources)
     assert data.train.fingerprint == expected
 
 
@@ -1029,7 +1033,7 @@ def test_data_whose_ids_are_row_numbers_are_always_hashed(tmp_path: Path) -> Non
 def test_odd_memories_of_fingerprints_are_ignored(tmp_path: Path, content: str) -> None:
     (tmp_path / "data").write_bytes(b"one")
     expected = fingerprints.fingerprint_files([tmp_path / "data"], tmp_path)
-    cache = fingerprints.cache_file()
+    cache = fingerprints.fingerprints_file()
     (key,) = json.loads(cache.read_text())
     cache.write_text(content.replace("%s", key))
     assert fingerprints.fingerprint_files([tmp_path / "data"], tmp_path) == expected
@@ -1038,8 +1042,8 @@ def test_odd_memories_of_fingerprints_are_ignored(tmp_path: Path, content: str) 
 @pytest.mark.timeout(20)
 def test_a_memory_of_fingerprints_that_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(b"one")
-    fingerprints.cache_file().parent.mkdir()
-    fingerprints.cache_file().symlink_to("/dev/zero")
+    fingerprints.fingerprints_file().parent.mkdir()
+    fingerprints.fingerprints_file().symlink_to("/dev/zero")
     fingerprints.fingerprint_files([tmp_path / "data"], tmp_path)
 
 

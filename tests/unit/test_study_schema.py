@@ -492,6 +492,17 @@ def test_a_method_that_reads_validation_samples_is_judged_by_the_others(tmp_path
         assert abs(len(mine) - len(others)) <= 1
 
 
+def test_a_study_strikes_nothing_from_the_cache(tmp_path: Path) -> None:
+    """Its requests are trials: many forget sets of the same data, none of them a deletion."""
+    struck: list[Any] = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("expunge.trained.trained.strike", lambda *given: struck.append(given))
+        asked = study(scenarios=["random:0.2"], methods={"finetune": {}}, tuning=None)
+        made = run_study(planned(asked, tmp_path / "out"))
+    assert any(made.store.done(cell.key) for cell in made.cells if cell.kind == "unlearn")
+    assert not struck
+
+
 def test_where_all_trials_fail_the_study_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -670,4 +670,5 @@ def test_a_place_is_what_a_call_needs_to_know_of_the_machine() -> None:
         "progress",
         "overwrite",
         "allow_code",
+        "strike",
     }

@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from expunge.cli.cache import list_ as cache_list
+from expunge.cli.cache import purge_ as cache_purge
 from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
@@ -122,6 +124,15 @@ study.command("records", epilog="Example: expunge study records runs/smoke --out
     study_records
 )
 app.add_typer(study, name="study")
+
+cache = typer.Typer(
+    help="See what is kept to save time (decoded images, digests of files), and remove it.",
+    no_args_is_help=True,
+    context_settings=SETTINGS,
+)
+cache.command("list", epilog="Example: expunge cache list")(cache_list)
+cache.command("purge", epilog="Example: expunge cache purge --older-than 30")(cache_purge)
+app.add_typer(cache, name="cache")
 
 INTERRUPTED = 130
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,9 +21,10 @@ from expunge.data.images import (
     MOST_BYTES,
     Encoded,
     ImageFile,
+    ImagePart,
+    ImageStore,
     Size,
     fits,
-    image_store,
     images_from_array,
     is_bomb,
     quiet,
@@ -70,7 +71,13 @@ class Raw:
         """The same part with labels as class indices."""
         ids = row_ids(len(labels)) if self.ids is None else self.ids
         return Samples(
-            ids, labels, self.store, self.fingerprint, self.ids is None, columns=self.columns
+            ids,
+            labels,
+            self.store,
+            self.fingerprint,
+            self.ids is None,
+            columns=self.columns,
+            rows=self.store.chosen if isinstance(self.store, ImageStore) else None,
         )
 
 
@@ -107,9 +114,10 @@ def _read_classes(
             f"{folder} holds no images in class folders; expected {folder}/CLASS/NAME.png or the like"
         )
     paths = [file for file, _ in files]
-    sources, fingerprint = _read_once(paths, root)
+    read, fingerprint = _read_once(paths, root)
+    part = ImagePart(read, size, str(folder.resolve()), fingerprint)
     return Raw(
-        store=image_store(sources, size, str(folder)),
+        store=ImageStore(part, np.arange(len(paths))),
         labels=np.array([label for _, label in files], dtype=np.int64),
         ids=clean_names(np.array([path.relative_to(root).as_posix() for path in paths])),
         columns={},
@@ -134,10 +142,11 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read_once(paths: list[Path], root: Path) -> tuple[list[Encoded], str]:
-    """Images, and the digest of their files.
+def _read_once(paths: list[Path], root: Path) -> tuple[Callable[[], list[Encoded]], str]:
+    """What gives the images, and the digest of their files.
 
-    What must be read for the digest is kept for decoding, unless all of it is too much for memory.
+    What must be read for the digest is kept for decoding, unless all of it is too much for memory; it
+    is given once, and the names of the files from then on.
     """
     total = 0
     for path in paths:
@@ -155,9 +164,11 @@ def _read_once(paths: list[Path], root: Path) -> tuple[list[Encoded], str]:
             held[path] = content
         return content
 
+    def images() -> list[Encoded]:
+        return [ImageFile(path, held.pop(path)) if path in held else path for path in paths]
+
     keep = fits(total)
-    fingerprint = fingerprint_files(paths, root, read=read)
-    return [ImageFile(path, held[path]) if path in held else path for path in paths], fingerprint
+    return images, fingerprint_files(paths, root, read=read)
 
 
 def read_npz(path: Path) -> tuple[Raw, Raw | None]:

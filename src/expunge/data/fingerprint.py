@@ -9,18 +9,13 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from expunge.disk.cache import fingerprints_file
 from expunge.disk.reading import check_regular, open_regular, read_json
 from expunge.disk.whole import sweep, write_file
 
 MOST_KNOWN = 10_000
 """Digests that are remembered; the oldest are forgotten first."""
 _DIGEST = re.compile(r"[0-9a-f]{32}")
-
-
-def cache_file() -> Path:
-    """Where digests are remembered: under `XDG_CACHE_HOME`, by default `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "expunge" / "fingerprints.json"
 
 
 def fingerprint_files(
@@ -62,7 +57,7 @@ def _digest(file: Path) -> bytes:
 
 def _read_cache() -> dict[str, str]:
     try:
-        content = read_json(cache_file())
+        content = read_json(fingerprints_file())
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(content, dict):
@@ -78,8 +73,8 @@ def _write_cache(known: dict[str, str]) -> None:
     """Best effort: a home that cannot be written costs only the time to hash again."""
     kept = dict(list(known.items())[-MOST_KNOWN:])
     try:
-        cache_file().parent.mkdir(parents=True, exist_ok=True)
-        sweep(cache_file().parent)
-        write_file(cache_file(), json.dumps(kept))
+        fingerprints_file().parent.mkdir(parents=True, exist_ok=True)
+        sweep(fingerprints_file().parent)
+        write_file(fingerprints_file(), json.dumps(kept))
     except OSError:
         return

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import math
 import threading
+import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,8 +24,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
+from expunge.data.decoded import Wanted, find_decoded, keep_decoded
 from expunge.data.samples import ResidentStore, Store, StreamStore
-from expunge.disk.reading import MIB, UnreadableError, open_regular, reading
+from expunge.disk.reading import MIB, UnreadableError, open_regular, read_bytes, reading
 from expunge.errors import DataError
 
 Size = tuple[int, int]
@@ -37,8 +40,14 @@ MOST_PIXELS = 2**26
 """Of one image; and of all large ones that are being decoded at a time."""
 STRIP_PIXELS = 2**20
 """Copied at a time; images of more are large."""
-SMALL_PIXELS = 2**12
-"""Of an image that is decoded so soon that threads, which take turns around it, only wait for it."""
+FEW, MANY = 100, 2000
+"""Images whose headers are looked at before any is decoded."""
+SMALL_PIXELS, SHEET_PIXELS = 64 * 64, 2**16
+"""Images of so many pixels are decoded by one thread, on sheets of so many."""
+SMALL_BYTES = MIB
+"""Of the file of a small image."""
+LONG_SECONDS = 0.5
+"""What took longer to decode is kept on the disk."""
 MOST_BYTES = 256 * MIB
 """Of one encoded image."""
 BOMB_TIMES, BOMB_BYTES = 100, 256 * MIB
@@ -60,39 +69,84 @@ class EncodedImages(Dataset[Tensor]):
     """Encoded images; item `row` is a uint8 tensor (channels, height, width).
 
     size: (height, width). With `resize`, images of another size are resized; else they are refused.
+    largest: pixels of the largest one, as far as that was looked at.
     """
 
     def __init__(
-        self, sources: Sequence[Encoded], size: Size, *, resize: bool, colour: bool
+        self,
+        sources: Sequence[Encoded],
+        size: Size,
+        *,
+        resize: bool,
+        colour: bool,
+        largest: int,
     ) -> None:
         self.sources = sources
         self.size = size
         self.resize = resize
         self.mode = "RGB" if colour else "L"
+        self.largest = largest
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def __getitem__(self, row: int) -> Tensor:
         with quiet():
-            return self.read(row)
+            return torch.from_numpy(self.read(row))
 
-    def read(self, row: int) -> Tensor:
-        """An item, for threads: whoever starts them keeps PIL `quiet`."""
-        with open_image(self.sources[row]) as image, _ROOM.taken(image.width * image.height):
-            if self.mode == "L" and image.mode not in GREY_MODES:
-                raise DataError(
-                    f"{_name(self.sources[row])} is in colour among grey images; convert it, or "
-                    "all of them"
-                )
-            if image.size != self.size[::-1] and not self.resize:
-                raise _sizes_differ(self.size, image.size[::-1])
-            drawn = image if image.mode == self.mode else image.convert(self.mode)
+    def read(self, row: int) -> NDArray[np.uint8]:
+        """The pixels (channels, height, width), for threads: whoever starts them keeps PIL `quiet`.
+
+        Raises DataError that names the file, whatever goes wrong.
+        """
+        source = self.sources[row]
+        with open_image(source) as image, _ROOM.taken(image.width * image.height):
+            drawn = self._drawn(image, source)
             if drawn is not image and image.width * image.height > STRIP_PIXELS:
                 image.close()  # its pixels are not needed twice
-            if drawn.size != self.size[::-1]:
-                drawn = drawn.resize(self.size[::-1], Image.Resampling.BILINEAR)
-            return torch.from_numpy(_channels_first(drawn))
+            return _channels_first(self._sized(drawn))
+
+    def read_small(self, rows: range, out: NDArray[np.uint8]) -> None:
+        """The pixels of some images into `out` (len(rows), channels, height, width).
+
+        Small images are pasted on one sheet: what each costs beside its decoding counts here.
+        """
+        height, width = self.size
+        sources = self.sources[rows.start : rows.stop]
+        mode, size = self.mode, (width, height)
+        try:
+            sheet = Image.new(mode, (width, height * len(rows)))
+            for top, source in zip(range(0, height * len(rows), height), sources, strict=True):
+                image = _opened(io.BytesIO(_small_content(source)))
+                if image.mode != mode or image.size != size:
+                    image = self._alike(image, source)
+                sheet.paste(image, (0, top))
+            pixels = np.asarray(sheet).reshape(len(rows), height, width, -1)
+            out[:] = pixels.transpose(0, 3, 1, 2)
+        except Exception:  # one after another: which it is, and why; or it was large, and is read
+            for place, row in enumerate(rows):
+                out[place] = self.read(row)
+
+    def _drawn(self, image: Image.Image, source: Encoded) -> Image.Image:
+        """In the mode of all. Raises DataError for an image that does not belong to the others."""
+        if self.mode == "L" and image.mode not in GREY_MODES:
+            raise DataError(
+                f"{_name(source)} is in colour among grey images; convert it, or all of them"
+            )
+        if image.size != self.size[::-1] and not self.resize:
+            raise _sizes_differ(self.size, image.size[::-1])
+        return image if image.mode == self.mode else image.convert(self.mode)
+
+    def _alike(self, image: Image.Image, source: Encoded) -> Image.Image:
+        """A small image in the mode and the size of all. Raises UnreadableError for a large one."""
+        if image.width * image.height > STRIP_PIXELS:
+            raise UnreadableError("it is large")
+        return self._sized(self._drawn(image, source))
+
+    def _sized(self, image: Image.Image) -> Image.Image:
+        if image.size == self.size[::-1]:
+            return image
+        return image.resize(self.size[::-1], Image.Resampling.BILINEAR)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -113,26 +167,66 @@ class EncodedImages(Dataset[Tensor]):
         return self._of([one.path if isinstance(one, ImageFile) else one for one in self.sources])
 
     def _of(self, sources: Sequence[Encoded]) -> EncodedImages:
-        return EncodedImages(sources, self.size, resize=self.resize, colour=self.mode == "RGB")
+        colour = self.mode == "RGB"
+        return EncodedImages(
+            sources, self.size, resize=self.resize, colour=colour, largest=self.largest
+        )
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """The encoded images of one part of the data, which are read when they are needed first.
+
+    read: gives them, once or again. size: (height, width) that was asked for; None: their own.
+    where: which data these are, in words. fingerprint: of their files.
+    """
+
+    read: Callable[[], Sequence[Encoded]]
+    size: Size | None
+    where: str
+    fingerprint: str
+
+    @cached_property
+    def images(self) -> EncodedImages:
+        """All of them; their headers have been looked at."""
+        return encoded_images(self.read(), self.size, self.where)
 
 
 class ImageStore:
-    """Encoded images: decoded into memory at the first use if they fit, else on the way.
+    """Some of the encoded images of a part: decoded into memory at the first use if they fit, else on
+    the way. What took long to decode is kept on the disk, and read from there the next time.
 
-    Rows that are left out before that are never decoded.
+    chosen: rows of the part. Those that are left out before the first use are never decoded.
     """
 
-    def __init__(self, images: EncodedImages) -> None:
-        self.images = images
+    def __init__(self, part: ImagePart, chosen: Indices) -> None:
+        self.part: ImagePart | None = part
+        self.chosen = chosen
 
     @cached_property
     def _decoded(self) -> Store:
-        images = self.images
-        # of what was read already, only the names are kept
-        self.images = images.released()
-        if not fits(images.decoded_bytes):
-            return StreamStore(self.images, workers=min(4, (psutil.cpu_count() or 2) - 1))
-        return ResidentStore(_decode_all(images))
+        part = self.part
+        if part is None:
+            raise DataError("these images were let go of before they were decoded; load them anew")
+        wanted = Wanted(part.fingerprint, part.size, self.chosen, part.where)
+        kept = find_decoded(wanted, fits)
+        if kept is not None:
+            pixels, absent = kept
+            if len(absent):
+                pixels[absent] = _decode_all(part.images.rows(self.chosen[absent]))
+        else:
+            images = part.images.rows(self.chosen)
+            if not fits(images.decoded_bytes):
+                self.part = None
+                workers = min(4, (psutil.cpu_count() or 2) - 1)
+                # of what was read already, only the names are kept
+                return StreamStore(images.released(), workers=workers)
+            began = time.perf_counter()
+            pixels = _decode_all(images)
+            if time.perf_counter() - began > LONG_SECONDS:
+                keep_decoded(wanted, pixels)
+        self.part = None
+        return ResidentStore(torch.from_numpy(pixels))
 
     def fetch(self, index: Indices, device: torch.device) -> Any:
         """Rows on the device."""
@@ -143,12 +237,10 @@ class ImageStore:
         return self._decoded.stream(batches, device)
 
     def rows(self, index: Indices) -> Store:
-        """Some of the rows; the others need not be decoded, and none is decoded twice."""
-        images = self.images.rows(index)
-        decoded = vars(self).get("_decoded")
-        if decoded is not None and decoded.whole() is not None and fits(images.decoded_bytes):
-            return decoded.rows(index)  # type: ignore[no-any-return]
-        return ImageStore(images)
+        """Some of the rows; the others need not be decoded."""
+        if self.part is None:
+            return self._decoded.rows(index)
+        return ImageStore(self.part, self.chosen[index])
 
     def whole(self) -> Tensor | None:
         """All images (n, channels, height, width) uint8, if they fit into memory."""
@@ -239,6 +331,13 @@ def _channels_first(image: Image.Image) -> NDArray[np.uint8]:
     return out
 
 
+def _small_content(source: Encoded) -> bytes:
+    """The bytes of an image that is small. Raises UnreadableError for a large file."""
+    if isinstance(source, Path):
+        return read_bytes(source, most=SMALL_BYTES)
+    return source.content if isinstance(source, ImageFile) else source
+
+
 def _name(source: Encoded) -> str:
     if isinstance(source, bytes):
         return f"a record of {len(source)} bytes"
@@ -250,31 +349,40 @@ def fits(needed_bytes: int) -> bool:
     return bool(needed_bytes <= MEMORY_SHARE * psutil.virtual_memory().available)
 
 
-def image_store(sources: Sequence[Encoded], size: Size | None, where: str) -> Store:
-    """A store of encoded images; only headers are read here, to learn size and colour.
+def encoded_images(sources: Sequence[Encoded], size: Size | None, where: str) -> EncodedImages:
+    """Encoded images; only headers are read here, to learn size and colour.
 
     Raises DataError if the images differ in size and no `size` was asked for, or if they unpack to far
     more than their files hold.
     """
     if not len(sources):
         raise DataError(f"{where} holds no images")
-    modes, sizes = set(), set()
-    with quiet():
-        for source in _spread(sources):
-            with open_image(source) as image:
-                modes.add(image.mode)
-                sizes.add(image.size[::-1])
+    modes, sizes = _headers(_spread(sources, FEW))
+    needed_bytes = 3 * len(sources) * max(math.prod(one) for one in sizes)
+    # where some are in colour all are, and whether sizes differ shows when all are decoded
+    if modes <= set(GREY_MODES) or not fits(needed_bytes):
+        modes, sizes = _headers(_spread(sources, MANY))
     colour = not modes <= set(GREY_MODES)
     if size is None and len(sizes) > 1:
         raise _sizes_differ(min(sizes), max(sizes))
-    images = EncodedImages(sources, size or sizes.pop(), resize=size is not None, colour=colour)
-    if size is None and is_bomb(images.decoded_bytes, _encoded_bytes(sources)):
+    largest = max(math.prod(one) for one in sizes)
+    images = EncodedImages(
+        sources, size or sizes.pop(), resize=size is not None, colour=colour, largest=largest
+    )
+    # nothing is a bomb that is small, however small its files are
+    if size is None and is_bomb(images.decoded_bytes, 0):
+        _check_bomb(images, where)
+    return images
+
+
+def _check_bomb(images: EncodedImages, where: str) -> None:
+    """Raise DataError for images that unpack to far more than their files hold."""
+    if is_bomb(images.decoded_bytes, _encoded_bytes(images.sources)):
         raise DataError(
             f"the images of {where} unpack to {images.decoded_bytes // MIB:,} MiB, more than "
             f"{BOMB_TIMES} times what their files hold; append @SIZE to the data specification to make "
             "them smaller"
         )
-    return ImageStore(images)
 
 
 def is_bomb(unpacked_bytes: int, packed_bytes: int) -> bool:
@@ -302,27 +410,48 @@ def _sizes_differ(one: Size, other: Size) -> DataError:
     )
 
 
-def _spread(sources: Sequence[Encoded], count: int = 2000) -> list[Encoded]:
-    """Up to `count` sources from all over, to learn size and mode from their headers."""
-    step = max(1, len(sources) // count)
-    return list(sources[::step])
+def _spread(sources: Sequence[Encoded], count: int) -> Sequence[Encoded]:
+    """Up to about `count` sources from all over."""
+    return sources[:: max(1, len(sources) // count)]
 
 
-def _decode_all(images: EncodedImages) -> Tensor:
-    """All images as one tensor (n, channels, height, width) uint8; large ones by several threads."""
-    out = torch.empty((len(images), *images.shape), dtype=torch.uint8)
+def _headers(sources: Sequence[Encoded]) -> tuple[set[str], set[Size]]:
+    """Modes and sizes of some images, from their headers."""
+    modes, sizes = set(), set()
+    with quiet():
+        for source in sources:
+            with open_image(source) as image:
+                modes.add(image.mode)
+                sizes.add(image.size[::-1])
+    return modes, sizes
 
-    def decode(rows: range) -> None:
-        for row in rows:
+
+def _decode_all(images: EncodedImages) -> NDArray[np.uint8]:
+    """All images (n, channels, height, width).
+
+    Large ones are decoded in threads; with small ones these would only wait for each other.
+    """
+    out = np.empty((len(images), *images.shape), dtype=np.uint8)
+    pixels = max(images.largest, math.prod(images.size))
+    each = max(1, (SHEET_PIXELS if pixels <= SMALL_PIXELS else STRIP_PIXELS) // pixels)
+    starts = range(0, len(images), each)
+
+    def small(start: int) -> None:
+        rows = range(start, min(start + each, len(images)))
+        images.read_small(rows, out[rows.start : rows.stop])
+
+    def large(start: int) -> None:
+        for row in range(start, min(start + each, len(images))):
             out[row] = images.read(row)
 
-    chunk = 512
-    small = not images.resize and math.prod(images.size) <= SMALL_PIXELS
-    threads = 1 if small else psutil.cpu_count() or 2
-    with quiet(), ThreadPoolExecutor(max_workers=threads) as pool:
-        starts = range(0, len(images), chunk)
-        for _ in pool.map(lambda s: decode(range(s, min(s + chunk, len(images)))), starts):
-            pass
+    with quiet():
+        if pixels <= SMALL_PIXELS:
+            for start in starts:
+                small(start)
+            return out
+        with ThreadPoolExecutor(max_workers=psutil.cpu_count() or 2) as pool:
+            for _ in pool.map(large, starts):
+                pass
     return out
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from expunge.data.files import ROW_BYTES, TEXT_BYTES, VALUE_BYTES, Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import BOMB_BYTES, Size, image_store, is_bomb
+from expunge.data.images import BOMB_BYTES, Encoded, ImagePart, ImageStore, Size, is_bomb
 from expunge.disk.reading import UnreadableError, open_regular, parse_json, reading
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
@@ -52,9 +52,10 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
         }
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
-    images = [image for table in tables for image in table.images]
+    counts = [len(table.values[table.label]) for table in tables]
+    part = ImagePart(lambda: _read_images(paths, counts), size, str(paths[0].resolve()), digest)
     return Raw(
-        store=image_store(images, size, str(paths[0])),
+        store=ImageStore(part, np.arange(sum(counts))),
         labels=joined[first.label],
         ids=joined.pop("id", None),
         columns=joined,
@@ -63,8 +64,20 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
     )
 
 
+def _read_images(paths: Sequence[Path], counts: Sequence[int]) -> list[Encoded]:
+    """The encoded images of some files. counts: how many rows each was seen to have."""
+    images: list[Encoded] = []
+    for path, count in zip(paths, counts, strict=True):
+        with reading(f"{path} as parquet", REMEDY, DataError):
+            found = _read(path, images=True).images
+            if len(found) != count:
+                raise UnreadableError("it changed while it was read")
+            images += found
+    return images
+
+
 class _Table:
-    """What is read of one file: images as bytes, and an array for each flat column.
+    """What is read of one file: images as bytes, or an array for each flat column.
 
     An image or a text that comes often is there once.
     """
@@ -83,9 +96,8 @@ class _Table:
         self.images: list[bytes] = []
         self.values: dict[str, NDArray[Any]] = {}
 
-    def take(self, path: Path, batches: Iterator[pa.RecordBatch]) -> None:
-        """Read all rows."""
-        found: dict[str, list[NDArray[Any]]] = {name: [] for name in self.flat}
+    def take_images(self, path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+        """Read the images of all rows."""
         known: dict[Any, Any] = {}
         for batch in batches:
             column = batch.column(self.image)
@@ -94,6 +106,12 @@ class _Table:
             if missing:
                 raise DataError(f"{path} has {missing} rows without image bytes")
             self.images += _shared(images, known)
+
+    def take_values(self, path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+        """Read the flat columns of all rows."""
+        found: dict[str, list[NDArray[Any]]] = {name: [] for name in self.flat}
+        known: dict[Any, Any] = {}
+        for batch in batches:
             for name in self.flat:
                 values = batch.column(name)
                 if values.null_count and name in (self.label, "id"):
@@ -102,8 +120,10 @@ class _Table:
         self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
 
-def _read(path: Path) -> _Table:
-    """One file. Raises DataError, UnreadableError, and whatever pyarrow raises."""
+def _read(path: Path, *, images: bool = False) -> _Table:
+    """The flat columns of one file, or its images. Raises DataError, UnreadableError, and whatever
+    pyarrow raises.
+    """
     with open_regular(path) as stream:
         packed_bytes = stream.seek(0, 2)
         file = pq.ParquetFile(stream)
@@ -113,8 +133,9 @@ def _read(path: Path) -> _Table:
         file = pq.ParquetFile(
             stream, metadata=file.metadata, read_dictionary=[table.bytes, *table.texts]
         )
-        batches = _batches(file, [table.bytes, *table.flat])
-        table.take(path, _bounded(batches, packed_bytes))
+        batches = _batches(file, [table.bytes] if images else table.flat)
+        take = table.take_images if images else table.take_values
+        take(path, _bounded(batches, packed_bytes))
     return table
 
 

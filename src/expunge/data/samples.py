@@ -146,6 +146,7 @@ class Samples:
     positional: the ids are row numbers, so they mean something only for this very file.
     fingerprint: a digest of the content, computed without reading single samples.
     columns: further per-sample values (n,), for `group:COLUMN=VALUE`.
+    rows: (n,) row numbers in the files that hold them, of images that are decoded; else None.
     """
 
     ids: Ids
@@ -154,6 +155,7 @@ class Samples:
     fingerprint: str
     positional: bool
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    rows: Indices | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -192,6 +194,7 @@ class Samples:
             store=self.store.rows(index),
             columns={name: values[index] for name, values in self.columns.items()},
             fingerprint=f"{self.fingerprint}/{marks}",
+            rows=None if self.rows is None else self.rows[index],
         )
 
     def shape(self, row: int = 0) -> tuple[int, ...]:

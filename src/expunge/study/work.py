@@ -275,7 +275,7 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         method,
         seed=cell.seed,
         names=names,
-        place=bench.place,
+        place=replace(bench.place, strike=False),
         allow_code=bench.place.allow_code,
     )
     if config.get("paired"):  # others are compared with its weights, and nothing else

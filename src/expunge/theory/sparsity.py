@@ -341,7 +341,7 @@ class _Check:
             method,
             seed=self.seed,
             names=names,
-            place=self.place,
+            place=replace(self.place, strike=False),
             allow_code=self.allow_code,
         ).model
 

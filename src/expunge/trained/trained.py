@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expunge.data.decoded import strike
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
 from expunge.data.spec import lasting
@@ -21,6 +22,7 @@ from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
 from expunge.errors import ModelError, SplitError
 from expunge.names.text import clean_all
+from expunge.place import Place
 from expunge.trained.card import DataCard, ModelCard, check_target
 from expunge.trained.files import write_files
 from expunge.trained.record import (
@@ -137,6 +139,17 @@ class Trained:
                 "sample, a Split, or text such as 'class:3' and 'indices:7'"
             )
         return Split.ids(self.data, names, base=base)
+
+    def strike(self, split: Split, place: Place) -> tuple[str, ...]:
+        """Take what a request asks for out of the cache of decoded images, unless it is a trial.
+
+        split: as `asked` gives it. Returns what to warn of where that could not be done.
+        """
+        if not place.strike:
+            return ()
+        asked = {*split.forget, *split.excluded}.difference(self.split.excluded)
+        told = strike(self.data.train, asked)
+        return () if told is None else (told,)
 
     def then(self, record: Record, **changes: Any) -> Trained:
         """What a further step made of it; it lies in no folder yet."""

@@ -1,0 +1,335 @@
+"""Decoded images that are kept on the disk: whole and checked, or not used; without what was struck.
+
+An entry holds the images of some rows of the data, named by all that decides about their pixels. A
+deletion first writes down the struck rows of the data, then which images of an entry are absent, with
+the digest that the entry has without them, and then overwrites their pixels with zeros. So a kill on
+the way leaves an entry that is still read as if they were gone, and the next reader ends the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import PIL
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from expunge.data.batch import Indices
+from expunge.data.samples import Samples
+from expunge.disk.cache import (
+    CARD,
+    PIXELS,
+    ROWS,
+    entries,
+    images_folder,
+    limit_bytes,
+    locked,
+    make_room,
+    remove_entry,
+    struck_folder,
+)
+from expunge.disk.reading import UnreadableError, open_regular, read_bytes, read_json
+from expunge.disk.whole import flush, sweep, write_file, written_whole
+from expunge.errors import UserError
+
+Pixels = NDArray[np.uint8]
+FORMAT = 1
+BLOCK_BYTES = 2**20
+"""Read, checked or written at a time."""
+MOST_ROWS_BYTES = 2**30
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, RecursionError, MemoryError)
+FINGERPRINT = 32
+"""Hexadecimal digits of the digest of the files that samples come from; more may follow it."""
+
+
+class Wanted(NamedTuple):
+    """Decoded images as they are asked for.
+
+    fingerprint: of the files. size: (height, width) that was asked for, None for the images' own.
+    rows: (n,) row numbers in the files. of: which data, in words.
+    """
+
+    fingerprint: str
+    size: tuple[int, int] | None
+    rows: Indices
+    of: str
+
+    @property
+    def folder(self) -> Path:
+        """Where they are kept: its name tells all that decides about pixels."""
+        rows = hashlib.sha256(self.rows.astype("<i8").tobytes()).hexdigest()
+        told = [FORMAT, PIL.__version__, self.fingerprint, self.size, rows]
+        return images_folder() / hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What an entry says of itself. absent: positions of images that were struck, ascending; digest:
+    sha256 of all pixels, those of absent images taken as zeros.
+    """
+
+    of: str
+    fingerprint: str
+    count: int
+    shape: list[int]
+    absent: list[int]
+    digest: str
+
+    @property
+    def whole_shape(self) -> tuple[int, ...]:
+        return (self.count, *self.shape)
+
+    def write(self, folder: Path) -> None:
+        write_file(folder / CARD, json.dumps(asdict(self)))
+
+
+def find_decoded(wanted: Wanted, fits: Callable[[int], bool]) -> tuple[Pixels, Indices] | None:
+    """Images (n, channels, height, width), and positions of those that are absent; None where they are
+    not kept, or not as they were written. fits: whether so many bytes may be held in memory.
+    """
+    folder = wanted.folder
+    if not folder.is_dir():
+        return None
+    try:
+        card = _read_card(folder)
+        if card.fingerprint != wanted.fingerprint or card.count != len(wanted.rows):
+            raise UnreadableError("it is of other data")
+        if not fits(math.prod(card.whole_shape)):
+            return None
+        struck = _struck(wanted.fingerprint)
+        if not set(_among(wanted.rows, struck).tolist()) <= set(card.absent):
+            with locked():  # a deletion was killed before it came to this entry
+                _strike_entry(folder, wanted.fingerprint, struck)
+            card = _read_card(folder)
+        pixels = np.empty(card.whole_shape, dtype=np.uint8)
+        with open_regular(folder / PIXELS, within=folder) as stream:
+            dirty = _check(stream, card, pixels)
+        if dirty:  # or before its end
+            with locked():
+                _blank(folder, card)
+        with suppress(OSError):  # a cache that may only be read
+            os.utime(folder)
+    except _UNREADABLE:
+        _drop(folder)
+        return None
+    return pixels, np.array(card.absent, dtype=np.int64)
+
+
+def keep_decoded(wanted: Wanted, pixels: Pixels) -> None:
+    """Keep images (n, channels, height, width) but for those that were struck, if the limit allows.
+
+    Best effort: what cannot be written costs only the time to decode again.
+    """
+    if not 0 < pixels.nbytes <= limit_bytes():
+        return
+    folder = wanted.folder
+    try:
+        with locked():
+            if folder.is_dir():  # another process was quicker
+                return
+            images_folder().mkdir(mode=0o700, exist_ok=True)
+            make_room(pixels.nbytes)
+            absent = _among(wanted.rows, _struck(wanted.fingerprint))
+            with written_whole(folder, overwrite=False) as new:
+                digest = _write(new / PIXELS, pixels, absent)
+                np.save(new / ROWS, wanted.rows, allow_pickle=False)
+                count, *shape = pixels.shape
+                _Card(wanted.of, wanted.fingerprint, count, shape, absent.tolist(), digest).write(
+                    new
+                )
+    except (OSError, UserError):
+        return
+
+
+def strike(samples: Samples, ids: Iterable[str]) -> str | None:
+    """Take some samples' pixels out of all that is kept of their data, now and later.
+
+    Returns what to warn of where that could not be done.
+    """
+    if samples.rows is None:
+        return None
+    position = samples.position
+    rows = np.array([samples.rows[position[one]] for one in ids if one in position], np.int64)
+    fingerprint = samples.fingerprint[:FINGERPRINT]
+    known = _struck(fingerprint)
+    every = np.union1d(known, rows)
+    try:
+        with locked():
+            if len(every) > len(known):
+                struck_folder().mkdir(mode=0o700, exist_ok=True)
+                buffer = io.BytesIO()
+                np.save(buffer, every, allow_pickle=False)
+                write_file(struck_folder() / f"{fingerprint}.npy", buffer.getvalue())
+            sweep(images_folder())
+            for folder in entries():
+                _strike_entry(folder, fingerprint, every)
+    except OSError as error:
+        if not any(True for _ in entries()):  # so nothing is kept that could stay
+            return None
+        return (
+            f"the forgotten images may still be kept in {images_folder()} "
+            f"({error.strerror or error}); remove them with `expunge cache purge`"
+        )
+    return None
+
+
+def _strike_entry(folder: Path, fingerprint: str, struck: Indices) -> None:
+    """Take struck rows out of one entry; one that cannot be read is removed. Raises OSError."""
+    try:
+        card = _read_card(folder)
+        if card.fingerprint != fingerprint:
+            return
+        rows = _read_rows(folder / ROWS)
+        if rows.shape != (card.count,):
+            raise UnreadableError("its rows are of other images")
+        absent = np.union1d(np.array(card.absent, np.int64), _among(rows, struck))
+        if absent.tolist() != card.absent:
+            # the digest without them is true before and after their pixels are zeros
+            with open_regular(folder / PIXELS, within=folder) as stream:
+                digest = _digest_without(stream, card, absent)
+            card = replace(card, absent=absent.tolist(), digest=digest)
+            card.write(folder)
+            _blank(folder, card)
+    except _UNREADABLE:
+        remove_entry(folder)
+
+
+def _digest_without(stream: BinaryIO, card: _Card, absent: Indices) -> str:
+    """The digest once more images are absent. Raises UnreadableError where it is wrong already."""
+    before, after = hashlib.sha256(), hashlib.sha256()
+    for start, block, _ in _blocks(stream, card):
+        before.update(block.data)
+        block[_within(absent, start, len(block))] = 0
+        after.update(block.data)
+    if before.hexdigest() != card.digest:
+        raise UnreadableError("it has changed since it was written")
+    return after.hexdigest()
+
+
+def _read_card(folder: Path) -> _Card:
+    """Raises ValueError, TypeError, KeyError, RecursionError or OSError for what is none."""
+    card = _Card(**read_json(folder / CARD, within=folder))
+    if len(card.shape) != 3 or not all(type(one) is int and one > 0 for one in card.whole_shape):
+        raise UnreadableError("it is no card of images")
+    if not all(type(one) is int and 0 <= one < card.count for one in card.absent):
+        raise UnreadableError("images are absent that it never had")
+    return card
+
+
+def _struck(fingerprint: str) -> Indices:
+    """Row numbers that deletions struck, ascending."""
+    try:
+        return _read_rows(struck_folder() / f"{fingerprint}.npy")
+    except _UNREADABLE:
+        return np.empty(0, np.int64)
+
+
+def _read_rows(file: Path) -> Indices:
+    """Row numbers as they were saved. Raises ValueError, OSError or MemoryError."""
+    content = io.BytesIO(read_bytes(file, most=MOST_ROWS_BYTES))
+    return np.asarray(npy.read_array(content, allow_pickle=False), dtype=np.int64)
+
+
+def _among(rows: Indices, struck: Indices) -> Indices:
+    """Positions of the rows that were struck."""
+    return np.flatnonzero(np.isin(rows, struck))
+
+
+def _write(file: Path, pixels: Pixels, absent: Indices) -> str:
+    """Write images but the absent ones, which are zeros; returns the digest."""
+    digest = hashlib.sha256()
+    each = max(1, BLOCK_BYTES // pixels[0].nbytes)
+    with file.open("wb") as stream:
+        header = {"descr": "|u1", "fortran_order": False, "shape": pixels.shape}
+        npy.write_array_header_1_0(stream, header)
+        for start in range(0, len(pixels), each):
+            block = pixels[start : start + each]
+            gone = _within(absent, start, len(block))
+            if len(gone):
+                block = block.copy()
+                block[gone] = 0
+            digest.update(block.data)
+            stream.write(block.data)
+    return digest.hexdigest()
+
+
+def _start(stream: BinaryIO, card: _Card) -> int:
+    """Where the pixels begin. Raises ValueError for a file that is not of the card's size and kind."""
+    if npy.read_magic(stream) != (1, 0):
+        raise UnreadableError("it is no array of ours")
+    shape, fortran, dtype = npy.read_array_header_1_0(stream)
+    start = stream.tell()
+    right = shape == card.whole_shape and dtype == np.uint8 and not fortran
+    if not right or os.fstat(stream.fileno()).st_size != start + math.prod(shape):
+        raise UnreadableError("it is cut short, or no array of ours")
+    return start
+
+
+def _blocks(
+    stream: BinaryIO, card: _Card, into: Pixels | None = None
+) -> Iterator[tuple[int, Pixels, bool]]:
+    """The images block by block: the first one's position, the block with zeros for absent ones, and
+    whether there was something else in their place.
+
+    into: where they go; else each block takes the place of the one before it.
+    """
+    _start(stream, card)
+    each = max(1, BLOCK_BYTES // math.prod(card.shape))
+    absent = np.array(card.absent, dtype=np.int64)
+    room = np.empty((each, *card.shape), np.uint8) if into is None else into
+    for start in range(0, card.count, each):
+        first = 0 if into is None else start
+        block = room[first : first + min(each, card.count - start)]
+        if stream.readinto(block.reshape(-1)) != block.nbytes:  # type: ignore[attr-defined]
+            raise UnreadableError("it is cut short")
+        gone = _within(absent, start, len(block))
+        dirty = bool(block[gone].any())
+        block[gone] = 0
+        yield start, block, dirty
+
+
+def _within(absent: Indices, start: int, count: int) -> Indices:
+    """Positions within a block, of those that lie in it."""
+    first, last = np.searchsorted(absent, (start, start + count))
+    return absent[first:last] - start
+
+
+def _check(stream: BinaryIO, card: _Card, pixels: Pixels) -> bool:
+    """Read all pixels; whether those of absent images were still there. Raises UnreadableError."""
+    digest, found = hashlib.sha256(), False
+    for _, block, dirty in _blocks(stream, card, pixels):
+        digest.update(block.data)
+        found |= dirty
+    if digest.hexdigest() != card.digest:
+        raise UnreadableError("it has changed since it was written")
+    return found
+
+
+def _blank(folder: Path, card: _Card) -> None:
+    """Overwrite the pixels of absent images with zeros, where they lie."""
+    each = math.prod(card.shape)
+    with (folder / PIXELS).open("r+b") as stream:
+        start = _start(stream, card)
+        for place in card.absent:
+            stream.seek(start + place * each)
+            stream.write(bytes(each))
+    flush(folder / PIXELS)
+
+
+def _drop(folder: Path) -> None:
+    """Remove what cannot be used, so that it is made anew."""
+    try:
+        with locked():
+            remove_entry(folder)
+    except OSError:
+        return

@@ -1,0 +1,561 @@
+"""Decoding, and what is kept of it: as true as decoding anew, limited, and without what was struck."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from commands import expunge
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from expunge.api import adopt, unlearn
+from expunge.data import decoded, images, parquet
+from expunge.data.load import Data, load_data
+from expunge.data.samples import Samples, resident
+from expunge.data.split import Split
+from expunge.disk import cache
+from expunge.errors import ConfigError, DataError
+from expunge.methods import make_method
+from expunge.place import Place
+from expunge.theory.sparsity import _Check
+from expunge.trained.trained import Trained
+
+CPU = Place(device="cpu")
+COUNT = 40
+"""Pictures; two classes, half each, a fifth of them for testing."""
+
+
+def picture(seed: int, size: tuple[int, int] = (12, 9), mode: str = "RGB") -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def truth(images: list[Image.Image], mode: str = "RGB") -> NDArray[np.uint8]:
+    """The slow, obvious way: (n, channels, height, width)."""
+    arrays = [np.asarray(image.convert(mode)) for image in images]
+    return np.stack([array.reshape(*array.shape[:2], -1).transpose(2, 0, 1) for array in arrays])
+
+
+@pytest.fixture(autouse=True)
+def _kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache of each test's own, in which all images are kept, however soon they were decoded."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("EXPUNGE_CACHE_GB", raising=False)
+    monkeypatch.setattr(images, "LONG_SECONDS", -1)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of pictures: their names are their ids."""
+    for row in range(COUNT):
+        file = tmp_path / "photos" / ("cat", "dog")[row % 2] / f"{row:02}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(row).save(file)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """The same as a parquet file: row numbers are their ids."""
+    content = [encoded(picture(row)) for row in range(COUNT)]
+    labels = np.arange(COUNT) % 2
+    pq.write_table(pa.table({"image": content, "label": labels}), tmp_path / "a.parquet")
+    return tmp_path / "a.parquet"
+
+
+def pixels(samples: Samples) -> NDArray[np.uint8]:
+    tensor = resident(samples)
+    assert tensor is not None
+    return tensor.numpy()
+
+
+def row_of(name: str) -> int:
+    """The seed of a picture, from its id in either kind of data."""
+    return int(Path(name).stem)
+
+
+def right(data: Data) -> bool:
+    """Whether every picture is what its id says."""
+    return all(
+        np.array_equal(pixels(part), truth([picture(row_of(one)) for one in part.ids]))
+        for part in (data.train, data.test)
+    )
+
+
+@contextmanager
+def no_decoding() -> Iterator[pytest.MonkeyPatch]:
+    """Nothing is decoded, nor is an image column read."""
+
+    def failing(*_: Any) -> Any:
+        raise AssertionError("this was to be read from the cache")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "_decode_all", failing)
+        patch.setattr(parquet, "_read_images", failing)
+        yield patch
+
+
+def stored() -> list[Path]:
+    """All files of the cache."""
+    return [path for path in cache.cache_folder().rglob("*") if path.is_file()]
+
+
+def is_stored(row: int) -> bool:
+    """Whether the pixels of a picture lie anywhere in the cache."""
+    wanted = truth([picture(row)]).tobytes()
+    return any(wanted in file.read_bytes() for file in stored())
+
+
+def original(data: Data) -> Trained:
+    shape = data.train.shape()
+    module = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), len(data.classes)))
+    return adopt(module, data)
+
+
+# --- decoding
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "LA", "1", "I;16"])
+@pytest.mark.parametrize("size", [(9, 12), (7, 20)])
+def test_small_images_come_out_as_large_ones_do(mode: str, size: tuple[int, int]) -> None:
+    made = [picture(seed, mode=mode if mode != "I;16" else "I").convert(mode) for seed in range(5)]
+    sources = [encoded(one) for one in made]
+    for colour in (True, False):
+        if not colour and mode not in images.GREY_MODES:
+            continue
+        every = images.EncodedImages(sources, size, resize=True, colour=colour, largest=108)
+        out = np.empty((5, *every.shape), np.uint8)
+        with images.quiet():
+            every.read_small(range(5), out)
+            assert all(np.array_equal(out[row], every.read(row)) for row in range(5))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_every_sheet_is_decoded(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "SHEET_PIXELS", 4 * 12 * 9)
+    made = [picture(seed, mode=mode) for seed in range(11)]
+    every = images.encoded_images([encoded(one) for one in made], None, "these")
+    assert np.array_equal(images._decode_all(every), truth(made, mode))
+
+
+def test_threads_are_for_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = []
+
+    class Counting(ThreadPoolExecutor):
+        def submit(self, *args: Any, **kwargs: Any) -> Any:
+            started.append(args)
+            return super().submit(*args, **kwargs)
+
+    monkeypatch.setattr(images, "ThreadPoolExecutor", Counting)
+    small = images.encoded_images([encoded(picture(0))] * 2000, None, "these")
+    images._decode_all(small)
+    assert not started, "small images wait for each other in threads"
+    large = [encoded(picture(seed, (300, 300)), "JPEG") for seed in range(30)]
+    images._decode_all(images.encoded_images(large, None, "these"))
+    assert len(started) > 2, "a few large images are work for all processors"
+
+
+def test_the_image_that_cannot_be_read_is_named(photos: Path) -> None:
+    broken = photos / "dog" / "31.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"cannot read .*31\.png as an image"):
+        load_data(photos)
+
+
+def test_images_of_large_files_are_read_all_the_same(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_data(photos)
+    cache.purge(["fingerprints"])
+    monkeypatch.setattr(images, "SMALL_BYTES", 10)
+    assert right(load_data(photos))
+
+
+# --- what is kept
+
+
+@pytest.mark.parametrize("kind", ["photos", "table"])
+def test_what_is_kept_is_what_was_decoded(kind: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(kind)
+    first = load_data(path)
+    assert right(first) and len(list(cache.entries())) == 2
+    with no_decoding():
+        again = load_data(path)
+        assert right(again)
+        assert again.train.fingerprint == first.train.fingerprint
+        pixels(again.train)[:] = 0  # whoever writes into it writes into a copy
+        assert right(load_data(path))
+    other = load_data(f"{path}@6x5")
+    assert pixels(other.train).shape[2:] == (6, 5)
+    assert len(list(cache.entries())) == 4, "another size is another entry"
+
+
+def test_a_changed_file_is_another_one(table: Path) -> None:
+    load_data(table)
+    content = [encoded(picture(row + 1)) for row in range(COUNT)]
+    pq.write_table(pa.table({"image": content, "label": np.arange(COUNT) % 2}), table)
+    data = load_data(table)
+    assert np.array_equal(pixels(data.train)[0], truth([picture(int(data.train.ids[0]) + 1)])[0])
+
+
+def test_what_was_soon_decoded_is_not_kept(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "LONG_SECONDS", 100)
+    load_data(table)
+    assert not list(cache.entries())
+
+
+def test_what_does_not_fit_is_not_read_from_the_cache(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_data(table)
+    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("psutil.cpu_count", lambda: 1)  # no worker processes
+    assert resident(load_data(table).train) is None
+    assert len(list(cache.entries())) == 2
+
+
+def flip(entry: Path) -> None:
+    content = bytearray((entry / cache.PIXELS).read_bytes())
+    content[-1] ^= 1
+    (entry / cache.PIXELS).write_bytes(content)
+
+
+def cut(entry: Path) -> None:
+    content = (entry / cache.PIXELS).read_bytes()
+    (entry / cache.PIXELS).write_bytes(content[:-50])
+
+
+def told_otherwise(entry: Path) -> None:
+    card = json.loads((entry / cache.CARD).read_text())
+    (entry / cache.CARD).write_text(json.dumps({**card, "count": card["count"] * 10**9}))
+
+
+def of_objects(entry: Path) -> None:
+    np.save(entry / cache.PIXELS, np.array([{}]), allow_pickle=True)
+
+
+def a_link(entry: Path) -> None:
+    (entry / cache.PIXELS).unlink()
+    (entry / cache.PIXELS).symlink_to("/dev/zero")
+
+
+def no_card(entry: Path) -> None:
+    (entry / cache.CARD).write_text("[" * 100_000)
+
+
+def absent_elsewhere(entry: Path) -> None:
+    card = json.loads((entry / cache.CARD).read_text())
+    (entry / cache.CARD).write_text(json.dumps({**card, "absent": [10**6]}))
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "harm", [flip, cut, told_otherwise, of_objects, a_link, no_card, absent_elsewhere]
+)
+def test_a_broken_entry_is_made_anew(harm: Any, table: Path) -> None:
+    load_data(table)
+    for entry in cache.entries():
+        harm(entry)
+    assert right(load_data(table)), "a cache that lies"
+    with no_decoding():
+        assert right(load_data(table)), "it was not made anew"
+
+
+def test_processes_at_the_same_time_do_no_harm(table: Path) -> None:
+    code = (
+        "import sys; from expunge.data import images; images.LONG_SECONDS = -1\n"
+        "from expunge.data.load import load_data; import hashlib\n"
+        "data = load_data(sys.argv[1])\n"
+        "print(hashlib.sha256(data.train.store.whole().numpy().tobytes()).hexdigest())"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(table)], stdout=subprocess.PIPE, text=True
+    )
+    while other.poll() is None:
+        cache.purge([])
+        data = load_data(table)
+        assert right(data)
+    told = {other.communicate()[0].strip()}
+    assert told == {hashlib.sha256(pixels(data.train).tobytes()).hexdigest()}
+    assert right(data) and len(list(cache.entries())) == 2
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(table))  # a file: no folder can be made there
+    data = load_data(table)
+    assert right(data)
+    made = unlearn(original(data), data.train.ids[:2].tolist(), "gradient_ascent", place=CPU)
+    assert not [one for one in made.record.warnings if "cache" in one]
+
+
+# --- its limit
+
+
+def test_what_was_unused_longest_goes_first(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_data(table)
+    for age, entry in enumerate(cache.entries()):
+        os.utime(entry, (1000 - age, 1000 - age))
+    load_data(table)  # a use
+    used = {entry.name for entry in cache.entries()}
+    large = COUNT * 12 * 9 * 3
+    monkeypatch.setenv("EXPUNGE_CACHE_GB", str(1.6 * large / 1e9))
+    load_data(f"{table}@11x9")
+    left = {entry.name for entry in cache.entries()}
+    assert len(left - used) == 2, "what is new stays"
+    assert sum(one.bytes for one in cache.cached() if one.is_images) <= 1.6 * large
+    monkeypatch.setenv("EXPUNGE_CACHE_GB", "0")
+    cache.purge([])
+    load_data(table)
+    assert not list(cache.entries())
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "nan", "inf"])
+def test_a_limit_that_is_none(text: str, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPUNGE_CACHE_GB", text)
+    with pytest.raises(ConfigError, match=r"EXPUNGE_CACHE_GB is .*; write gigabytes as a number"):
+        load_data(table)
+
+
+# --- what a deletion strikes
+
+
+@pytest.mark.parametrize("kind", ["photos", "table"])
+def test_a_deletion_strikes_the_cache(kind: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(kind)
+    data = load_data(path)
+    load_data(f"{path}:20")  # other entries of the same data, one of them of other pixels
+    load_data(f"{path}@5x6")
+    forgotten, kept = data.train.ids[3:6].tolist(), data.train.ids[7]
+    rows = [row_of(one) for one in forgotten]
+    assert all(is_stored(row) for row in rows)
+    small = [pixels(load_data(f"{path}@5x6").train)[row].tobytes() for row in range(3, 6)]
+    made = unlearn(original(data), forgotten, "gradient_ascent", place=CPU)
+
+    def struck() -> bool:
+        found = [file.read_bytes() for file in stored()]
+        gone = not any(one in content for one in small for content in found)
+        return gone and not any(is_stored(row) for row in rows)
+
+    assert struck() and is_stored(row_of(kept))
+    names = "".join(file.read_bytes().decode("latin-1") for file in stored())
+    assert not any(one in names for one in forgotten if len(one) > 2), "no id is kept"
+    assert right(load_data(path)), "an audit reads them from where they came from"
+    assert struck(), "they were written back"
+    assert right(made.data), "what is in memory stays"
+    cache.purge([])
+    assert right(load_data(path)) and struck() and is_stored(row_of(kept))
+    with no_decoding() as patch:
+        patch.setattr(
+            parquet, "_read_images", lambda *_: [encoded(picture(r)) for r in range(COUNT)]
+        )
+        decoded_rows: list[int] = []
+
+        def counting(some: images.EncodedImages) -> NDArray[np.uint8]:
+            decoded_rows.append(len(some))
+            return truth([Image.open(io.BytesIO(_bytes(one))) for one in some.sources])
+
+        patch.setattr(images, "_decode_all", counting)
+        assert right(load_data(path))
+        assert decoded_rows == [3], "only what is absent is decoded"
+
+
+def _bytes(source: images.Encoded) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    return source.read_bytes() if isinstance(source, Path) else source.content
+
+
+def test_a_further_deletion_strikes_more(table: Path) -> None:
+    data = load_data(table)
+    first = unlearn(original(data), ["1", "2", "3"], "gradient_ascent", place=CPU)
+    left = [one for one in first.split.retain if one not in ("1", "2", "3")][:2]
+    unlearn(first, left, "gradient_ascent", place=CPU)
+    assert not any(is_stored(row) for row in (1, 2, 3, *map(int, left)) if str(row) in first.ids)
+    assert right(load_data(table))
+
+
+def test_a_trial_strikes_nothing(table: Path) -> None:
+    data = load_data(table)
+    one = data.train.ids[0]
+    trial = Place(device="cpu", strike=False)
+    unlearn(original(data), [one], "gradient_ascent", place=trial)
+    assert is_stored(int(one))
+
+
+def test_a_diagnosis_is_a_trial(table: Path) -> None:
+    data = load_data(table)
+    split = Split.ids(data, data.train.ids[:1].tolist(), base=Split.whole(data, validation=0))
+    check: Any = SimpleNamespace(split=split, seed=0, place=CPU, allow_code=False)
+    _Check._unlearn(check, original(data), make_method("gradient_ascent", allow_code=False), None)
+    assert is_stored(int(data.train.ids[0]))
+
+
+class _Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("where", ["_strike_entry", "_digest_without", "_blank"])
+def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
+    where: str, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(table)
+    one = data.train.ids[0]
+
+    def killed(*_: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, where, killed)
+        with pytest.raises(_Killed):
+            decoded.strike(data.train, [one])
+    assert is_stored(int(one))
+    assert right(load_data(table))
+    assert not is_stored(int(one))
+
+
+def test_a_deletion_says_what_it_could_not_remove(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(table)
+
+    def failing(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decoded, "_blank", failing)
+    made = unlearn(original(data), data.train.ids[:2].tolist(), "gradient_ascent", place=CPU)
+    assert not is_stored(int(data.train.ids[0])), "an entry that cannot be mended goes"
+    assert not [one for one in made.record.warnings if "purge" in one]
+    load_data(table)
+    monkeypatch.setattr(decoded, "remove_entry", failing)
+    made = unlearn(original(data), data.train.ids[2:4].tolist(), "gradient_ascent", place=CPU)
+    (told,) = [one for one in made.record.warnings if "purge" in one]
+    assert "No space left on device" in told and str(cache.images_folder()) in told
+
+
+def test_what_was_struck_stays_absent_where_its_record_is_gone(table: Path) -> None:
+    data = load_data(table)
+    decoded.strike(data.train, data.train.ids[:2])
+    cache.purge(["struck"])
+    decoded.strike(data.train, data.train.ids[5:7])
+    assert right(load_data(table))
+    assert not any(is_stored(int(data.train.ids[row])) for row in (0, 1, 5, 6))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"x" * 100])
+def test_odd_records_of_deletions_are_ignored(content: bytes, table: Path) -> None:
+    data = load_data(table)
+    decoded.strike(data.train, data.train.ids[:1])
+    (record,) = cache.struck_folder().iterdir()
+    record.write_bytes(content)
+    for entry in cache.entries():
+        (entry / cache.ROWS).write_bytes(content)
+    assert right(load_data(table))
+    decoded.strike(data.train, data.train.ids[1:2])
+    assert not is_stored(int(data.train.ids[1]))
+    assert right(load_data(table))
+
+
+def test_a_broken_entry_is_not_made_true_by_a_deletion(table: Path) -> None:
+    data = load_data(table)
+    for entry in cache.entries():
+        flip(entry)
+    decoded.strike(data.train, [data.train.ids[0]])
+    assert right(load_data(table))
+
+
+def test_images_that_were_being_written_meanwhile(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were decoded before the deletion and are written after it."""
+    data = load_data(table)
+    one, keep = data.train.ids[0], decoded.keep_decoded
+    cache.purge([])
+
+    def late(*given: Any) -> None:
+        decoded.strike(data.train, [one])
+        keep(*given)
+
+    monkeypatch.setattr(images, "keep_decoded", late)
+    load_data(table)
+    assert list(cache.entries()) and not is_stored(int(one))
+
+
+# --- list and purge
+
+
+def test_the_cache_is_listed_and_purged(table: Path, photos: Path, tmp_path: Path) -> None:
+    assert "0.0 MB" in expunge("cache", "list", cwd=tmp_path).stdout
+    data = load_data(table)
+    load_data(photos)
+    decoded.strike(data.train, [data.train.ids[0]])
+    told = expunge("cache", "list", cwd=tmp_path).stdout
+    assert told.count("decoded images") == 5 and "a.parquet, 32 images" in told
+    assert "of at most 5,000.0 MB" in told and str(cache.cache_folder()) in " ".join(told.split())
+    name = next(cache.entries()).name
+    wrong = expunge("cache", "purge", "fingerprint", name, cwd=tmp_path, ok=False)
+    assert wrong.returncode == 2 and "did you mean 'fingerprints'?" in wrong.stderr
+    assert len(list(cache.entries())) == 4
+    expunge("cache", "purge", name, cwd=tmp_path)
+    assert name not in {one.name for one in cache.entries()}
+    assert "freed: 0.0 MB" in expunge("cache", "purge", "--older-than", "1", cwd=tmp_path).stdout
+    oldest = next(cache.entries())
+    os.utime(oldest, (time.time() - 3 * 86_400,) * 2)
+    told = expunge("cache", "purge", "--older-than", "2", cwd=tmp_path).stdout
+    assert oldest.name in told and not oldest.exists() and len(list(cache.entries())) == 2
+    expunge("cache", "purge", cwd=tmp_path)
+    assert [one.name for one in cache.cached()] == ["struck"]
+    expunge("cache", "purge", "struck", cwd=tmp_path)
+    assert not cache.cached()
+
+
+def test_nothing_else_is_purged(table: Path) -> None:
+    load_data(table)
+    entry = next(cache.entries())
+    others = [
+        cache.cache_folder() / "mine.txt",
+        cache.images_folder() / "mine.npy",
+        cache.images_folder() / "0123456789abcdef.png",
+        entry / "mine.txt",
+    ]
+    for file in others:
+        file.write_text("mine")
+    aside = table.parent / "aside"
+    aside.mkdir()
+    (aside / cache.PIXELS).write_text("mine")
+    (cache.images_folder() / "fedcba9876543210").symlink_to(aside)
+    cache.purge([])
+    assert all(file.read_text() == "mine" for file in (*others, aside / cache.PIXELS))
+    assert not (entry / cache.PIXELS).exists()
+
+
+def test_looking_at_the_cache_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from expunge.cli.cache import list_; list_()\n"
+        "sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,11 @@ class Normalisation:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """Mean and deviation on the CPU, made once and not for each batch."""
+        return torch.tensor(self.mean), torch.tensor(self.std)
 
 
 @dataclass(frozen=True)
@@ -70,8 +76,7 @@ class Transform:
         else:
             shape = (1, -1, 1, 1) if images else (1, *([-1] if inputs.ndim > 1 else []))
             # made on the CPU and sent along: a GPU need not wait for them
-            mean = torch.tensor(self.normalisation.mean).reshape(shape)
-            std = torch.tensor(self.normalisation.std).reshape(shape)
+            mean, std = (one.reshape(shape) for one in self.normalisation.tensors)
             # (x / scale - mean) / std = x * factor + shift
             factor = (1.0 / (scale * std)).to(inputs.device, non_blocking=True)
             shift = (-mean / std).to(inputs.device, non_blocking=True)

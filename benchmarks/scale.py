@@ -256,11 +256,14 @@ def _loops(folder: Path, rows: int, classes: int) -> dict[str, Callable[[], None
     view = DataView(data, split, Part.RETAIN, ("scale",), Transform(data.normalisation))
     model = build_model("mlp", (FEATURES,), classes, allow_code=False)
     everything = Split(retain=split.retain + split.validation)
-    inputs, labels = data.train.store.whole(), torch.from_numpy(data.train.labels)
+    held = [samples.store.whole() for samples in (data.train, data.test)]
+    told = [torch.from_numpy(samples.labels) for samples in (data.train, data.test)]
+    inputs, labels = held[0], told[0]
     mine = torch.from_numpy(split.rows(data.train, Part.RETAIN))
-    assert inputs is not None and data.normalisation is not None
+    assert inputs is not None and held[1] is not None and data.normalisation is not None
+    both, wanted = torch.cat([inputs, held[1]]), torch.cat(told)
     mean, std = torch.tensor(data.normalisation.mean), torch.tensor(data.normalisation.std)
-    normal = lambda rows: (inputs.index_select(0, rows) - mean) / std  # noqa: E731
+    normal = lambda x, rows: (x.index_select(0, rows) - mean) / std  # noqa: E731
 
     def plain_epoch() -> None:
         optimizer = torch.optim.SGD(
@@ -268,7 +271,7 @@ def _loops(folder: Path, rows: int, classes: int) -> dict[str, Callable[[], None
         )
         model.train()
         for batch in mine[torch.randperm(len(mine))].split(BATCH):
-            loss = torch.nn.functional.cross_entropy(model(normal(batch)), labels[batch])
+            loss = torch.nn.functional.cross_entropy(model(normal(inputs, batch)), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -277,9 +280,9 @@ def _loops(folder: Path, rows: int, classes: int) -> dict[str, Callable[[], None
     def plain_look(size: int) -> None:
         model.eval()
         found = []
-        for batch in torch.arange(len(labels)).split(size):
-            logits = model(normal(batch))
-            sure = logits.softmax(1).gather(1, labels[batch, None])
+        for batch in torch.arange(len(wanted)).split(size):
+            logits = model(normal(both, batch))
+            sure = logits.softmax(1).gather(1, wanted[batch, None])
             found.append((logits, sure, logits.argmax(1)))
         for _ in map(torch.cat, zip(*found, strict=True)):
             pass

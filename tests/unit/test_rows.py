@@ -343,6 +343,17 @@ def test_streams_are_observed_as_before() -> None:
     assert sizes == [64, 6]
 
 
+@pytest.mark.parametrize("classes", [2, 16, 17])
+def test_losses_are_those_of_rows_in_double_precision(classes: int) -> None:
+    logits = torch.randn(300, classes, generator=torch.Generator().manual_seed(0)) * 30
+    logits[5, 1], logits[6, 0] = -torch.inf, 1e30
+    labels = torch.arange(300) % classes
+    part = PartOutputs(logits, labels, tuple(map(str, range(300))))
+    wanted = -torch.log_softmax(logits.double(), dim=1).gather(1, labels[:, None])[:, 0]
+    assert torch.allclose(part.losses, wanted, rtol=1e-12, atol=1e-13)
+    assert torch.equal(part.predicted, logits.argmax(dim=1))
+
+
 def test_outputs_know_the_order_of_their_ids() -> None:
     names = np.array(["10", "9", "a", "100"])
     for ids in (names, tuple(names.tolist())):

@@ -20,6 +20,8 @@ KEPT_VALUES = 2**24
 """Logits of a part that are kept in memory; of a part with more, they are made again when asked for."""
 AT_ONCE = 2**20
 """Logits that are looked at in double precision at a time."""
+FEW = 16
+"""Classes; of no more, torch sums faster over columns of many samples than over short rows."""
 
 
 class PartOutputs:
@@ -196,6 +198,9 @@ def _check_labels(labels: Tensor, classes: int) -> None:
 
 def _pieces(logits: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     rows = max(1, AT_ONCE // max(1, logits.shape[1]))
+    if 0 < len(logits) <= rows:
+        yield logits, labels
+        return
     yield from zip(torch.split(logits, rows), torch.split(labels, rows), strict=True)
 
 
@@ -205,7 +210,11 @@ def _softmax(logits: Tensor) -> Tensor:
 
 def _facts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Loss (nan where outputs are not finite), class predicted, probability of the label."""
-    own = functional.log_softmax(logits.double(), dim=1).gather(1, labels[:, None])[:, 0]
+    if logits.shape[1] <= FEW:
+        columns = functional.log_softmax(logits.t().double().contiguous(), dim=0)
+        own = columns.gather(0, labels[None])[0]
+    else:
+        own = functional.log_softmax(logits.double(), dim=1).gather(1, labels[:, None])[:, 0]
     return -own, logits.argmax(dim=1), own.exp()
 
 

@@ -309,7 +309,7 @@ class Split:
 
     def only_whole_classes(self, data: Data) -> bool:
         """Whether something is forgotten, and no class of it stays in part."""
-        asked = set(np.unique(data.train.labels[self.rows(data.train, Part.FORGET)]).tolist())
+        asked = _classes(data.train.labels[self.rows(data.train, Part.FORGET)])
         return bool(asked) and asked <= set(self.forgotten_classes(data))
 
     def forgotten_classes(self, data: Data) -> tuple[int, ...]:
@@ -321,10 +321,10 @@ class Split:
         labels = data.train.labels
         struck = np.concatenate([self._rows(data.train, name) for name in ("forget", "excluded")])
         kept = self._rows(data.train, "retain")
-        gone = set(np.unique(labels[struck[struck >= 0]]).tolist())
+        gone = _classes(labels[struck[struck >= 0]])
         if (struck < 0).any():
-            gone |= set(range(len(data.classes))) - set(np.unique(labels).tolist())
-        return tuple(sorted(gone - set(np.unique(labels[kept[kept >= 0]]).tolist())))
+            gone |= set(range(len(data.classes))) - _classes(labels)
+        return tuple(sorted(gone - _classes(labels[kept[kept >= 0]])))
 
 
 def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
@@ -341,6 +341,11 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
         )
     order = numpy_generator("some of", seed).permutation(len(ids))
     return [ids[row] for row in order[:count]]
+
+
+def _classes(labels: NDArray[np.int64]) -> set[int]:
+    """Those that occur."""
+    return set(np.flatnonzero(np.bincount(labels)).tolist())
 
 
 def _names(samples: Samples, rows: NDArray[np.int64]) -> IdTuple:

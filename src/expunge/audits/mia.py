@@ -227,9 +227,8 @@ def _draw(part: PartOutputs, m: int, name: str, seed: int) -> npt.NDArray[np.int
     """Rows of m samples, chosen among the ids in sorted order and listed in that order."""
     import numpy as np
 
-    by_id = np.argsort(np.array(part.ids, dtype=np.str_), kind="stable")
     chosen = numpy_generator("mia", name, seed).choice(part.n, size=m, replace=False)
-    rows: npt.NDArray[np.intp] = by_id[np.sort(chosen)]
+    rows: npt.NDArray[np.intp] = part.by_id[np.sort(chosen)]
     return rows
 
 

@@ -14,7 +14,7 @@ from expunge.data.batch import Batch, Indices
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.poisoned import with_trigger
-from expunge.data.samples import Samples
+from expunge.data.samples import ResidentStore, Samples
 from expunge.data.split import Split
 from expunge.data.task import logits_of_task
 from expunge.data.transform import Transform
@@ -25,6 +25,9 @@ from expunge.training.run import Run
 
 BATCH = {"cpu": 64}
 """Samples a pass by kind of device: a processor is fastest while activations stay in its caches."""
+VECTORS, VECTOR_VALUES = 1024, 2**20
+"""The most samples a pass on a processor, and their numbers in all, where a sample is a row of numbers:
+so small a network's activations stay in the caches, and calls cost more than what they compute."""
 LARGE_BATCH = 512
 
 
@@ -52,7 +55,7 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
     model.to(run.device)
     parts = []
     try:
-        passes = sum(len(_batches(rows, run)) for _, rows in wanted)
+        passes = sum(len(_batches(samples, rows, run)) for samples, rows in wanted)
         with evaluating(model), run.progress.work("observing outputs", passes) as bar:
             for samples, rows in wanted:
                 seen = _observe(model, samples, rows, transform, run, bar) if len(rows) else None
@@ -78,7 +81,7 @@ def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:
     device = next((p.device for p in model.parameters()), run.device)
     model.to(run.device)
     try:
-        passes = len(_batches(rows, run))
+        passes = len(_batches(data.test, rows, run))
         with evaluating(model), run.progress.work("observing the test set", passes) as bar:
             return _observe(model, data.test, rows, Transform(data.normalisation), run, bar)
     finally:
@@ -90,8 +93,11 @@ def accuracy(model: nn.Module, data: Data, run: Run) -> float:
     return 100 * float(observe_test(model, data, run).correct.double().mean())
 
 
-def _batches(rows: Indices, run: Run) -> list[Indices]:
+def _batches(samples: Samples, rows: Indices, run: Run) -> list[Indices]:
     size = BATCH.get(run.device.type, LARGE_BATCH)
+    held = samples.store.tensor if isinstance(samples.store, ResidentStore) else None
+    if held is not None and held.ndim == 2 and held.is_floating_point():
+        size = max(size, min(VECTORS, VECTOR_VALUES // max(1, held.shape[1])))
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
@@ -121,7 +127,7 @@ def _observe(
     return PartOutputs(
         lambda: next(looks, again)(),
         labels=torch.from_numpy(samples.labels[rows]),
-        ids=tuple(samples.ids[rows].tolist()),
+        ids=samples.ids[rows],
     )
 
 
@@ -137,7 +143,7 @@ def observe_losses(model: nn.Module, data: Data, split: Split, run: Run) -> dict
     model.to(run.device)
     found = {}
     try:
-        passes = sum(len(_batches(rows, run)) for _, rows in wanted.values())
+        passes = sum(len(_batches(samples, rows, run)) for samples, rows in wanted.values())
         with (
             evaluating(model),
             torch.no_grad(),
@@ -176,7 +182,7 @@ def check_logits(model: nn.Module, data: Data, split: Split, run: Run) -> None:
 
 def _read(samples: Samples, rows: Indices, transform: Transform, run: Run) -> Iterator[Batch]:
     """Batches of some rows on the device, in their order, as a model in evaluation sees them."""
-    batches = _batches(rows, run)
+    batches = _batches(samples, rows, run)
     for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
         labels = torch.from_numpy(samples.labels[index]).to(run.device)
         yield Batch(samples.ids[index], _channels_last(transform(raw)), labels, None)

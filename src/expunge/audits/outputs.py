@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from expunge.data.batch import Ids
 from expunge.errors import ConfigError, DataError, ModelError
 
 KEPT_VALUES = 2**24
 """Logits of a part that are kept in memory; of a part with more, they are made again when asked for."""
 AT_ONCE = 2**20
 """Logits that are looked at in double precision at a time."""
+FEW = 16
+"""Classes; of no more, torch sums faster over columns of many samples than over short rows."""
 
 
 class PartOutputs:
@@ -25,7 +32,6 @@ class PartOutputs:
 
     Attributes:
         labels: (n,), int64, each in [0, classes).
-        ids: the n samples' ids.
         classes: number of classes.
         losses: cross-entropy per sample in nats, (n,), float64, 0 or more.
         predicted: the class of the largest logit (of equal ones the first), (n,), int64.
@@ -36,7 +42,7 @@ class PartOutputs:
         self,
         logits: Tensor | Callable[[], Iterable[Tensor]],
         labels: Tensor,
-        ids: tuple[str, ...],
+        ids: tuple[str, ...] | Ids,
     ) -> None:
         """Look at all logits, (n, classes), float32, on the CPU; -inf closes a class.
 
@@ -44,7 +50,7 @@ class PartOutputs:
             logits: all of them, or a function that gives them, some rows after another, each time that
                 it is called.
             labels: see above.
-            ids: see above.
+            ids: the n samples' ids.
 
         Raises:
             ConfigError: if shapes, types or lengths do not fit each other.
@@ -61,7 +67,7 @@ class PartOutputs:
             )
         if len(ids) != rows:
             raise ConfigError(f"{len(ids)} ids for {rows} rows of logits")
-        self.labels, self.ids, self.classes = labels, ids, 0
+        self.labels, self._given, self.classes = labels, ids, 0
         self._chunks = (lambda: [logits]) if isinstance(logits, Tensor) else logits
         self._kept: list[Tensor] | None = []
         self.losses = torch.empty(rows, dtype=torch.float64)
@@ -126,7 +132,18 @@ class PartOutputs:
     @property
     def n(self) -> int:
         """Number of samples."""
-        return len(self.ids)
+        return len(self._given)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The samples' ids; a tuple of a million texts is made where somebody asks for it."""
+        given = self._given
+        return given if isinstance(given, tuple) else tuple(given.tolist())
+
+    @cached_property
+    def by_id(self) -> NDArray[np.intp]:
+        """Rows in the order of their ids: (n,)."""
+        return np.argsort(np.asarray(self._given, dtype=np.str_), kind="stable")
 
     @property
     def logits(self) -> Tensor:
@@ -154,11 +171,11 @@ class PartOutputs:
     def of(self, ids: Collection[str]) -> PartOutputs:
         """The rows of the samples with these ids; ids that are not here are skipped."""
         wanted = torch.tensor([name in ids for name in self.ids], dtype=torch.bool)
+        names = tuple(compress(self.ids, wanted.tolist()))
         found, rows = [], 0
         for logits, _ in self.pieces():
             found.append(logits[wanted[rows : rows + len(logits)]])
             rows += len(logits)
-        names = tuple(name for name in self.ids if name in ids)
         return PartOutputs(torch.cat(found), self.labels[wanted], names)
 
 
@@ -181,6 +198,9 @@ def _check_labels(labels: Tensor, classes: int) -> None:
 
 def _pieces(logits: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     rows = max(1, AT_ONCE // max(1, logits.shape[1]))
+    if 0 < len(logits) <= rows:
+        yield logits, labels
+        return
     yield from zip(torch.split(logits, rows), torch.split(labels, rows), strict=True)
 
 
@@ -190,7 +210,11 @@ def _softmax(logits: Tensor) -> Tensor:
 
 def _facts(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Loss (nan where outputs are not finite), class predicted, probability of the label."""
-    own = functional.log_softmax(logits.double(), dim=1).gather(1, labels[:, None])[:, 0]
+    if logits.shape[1] <= FEW:
+        columns = functional.log_softmax(logits.t().double().contiguous(), dim=0)
+        own = columns.gather(0, labels[None])[0]
+    else:
+        own = functional.log_softmax(logits.double(), dim=1).gather(1, labels[:, None])[:, 0]
     return -own, logits.argmax(dim=1), own.exp()
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
+from expunge.data.batch import Indices
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
+
+BYTES_AT_ONCE = 2**22
+"""Of inputs that are looked at together."""
 
 
 def duplicates_left(data: Data, split: Split) -> list[tuple[str, str]]:
@@ -17,17 +24,47 @@ def duplicates_left(data: Data, split: Split) -> list[tuple[str, str]]:
     tensor = resident(data.train)
     if tensor is None:
         return []
-    array = tensor.numpy()
-
-    def digest(row: int) -> bytes:
-        return hashlib.blake2b(np.ascontiguousarray(array[row]).tobytes(), digest_size=16).digest()
-
+    forget, retain = (split.rows(data.train, part) for part in (Part.FORGET, Part.RETAIN))
+    struck, kept = _keys(tensor, forget), _keys(tensor, retain)
+    # equal keys are rare without equal inputs, so few rows are left to be looked at byte by byte
+    equal = np.isin(kept, struck)
+    forget, retain = forget[np.isin(struck, kept[equal])], retain[equal]
     ids = data.train.ids
-    struck: dict[bytes, str] = {}
-    for row in split.rows(data.train, Part.FORGET).tolist():
-        struck.setdefault(digest(row), str(ids[row]))
+    first: dict[bytes, str] = {}
+    for row, content in zip(forget.tolist(), _contents(tensor, forget), strict=True):
+        first.setdefault(content.tobytes(), str(ids[row]))
     return [
-        (struck[key], str(ids[row]))
-        for row in split.rows(data.train, Part.RETAIN).tolist()
-        if (key := digest(row)) in struck
+        (first[key], str(ids[row]))
+        for row, content in zip(retain.tolist(), _contents(tensor, retain), strict=True)
+        if (key := content.tobytes()) in first
     ]
+
+
+def _contents(tensor: Tensor, rows: Indices) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of each of some rows."""
+    for piece in _pieces(tensor, rows):
+        yield from piece
+
+
+def _keys(tensor: Tensor, rows: Indices) -> NDArray[np.uint64]:
+    """A number for each of some rows (n,), equal where their bytes are: a sum of words, each times a
+    number of its own, modulo 2^64.
+    """
+    found = [np.zeros(0, dtype=np.uint64)]
+    for piece in _pieces(tensor, rows):
+        width = piece.shape[1]
+        word = next(size for size in (8, 4, 2, 1) if width % size == 0)
+        words = piece.view(f"u{word}").astype(np.uint64, copy=False)
+        factors = np.random.default_rng(0).integers(2**64, size=width // word, dtype=np.uint64)
+        found.append(np.einsum("ij,j->i", words, factors | np.uint64(1)))
+    return np.concatenate(found)
+
+
+def _pieces(tensor: Tensor, rows: Indices) -> Iterator[NDArray[np.uint8]]:
+    """The bytes of some rows (m, bytes), a few at a time."""
+    values = tensor[:1].numel()
+    step = max(1, BYTES_AT_ONCE // max(1, values * tensor.element_size()))
+    for start in range(0, len(rows), step):
+        chosen = torch.from_numpy(rows[start : start + step])
+        piece = tensor.detach().index_select(0, chosen).reshape(len(chosen), values)
+        yield piece.contiguous().view(torch.uint8).numpy()

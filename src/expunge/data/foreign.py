@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     if isinstance(dataset, Subset):
         whole, labels = samples_from_dataset(dataset.dataset)
         rows = np.asarray(dataset.indices, dtype=np.int64)
-        return replace(whole, labels=np.zeros(len(labels), np.int64)).subset(rows), labels[rows]
+        return whole.subset(rows), labels[rows]
     tensors = isinstance(dataset, TensorDataset) and len(dataset.tensors) >= 2
     labels = _array(dataset.tensors[1]) if tensors else _labels(dataset)
     if len(labels) != len(dataset):
@@ -55,6 +54,8 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     digest = getattr(dataset, "fingerprint", None)
     if digest is None and tensors:
         digest = digest_arrays(dataset.tensors[0].detach().cpu().numpy(), labels)
+    elif digest is None:  # row numbers as wide as folders of earlier versions had them
+        digest = digest_arrays(ids if own is not None else ids.astype("U21"), labels)
     columns = (
         {name: _array(values) for name, values in getattr(dataset, "columns", {}).items()}
         if isinstance(getattr(dataset, "columns", None), Mapping)
@@ -64,7 +65,7 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
         ids=ids,
         labels=np.zeros(len(labels), dtype=np.int64),  # encoded by the caller, over train and test
         store=ResidentStore(dataset.tensors[0]) if tensors else StreamStore(dataset),
-        fingerprint=str(digest) if digest is not None else digest_arrays(ids, labels),
+        fingerprint=str(digest),
         positional=own is None,
         columns=columns,
     )

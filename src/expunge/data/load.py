@@ -249,7 +249,8 @@ def _from_objects(
     named = adopt_names([labels for _, labels in raws], dataset_classes(pair[0]), classes)
     encoded, known = encode_labels(*named)
     samples = [
-        replace(part, labels=labels) for (part, _), labels in zip(raws, encoded, strict=True)
+        replace(part, labels=labels, checked=True)
+        for (part, _), labels in zip(raws, encoded, strict=True)
     ]
     drawn = len(samples) == 1
     train, test = set_aside(samples[0], home) if drawn else samples
@@ -264,20 +265,28 @@ def set_aside(samples: Samples, home: Home | None = None) -> tuple[Samples, Samp
     where some samples are gone by now.
     """
     if home is not None and not samples.positional:
-        places = np.array([home(name) or "" for name in samples.ids.tolist()])
-        if (places == "test").any():
-            return (
-                samples.subset(np.flatnonzero(places == "train")),
-                samples.subset(np.flatnonzero(places == "test")),
-            )
+        places = [home(name) for name in samples.ids.tolist()]
+        if "test" in places:
+            return samples.subset(_at(places, "train")), samples.subset(_at(places, "test"))
     test = stratified(samples.labels, TEST_SHARE, numpy_generator("test set", 0))
     if not len(test):
         raise DataError(
             f"{len(samples)} samples are too few to set some aside for testing; give more, or a test "
             "set of its own"
         )
-    keep = np.setdiff1d(np.arange(len(samples)), test)
-    return samples.subset(keep), samples.subset(test)
+    return samples.subset(others(len(samples), test)), samples.subset(test)
+
+
+def others(count: int, rows: Indices) -> Indices:
+    """Of 0 to count - 1 those that are not among `rows`, ascending."""
+    left = np.ones(count, dtype=np.bool_)
+    left[rows] = False
+    return np.flatnonzero(left)
+
+
+def _at(places: Sequence[str | None], place: str) -> Indices:
+    """Where this one stands."""
+    return np.array([row for row, one in enumerate(places) if one == place], dtype=np.int64)
 
 
 def stratified(
@@ -299,8 +308,7 @@ def stratified(
 
 def _thin(samples: Samples, count: int, spec: str, home: Home | None) -> Samples:
     if home is not None and not samples.positional:
-        places = np.array([home(name) or "" for name in samples.ids.tolist()])
-        return samples.subset(np.flatnonzero(places == "train"))
+        return samples.subset(_at([home(name) for name in samples.ids.tolist()], "train"))
     if count > len(samples):
         raise DataError(f"{spec!r} asks for {count} training samples of {len(samples)}")
     if count == len(samples):

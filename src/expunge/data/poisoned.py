@@ -102,7 +102,13 @@ def poison_samples(
         poison,
     )
     return (
-        replace(samples, labels=labels, store=store, fingerprint=f"{samples.fingerprint}+{digest}"),
+        replace(
+            samples,
+            labels=labels,
+            store=store,
+            fingerprint=f"{samples.fingerprint}+{digest}",
+            checked=True,
+        ),
         made,
     )
 
@@ -126,4 +132,5 @@ def with_trigger(samples: Samples, trigger: Trigger) -> Samples:
         samples,
         store=PoisonedStore(samples.store, marked, trigger),
         fingerprint=f"{samples.fingerprint}+{digest}",
+        checked=True,
     )

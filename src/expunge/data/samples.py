@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
+from itertools import repeat
+from operator import eq
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,12 +17,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from expunge.data.batch import Ids, Indices, first_tensor
+from expunge.data.classes import MOST_DIGITS
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
 from expunge.names.text import clean_name, clean_names, shared_names
 
-STATISTICS_VALUES = 2**25
-"""Of inputs that are added up at a time."""
+STATISTICS_VALUES = 2**20
+"""Of inputs that are added up at a time: few enough to stay in a cache in double precision."""
 
 
 class Store(Protocol):
@@ -147,6 +150,7 @@ class Samples:
     fingerprint: a digest of the content, computed without reading single samples.
     columns: further per-sample values (n,), for `group:COLUMN=VALUE`.
     rows: (n,) row numbers in the files that hold them, of images that are decoded; else None.
+    checked: ids and columns are rows of other samples, each at most once, so nobody looks at them again.
     """
 
     ids: Ids
@@ -156,11 +160,13 @@ class Samples:
     positional: bool
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     rows: Indices | None = None
+    checked: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
         try:
-            object.__setattr__(self, "ids", clean_names(np.asarray(self.ids)))
-            object.__setattr__(self, "columns", _clean_columns(self.columns))
+            if not checked:
+                object.__setattr__(self, "ids", clean_names(np.asarray(self.ids)))
+                object.__setattr__(self, "columns", _clean_columns(self.columns))
         except ValueError as error:
             raise DataError(f"ids or columns: {error}; give shorter ones") from error
         if self.ids.shape != self.labels.shape:
@@ -169,7 +175,7 @@ class Samples:
                 if self.ids.ndim == 1
                 else f"ids have shape {self.ids.shape}; give one id per sample"
             )
-        if len(self.position) != len(self.ids):
+        if not checked and not self._all_different():
             names, counts = np.unique(self.ids, return_counts=True)
             raise DataError(
                 f"the id {str(names[counts > 1][0])!r} occurs {int(counts.max())} times: "
@@ -179,23 +185,51 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def _all_different(self) -> bool:
+        return self._numbers is not None or len(set(self.ids.tolist())) == len(self.ids)
+
     @cached_property
-    def position(self) -> dict[str, int]:
-        """Row of each id."""
-        return {name: row for row, name in enumerate(self.ids.tolist())}
+    def _numbers(self) -> NDArray[np.int64] | None:
+        """The ids as numbers, all different, where they are row numbers."""
+        if not self.positional or not self.ids.size:
+            return None
+        try:
+            numbers = self.ids.astype(np.int64)
+        except (ValueError, OverflowError):
+            return None
+        return numbers if _ascending(numbers) or _ascending(np.sort(numbers)) else None
+
+    @cached_property
+    def position(self) -> Mapping[str, int]:
+        """Row of each id; of many ids ask `rows_of`."""
+        if self._numbers is not None:
+            return RowNumbers(self.ids, self._numbers)
+        return dict(zip(self.ids.tolist(), range(len(self)), strict=True))
+
+    def rows_of(self, names: Sequence[str]) -> Indices:
+        """Row of each of some ids, (len(names),); -1 where there is no such id."""
+        if isinstance(self.position, RowNumbers):
+            return self.position.rows_of(names)
+        found = map(self.position.get, names, repeat(-1))
+        return np.fromiter(found, np.int64, len(names))
 
     def subset(self, index: Indices) -> Samples:
         """Some rows as a dataset of their own; ids stay what they were."""
-        marks = hashlib.sha256("\n".join(self.ids[index].tolist()).encode()).hexdigest()[:16]
-        return replace(
+        ids = self.ids[index]
+        marks = hashlib.sha256("\n".join(ids.tolist()).encode()).hexdigest()[:16]
+        made = replace(
             self,
-            ids=self.ids[index],
+            ids=ids,
             labels=self.labels[index],
             store=self.store.rows(index),
             columns={name: values[index] for name, values in self.columns.items()},
             fingerprint=f"{self.fingerprint}/{marks}",
             rows=None if self.rows is None else self.rows[index],
+            checked=_ascending(index),
         )
+        if self._numbers is not None and len(index):
+            made.__dict__["_numbers"] = self._numbers[index]
+        return made
 
     def shape(self, row: int = 0) -> tuple[int, ...]:
         """Shape of one input, without the sample axis. A streamed store reads sample `row` for it."""
@@ -217,11 +251,9 @@ class Samples:
             known = isinstance(chunk, Tensor) and chunk.ndim in (2, 4) and len(chunk)
             if not known or not (chunk.dtype == torch.uint8 or chunk.is_floating_point()):
                 return None
-            axes = (0, 2, 3) if chunk.ndim == 4 else (0,)
             for piece in chunk.split(max(1, STATISTICS_VALUES // max(1, chunk[0].numel()))):
-                values = piece.double() / (255.0 if chunk.dtype == torch.uint8 else 1.0)
-                total = total + values.sum(axes)
-                square = square + values.square().sum(axes)
+                sums, squares = _sums(piece.reshape(*piece.shape[:2], -1))
+                total, square = total + sums, square + squares
             count += chunk.numel() // chunk.shape[1]
         mean = total / count
         std = (square / count - mean.square()).clamp_min(0).sqrt()
@@ -229,6 +261,66 @@ class Samples:
         return Normalisation(
             tuple(round(v, 6) for v in mean.tolist()), tuple(round(v, 6) for v in std.tolist())
         )
+
+
+class RowNumbers(Mapping[str, int]):
+    """Row of each id where ids are row numbers, of all rows of a file or of some: no dictionary of them.
+
+    ids: (n,) as they read, all different. numbers: (n,) the same as numbers.
+    """
+
+    def __init__(self, ids: Ids, numbers: NDArray[np.int64]) -> None:
+        self.ids = ids
+        self._order = None if _ascending(numbers) else np.argsort(numbers)
+        self._sorted = numbers if self._order is None else numbers[self._order]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids.tolist())
+
+    def __getitem__(self, name: str) -> int:
+        row = int(self.rows_of([name])[0])
+        if row < 0:
+            raise KeyError(name)
+        return row
+
+    def rows_of(self, names: Sequence[str]) -> Indices:
+        """Row of each of some ids, -1 where there is none."""
+        try:
+            asked = np.fromiter(map(int, names), np.int64, len(names))
+        except (ValueError, OverflowError, TypeError):
+            asked = np.array([_number(name) for name in names], dtype=np.int64)
+        place = np.searchsorted(self._sorted, asked)
+        rows = np.minimum(place, len(self._sorted) - 1)
+        rows = rows if self._order is None else self._order[rows]
+        # "07", "+7" and another number next to it have a row here, too, of which the id reads otherwise
+        found = np.fromiter(map(eq, self.ids[rows].tolist(), names), np.bool_, len(names))
+        return np.where(found, rows, -1)
+
+
+def _ascending(numbers: NDArray[np.int64]) -> bool:
+    return bool((np.diff(numbers) > 0).all())
+
+
+def _number(name: object) -> int:
+    """A row number as written, or -1."""
+    digits = (
+        isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) <= MOST_DIGITS
+    )
+    return int(str(name)) if digits else -1
+
+
+def _sums(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum and sum of squares by channel, float64, of (n, channels, ...); bytes count as 0 to 1."""
+    if values.dtype != torch.uint8:
+        values = values.double()
+        return values.sum(2).sum(0), values.square().sum(2).sum(0)
+    # a byte is one of 256, and how often each comes is counted exactly, at a tenth of the cost
+    counts = [torch.bincount(one.reshape(-1), minlength=256) for one in values.unbind(1)]
+    times, levels = torch.stack(counts).double(), torch.arange(256, dtype=torch.float64) / 255
+    return times @ levels, times @ levels.square()
 
 
 def _clean_columns(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -275,7 +367,7 @@ def resident(samples: Samples) -> Tensor | None:
 
 def row_ids(count: int) -> Ids:
     """Row numbers as ids."""
-    return np.arange(count).astype(np.str_)
+    return np.arange(count).astype(f"U{len(str(count))}")
 
 
 def digest_arrays(*arrays: NDArray[Any]) -> str:

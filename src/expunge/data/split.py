@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
-from expunge.data.load import Data, stratified
+from expunge.data.load import Data, others, stratified
 from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.request import (
     check_request,
@@ -50,6 +51,9 @@ class Split:
     excluded: IdTuple = ()
 
     def __post_init__(self) -> None:
+        parts = [getattr(self, name) for name in SPLIT_PARTS]
+        if len(set().union(*parts)) == sum(map(len, parts)):
+            return
         seen: dict[str, str] = {}
         for name in SPLIT_PARTS:
             for key in getattr(self, name):
@@ -69,7 +73,7 @@ class Split:
         samples = data.train
         generator = numpy_generator("validation", split_seed)
         held = stratified(samples.labels, validation, generator) if validation else _no_rows()
-        kept = np.setdiff1d(np.arange(len(samples)), held)
+        kept = others(len(samples), held)
         if not len(kept):
             raise SplitError("there are no samples to learn from; give data that hold some")
         return cls(retain=_names(samples, kept), validation=_names(samples, held))
@@ -120,10 +124,10 @@ class Split:
                 f"id {struck[0]!r} was struck or set aside before, this model never reads it again; "
                 "remove it from the list"
             )
-        known = data.train.position
-        unknown = [name for name in names if name not in known]
+        rows = data.train.rows_of(names)
+        unknown = [names[number] for number in np.flatnonzero(rows < 0)]
         if unknown:
-            hint = nearest(unknown[0], known)
+            hint = nearest(unknown[0], data.train.position)
             span = (
                 f"ids are row numbers of the file, {data.train.ids[0]} to {data.train.ids[-1]}"
                 if data.train.positional
@@ -268,20 +272,31 @@ class Split:
 
         Raises SplitError if ids of a part that must be readable are gone from the data.
         """
-        names = {
-            Part.RETAIN: self.retain,
-            Part.FORGET: self.forget,
-            Part.FORGET_LABELS: self.forget,
-            Part.VALIDATION: self.validation,
-        }[part]
-        position = samples.position
-        missing = [name for name in names if name not in position]
+        name = {Part.FORGET_LABELS: "forget"}.get(part, part.names()[0])
+        found = self._rows(samples, name)
+        missing = int((found < 0).sum())
         if missing:
+            names = getattr(self, name)
+            first = names[int(np.argmin(samples.rows_of(names)))]
             raise SplitError(
-                f"{len(missing)} of the {len(names)} {part.names()[0]} samples are not in the data "
-                f"(id {missing[0]!r}, for example); give the data that the model was trained on"
+                f"{missing} of the {len(names)} {part.names()[0]} samples are not in the data "
+                f"(id {first!r}, for example); give the data that the model was trained on"
             )
-        return np.sort(np.fromiter((position[n] for n in names), np.int64, len(names)))
+        return found
+
+    def _rows(self, samples: Samples, name: str) -> Indices:
+        """Rows of a part, ascending, looked up once; -1 for each id that is gone from the data."""
+        known = self._looked_up.setdefault(samples, {})
+        if name not in known:
+            known[name] = np.sort(samples.rows_of(getattr(self, name)))
+        return known[name]
+
+    @cached_property
+    def _looked_up(self) -> WeakKeyDictionary[Samples, dict[str, Indices]]:
+        return WeakKeyDictionary()
+
+    def __getstate__(self) -> dict[str, IdTuple]:  # a copy finds its rows itself
+        return {name: getattr(self, name) for name in SPLIT_PARTS}
 
     @cached_property
     def digest(self) -> str:
@@ -294,7 +309,7 @@ class Split:
 
     def only_whole_classes(self, data: Data) -> bool:
         """Whether something is forgotten, and no class of it stays in part."""
-        asked = set(data.train.labels[self.rows(data.train, Part.FORGET)].tolist())
+        asked = _classes(data.train.labels[self.rows(data.train, Part.FORGET)])
         return bool(asked) and asked <= set(self.forgotten_classes(data))
 
     def forgotten_classes(self, data: Data) -> tuple[int, ...]:
@@ -303,13 +318,13 @@ class Split:
         Where struck samples are gone from the data, so are their labels: then a class without any
         sample left to learn from counts too.
         """
-        labels, position = data.train.labels, data.train.position
-        struck = [position.get(name) for name in (*self.forget, *self.excluded)]
-        gone = set(labels[[row for row in struck if row is not None]].tolist())
-        if None in struck:
-            gone |= set(range(len(data.classes))) - set(labels.tolist())
-        kept = {position[name] for name in self.retain if name in position}
-        return tuple(sorted(gone - set(labels[sorted(kept)].tolist())))
+        labels = data.train.labels
+        struck = np.concatenate([self._rows(data.train, name) for name in ("forget", "excluded")])
+        kept = self._rows(data.train, "retain")
+        gone = _classes(labels[struck[struck >= 0]])
+        if (struck < 0).any():
+            gone |= set(range(len(data.classes))) - _classes(labels)
+        return tuple(sorted(gone - _classes(labels[kept[kept >= 0]])))
 
 
 def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
@@ -326,6 +341,11 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
         )
     order = numpy_generator("some of", seed).permutation(len(ids))
     return [ids[row] for row in order[:count]]
+
+
+def _classes(labels: NDArray[np.int64]) -> set[int]:
+    """Those that occur."""
+    return set(np.flatnonzero(np.bincount(labels)).tolist())
 
 
 def _names(samples: Samples, rows: NDArray[np.int64]) -> IdTuple:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from expunge.data.load import Data, Home
@@ -40,9 +42,16 @@ def split_to_plain(split: Split, data: Data, *, key: Key | None = None) -> dict[
 def home_of(plain: Mapping[str, Any], key: Key | None = None) -> Home:
     """Id -> "train" or "test", as a stored split has it; None for an id that it does not know."""
     stored = _stored(plain, key)
-    places = {str(one): "train" for name in SPLIT_PARTS for one in plain.get(name, ())}
-    places |= {str(one): "test" for one in plain.get("test", ())}
-    return lambda name: places.get(stored(name))
+
+    @cache
+    def places() -> dict[
+        str, str
+    ]:  # only where somebody asks: data whose ids are row numbers do not
+        learned = chain.from_iterable(plain.get(name, ()) for name in SPLIT_PARTS)
+        found = dict.fromkeys(map(str, learned), "train")
+        return found | dict.fromkeys(map(str, plain.get("test", ())), "test")
+
+    return lambda name: places().get(name if stored is None else stored(name))
 
 
 def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = None) -> Split:
@@ -53,11 +62,11 @@ def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = Non
     that match nothing.
     """
     try:
-        parts = {name: tuple(str(one) for one in plain[name]) for name in SPLIT_PARTS}
+        parts = {name: tuple(map(str, plain[name])) for name in SPLIT_PARTS}
     except (KeyError, TypeError) as error:
         raise SplitError(f"split.json lacks a list {error}; copy the whole folder again") from error
     told, stored = plain.get("digest"), _stored(plain, key)
-    if key is None and "salt" not in plain:
+    if stored is None:
         split = Split(**parts)
         _check_digest(split.digest, told)
         return split
@@ -92,13 +101,13 @@ def _check_digest(found: str, told: object) -> None:
         )
 
 
-def _stored(plain: Mapping[str, Any], key: Key | None) -> Callable[[str], str]:
-    """What a split has in place of an id."""
+def _stored(plain: Mapping[str, Any], key: Key | None) -> Callable[[str], str] | None:
+    """What a split has in place of an id; None: the id itself."""
     if key is not None:
         return key.pseudonym
     if "pseudonyms" in plain:
         raise SplitError("split.json keeps pseudonyms of ids; give the key to them")
     salt = plain.get("salt")
     if salt is None:
-        return lambda name: name
+        return None
     return lambda name: hashlib.sha256(f"{salt}\x1f{name}".encode()).hexdigest()[:32]

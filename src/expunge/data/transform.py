@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -23,6 +24,23 @@ class Normalisation:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @cached_property
+    def _lines(self) -> dict[tuple[float, torch.device], tuple[Tensor, Tensor]]:
+        return {}
+
+    def line(self, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Factor and shift, one each per channel, on a device; made there once, and not for each batch.
+
+        (x / scale - mean) / std = x * factor + shift
+        """
+        key = scale, device
+        if key not in self._lines:
+            with torch.inference_mode(False):  # they are kept, so they must serve any caller
+                mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+                factor, shift = 1.0 / (scale * std), -mean / std
+                self._lines[key] = factor.to(device), shift.to(device)
+        return self._lines[key]
 
 
 @dataclass(frozen=True)
@@ -68,13 +86,9 @@ class Transform:
         if self.normalisation is None:
             outputs = inputs.float() / scale if scale != 1.0 else inputs.float()
         else:
-            shape = (1, -1, 1, 1) if images else (1, *([-1] if inputs.ndim > 1 else []))
-            # made on the CPU and sent along: a GPU need not wait for them
-            mean = torch.tensor(self.normalisation.mean).reshape(shape)
-            std = torch.tensor(self.normalisation.std).reshape(shape)
-            # (x / scale - mean) / std = x * factor + shift
-            factor = (1.0 / (scale * std)).to(inputs.device, non_blocking=True)
-            shift = (-mean / std).to(inputs.device, non_blocking=True)
+            factor, shift = self.normalisation.line(scale, inputs.device)
+            if images:
+                factor, shift = factor[:, None, None], shift[:, None, None]
             outputs = inputs.float() * factor + shift
         return outputs.contiguous(memory_format=torch.channels_last) if images else outputs
 

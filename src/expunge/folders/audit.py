@@ -199,14 +199,14 @@ def _audited_split(loaded: Trained, forget: Request | None) -> Split:
         return Split.parse(loaded.data, forget.text, seed=forget.seed, base=split)
     # redacted, and as the original had them: in the order of the data, set-aside samples back in
     # validation
-    order = loaded.data.train.position
-    gone = [name for name in split.forget if name not in order]
+    train = loaded.data.train
+    gone = int((train.rows_of(split.forget) < 0).sum())
     if gone:
         raise SplitError(
-            f"{len(gone)} of the samples that {loaded.name} forgot are not in the data any more, so "
+            f"{gone} of the samples that {loaded.name} forgot are not in the data any more, so "
             "nothing can be measured on them; give the data with them, or audit an open folder"
         )
-    learned = sorted((*split.retain, *split.forget), key=lambda name: order[name])
+    learned = train.ids[sorted(train.rows_of((*split.retain, *split.forget)).tolist())].tolist()
     base = Split(tuple(learned), (), (*split.validation, *split.excluded))
     asked = Split.parse(loaded.data, forget.text, seed=forget.seed, base=base)
     if set(asked.forget) != set(split.forget):

@@ -130,7 +130,8 @@ def _without_poisoned_tests(
     data = loaded.data
     if names is None or not data.test_drawn:
         return loaded, names, []
-    named = set(names) - data.train.position.keys()
+    learned = data.train.rows_of(names) >= 0
+    named = {name for name, known in zip(names, learned, strict=True) if not known}
     keep = np.array([name not in named for name in data.test.ids.tolist()])
     notes = [
         "the test set was set aside from the same file: what is poisoned in it and not named counts "
@@ -141,7 +142,8 @@ def _without_poisoned_tests(
     gone = int((~keep).sum())
     notes.insert(0, f"{gone:,} of the samples named are test samples; nothing is measured on them")
     clean = replace(data, test=data.test.subset(np.flatnonzero(keep)))
-    left = [name for name in names if name not in data.test.position or name in data.train.position]
+    tested = data.test.rows_of(names) >= 0
+    left = [name for name, out in zip(names, tested & ~learned, strict=True) if not out]
     return replace(loaded, data=clean), left, notes
 
 

@@ -298,11 +298,12 @@ def _imported_split(data: Data, trained_on: list[str], validation: list[str]) ->
     from expunge.data.split import Split
 
     for names, what in ((validation, "--validation"), (trained_on, "--trained-on")):
-        unknown = [name for name in names if name not in data.train.position]
+        rows = data.train.rows_of(names)
+        unknown = [name for name, row in zip(names, rows, strict=True) if row < 0]
         if unknown:
             raise SplitError(f"{what} names {unknown[0]!r}, which is not in the training data")
     held = set(validation)
-    learned = set(trained_on) or set(data.train.position) - held
+    learned = set(trained_on) or set(data.train.ids.tolist()) - held
     both = held & learned
     if both:
         raise SplitError(f"id {sorted(both)[0]!r} is in --trained-on and in --validation")

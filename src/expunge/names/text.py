@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,8 +49,18 @@ def clean_all(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {clean_all(key): clean_all(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
+        if value and isinstance(value[0], str) and _printable(value):
+            return value
         return type(value)([clean_all(one) for one in value])
     return value
+
+
+def _printable(values: Sequence[Any]) -> bool:
+    """Whether these are texts alone that need no cleaning: one look at all of them."""
+    try:
+        return "".join(values).isprintable()
+    except TypeError:
+        return False
 
 
 def clean_names(values: NDArray[Any]) -> NDArray[np.str_]:
@@ -60,6 +70,9 @@ def clean_names(values: NDArray[Any]) -> NDArray[np.str_]:
     """
     import numpy as np
 
+    if values.dtype.kind in "iu" and values.size:  # no wider than the longest: many are held
+        width = max(len(str(values.min())), len(str(values.max())))
+        return values.astype(f"U{width}")
     if values.dtype.kind not in "USO":
         values = values.astype(np.str_)
     if values.dtype.kind == "U" and _plain(values):

@@ -184,8 +184,18 @@ def digest_file(path: Path) -> str:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Plain data as a JSON file. What UTF-8 has no signs for is escaped."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    fields = (f" {json.dumps(name)}: {_indented(value)}" for name, value in content.items())
+    text = "{\n" + ",\n".join(fields) + "\n}\n"
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _indented(value: Any) -> str:
+    """A field's value as JSON, a line for each part."""
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        # ids are many, and json is slow where it has to indent: so this it does not know of
+        lines = json.dumps(value, ensure_ascii=False, separators=(",\n  ", ": "))
+        return f"[\n  {lines[1:-1]}\n ]"
+    return json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
 
 
 def _read_json(file: Path, error: type[UserError], **limits: int) -> dict[str, Any]:

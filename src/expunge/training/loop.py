@@ -104,8 +104,11 @@ class Loop:
         for module in self.norms if alone else ():
             module.train()
         detached = value.detach()
-        bad = ~torch.isfinite(detached) & (self.first_bad < 0)
-        self.first_bad = torch.where(bad, self.count, self.first_bad)
+        if not detached.is_cpu:
+            bad = ~torch.isfinite(detached) & (self.first_bad < 0)
+            self.first_bad = torch.where(bad, self.count, self.first_bad)
+        elif not math.isfinite(detached.item()) and self.first_bad < 0:  # there, so nobody waits
+            self.first_bad = torch.full_like(self.first_bad, self.count)
         self.count += 1
         return detached
 

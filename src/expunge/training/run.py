@@ -159,7 +159,8 @@ class Run:
                 f"{self.label}: a value per sample has shape ({len(batch)},) for this batch, not "
                 f"{tuple(per_sample.shape)}; sum over the other axes first"
             )
-        return per_sample.mean() * batch.weight
+        mean = per_sample.mean()
+        return mean if batch.weight == 1.0 else mean * batch.weight
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Sum over processes."""

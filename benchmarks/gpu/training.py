@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -121,11 +122,13 @@ def contenders(
             form=form,
         )
 
+    @cache  # made once, as the tensors of the lean loop are
+    def part(steps: int) -> Data:
+        return subset(data, steps * size.batch)
+
     def fitted(precision: str) -> Callable[[int], object]:
         recipe = Recipe(epochs=1, batch_size=size.batch, lr=LR, precision=precision)
-        return lambda steps: train_fit(
-            new_model(name, 0), subset(data, steps * size.batch), recipe, 0, device.type
-        )
+        return lambda steps: train_fit(new_model(name, 0), part(steps), recipe, 0, device.type)
 
     half, last = "bfloat16", torch.channels_last
     return {

@@ -21,6 +21,13 @@ def check_device(name: str | None) -> str | None:
     return name
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
 def machine_name(device: str = "cpu") -> str:
     """The processor and its number of cores, and the graphics card if that is the device."""
     try:

@@ -319,6 +319,66 @@ def test_the_study_is_the_scales_cut_down_and_says_so(tmp_path: Path) -> None:
         study.judge({"cells_finished": 9, **failed}, 1, "")
 
 
+def test_what_a_study_was_at_when_its_time_was_over_has_not_failed(tmp_path: Path) -> None:
+    """A worker that is ended leaves its cell as one that killed its process."""
+    from gpu import study
+    from gpu.parts import LeftOutError
+
+    small, _ = study.cut_down(study.read_study(study.FILE, scale="one-cycle"), tiny=True)
+    plan = study.planned(small, tmp_path / "out")
+    store = plan.store.prepare()
+    diverged, under_way = plan.cells[:2]
+    assert {cell.kind for cell in (diverged, under_way)} <= {"original", "retrain"}
+    with store.claim(under_way.key):
+        attempt = store.attempt(under_way.key, "run")
+        attempt.__enter__()  # and never out of it
+    store.fail(diverged.key, ValueError("the loss is not finite"), "run")
+    ended = study.told(plan, cut_short=True)
+    assert (ended["cells_failed"], len(ended["failures"])) == (1, 1)
+    assert study.told(plan)["cells_failed"] == 2, "nobody ended it from outside"
+    store.prepare()
+    with pytest.raises(LeftOutError, match="0 of"):
+        study.judge({**ended, "cells_failed": 0}, None, "")
+
+
+def test_the_typical_sample_is_judged_not_a_tie_in_one_of_them() -> None:
+    """Two equal pixels under a max-pooling, told apart by the last digit: each way takes another."""
+    from gpu.per_sample import Contest, compare
+
+    right = torch.arange(1.0, 13).reshape(4, 3)
+    tie, coarse = right.clone(), right * (1 + 0.01)
+    tie[2, 1] += 0.1
+    device = torch.device("cpu")
+
+    def found(fast: torch.Tensor, *, by_sample: bool = True) -> dict[str, Any]:
+        two = Contest(
+            "gradients", lambda x: {"w": fast}, lambda x: {"w": right}, 4, by_sample=by_sample
+        )
+        return compare(two, torch.zeros(4, 1), 4, device, "model")
+
+    one = found(tie)
+    assert one["difference"] == 0 and one["largest_difference"] == pytest.approx(0.1 / 12, rel=1e-3)
+    assert found(coarse)["difference"] > one["limit"]
+    assert found(tie, by_sample=False)["difference"] > one["limit"], "no samples: all counts"
+
+
+def test_no_loop_that_is_timed_decodes_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    from gpu import training
+    from gpu.child import Asked
+
+    made = []
+    real = training.subset
+    monkeypatch.setattr(training, "subset", lambda *args: made.append(args[1]) or real(*args))
+    asked, size = Asked("cpu", "tiny", 60), training.Size(("mlp",), 16, 8, 1, 0)
+    data, _ = training.pictures(asked, size.images)
+    loop = training.contenders("mlp", data, size, torch.device("cpu"))[
+        "fit, float32 (channels last)"
+    ]
+    for _ in range(3):
+        loop(2)
+    assert made == [16], "the same samples each time, made once"
+
+
 def test_per_sample_work_and_training_at_the_tiny_scale() -> None:
     from gpu import per_sample, training
     from gpu.child import Asked
@@ -332,7 +392,7 @@ def test_per_sample_work_and_training_at_the_tiny_scale() -> None:
         training.run(asked, found.update)
     assert [row["what"] for row in found["contests"]] == list(per_sample.LIMITS)
     for row in found["contests"]:
-        assert 0 <= row["largest_difference"] <= row["limit"]
+        assert 0 <= row["difference"] <= row["limit"]
     assert found["data"].startswith("noise")
     assert len(found["loops"]) == 7
     assert all(row["seconds_per_epoch"] > 0 for row in found["loops"])

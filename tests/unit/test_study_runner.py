@@ -312,6 +312,35 @@ def test_workers_end_with_the_command_that_was_killed(tmp_path: Path) -> None:
     assert made.counts().done == before < len(made.cells)
 
 
+@pytest.mark.parametrize("own", [None, "12"])
+def test_a_worker_starts_with_one_thread_whatever_it_loads(
+    own: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch is told so; numpy and SciPy read it when they are loaded, and took all cores each."""
+    from expunge.study import crew
+
+    seen: list[dict[str, str]] = []
+
+    class Started:
+        def __init__(self, **_: object) -> None: ...
+
+        def start(self) -> None:
+            seen.append(dict(os.environ))
+
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+        if own is not None:
+            monkeypatch.setenv(name, own)
+    monkeypatch.setattr(
+        crew.multiprocessing, "get_context", lambda _: type("", (), {"Process": Started})
+    )
+    crew.Processes(crew.Orders([], "", crew.Place(), False, "", False), 2)
+    assert len(seen) == 2
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        assert [one[name] for one in seen] == ["1", "1"]
+        assert os.environ.get(name) == own
+
+
 def test_an_interrupt_prints_one_line(tmp_path: Path) -> None:
     command = _command(tmp_path, "--workers", "2")
     _wait_for_a_cell(tmp_path)

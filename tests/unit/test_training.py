@@ -38,7 +38,7 @@ from expunge.place import Place
 from expunge.trained.record import Record
 from expunge.training.cost import Account, Cost, Meter
 from expunge.training.fit import FitLog, fit, train_from
-from expunge.training.loop import evaluating, make_optimizer
+from expunge.training.loop import evaluating, lay_out, make_optimizer, parameter_norm
 from expunge.training.precision import has_bfloat16, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
@@ -463,6 +463,17 @@ def test_masked_weights_are_zero_at_every_step(recipe: Recipe) -> None:
         assert moved[keep].all()
 
 
+def test_weights_of_one_channel_are_laid_out_as_asked_for() -> None:
+    """They count as either layout, so that `contiguous` would leave them as they are."""
+    layer = nn.Conv2d(1, 8, 3)
+    for form, channel in ((torch.channels_last, 1), (torch.contiguous_format, 9)):
+        before = layer.weight.detach().clone()
+        lay_out(layer, form)
+        assert layer.weight.stride()[1] == channel and torch.equal(layer.weight, before)
+        found = layer(torch.rand(4, 1, 6, 6))
+        assert found.is_contiguous(memory_format=form), "or its pooling is slow"
+
+
 def test_the_mask_of_a_convolution_is_held_in_any_memory_format() -> None:
     model = original("cnn")
     mask = random_mask(model)
@@ -688,6 +699,19 @@ def test_weights_that_explode_while_the_loss_is_finite() -> None:
     told = r"epoch 1 of 1, step 3: the weights' norm is .*, more than 100 times the .*; lower lr \("
     with pytest.raises(DivergenceError, match=told):
         trained(model, PLAIN.but(epochs=1, lr=1e4), loss=lambda m, b, _: -m(b.inputs).tanh().mean())
+
+
+def test_trap_of_a_norm_that_waits_for_the_device_once_a_weight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each number read off a GPU waits for all that it was asked before: they are read together."""
+    weights = [nn.Parameter(torch.full((2,), float(value))) for value in range(1, 40)]
+    expected = math.sqrt(2 * sum(value**2 for value in range(1, 40)))
+    for name in ("__float__", "item"):
+        monkeypatch.setattr(Tensor, name, None)
+    found = parameter_norm(weights)
+    monkeypatch.undo()
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_explosions_are_found_within_an_epoch() -> None:

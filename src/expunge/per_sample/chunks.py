@@ -17,7 +17,9 @@ from expunge.models.mask import Mask, check_fits
 from expunge.training.loop import evaluating
 
 MEMORY = 2**30
-"""Bytes that a pass may hold where the caller does not say."""
+"""Bytes that a pass may hold where the caller does not say; on a GPU at least so many."""
+GPU_SHARE = 8
+"""That part of a GPU's memory is a pass's, where it is more: a GPU is quick with large batches alone."""
 PIECE = 128
 """Samples in one piece at most: more gain nothing."""
 
@@ -70,6 +72,18 @@ def channels_last(batch: Batch) -> Batch:
         return leaf.contiguous(memory_format=torch.channels_last) if image else leaf  # type: ignore[attr-defined]
 
     return replace(batch, inputs=tree_map(lay_out, batch.inputs))
+
+
+def memory_for(device: torch.device, asked: int | None = None) -> int:
+    """Bytes that a pass may hold: as many as are asked for, else what suits the device.
+
+    It goes by what a GPU has, not by what is free, so that the same card cuts batches alike.
+    """
+    if asked is not None:
+        return asked
+    if device.type != "cuda":
+        return MEMORY
+    return max(MEMORY, torch.cuda.get_device_properties(device).total_memory // GPU_SHARE)
 
 
 def size_for(memory_bytes: int, bytes_per_sample: int) -> int:

@@ -14,11 +14,11 @@ from expunge.data.task import class_logits
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
-    MEMORY,
     channels_last,
     checked_mask,
     counted,
     held_still,
+    memory_for,
     pieces,
     size_for,
     wanted,
@@ -44,7 +44,7 @@ def fisher_diagonal(
     mask: Mask | None = None,
     engine: Engine = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    memory_bytes: int = MEMORY,
+    memory_bytes: int | None = None,
 ) -> dict[str, Tensor]:
     """Mean over samples of squared per-sample gradients; name -> tensor like the parameter.
 
@@ -57,7 +57,8 @@ def fisher_diagonal(
     precision: "bfloat16" lets the hooks' products and backward passes multiply in it; forward
         passes and sums stay float32. "auto" does so for models with convolutions on processors
         that have it, at a relative L1 error of 0.2 percent. The plain engines never do.
-    memory_bytes: aimed at, beside the model and the result; batches are cut to it.
+    memory_bytes: aimed at, beside the model and the result; batches are cut to it. None: 1 GiB, or
+        an eighth of a GPU's memory if that is more.
 
     Squares are taken sample by sample, never of a batch's mean gradient, so the result does not
     depend on the batch size. Samples of all processes count.
@@ -69,7 +70,8 @@ def fisher_diagonal(
         raise ConfigError(f"labels = {labels!r}; choose all, sampled or true")
     with held_still(model):
         kept = checked_mask(model, mask)
-        squares = Squares(model, run, labels, engine, precision, memory_bytes)
+        memory = memory_for(run.device, memory_bytes)
+        squares = Squares(model, run, labels, engine, precision, memory)
         for batch in counted(batches):
             squares.add(batch)
         mean = squares.mean()

@@ -13,12 +13,12 @@ from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
 from expunge.per_sample.chunks import (
-    MEMORY,
     PIECE,
     channels_last,
     checked_mask,
     counted,
     held_still,
+    memory_for,
     pieces,
     size_for,
     wanted,
@@ -48,7 +48,7 @@ def gram_matrix(
     mask: Mask | None = None,
     engine: Engine = "auto",
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
-    memory_bytes: int = MEMORY,
+    memory_bytes: int | None = None,
 ) -> Tensor:
     """G Gᵀ (n, n), rows of G the gradients of `run.task.losses` in the order of `batches`.
 
@@ -58,7 +58,8 @@ def gram_matrix(
     precision: "bfloat16" lets products and backward passes multiply in it (forward passes stay
         float32), at an error of some tenths of a percent. "auto" is float32: who solves with the
         matrix divides by a small damping, and that multiplies errors.
-    memory_bytes: aimed at, beside the model and the matrix.
+    memory_bytes: aimed at, beside the model and the matrix. None: 1 GiB, or an eighth of a GPU's
+        memory if that is more.
 
     float32, or float64 for a float64 model; symmetric to the bit.
     Raises ConfigError under several processes, for batches that can be read only once and do not
@@ -72,7 +73,8 @@ def gram_matrix(
     with held_still(model):
         parameters = wanted(model)
         kept = checked_mask(model, mask)
-        samples = KeptBatches(batches, memory_bytes // 4)
+        memory = memory_for(run.device, memory_bytes)
+        samples = KeptBatches(batches, memory // 4)
         first = max(samples.least(3), key=len, default=None)
         if first is None:
             raise ConfigError(
@@ -82,7 +84,7 @@ def gram_matrix(
         half = half_weights(precision, model, run.device) if precision == "bfloat16" else None
         one = next(iter(parameters.values()))
         K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)
-        passes = Passes(model, run, samples, parameters, kept, memory_bytes, choice, half)
+        passes = Passes(model, run, samples, parameters, kept, memory, choice, half)
         if choice.engine == "hooks":
             passes.by_hooks(K)
         else:

@@ -12,7 +12,7 @@ from torch.func import jvp
 
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
-from expunge.per_sample.chunks import MEMORY, counted, held_still, piece, pieces, wanted
+from expunge.per_sample.chunks import counted, held_still, memory_for, piece, pieces, wanted
 from expunge.per_sample.layers import total_type
 from expunge.per_sample.plain import ByName, Output, as_function, gradients_by_loop
 from expunge.per_sample.probe import piece_size
@@ -38,13 +38,13 @@ def gradient_products(
             name: vector[name].to(p) if name in vector else torch.zeros_like(p)
             for name, p in parameters.items()
         }
-        losses = run.task.losses
+        losses, memory = run.task.losses, memory_for(run.device)
         way: Way | None = None
         one = next(iter(parameters.values()))
         parts = [torch.zeros(0, dtype=total_type(one.dtype), device=one.device)]
         for batch in counted(batches):
             way = way or _way(model, losses, parameters, tangent, batch)
-            for part in pieces(batch, piece_size(model, losses, batch, MEMORY // 2)):
+            for part in pieces(batch, piece_size(model, losses, batch, memory // 2)):
                 found = way(model, losses, parameters, tangent, part)
                 parts.append(found.detach().to(parts[0].dtype))
         return torch.cat(parts)
@@ -64,9 +64,9 @@ def weighted_gradient(
         total = {
             name: torch.zeros_like(p, dtype=total_type(p.dtype)) for name, p in parameters.items()
         }
-        start = 0
+        start, memory = 0, memory_for(run.device)
         for batch in counted(batches):
-            for part in pieces(batch, piece_size(model, run.task.losses, batch, MEMORY)):
+            for part in pieces(batch, piece_size(model, run.task.losses, batch, memory)):
                 losses = run.task.losses(model, part)
                 stop = start + len(part)
                 if weights is not None and stop <= len(weights):

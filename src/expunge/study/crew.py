@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import SpawnProcess
@@ -77,19 +77,30 @@ def _follow_parent(orders: Orders, card: int | None, parent: int) -> None:
     follow(orders, card)
 
 
+STARTED_WITH = {
+    # Python puts the current folder first in a process that it starts so, where a stranger's files may
+    # bear the names of its own modules; the paths of this process are handed on anyway
+    "PYTHONSAFEPATH": "1",
+    # else numpy and SciPy take a thread of every core in every worker, and all wait for each other
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+}
+"""Environment of a worker, beside this process's own."""
+
+
 @contextmanager
-def _without_this_folder() -> Iterator[None]:
-    """Python puts the current folder first in a process that it starts so, where a stranger's files may
-    bear the names of its own modules; the paths of this process are handed on anyway.
-    """
-    before = os.environ.get("PYTHONSAFEPATH")
-    os.environ["PYTHONSAFEPATH"] = "1"
+def _started_with(variables: Mapping[str, str]) -> Iterator[None]:
+    """These environment variables for a while, for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        del os.environ["PYTHONSAFEPATH"]
-        if before is not None:
-            os.environ["PYTHONSAFEPATH"] = before
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 class Processes:
@@ -107,7 +118,7 @@ class Processes:
         process = multiprocessing.get_context("spawn").Process(
             target=_follow_parent, daemon=True, args=(self._orders, card, os.getpid())
         )
-        with _without_this_folder():
+        with _started_with(STARTED_WITH):
             process.start()
         return process
 

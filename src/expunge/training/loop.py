@@ -239,7 +239,11 @@ def lay_out(model: nn.Module, form: torch.memory_format) -> None:
     """Store the weights of 2-D convolutions in a memory format; the others have none."""
     for parameter in model.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=form)
+            laid = torch.empty_like(parameter, memory_format=form)
+            # `contiguous` leaves weights of one channel as they are, for they count as either, and then
+            # a grey image's first convolution and its pooling run in the slow layout
+            if laid.stride() != parameter.stride():
+                parameter.data = laid.copy_(parameter.data)
 
 
 def distributed(model: nn.Module, run: Run) -> nn.Module:
@@ -331,7 +335,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def parameter_norm(parameters: Iterable[nn.Parameter]) -> float:
     """Euclidean norm of all parameters together; not finite if one of them is not."""
     norms = torch._foreach_norm([p.detach() for p in parameters])
-    return math.sqrt(sum(float(value) ** 2 for value in torch.stack(list(norms)).double()))
+    # read all at once: a GPU is waited for at each reading
+    return math.sqrt(sum(value**2 for value in torch.stack(list(norms)).double().tolist()))
 
 
 def smallest(batch: Any) -> int:

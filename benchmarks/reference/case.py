@@ -130,5 +130,3 @@ def trained_by(
             summed += loss.item()
             right += (outputs.detach().argmax(1) == labels).float().mean().item()
     return right / epochs / len(loader)
-
-

@@ -952,13 +952,42 @@ def test_pictures_are_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_what_is_decoded_is_not_decoded_again_for_some_of_it(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train = load_data(folder).train
-    whole = resident(train)
-    monkeypatch.setattr(images, "_decode_all", None)
-    some = resident(train.subset(np.array([2, 1])))
-    assert whole is not None and some is not None and torch.equal(some, whole[[2, 1]])
+    decoded: list[int] = []
+    real = images._decode_all
+    monkeypatch.setattr(images, "_decode_all", lambda some: decoded.append(len(some)) or real(some))
+    sources = [encoded(Image.new("L", (8, 8), value)) for value in range(6)]
+    part = images.ImagePart(lambda: sources, None, "here", "none")
+    store, other = (images.ImageStore(part, np.arange(6)) for _ in range(2))
+    rows = np.array([4, 1])
+    for one, expected in ((store, [6]), (other, [6, 2])):  # of the other nobody asked for the rest
+        if one is store:
+            one.whole()
+        some = one.rows(rows).whole()
+        assert some is not None and some[:, 0, 0, 0].tolist() == [4, 1]
+        assert decoded == expected
+    monkeypatch.setattr(images, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("psutil.cpu_count", lambda: 1)  # no worker processes
+    assert store.rows(rows).whole() is None, "a copy would not fit"
+
+
+@pytest.mark.parametrize(("side", "threads"), [(32, []), (64, []), (100, [7])])
+def test_threads_decode_large_images_alone(
+    side: int, threads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 of them took 3 times as long as one over images of 32 x 32: most of that is Python."""
+    asked: list[int] = []
+    real = images.ThreadPoolExecutor
+    monkeypatch.setattr(
+        images, "ThreadPoolExecutor", lambda max_workers: asked.append(max_workers) or real(1)
+    )
+    monkeypatch.setattr("psutil.cpu_count", lambda: 7)
+    picture_of = [encoded(Image.new("L", (side, side), value)) for value in (1, 2)]
+    part = images.ImagePart(lambda: picture_of, None, "here", "none")
+    store = images.ImageStore(part, np.arange(2))
+    assert store.whole()[:, 0, 0, 0].tolist() == [1, 2]  # type: ignore[index]
+    assert asked == threads
 
 
 def test_pictures_too_many_for_memory_are_not_kept(

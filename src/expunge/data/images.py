@@ -25,7 +25,7 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.decoded import Wanted, find_decoded, keep_decoded
-from expunge.data.samples import ResidentStore, Store, StreamStore
+from expunge.data.samples import ResidentStore, RowsOf, Store, StreamStore
 from expunge.disk.reading import MIB, UnreadableError, open_regular, read_bytes, reading
 from expunge.errors import DataError
 
@@ -237,10 +237,13 @@ class ImageStore:
         return self._decoded.stream(batches, device)
 
     def rows(self, index: Indices) -> Store:
-        """Some of the rows; the others need not be decoded."""
-        if self.part is None:
-            return self._decoded.rows(index)
-        return ImageStore(self.part, self.chosen[index])
+        """Some of the rows; the others need not be decoded, and none is decoded twice."""
+        if self.part is not None:
+            return ImageStore(self.part, self.chosen[index])
+        tensor = self._decoded.whole()
+        if tensor is not None and not fits(len(index) * tensor[0].numel()):
+            return RowsOf(self._decoded, index)  # a copy would be too much
+        return self._decoded.rows(index)
 
     def whole(self) -> Tensor | None:
         """All images (n, channels, height, width) uint8, if they fit into memory."""

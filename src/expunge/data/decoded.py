@@ -158,8 +158,8 @@ def strike(samples: Samples, ids: Iterable[str]) -> str | None:
     """
     if samples.rows is None:
         return None
-    position = samples.position
-    rows = np.array([samples.rows[position[one]] for one in ids if one in position], np.int64)
+    found = samples.rows_of(list(ids))
+    rows = samples.rows[found[found >= 0]]
     fingerprint = samples.fingerprint[:FINGERPRINT]
     known = _struck(fingerprint)
     every = np.union1d(known, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
@@ -49,8 +49,11 @@ class Split:
     forget: IdTuple = ()
     validation: IdTuple = ()
     excluded: IdTuple = ()
+    checked: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, checked: bool) -> None:
+        if checked:  # made of the parts of a split, or of rows: each id is in one
+            return
         parts = [getattr(self, name) for name in SPLIT_PARTS]
         if len(set().union(*parts)) == sum(map(len, parts)):
             return
@@ -76,7 +79,7 @@ class Split:
         kept = others(len(samples), held)
         if not len(kept):
             raise SplitError("there are no samples to learn from; give data that hold some")
-        return cls(retain=_names(samples, kept), validation=_names(samples, held))
+        return cls(_names(samples, kept), (), _names(samples, held), checked=True)
 
     @classmethod
     def random(
@@ -254,18 +257,19 @@ class Split:
             forget=forget,
             validation=tuple(name for name in self.validation if name not in wanted),
             excluded=tuple(
-                sorted({*self.excluded, *self.forget, *(wanted & set(self.validation))})
+                sorted({*self.excluded, *self.forget, *wanted.intersection(self.validation)})
             ),
+            checked=True,
         )
 
     def whole_again(self) -> Split:
         """This split before its forget set was asked for: all of it retained."""
-        return replace(self, retain=(*self.retain, *self.forget), forget=())
+        return replace(self, retain=(*self.retain, *self.forget), forget=(), checked=True)
 
     def settled(self) -> Split:
         """This split after its forget set is forgotten: the base of a further request."""
         struck = tuple(sorted({*self.excluded, *self.forget}))
-        return replace(self, forget=(), excluded=struck)
+        return replace(self, forget=(), excluded=struck, checked=True)
 
     def rows(self, samples: Samples, part: Part) -> Indices:
         """Rows of one part in the data, ascending.

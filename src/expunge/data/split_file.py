@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import chain
 from typing import Any
@@ -67,7 +67,7 @@ def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = Non
         raise SplitError(f"split.json lacks a list {error}; copy the whole folder again") from error
     told, stored = plain.get("digest"), _stored(plain, key)
     if stored is None:
-        split = Split(**parts)
+        split = _split(parts)
         _check_digest(split.digest, told)
         return split
     known = {stored(name): name for name in data.train.position}
@@ -80,7 +80,7 @@ def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = Non
             )
     left = GONE if key is None else f"{GONE}{key.name}:"
     open_again = {n: tuple(known.get(one, f"{left}{one}") for one in parts[n]) for n in SPLIT_PARTS}
-    split = Split(**open_again)
+    split = _split(open_again)
     if key is not None:
         _check_digest(_digest(parts, key), told)
     elif not any(one.startswith(GONE) for one in (*split.forget, *split.excluded)):
@@ -88,9 +88,15 @@ def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = Non
     return split
 
 
+def _split(parts: Mapping[str, Iterable[str]]) -> Split:
+    """Of ids by part; what comes from a file is checked."""
+    retain, forget, validation, excluded = (tuple(parts[name]) for name in SPLIT_PARTS)
+    return Split(retain, forget, validation, excluded)
+
+
 def _digest(hidden: Mapping[str, Any], key: Key) -> str:
     """Of pseudonyms, so that it can be checked though samples are gone."""
-    return key.digest(Split(**{name: tuple(hidden[name]) for name in SPLIT_PARTS}).digest)
+    return key.digest(_split(hidden).digest)
 
 
 def _check_digest(found: str, told: object) -> None:

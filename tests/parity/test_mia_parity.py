@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -146,6 +146,17 @@ def test_the_machine_decides_as_libsvm_does_when_pressed(feature: str, scale: fl
     assert np.abs(found - expected).max() < 1e-3
     sure = np.abs(expected) > 1e-3
     assert ((found > 0) == (expected > 0))[sure].all() and sure.mean() > 0.9
+
+
+@given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0, 1))
+@settings(deadline=None, max_examples=60)
+def test_of_many_best_biases_libsvms_is_taken(seed: int, count: int, apart: float) -> None:
+    """Samples that nothing tells apart all lie inside the margin, and any bias of a range is best."""
+    drawn = np.random.default_rng(seed)
+    inputs = np.concatenate([drawn.random((count, 1)), apart + drawn.random((count, 1))])
+    found = fit_rbf(inputs, signs(count), C=3, gamma=1)(inputs)
+    slow = SVC(C=3, gamma=1, kernel="rbf", tol=1e-8).fit(inputs, signs(count))
+    assert np.abs(found - slow.decision_function(inputs)).max() < 1e-3
 
 
 def test_a_kernel_of_too_high_a_rank_goes_to_the_slow_solver(

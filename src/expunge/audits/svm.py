@@ -26,8 +26,11 @@ than so many columns. The decisions' error is some 1e-5 or 1e-4, where libsvm st
 MOST_RANK = 1000
 AT_ONCE = 2**14
 """Samples that are decided on at a time."""
-GAP = 1e-8
-"""The mean product of a variable and its multiplier at which the program counts as solved."""
+GAP, SLOPE = 1e-10, 1e-8
+"""The mean product of a variable and its multiplier, and what is left of the gradient, at which the
+program counts as solved."""
+AT_BOUND = 1e-6
+"""Of C: a variable so near to a bound lies on it."""
 MOST_STEPS = 100
 
 
@@ -130,7 +133,7 @@ def _solve(V: Values, signs: Values, C: float) -> tuple[Values, float]:
         slope = V @ (V.T @ at.alpha) - 1 + at.bias * signs - at.low + at.high
         off = float(signs @ at.alpha)
         gap = at.gap(C)
-        if gap < GAP and np.abs(slope).max() < GAP and abs(off) < GAP * n:
+        if gap < GAP and np.abs(slope).max() < SLOPE and abs(off) < SLOPE * n:
             break
         newton = _Newton(V, signs, at, at.room(C), slope, off)
         lows, highs = -at.alpha * at.low, -at.room(C) * at.high
@@ -141,7 +144,17 @@ def _solve(V: Values, signs: Values, C: float) -> tuple[Values, float]:
         highs = highs + centre + guess.alpha * guess.high
         direction = newton.direction(lows, highs)
         at = at.moved(direction, min(1.0, 0.995 * _longest(at, direction, C)))
-    return at.alpha, at.bias
+    return at.alpha, _bias(at.alpha, signs - signs * (V @ (V.T @ at.alpha)), signs, C)
+
+
+def _bias(alpha: Values, level: Values, signs: Values, C: float) -> float:
+    """The middle of all biases that are best: where no sample lies on the margin there are many, and
+    libsvm takes this one. level: (n,), the bias that puts a sample on its margin.
+    """
+    inside, left = alpha > AT_BOUND * C, alpha < (1 - AT_BOUND) * C
+    least = level[np.where(signs > 0, left, inside)]
+    most = level[np.where(signs > 0, inside, left)]
+    return float(least.max() + most.min()) / 2
 
 
 class _Newton:

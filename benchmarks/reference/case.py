@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,5 +130,3 @@ def trained_by(
             summed += loss.item()
             right += (outputs.detach().argmax(1) == labels).float().mean().item()
     return right / epochs / len(loader)
-
-

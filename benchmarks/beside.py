@@ -27,7 +27,7 @@ from training import quiet_round, summary
 
 from expunge import Data, UserError, load_data
 
-FILES = ("finetune", "ascent", "influence", "fisher")
+FILES = ("finetune", "ascent", "influence", "fisher", "membership", "pruning")
 """Files of reference/, in the table's order."""
 
 EXAMPLES = """\

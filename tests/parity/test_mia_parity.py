@@ -10,10 +10,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 from sklearn.svm import SVC
 
-from expunge.audits.mia import ATTACKED, SMALLEST_PROBABILITY, mia_efficacy, modified_entropy
+from expunge.audits import svm
+from expunge.audits.mia import (
+    ATTACKED,
+    NO_REASON,
+    SMALLEST_PROBABILITY,
+    mia_efficacy,
+    modified_entropy,
+)
 from expunge.audits.outputs import Outputs, PartOutputs
+from expunge.audits.svm import fit_rbf
 from expunge.scores.table import FEATURES
 
 LOGITS = hnp.arrays(
@@ -113,3 +122,46 @@ def test_attack_equals_the_papers_recipe_when_all_samples_are_drawn() -> None:
     expected = 100 * (1 - called.mean())
     assert 0 < expected < 100
     assert mia_efficacy(Outputs(forget, retain, test)).value == pytest.approx(expected)
+
+
+def signs(count: int) -> NDArray[np.float64]:
+    return np.repeat([1.0, -1.0], count)
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+@pytest.mark.parametrize("scale", [1.0, 12.0])
+def test_the_machine_decides_as_libsvm_does_when_pressed(feature: str, scale: float) -> None:
+    """As the public recipe's solver does at a thousandth of its usual tolerance."""
+    forget, retain, test = (
+        random_part(name, n, own * scale, seed)
+        for seed, (name, n, own) in enumerate([("f", 90, 0.8), ("r", 150, 1.0), ("t", 150, 0.3)])
+    )
+    inputs, asked = (
+        np.concatenate([one.each(ATTACKED[feature]).reshape(one.n, -1).numpy() for one in parts])
+        for parts in ((retain, test), (forget,))
+    )
+    found = fit_rbf(inputs, signs(150), C=3, gamma=1 / inputs.shape[1])(asked)
+    slow = SVC(C=3, gamma="auto", kernel="rbf", tol=1e-6).fit(inputs, signs(150))
+    expected = slow.decision_function(asked)
+    assert np.abs(found - expected).max() < 1e-3
+    sure = np.abs(expected) > 1e-3
+    assert ((found > 0) == (expected > 0))[sure].all() and sure.mean() > 0.9
+
+
+def test_a_kernel_of_too_high_a_rank_goes_to_the_slow_solver(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = np.random.default_rng(0).normal(size=(60, 8))
+    quick = fit_rbf(inputs, signs(30), C=3, gamma=0.5)(inputs)
+    monkeypatch.setattr(svm, "MOST_RANK", 20)
+    assert svm._factor(inputs, 0.5) is None
+    slow = fit_rbf(inputs, signs(30), C=3, gamma=0.5)(inputs)
+    assert np.abs(quick - slow).max() < 5e-3
+
+
+def test_an_attack_that_learned_nothing_calls_everybody_a_member() -> None:
+    """Equal samples on both sides: no decision has a sign but by rounding, on any processor."""
+    inputs = np.tile(np.linspace(0, 1, 10)[:, None], (2, 1))
+    assert np.abs(fit_rbf(inputs, signs(10), C=3, gamma=1)(inputs)).max() < NO_REASON
+    same = random_part("x", 40, 1.0, 0)
+    assert mia_efficacy(Outputs(same, same, same)).value == 0

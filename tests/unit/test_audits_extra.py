@@ -343,7 +343,7 @@ def test_what_is_known_of_the_other_models_is_found_once(monkeypatch: pytest.Mon
     done: Counter[str] = Counter()
     for module, name in (
         (panels, "observe"),
-        (mia, "mia_efficacy"),
+        (mia, "attacks"),
         (relearning, "relearn"),
         (linear_probe, "out_of_fold"),
     ):
@@ -363,11 +363,11 @@ def test_what_is_known_of_the_other_models_is_found_once(monkeypatch: pytest.Mon
 
     subjects = (tuned, first, retrained)
     alone = [told(fresh(subject)) for subject in subjects]
-    assert done == {"observe": 9, "mia_efficacy": 18, "relearn": 6, "out_of_fold": 9}
+    assert done == {"observe": 9, "attacks": 9, "relearn": 6, "out_of_fold": 9}
     done.clear()
     start = fresh(subjects[0])
     together = [told(start.judging(subject)) for subject in subjects]
-    assert done == {"observe": 5, "mia_efficacy": 10, "relearn": 4, "out_of_fold": 5}
+    assert done == {"observe": 5, "attacks": 5, "relearn": 4, "out_of_fold": 5}
     assert together == alone
     done.clear()
     audits = [RelearnTime(cap=4)]

@@ -224,6 +224,10 @@ def test_mia_says_of_how_many_samples_and_compares_at_equal_numbers_alone() -> N
 def test_mia_bound_on_its_samples() -> None:
     assert mia_efficacy(outputs(), max_samples=10).detail["m"] == 10
     assert mia_efficacy(outputs(), max_samples=1000).detail["m"] == 50
+    assert mia_efficacy(outputs(), max_samples=None).detail["m"] == 50
+    assert Membership().max_samples == 10_000
+    told = as_text([mia_efficacy(outputs(), max_samples=10)])
+    assert "MIA: m = 10 of 50 samples of each side taught the attack" in told
     with pytest.raises(ConfigError, match="max_samples"):
         mia_efficacy(outputs(), max_samples=0)
 

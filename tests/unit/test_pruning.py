@@ -16,6 +16,7 @@ from sparse_helpers import F, T, blind, bools
 from torch import Tensor, nn
 
 from expunge.errors import ConfigError, ModelError
+from expunge.models import largest
 from expunge.models.mask import (
     Mask,
     apply_mask,
@@ -352,6 +353,27 @@ def test_a_cut_keeps_what_a_stable_sort_would(dtype: torch.dtype, sparsity: floa
         expected[order[: max(1, round((1 - sparsity) * total))]] = True
         found = keep_largest(scores, sparsity, within)
         assert torch.equal(torch.cat([keep.flatten() for keep in found.values()]), expected)
+
+
+@pytest.mark.parametrize("sorted_away", [False, True], ids=["by chance", "misled"])
+def test_a_cut_by_a_sample_keeps_what_a_sort_would(
+    monkeypatch: pytest.MonkeyPatch, sorted_away: bool
+) -> None:
+    """A small sample brackets the least that is kept; one of the largest scores alone is found out."""
+    monkeypatch.setattr(largest, "SAMPLE", 200)
+    drawn = np.random.default_rng(1).standard_normal((2, 60, 100))
+    if sorted_away:
+        monkeypatch.setattr(
+            largest.Ranked, "drawn", lambda self, _: self.values.flatten().sort().values[-60:]
+        )
+    scores = {name: torch.tensor(one) for name, one in zip("ab", drawn, strict=True)}
+    within = {name: score > -0.5 for name, score in scores.items()}
+    for sparsity in (0.5, 0.9, 0.999):
+        kept = keep_largest(scores, sparsity, within)
+        count = round((1 - sparsity) * drawn.size)
+        least = np.sort(drawn, axis=None)[-count]
+        for name, one in zip("ab", drawn, strict=True):
+            assert np.array_equal(kept[name].numpy(), one >= least)
 
 
 @given(shapes, st.floats(0, 0.999), st.integers(0, 99), st.booleans())

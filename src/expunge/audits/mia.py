@@ -13,7 +13,7 @@ the label; scores by that feature are not comparable with ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from expunge.audits.outputs import Outputs, PartOutputs
     from expunge.audits.panel import Panel
 
+MOST_MEMBERS = 10_000
+"""That the attack learns from by default, and as many others."""
+C = 3
+"""The price of an error (Jia et al.)."""
+NO_REASON = 1e-6
+"""A decision nearer to 0 gives no reason to call a sample a non-member."""
 SMALLEST_PROBABILITY = 1e-30
 """Logarithms are taken of no less than this (Song & Mittal's code), so p = 0 and p = 1 are safe."""
 
@@ -53,6 +59,12 @@ class Membership(Audit):
         default=("confidence",), description="what the attack looks at; confidence is the papers'"
     )
 
+    max_samples: int | None = Field(
+        default=MOST_MEMBERS,
+        ge=1,
+        description="members to learn from, at most, and as many others; null: all there are",
+    )
+
     @field_validator("features", mode="before")
     @classmethod
     def _known(cls, value: Any) -> tuple[str, ...]:
@@ -65,8 +77,8 @@ class Membership(Audit):
         outputs = panel.outputs
         parts = (outputs.forget, outputs.retain, outputs.test_kept)
         if all(part is not None and part.n for part in parts):
-            for feature in self.features:
-                yield without_verdict(mia_efficacy(outputs, feature, panel.seed))
+            for score in attacks(outputs, self.features, panel.seed, max_samples=self.max_samples):
+                yield without_verdict(score)
 
 
 def confidence(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -128,27 +140,38 @@ def mia_efficacy(
     feature: str = "confidence",
     seed: int = 0,
     *,
-    max_samples: int | None = None,
+    max_samples: int | None = MOST_MEMBERS,
 ) -> Score:
-    """`MIA`: percent of the forget set that an attack on this model calls non-member.
+    """`MIA`: percent of the forget set that an attack on this model calls non-member; see `attacks`."""
+    return next(attacks(outputs, [feature], seed, max_samples=max_samples))
+
+
+def attacks(
+    outputs: Outputs,
+    features: Sequence[str],
+    seed: int = 0,
+    *,
+    max_samples: int | None = MOST_MEMBERS,
+) -> Iterator[Score]:
+    """`MIA` by each feature: percent of the forget set that an attack on this model calls non-member.
 
     Members are m retain samples, non-members m samples of the test part that TA uses, m the
     smaller of the two sizes; the larger part's m are drawn by `seed` and by ids, so neither the
-    order of the rows nor the feature changes the draw. The attack is an RBF-kernel SVC with C = 3
-    and gamma = "auto". 100 = no forgotten sample looks like a member; to be read against the
-    retrained model's value.
+    order of the rows nor the feature changes the draw. The attack is an RBF-kernel support vector
+    machine with C = 3 and gamma = 1 / features ("auto"). 100 = no forgotten sample looks like a
+    member; to be read against the retrained model's value, at the same m alone.
 
     Args:
         outputs: of the model under attack; forget, retain and test_kept are read.
-        feature: a name in `FEATURES`.
+        features: names in `FEATURES`.
         seed: of the draw.
-        max_samples: an upper bound for m, where minutes matter more than the papers' definition
-            (time grows with m squared: 10 to 20 s for m = 10,000); None = no bound.
+        max_samples: an upper bound for m; None = no bound, as in the papers. Where it holds, the
+            score's detail says how many there are.
 
     Raises:
         ConfigError: for an unknown feature, a bound under 1, or an empty part.
     """
-    check_features([feature])
+    check_features(features)
     if max_samples is not None and max_samples < 1:
         raise ConfigError(f"max_samples must be 1 or more, or None; got {max_samples}")
     forget = _required(outputs.forget, "forget", "there is nothing to judge")
@@ -157,27 +180,31 @@ def mia_efficacy(
 
     import numpy as np
 
-    m = min(retain.n, test.n, max_samples or retain.n)
-    members = _feature(retain, feature)[_draw(retain, m, "retain", seed)]
-    non_members = _feature(test, feature)[_draw(test, m, "test", seed)]
     with loading():
-        from sklearn.svm import SVC  # slow to import, needed only here
+        from expunge.audits.svm import fit_rbf  # slow to import, needed only here
 
-    attack = SVC(C=3, gamma="auto", kernel="rbf")
-    attack.fit(np.concatenate([members, non_members]), np.repeat([1, 0], m))
-    called_non_member = int((attack.predict(_feature(forget, feature)) == 0).sum())
-
-    low, high = wilson(called_non_member, forget.n)
-    return Score(
-        name=score_name(feature),
-        value=100 * called_non_member / forget.n,
-        n=forget.n,
-        low=100 * low,
-        high=100 * high,
-        unit="percent",
-        target="retrained",
-        detail={"feature": feature, "m": m, "seed": seed},
-    )
+    there = min(retain.n, test.n)
+    m = min(there, max_samples or there)
+    members, others = _draw(retain, m, "retain", seed), _draw(test, m, "test", seed)
+    signs = np.repeat([1.0, -1.0], m)
+    for feature in features:
+        learned = np.concatenate(
+            [_feature(retain, feature)[members], _feature(test, feature)[others]]
+        )
+        decide = fit_rbf(learned, signs, C=C, gamma=1 / learned.shape[1])
+        non_members = int((decide(_feature(forget, feature)) < -NO_REASON).sum())
+        low, high = wilson(non_members, forget.n)
+        yield Score(
+            name=score_name(feature),
+            value=100 * non_members / forget.n,
+            n=forget.n,
+            low=100 * low,
+            high=100 * high,
+            unit="percent",
+            target="retrained",
+            detail={"feature": feature, "m": m, "seed": seed}
+            | ({"of": there} if m < there else {}),
+        )
 
 
 def _required(part: PartOutputs | None, name: str, why: str) -> PartOutputs:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from expunge.audits import chosen_audits
-from expunge.audits.mia import Membership
+from expunge.audits.mia import MOST_MEMBERS, Membership
 from expunge.cli.arguments import read_pairs
 from expunge.cli.options import (
     MODEL_DIR,
@@ -148,6 +148,14 @@ def audit(
             "--features", help="What the membership attack looks at, comma-separated; or all."
         ),
     ] = "confidence",
+    mia_samples: Annotated[
+        int,
+        typer.Option(
+            "--mia-samples",
+            min=0,
+            help="Members that the attack learns from, at most, and as many others; 0: all there are.",
+        ),
+    ] = MOST_MEMBERS,
     also: Also = None,
     trigger: Annotated[
         str | None,
@@ -168,6 +176,7 @@ def audit(
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
     screen, _ = consoles()
     attacked = tuple(FEATURES) if features == "all" else tuple(names(features))
+    membership = Membership(features=attacked, max_samples=mia_samples or None)
     with working("audit") as bars:
         scores = audit_folder(
             model_dir,
@@ -175,7 +184,7 @@ def audit(
             retrained=retrained,
             forget=None if forget is None else Request(forget, forget_seed),
             also=[
-                *([] if features == "confidence" else [Membership(features=attacked)]),
+                *([] if membership == Membership() else [membership]),
                 *names(also),
             ],
             backdoor=TypedBackdoor(trigger, target),

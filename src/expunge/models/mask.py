@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from expunge.errors import ConfigError, ModelError
+from expunge.models.largest import Ranked, least_of_largest
 
 Mask = Mapping[str, Tensor]
 """Parameter name -> bool tensor of its shape, True = kept. Parameters it does not name are dense."""
 
 CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+EXACT = (torch.float32, torch.float64)
+"""Types that scores are compared in as they are."""
 
 
 def prunable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -45,36 +48,36 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, within: Mask | N
     """
     if not 0 <= sparsity < 1:
         raise ConfigError(f"sparsity {sparsity:g} is no share of the weights; give 0 to below 1")
-    total = sum(score.numel() for score in scores.values())
-    count = max(1, round((1 - sparsity) * total))
-    own = (torch.float32, torch.float64)
-    ranked = {
-        name: (score if score.dtype in own else score.double()).detach()
+    count = max(1, round((1 - sparsity) * sum(score.numel() for score in scores.values())))
+    ranked = [
+        Ranked(
+            (score if score.dtype in EXACT else score.double()).detach(),
+            None if within is None else within[name].to(score.device),
+        )
         for name, score in scores.items()
-    }
-    if within is not None:
-        ranked = {
-            name: score.masked_fill(~within[name].to(score.device), -torch.inf)
-            for name, score in ranked.items()
-        }
-    flat = torch.cat([score.flatten() for score in ranked.values()])
-    if torch.isnan(flat).any():
+    ]
+    if any(bool(end.isnan()) for one in ranked for end in torch.aminmax(one.values)):
         raise ConfigError("the pruning scores are not numbers; the model's weights are not finite")
-    if within is not None and int((flat > -torch.inf).count_nonzero()) < count:
+    if sum(one.left() for one in ranked) < count:
         raise ConfigError(
             f"sparsity {sparsity:g} is below that of the mask that is cut further; ask for more"
         )
-    # a selection of the least that is kept takes time that grows with the weights; a sort takes more
-    # (numpy partitions faster, but not where many are equal, as what is cut already is)
-    least = flat.kthvalue(len(flat) - count + 1).values
-    kept = flat > least
-    equal = (flat == least).nonzero().flatten()
-    kept[equal[: count - int(kept.count_nonzero())]] = True
-    pieces = torch.split(kept, [score.numel() for score in scores.values()])
-    return {
-        name: piece.view(score.shape)
-        for (name, score), piece in zip(scores.items(), pieces, strict=True)
-    }
+    least = least_of_largest(ranked, count)
+    kept = [one.among(one.values >= least) for one in ranked]
+    _drop_last(kept, ranked, least, sum(int(one.count_nonzero()) for one in kept) - count)
+    return dict(zip(scores, kept, strict=True))
+
+
+def _drop_last(
+    kept: Sequence[Tensor], ranked: Sequence[Ranked], least: Tensor, too_many: int
+) -> None:
+    """Take the last of those that equal the least out of what is kept, in place."""
+    for one, scores in zip(reversed(kept), reversed(ranked), strict=True):
+        if too_many <= 0:
+            return
+        equal = one.logical_and(scores.values == least).flatten().nonzero().flatten()[-too_many:]
+        one.view(-1)[equal] = False
+        too_many -= len(equal)
 
 
 def check_fits(model: nn.Module, given: Mapping[str, Tensor | bool], what: str) -> None:

@@ -49,15 +49,15 @@ class SynFlow(Pruner):
         flow = linearised(model)
         start = prunable(flow)
         mask = within or {name: torch.ones_like(p, dtype=torch.bool) for name, p in start.items()}
-        if 1 - sparsity > kept_share(mask):
+        kept = kept_share(mask)
+        if 1 - sparsity > kept:
             return keep_largest(start, sparsity, mask)  # raises: less sparsity than there is
         where = next(iter(start.values())).device
         ones = torch.ones(1, *data.shape, dtype=torch.float64, device=where)
         for step in range(1, self.steps + 1):
-            scores = synaptic_flow(flow, ones, mask)
             cut = 1 - (1 - sparsity) ** (step / self.steps)
-            if 1 - cut <= kept_share(mask):
-                mask = keep_largest(scores, cut, mask)
+            if 1 - cut <= kept:
+                mask = keep_largest(synaptic_flow(flow, ones, mask), cut, mask)
         return mask
 
 
@@ -118,6 +118,8 @@ def synaptic_flow(flow: nn.Module, ones: Tensor, mask: Mask) -> Mapping[str, Ten
         raise ConfigError("synflow: the flow of ones overflows in this model; use omp or imp")
     gradients = torch.autograd.grad(total, list(weights.values()))
     return {
-        name: (gradient * weight).detach().abs()
+        name: gradient.mul_(
+            weight.detach()
+        ).abs_()  # in place: new memory costs more than the product
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
     }

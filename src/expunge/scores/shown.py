@@ -82,9 +82,12 @@ def score_notes(scores: Iterable[Score]) -> list[str]:
     """What a number alone would hide."""
     notes = []
     scores = list(scores)
-    for m in dict.fromkeys(filter(None, map(taught_by, scores))):
+    attacks = {m: score.detail.get("of") for score in scores if (m := taught_by(score))}
+    for m, there in attacks.items():
+        drawn = f" of {there:,}" if there else ""
         notes.append(
-            f"MIA: m = {m:,} samples of each side taught the attack; compare values of equal m alone"
+            f"MIA: m = {m:,}{drawn} samples of each side taught the attack; compare values of equal m "
+            "alone"
         )
     for score in scores:
         detail = score.detail

@@ -59,8 +59,9 @@ def solve_in_sample_space(
 
     v = vector + own Gᵀ1: `own` times the sum of these samples' own gradients, which is not computed
     beforehand, for G Gᵀ1 is a sum over the Gram matrix. By Woodbury
-    x = [v - Gᵀ (n damping I + G Gᵀ)⁻¹ G v] / damping, rows of G the gradients of the n samples of `batches`: one pass for the Gram matrix and
-    the products, one weighted backward pass. Under a mask only kept weights count. damping: above 0.
+    x = [v - Gᵀ (n damping I + G Gᵀ)⁻¹ G v] / damping, rows of G the gradients of the n samples of
+    `batches`: one pass for the Gram matrix and the products, one weighted backward pass. Under a mask
+    only kept weights count. damping: above 0.
     Raises ConfigError under several processes, each of which sees its own share of the samples.
     """
     if damping <= 0:

@@ -346,11 +346,12 @@ class Passes:
         along = None if self.vector is None else as_matrix(self.vector[name])
         fan_in = weight[0].numel()
         width = max(1, self.memory_bytes // 8 // (len(K) * fan_in * B.element_size()))
+        room = B.new_empty(len(K) * min(width, len(weight)) * fan_in)  # one for all tiles
         for start in range(0, len(weight), width):
             stop = min(start + width, len(weight))
             inside = None if kept is None else kept[start:stop].flatten().nonzero().flatten()
             columns = (stop - start) * fan_in if inside is None else len(inside)
-            rows = B.new_empty(len(K), columns)
+            rows = room[: len(K) * columns].view(len(K), columns)
             for at in range(0, len(K), PIECE):
                 some = slice(at, at + PIECE)
                 A = left_factor(layer.module, inputs[some])

@@ -276,7 +276,9 @@ def unlearn(
             "saw_forget_set": original.mask_saw_data,
         }
         apply_mask(private, mask)
-    with session.measured(private):
+    step = getattr(method, "batch_size", None)
+    step = step if isinstance(step, int) else None
+    with session.measured(private, step=step, trains=method.trains):
         forgotten = method.unlearn(private, session.view, run)
     if not isinstance(forgotten, nn.Module):
         raise ConfigError(f"{method.name} must return the model, not {type(forgotten).__name__}")

@@ -439,3 +439,13 @@ def test_the_eigenvalue_of_the_gram_matrix_is_no_cost() -> None:
         original("mlp"), data, Split.random(data, 0.2), method, device="cpu"
     ).record.cost
     assert cost.reported_seconds > 0 and not cost.reported_reads
+
+
+@pytest.mark.parametrize("samples", [40, 10_000])
+def test_the_exact_solve_reads_its_samples_twice(samples: int) -> None:
+    """Once for Gram matrix, products and their share of the sum, once for the way back."""
+    data = digits()
+    split = Split.random(data, 0.2)
+    method = Influence(samples=samples)
+    cost = unlearned(original("mlp"), data, split, method, device="cpu").record.cost
+    assert cost.reads["retain"] == len(split.retain) + min(samples, len(split.retain))

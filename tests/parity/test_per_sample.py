@@ -40,6 +40,7 @@ from expunge.models.table import build_model
 from expunge.per_sample import (
     fisher_diagonal,
     gradient_products,
+    gram,
     gram_matrix,
     kernels,
     layers,
@@ -48,6 +49,7 @@ from expunge.per_sample import (
 )
 from expunge.per_sample.chunks import memory_for
 from expunge.per_sample.fisher import label_factor
+from expunge.per_sample.gram import gram_and_products
 from expunge.per_sample.layers import TILE, Layer, add_weight_squares, as_matrix, as_weight
 
 pytestmark = of_same_padding
@@ -220,6 +222,10 @@ def test_gram(name: str, masked: bool, engine: Any) -> None:
     K = gram_matrix(model, cut(batch, 4), RUN, mask=mask, engine=engine)
     close(K, G @ G.T)
     assert torch.equal(K, K.T)
+    v = some_vector(model)
+    both = gram_and_products(model, cut(batch, 4), RUN, v, mask=mask, engine=engine)
+    assert torch.equal(both[0], K)
+    close(both[1], G @ flat(v))
 
 
 @pytest.mark.parametrize("memory_bytes", [1, 2**13, 2**16, 2**30])
@@ -234,20 +240,32 @@ def test_gram_by_hooks_of_many_layers(name: str, masked: bool, memory_bytes: int
     G = label_rows(model, batch.inputs, batch.labels)
     if masked:
         G = G * flat_mask(model, mask)
-    found = gram_matrix(
+    v = some_vector(model)
+    found, products = gram_and_products(
         model,
         cut(batch, 3),
         RUN,
+        v,
         mask=mask if masked else None,
         engine="hooks",
         memory_bytes=memory_bytes,
     )
     close(found, G @ G.T)
+    close(products, G @ flat(v))
+
+
+def some_vector(model: nn.Module) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        n: torch.randn(p.shape, generator=generator, dtype=p.dtype)
+        for n, p in model.named_parameters()
+    }
 
 
 def test_gram_of_many_samples_goes_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of pairs of samples, lowered to 64 samples, and all rows at once by vmap."""
     monkeypatch.setattr(kernels, "PAIRS", 64**2)
+    monkeypatch.setattr(gram, "BLOCK", 64)
     model, batch = digits_case("mlp", 300)
     G = label_rows(model, batch.inputs, batch.labels)
     close(gram_matrix(model, cut(batch, 64), RUN, engine="hooks"), G @ G.T)

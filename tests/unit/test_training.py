@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,12 +28,15 @@ from helpers import (
 )
 from torch import Tensor, nn
 
+import expunge
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.task import Classification
 from expunge.data.transform import Transform
 from expunge.errors import AccessError, ConfigError, DataError, DivergenceError
+from expunge.methods.finetune import Finetune
+from expunge.methods.gradient_ascent import GradientAscent
 from expunge.models.table import build_model
 from expunge.names.seeds import seed_for
 from expunge.place import Place
@@ -956,6 +961,54 @@ def session_on_digits() -> Iterator[tuple[Session, nn.Module]]:
     model = original("mlp")
     with session.measured(model):
         yield session, model
+
+
+def test_warming_up_costs_no_more_than_a_step_and_a_second_time_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Once for each kind of step: what a method reads, and how much of it at a time."""
+    monkeypatch.setattr("expunge.training.session._warm", set())
+    passes: list[int] = []
+    loss = Run.loss
+
+    def counted(self: Run, model: nn.Module, batch: Batch) -> Tensor:
+        if not len(batch.ids):  # the blank batch has no names
+            passes.append(len(batch.inputs))
+        return loss(self, model, batch)
+
+    monkeypatch.setattr(Run, "loss", counted)
+    trained = expunge.adopt(original("mlp"), digits(), recipe=PLAIN.but(augmentation="none"))
+    few = expunge.Split.indices(trained.data, range(20), base=trained.split)
+    place = Place(device="cpu")
+    costs = [
+        expunge.unlearn(trained, few, method, place=place).record.cost
+        for method in (
+            GradientAscent(epochs=1),
+            GradientAscent(epochs=1),
+            Finetune(epochs=1, batch_size=200),
+            Finetune(epochs=1, batch_size=200, lr=0.02),
+            Finetune(epochs=1, batch_size=40),
+        )
+    ]
+    assert passes == [20, 200, 40]
+    assert all(cost.warmed_up for cost in costs)
+
+
+def test_a_method_without_an_optimiser_loads_none() -> None:
+    """The first of a process brings in torch's compiler, which takes seconds."""
+    program = """
+import sys, expunge, torch
+data = expunge.load_data("digits")
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+trained = expunge.adopt(model, data)
+for method in ("fisher", "influence", "head_zeroed"):
+    expunge.unlearn(trained, "class:3", method, place=expunge.Place(device="cpu"))
+    assert "torch._dynamo" not in sys.modules, method
+expunge.unlearn(trained, "class:3", "gradient_ascent", place=expunge.Place(device="cpu"))
+assert "torch._dynamo" in sys.modules, "then torch needs no such care any more"
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_over_at_once_has_a_peak_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:

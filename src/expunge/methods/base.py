@@ -33,6 +33,8 @@ class Method(Settings):
     guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or a
         sentence.
     seeded: whether another seed gives other weights.
+    trains: whether it uses an optimiser of torch, the first of which takes a process seconds to load:
+        that is then done before the clock starts.
     diverges: settings with which it must raise DivergenceError, for the contract suite. Empty for a
         method that has none, such as one that only ever shrinks weights.
     presets: published settings other than the defaults, by name: `make_method("unsir:notebook")`.
@@ -44,6 +46,7 @@ class Method(Settings):
     scope: ClassVar[Literal["any", "classes"]] = "any"
     guarantee: ClassVar[str] = "none"
     seeded: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 

@@ -33,6 +33,7 @@ class HeadZeroed(Method):
     reads: ClassVar[Part] = Part.FORGET_LABELS
     scope: ClassVar[Literal["any", "classes"]] = "classes"
     seeded: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ModelError for a model without such a layer, or with a frozen one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -13,7 +14,7 @@ from expunge.methods.base import Method, check_weights
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from expunge.data.view import DataView, Stream
+    from expunge.data.view import DataView, Source, Stream
     from expunge.per_sample.curvature import Solved
     from expunge.training.run import Run
 
@@ -46,6 +47,7 @@ class Influence(Method):
     name: ClassVar[str] = "influence"
     paper: ClassVar[str] = "Izzo et al., AISTATS 2021; Jia et al., NeurIPS 2023, proposition 1"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
+    trains: ClassVar[bool] = False
     diverges: ClassVar[Mapping[str, object]] = {"alpha": 1e12}
 
     alpha: float = Field(default=1.0, gt=0, description="length of the step; 1 is the Newton step")
@@ -72,20 +74,24 @@ class Influence(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
+        import numpy as np
         import torch
 
         from expunge.per_sample import weighted_gradient
 
-        kept, struck = data.size(Part.RETAIN), data.size(Part.FORGET)
-        total = kept + struck
+        struck, retain = data.source(Part.FORGET), data.source(Part.RETAIN)
+        part = data.take(Part.RETAIN, self.samples)
+        direct = self._direct(run)
+        # solved directly, these samples' share of the sum comes out of their Gram matrix
+        summed = replace(retain, rows=np.setdiff1d(retain.rows, part.rows)) if direct else retain
         with run.progress.work(f"{run.label}, gradients"):
-            forget = weighted_gradient(model, self._all(data, Part.FORGET), run)
-            retain = weighted_gradient(model, self._all(data, Part.RETAIN), run)
-        v = {
-            name: forget[name] / total - retain[name] * (struck / (total * kept)) for name in forget
-        }
+            forget = weighted_gradient(model, self._all(struck), run)
+            kept = weighted_gradient(model, self._all(summed), run)
+        total = len(struck) + len(retain)
+        share = len(struck) / (total * len(retain))
+        v = {name: forget[name] / total - kept[name] * share for name in forget}
         with run.progress.work(f"{run.label}, solving"):
-            solved = self._solve(model, data, run, v)
+            solved = self._solve(model, self._all(part), run, v, own=-share if direct else None)
         run.log["top_eigenvalue"] = solved.top_eigenvalue
         if solved.residual is not None:
             run.log["residual"], run.log["products"] = solved.residual, solved.iterations
@@ -96,16 +102,28 @@ class Influence(Method):
                     parameter.add_(solved.x[name], alpha=self.alpha)
         return model
 
-    def _solve(self, model: nn.Module, data: DataView, run: Run, v: Mapping[str, Tensor]) -> Solved:
-        """(C + damping I)⁻¹ v on a seeded part of the retain set."""
+    def _direct(self, run: Run) -> bool:
+        """Whether the solve is exact, in sample space."""
+        can = self.solver != "cg" and self.damping > 0 and run.world == 1
+        return self.curvature == "fisher" and (can or self.solver == "gram")
+
+    def _solve(
+        self,
+        model: nn.Module,
+        batches: Stream,
+        run: Run,
+        v: Mapping[str, Tensor],
+        own: float | None,
+    ) -> Solved:
+        """(C + damping I)⁻¹ v on a seeded part of the retain set.
+
+        own: for the direct solve, what v still lacks: so many times the sum of that part's gradients.
+        """
         from expunge.per_sample import curvature
 
-        part = data.take(Part.RETAIN, self.samples)
-        batches = part.batches(self.batch_size, shuffle=False, augment=False)
-        direct = self.solver != "cg" and self.damping > 0 and run.world == 1
-        if self.curvature == "fisher" and (direct or self.solver == "gram"):
+        if own is not None:
             return curvature.solve_in_sample_space(
-                model, batches, run, v, damping=self.damping, mask=run.mask
+                model, batches, run, v, damping=self.damping, own=own, mask=run.mask
             )
         fisher = self.curvature == "fisher"
         product = curvature.fisher_product if fisher else curvature.hessian_product
@@ -119,8 +137,8 @@ class Influence(Method):
             iterations=self.iterations,
         )
 
-    def _all(self, data: DataView, part: Part) -> Stream:
-        return data.batches(part, self.batch_size, shuffle=False, augment=False)
+    def _all(self, source: Source) -> Stream:
+        return source.batches(self.batch_size, shuffle=False, augment=False)
 
 
 def _check_residual(solved: Solved, run: Run) -> None:

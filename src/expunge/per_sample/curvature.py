@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.errors import ConfigError
 from expunge.models.mask import Mask
-from expunge.per_sample.gram import gram_matrix
+from expunge.per_sample.gram import gram_and_products
 from expunge.per_sample.plain import ByName
 from expunge.per_sample.products import gradient_products, weighted_gradient
 from expunge.training.loop import evaluating
@@ -52,24 +52,27 @@ def solve_in_sample_space(
     vector: ByName,
     *,
     damping: float,
+    own: float = 0.0,
     mask: Mask | None = None,
 ) -> Solved:
     """X = (F + damping I)⁻¹ v for the empirical Fisher F = GᵀG / n, by way of the n x n Gram matrix.
 
-    x = [v - Gᵀ (n damping I + G Gᵀ)⁻¹ G v] / damping (Woodbury), rows of G the gradients of the n
-    samples of `batches`: one Gram matrix, one product G v, one weighted backward pass. Under a
-    mask only kept weights count. damping: above 0.
+    v = vector + own Gᵀ1: `own` times the sum of these samples' own gradients, which is not computed
+    beforehand, for G Gᵀ1 is a sum over the Gram matrix. By Woodbury
+    x = [v - Gᵀ (n damping I + G Gᵀ)⁻¹ G v] / damping, rows of G the gradients of the n samples of
+    `batches`: one pass for the Gram matrix and the products, one weighted backward pass. Under a mask
+    only kept weights count. damping: above 0.
     Raises ConfigError under several processes, each of which sees its own share of the samples.
     """
     if damping <= 0:
         raise ConfigError("the sample-space solve divides by the damping; set it above 0")
     kept = masked(vector, mask)
     # float32 throughout: an error e in the Gram matrix becomes e * eigenvalue / damping in x
-    gram = gram_matrix(model, batches, run, mask=mask, precision="float32").double()
+    gram, products = gram_and_products(model, batches, run, kept, mask=mask, precision="float32")
+    gram, products = gram.double(), products.double()
     count = len(gram)
-    products = gradient_products(model, batches, run, kept).double()
     damped = gram + count * damping * torch.eye(count, dtype=gram.dtype, device=gram.device)
-    weights = torch.linalg.solve(damped, products)
+    weights = torch.linalg.solve(damped, products + own * gram.sum(1)) - own
     correction = weighted_gradient(model, batches, run, weights.to(next(iter(kept.values())).dtype))
     x = {name: (value - correction[name]) / damping for name, value in kept.items()}
     with run.only_reported():

@@ -24,7 +24,7 @@ from expunge.per_sample.chunks import (
     wanted,
 )
 from expunge.per_sample.half import HalfWeights, half_weights
-from expunge.per_sample.kernels import add_pairs, pairs_are_cheaper
+from expunge.per_sample.kernels import add_pairs, pairs_are_cheaper, products_along
 from expunge.per_sample.layers import (
     Layer,
     as_matrix,
@@ -35,9 +35,12 @@ from expunge.per_sample.layers import (
     weight_rows,
 )
 from expunge.per_sample.passes import recording
-from expunge.per_sample.plain import gradients_by_loop, gradients_by_vmap
+from expunge.per_sample.plain import ByName, gradients_by_loop, gradients_by_vmap
 from expunge.per_sample.probe import Choice, Engine, choose
 from expunge.training.run import Run
+
+BLOCK = 256
+"""Rows of the Gram matrix that are made at a time, from the diagonal on: half of it is never made."""
 
 
 def gram_matrix(
@@ -65,6 +68,33 @@ def gram_matrix(
     Raises ConfigError under several processes, for batches that can be read only once and do not
     fit, and without samples.
     """
+    return gram_and_products(
+        model,
+        batches,
+        run,
+        None,
+        mask=mask,
+        engine=engine,
+        precision=precision,
+        memory_bytes=memory_bytes,
+    )[0]
+
+
+def gram_and_products(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    run: Run,
+    vector: ByName | None,
+    *,
+    mask: Mask | None = None,
+    engine: Engine = "auto",
+    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    memory_bytes: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`gram_matrix` (n, n), and in the same passes over the samples G v (n,).
+
+    vector: v, name -> tensor like the parameter, for all parameters; None gives zeros.
+    """
     if run.world > 1:
         raise ConfigError(
             f"{run.label}: a Gram matrix needs all samples in one process, and there are "
@@ -84,12 +114,32 @@ def gram_matrix(
         half = half_weights(precision, model, run.device) if precision == "bfloat16" else None
         one = next(iter(parameters.values()))
         K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)
-        passes = Passes(model, run, samples, parameters, kept, memory, choice, half)
+        sums = Sums(K, torch.zeros_like(K[:, 0]))
+        passes = Passes(model, run, samples, parameters, kept, memory, choice, half, vector)
         if choice.engine == "hooks":
-            passes.by_hooks(K)
+            passes.by_hooks(sums)
         else:
-            passes.by_rows(K)
-        return K.triu() + K.triu(1).t()
+            passes.by_rows(sums)
+        return K.triu() + K.triu(1).t(), sums.products
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What the passes add to.
+
+    K: (n, n), the upper triangle alone; what lies below it is undefined. products: (n,).
+    """
+
+    K: Tensor
+    products: Tensor
+
+    def add_rows(self, rows: Tensor, vector: Tensor | None) -> None:
+        """Add rows rowsᵀ and rows times the vector: some columns of G, and of v."""
+        K = self.K
+        for start in range(0, len(K), BLOCK):
+            K[start : start + BLOCK, start:] += rows[start : start + BLOCK] @ rows[start:].t()
+        if vector is not None:
+            self.products.add_(rows @ vector.to(rows.dtype))
 
 
 class KeptBatches:
@@ -163,9 +213,11 @@ class Passes:
     memory_bytes: int
     choice: Choice
     half: HalfWeights | None
+    vector: ByName | None = None
 
-    def by_rows(self, K: Tensor) -> None:
+    def by_rows(self, sums: Sums) -> None:
         """Plain engines: as many columns of G at a time as fit, one pass for each."""
+        K = sums.K
         every = sum(self.columns(name) for name in self.parameters)
         width = max(1, self.memory_bytes // 2 // (len(K) * K.element_size()))
         by = gradients_by_vmap if self.choice.engine == "vmap" else gradients_by_loop
@@ -179,7 +231,7 @@ class Passes:
                     joined = self.joined(found)
                     rows[at : at + len(part)] = joined[:, start : start + width]
                     at += len(part)
-            add_rows(K, rows)
+            sums.add_rows(rows, self.along(found, start, start + width))
 
     def columns(self, name: str) -> int:
         """Weights of a parameter that count."""
@@ -195,20 +247,27 @@ class Passes:
             dim=1,
         )
 
-    def by_hooks(self, K: Tensor) -> None:
+    def along(self, names: Iterable[str], start: int, stop: int | None) -> Tensor | None:
+        """Columns of the vector, in the order of `joined` for gradients of these names."""
+        if self.vector is None:
+            return None
+        return self.joined({name: self.vector[name].unsqueeze(0) for name in names})[0, start:stop]
+
+    def by_hooks(self, sums: Sums) -> None:
         """Some layers at a time, as many as fit: one pass over the samples, then their products."""
+        K = sums.K
         limit = self.memory_bytes * 5 // 8
         group: list[Item] = []
         held = 0
         for item in self.items(limit // len(K)):
             size = item.numbers * len(K) * K.element_size()
             if group and held + size > limit:
-                self.one_pass(K, group)
+                self.one_pass(sums, group)
                 group, held = [], 0
             group.append(item)
             held += size
         if group:
-            self.one_pass(K, group)
+            self.one_pass(sums, group)
 
     def items(self, bytes_per_sample: int) -> Iterator[Item]:
         """How each layer is treated, by its sizes alone."""
@@ -230,8 +289,9 @@ class Passes:
                 stop = min(start + width, columns)
                 yield Item(layer, "rows", stop - start, start, stop)
 
-    def one_pass(self, K: Tensor, group: list[Item]) -> None:
-        """Read all samples once, keep what the items want, and add their products to K."""
+    def one_pass(self, sums: Sums, group: list[Item]) -> None:
+        """Read all samples once, keep what the items want, and add their products."""
+        K = sums.K
         kept: dict[Item, list[Tensor]] = {}
         layers = list(dict.fromkeys(item.layer for item in group))
         size = size_for(
@@ -255,11 +315,14 @@ class Passes:
         for item in group:
             first, *others = kept.pop(item)
             if item.form == "rows":
-                add_rows(K, first)
+                names = item.layer.own.values()
+                sums.add_rows(first, self.along(names, item.start, item.stop))
             elif item.form == "pairs":
                 add_pairs(K, item.layer, first, others[0])
+                if self.vector is not None:
+                    products_along(sums.products, item.layer, first, others[0], self.vector)
             else:
-                self.add_tiles(K, item.layer, first, others[0])
+                self.add_tiles(sums, item.layer, first, others[0])
 
     def keep(self, item: Item, inputs: tuple[Tensor, ...], delta: Tensor) -> tuple[Tensor, ...]:
         """What a piece leaves behind for an item."""
@@ -268,36 +331,36 @@ class Passes:
         rows = rows_of(item.layer, inputs, delta)
         return (self.joined(rows)[:, item.start : item.stop],)
 
-    def add_tiles(self, K: Tensor, layer: Layer, inputs: Tensor, delta: Tensor) -> None:
+    def add_tiles(self, sums: Sums, layer: Layer, inputs: Tensor, delta: Tensor) -> None:
         """Gradients of some outputs of a factored layer at a time, all samples, times themselves."""
+        K = sums.K
         B = right_factor(layer.module, [delta])[:, 0]  # (n, fan-out, positions)
         if "bias" in layer.own:
             bias = B.sum(-1, dtype=K.dtype)
             name = layer.own["bias"]
-            add_rows(K, bias[:, self.mask[name]] if name in self.mask else bias)
+            rows = bias[:, self.mask[name]] if name in self.mask else bias
+            sums.add_rows(rows, self.along([name], 0, None))
         if "weight" not in layer.own:
             return
         name = layer.own["weight"]
         weight = self.parameters[name]
         kept = as_matrix(self.mask[name]) if name in self.mask else None
+        along = None if self.vector is None else as_matrix(self.vector[name])
         fan_in = weight[0].numel()
         width = max(1, self.memory_bytes // 8 // (len(K) * fan_in * B.element_size()))
+        room = B.new_empty(len(K) * min(width, len(weight)) * fan_in)  # one for all tiles
         for start in range(0, len(weight), width):
             stop = min(start + width, len(weight))
             inside = None if kept is None else kept[start:stop].flatten().nonzero().flatten()
             columns = (stop - start) * fan_in if inside is None else len(inside)
-            rows = B.new_empty(len(K), columns)
+            rows = room[: len(K) * columns].view(len(K), columns)
             for at in range(0, len(K), PIECE):
                 some = slice(at, at + PIECE)
                 A = left_factor(layer.module, inputs[some])
                 made = weight_rows(A, B[some, start:stop].unsqueeze(1)).flatten(1)
                 rows[some] = made if inside is None else made[:, inside]
-            add_rows(K, rows)
-
-
-def add_rows(K: Tensor, rows: Tensor) -> None:
-    """Add rows rowsᵀ to K (n, n)."""
-    K += rows @ rows.t()
+            tile = None if along is None else along[start:stop].flatten()
+            sums.add_rows(rows, tile if tile is None or inside is None else tile[inside])
 
 
 def _room(piece: Tensor, count: int) -> Tensor:

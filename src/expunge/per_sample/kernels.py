@@ -7,10 +7,12 @@ needs no gradient at all: for few positions that is far cheaper than the gradien
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from expunge.per_sample.layers import Layer, left_factor, right_factor
+from expunge.per_sample.chunks import PIECE
+from expunge.per_sample.layers import Layer, as_matrix, left_factor, right_factor
 
 PAIRS = 2**22
 """Products of positions made at a time."""
@@ -49,6 +51,23 @@ def add_pairs(K: Tensor, layer: Layer, inputs: Tensor, delta: Tensor) -> None:
                 # a gradient with itself: a sum of squares, which rounding may take below 0
                 products.diagonal().clamp_(min=0)
             K[mine, others] += products
+
+
+def products_along(
+    total: Tensor, layer: Layer, inputs: Tensor, delta: Tensor, vector: Mapping[str, Tensor]
+) -> None:
+    """Add the inner products (n,) of a factored layer's gradients with a vector, without gradients.
+
+    g_i . V = sum_t d_it . V a_it. vector: model's name of the parameter -> its shape.
+    """
+    for at in range(0, len(total), PIECE):
+        some = slice(at, at + PIECE)
+        d = right_factor(layer.module, [delta[some]])[:, 0]  # (n, fan-out, t)
+        if "weight" in layer.own:
+            V = as_matrix(vector[layer.own["weight"]]).to(d.dtype)
+            total[some] += (d * (V @ left_factor(layer.module, inputs[some]))).sum((1, 2))
+        if "bias" in layer.own:
+            total[some] += d.sum(2) @ vector[layer.own["bias"]].to(d.dtype)
 
 
 def positions_first(layer: Layer, inputs: Tensor) -> Tensor:

@@ -106,6 +106,8 @@ def right_factor(module: nn.Module, deltas: Sequence[Tensor]) -> Tensor:
         return torch.stack([d.reshape(len(d), -1, d.shape[-1]) for d in deltas], 2).permute(
             0, 2, 3, 1
         )
+    if len(deltas) == 1:
+        return deltas[0].flatten(2).unsqueeze(1)  # no copy, where channels lie last
     # positions first in memory, where channels lie last: copied in runs, and a view afterwards
     return torch.stack([d.flatten(2).transpose(1, 2) for d in deltas], 2).permute(0, 2, 3, 1)
 
@@ -268,13 +270,7 @@ def add_squares(
     deltas: one (batch, *output) per direction. total: model's names -> sums, made by `zeros_like`.
     """
     if layer.kind == "factored":
-        B = right_factor(layer.module, deltas)
-        if "weight" in layer.own:
-            A = left_factor(layer.module, inputs[0].to(B.dtype))
-            add_weight_squares(A, B, as_matrix(total[layer.own["weight"]]))
-        if "bias" in layer.own:
-            bias = B.sum(-1, dtype=total_type(B.dtype))
-            total[layer.own["bias"]].add_(bias.square().sum((0, 1)))
+        add_factored_squares(layer, inputs[0].to(deltas[0].dtype), deltas, total)
         return
     hat = None
     if layer.kind == "scaled":
@@ -283,6 +279,22 @@ def add_squares(
         rows = generic_rows(layer, inputs, delta) if hat is None else scaled_rows(layer, hat, delta)
         for name, value in rows.items():
             total[layer.own[name]].add_(value.square().sum(0))
+
+
+def add_factored_squares(
+    layer: Layer, inputs: Tensor, deltas: list[Tensor], total: Mapping[str, Tensor]
+) -> None:
+    """`add_squares` for a linear layer or a convolution."""
+    A = left_factor(layer.module, inputs) if "weight" in layer.own else None
+    # a linear layer's directions go together, a convolution's alone: together they would be copied
+    together = isinstance(layer.module, nn.Linear)
+    for some in [deltas] if together else [[delta] for delta in deltas]:
+        B = right_factor(layer.module, some)
+        if A is not None:
+            add_weight_squares(A, B, as_matrix(total[layer.own["weight"]]))
+        if "bias" in layer.own:
+            bias = B.sum(-1, dtype=total_type(B.dtype))
+            total[layer.own["bias"]].add_(bias.square().sum((0, 1)))
 
 
 def add_weight_squares(A: Tensor, B: Tensor, total: Tensor) -> None:

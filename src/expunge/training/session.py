@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,9 +43,17 @@ class Session:
     cost: Cost = field(default_factory=Cost)
 
     @contextmanager
-    def measured(self, model: nn.Module) -> Iterator[None]:
-        """Measure what happens inside; before it, one step on a copy of the model warms up."""
-        warmed = warm_up(model, self.view, self.run)
+    def measured(
+        self, model: nn.Module, *, step: int | None = None, trains: bool = True
+    ) -> Iterator[None]:
+        """Measure what happens inside; before it, one step on a copy of the model warms up.
+
+        step: samples a step of what follows; None: as the recipe says. trains: whether an optimiser
+        of torch follows.
+        """
+        warmed = warm_up(model, self.view, self.run, step=step)
+        if trains:
+            load_optimizers()
         with Meter(self.run.device) as meter:
             self.run.account.meter = meter
             yield
@@ -180,27 +188,53 @@ def resolve_recipe(recipe: Recipe, data: Data, split: Split) -> Recipe:
     return recipe.but(augmentation="crop_flip" if colour else "none")
 
 
-def warm_up(model: nn.Module, view: DataView, run: Run) -> bool:
+_warm: set[Hashable] = set()
+"""What this process has warmed up for: kernels are prepared, and modules loaded, once."""
+
+
+def warm_up(model: nn.Module, view: DataView, run: Run, *, step: int | None = None) -> bool:
     """One forward and backward pass on a copy with blank inputs, so that timing starts warm.
 
-    The batch has the recipe's size, for kernels are prepared per shape. Reads no data; skipped
+    step: samples a step of what follows, by default the recipe's; the batch has as many, or what there
+    is of the parts that may be read, for kernels are prepared per shape, and so it costs no more than
+    a step. Nothing is done where this process warmed up for the same before. Reads no data; skipped
     (False) for inputs whose shape is known only by reading one.
     """
-    size = run.recipe.batch_size if run.recipe is not None else 256
-    batch = blank_batch(view, max(2, min(size, view.size(Part.RETAIN)) // run.world))
+    size = step or (run.recipe.batch_size if run.recipe is not None else 256)
+    read = max((view.size(p) for p in (Part.RETAIN, Part.FORGET) if p & view.declared), default=0)
+    batch = blank_batch(view, max(2, min(size, read) // run.world))
     if batch is None:
         return False
-    copied = copy.deepcopy(model).train()
     asked = run.recipe.precision if run.recipe is not None else "auto"
+    precision = resolve_precision(asked, model, run.device)
+    known = _what_is_warmed(model, batch, precision, run.device)
+    if known in _warm:
+        return True
+    copied = copy.deepcopy(model).train()
     with run.progress.work("warming up"), torch.random.fork_rng(devices=cards(run.device)):
-        with arithmetic(resolve_precision(asked, model, run.device), run.device):
+        with arithmetic(precision, run.device):
             loss = run.loss(copied, batch)
         if loss.requires_grad:  # a model may come frozen, for retraining or by mistake
             loss.backward()  # type: ignore[no-untyped-call]
-    # the first optimiser of a process loads more of torch, which takes seconds
-    if parameters := list(copied.parameters()):
-        torch.optim.SGD(parameters, lr=0.0).zero_grad()
+    _warm.add(known)
     return True
+
+
+def _what_is_warmed(
+    model: nn.Module, batch: Batch, precision: str, device: torch.device
+) -> Hashable:
+    """All that decides which kernels a step takes: layers, shapes, arithmetic, device, threads."""
+    layers = tuple(type(module).__qualname__ for module in model.modules())
+    weights = tuple(
+        (None if is_lazy(p) else p.shape, p.dtype, p.requires_grad) for p in model.parameters()
+    )
+    inputs = (batch.inputs.shape, batch.inputs.dtype)
+    return layers, weights, inputs, precision, str(device), torch.get_num_threads()
+
+
+def load_optimizers() -> None:
+    """The first optimiser of a process loads more of torch, which takes seconds: make one."""
+    torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.0).zero_grad()
 
 
 def blank_batch(view: DataView, size: int, *, noise: bool = False) -> Batch | None:

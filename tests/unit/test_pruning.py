@@ -342,6 +342,8 @@ def test_a_cut_keeps_what_a_stable_sort_would(dtype: torch.dtype, sparsity: floa
         name: torch.randint(0, 7, shape, generator=generator).to(dtype)
         for name, shape in (("a", (40, 5)), ("b", (70,)), ("c", (3, 3, 9)))
     }
+    images = torch.randint(0, 7, (6, 4, 3, 3), generator=generator).to(dtype)
+    scores["d"] = images.contiguous(memory_format=torch.channels_last)
     total = sum(score.numel() for score in scores.values())
     half = {name: torch.arange(s.numel()).view(s.shape) % 2 == 0 for name, s in scores.items()}
     for within in (None, half if sparsity > 0.5 else None):

@@ -76,7 +76,9 @@ def _drop_last(
         if too_many <= 0:
             return
         equal = one.logical_and(scores.values == least).flatten().nonzero().flatten()[-too_many:]
-        one.view(-1)[equal] = False
+        dropped = torch.zeros(one.numel(), dtype=torch.bool, device=one.device)
+        dropped[equal] = True
+        one &= ~dropped.view(one.shape)  # whatever layout the scores have
         too_many -= len(equal)
 
 

@@ -28,7 +28,7 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
         from expunge.report.tables import note
         from expunge.study.demo import DEMO_METHODS, PASTE, meaning, run_demo
 
-        frame, seconds = run_demo(bars)
+        frame, seconds = run_demo(bars, lambda line: bars.console.print(line, style="dim"))
     written = write_tables(
         frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
     )

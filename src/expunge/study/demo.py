@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -17,6 +17,8 @@ from expunge.place import Place
 from expunge.progress import Reporter, Silent
 from expunge.report.tables import papers_table
 from expunge.scores.rows import NO_METHODS, ORIGINAL, RETRAIN
+from expunge.scores.table import AVERAGED
+from expunge.study.cells import Cell
 from expunge.study.launch import planned, run_study
 from expunge.study.results import for_tables, results
 from expunge.study.schema import Study
@@ -111,8 +113,12 @@ def _equalled(
     return [told]
 
 
-def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
+def run_demo(
+    progress: Reporter | None = None, told: Callable[[str], None] = lambda line: None
+) -> tuple[pd.DataFrame, float]:
     """The study's frame as tables take it, and its wall seconds; its cells are thrown away.
+
+    told: called with a line for each result, as soon as it is there.
 
     By as many processes as there are cores, up to `MOST_WORKERS`, each on one thread: images of 8x8
     pixels gain little from more, and lose much on a busy machine.
@@ -122,7 +128,16 @@ def run_demo(progress: Reporter | None = None) -> tuple[pd.DataFrame, float]:
         study = planned(
             demo_study(), folder, place=Place(device="cpu", progress=progress or Silent())
         )
-        workers = min(MOST_WORKERS, cores())
-        study = run_study(study, workers=workers, progress=progress)
+        store = study.store
+
+        def tell(cell: Cell) -> None:
+            scores = {one["name"]: one["value"] for one in store.read(cell.key).get("scores", ())}
+            if scores:
+                found = "  ".join(f"{name} {scores[name]:6.2f}" for name in AVERAGED)
+                told(f"{cell.label:44s} {found}")
+
+        study = run_study(
+            study, progress=progress, beside=min(MOST_WORKERS, cores()) - 1, finished=tell
+        )
         frame = for_tables(results(study.rows, study.store))
     return frame, time.perf_counter() - start

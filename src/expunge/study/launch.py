@@ -29,7 +29,7 @@ from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
 from expunge.study.written import check_sources, plain_sources
 
 if TYPE_CHECKING:
-    from expunge.study.crew import Crew
+    from expunge.study.crew import Crew, Orders
     from expunge.study.runner import Counts, Watch
     from expunge.study.work import Bench
 
@@ -177,12 +177,16 @@ def run_study(
     ray: str | None = None,
     renew: bool = False,
     progress: Reporter | None = None,
+    beside: int = 0,
+    finished: Callable[[Cell], None] = lambda cell: None,
 ) -> Planned:
     """Make all cells.
 
     What is finished stays; what failed is tried again, once. workers: processes of one thread each;
     None: one, which is this process, or on a cluster as many as it has room for. ray: address of a
-    Ray cluster to work on. renew: make stale cells anew. Returns the study as it is then planned:
+    Ray cluster to work on. renew: make stale cells anew. beside: processes that work beside this one,
+    where it works itself. finished: called with each cell that is made, soon after. Returns the study
+    as it is then planned:
     tuning decides what comes after it. Failures stand in the store.
 
     Raises ConfigError for a folder whose file system honours no locks, and for a finished cell that is
@@ -195,7 +199,7 @@ def run_study(
         if study.store.done(cell.key):
             study.store.read(cell.key)
     run = uuid.uuid4().hex
-    how = _How(run, workers, ray, renew, progress or Silent())
+    how = _How(run, workers, ray, renew, progress or Silent(), beside, finished)
     while True:
         before = [cell.key for cell in study.cells]
         _run(study, how)
@@ -213,37 +217,75 @@ class _How:
     ray: str | None
     renew: bool
     reporter: Reporter
+    beside: int
+    finished: Callable[[Cell], None]
 
 
 def _run(study: Planned, how: _How) -> None:
     """Make the cells that are planned."""
-    from expunge.study.runner import Worker
-
     before = {cell.key for cell in study.cells if study.store.done(cell.key)}
     if len(before) == len(study.cells) and not how.renew:
         return
     label, total = f"study {study.study.name}", len(study.cells)
     with how.reporter.work(label, total, len(before), unit="cells") as bar:
         if how.ray is None and how.workers in (None, 1):
-            failed: set[str] = set()
-
-            def told(cell: Cell, what: str) -> None:
-                if what == "failed":
-                    failed.add(cell.key)
-                note = f"{len(failed)} failed" if failed else ""
-                if what != "running" and cell.key not in before:  # not a stale one, made anew
-                    bar.advance(note)
-                else:
-                    bar.note(note)
-
-            bench = replace(study.bench, place=replace(study.bench.place, progress=how.reporter))
-            with one_thread():  # as every worker has, so that times can be compared
-                worker = Worker(study.cells, bench, run=how.run, renew=how.renew, told=told)
-                whole = worker.work(risky=False)
+            whole = _here(study, how, bar)
             if not whole:  # what killed its process before does not get this one
                 _several(study, replace(how, workers=1), bar)
         else:
             _several(study, how, bar)
+
+
+def _here(study: Planned, how: _How, bar: Step) -> bool:
+    """Work in this process, others beside it if asked; whether nothing is left."""
+    from expunge.study.crew import Processes
+    from expunge.study.runner import Watch, Worker
+
+    watch = Watch(study.cells, study.store, run=how.run, renew=how.renew)
+    crew = Processes(_orders(study, how), how.beside) if how.beside else None
+
+    def told(cell: Cell, what: str) -> None:
+        _look(watch, study, how, bar)
+        bar.note(f"{len(watch.failed)} failed" if watch.failed else "")
+
+    bench = replace(study.bench, place=replace(study.bench.place, progress=how.reporter))
+    try:
+        with one_thread():  # as every worker has, so that times can be compared
+            worker = Worker(study.cells, bench, run=how.run, renew=how.renew, told=told)
+            whole = worker.work(risky=False)
+    finally:
+        if crew is not None:
+            killers = study.store.killers()
+            crew.end()  # on purpose, so what they work on is to blame for nothing
+            study.store.forget_attempts(but=killers)
+    _look(watch, study, how, bar)
+    return whole
+
+
+def _look(watch: Watch, study: Planned, how: _How, bar: Step) -> None:
+    """Tell of the cells that are over since the last look, whoever made them."""
+    over, made = len(watch.over), set(watch.done)
+    watch.look()
+    for _ in range(len(watch.over) - over):
+        bar.advance()
+    for cell in study.cells:
+        if cell.key in watch.done and cell.key not in made:
+            how.finished(cell)
+
+
+def _orders(study: Planned, how: _How) -> Orders:
+    """What other processes are told."""
+    from expunge.study.crew import Orders
+
+    place = study.bench.place
+    return Orders(
+        study.cells,
+        str(study.store.folder.resolve()),
+        replace(place, data_dir=_absolute(place.data_dir), progress=Silent()),
+        study.bench.keep_all,
+        how.run,
+        how.renew,
+    )
 
 
 @contextmanager
@@ -261,18 +303,10 @@ def one_thread() -> Iterator[None]:
 
 def _several(study: Planned, how: _How, bar: Step) -> None:
     """Start workers and watch the store until they end."""
-    from expunge.study.crew import Orders, Processes
+    from expunge.study.crew import Processes
     from expunge.study.runner import Watch
 
-    place = study.bench.place
-    orders = Orders(
-        study.cells,
-        str(study.store.folder.resolve()),
-        replace(place, data_dir=_absolute(place.data_dir), progress=Silent()),
-        study.bench.keep_all,
-        how.run,
-        how.renew,
-    )
+    orders = _orders(study, how)
     crew: Crew
     bar.note(f"starting {how.workers} workers" if how.workers else "starting workers")
     if how.ray is None:
@@ -288,10 +322,7 @@ def _several(study: Planned, how: _How, bar: Step) -> None:
         while alive:
             time.sleep(POLL_SECONDS)
             alive = crew.alive()
-            before = len(watch.over)
-            watch.look()  # after the last sign of life, so that nothing is missed
-            for _ in range(len(watch.over) - before):
-                bar.advance()
+            _look(watch, study, how, bar)  # after the last sign of life, so that nothing is missed
             if watch.running or watch.over != begun:  # else they are still starting
                 bar.note(_at(watch))
             alive |= crew.replace(len(watch.killers))

@@ -164,7 +164,7 @@ def test_a_kernel_of_too_high_a_rank_goes_to_the_slow_solver(
 ) -> None:
     inputs = np.random.default_rng(0).normal(size=(60, 8))
     quick = fit_rbf(inputs, signs(30), C=3, gamma=0.5)(inputs)
-    monkeypatch.setattr(svm, "MOST_RANK", 20)
+    monkeypatch.setattr(svm, "FEW", 20)
     assert svm._factor(inputs, 0.5) is None
     slow = fit_rbf(inputs, signs(30), C=3, gamma=0.5)(inputs)
     assert np.abs(quick - slow).max() < 5e-3

@@ -219,9 +219,9 @@ def test_synflow_keeps_a_falling_share(monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     honest = synflow.synaptic_flow
 
-    def spy(flow: nn.Module, ones: Tensor, mask: Mask) -> Any:
+    def spy(flow: nn.Module, ones: Tensor, mask: Mask, out: Any) -> Any:
         counts.append(sum(int(keep.sum()) for keep in mask.values()))
-        return honest(flow, ones, mask)
+        return honest(flow, ones, mask, out)
 
     monkeypatch.setattr(synflow, "synaptic_flow", spy)
     model = original("mlp")
@@ -230,6 +230,36 @@ def test_synflow_keeps_a_falling_share(monkeypatch: pytest.MonkeyPatch) -> None:
     assert SynFlow().steps == 100
     assert counts == [round(0.05 ** (k / 100) * total) for k in range(100)]
     assert sum(int(keep.sum()) for keep in mask.values()) == round(0.05 * total)
+
+
+class Joined(nn.Module):
+    """Two weights used as their sum, whose gradients are one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 2), nn.Linear(2, 2)
+        with torch.no_grad():
+            self.a.weight.copy_(torch.tensor([[1.0, -2], [3, 4]]))
+            self.b.weight.copy_(torch.tensor([[5.0, 6], [-7, 8]]))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.linear(inputs, self.a.weight + self.b.weight)
+
+
+def test_weights_that_share_a_gradient_have_their_own_scores() -> None:
+    flow = synflow.linearised(Joined())
+    whole = {name: torch.ones_like(w, dtype=torch.bool) for name, w in prunable(flow).items()}
+    found = synflow.synaptic_flow(flow, torch.ones(1, 2, dtype=torch.float64), whole)
+    assert found["a.weight"].tolist() == [[1, 2], [3, 4]]
+    assert found["b.weight"].tolist() == [[5, 6], [7, 8]]
+
+
+def test_what_is_cut_already_may_have_no_score_and_a_layer_no_weight() -> None:
+    scores = {"a": torch.tensor([1.0, torch.nan, 3.0]), "b": torch.zeros(0)}
+    within = {"a": torch.tensor([True, False, True]), "b": torch.zeros(0, dtype=torch.bool)}
+    assert keep_largest(scores, 2 / 3, within)["a"].tolist() == [False, False, True]
+    with pytest.raises(ConfigError, match="not numbers"):
+        keep_largest(scores, 2 / 3)
 
 
 def test_synflow_sees_neither_data_nor_statistics() -> None:

@@ -41,6 +41,7 @@ from expunge.models.table import build_model
 from expunge.names.seeds import seed_for
 from expunge.place import Place
 from expunge.trained.record import Record
+from expunge.training import session
 from expunge.training.cost import Account, Cost, Meter
 from expunge.training.fit import FitLog, fit, train_from
 from expunge.training.loop import evaluating, lay_out, make_optimizer, parameter_norm
@@ -992,6 +993,27 @@ def test_warming_up_costs_no_more_than_a_step_and_a_second_time_nothing(
     ]
     assert passes == [20, 200, 40]
     assert all(cost.warmed_up for cost in costs)
+
+
+def test_a_model_of_the_same_weights_and_other_settings_is_warmed_up_for_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(session, "_warm", set())
+    data = digits()
+
+    class Tanh(nn.Linear):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return super().forward(inputs.tanh())
+
+    Tanh.__qualname__ = "Linear"
+    warmed = []
+    with torch.random.fork_rng():
+        for stride, kind in ((1, nn.Linear), (2, nn.Linear), (2, Tanh), (2, Tanh)):
+            layers = (nn.Conv2d(1, 4, 3, stride=stride), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            view, before = view_of(data, Split.whole(data)), len(session._warm)
+            assert session.warm_up(nn.Sequential(*layers, kind(4, 10)), view, run_on_cpu())
+            warmed.append(len(session._warm) - before)
+    assert warmed == [1, 1, 1, 0]
 
 
 def test_a_method_without_an_optimiser_loads_none() -> None:

@@ -46,7 +46,10 @@ SMALLEST_PROBABILITY = 1e-30
 
 
 class Membership(Audit):
-    """MIA: the share of the forget set that an attack on this model calls non-member, by feature."""
+    """MIA: the share of the forget set that an attack on this model calls non-member, by feature.
+
+    A sample that the attack has no reason to call either (a decision of 0) counts as a member.
+    """
 
     name: ClassVar[str] = "membership"
     info: ClassVar[tuple[ScoreInfo, ...]] = tuple(
@@ -159,7 +162,8 @@ def attacks(
     smaller of the two sizes; the larger part's m are drawn by `seed` and by ids, so neither the
     order of the rows nor the feature changes the draw. The attack is an RBF-kernel support vector
     machine with C = 3 and gamma = 1 / features ("auto"). 100 = no forgotten sample looks like a
-    member; to be read against the retrained model's value, at the same m alone.
+    member; to be read against the retrained model's value, at the same m alone. A sample that the
+    attack has no reason to call either, such as one that is alike on both sides, counts as a member.
 
     Args:
         outputs: of the model under attack; forget, retain and test_kept are read.
@@ -178,6 +182,17 @@ def attacks(
     retain = _required(outputs.retain, "retain", "the attack has no members to learn from")
     test = _required(outputs.test_kept, "test", "the attack has no non-members to learn from")
 
+    return _attacks(forget, retain, test, features, seed, max_samples)
+
+
+def _attacks(
+    forget: PartOutputs,
+    retain: PartOutputs,
+    test: PartOutputs,
+    features: Sequence[str],
+    seed: int,
+    max_samples: int | None,
+) -> Iterator[Score]:
     import numpy as np
 
     with loading():

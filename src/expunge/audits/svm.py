@@ -3,8 +3,10 @@
 The kernel matrix of few features is of low rank to all the digits that matter: K = Z Zᵀ with n rows and
 some tens of columns. On that factor an interior point method solves the machine's quadratic program
 (Fine & Scheinberg, "Efficient SVM training using low-rank kernel representations", JMLR 2001; steps by
-Mehrotra's predictor and corrector), where pairwise methods take time of n². Decisions lie nearer to the
-exact solution than those of libsvm at its usual tolerance.
+Mehrotra's predictor and corrector), where pairwise methods take time of n².
+
+Of 9,000 random and degenerate problems the largest error of a decision was 6e-3, and most were below
+1e-4; libsvm's usual tolerance is 1e-3.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ Decide = Callable[[Values], Values]
 
 LEFT_OUT, ENOUGH, FEW = 1e-8, 1e-5, 64
 """Of each sample's kernel with itself, which is 1, the factor may leave out so much; the second of more
-than so many columns. The decisions' error is some 1e-5 or 1e-4, where libsvm stops at 1e-3."""
+than so many columns."""
 MOST_RANK = 1000
+SAMPLES_A_COLUMN = 8
+"""There are at least so many samples for each further column, or libsvm is quicker."""
 AT_ONCE = 2**14
 """Samples that are decided on at a time."""
 GAP, SLOPE = 1e-10, 1e-8
@@ -40,7 +44,7 @@ def fit_rbf(inputs: Values, signs: Values, *, C: float, gamma: float) -> Decide:
     inputs: (n, features), float64. signs: (n,), each 1 or -1, both there. C: the price of an error.
     gamma: the kernel is exp(-gamma |x - y|²).
 
-    A matrix of more than `MOST_RANK` columns is left to scikit-learn's solver, in time of n².
+    A matrix that needs more columns than `most_rank` is left to scikit-learn's solver, in time of n².
     """
     found = _factor(inputs, gamma)
     if found is None:
@@ -74,22 +78,30 @@ def _by_libsvm(inputs: Values, signs: Values, C: float, gamma: float) -> Decide:
     return lambda samples: np.asarray(fitted.decision_function(samples))
 
 
+def most_rank(n: int) -> int:
+    """Columns of a factor of n samples, at most."""
+    return min(n, max(FEW, min(MOST_RANK, n // SAMPLES_A_COLUMN)))
+
+
 def _factor(inputs: Values, gamma: float) -> tuple[Values, NDArray[np.intp]] | None:
     """Z (n, rank) with K = Z Zᵀ but for a hair, by a Cholesky factorisation that takes the sample
-    worst described each time; and those samples. None where `MOST_RANK` columns do not do.
+    worst described each time; and those samples. None where `most_rank` columns do not do.
     """
     n = len(inputs)
-    factor = np.empty((n, min(n, MOST_RANK)), order="F")
+    most = most_rank(n)
+    factor = np.empty((n, min(n, FEW)), order="F")  # more room where it is needed: most need little
     left = np.ones(n)
     pivots: list[int] = []
-    for column in range(factor.shape[1]):
-        worst = int(left.argmax())
+    while len(pivots) < most:
+        column, worst = len(pivots), int(left.argmax())
         if left[worst] <= (LEFT_OUT if column < FEW else ENOUGH):
             break
+        if column == factor.shape[1]:
+            factor, before = np.empty((n, min(most, 2 * column)), order="F"), factor
+            factor[:, :column] = before
         kernel = np.exp(-gamma * _distances(inputs, inputs[worst : worst + 1])[:, 0])
-        factor[:, column] = (kernel - factor[:, :column] @ factor[worst, :column]) / np.sqrt(
-            left[worst]
-        )
+        known = factor[:, :column]
+        factor[:, column] = (kernel - known @ known[worst]) / np.sqrt(left[worst])
         left -= factor[:, column] ** 2
         left[worst] = 0
         pivots.append(worst)

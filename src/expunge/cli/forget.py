@@ -184,8 +184,8 @@ def audit(
             retrained=retrained,
             forget=None if forget is None else Request(forget, forget_seed),
             also=[
+                *(one for one in names(also) if one != Membership.name),
                 *([] if membership == Membership() else [membership]),
-                *names(also),
             ],
             backdoor=TypedBackdoor(trigger, target),
             data=data,

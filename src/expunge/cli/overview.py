@@ -12,6 +12,7 @@ from expunge.cli.options import Out
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
+from expunge.hardware import cores
 from expunge.place import Place
 from expunge.report.places import check_folder
 
@@ -28,7 +29,9 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
         from expunge.report.tables import note
         from expunge.study.demo import DEMO_METHODS, PASTE, meaning, run_demo
 
-        frame, seconds = run_demo(bars, lambda line: bars.console.print(line, style="dim"))
+        frame, seconds = run_demo(
+            bars, lambda line: bars.console.print(line, style="dim"), workers=cores()
+        )
     written = write_tables(
         frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
     )

@@ -14,7 +14,7 @@ SAMPLE = 2**16
 
 
 class Ranked(NamedTuple):
-    """values: of a tensor, no nan. alive: those that count, bool of the same shape; None: all."""
+    """values: of a tensor. alive: those that count, bool of the same shape; None: all."""
 
     values: Tensor
     alive: Tensor | None
@@ -23,6 +23,12 @@ class Ranked(NamedTuple):
         """Those of a choice, bool, that count."""
         return chosen if self.alive is None else chosen & self.alive
 
+    def unknown(self) -> bool:
+        """Whether one that counts is nan."""
+        if not self.values.numel() or not bool(torch.aminmax(self.values).max.isnan()):
+            return False
+        return bool(self.among(self.values.isnan()).any())
+
     def left(self) -> int:
         """How many count."""
         return self.values.numel() if self.alive is None else int(self.alive.count_nonzero())
@@ -30,6 +36,8 @@ class Ranked(NamedTuple):
     def drawn(self, share: float) -> Tensor:
         """Of a share of them, always the same, those that count; some twice."""
         size = self.values.numel()
+        if not size:
+            return self.values.flatten()
         draw = torch.Generator().manual_seed(size)
         places = torch.randint(size, (math.ceil(share * size),), generator=draw)
         places = places.to(self.values.device)

@@ -56,7 +56,7 @@ def keep_largest(scores: Mapping[str, Tensor], sparsity: float, within: Mask | N
         )
         for name, score in scores.items()
     ]
-    if any(bool(end.isnan()) for one in ranked for end in torch.aminmax(one.values)):
+    if any(one.unknown() for one in ranked):
         raise ConfigError("the pruning scores are not numbers; the model's weights are not finite")
     if sum(one.left() for one in ranked) < count:
         raise ConfigError(

@@ -54,10 +54,11 @@ class SynFlow(Pruner):
             return keep_largest(start, sparsity, mask)  # raises: less sparsity than there is
         where = next(iter(start.values())).device
         ones = torch.ones(1, *data.shape, dtype=torch.float64, device=where)
+        room = {name: torch.empty_like(weight.detach()) for name, weight in start.items()}
         for step in range(1, self.steps + 1):
             cut = 1 - (1 - sparsity) ** (step / self.steps)
             if 1 - cut <= kept:
-                mask = keep_largest(synaptic_flow(flow, ones, mask), cut, mask)
+                mask = keep_largest(synaptic_flow(flow, ones, mask, room), cut, mask)
         return mask
 
 
@@ -94,11 +95,14 @@ def linearised(model: nn.Module) -> nn.Module:
     return flow
 
 
-def synaptic_flow(flow: nn.Module, ones: Tensor, mask: Mask) -> Mapping[str, Tensor]:
+def synaptic_flow(
+    flow: nn.Module, ones: Tensor, mask: Mask, out: Mapping[str, Tensor] | None = None
+) -> Mapping[str, Tensor]:
     """|∂R/∂θ ⊙ θ| of each prunable weight (Tanaka et al., equation 3 and algorithm 1).
 
     flow: as `linearised` makes it; its weights outside the mask become 0.
-    ones: (1, ...) float64. Raises ConfigError if the flow overflows or the model wants other inputs.
+    ones: (1, ...) float64. out: tensors to write the scores into. Raises ConfigError if the flow
+    overflows or the model wants other inputs.
     """
     import torch
 
@@ -117,9 +121,10 @@ def synaptic_flow(flow: nn.Module, ones: Tensor, mask: Mask) -> Mapping[str, Ten
     if not torch.isfinite(total):
         raise ConfigError("synflow: the flow of ones overflows in this model; use omp or imp")
     gradients = torch.autograd.grad(total, list(weights.values()))
+    # a gradient may be another weight's too, or expanded: the product goes elsewhere, where there is
+    # room from the step before, for new memory costs more than the product
+    room = out or {name: torch.empty_like(weight.detach()) for name, weight in weights.items()}
     return {
-        name: gradient.mul_(
-            weight.detach()
-        ).abs_()  # in place: new memory costs more than the product
+        name: torch.mul(gradient, weight.detach(), out=room[name]).abs_()
         for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
     }

@@ -207,7 +207,7 @@ def warm_up(model: nn.Module, view: DataView, run: Run, *, step: int | None = No
         return False
     asked = run.recipe.precision if run.recipe is not None else "auto"
     precision = resolve_precision(asked, model, run.device)
-    known = _what_is_warmed(model, batch, precision, run.device)
+    known = _what_is_warmed(model, batch, precision, run)
     if known in _warm:
         return True
     copied = copy.deepcopy(model).train()
@@ -220,16 +220,18 @@ def warm_up(model: nn.Module, view: DataView, run: Run, *, step: int | None = No
     return True
 
 
-def _what_is_warmed(
-    model: nn.Module, batch: Batch, precision: str, device: torch.device
-) -> Hashable:
-    """All that decides which kernels a step takes: layers, shapes, arithmetic, device, threads."""
-    layers = tuple(type(module).__qualname__ for module in model.modules())
+def _what_is_warmed(model: nn.Module, batch: Batch, precision: str, run: Run) -> Hashable:
+    """All that decides which kernels a step takes: layers with their settings, shapes, loss,
+    arithmetic, device, threads.
+    """
+    # a class goes by its own identity, for another of its name may work otherwise
+    layers = repr(model), frozenset(type(module) for module in model.modules())
     weights = tuple(
         (None if is_lazy(p) else p.shape, p.dtype, p.requires_grad) for p in model.parameters()
     )
     inputs = (batch.inputs.shape, batch.inputs.dtype)
-    return layers, weights, inputs, precision, str(device), torch.get_num_threads()
+    loss = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
+    return layers, weights, inputs, loss, precision, str(run.device), torch.get_num_threads()
 
 
 def load_optimizers() -> None:

@@ -91,6 +91,13 @@ def test_audit_json_is_json_alone(work: Path) -> None:
     assert ua["gap"] == pytest.approx(abs(ua["value"] - ua["reference"]))
 
 
+def test_options_of_the_attack_win_over_its_name(work: Path) -> None:
+    for also in ([], ["--also", "membership"]):
+        done = expunge("audit", "forgot", "--mia-samples", "20", *also, "--json", cwd=work)
+        found = {score["name"]: score for score in json.loads(done.stdout)["scores"]}
+        assert found["MIA"]["detail"]["m"] == 20
+
+
 def test_audit_of_an_original_asks_what_it_would_forget(work: Path) -> None:
     message = refused("audit", "original", cwd=work)
     assert "--forget" in message

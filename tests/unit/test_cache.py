@@ -536,19 +536,28 @@ def saved(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-ODD = [b"", b"PK\x03\x04", b"x" * 100, saved(np.array([1.0])), saved(np.array([[3]]))]
-ODD += [saved(np.array([3, 1])), saved(np.array([-1])), saved(np.array([1]))[:-1]]
+def one_bit_off(record: bytes) -> bytes:
+    at = len(saved(np.array([1]))) - 8  # of the first row number
+    return record[:at] + bytes([record[at] ^ 2]) + record[at + 1 :]
 
 
-@pytest.mark.parametrize("content", ODD)
-def test_where_a_record_of_deletions_is_damaged_nothing_is_kept(
-    content: bytes, table: Path
-) -> None:
+DAMAGE = {
+    "empty": lambda _: b"",
+    "another file": lambda _: b"PK\x03\x04",
+    "cut short": lambda record: record[:-1],
+    "without its digest": lambda record: record[:-64],
+    "other numbers": lambda _: saved(np.array([1.0])),
+    "one bit": one_bit_off,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_where_a_record_of_deletions_is_damaged_nothing_is_kept(damage: Any, table: Path) -> None:
     data = load_data(table)
     one, two = data.train.ids[:2].tolist()
     decoded.strike(data.train, [one])
     (record,) = cache.struck_folder().iterdir()
-    record.write_bytes(content)
+    record.write_bytes(damage(record.read_bytes()))
     cache.purge([])
     assert right(load_data(table)) and not list(cache.entries())
     told = decoded.strike(data.train, [two])

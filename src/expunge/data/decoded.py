@@ -154,8 +154,8 @@ def keep_decoded(wanted: Wanted, pixels: Pixels) -> None:
             if not _is_free(folder):
                 return
             images_folder().mkdir(mode=0o700, exist_ok=True)
-            make_room(pixels.nbytes)
             absent = _among(wanted.rows, _struck(wanted.fingerprint))
+            make_room(pixels.nbytes)
             try:
                 with written_whole(folder, overwrite=False) as new:
                     digest = _write(new / PIXELS, pixels, absent)
@@ -236,6 +236,7 @@ def _written_down(fingerprint: str, rows: Indices) -> Indices:
     if len(every) > len(known):
         buffer = io.BytesIO()
         np.save(buffer, every, allow_pickle=False)
+        buffer.write(_digest_of(every).encode())
         write_file(_record(fingerprint), buffer.getvalue())
     return every
 
@@ -258,7 +259,7 @@ def _strike_entry(folder: Path, fingerprint: str, struck: Indices | None) -> Non
             return
         if struck is None:
             raise UnreadableError("it may hold what was struck")
-        rows = _read_rows(folder / ROWS)
+        rows, _ = _read_rows(folder / ROWS)
         if rows.shape != (card.count,) or _digest_of(rows) != card.rows:
             raise UnreadableError("its rows are of other images")
         absent = np.union1d(np.array(card.absent, np.int64), _among(rows, struck))
@@ -309,23 +310,26 @@ def _mark(fingerprint: str) -> Path:
 def _struck(fingerprint: str) -> Indices:
     """Row numbers that deletions struck, ascending. Raises UnreadableError for a record that is none."""
     try:
-        rows = _read_rows(_record(fingerprint))
+        rows, digest = _read_rows(_record(fingerprint))
     except (FileNotFoundError, NotADirectoryError):
         return np.empty(0, np.int64)
     except _UNREADABLE as error:
         raise UnreadableError(reason(error)) from error
-    if rows.ndim != 1 or (rows < 0).any() or (rows[1:] <= rows[:-1]).any():
-        raise UnreadableError("these are no row numbers in their order")
+    if digest.decode("latin-1") != _digest_of(rows):
+        raise UnreadableError("it has changed since it was written")
     return rows
 
 
-def _read_rows(file: Path) -> Indices:
-    """Row numbers as they were saved. Raises ValueError, OSError or MemoryError."""
+def _read_rows(file: Path) -> tuple[Indices, bytes]:
+    """Row numbers as they were saved, and what follows them.
+
+    Raises ValueError, OSError or MemoryError.
+    """
     content = io.BytesIO(read_bytes(file, most=MOST_ROWS_BYTES))
     rows = npy.read_array(content, allow_pickle=False)
-    if rows.dtype != np.int64 or content.read(1):
+    if rows.dtype != np.int64:
         raise UnreadableError("these are no row numbers")
-    return rows
+    return rows, content.read()
 
 
 def _digest_of(rows: Indices) -> str:

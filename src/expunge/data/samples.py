@@ -219,10 +219,7 @@ class Samples:
         """Some rows as a dataset of their own; ids stay what they were. Raises DataError for an index
         that names a row twice.
         """
-        # torch takes bytes for a mask, and knows no larger numbers without a sign
-        index = (
-            np.flatnonzero(index) if index.dtype == np.bool_ else index.astype(np.int64, copy=False)
-        )
+        index = np.arange(len(self))[index]  # counted from the start, whatever kind of index it was
         ids = self.ids[index]
         marks = hashlib.sha256("\n".join(ids.tolist()).encode()).hexdigest()[:16]
         made = replace(
@@ -233,7 +230,7 @@ class Samples:
             columns={name: values[index] for name, values in self.columns.items()},
             fingerprint=f"{self.fingerprint}/{marks}",
             rows=None if self.rows is None else self.rows[index],
-            checked=_once_each(index),
+            checked=_ascending(index),
         )
         if self._numbers is not None and len(index):
             made.__dict__["_numbers"] = self._numbers[index]
@@ -315,11 +312,6 @@ class RowNumbers(Mapping[str, int]):
 
 def _ascending(numbers: NDArray[np.int64]) -> bool:
     return bool((numbers[1:] > numbers[:-1]).all())
-
-
-def _once_each(index: Indices) -> bool:
-    """Whether it shows at a glance that an index names no row twice: ascending, none from the end."""
-    return not index.size or (bool(index[0] >= 0) and _ascending(index))
 
 
 def _number(name: object) -> int:

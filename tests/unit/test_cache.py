@@ -681,6 +681,15 @@ def test_what_a_kill_left_in_an_entry_is_in_nobodys_way(table: Path) -> None:
         assert right(load_data(table)), "they were never kept again"
 
 
+def test_a_deletion_sweeps_what_a_killed_one_left(table: Path) -> None:
+    data = load_data(table)
+    decoded.strike(data.train, data.train.ids[:1])
+    for folder in (cache.struck_folder(), *cache.entries()):
+        (folder / ".one.expunge-new-0123abcd").write_text("1")
+    decoded.strike(data.train, data.train.ids[1:2])
+    assert not [file for file in stored() if "expunge-new" in file.name]
+
+
 def test_a_folder_that_holds_only_foreign_files_is_said_to(table: Path) -> None:
     load_data(table)
     entry = next(cache.entries())

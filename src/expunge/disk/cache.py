@@ -93,10 +93,11 @@ def entries() -> Iterator[Path]:
 
 
 def tidy() -> None:
-    """Remove what killed processes, or entries without their name, left among the images; for whoever
-    holds the lock. Raises OSError.
+    """Remove what killed processes, and entries that could not take their name, left behind; for
+    whoever holds the lock. Raises OSError.
     """
-    sweep(images_folder())
+    for folder in (struck_folder(), images_folder(), *entries()):
+        sweep(folder)
     for folder in _folders(UNNAMED):
         remove_entry(folder)
 

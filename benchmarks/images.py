@@ -11,6 +11,7 @@ that opens each with PIL and copies it into an array made before. `load`: all of
 without gradients, channels last, float32, normalised in advance.
 
 Seconds are medians of alternating rounds: of the clock, and of the process itself (all its threads).
+Beside them stands the share of all computing that other programs did meanwhile.
 `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2` shows a processor without AVX-512.
 """
 
@@ -32,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import machine, save
+from machine import cpu_seconds, machine, save, share_of_others
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -216,9 +217,16 @@ def main() -> int:
         )
     about = machine("cpu")
     print(about, flush=True)
+    before = cpu_seconds()
     result = {"decode": decode, "load": load, "observe": observe}[options.command](options)
+    others = round(share_of_others(before), 3)
+    print(f"others took {others:.0%} of what was computed")
     if options.json is not None:
-        save(options.json, options.command, {"machine": about, **result})
+        save(
+            options.json,
+            options.command,
+            {"machine": about, "share_of_other_programs": others, **result},
+        )
     return 0
 
 

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 
@@ -31,6 +32,19 @@ def machine(device: str) -> dict[str, Any]:
     if device == "cuda":
         about |= gpu()
     return about
+
+
+def cpu_seconds() -> tuple[float, float]:
+    """Processor time so far: of this process and its children, and of the whole machine."""
+    own, whole = psutil.Process().cpu_times(), psutil.cpu_times()
+    idle = whole.idle + getattr(whole, "iowait", 0.0) + getattr(whole, "guest", 0.0)
+    return sum(own[:4]), sum(whole) - idle
+
+
+def share_of_others(before: tuple[float, float]) -> float:
+    """Of all that was computed since then (`cpu_seconds`), what other programs did; 0 to 1."""
+    ours, everything = (now - then for then, now in zip(before, cpu_seconds(), strict=True))
+    return min(1.0, max(0.0, 1 - ours / everything)) if everything > 0 else 0.0
 
 
 def gpu() -> dict[str, Any]:

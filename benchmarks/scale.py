@@ -6,8 +6,9 @@
 `stages`: rows of 20 float32 numbers in an npz, of which a hundredth is forgotten by ids; each size,
 number of classes and kind of ids (row numbers, or an array `id`) in a process of its own, so that peaks
 are its own. Seconds are those that the process computed, one thread, so that others on the machine do
-not count. `growth` is the slope of log seconds over log rows between the last two sizes; under a tenth
-of a second it says nothing and is left out. The epoch of fine-tuning stands apart: it is the method's.
+not count; the share of all computing that those did is told, for they take caches and memory. `growth`
+is the slope of log seconds over log rows from each size to the next; under a tenth of a second it says
+nothing and is left out. The epoch of fine-tuning stands apart: it is the method's.
 
 `plain`: an epoch of `fit`, and a look at all rows (logits, confidence in the label and prediction kept),
 beside loops of plain torch that compute the same in float32, and check, count and record nothing. They
@@ -17,6 +18,7 @@ take turns; the ratio is that of medians.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -110,7 +112,9 @@ def measured(rows: int, classes: int, own_ids: bool, folder: Path) -> dict[str, 
     asked.write_text("\n".join(split.retain[: max(1, rows // FORGOTTEN)]))
     model = build_model("mlp", (FEATURES,), classes, allow_code=False)
     recipe = expunge.Recipe(epochs=1, lr=0.05, batch_size=BATCH, precision="float32")
-    original = expunge.adopt(model, data, recipe=recipe, fresh="mlp", split=split)
+    with stages.stage("adopt"):
+        original = expunge.adopt(model, data, recipe=recipe, fresh="mlp", split=split)
+        _ = data.normalisation  # of all rows, which training or adopting needs once
     with stages.stage("request"):
         request = original.asked(f"ids:{asked}")
     with stages.stage("unlearn"):
@@ -138,27 +142,35 @@ def _warm() -> None:
     expunge.audit(expunge.unlearn(original, "random:0.2", "finetune"))
 
 
-def growth(sizes: list[int], seconds: list[float]) -> float | None:
-    """Slope of log seconds over log rows between the last two sizes; None under a tenth of a second."""
-    if len(sizes) < 2 or min(seconds[-2:]) <= 0 or seconds[-1] < 0.1:
-        return None
-    return math.log(seconds[-1] / seconds[-2]) / math.log(sizes[-1] / sizes[-2])
+def growth(sizes: list[int], seconds: list[float]) -> list[float | None]:
+    """Slope of log seconds over log rows from each size to the next; None under a tenth of a second."""
+    steps = zip(itertools.pairwise(sizes), itertools.pairwise(seconds), strict=True)
+    return [
+        None if min(took) <= 0 or took[1] < 0.1 else math.log(took[1] / took[0], rows[1] / rows[0])
+        for rows, took in steps
+    ]
 
 
 def stages(sizes: list[int], classes: list[int]) -> dict[str, Any]:
     """All sizes, each in a process of its own; prints a table for each kind of ids and classes."""
+    from machine import cpu_seconds, share_of_others
+
     kinds = [(number, own) for own in (False, True) for number in classes]
     result: dict[str, Any] = {}
     start, done, work = time.monotonic(), 0, sum(sizes) * len(kinds)
     for number, own in kinds:
         found: list[dict[str, dict[str, float]]] = []
+        others: list[float] = []
         for rows in sizes:
+            before = cpu_seconds()
             found.append(_in_its_own_process(rows, number, own))
+            others.append(round(share_of_others(before), 3))
             done += rows
             left = (time.monotonic() - start) * (work - done) / done
             print(f"{rows:,} rows, {number:,} classes; about {left:.0f} s left", file=sys.stderr)
         name = f"{number} classes, {'ids' if own else 'row numbers'}"
-        result[name] = _told(name, sizes, found)
+        result[name] = {**_told(name, sizes, found), "share_of_other_programs": others}
+        print("others took of what was computed:", ", ".join(f"{one:.0%}" for one in others))
     return result
 
 
@@ -182,15 +194,16 @@ def _told(name: str, sizes: list[int], found: list[dict[str, Any]]) -> dict[str,
     told: dict[str, Any] = {}
     for stage in found[0]:
         seconds = [one[stage]["seconds"] for one in found]
-        slope = None if stage == "epoch" else growth(sizes, seconds)
+        slopes = [] if stage == "epoch" else growth(sizes, seconds)
         cells = [f"{one[stage]['seconds']:15.2f} s {one[stage]['peak_mib']:6.0f}" for one in found]
-        mark = "" if slope is None else f"{slope:8.2f}{' !' if slope > STEEPEST else ''}"
-        print(f"{stage:10}{''.join(cells)}{mark}")
+        marks = [f"{'' if one is None else f'{one:.2f}':>6}" for one in slopes]
+        steep = " !" if any(one is not None and one > STEEPEST for one in slopes) else ""
+        print(f"{stage:10}{''.join(cells)}{''.join(marks)}{steep}")
         peaks = [round(one[stage]["peak_mib"]) for one in found]
         told[stage] = {
             "seconds": [round(s, 3) for s in seconds],
             "peak_mib": peaks,
-            "growth": slope,
+            "growth": [None if one is None else round(one, 2) for one in slopes],
         }
     totals = [
         sum(
@@ -207,8 +220,10 @@ def _told(name: str, sizes: list[int], found: list[dict[str, Any]]) -> dict[str,
 def plain(rows: int, classes: int, rounds: int) -> dict[str, Any]:
     """Epoch and look, ours beside plain torch, in turn."""
     import torch
+    from machine import cpu_seconds, share_of_others
 
     torch.set_num_threads(1)
+    before = cpu_seconds()
     with tempfile.TemporaryDirectory() as folder:
         loops = _loops(Path(folder), rows, classes)
         seconds: dict[str, list[float]] = {name: [] for name in loops}
@@ -232,7 +247,10 @@ def plain(rows: int, classes: int, rounds: int) -> dict[str, Any]:
         ", ".join(f"{name} {value:.2f} of plain torch" for name, value in ratios.items()),
         f"({best})",
     )
-    return {"rows": rows, "classes": classes, "seconds": seconds, "ratio": ratios}
+    others = round(share_of_others(before), 3)
+    print(f"others took {others:.0%} of what was computed")
+    told = {"rows": rows, "classes": classes, "share_of_other_programs": others}
+    return {**told, "seconds": seconds, "ratio": ratios}
 
 
 def _loops(folder: Path, rows: int, classes: int) -> dict[str, Callable[[], None]]:

@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
-from machine import machine, save
+from machine import cpu_seconds, machine, save, share_of_others
 from plain_loop import CIFAR10_MEAN, CIFAR10_STD, Images, Labels, train_plain
 from scipy import stats
 from torch import nn
@@ -112,19 +111,11 @@ def quiet_round(
     for _ in range(TRIES):
         before = cpu_seconds()
         seconds = {label: loop(steps) for label, loop in loops.items()}
-        ours, all_ = (b - a for a, b in zip(before, cpu_seconds(), strict=True))
-        others = 1 - ours / all_
+        others = share_of_others(before)
         if others <= most:
             return seconds, others
         print(f"  others took {others:.0%} of what was computed: again", flush=True)
     raise SystemExit(f"the machine was too busy {TRIES} times: wait, or allow it with --others 1")
-
-
-def cpu_seconds() -> tuple[float, float]:
-    """Processor time so far: of this process and its children, and of the whole machine."""
-    own, whole = psutil.Process().cpu_times(), psutil.cpu_times()
-    idle = whole.idle + getattr(whole, "iowait", 0.0) + getattr(whole, "guest", 0.0)
-    return sum(own[:4]), sum(whole) - idle
 
 
 def contenders(

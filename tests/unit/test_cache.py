@@ -221,6 +221,28 @@ def test_a_changed_file_is_another_one(table: Path) -> None:
     assert np.array_equal(pixels(data.train)[0], truth([picture(int(data.train.ids[0]) + 1)])[0])
 
 
+def test_a_picture_that_was_changed_under_its_old_time_is_another_one(photos: Path) -> None:
+    for file in [*photos.rglob("*.png")]:
+        Image.open(file).save(file.with_suffix(".bmp"))
+        file.unlink()
+    name = str(load_data(photos).train.ids[0])
+    file = photos / name
+    before = file.stat()
+    picture(99).save(file)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert np.array_equal(pixels(load_data(photos).train)[0], truth([picture(99)])[0])
+
+
+def test_of_no_images_some_are_none() -> None:
+    part = images.ImagePart(lambda: [encoded(picture(0))] * 3, None, "these", "0" * 32)
+    store = images.ImageStore(part, np.arange(0))
+    whole = store.whole()
+    assert whole is not None and len(whole) == 0
+    again = store.rows(np.arange(0)).whole()
+    assert again is not None and again.shape == whole.shape
+
+
 def test_what_was_soon_decoded_is_not_kept(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "LONG_SECONDS", 100)
     load_data(table)
@@ -334,6 +356,26 @@ def test_what_was_unused_longest_goes_first(table: Path, monkeypatch: pytest.Mon
     assert not list(cache.entries())
 
 
+def test_a_limit_that_was_lowered_is_heeded_at_the_next_look(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(table)
+    load_data(f"{table}@11x9")
+    pixels(data.train)
+    large = COUNT * 12 * 9 * 3
+    monkeypatch.setenv("EXPUNGE_CACHE_GB", str(1.5 * large / 1e9))
+    load_data(table)
+    assert 0 < cache.kept_bytes() <= 1.5 * large
+    monkeypatch.setenv("EXPUNGE_CACHE_GB", "0")
+    decoded.strike(data.train, data.train.ids[:1])
+    assert not list(cache.entries())
+    monkeypatch.delenv("EXPUNGE_CACHE_GB")
+    load_data(table)
+    assert list(cache.entries())
+    monkeypatch.setenv("EXPUNGE_CACHE_GB", "0")
+    assert right(load_data(table)) and not list(cache.entries())
+
+
 @pytest.mark.parametrize("text", ["", "much", "-1", "nan", "inf"])
 def test_a_limit_that_is_none(text: str, table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPUNGE_CACHE_GB", text)
@@ -438,6 +480,28 @@ def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
     assert not is_stored(int(one))
 
 
+@pytest.mark.parametrize("where", ["_strike_entry", "_digest_without", "_blank"])
+def test_whoever_reads_these_data_next_ends_a_deletion_in_all_that_is_kept_of_them(
+    where: str, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(table)
+    one = data.train.ids[0]
+    load_data(f"{table}@5x6")
+
+    def killed(*_: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded, where, killed)
+        with pytest.raises(_Killed):
+            decoded.strike(data.train, [one])
+    load_data(f"{table}@5x6").test.shape()
+    assert not is_stored(int(one)) and len(list(cache.entries())) == 4
+    assert all("unfinished" not in file.name for file in stored())
+    monkeypatch.setattr(decoded, "_strike_all", lambda *_: pytest.fail("it was ended before"))
+    load_data(f"{table}@5x6").test.shape()
+
+
 def test_a_deletion_says_what_it_could_not_remove(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,18 +530,92 @@ def test_what_was_struck_stays_absent_where_its_record_is_gone(table: Path) -> N
     assert not any(is_stored(int(data.train.ids[row])) for row in (0, 1, 5, 6))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"x" * 100])
-def test_odd_records_of_deletions_are_ignored(content: bytes, table: Path) -> None:
+def saved(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def one_bit_off(record: bytes) -> bytes:
+    at = len(saved(np.array([1]))) - 8  # of the first row number
+    return record[:at] + bytes([record[at] ^ 2]) + record[at + 1 :]
+
+
+DAMAGE = {
+    "empty": lambda _: b"",
+    "another file": lambda _: b"PK\x03\x04",
+    "cut short": lambda record: record[:-1],
+    "without its digest": lambda record: record[:-64],
+    "other numbers": lambda _: saved(np.array([1.0])),
+    "one bit": one_bit_off,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_where_a_record_of_deletions_is_damaged_nothing_is_kept(damage: Any, table: Path) -> None:
+    data = load_data(table)
+    one, two = data.train.ids[:2].tolist()
+    decoded.strike(data.train, [one])
+    (record,) = cache.struck_folder().iterdir()
+    record.write_bytes(damage(record.read_bytes()))
+    cache.purge([])
+    assert right(load_data(table)) and not list(cache.entries())
+    told = decoded.strike(data.train, [two])
+    assert told is not None and "purge struck" in told and "\n" not in told
+    assert right(load_data(table)) and not list(cache.entries())
+    cache.purge(["struck"])
+    load_data(table)
+    assert list(cache.entries())
+
+
+def test_what_is_kept_is_not_used_where_the_record_of_deletions_is_damaged(table: Path) -> None:
     data = load_data(table)
     decoded.strike(data.train, data.train.ids[:1])
     (record,) = cache.struck_folder().iterdir()
-    record.write_bytes(content)
+    record.write_bytes(b"x")
+    assert decoded.strike(data.train, data.train.ids[1:2]) is not None
+    assert not list(cache.entries()), "it may hold what was struck"
+
+
+def other_rows(entry: Path) -> None:
+    file = entry / cache.ROWS
+    np.save(file, np.load(file)[::-1])
+
+
+def no_rows(entry: Path) -> None:
+    (entry / cache.ROWS).write_bytes(b"\x93NUMPY\x01\x00")
+
+
+@pytest.mark.parametrize("harm", [other_rows, no_rows])
+def test_an_entry_of_other_rows_goes_with_a_deletion(harm: Any, table: Path) -> None:
+    data = load_data(table)
     for entry in cache.entries():
-        (entry / cache.ROWS).write_bytes(content)
-    assert right(load_data(table))
+        harm(entry)
     decoded.strike(data.train, data.train.ids[1:2])
     assert not is_stored(int(data.train.ids[1]))
     assert right(load_data(table))
+
+
+def test_of_two_deletions_at_once_none_is_lost(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one comes while the first waits for its turn."""
+    data = load_data(table)
+    one, two = data.train.ids[:2].tolist()
+    plain = decoded.locked
+
+    @contextmanager
+    def late() -> Iterator[None]:
+        monkeypatch.setattr(decoded, "locked", plain)
+        decoded.strike(data.train, [two])
+        with plain():
+            yield
+
+    monkeypatch.setattr(decoded, "locked", late)
+    decoded.strike(data.train, [one])
+    cache.purge([])
+    load_data(table)
+    assert list(cache.entries()) and not is_stored(int(one)) and not is_stored(int(two))
 
 
 def test_a_broken_entry_is_not_made_true_by_a_deletion(table: Path) -> None:
@@ -503,6 +641,77 @@ def test_images_that_were_being_written_meanwhile(
     monkeypatch.setattr(images, "keep_decoded", late)
     load_data(table)
     assert list(cache.entries()) and not is_stored(int(one))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_could_not_take_its_name_does_not_stay(kind: str, table: Path) -> None:
+    data = load_data(table)
+    names = list(cache.entries())
+    cache.purge([])
+    for entry in names:
+        if kind == "file":
+            entry.write_text("in the way")
+        else:
+            entry.mkdir()
+            (entry / "mine.txt").write_text("in the way")
+    assert right(load_data(table))
+    assert sorted(cache.images_folder().iterdir()) == names, "it was kept under another name"
+    for clean in (lambda: cache.purge([]), lambda: decoded.strike(data.train, data.train.ids[:1])):
+        aside = cache.images_folder() / f"{names[0].name}.unnamed-0123abcd"
+        aside.mkdir()
+        (aside / cache.PIXELS).write_bytes(truth([picture(0)]).tobytes())
+        clean()
+        assert not aside.exists()
+    assert sorted(cache.images_folder().iterdir()) == names, "it was somebody else's"
+
+
+def test_what_a_kill_left_in_an_entry_is_in_nobodys_way(table: Path) -> None:
+    load_data(table)
+    left = ".card.json.expunge-new-0123abcd"
+    for entry in cache.entries():
+        (entry / left).write_text("{")
+    gone = cache.purge([])
+    assert len(gone) == 2 and not list(cache.entries())
+    load_data(table)
+    for entry in cache.entries():
+        (entry / left).write_text("{")
+        (entry / cache.CARD).unlink()
+    assert right(load_data(table))
+    with no_decoding():
+        assert right(load_data(table)), "they were never kept again"
+
+
+def test_a_deletion_sweeps_what_a_killed_one_left(table: Path) -> None:
+    data = load_data(table)
+    decoded.strike(data.train, data.train.ids[:1])
+    for folder in (cache.struck_folder(), *cache.entries()):
+        (folder / ".one.expunge-new-0123abcd").write_text("1")
+    decoded.strike(data.train, data.train.ids[1:2])
+    assert not [file for file in stored() if "expunge-new" in file.name]
+
+
+def test_a_folder_that_holds_only_foreign_files_is_said_to(table: Path) -> None:
+    load_data(table)
+    entry = next(cache.entries())
+    (entry / "mine.txt").write_text("mine")
+    assert entry.name in {one.name for one in cache.purge([])}
+    (told,) = [one for one in cache.cached() if one.name == entry.name]
+    assert "yours to remove" in told.words
+    assert entry.name not in {one.name for one in cache.purge([])}, "it was not removed"
+    assert right(load_data(table)) and [one.name for one in entry.iterdir()] == ["mine.txt"]
+
+
+def test_where_nobody_has_a_home_nothing_is_kept(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    data = load_data(table)
+    assert right(data) and decoded.strike(data.train, data.train.ids[:1]) is None
+    assert not cache.cached() and not cache.purge([])
 
 
 # --- list and purge

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 import torch
 from helpers import Named, digits, run_on_cpu, toy
 from torch import Tensor, nn
+from torch.utils.data import Subset, TensorDataset
 
 from expunge.audits import observe as observing
 from expunge.audits.observe import observe
@@ -75,6 +77,49 @@ def test_rows_of_checked_samples_are_not_checked_again(monkeypatch: pytest.Monke
     monkeypatch.undo()
     with pytest.raises(DataError, match="'k1' occurs 2 times"):
         whole.subset(np.array([1, 4, 1]))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        np.array([-3, -2, -1, 0, 1]),
+        np.array([-1, 0, 3]),
+        np.array([0, 2, 0], dtype=np.uint8),
+        np.array([3, 0, 3], dtype=np.uint64),
+        np.array([2, -2], dtype=np.int8),
+    ],
+    ids=lambda one: f"{one.dtype} {one.tolist()}",
+)
+@pytest.mark.parametrize("own", [False, True], ids=["row numbers", "ids"])
+def test_an_index_that_names_a_row_twice_is_refused(index: Any, own: bool) -> None:
+    whole = rows(4, list("abcd") if own else None)
+    with pytest.raises(DataError, match="occurs 2 times"):
+        whole.subset(index)
+
+
+def test_rows_are_taken_by_any_kind_of_index() -> None:
+    whole = Samples(
+        row_ids(4), np.arange(4), ResidentStore(torch.arange(4.0)[:, None]), "print", True
+    )
+    for index in (np.array([1, 3], dtype=kind) for kind in ("u1", "i1", "u4", "u8", "i8")):
+        some = whole.subset(index)
+        assert samples.resident(some).tolist() == [[1], [3]] and some.ids.tolist() == ["1", "3"]
+    assert whole.subset(np.array([False, True, False, True])).ids.tolist() == ["1", "3"]
+
+
+def test_a_subset_that_counts_from_the_end_is_refused() -> None:
+    whole = TensorDataset(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(DataError, match="'3' occurs 2 times"):
+        load_data((Subset(whole, [-1, 0, 3]), whole))
+
+
+def test_whoever_writes_into_a_splits_rows_writes_into_a_copy() -> None:
+    data = toy([0, 1] * 10)
+    split = Split.ids(data, ["1", "4"], base=Split.whole(data, validation=0))
+    for _ in range(2):
+        found = split.rows(data.train, Part.FORGET)
+        assert found.tolist() == [1, 4]
+        found[:] = 0
 
 
 def test_ids_take_no_more_room_than_they_need() -> None:
@@ -202,6 +247,20 @@ def test_only_rows_with_equal_keys_are_compared_byte_by_byte(
     assert sorted(looked) == [10, 2000]
 
 
+def test_copies_are_told_apart_by_digests() -> None:
+    inputs = torch.randint(0, 256, (200, 3, 100, 100), dtype=torch.uint8)
+    inputs[100:] = inputs[:100]
+    data = toy([0] * 200, inputs=inputs)
+    ids = list(map(str, range(100)))
+    split = Split.ids(data, ids, base=Split.whole(data, validation=0))
+    tracemalloc.start()
+    try:
+        assert len(duplicates_left(data, split)) == 100
+        assert tracemalloc.get_traced_memory()[1] < inputs[:100].numel() / 2
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     "inputs",
     [
@@ -224,6 +283,37 @@ def test_statistics_are_those_of_a_loop_in_double_precision(
         assert found is not None
         assert found.mean[channel] == pytest.approx(own.mean(), abs=2e-6, rel=1e-9)
         assert found.std[channel] == pytest.approx(own.std(), abs=2e-6, rel=1e-9)
+
+
+def test_bytes_are_counted_only_where_a_channel_has_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A histogram of each of many columns would take far longer than their sums."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.randint(0, 256, (1500, 784), dtype=torch.uint8, generator=generator)
+    pictures = torch.randint(0, 256, (50, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    counted: list[int] = []
+    plain = torch.bincount
+
+    def counting(values: Tensor, **given: Any) -> Tensor:
+        counted.append(len(values))
+        return plain(values, **given)
+
+    monkeypatch.setattr(torch, "bincount", counting)
+    for inputs, times in ((columns, 0), (pictures, 3)):
+        counted.clear()
+        found = toy([0] * len(inputs), inputs=inputs).train.statistics()
+        assert len(counted) == times and found is not None
+        axes = (0, 2, 3) if inputs.ndim == 4 else 0
+        values = inputs.double().numpy() / 255
+        assert np.allclose(found.mean, values.mean(axes), rtol=0, atol=1e-6)
+        assert np.allclose(found.std, values.std(axes), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 0), (6, 2, 0, 3), (6, 0, 4, 4)])
+@pytest.mark.parametrize("kind", [torch.float32, torch.uint8])
+def test_inputs_without_values_have_no_statistics(shape: tuple[int, ...], kind: Any) -> None:
+    data = toy([0] * 6, inputs=torch.zeros(shape, dtype=kind))
+    with pytest.raises(DataError, match="which holds no value to learn from; give at least one"):
+        data.train.statistics()
 
 
 def test_statistics_never_copy_many_inputs_in_double_precision(
@@ -286,6 +376,9 @@ def test_what_normalises_is_made_once_and_serves_training_too(
         transform(inputs)
     monkeypatch.setattr(torch, "tensor", lambda *_: pytest.fail("made again"))
     wanted = inputs.clone().requires_grad_()
+    for kept in (pickle.dumps(transform.normalisation), copy.deepcopy(transform.normalisation)):
+        twin = pickle.loads(kept) if isinstance(kept, bytes) else kept
+        assert twin == transform.normalisation and vars(twin).keys() == {"mean", "std"}
     made = transform(wanted)
     assert torch.equal(made, (inputs - Tensor([0.5, 2.0])) / Tensor([0.25, 4.0]))
     made.sum().backward()  # type: ignore[no-untyped-call]

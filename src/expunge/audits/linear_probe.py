@@ -216,7 +216,6 @@ def _some(values: list[int], most: int, *names: str | int) -> list[int]:
 
 def _right(one: Trained, run: Run, drawn: ProbeSamples) -> int:
     """How many of the samples that count a model's probe gets right."""
-    import numpy as np
     import torch
 
     from expunge.audits.features import features
@@ -228,7 +227,7 @@ def _right(one: Trained, run: Run, drawn: ProbeSamples) -> int:
     parts = []
     for samples, ids in ((one.data.train, drawn.train), (one.data.test, drawn.test)):
         if ids:
-            rows = np.array([samples.position[name] for name in ids])
+            rows = samples.rows_of(ids)
             parts.append(features(one.model, samples, transform, run, rows=rows, most=WIDEST))
     inputs = torch.cat(parts).double().numpy()
     with run.progress.work("fitting a linear probe"):

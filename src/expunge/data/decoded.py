@@ -3,7 +3,9 @@
 An entry holds the images of some rows of the data, named by all that decides about their pixels. A
 deletion first writes down the struck rows of the data, then which images of an entry are absent, with
 the digest that the entry has without them, and then overwrites their pixels with zeros. So a kill on
-the way leaves an entry that is still read as if they were gone, and the next reader ends the work.
+the way leaves entries that are still read as if they were gone, and a mark by which the next reader of
+these data ends the work in all of them.
+Where nobody can tell any more what was struck, nothing is kept.
 """
 
 from __future__ import annotations
@@ -31,19 +33,29 @@ from expunge.disk.cache import (
     PIXELS,
     ROWS,
     entries,
+    holds_images,
     images_folder,
+    kept_bytes,
     limit_bytes,
     locked,
     make_room,
     remove_entry,
     struck_folder,
+    tidy,
 )
-from expunge.disk.reading import UnreadableError, open_regular, read_bytes, read_json
-from expunge.disk.whole import flush, sweep, write_file, written_whole
-from expunge.errors import UserError
+from expunge.disk.reading import (
+    UnreadableError,
+    check_regular,
+    open_regular,
+    read_bytes,
+    read_json,
+    reason,
+)
+from expunge.disk.whole import flush, write_file, written_whole
+from expunge.errors import ConfigError, UserError
 
 Pixels = NDArray[np.uint8]
-FORMAT = 1
+FORMAT = 2
 BLOCK_BYTES = 2**20
 """Read, checked or written at a time."""
 MOST_ROWS_BYTES = 2**30
@@ -67,19 +79,19 @@ class Wanted(NamedTuple):
     @property
     def folder(self) -> Path:
         """Where they are kept: its name tells all that decides about pixels."""
-        rows = hashlib.sha256(self.rows.astype("<i8").tobytes()).hexdigest()
-        told = [FORMAT, PIL.__version__, self.fingerprint, self.size, rows]
+        told = [FORMAT, PIL.__version__, self.fingerprint, self.size, _digest_of(self.rows)]
         return images_folder() / hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class _Card:
-    """What an entry says of itself. absent: positions of images that were struck, ascending; digest:
-    sha256 of all pixels, those of absent images taken as zeros.
+    """What an entry says of itself. rows: sha256 of the row numbers; absent: positions of images that
+    were struck, ascending; digest: sha256 of all pixels, those of absent images taken as zeros.
     """
 
     of: str
     fingerprint: str
+    rows: str
     count: int
     shape: list[int]
     absent: list[int]
@@ -98,17 +110,21 @@ def find_decoded(wanted: Wanted, fits: Callable[[int], bool]) -> tuple[Pixels, I
     not kept, or not as they were written. fits: whether so many bytes may be held in memory.
     """
     folder = wanted.folder
-    if not folder.is_dir():
+    if not _within_limit() or not folder.is_dir():
         return None
     try:
+        if _mark(wanted.fingerprint).exists():  # a deletion was killed
+            with locked():
+                _strike_all(wanted.fingerprint, _struck(wanted.fingerprint))
         card = _read_card(folder)
-        if card.fingerprint != wanted.fingerprint or card.count != len(wanted.rows):
+        of = card.fingerprint, card.rows, card.count
+        if of != (wanted.fingerprint, _digest_of(wanted.rows), len(wanted.rows)):
             raise UnreadableError("it is of other data")
         if not fits(math.prod(card.whole_shape)):
             return None
         struck = _struck(wanted.fingerprint)
         if not set(_among(wanted.rows, struck).tolist()) <= set(card.absent):
-            with locked():  # a deletion was killed before it came to this entry
+            with locked():  # it was put back from elsewhere
                 _strike_entry(folder, wanted.fingerprint, struck)
             card = _read_card(folder)
         pixels = np.empty(card.whole_shape, dtype=np.uint8)
@@ -135,20 +151,46 @@ def keep_decoded(wanted: Wanted, pixels: Pixels) -> None:
     folder = wanted.folder
     try:
         with locked():
-            if folder.is_dir():  # another process was quicker
+            if not _is_free(folder):
                 return
             images_folder().mkdir(mode=0o700, exist_ok=True)
-            make_room(pixels.nbytes)
             absent = _among(wanted.rows, _struck(wanted.fingerprint))
-            with written_whole(folder, overwrite=False) as new:
-                digest = _write(new / PIXELS, pixels, absent)
-                np.save(new / ROWS, wanted.rows, allow_pickle=False)
-                count, *shape = pixels.shape
-                _Card(wanted.of, wanted.fingerprint, count, shape, absent.tolist(), digest).write(
-                    new
-                )
-    except (OSError, UserError):
+            make_room(pixels.nbytes)
+            try:
+                with written_whole(folder, overwrite=False) as new:
+                    digest = _write(new / PIXELS, pixels, absent)
+                    np.save(new / ROWS, wanted.rows, allow_pickle=False)
+                    count, *shape = pixels.shape
+                    rows = _digest_of(wanted.rows)
+                    of = wanted.of, wanted.fingerprint, rows, count, shape
+                    _Card(*of, absent.tolist(), digest).write(new)
+            except UserError:  # it stayed under another name, where no reader looks
+                tidy()
+    except (OSError, UnreadableError):
         return
+
+
+def _is_free(folder: Path) -> bool:
+    """Whether an entry may be written here; what is no whole one goes. Raises OSError."""
+    if not folder.is_dir():
+        return True
+    try:
+        _read_card(folder)
+    except _UNREADABLE:
+        remove_entry(folder)
+        return not folder.is_dir()  # or something of somebody else's lies there
+    return False  # another process was quicker
+
+
+def _within_limit() -> bool:
+    """Whether images may be kept at all, in no more room than the limit leaves, which may have been
+    lowered. Raises ConfigError for a limit that is none.
+    """
+    limit = limit_bytes()
+    if kept_bytes() > limit:
+        with suppress(OSError), locked():  # one that may only be read is not for us to make smaller
+            make_room(0)
+    return limit > 0
 
 
 def strike(samples: Samples, ids: Iterable[str]) -> str | None:
@@ -161,36 +203,64 @@ def strike(samples: Samples, ids: Iterable[str]) -> str | None:
     found = samples.rows_of(list(ids))
     rows = samples.rows[found[found >= 0]]
     fingerprint = samples.fingerprint[:FINGERPRINT]
-    known = _struck(fingerprint)
-    every = np.union1d(known, rows)
     try:
         with locked():
-            if len(every) > len(known):
-                struck_folder().mkdir(mode=0o700, exist_ok=True)
-                buffer = io.BytesIO()
-                np.save(buffer, every, allow_pickle=False)
-                write_file(struck_folder() / f"{fingerprint}.npy", buffer.getvalue())
-            sweep(images_folder())
-            for folder in entries():
-                _strike_entry(folder, fingerprint, every)
+            struck_folder().mkdir(mode=0o700, exist_ok=True)
+            write_file(_mark(fingerprint), "")
+            try:
+                every = _written_down(fingerprint, rows)
+            except UnreadableError as error:
+                _strike_all(fingerprint, None)
+                return (
+                    f"the record of what was struck from these data cannot be read ({error}), so none "
+                    "of their images are kept any more; `expunge cache purge struck` removes it, and "
+                    "lets all be kept again, forgotten ones too"
+                )
+            _strike_all(fingerprint, every)
+            with suppress(ConfigError):  # which is told where images are looked up
+                make_room(0)
+            return None
     except OSError as error:
-        if not any(True for _ in entries()):  # so nothing is kept that could stay
+        if not holds_images():  # so nothing is kept that could stay
             return None
         return (
             f"the forgotten images may still be kept in {images_folder()} "
             f"({error.strerror or error}); remove them with `expunge cache purge`"
         )
-    return None
 
 
-def _strike_entry(folder: Path, fingerprint: str, struck: Indices) -> None:
-    """Take struck rows out of one entry; one that cannot be read is removed. Raises OSError."""
+def _written_down(fingerprint: str, rows: Indices) -> Indices:
+    """All rows that were struck, these among them. Raises UnreadableError or OSError."""
+    known = _struck(fingerprint)
+    every = np.union1d(known, rows)
+    if len(every) > len(known):
+        buffer = io.BytesIO()
+        np.save(buffer, every, allow_pickle=False)
+        buffer.write(_digest_of(every).encode())
+        write_file(_record(fingerprint), buffer.getvalue())
+    return every
+
+
+def _strike_all(fingerprint: str, struck: Indices | None) -> None:
+    """Take struck rows out of all that is kept of these data. Raises OSError."""
+    tidy()
+    for folder in entries():
+        _strike_entry(folder, fingerprint, struck)
+    _mark(fingerprint).unlink(missing_ok=True)
+
+
+def _strike_entry(folder: Path, fingerprint: str, struck: Indices | None) -> None:
+    """Take struck rows out of one entry; one that cannot be read is removed, and each of these data
+    where nobody knows what was struck (None). Raises OSError.
+    """
     try:
         card = _read_card(folder)
         if card.fingerprint != fingerprint:
             return
-        rows = _read_rows(folder / ROWS)
-        if rows.shape != (card.count,):
+        if struck is None:
+            raise UnreadableError("it may hold what was struck")
+        rows, _ = _read_rows(folder / ROWS)
+        if rows.shape != (card.count,) or _digest_of(rows) != card.rows:
             raise UnreadableError("its rows are of other images")
         absent = np.union1d(np.array(card.absent, np.int64), _among(rows, struck))
         if absent.tolist() != card.absent:
@@ -199,6 +269,7 @@ def _strike_entry(folder: Path, fingerprint: str, struck: Indices) -> None:
                 digest = _digest_without(stream, card, absent)
             card = replace(card, absent=absent.tolist(), digest=digest)
             card.write(folder)
+        if card.absent:  # a kill may have come between the two
             _blank(folder, card)
     except _UNREADABLE:
         remove_entry(folder)
@@ -226,18 +297,44 @@ def _read_card(folder: Path) -> _Card:
     return card
 
 
+def _record(fingerprint: str) -> Path:
+    """Where the row numbers are that deletions struck."""
+    return struck_folder() / f"{fingerprint}.npy"
+
+
+def _mark(fingerprint: str) -> Path:
+    """What says that a deletion has begun and not ended."""
+    return struck_folder() / f"{fingerprint}.unfinished"
+
+
 def _struck(fingerprint: str) -> Indices:
-    """Row numbers that deletions struck, ascending."""
+    """Row numbers that deletions struck, ascending. Raises UnreadableError for a record that is none."""
     try:
-        return _read_rows(struck_folder() / f"{fingerprint}.npy")
-    except _UNREADABLE:
+        rows, digest = _read_rows(_record(fingerprint))
+    except (FileNotFoundError, NotADirectoryError):
         return np.empty(0, np.int64)
+    except _UNREADABLE as error:
+        raise UnreadableError(reason(error)) from error
+    if digest.decode("latin-1") != _digest_of(rows):
+        raise UnreadableError("it has changed since it was written")
+    return rows
 
 
-def _read_rows(file: Path) -> Indices:
-    """Row numbers as they were saved. Raises ValueError, OSError or MemoryError."""
+def _read_rows(file: Path) -> tuple[Indices, bytes]:
+    """Row numbers as they were saved, and what follows them.
+
+    Raises ValueError, OSError or MemoryError.
+    """
     content = io.BytesIO(read_bytes(file, most=MOST_ROWS_BYTES))
-    return np.asarray(npy.read_array(content, allow_pickle=False), dtype=np.int64)
+    rows = npy.read_array(content, allow_pickle=False)
+    if rows.dtype != np.int64:
+        raise UnreadableError("these are no row numbers")
+    return rows, content.read()
+
+
+def _digest_of(rows: Indices) -> str:
+    """Of row numbers, on any machine."""
+    return hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest()
 
 
 def _among(rows: Indices, struck: Indices) -> Indices:
@@ -318,6 +415,7 @@ def _check(stream: BinaryIO, card: _Card, pixels: Pixels) -> bool:
 def _blank(folder: Path, card: _Card) -> None:
     """Overwrite the pixels of absent images with zeros, where they lie."""
     each = math.prod(card.shape)
+    check_regular(folder / PIXELS, within=folder)
     with (folder / PIXELS).open("r+b") as stream:
         start = _start(stream, card)
         for place in card.absent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -32,12 +33,17 @@ def duplicates_left(data: Data, split: Split) -> list[tuple[str, str]]:
     ids = data.train.ids
     first: dict[bytes, str] = {}
     for row, content in zip(forget.tolist(), _contents(tensor, forget), strict=True):
-        first.setdefault(content.tobytes(), str(ids[row]))
+        first.setdefault(_digest(content), str(ids[row]))
     return [
         (first[key], str(ids[row]))
         for row, content in zip(retain.tolist(), _contents(tensor, retain), strict=True)
-        if (key := content.tobytes()) in first
+        if (key := _digest(content)) in first
     ]
+
+
+def _digest(content: NDArray[np.uint8]) -> bytes:
+    """What stands for a row's bytes: rows may be many and large."""
+    return hashlib.blake2b(content.data, digest_size=16).digest()
 
 
 def _contents(tensor: Tensor, rows: Indices) -> Iterator[NDArray[np.uint8]]:

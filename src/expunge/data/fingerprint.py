@@ -1,4 +1,4 @@
-"""Digests of files, remembered by path, size and time so that large data are hashed once."""
+"""Digests of files, remembered by path, size and times so that large data are hashed once."""
 
 from __future__ import annotations
 
@@ -27,16 +27,18 @@ def fingerprint_files(
 ) -> str:
     """Digest of the bytes and the relative names of some files, 32 hexadecimal digits.
 
-    Computed again only when the root, or the path, size or modification time of one of them changed.
+    Computed again only when the root, or the path, size or times of one of them changed: of its last
+    modification, which anybody can set back, and of its last change, which the system sets.
 
-    remember: False computes it always; for what must not be fooled by a file that was changed in place
-    and given its old time again. read: gives a file's bytes, where a caller wants them too; it is not
+    remember: False computes it always; for what must not be fooled where a file system keeps no such
+    times. read: gives a file's bytes, where a caller wants them too; it is not
     called where the digest is known. Raises UnreadableError or OSError for what is no regular file.
     """
     stamps = [str(root.resolve())]
     for file in files:
         status = check_regular(file)
-        stamps.append(f"{file.resolve()}\x1f{status.st_size}\x1f{status.st_mtime_ns}")
+        times = f"{status.st_mtime_ns}\x1f{status.st_ctime_ns}"
+        stamps.append(f"{file.resolve()}\x1f{status.st_size}\x1f{times}")
     key = hashlib.sha256(os.fsencode("\n".join(stamps))).hexdigest()
     known = _read_cache() if remember else {}
     if key not in known:

@@ -241,7 +241,7 @@ class ImageStore:
         if self.part is not None:
             return ImageStore(self.part, self.chosen[index])
         tensor = self._decoded.whole()
-        if tensor is not None and not fits(len(index) * tensor[0].numel()):
+        if tensor is not None and not fits(len(index) * math.prod(tensor.shape[1:])):
             return RowsOf(self._decoded, index)  # a copy would be too much
         return self._decoded.rows(index)
 

@@ -22,6 +22,8 @@ from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
 from expunge.names.text import clean_name, clean_names, shared_names
 
+BYTES_COUNTED = 2**12
+"""Values of a channel from which on it is quicker to count how often each byte comes."""
 STATISTICS_VALUES = 2**20
 """Of inputs that are added up at a time: few enough to stay in a cache in double precision."""
 
@@ -214,7 +216,10 @@ class Samples:
         return np.fromiter(found, np.int64, len(names))
 
     def subset(self, index: Indices) -> Samples:
-        """Some rows as a dataset of their own; ids stay what they were."""
+        """Some rows as a dataset of their own; ids stay what they were. Raises DataError for an index
+        that names a row twice.
+        """
+        index = np.arange(len(self))[index]  # counted from the start, whatever kind of index it was
         ids = self.ids[index]
         marks = hashlib.sha256("\n".join(ids.tolist()).encode()).hexdigest()[:16]
         made = replace(
@@ -242,7 +247,7 @@ class Samples:
     def statistics(self) -> Normalisation | None:
         """Mean and standard deviation per channel (images) or feature (vectors), in one pass.
 
-        None for inputs that are neither, such as token ids.
+        None for inputs that are neither, such as token ids. Raises DataError for inputs without values.
         """
         chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 2048))
         total = square = torch.zeros(())
@@ -251,6 +256,11 @@ class Samples:
             known = isinstance(chunk, Tensor) and chunk.ndim in (2, 4) and len(chunk)
             if not known or not (chunk.dtype == torch.uint8 or chunk.is_floating_point()):
                 return None
+            if not chunk[0].numel():
+                raise DataError(
+                    f"an input has the shape {tuple(chunk.shape[1:])}, which holds no value to learn "
+                    "from; give at least one number per sample"
+                )
             for piece in chunk.split(max(1, STATISTICS_VALUES // max(1, chunk[0].numel()))):
                 sums, squares = _sums(piece.reshape(*piece.shape[:2], -1))
                 total, square = total + sums, square + squares
@@ -301,7 +311,7 @@ class RowNumbers(Mapping[str, int]):
 
 
 def _ascending(numbers: NDArray[np.int64]) -> bool:
-    return bool((np.diff(numbers) > 0).all())
+    return bool((numbers[1:] > numbers[:-1]).all())
 
 
 def _number(name: object) -> int:
@@ -314,8 +324,8 @@ def _number(name: object) -> int:
 
 def _sums(values: Tensor) -> tuple[Tensor, Tensor]:
     """Sum and sum of squares by channel, float64, of (n, channels, ...); bytes count as 0 to 1."""
-    if values.dtype != torch.uint8:
-        values = values.double()
+    if values.dtype != torch.uint8 or values.shape[0] * values.shape[2] < BYTES_COUNTED:
+        values = values.double() / (255.0 if values.dtype == torch.uint8 else 1.0)
         return values.sum(2).sum(0), values.square().sum(2).sum(0)
     # a byte is one of 256, and how often each comes is counted exactly, at a tenth of the cost
     counts = [torch.bincount(one.reshape(-1), minlength=256) for one in values.unbind(1)]

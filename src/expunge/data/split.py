@@ -272,7 +272,7 @@ class Split:
         return replace(self, forget=(), excluded=struck, checked=True)
 
     def rows(self, samples: Samples, part: Part) -> Indices:
-        """Rows of one part in the data, ascending.
+        """Rows of one part in the data, ascending: (n,), for the caller to do with as they like.
 
         Raises SplitError if ids of a part that must be readable are gone from the data.
         """
@@ -286,7 +286,7 @@ class Split:
                 f"{missing} of the {len(names)} {part.names()[0]} samples are not in the data "
                 f"(id {first!r}, for example); give the data that the model was trained on"
             )
-        return found
+        return found.copy()
 
     def _rows(self, samples: Samples, name: str) -> Indices:
         """Rows of a part, ascending, looked up once; -1 for each id that is gone from the data."""

@@ -29,6 +29,9 @@ class Normalisation:
     def _lines(self) -> dict[tuple[float, torch.device], tuple[Tensor, Tensor]]:
         return {}
 
+    def __getstate__(self) -> dict[str, tuple[float, ...]]:  # no tensors, which a device may hold
+        return {"mean": self.mean, "std": self.std}
+
     def line(self, scale: float, device: torch.device) -> tuple[Tensor, Tensor]:
         """Factor and shift, one each per channel, on a device; made there once, and not for each batch.
 

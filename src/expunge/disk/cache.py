@@ -23,7 +23,9 @@ from expunge.errors import ConfigError, nearest
 CARD, PIXELS, ROWS = "card.json", "pixels.npy", "rows.npy"
 """The files of an entry: what it is, the images, and their row numbers in the files of the data."""
 ENTRY = re.compile(r"[0-9a-f]{16}")
-STRUCK = re.compile(r"[0-9a-f]{32}\.npy")
+UNNAMED = re.compile(ENTRY.pattern + r"\.unnamed-[0-9a-f]{8}")
+"""An entry that was written whole and could not take its name."""
+STRUCK = re.compile(r"[0-9a-f]{32}\.(npy|unfinished)")
 GB = 10**9
 LIMIT_GB = 5.0
 """Of decoded images, unless EXPUNGE_CACHE_GB says otherwise."""
@@ -53,8 +55,10 @@ class Cached:
 
 def cache_folder() -> Path:
     """Where everything is kept: `expunge` under XDG_CACHE_HOME, by default `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "expunge"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "expunge"
+    except RuntimeError:  # nobody's home is known: where nothing can lie, so nothing is kept
+        return Path(os.devnull) / "expunge"
 
 
 def fingerprints_file() -> Path:
@@ -85,10 +89,22 @@ def limit_bytes() -> int:
 
 def entries() -> Iterator[Path]:
     """Folders of decoded images."""
-    with suppress(OSError):
-        for path in sorted(images_folder().iterdir()):
-            if ENTRY.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
-                yield path
+    yield from _folders(ENTRY)
+
+
+def tidy() -> None:
+    """Remove what killed processes, and entries that could not take their name, left behind; for
+    whoever holds the lock. Raises OSError.
+    """
+    for folder in (struck_folder(), images_folder(), *entries()):
+        sweep(folder)
+    for folder in _folders(UNNAMED):
+        remove_entry(folder)
+
+
+def holds_images() -> bool:
+    """Whether any decoded images are kept, under whatever name."""
+    return any(True for name in (ENTRY, UNNAMED) for _ in _folders(name))
 
 
 def cached() -> list[Cached]:
@@ -121,15 +137,19 @@ def purge(names: Sequence[str], older_than_days: float = 0.0) -> list[Cached]:
     wanted = set(names) or there.keys() - {"struck"}
     latest = time.time() - older_than_days * DAY
     gone: list[Cached] = []
-    if not there:
+    if not there and not images_folder().is_dir():
         return gone
     with locked():
-        sweep(images_folder())
+        tidy()
         for one in there.values():
-            if one.name in wanted and one.used <= latest:
-                _remove(one.name)
+            if one.name in wanted and one.used <= latest and _remove(one.name):
                 gone.append(one)
     return gone
+
+
+def kept_bytes() -> int:
+    """How much decoded images take now."""
+    return sum(_size(one) for one in entries())
 
 
 def make_room(needed_bytes: int) -> None:
@@ -144,7 +164,10 @@ def make_room(needed_bytes: int) -> None:
 
 
 def remove_entry(folder: Path) -> None:
-    """Remove decoded images; what else lies there stays. Raises OSError."""
+    """Remove decoded images, and what a kill left of their card; what else lies there stays. Raises
+    OSError.
+    """
+    sweep(folder)
     for name in (CARD, PIXELS, ROWS):
         (folder / name).unlink(missing_ok=True)
     with suppress(OSError):  # something of somebody else's
@@ -167,14 +190,36 @@ def locked() -> Iterator[None]:
         os.close(handle)
 
 
-def _remove(name: str) -> None:
+def _folders(name: re.Pattern[str]) -> Iterator[Path]:
+    """Folders of such a name among the images."""
+    with suppress(OSError):
+        for path in sorted(images_folder().iterdir()):
+            if name.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+                yield path
+
+
+def _remove(name: str) -> bool:
+    """Remove what is kept under a name; whether there was something of ours."""
     if name == "fingerprints":
         fingerprints_file().unlink(missing_ok=True)
     elif name == "struck":
         for file in _struck_files():
             file.unlink(missing_ok=True)
     else:
-        remove_entry(images_folder() / name)
+        folder = images_folder() / name
+        ours = not _only_foreign(folder)
+        remove_entry(folder)
+        return ours
+    return True
+
+
+def _only_foreign(folder: Path) -> bool:
+    """Whether an entry holds files of somebody else, and none of ours."""
+    try:
+        left = os.listdir(folder)
+    except OSError:
+        return False
+    return bool(left) and not any(name in (CARD, PIXELS, ROWS) for name in left)
 
 
 def _struck_files() -> list[Path]:
@@ -191,6 +236,8 @@ def _told(folder: Path) -> str:
         card: Any = read_json(folder / CARD, within=folder)
         return f"{card['of']}, {card['count']:,} images"
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        if _only_foreign(folder):
+            return "none: only files that Expunge did not write, which are yours to remove"
         return "unreadable"
 
 

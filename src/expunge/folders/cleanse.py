@@ -171,7 +171,7 @@ def _poisoning(loaded: Trained, typed: Known, names: Collection[str] | None) -> 
     from expunge.data.poisoned import typed_trigger
 
     samples, classes = loaded.data.train, loaded.data.classes
-    labels = np.unique(samples.labels[[samples.position[name] for name in names]])
+    labels = np.unique(samples.labels[samples.rows_of(list(names))])
     index = int(labels[0]) if len(labels) == 1 else None
     if target is not None:
         wanted = resolve_class(target, classes)

@@ -302,7 +302,7 @@ def _halved(original: Trained, split: Split) -> tuple[Split, Samples]:
             "other, and there is no half of one; raise validation"
         )
     samples = original.data.train
-    rows = np.sort([samples.position[name] for name in shuffled[half:]])
+    rows = np.sort(samples.rows_of(shuffled[half:]))
     return replace(split, validation=tuple(shuffled[:half])), samples.subset(rows)
 
 

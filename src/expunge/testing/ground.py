@@ -125,12 +125,10 @@ class Watched:
 def alone(data: Data, whole: Split) -> Split:
     """The same split, in which the eighth sample is the only one of its class."""
     first = whole.retain[7]
-    label = data.train.labels[data.train.position[first]]
-    others = {
-        key
-        for key in (*whole.retain, *whole.validation)
-        if data.train.labels[data.train.position[key]] == label and key != first
-    }
+    keys = (*whole.retain, *whole.validation)
+    labels = data.train.labels[data.train.rows_of(keys)]
+    alike = zip(keys, labels == labels[keys.index(first)], strict=True)
+    others = {key for key, same in alike if same and key != first}
     return Split(
         tuple(key for key in whole.retain if key not in others),
         (),

@@ -353,7 +353,8 @@ def refuses_what_it_cannot_forget(case: MethodCase) -> None:
         return
     data = digits(case.count)
     whole = Split.whole(data)
-    zeros = [key for key in whole.retain if data.train.labels[data.train.position[key]] == 0]
+    labels = data.train.labels[data.train.rows_of(whole.retain)]
+    zeros = [key for key, label in zip(whole.retain, labels, strict=True) if label == 0]
     more = Split.classes(data, [3], base=whole)
     mixed = Split.ids(data, [*more.forget, zeros[0]], base=whole)
     for split in (Split.random(data, 0.1), Split.ids(data, zeros[1:]), mixed):

@@ -90,7 +90,10 @@ class Loop:
         with arithmetic(precision, self.run.device):
             value = loss(self.wrapped, batch, done)
         self.optimizer.zero_grad(set_to_none=True)
-        self.run.accelerator.backward(value)
+        if self.wrapped is self.model:
+            value.backward()  # type: ignore[no-untyped-call]
+        else:
+            self.run.accelerator.backward(value)
         rule = self.rule(batch)
         if self.after_backward is not None:
             self.drop_held_gradients()
@@ -146,23 +149,29 @@ class Loop:
         due = self.run.device.type == "cpu" or self.count % CHECK_EVERY == 0
         if not (force or due):
             return
-        advice = f"lower {self.rate} (now {self.recipe.lr:g})"
-        clipped = self.recipe.clip_norm is not None or self.recipe.clip_value is not None
-        if self.recipe == self.run.recipe and not clipped:  # a method's own recipe has no clipping
-            advice += " or set clip_norm"
-        bad = int(self.run.sum((self.first_bad >= 0).long().to(self.run.device)))
+        bad = int(self.first_bad) >= 0
+        if self.run.world > 1:
+            bad = bool(self.run.sum(torch.tensor(int(bad), device=self.run.device)))
         if bad:
             late = max(0, self.count - 1 - int(self.first_bad)) if int(self.first_bad) >= 0 else 0
             where = self.where(epoch, max(0, step - late), self.count - 1 - late)
-            raise DivergenceError(f"{where}: the loss is not finite; {advice}")
+            raise DivergenceError(f"{where}: the loss is not finite; {self.advice()}")
         if force or self.count % CHECK_EVERY == 0:
             size = parameter_norm(self.trainable)
             if not size <= EXPLOSION * self.norm_start:
                 where = self.where(epoch, step, self.count - 1)
                 raise DivergenceError(
                     f"{where}: the weights' norm is {size:.3g}, more than "
-                    f"{EXPLOSION:g} times the {self.norm_start:.3g} it started from; {advice}"
+                    f"{EXPLOSION:g} times the {self.norm_start:.3g} it started from; {self.advice()}"
                 )
+
+    def advice(self) -> str:
+        """What to do where training diverges."""
+        advice = f"lower {self.rate} (now {self.recipe.lr:g})"
+        clipped = self.recipe.clip_norm is not None or self.recipe.clip_value is not None
+        if self.recipe == self.run.recipe and not clipped:  # a method's own recipe has no clipping
+            advice += " or set clip_norm"
+        return advice
 
     def where(self, epoch: int, step: int, before: int) -> str:
         """The beginning of an error's text."""

@@ -133,7 +133,7 @@ def load_data(
     if parsed.poison is not None:
         data = poisoned(data, parsed.poison)
     where = data_dir or os.environ.get("EXPUNGE_DATA")
-    found = str(Path(where).expanduser().resolve()) if where else None
+    found = str(path_of(str(where)).resolve()) if where else None
     if data.task_name is None and type(data.task) is not Classification:
         data = replace(data, task_name=OF_ITS_DATA)
     return replace(data, spec=spec, data_dir=found, **asked)

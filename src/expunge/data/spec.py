@@ -128,7 +128,7 @@ def path_of(base: str) -> Path:
     """The path that the base of a specification would be."""
     try:
         return Path(base).expanduser()
-    except RuntimeError:  # no such user
+    except (RuntimeError, ValueError):  # no such user, or no name of one
         return Path(base)
 
 
@@ -205,7 +205,7 @@ def data_folder(name: str, data_dir: str | Path | None) -> Path:
             f"{name} is not part of the package: say where its folder {name}/ lies with --data-dir, "
             "or set EXPUNGE_DATA (a folder with train.parquet and test.parquet of encoded images)"
         )
-    folder = Path(base).expanduser() / name
+    folder = path_of(str(base)) / name
     if not folder.is_dir():
         raise DataError(
             f"{folder} does not exist; --data-dir must name the folder that holds {name}/"

@@ -461,12 +461,8 @@ class _Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("where", ["_strike_entry", "_digest_without", "_blank"])
-def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
-    where: str, table: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = load_data(table)
-    one = data.train.ids[0]
+def killed_at(where: str, data: Data, one: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deletion of one sample that ends there."""
 
     def killed(*_: Any) -> None:
         raise _Killed
@@ -475,6 +471,15 @@ def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
         patch.setattr(decoded, where, killed)
         with pytest.raises(_Killed):
             decoded.strike(data.train, [one])
+
+
+@pytest.mark.parametrize("where", ["_strike_entry", "_digest_without", "_blank"])
+def test_a_deletion_that_is_killed_is_ended_by_the_next_reader(
+    where: str, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = load_data(table)
+    one = data.train.ids[0]
+    killed_at(where, data, one, monkeypatch)
     assert is_stored(int(one))
     assert right(load_data(table))
     assert not is_stored(int(one))
@@ -487,14 +492,7 @@ def test_whoever_reads_these_data_next_ends_a_deletion_in_all_that_is_kept_of_th
     data = load_data(table)
     one = data.train.ids[0]
     load_data(f"{table}@5x6")
-
-    def killed(*_: Any) -> None:
-        raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(decoded, where, killed)
-        with pytest.raises(_Killed):
-            decoded.strike(data.train, [one])
+    killed_at(where, data, one, monkeypatch)
     load_data(f"{table}@5x6").test.shape()
     assert not is_stored(int(one)) and len(list(cache.entries())) == 4
     assert all("unfinished" not in file.name for file in stored())

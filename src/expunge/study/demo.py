@@ -120,10 +120,8 @@ def run_demo(
 ) -> tuple[pd.DataFrame, float]:
     """The study's frame as tables take it, and its wall seconds; its cells are thrown away.
 
-    told: called with a line for each result, as soon as it is there.
-
-    By as many processes as there are cores, up to `MOST_WORKERS`, each on one thread: images of 8x8
-    pixels gain little from more, and lose much on a busy machine.
+    told: called with a line for each result, as soon as it is there. workers: processes, this one among
+    them, `MOST_WORKERS` at most, each on one thread: images of 8x8 pixels gain little from more.
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="expunge-demo-") as folder:

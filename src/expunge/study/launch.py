@@ -241,12 +241,24 @@ def _here(study: Planned, how: _How, bar: Step) -> bool:
     from expunge.study.crew import Processes
     from expunge.study.runner import Watch, Worker
 
-    watch = Watch(study.cells, study.store, run=how.run, renew=how.renew)
+    before = {cell.key for cell in study.cells if study.store.done(cell.key)}
+    watch = Watch(study.cells, study.store, run=how.run, renew=how.renew) if how.beside else None
     crew = Processes(_orders(study, how), how.beside) if how.beside else None
+    failed: set[str] = set()
 
     def told(cell: Cell, what: str) -> None:
-        _look(watch, study, how, bar)
-        bar.note(f"{len(watch.failed)} failed" if watch.failed else "")
+        if watch is not None:  # others finish cells too; alone, nobody need look at all of them
+            _look(watch, study, how, bar)
+            failed.update(watch.failed)
+        elif what == "failed":
+            failed.add(cell.key)
+        elif what == "done":
+            how.finished(cell)
+        note = f"{len(failed)} failed" if failed else ""
+        if watch is None and what != "running" and cell.key not in before:  # not one made anew
+            bar.advance(note)
+        else:
+            bar.note(note)
 
     bench = replace(study.bench, place=replace(study.bench.place, progress=how.reporter))
     try:
@@ -258,7 +270,8 @@ def _here(study: Planned, how: _How, bar: Step) -> bool:
             killers = study.store.killers()
             crew.end()  # on purpose, so what they work on is to blame for nothing
             study.store.forget_attempts(but=killers)
-    _look(watch, study, how, bar)
+    if watch is not None:
+        _look(watch, study, how, bar)
     return whole
 
 
@@ -268,8 +281,9 @@ def _look(watch: Watch, study: Planned, how: _How, bar: Step) -> None:
     watch.look()
     for _ in range(len(watch.over) - over):
         bar.advance()
-    for cell in study.cells:
-        if cell.key in watch.done and cell.key not in made:
+    fresh = watch.done - made
+    for cell in study.cells if fresh else ():
+        if cell.key in fresh:
             how.finished(cell)
 
 

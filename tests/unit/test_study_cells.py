@@ -118,7 +118,9 @@ def test_several_classes_follow_the_seed_and_some_must_stay() -> None:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     made = planned(study(), tmp_path_factory.mktemp("study") / "out")
-    counts = run_study(made).counts()
+    told: list[str] = []
+    counts = run_study(made, finished=lambda cell: told.append(cell.key)).counts()
+    assert sorted(told) == sorted(keys(made.cells)), "each once, as it is made"
     assert counts == Counts(done=len(made.cells), running=0, failed=0, blocked=0, waiting=0)
     return made
 

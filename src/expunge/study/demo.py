@@ -133,8 +133,8 @@ def run_demo(
         def tell(cell: Cell) -> None:
             scores = {one["name"]: one["value"] for one in store.read(cell.key).get("scores", ())}
             if scores:
-                found = "  ".join(f"{name} {scores[name]:6.2f}" for name in AVERAGED)
-                told(f"{cell.label:44s} {found}")
+                found = "  ".join(f"{name} {scores[name]:5.1f}" for name in AVERAGED)
+                told(f"{cell.label:36s} {found}")  # within 80 columns
 
         study = run_study(
             study, progress=progress, beside=min(MOST_WORKERS, workers) - 1, finished=tell

@@ -30,6 +30,8 @@ from expunge.names.seeds import numpy_generator
 from expunge.names.text import clean_name
 
 IdTuple = tuple[str, ...]
+LONGEST_SORTED = 64
+"""Letters of an id, up to which an array of ids, each as wide as the longest, is sorted."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class Split:
         kept = others(len(samples), held)
         if not len(kept):
             raise SplitError("there are no samples to learn from; give data that hold some")
-        return cls(_names(samples, kept), (), _names(samples, held), checked=True)
+        made = cls(_names(samples, kept), (), _names(samples, held), checked=True)
+        made._looked_up[samples] = {"retain": kept, "validation": held}
+        return made
 
     @classmethod
     def random(
@@ -252,7 +256,7 @@ class Split:
                 f"{what} names all {len(forget)} samples that the model learned from; nothing would "
                 "be retained: delete the model instead, or keep some samples"
             )
-        return Split(
+        made = Split(
             retain=tuple(name for name in self.retain if name not in wanted),
             forget=forget,
             validation=tuple(name for name in self.validation if name not in wanted),
@@ -261,6 +265,12 @@ class Split:
             ),
             checked=True,
         )
+        for samples, known in self._looked_up.items():  # so that not all are looked up again
+            struck = made._rows(samples, "forget")
+            if "retain" in known and (struck >= 0).all():
+                kept = known["retain"][~np.isin(known["retain"], struck)]
+                made._looked_up[samples]["retain"] = kept
+        return made
 
     def whole_again(self) -> Split:
         """This split before its forget set was asked for: all of it retained."""
@@ -308,7 +318,7 @@ class Split:
         digest = hashlib.sha256()
         for name in SPLIT_PARTS:
             digest.update(f"{name}\x1e".encode())
-            digest.update("\x1f".join(sorted(getattr(self, name))).encode())
+            digest.update("\x1f".join(_sorted(getattr(self, name))).encode())
         return digest.hexdigest()[:32]
 
     def only_whole_classes(self, data: Data) -> bool:
@@ -350,6 +360,15 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
 def _classes(labels: NDArray[np.int64]) -> set[int]:
     """Those that occur."""
     return set(np.flatnonzero(np.bincount(labels)).tolist())
+
+
+def _sorted(names: IdTuple) -> list[str]:
+    """By code points; where none is very long as one array, which does not jump through memory."""
+    longest = max(map(len, names), default=0)
+    if not 0 < longest <= LONGEST_SORTED or "\0" in "".join(names):
+        return sorted(names)
+    texts: list[str] = np.sort(np.array(names)).tolist()
+    return texts
 
 
 def _names(samples: Samples, rows: NDArray[np.int64]) -> IdTuple:

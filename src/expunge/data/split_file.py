@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
-from itertools import chain
 from typing import Any
 
+import numpy as np
+
+from expunge.data.batch import Indices
+from expunge.data.id_rows import IdRows
 from expunge.data.load import Data, Home
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key
+from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.errors import SplitError
 
@@ -40,18 +43,20 @@ def split_to_plain(split: Split, data: Data, *, key: Key | None = None) -> dict[
 
 
 def home_of(plain: Mapping[str, Any], key: Key | None = None) -> Home:
-    """Id -> "train" or "test", as a stored split has it; None for an id that it does not know."""
+    """Which samples a stored split learns from and tests on; those that it does not know are neither."""
     stored = _stored(plain, key)
 
-    @cache
-    def places() -> dict[
-        str, str
-    ]:  # only where somebody asks: data whose ids are row numbers do not
-        learned = chain.from_iterable(plain.get(name, ()) for name in SPLIT_PARTS)
-        found = dict.fromkeys(map(str, learned), "train")
-        return found | dict.fromkeys(map(str, plain.get("test", ())), "test")
+    def home(samples: Samples) -> tuple[Indices, Indices]:
+        known = samples.position
+        if stored is not None:
+            known = IdRows(np.array([stored(name) for name in samples.ids.tolist()], dtype=np.str_))
+        places = np.full(len(samples) + 1, -1)  # the last is the row of those that are not there
+        for place, parts in enumerate((SPLIT_PARTS, ("test",))):
+            for part in parts:
+                places[known.rows_of(list(map(str, plain.get(part, ()))))] = place
+        return np.flatnonzero(places[:-1] == 0), np.flatnonzero(places[:-1] == 1)
 
-    return lambda name: places().get(name if stored is None else stored(name))
+    return home
 
 
 def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = None) -> Split:

@@ -98,7 +98,7 @@ def read_split(folder: Path) -> dict[str, Any]:
         ids = split.get(name)
         if not isinstance(ids, list):
             raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
-        if not all(isinstance(one, str) and len(one) <= LONG for one in ids):
+        if set(map(type, ids)) - {str} or max(map(len, ids), default=0) > LONG:
             raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
     odd = split.keys() - {*SPLIT_PARTS, "test", *ABOUT}
     if odd:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -298,8 +299,8 @@ def _within(split: Split, base: Split) -> Split:
     base: the model's own, settled.
     """
     struck, learned = set(base.excluded), set(base.retain)
-    known = learned | struck
-    strange = [key for key in (*split.retain, *split.forget) if key not in known]
+    asked = chain(split.retain, split.forget)
+    strange = [key for key in asked if key not in learned and key not in struck]
     if strange:
         raise SplitError(
             f"the split keeps or forgets {strange[0]!r}, which this model never learned from "

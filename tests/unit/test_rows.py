@@ -99,6 +99,17 @@ def test_a_split_keeps_the_rows_that_it_knows(monkeypatch: pytest.MonkeyPatch) -
             assert made.rows(data.train, part).tolist() == fresh.rows(data.train, part).tolist()
     monkeypatch.setattr(Samples, "rows_of", lambda *_: pytest.fail("looked up again"))
     assert len(split.rows(data.train, Part.RETAIN)) == len(base.retain) - 6
+    assert len(split.settled().rows(data.train, Part.RETAIN)) == len(base.retain) - 6
+
+
+def test_a_split_knows_what_it_was_made_of() -> None:
+    base = Split(("a", "b", "c"), excluded=("z",))
+    split = base.forgetting(["a"])
+    assert split.made_of(base) and split.made_of(base.settled())
+    again = Split(split.retain, split.forget, split.validation, split.excluded)
+    for other in (base, split, Split(("a", "b", "c")), split.settled()):
+        assert not again.made_of(other) and split.made_of(other) is (other is base)
+    assert not copy.deepcopy(split).made_of(base)  # it looks at each id then
 
 
 @pytest.mark.parametrize("odd", ["x" * 100, "x\0", "\U0001f600", "\uffff"])

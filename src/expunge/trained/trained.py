@@ -298,6 +298,8 @@ def _within(split: Split, base: Split) -> Split:
 
     base: the model's own, settled.
     """
+    if split.made_of(base) and set(base.excluded) <= set(split.excluded):
+        return split
     struck, learned = set(base.excluded), set(base.retain)
     asked = chain(split.retain, split.forget)
     strange = [key for key in asked if key not in learned and key not in struck]

@@ -22,6 +22,7 @@ from expunge.report.page import CLAIMED, Report, render, write_report
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.scores.columns import MEANINGS
+from expunge.scores.verdict import PageVerdict, stated_margins
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -450,6 +451,19 @@ def test_one_deletion_says_what_was_asked_done_reached_and_paid() -> None:
     cell = rows(runs.all("table")[0])["retrain"]["UA"]
     assert cell.text == f"{value:.1f} [{low:.1f}, {high:.1f}]"
     assert cell.attributes["title"] == "n = 4,500"
+
+
+def test_the_verdict_stands_before_the_distance() -> None:
+    verdict = PageVerdict("not forgotten", "UA 0.0, of retraining 6.0", references=1)
+    hint = "an exact model lies in exact: use it; retraining took 2.0 s, unsir 1.5 s"
+    root = tree(render(deletion(details=(), verdict=verdict, hint=hint)))
+    (request,) = [one for one in root.all("dl") if "request" in one.classes]
+    assert [term.text for term in request.all("dt")][2:4] == ["Verdict", "How close"]
+    said = request.all("dd")[2].text
+    assert said.startswith("not forgotten: UA 0.0, of retraining 6.0. An exact model lies in exact")
+    assert stated_margins() in said
+    none = tree(render(deletion(details=(), verdict=PageVerdict("", "none: few samples"))))
+    assert none.all("dd", id="verdict")[0].text == "none: few samples."
 
 
 def test_without_a_retrained_model_there_is_no_distance() -> None:

@@ -20,7 +20,7 @@ from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
 from expunge.report.page import Report, printed_time
-from expunge.scores.rows import SAID, SETTING
+from expunge.scores.rows import FLOOR, SAID, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
 from expunge.scores.table import own_words
@@ -88,8 +88,16 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
             "machine": machine_name(made.record.cost.device),
         },
         command=command,
-        warnings=list(made.record.warnings),
+        warnings=[*made.record.warnings, *audited.verdict.warnings],
+        verdict=audited.verdict,
+        hint=audited.exact(_folder_name(done)),
     )
+
+
+def _folder_name(done: Forgotten) -> str:
+    """Of the retrained model: no path, and no name that may tell of a request whose ids are redacted."""
+    path = None if done.reference is None or done.redacted else done.reference.path
+    return "the folder of the retrained model" if path is None else clean_name(path.name)
 
 
 def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
@@ -105,6 +113,9 @@ def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
         own = scores_of_outputs(beside)
         own = audited.scores if name == "retrain" else [*own, *_beside(audited, own, "retrained")]
         rows.append(_Row("retrain", own, beside, cost))
+    floor = panel.beside(done.floor)
+    if floor is not None and done.floor is not None:
+        rows.append(_Row(FLOOR, scores_of_outputs(floor), floor, done.floor.record.cost))
     if name != "retrain" or reference is None:
         rows.append(_Row(name, audited.scores, panel, done.result.record.cost))
     return rows

@@ -32,6 +32,7 @@ from expunge.report.score_tables import ScoreTables, score_tables
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import clean_frame
 from expunge.scores.rows import NO_METHODS, RETRAIN
+from expunge.scores.verdict import PageVerdict, stated_margins
 
 CLAIMED = (
     "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
@@ -79,6 +80,7 @@ class Report:
         environment: what the runs were made with, name -> version or device.
         command: that makes this page again.
         warnings: that runs gave.
+        verdict, hint: on one deletion; what else to do, in a sentence.
     """
 
     title: str
@@ -97,6 +99,8 @@ class Report:
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     warnings: Sequence[str] = ()
+    verdict: PageVerdict | None = None
+    hint: str = ""
 
     def __post_init__(self) -> None:
         for name, cleaned in (
@@ -205,6 +209,7 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
         retrained=bool((table["method"] == RETRAIN).any()),
         seeds=int(table["seed"].nunique()),
         methods=len(set(table["method"]) - set(NO_METHODS)),
+        margins=stated_margins(),
         script=Markup(script),  # a file of this package, and what the digest is of
         digest=digest,
     )

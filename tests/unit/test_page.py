@@ -16,7 +16,7 @@ from report_helpers import deletion, details, for_tables, results, study
 
 from expunge.errors import ConfigError
 from expunge.report.cells import text_of
-from expunge.report.data_files import to_csv
+from expunge.report.data_files import SCORES_FILE, to_csv
 from expunge.report.markdown import to_markdown
 from expunge.report.page import CLAIMED, Report, render, write_report
 from expunge.report.score_tables import score_tables
@@ -607,6 +607,7 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
     )
     assert "\\toprule" in (out / "table.tex").read_text(encoding="utf-8")
     scores = pd.read_csv(out / "scores.csv")
+    assert [*scores.columns] == [*SCORES_FILE]
     assert list(scores["value"]) == pytest.approx(list(report.frame["value"]))
     pd.testing.assert_frame_equal(report.frame, before)
 

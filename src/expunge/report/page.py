@@ -23,9 +23,9 @@ from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.names.text import clean, clean_all
 from expunge.report.claims import sentence, shown_claim
-from expunge.report.data_files import csv_text, to_csv
+from expunge.report.data_files import scores_csv, to_csv
 from expunge.report.drawn import inline_svg, save_figure
-from expunge.report.latex import to_latex
+from expunge.report.latex import ALL, LatexStyle, to_latex
 from expunge.report.markdown import items, plain_markdown, to_markdown
 from expunge.report.places import PAGE, check_folder
 from expunge.report.score_tables import ScoreTables, score_tables
@@ -137,8 +137,12 @@ def as_markdown(report: Report) -> str:
     return f"{to_markdown(score_tables(report.table))}\n{lines}"
 
 
-def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
+def write_report(
+    report: Report, out: Path, *, overwrite: bool = False, latex: LatexStyle = ALL
+) -> list[Path]:
     """Write report.html, table.md, table.csv, table.tex, scores.csv, and figures/ as SVG and PDF.
+
+    latex: of table.tex.
 
     Returns the paths. The folder appears under its name only when all of it is there.
 
@@ -152,8 +156,8 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         (folder / PAGE).write_text(_html(report, tables, parts), encoding="utf-8")
         (folder / "table.md").write_text(as_markdown(report), encoding="utf-8")
         (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
-        (folder / "table.tex").write_text(to_latex(tables), encoding="utf-8")
-        (folder / "scores.csv").write_text(csv_text(report.frame), encoding="utf-8")
+        (folder / "table.tex").write_text(to_latex(tables, style=latex), encoding="utf-8")
+        (folder / "scores.csv").write_text(scores_csv(report.frame), encoding="utf-8")
         (folder / "figures").mkdir()
         for picture in _pictures(parts):
             save_figure(picture.drawn.figure, folder / "figures" / picture.stem)

@@ -96,6 +96,7 @@ def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
     assert re.search(r"^(not cleansed|weakened)", done.stdout, re.M)
     # retraining keeps the backdoor too, so the four scores are near: the trigger decides
     assert re.search(r"^verdict: not forgotten: the trigger worked on", done.stdout, re.M)
+    assert "an exact model lies in" not in done.stdout, "it has the backdoor too"
     page = (work / "half-page/report.html").read_text(encoding="utf-8")
     assert "<b>not forgotten</b>: the trigger worked on" in page
     assert "The verdict goes before this distance." in page

@@ -506,6 +506,15 @@ def test_further_scores_have_a_table_of_their_own() -> None:
     assert rows(table)["fisher"]["relearn_time"].text == "≥ 10±10 (1 of 3 at the cap)"
 
 
+def test_a_setting_that_a_study_varies_is_drawn() -> None:
+    rates = {f"finetune (lr={lr:g})": lr for lr in (0.01, 0.1)}
+    frame = results(scenarios=["class"], methods=["original", "retrain", *rates])
+    frame["set.lr"] = frame["method"].map(rates)
+    root = tree(render(one_scenario(frame=frame, table=for_tables(frame), details=())))
+    (figure,) = [one for one in root.all("figure") if "ablation" in one.attributes["id"]]
+    assert figure.attributes["id"] == "01-one-class-ablation-finetune-lr"
+
+
 def test_densities_share_a_section_and_its_figure() -> None:
     frame = results(scenarios=["class"], densities=["dense", "95 % omp", "90 % imp"], seeds=2)
     report = one_scenario(frame=frame)

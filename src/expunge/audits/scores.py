@@ -14,7 +14,7 @@ from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text, taught_by
-from expunge.scores.table import NEAR_EMPTY, ScoreInfo
+from expunge.scores.table import NEAR_EMPTY, WORKS, ScoreInfo
 from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
 
 if TYPE_CHECKING:
@@ -71,21 +71,27 @@ class Scores:
         raise ConfigError(f"no score {key!r}{nearest(key, names)}; there are: {', '.join(names)}")
 
     @cached_property
-    def verdict(self) -> PageVerdict:
-        """The verdict of `expunge.scores.verdict` on the model; on an original, of doing nothing."""
+    def asked(self) -> Asked:
+        """What the model was asked to forget, as a verdict needs to know it."""
         split, subject = self.panel.split, self.panel.subject
         train, poison = subject.data.train, subject.data.poison
-        labels = train.labels[train.rows_of(split.forget)].tolist()
+        rows = train.rows_of(split.forget)
+        labels = train.labels[rows[rows >= 0]].tolist()  # some may be gone from the data
         poisoned = poison is not None and (
             not poison.ids or not poison.ids.isdisjoint(split.forget)
         )
-        asked = Asked(
+        return Asked(
             len(split.forget),
-            whole_classes=set(labels) <= set(split.forgotten_classes(subject.data)),
+            whole_classes=bool(labels)
+            and set(labels) <= set(split.forgotten_classes(subject.data)),
             poison=poisoned,
             method=subject.record.step if subject.split.forget else "",
         )
-        return verdict_of(self.scores, asked)
+
+    @cached_property
+    def verdict(self) -> PageVerdict:
+        """The verdict of `expunge.scores.verdict` on the model; on an original, of doing nothing."""
+        return verdict_of(self.scores, self.asked)
 
     def exact(self, where: str | None = None) -> str:
         """That an exact model is there, if retraining took less than twice as long; else empty.
@@ -95,6 +101,10 @@ class Scores:
         made, exact = self.panel.subject, self.panel.retrained
         if exact is None or not made.split.forget or made.record.step == exact.record.step:
             return ""
+        if self.asked.poison and any(
+            (one.reference or 0) >= WORKS for one in self if one.name == "ASR"
+        ):
+            return ""  # part of the poison stays, and the backdoor with it
         where = where or str(exact.path or "the retrained model")
         step = made.record.step
         return exact_model(made.record.cost.seconds, exact.record.cost.seconds, where, step)

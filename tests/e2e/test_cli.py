@@ -18,6 +18,7 @@ import pytest
 import torch
 from commands import RECORDS, expunge, process, refused
 
+from expunge.report.data_files import SCORES_FILE
 from expunge.study.catalogue import study_file
 from expunge.study.demo import demo_study
 from expunge.study.schema import Study
@@ -416,6 +417,9 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "figure.png",
         "figure.svg",
     }
+    scores = pd.read_csv(tmp_path / "out/scores.csv")
+    assert [name for name in scores if name in SCORES_FILE] == [*SCORES_FILE]
+    assert set(scores["data"]) == {"digits:300"} and set(scores["scenario"]) >= {"class"}
     text = " ".join(done.stdout.split())
     for word in ("retrain", "floor", "gradient_ascent", "TA_", "did not forget", "Did not forget"):
         assert word.lower() in text.lower()

@@ -28,10 +28,9 @@ from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
-from expunge.scores.table import NEAR_EMPTY
 from expunge.trained.again import trained_again
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import COPIES, SeedNames
+from expunge.trained.record import COPIES, SeedNames, warnings_for
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
@@ -413,7 +412,7 @@ def audit(
     model: Trained,
     *,
     original: Trained | None = None,
-    retrained: Trained | None = None,
+    retrained: Trained | Sequence[Trained] | None = None,
     forget: Any = None,
     also: Sequence[str | Audit] = (),
     seed: int = 0,
@@ -425,7 +424,8 @@ def audit(
     Args:
         model: judged on its own split.
         original: the model before; scores carry its value in `detail["original"]`.
-        retrained: the reference; scores carry its value and the gap.
+        retrained: the reference; scores carry its value and the gap. Of several, from other seeds, the
+            first is that, and the verdict rests on all of them (`detail["references"]`).
         forget: for an original: what one would ask it to forget, as `unlearn` takes it.
         also: further audits, by name as `expunge list audits` shows them, or as objects. An object
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
@@ -441,15 +441,16 @@ def audit(
         SplitError: if nothing is to be forgotten, or a model learned from other samples.
         ConfigError: for an audit that lacks a model to compare with.
     """
-    for one in (model, original, retrained):
+    known = [retrained] if isinstance(retrained, Trained) else list(retrained or ())
+    for one in (model, original, *known):
         if one is not None:
             _check_trained(one, "what is audited or compared with")
     split = model.split if forget is None else model.asked(forget)
-    check_learned(
-        replace(_learned(model), retain=split.retain, forget=split.forget),
-        None if original is None else _learned(original, "the original"),
-        None if retrained is None else _learned(retrained, "the retrained model"),
-    )
+    asked = replace(_learned(model), retain=split.retain, forget=split.forget)
+    check_learned(asked, None if original is None else _learned(original, "the original"), None)
+    for one in known:
+        check_learned(asked, None, _learned(one, "the retrained model"))
+    reference, others = (known[0], known[1:]) if known else (None, [])
     wanted = [also] if isinstance(also, str | Audit | type) else list(also or ())
     further = [
         make_audit(one, allow_code=allow_code) if isinstance(one, str) else one for one in wanted
@@ -464,12 +465,13 @@ def audit(
     audits = chosen_audits(
         further,
         original=original is not None,
-        retrained=retrained is not None,
+        retrained=reference is not None,
         allow_code=allow_code,
     )
-    asked = {one.name for one in further}
-    panel = Panel(model, split, run, original=original, retrained=retrained, seed=seed)
-    return score_panel(panel, audits, asked)
+    panel = Panel(
+        model, split, run, original=original, retrained=reference, others=tuple(others), seed=seed
+    )
+    return score_panel(panel, audits, {one.name for one in further})
 
 
 def _learned(one: Trained, name: str = "this model") -> Learned:
@@ -478,23 +480,3 @@ def _learned(one: Trained, name: str = "this model") -> Learned:
     recipe = None if one.recipe is None else one.recipe.model_dump(mode="json")
     steps = tuple(record.step for record in one.history)
     return Learned(name, one.split.retain, one.split.forget, steps, recipe, one.architecture)
-
-
-def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:
-    """What a person should know about a forget request before trusting its scores.
-
-    copies: pairs of ids, what is forgotten and the exact copy of it that stays. No id is in a warning,
-    for warnings stand in folders that keep hashes alone.
-    """
-    found = []
-    if len(split.forget) < NEAR_EMPTY:
-        found.append(
-            f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
-            f"verdict is given under {NEAR_EMPTY}"
-        )
-    if copies:
-        found.append(
-            f"{len(copies)} exact copies of forget samples stay in the retain set; add them to the "
-            "request if they belong to it"
-        )
-    return found

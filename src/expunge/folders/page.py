@@ -20,11 +20,11 @@ from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
 from expunge.report.page import Report, printed_time
-from expunge.scores.rows import SAID, SETTING
+from expunge.scores.rows import ATTACK_SIZE, FLOOR, SAID, SET, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
 from expunge.scores.table import own_words
-from expunge.training.cost import Cost
+from expunge.trained.record import Record
 from expunge.version import VERSION
 
 TABLE = ("scenario", "method", "seed", "score", "value")
@@ -34,12 +34,12 @@ OF_MANY = ("class:", "poison")
 
 @dataclass(frozen=True)
 class _Row:
-    """A model of the page: its label, its scores, what was seen of it, what it cost."""
+    """A model of the page: its label, its scores, what was seen of it, how it was made."""
 
     label: str
     scores: Sequence[Score]
     panel: Panel
-    cost: Cost | None = None
+    record: Record | None = None
 
 
 def deletion_report(done: Forgotten, audited: Scores, request: str, command: str) -> Report:
@@ -88,8 +88,16 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
             "machine": machine_name(made.record.cost.device),
         },
         command=command,
-        warnings=list(made.record.warnings),
+        warnings=[*made.record.warnings, *audited.verdict.warnings],
+        verdict=audited.verdict,
+        hint=audited.exact(_folder_name(done)),
     )
+
+
+def _folder_name(done: Forgotten) -> str:
+    """Of the retrained model: no path, and no name that may tell of a request whose ids are redacted."""
+    path = None if done.reference is None or done.redacted else done.reference.path
+    return "the folder of the retrained model" if path is None else clean_name(path.name)
 
 
 def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
@@ -101,12 +109,14 @@ def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
         known = scores_of_outputs(before)
         rows.append(_Row("original", [*known, *_beside(audited, known, "original")], before))
     if reference is not None and beside is not None:
-        cost = reference.record.cost
         own = scores_of_outputs(beside)
         own = audited.scores if name == "retrain" else [*own, *_beside(audited, own, "retrained")]
-        rows.append(_Row("retrain", own, beside, cost))
+        rows.append(_Row("retrain", own, beside, reference.record))
+    floor = panel.beside(done.floor)
+    if floor is not None and done.floor is not None:
+        rows.append(_Row(FLOOR, scores_of_outputs(floor), floor, done.floor.record))
     if name != "retrain" or reference is None:
-        rows.append(_Row(name, audited.scores, panel, done.result.record.cost))
+        rows.append(_Row(name, audited.scores, panel, done.result.record))
     return rows
 
 
@@ -127,7 +137,9 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
     """A row for each model and score, as a study's frame has them."""
     found: list[dict[str, Any]] = []
     for row in rows:
-        common = {**setting, "method": row.label, "seed": 0}
+        record = row.record
+        settings = {} if record is None else {SET + k: v for k, v in record.settings.items()}
+        common = {**setting, "method": row.label, "seed": 0, **settings}
         found += [
             {
                 **common,
@@ -137,13 +149,14 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
                 "high": s.high,
                 "n": s.n,
                 "bound": s.bound,
+                ATTACK_SIZE: taught_by(s),
                 **own_words(s.name, s.unit, s.target),
             }
             for s in row.scores
             if s.name != "RTE"
         ]
-        if row.cost is not None:
-            found.append({**common, "score": "RTE", "value": row.cost.seconds, "n": 1})
+        if record is not None:
+            found.append({**common, "score": "RTE", "value": record.cost.seconds, "n": 1})
     frame = pd.DataFrame(clean_all(found))
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from expunge.data.pseudonyms import Key
+from expunge.scores.table import NEAR_EMPTY
 from expunge.training.cost import Cost
 from expunge.version import VERSION
+
+if TYPE_CHECKING:
+    from expunge.data.split import Split
 
 SeedNames = tuple[str | int, ...]
 
@@ -164,3 +168,23 @@ def pairing(history: Sequence[Record], retrained: Sequence[Record]) -> Pairing |
         return "order"
     struck = [one.settings.get("paired") is True for one in (steps[-1], last)]
     return "batches" if struck == [False, True] else "order"
+
+
+def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:
+    """What a person should know about a forget request before trusting its scores.
+
+    copies: pairs of ids, what is forgotten and the exact copy of it that stays. No id is in a warning,
+    for warnings stand in folders that keep hashes alone.
+    """
+    found = []
+    if len(split.forget) < NEAR_EMPTY:
+        found.append(
+            f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
+            f"verdict is given under {NEAR_EMPTY}"
+        )
+    if copies:
+        found.append(
+            f"{len(copies)} exact copies of forget samples stay in the retain set; add them to the "
+            "request if they belong to it"
+        )
+    return found

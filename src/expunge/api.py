@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
+from expunge.models.copying import copied
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
 from expunge.place import HERE, Place
@@ -45,6 +45,7 @@ from expunge.training.session import (
     open_session,
     resolve_recipe,
 )
+from expunge.training.trial import try_out
 
 CPU = torch.device("cpu")
 SHOWN_COPIES = 20
@@ -159,6 +160,8 @@ def adopt(
 
     Raises:
         ConfigError: for a mask of another model.
+        ModelError: for a module that fails on two samples of the data, or cannot be copied or saved.
+        DataError: for outputs that are no logits, or fewer than there are classes.
     """
     _check_loaded(data)
     split = split or Split.whole(data, validation=0.0)
@@ -168,8 +171,10 @@ def adopt(
     build = constructor(fresh, data, split, allow_code=allow_code) if fresh is not None else None
     if build is not None:
         _check_like(module, build)
+    adopted = copied(module).eval()
+    try_out(adopted, data, split)
     return Trained(
-        copy.deepcopy(module).eval(),
+        adopted,
         data,
         split,
         (record_of("import", split),),
@@ -269,7 +274,7 @@ def unlearn(
     )
     run = session.run
     before = next((p.device for p in original.model.parameters()), run.device)
-    private = copy.deepcopy(original.model).to(run.device)
+    private = copied(original.model).to(run.device)
     if mask:
         run.log["mask"] = {
             "sparsity": sparsity_of(mask),

@@ -58,13 +58,28 @@ class Bound(nn.Module):
 def as_function(model: nn.Module, output: Output) -> Callable[[ByName, Batch], Tensor]:
     """(parameters by name, batch) -> outputs; parameters not named are the model's own."""
     bound = Bound(model, output)
+    places = _places(model)
 
     def function(parameters: ByName, batch: Batch) -> Tensor:
-        named = {f"model.{name}": value for name, value in parameters.items()}
-        result: Tensor = functional_call(bound, named, (batch,))
+        named = {
+            f"model.{place}": value for name, value in parameters.items() for place in places[name]
+        }
+        # left to torch, a module of two names is given its parameters twice, and not its own back
+        result: Tensor = functional_call(bound, named, (batch,), tie_weights=False)
         return result
 
     return function
+
+
+def _places(model: nn.Module) -> dict[str, list[str]]:
+    """Parameter name -> the names under which it is found, each module counting once."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, list[str]] = {name: [] for name in names.values()}
+    for prefix, module in model.named_modules():
+        for local, parameter in module._parameters.items():
+            if parameter is not None:
+                found[names[id(parameter)]].append(f"{prefix}.{local}" if prefix else local)
+    return found
 
 
 def over_samples(function: Callable[..., Any], batch: Batch, *others: Tensor) -> Any:

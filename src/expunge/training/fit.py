@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
+from expunge.models.layout import lay_out
 from expunge.progress import Step
 from expunge.training.loop import (
     Hook,
@@ -23,7 +24,6 @@ from expunge.training.loop import (
     StepRule,
     Update,
     evaluating,
-    lay_out,
     prepared,
 )
 from expunge.training.pace import Pace

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from expunge.errors import ModelError
-from expunge.models.layout import keep_ordinary, stays_ordinary
 from expunge.names.code import in_a_line
 
 
@@ -27,12 +26,9 @@ def copied(model: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf
     }
     try:
-        made = copy.deepcopy(model, memo)
+        return copy.deepcopy(model, memo)
     except Exception as error:  # whatever an object of somebody's own raises
         raise ModelError(
             f"the model cannot be copied ({in_a_line(error)}); take what it keeps beside its layers and "
             "weights (files, locks, outputs of an earlier pass) out of its attributes"
         ) from error
-    if stays_ordinary(model) and not stays_ordinary(made):  # a scripted one leaves hooks behind
-        keep_ordinary(made)
-    return made

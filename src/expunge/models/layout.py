@@ -51,8 +51,13 @@ def stays_ordinary(model: nn.Module) -> bool:
 
 def _ordinary(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Inputs of a model in the ordinary layout."""
+    return tree_map(_plain, args), tree_map(_plain, kwargs)
 
-    def plain(leaf: Any) -> Any:
-        return leaf.contiguous() if isinstance(leaf, Tensor) and leaf.ndim == 4 else leaf
 
-    return tree_map(plain, args), tree_map(plain, kwargs)
+def _plain(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor) or leaf.ndim != 4:
+        return leaf
+    _, channels, height, width = leaf.shape
+    if leaf.stride() == (channels * height * width, height * width, width, 1):
+        return leaf
+    return leaf.clone(memory_format=torch.contiguous_format)  # see `lay_out` of a single channel

@@ -117,8 +117,10 @@ def squares_by_vmap(
     """Sum over samples and directions of the squared gradients; name -> (*shape)."""
     function = as_function(model, output)
     given = {name: value.detach() for name, value in parameters.items()}
-    with torch.no_grad():
-        outputs = over_samples(lambda single: output(model, single)[0], batch)
+    # by pullback too, for torch then takes a recurrent layer apart into steps that vmap can follow
+    outputs = over_samples(
+        lambda single: pullback(lambda p: function(p, single), given)[0][0], batch
+    )
     # drawn outside of vmap, which would not know whose turn of the generator it is
     along = directions(outputs, batch)
 

@@ -68,7 +68,7 @@ def train_sparse(
     pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
     fresh = constructor(model, data, split.whole_again(), allow_code=allow_code)
     session = _session(data, fresh, pruner, split.whole_again(), recipe, seed, None, place)
-    network = session.run.fresh()
+    network = session.untrained()
     with session.measured(network):
         search = find_mask(network, pruner, session.view, session.run, recipe)
         losses = _train(network, search, session, recipe)
@@ -241,7 +241,7 @@ class _Made:
             },
             "names": session.run.names,
             "cost": session.cost,
-            "log": _described(pruner, self.search, self.given) | self.trained,
+            "log": session.run.log | _described(pruner, self.search, self.given) | self.trained,
         }
 
 

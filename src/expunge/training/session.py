@@ -24,6 +24,7 @@ from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.models.copying import copied
 from expunge.models.layout import lay_out
 from expunge.models.mask import Mask, apply_mask
+from expunge.models.state import check_state
 from expunge.models.table import build_model
 from expunge.place import Place
 from expunge.training.cost import Account, Cost, Meter
@@ -42,6 +43,12 @@ class Session:
     run: Run
     view: DataView
     cost: Cost = field(default_factory=Cost)
+
+    def untrained(self) -> nn.Module:
+        """A new model to train. Raises ModelError for one that could not be saved afterwards."""
+        model = self.run.fresh()
+        check_state(model)
+        return model
 
     @contextmanager
     def measured(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import is_tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
 from expunge.audits import Audit, chosen_audits, make_audit
 from expunge.audits.panel import Panel
@@ -22,6 +20,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
+from expunge.models.copying import copied
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
 from expunge.place import HERE, Place
@@ -44,6 +43,7 @@ from expunge.training.session import (
     open_session,
     resolve_recipe,
 )
+from expunge.training.trial import check_like, try_out
 
 CPU = torch.device("cpu")
 SHOWN_COPIES = 20
@@ -107,10 +107,10 @@ def train(
         mask=None,
         place=place,
     )
-    network = session.run.fresh()
+    network = session.untrained()
     with session.measured(network):
         fitted = train_from(network, session.view, session.run, recipe)
-    log: dict[str, Any] = {"losses": fitted.losses, "precision": fitted.precision}
+    log = {**session.run.log, "losses": fitted.losses, "precision": fitted.precision}
     if fitted.validation:
         log["validation"] = fitted.validation
     record = record_of(
@@ -158,6 +158,8 @@ def adopt(
 
     Raises:
         ConfigError: for a mask of another model.
+        ModelError: for a module that fails on two samples of the data, or cannot be copied or saved.
+        DataError: for outputs that are no logits, or fewer than there are classes.
     """
     _check_loaded(data)
     split = split or Split.whole(data, validation=0.0)
@@ -166,9 +168,11 @@ def adopt(
         check_model(fresh, allow_code=allow_code)
     build = constructor(fresh, data, split, allow_code=allow_code) if fresh is not None else None
     if build is not None:
-        _check_like(module, build)
+        check_like(module, build)
+    adopted = copied(module).eval()
+    try_out(adopted, data, split)
     return Trained(
-        copy.deepcopy(module).eval(),
+        adopted,
         data,
         split,
         (record_of("import", split),),
@@ -191,25 +195,6 @@ def _check_trained(model: object, what: str) -> None:
         raise ConfigError(
             f"{what} is a {type(model).__name__}; give what train, adopt, prune, unlearn or load returns"
         )
-
-
-def _check_like(module: nn.Module, build: Fresh) -> None:
-    """Raise ConfigError for a function that makes models of another kind."""
-    with torch.random.fork_rng(devices=[]):
-        made = build().state_dict()
-    own = module.state_dict()
-    odd = sorted(set(made) ^ set(own)) or [n for n in own if _shape(made[n]) != _shape(own[n])]
-    # nobody knows yet what a lazy layer will be
-    odd = [n for n in odd if n not in made or not (is_tensor(made[n]) and is_lazy(made[n]))]
-    if odd:
-        raise ConfigError(
-            f"fresh makes another kind of model than the one that is adopted: they differ in {odd[0]!r}"
-        )
-
-
-def _shape(value: object) -> tuple[int, ...] | None:
-    """Of an entry of a state dict that has one."""
-    return tuple(value.shape) if is_tensor(value) and not is_lazy(value) else None
 
 
 def unlearn(
@@ -268,7 +253,7 @@ def unlearn(
     )
     run = session.run
     before = next((p.device for p in original.model.parameters()), run.device)
-    private = copy.deepcopy(original.model).to(run.device)
+    private = copied(original.model).to(run.device)
     if mask:
         run.log["mask"] = {
             "sparsity": sparsity_of(mask),

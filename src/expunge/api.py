@@ -28,10 +28,9 @@ from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
-from expunge.scores.table import NEAR_EMPTY
 from expunge.trained.again import trained_again
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import COPIES, SeedNames
+from expunge.trained.record import SeedNames, told_of, warnings_for
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
@@ -47,8 +46,6 @@ from expunge.training.session import (
 )
 
 CPU = torch.device("cpu")
-SHOWN_COPIES = 20
-"""Exact copies of forget samples that a record names."""
 
 
 def train(
@@ -247,17 +244,16 @@ def unlearn(
     """
     _check_trained(original, "the model that is to forget")
     method = _made(method, allow_code=allow_code)
-    split = original.asked(forget, seed=forget_seed)
+    answer = original.answered(forget, seed=forget_seed)
+    split, request = answer.split, original.next_request(answer.request)
     if not split.forget:
         raise SplitError(
             "the split has nothing to forget; make one with Split.parse or Split.random"
         )
     data, mask = original.data, original.mask
     check_scope_of(method, data, split)
-    if names is None:
-        names = _names(original, method, seed)
     session = open_session(
-        tuple(names),
+        tuple(_names(original, method, seed) if names is None else names),
         method.name,
         data,
         split,
@@ -295,13 +291,16 @@ def unlearn(
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=cost,
-        warnings=(*warnings_for(split, copies), *told, *original.strike(split, place)),
-        log={**as_plain(run.log), **({COPIES: copies[:SHOWN_COPIES]} if copies else {})},
+        request=request,
+        asked=answer.text,
+        warnings=(*warnings_for(answer, copies), *told, *original.strike(split, place)),
+        log={**as_plain(run.log), **told_of(answer, copies)},
     )
     return original.then(
         record,
         model=finished(forgotten, before, mask),
         split=split,
+        struck=original.striking(request, split),
         artifacts=_kept(run.artifacts, method.name),
     )
 
@@ -478,23 +477,3 @@ def _learned(one: Trained, name: str = "this model") -> Learned:
     recipe = None if one.recipe is None else one.recipe.model_dump(mode="json")
     steps = tuple(record.step for record in one.history)
     return Learned(name, one.split.retain, one.split.forget, steps, recipe, one.architecture)
-
-
-def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:
-    """What a person should know about a forget request before trusting its scores.
-
-    copies: pairs of ids, what is forgotten and the exact copy of it that stays. No id is in a warning,
-    for warnings stand in folders that keep hashes alone.
-    """
-    found = []
-    if len(split.forget) < NEAR_EMPTY:
-        found.append(
-            f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
-            f"verdict is given under {NEAR_EMPTY}"
-        )
-    if copies:
-        found.append(
-            f"{len(copies)} exact copies of forget samples stay in the retain set; add them to the "
-            "request if they belong to it"
-        )
-    return found

@@ -44,7 +44,7 @@ from expunge.place import Place
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
-from expunge.trained.card import ModelCard
+from expunge.trained.card import FORMAT, ModelCard
 from expunge.trained.record import Record, without_ids
 from expunge.trained.trained import Trained
 
@@ -500,7 +500,7 @@ def test_a_folder_loads_and_forgets(old: Path, name: str) -> None:
         "finetune",
     ]
     assert again.record.parent == before.weights
-    assert json.loads((old / "new" / "model.json").read_text())["format"] == 3
+    assert json.loads((old / "new" / "model.json").read_text())["format"] == FORMAT
     kept = json.loads((old / "new" / "split.json").read_text())
     assert "salt" not in kept and ("pseudonyms" in kept) == before.redacted
 

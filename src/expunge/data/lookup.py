@@ -119,15 +119,16 @@ class _Names:
 
     def like(self, text: str) -> list[str]:
         """Ids that a text which is none of them means; SplitError where several could be meant."""
-        if _LITERAL.search(text):
+        named = self.by_base.get(text, [])
+        if not named and _LITERAL.search(text):
             return self._matching(text)
-        named = self.by_base.get(text, []) or self._beginning(text)
+        named = named or self._beginning(text)
         if len(named) > 1:
             shown = ", ".join(map(repr, named[:CANDIDATES]))
             more = ", ..." if len(named) > CANDIDATES else ""
             raise SplitError(
                 f"{text!r} fits several samples: {shown}{more}; write the whole id, or "
-                f"{f'*{text}*'!r} for all of them"
+                f"{f'{text}*'!r} for all of them"
             )
         return named
 

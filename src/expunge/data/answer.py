@@ -57,15 +57,16 @@ class Answered:
         ]
 
     def lines(self, *, redacted: bool = False) -> list[str]:
-        """What to say of it before the work; no id of a redacted model is named."""
+        """What to say of it before the work; no id of a redacted model, or of a class, is named."""
         if self.asked is None:
             return []
+        named = not redacted and not self.text.startswith("class:")
         told = [
             f"{self.asked:,} samples asked for: {len(self.split.forget):,} learned, to be forgotten"
         ]
         for what, ids in self._rest:
             if ids:
-                told.append(f"  {len(ids):,} {what}{'' if redacted else f' ({listed(ids)})'}")
+                told.append(f"  {len(ids):,} {what}{f' ({listed(ids)})' if named else ''}")
         if self.read_as and redacted:
             told.append(f"  {len(self.read_as):,} lines are no ids, and were read as some")
         for line, ids in () if redacted else list(self.read_as.items())[:SHOWN]:

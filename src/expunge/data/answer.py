@@ -140,14 +140,14 @@ def answer(
             raise SplitError(f"{rest!r} holds comments alone; write one id per line")
     elif kind == "indices":
         rows = [row_number(spec, row) for row in rest.split(",")]
-        what, found = spec[:60], LookedUp(Split.named_rows(data, rows), {}, [])
+        what, found = spec[:60], LookedUp(Split.named_rows(data, rows), {}, [], within=True)
     elif kind == "class":
         chosen, what = rows_of_classes(data, class_names(rest, data.classes))
-        found = LookedUp(data.train.ids[chosen].tolist(), {}, [])
+        found = LookedUp(data.train.ids[chosen].tolist(), {}, [], within=True)
     elif kind == "group":
         column, _, value = rest.partition("=")
         chosen, tested, what = rows_of_group(data, column, value)
-        found = LookedUp(data.train.ids[chosen].tolist(), {}, [])
+        found = LookedUp(data.train.ids[chosen].tolist(), {}, [], within=True)
     else:
         return Answered(Split.parse(data, spec, seed=seed, base=base), spec)
     return replace(_answered(data, what, found, tested, base, when), text=spec)
@@ -165,7 +165,7 @@ def _answered(
     wanted = set(found.names)
     struck = wanted.intersection(base.excluded)
     before = {} if not struck else when(struck) if when is not None else {WHEN: sorted(struck)}
-    if struck or not (data.train.rows_of(found.names) >= 0).all():
+    if struck or not found.within:
         rest = [name for name in found.names if name not in struck]
         rows = data.train.rows_of(rest).tolist()
         outside = [name for name, row in zip(rest, rows, strict=True) if row < 0]

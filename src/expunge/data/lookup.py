@@ -24,13 +24,15 @@ class LookedUp:
     """What the lines of a list mean.
 
     names: ids, each once. read_as: a line that is no id -> the ids that it was read as.
-    unknown: lines that fit nothing. again: lines that name what others had named before them.
+    unknown: lines that fit nothing. again: lines that name what others had named before them. within:
+    all names are of the training data.
     """
 
     names: list[str]
     read_as: dict[str, list[str]]
     unknown: list[str]
     again: int = 0
+    within: bool = False
 
 
 def look_up(
@@ -56,7 +58,7 @@ def look_up(
     ]
     if not missing:
         names = list(dict.fromkeys(lines))
-        return LookedUp(names, {}, [], len(lines) - len(names))
+        return LookedUp(names, {}, [], len(lines) - len(names), within=True)
     known = set(struck) | set(
         () if train.positional and not data.test_drawn else data.test.ids.tolist()
     )

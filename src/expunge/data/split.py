@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
 from expunge.data.load import Data, others, stratified
+from expunge.data.lookup import look_up
 from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.request import (
     check_request,
@@ -196,8 +197,8 @@ class Split:
     def parse(cls, data: Data, spec: str, *, seed: int = 0, base: Split | None = None) -> Split:
         """Read a forget request as typed:
 
-        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, one id per line; `-` reads
-        standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
+        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, a line each, read as by `look_up`;
+        `-` reads standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
         """
         check_request(spec)
         kind, _, rest = spec.partition(":")
@@ -210,7 +211,8 @@ class Split:
         if kind == "class":
             return cls.classes(data, class_names(rest, data.classes), base=base)
         if kind == "ids":
-            return cls.ids(data, read_ids(rest), base=base)
+            found = look_up(read_ids(rest), data, () if base is None else base.excluded)
+            return cls.ids(data, [*found.names, *found.unknown], base=base)
         if kind == "indices":
             return cls.indices(data, [row_number(spec, r) for r in rest.split(",")], base=base)
         column, _, value = rest.partition("=")

@@ -186,7 +186,7 @@ def _answered(
     )
     if learned:
         return told
-    parts = [f"{len(ids):,} {which}" for which, ids in told._rest if ids]
+    parts = [f"{len(ids):,} {which}, such as {ids[0]!r}" for which, ids in told._rest if ids]
     raise SplitError(
         f"{what} names no samples that there are to forget ({'; '.join(parts) or 'none at all'}); name "
         "some that the model learned from"

@@ -197,7 +197,7 @@ class Split:
     def parse(cls, data: Data, spec: str, *, seed: int = 0, base: Split | None = None) -> Split:
         """Read a forget request as typed:
 
-        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, a line each, read as by `look_up`;
+        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, read as `look_up` reads lines;
         `-` reads standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
         """
         check_request(spec)

@@ -29,7 +29,7 @@ from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
 from expunge.trained.again import trained_again
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import COPIES, SeedNames, warnings_for
+from expunge.trained.record import SeedNames, told_of, warnings_for
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
@@ -46,8 +46,6 @@ from expunge.training.session import (
 from expunge.training.trial import check_like, try_out
 
 CPU = torch.device("cpu")
-SHOWN_COPIES = 20
-"""Exact copies of forget samples that a record names."""
 
 
 def train(
@@ -231,17 +229,16 @@ def unlearn(
     """
     _check_trained(original, "the model that is to forget")
     method = _made(method, allow_code=allow_code)
-    split = original.asked(forget, seed=forget_seed)
+    answer = original.answered(forget, seed=forget_seed)
+    split, request = answer.split, original.next_request(answer.request)
     if not split.forget:
         raise SplitError(
             "the split has nothing to forget; make one with Split.parse or Split.random"
         )
     data, mask = original.data, original.mask
     check_scope_of(method, data, split)
-    if names is None:
-        names = _names(original, method, seed)
     session = open_session(
-        tuple(names),
+        tuple(_names(original, method, seed) if names is None else names),
         method.name,
         data,
         split,
@@ -279,13 +276,16 @@ def unlearn(
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=cost,
-        warnings=(*warnings_for(split, copies), *told, *original.strike(split, place)),
-        log={**as_plain(run.log), **({COPIES: copies[:SHOWN_COPIES]} if copies else {})},
+        request=request,
+        asked=answer.text,
+        warnings=(*warnings_for(answer, copies), *told, *original.strike(split, place)),
+        log={**as_plain(run.log), **told_of(answer, copies)},
     )
     return original.then(
         record,
         model=finished(forgotten, before, mask),
         split=split,
+        struck=original.striking(request, split),
         artifacts=_kept(run.artifacts, method.name),
     )
 

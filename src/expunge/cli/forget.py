@@ -24,7 +24,7 @@ from expunge.cli.options import (
     names,
     typed,
 )
-from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.pages import Page, check_places, check_redacted, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
@@ -60,6 +60,13 @@ Figures = Annotated[
 Redact = Annotated[
     bool, typer.Option("--redact-ids", help="Keep pseudonyms of ids in the new folder.")
 ]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        "--request-id",
+        help="What to call this request in all that is written; else request-N, by its place.",
+    ),
+]
 
 
 @placed("data_dir", "device", "overwrite", "allow_code")
@@ -80,6 +87,7 @@ def unlearn(
     figures: Figures = None,
     report: Page = None,
     redact_ids: Redact = False,
+    request_id: RequestId = None,
     data: OtherData = None,
     *,
     place: Place,
@@ -89,6 +97,8 @@ def unlearn(
     further = names(also)
     chosen_audits(further, original=True, retrained=with_reference or with_floor, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
+    if redact_ids:
+        check_redacted(forget, (figures, report, out))
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
@@ -103,8 +113,10 @@ def unlearn(
                 with_floor,
                 redact_ids,
                 looks=bool(figures or report),
+                request_id=request_id,
             ),
             data=data,
+            tell=lambda line: messages.print(line, soft_wrap=True),
             place=replace(place, progress=bars),
         )
     drawn: list[Path] = []
@@ -124,7 +136,7 @@ def unlearn(
         screen.print(f"drawn: {path}")
     if audited is None:
         command = ["audit", str(out), "--original", str(model_dir)]
-        command += ["--allow-code"] if place.allow_code else []
+        command += ["--allow-code"] if done.result.names_code else []
         screen.print(f"next: {typed(command)}", soft_wrap=True)
         return
     show_scores(audited, screen, reference_of(out))
@@ -158,10 +170,17 @@ def audit(
         str | None,
         typer.Option(
             "--forget",
-            help="What to ask of an original; or the request again, where ids are redacted.",
+            help="What to ask of an original; of a redacted folder, to check that it was this.",
         ),
     ] = None,
     forget_seed: ForgetSeed = 0,
+    all_forgotten: Annotated[
+        bool,
+        typer.Option(
+            "--all-forgotten",
+            help="Score all that all requests of a chain forgot; --original is then the first of all.",
+        ),
+    ] = False,
     features: Annotated[
         str,
         typer.Option(
@@ -204,6 +223,7 @@ def audit(
             retrained=retrained or (),
             floor=with_floor,
             forget=None if forget is None else Request(forget, forget_seed),
+            all_forgotten=all_forgotten,
             also=[
                 *(one for one in names(also) if one != Membership.name),
                 *([] if membership == Membership() else [membership]),

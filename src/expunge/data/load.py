@@ -90,6 +90,11 @@ class Data:
         return replace(self, fixed_normalisation=normalisation, normalise=False)
 
 
+def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
+    """Names of classes, or their numbers where they may name somebody."""
+    return tuple(f"#{c}" for c in range(len(data.classes))) if redacted else data.classes
+
+
 def load_data(
     spec: str | Path | Data | Dataset[Any] | tuple[Any, Any],
     *,

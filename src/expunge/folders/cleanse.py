@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expunge.data.classes import resolve_class
 from expunge.data.poison import Poison, Poisoning
-from expunge.data.request import read_ids
+from expunge.data.request import private_words, read_ids
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
 from expunge.folders.make import Beside, Forgotten, unlearn_folder
@@ -80,12 +80,17 @@ def cleanse_folder(
     if known.target is not None:
         resolve_class(known.target, papers.card.classes)
     with loading():
+        from expunge.data.lookup import look_up
         from expunge.data.split import Split, some_of
 
     original = open_papers(papers, progress=place.progress)
+    if names is not None:
+        found = look_up(names, original.data, original.split.excluded)
+        names = [*found.names, *found.unknown]
+        original = replace(original, private=private_words(poison or ""))
     original, names, tested = _without_poisoned_tests(original, names)
     base = original.split.settled()
-    asked = None if names is None else Split.ids(original.data, names, base=base)
+    asked = None if names is None else original.asked(names)
     poisoning = _poisoning(original, known, names)
     original = replace(original, data=replace(original.data, poison=poisoning))
     asked = asked or Split.poison(original.data, base=base)

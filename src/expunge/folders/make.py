@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.request import check_names, check_share, read_ids
+from expunge.data.request import check_names, check_share, private_words, read_ids
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
 from expunge.loading import loading
@@ -22,6 +22,7 @@ from expunge.place import HERE, Place
 from expunge.trained.card import check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
+from expunge.trained.record import names_any
 
 if TYPE_CHECKING:
     from expunge.data.load import Data
@@ -178,6 +179,7 @@ class Beside:
         floor: also retrain a second time from another seed, into OUT-floor, with a reference alone.
         redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
+        request_id: what to call the request in all that is written; None: by its place in the chain.
     """
 
     reference: bool = False
@@ -185,6 +187,7 @@ class Beside:
     floor: bool = False
     redact_ids: bool = False
     looks: bool = False
+    request_id: str | None = None
 
 
 def unlearn_folder(
@@ -197,12 +200,14 @@ def unlearn_folder(
     forget_seed: int = 0,
     beside: Beside = Beside(),
     data: str | None = None,
+    tell: Callable[[str], object] | None = None,
     place: Place = HERE,
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
     path: a folder, or what was loaded from one. forget: a request, or the split that it makes of the
     folder's own; what earlier requests struck is never read. data: instead of the folder's own.
+    tell: called before the work with each line of what the request names.
     """
     target = Path(out).absolute()
     retrained = [reference_of(target)] if beside.reference else []
@@ -230,10 +235,19 @@ def unlearn_folder(
         papers = open_papers(papers, progress=place.progress)
     redact = beside.redact_ids or papers.redacted
     original = papers.redacting() if redact else papers
+    if redact and isinstance(forget, str):
+        original = replace(original, private=private_words(forget))
     if beside.looks:
         run = Run(task=original.data.task, accelerator=accelerator_on(place.device))
         check_logits(original.model, original.data, original.split, run)
-    asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
+    # once: standard input is read once
+    asked = original.answered(forget, seed=forget_seed, request=beside.request_id)
+    if redact and names_any(asked.request or "", original.ids):
+        raise ConfigError(
+            f"request id {asked.request!r} names what is redacted; choose one that names nobody"
+        )
+    for line in asked.lines(redacted=redact):
+        (tell or str)(line)
 
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
     keep = functools.partial(keep_together, overwrite=place.overwrite)

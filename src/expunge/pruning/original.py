@@ -157,6 +157,7 @@ def prune(
         split_seed=original.split_seed,
         redacted=original.redacted,
         key=original.key,
+        struck=original.struck,
         dense=finished(dense, CPU, None) if dense is not None else None,
         early=made.early,
     )

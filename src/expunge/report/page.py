@@ -70,6 +70,7 @@ class Report:
             adjusted for the number of claims), after_holm, margin, look and capped.
         chance: how many claims would be decided by chance alone, in a sentence.
         looks: when a study that goes on until it is decided was looked at, and by which boundary.
+        chain: of a deletion, every request that the model has met so far.
         published: tables of papers to stand beside.
         tuned: sentences on how settings were chosen.
         details: a mapping for each run: the setting, method and seed, and any of class_accuracy
@@ -92,6 +93,7 @@ class Report:
     claims: Sequence[Any] = ()
     chance: str = ""
     looks: PlainTable | None = None
+    chain: PlainTable | None = None
     published: Sequence[PlainTable] = ()
     tuned: Sequence[str] = ()
     details: Sequence[Mapping[str, Any]] = ()
@@ -132,6 +134,8 @@ def as_markdown(report: Report) -> str:
     lines = items(said)
     if report.looks is not None:
         lines += f"\n{plain_markdown(report.looks.title, report.looks.headers, report.looks.rows)}"
+    if report.chain is not None:
+        lines += f"\n{plain_markdown(report.chain.title, report.chain.headers, report.chain.rows)}"
     if report.claims:
         lines += f"\n{' '.join(filter(None, (report.chance, CLAIMED)))}\n"
     return f"{to_markdown(score_tables(report.table))}\n{lines}"

@@ -95,7 +95,7 @@ def open_papers(
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
-    split = split_from_plain(papers.split, found, papers.key)
+    split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)
@@ -117,6 +117,7 @@ def open_papers(
         weights=card.weights,
         redacted=papers.redacted,
         key=papers.key,
+        struck=struck,
     )
 
 

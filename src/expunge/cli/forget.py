@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -116,7 +117,8 @@ def unlearn(
                 request_id=request_id,
             ),
             data=data,
-            tell=lambda line: messages.print(line, soft_wrap=True),
+            # a result, but on a terminal the bars must know of every line
+            tell=partial((messages if messages.is_terminal else screen).print, soft_wrap=True),
             place=replace(place, progress=bars),
         )
     drawn: list[Path] = []

@@ -173,7 +173,7 @@ class Split:
         base = base or cls.whole(data)
         columns, column, value = data.train.columns, clean_name(column), clean_name(value)
         if column not in columns:
-            there = listed(columns) or "none (they come from parquet columns and npz arrays)"
+            there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
             raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
         values = np.asarray(columns[column])
         if values.dtype.kind != "O":  # which are texts already

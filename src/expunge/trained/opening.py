@@ -76,12 +76,14 @@ def open_papers(
             classes=card.classes,
             allow_code=papers.allow_data_code,
             home=home_of(papers.split, papers.key),
+            drawing=card.data.drawing,
         )
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
+    _check_drawing(found, card, path)
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
@@ -120,6 +122,17 @@ def open_papers(
 def _fingerprint(data: Data, key: Key | None) -> str:
     """As a card has it."""
     return data.train.fingerprint if key is None else key.digest(data.train.fingerprint)
+
+
+def _check_drawing(data: Data, card: ModelCard, path: str | Path) -> None:
+    told = card.data.drawing
+    if data.drawing is None or data.drawing == told:
+        return
+    if told.ground is not None or data.drawing.resize != told.resize:
+        raise DataError(
+            f"the images of these data are drawn with {data.drawing}, and {path} learned from such with "
+            f"{told}; leave that out, or say the same"
+        )
 
 
 def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:

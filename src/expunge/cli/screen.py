@@ -55,16 +55,18 @@ def tolerate_signs() -> None:
 
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
-    """Show each warning about the data as one line among the messages; others as Python does."""
+    """Show each warning about the data once, as a line among the messages; others as Python does."""
+    shown = set()
     with warnings.catch_warnings():
         otherwise = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, DataWarning):
+            if not issubclass(category, DataWarning):
+                otherwise(message, category, *place, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
                 line = Text.assemble(("warning:", "yellow"), f" {told(message)}")
                 consoles()[1].print(line, soft_wrap=True)
-            else:
-                otherwise(message, category, *place, **more)
 
         warnings.showwarning = show
         yield

@@ -132,16 +132,10 @@ def _parts(
     test = by_part["test"] or by_part["valid"]
     unread = [*by_part[None], *(by_part["valid"] if by_part["test"] else [])]
     for one in unread:
-        aside = (
-            ": validation images are drawn from those to train on"
-            if one in by_part["valid"]
-            else ""
-        )
-        _tell(f"{one.path} is not read ({_images(one.count)}){aside}")
+        why = ": to validate, some to train on are drawn" if one in by_part["valid"] else ""
+        _tell(f"{one.path} is not read ({_images(one.count)}){why}")
     if tree.images:
-        _tell(
-            f"{_images(len(tree.images))} of {tree.path} itself are not read: they are of no part"
-        )
+        _tell(f"not read, being of no part: {_images(len(tree.images))} of {tree.path} itself")
     return _inner(by_part["train"][0], tables), _inner(test[0], tables) if test else None
 
 
@@ -191,9 +185,7 @@ def _find(part: _Part, wanted: Sequence[str] | None) -> _Found:
             f"{tree.path}/CLASS, or tell the classes in {TABLE}"
         )
     if tree.images:
-        _tell(
-            f"{_images(len(tree.images))} of {tree.path} itself are not read: they are in no class"
-        )
+        _tell(f"not read, being of no class: {_images(len(tree.images))} of {tree.path} itself")
     _check_nested(tree, wanted)
     names, labels = [], []
     for name, one in folders.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections import Counter
@@ -257,25 +256,24 @@ def _check_known(
 def _raw(part: _Part, found: _Found, root: Path, size: Size | None, drawing: Drawing) -> Raw:
     names = clean_names(np.array(found.names))
     paths = [root / name for name in found.names]
-    read, fingerprint = _read_once(paths, root)
+    read, digest = _read_once(paths, root)
+    images = ImagePart(read, size, str(part.tree.path.resolve()), digest, drawing)
     ids, columns = names, {}
     if part.table is not None:
         rows = part.table.at(names.tolist())
         columns = part.table.groups(rows)
         if ID in part.table.columns:
             ids = clean_names(part.table.column(ID, rows))
-        table = fingerprint_files([part.table.path], part.table.path.parent, remember=False)
-        fingerprint = hashlib.sha256(f"{fingerprint}{table}".encode()).hexdigest()[:32]
+        # what is known of the images, by the digest of their files, stays so when the table changes
+        digest = f"{digest}/{part.table.digest}"
         _tell_lost(part, names)
-    where = str(part.tree.path.resolve())
-    images = ImagePart(read, size, where, fingerprint, drawing)
     return Raw(
         store=ImageStore(images, np.arange(len(paths))),
         labels=found.labels,
         ids=ids,
         columns=columns,
         classes=found.classes,
-        fingerprint=fingerprint,
+        fingerprint=digest,
     )
 
 

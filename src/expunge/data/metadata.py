@@ -6,7 +6,9 @@ A column `id` names the samples, `label` their classes; all further columns serv
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import posixpath
 import re
 from collections import Counter
@@ -46,6 +48,11 @@ class ImageTable:
     def has_labels(self) -> bool:
         """Whether it tells the classes."""
         return LABEL in self.columns
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the columns, whatever the file is written in: 16 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.columns, sort_keys=True).encode()).hexdigest()[:16]
 
     @cached_property
     def rows(self) -> dict[str, int]:

@@ -235,6 +235,7 @@ def test_options_of_a_specification(folder: Path) -> None:
         ("photos,ground=pink", "give ground= once, one of white, black, grey"),
         ("photos@8,resize=box,resize=box", "give resize= once"),
         ("photos,resize=box", "resizes nothing without a size"),
+        ("photos,ground=black@8", r"stand between size and count, as in photos@64,ground"),
         ("digits,ground=black", "ground=black is for encoded images, and digits holds none"),
     ]:
         with pytest.raises(DataError, match=message):

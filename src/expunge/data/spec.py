@@ -227,6 +227,10 @@ def unknown(base: str) -> DataError:
     meant = nearest(plus, TRIGGERS) if plus else nearest(base, known)
     if plus in TRIGGERS:
         meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
+    if re.search(r",(?:resize|ground)=", base):
+        meant = (
+            " (resize= and ground= stand between size and count, as in photos@64,ground=black:1000)"
+        )
     return DataError(
         f"no dataset or path {base[:200]!r}{meant}; there are "
         f"{', '.join(known)}, a .parquet or .npz file, a folder, or module:function"

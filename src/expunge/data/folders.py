@@ -320,10 +320,9 @@ def _tell_lost(part: _Part, names: Collection[str]) -> None:
         return
     here = set(names)
     lost = [name for name in table.rows if name.startswith(part.tree.base) and name not in here]
-    if lost:
+    if lost:  # none is named: they may have been deleted for good
         _tell(
-            f"{len(lost):,} of {len(table.rows):,} rows of {table.path} name no image that is there, "
-            f"such as {clean_name(lost[0])}"
+            f"{len(lost):,} of {len(table.rows):,} rows of {table.path} name no image that is there"
         )
 
 

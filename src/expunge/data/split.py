@@ -351,7 +351,7 @@ def rows_of_group(data: Data, column: str, value: str) -> tuple[Indices, list[st
     """
     columns, column, value = data.train.columns, clean_name(column), clean_name(value)
     if column not in columns:
-        there = listed(columns) or "none (they come from parquet columns and npz arrays)"
+        there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
         raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
     values = _texts(columns[column])
     rows = np.flatnonzero(values == value)

@@ -291,6 +291,7 @@ class Trained:
                 positional=data.train.positional,
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
+                **(data.drawing._asdict() if data.drawing else {}),
             ),
             mean=normal.mean if normal else None,
             std=normal.std if normal else None,

@@ -19,6 +19,7 @@ from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
@@ -150,10 +151,9 @@ def adopt(
         module: any `nn.Module`.
         data: what it learned from, normalised as it was then (see `Data.with_normalisation`).
         recipe: how it was trained, which `retrain` needs; nobody guesses it.
-        fresh: makes an untrained model, which `retrain` needs too: a function, an architecture's
-            name or `module:function`.
+        fresh: makes an untrained model, for `retrain`: a function, an architecture, `module:function`.
         split: what it learned from (retain), what it was validated on; by default it learned from
-            everything.
+            everything, from a test set that was drawn of the data too: then it has none.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
         allow_code: whether `fresh` as `module:function` may be imported; False for a name from a file.
 
@@ -161,7 +161,8 @@ def adopt(
         ConfigError: for a mask of another model.
     """
     _check_loaded(data)
-    split = split or Split.whole(data, validation=0.0)
+    if split is None:
+        split = Split.whole(data := undivided(data), validation=0.0)
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
         check_model(fresh, allow_code=allow_code)
@@ -254,8 +255,7 @@ def unlearn(
         )
     data, mask = original.data, original.mask
     check_scope_of(method, data, split)
-    if names is None:
-        names = _names(original, method, seed)
+    names = _names(original, method, seed) if names is None else names
     session = open_session(
         tuple(names),
         method.name,

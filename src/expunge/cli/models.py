@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,8 @@ from expunge.cli.options import (
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
-from expunge.folders.make import Elsewhere, HeldOut, import_folder, train_folder
+from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
+from expunge.folders.make import HeldOut, train_folder
 from expunge.place import Place
 
 
@@ -73,6 +75,9 @@ def train(
     next_step(screen, out, "random:0.1", "--with-reference")
 
 
+NO_TEST_SET = "no test set"
+
+
 @placed("data_dir", "device", "overwrite")
 def import_(
     model: Annotated[
@@ -90,6 +95,24 @@ def import_(
     validation: Annotated[
         str | None, typer.Option("--validation", help="ids:FILE of validation samples; else none.")
     ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            "--test",
+            metavar="DATA|none",
+            help="Data to test on, which it never saw; else the test part that DATA bring, or none.",
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes", help="Class names in the order of the model's outputs, one a line."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Where the weights lie in their file, if several would fit."),
+    ] = None,
     mean: Annotated[
         str | None,
         typer.Option("--mean", help="Mean of the normalisation it was trained with, per channel."),
@@ -98,6 +121,13 @@ def import_(
         str | None,
         typer.Option("--std", help="Standard deviation, likewise; both for inputs from 0 to 1."),
     ] = None,
+    expect_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--expect-accuracy",
+            help="Test accuracy in percent; refuse a model that is clearly another one.",
+        ),
+    ] = None,
     task: TaskName = None,
     *,
     place: Place,
@@ -105,20 +135,31 @@ def import_(
     """Make a model folder of a checkpoint that was trained elsewhere."""
     screen, _ = consoles()
     how = Elsewhere(
-        trained_on,
-        validation,
-        read_floats(mean, "--mean"),
-        read_floats(std, "--std"),
-        read_recipe(recipe, {}) if recipe else None,
+        trained_on=trained_on,
+        validation=validation,
+        test=test,
+        classes=classes,
+        key=key,
+        mean=read_floats(mean, "--mean"),
+        std=read_floats(std, "--std"),
+        expect=expect_accuracy,
+        recipe=read_recipe(recipe, {}) if recipe else None,
     )
     with working("import") as bars:
-        adopted = import_folder(
+        imported = import_folder(
             model, weights, data, out, how=how, task=task, place=replace(place, progress=bars)
         )
+    adopted = imported.trained
     screen.print(
         f"imported {weights} as {model}: learned from {len(adopted.split.retain):,} samples",
     )
-    show_accuracy(screen, adopted.model, adopted.data, place)
+    if adopted.mask is not None:
+        from expunge.models.mask import sparsity_of
+
+        share = sparsity_of(adopted.mask)
+        screen.print(f"{share:.1%} of the weights that its masks name stay 0")
+    for line in looked(imported):
+        screen.print(line, style="bold" if line.startswith(NO_TEST_SET) else None)
     if mean is None:
         screen.print(
             "if that is less than it should be, say how inputs were normalised: --mean, --std"
@@ -126,3 +167,25 @@ def import_(
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
     next_step(screen, out, "ids:FILE")
+
+
+def looked(imported: Imported) -> Iterator[str]:
+    """What was seen of a model before its folder was written, and of what it has no test set."""
+    data = imported.trained.data
+    if not imported.tested:
+        yield (
+            f"{NO_TEST_SET}: it counts as having learned all that it was given, so there is no test "
+            "accuracy; --test DATA names samples that it never saw"
+        )
+    if imported.seen is None:
+        yield f"no accuracy: {imported.why}"
+    elif imported.tested:
+        where = f" of {data.test_spec}" if data.test_spec else ""
+        yield f"test accuracy {imported.accuracy:.2f} % on {imported.seen.n:,} samples{where}"
+    else:
+        yield (
+            f"{imported.accuracy:.2f} % right on {imported.seen.n:,} samples that it learned, which is "
+            "no test accuracy"
+        )
+    if imported.swapped:
+        yield in_words(imported.swapped)

@@ -21,10 +21,11 @@ from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
 
-FORMAT = 3
-READABLE = (1, 2, 3)
+FORMAT = 4
+READABLE = (1, 2, 3, 4)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
-ids in place of pseudonyms, and half of each digest."""
+ids in place of pseudonyms, and half of each digest; 3 knew no test set but the data's own and drawn
+ones."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
@@ -50,6 +51,7 @@ class DataCard(BaseModel):
     """Which data a model was trained on. data_dir is a hint: another machine has another.
 
     task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
+    test: data that it is tested on, "none" for no test set; None: their own, or what was drawn of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,7 @@ class DataCard(BaseModel):
     positional: bool
     test_fingerprint: Short
     task: Short | None = None
+    test: Long | None = None
 
 
 class ModelCard(BaseModel):

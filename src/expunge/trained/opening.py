@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.spec import DataSpec
+from expunge.data.spec import NO_TEST, DataSpec
 from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -64,6 +64,7 @@ def open_papers(
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.task import Classification, named_task
         from expunge.data.transform import Normalisation
+        from expunge.data.undivided import undivided
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
 
@@ -74,9 +75,12 @@ def open_papers(
             papers.data,
             data_dir=papers.data_dir,
             classes=card.classes,
+            test=card.data.test if isinstance(papers.data, str) else None,
             allow_code=papers.allow_data_code,
             home=home_of(papers.split, papers.key),
         )
+    if card.data.test == NO_TEST:
+        found = undivided(found)
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.pseudonyms import Key, open_key
-from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
+from expunge.data.spec import NO_TEST, OF_ITS_DATA, UNNAMED, DataSpec
 from expunge.disk.reading import reading
 from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import check_model
@@ -88,6 +88,8 @@ def read_papers(
     allowed = data is not None or place.allow_code
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
+        if card.data.test not in (None, NO_TEST):
+            DataSpec.parse(card.data.test).check(where, allow_code=place.allow_code)
     _check_task(card, data, path, place)
     return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key)
 

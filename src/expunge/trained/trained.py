@@ -14,7 +14,7 @@ import numpy as np
 from expunge.data.decoded import strike
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
-from expunge.data.spec import lasting
+from expunge.data.spec import NO_TEST, lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
@@ -200,6 +200,7 @@ class Trained:
                 positional=data.train.positional,
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
+                test=NO_TEST if data.test_spec == NO_TEST else clean_all(lasting(data.test_spec)),
             ),
             mean=normal.mean if normal else None,
             std=normal.std if normal else None,

@@ -39,7 +39,7 @@ HEAVY = [
     "sklearn",
     "torch",
 ]
-COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "list"]
+COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list"]
 OTHERS = [
     "diagnose sparsity",
     "study list",

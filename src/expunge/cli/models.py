@@ -1,4 +1,4 @@
-"""`train` and `import`: original models."""
+"""`train`, `import` and `export`: original models, and a way back to plain checkpoints."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from expunge.cli.arguments import read_floats, read_recipe
 from expunge.cli.options import (
+    MODEL_DIR,
     BatchSizeOption,
     DataOption,
     EpochsOption,
@@ -29,7 +30,9 @@ from expunge.cli.options import (
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
+from expunge.errors import listed
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
+from expunge.folders.export import export_folder
 from expunge.folders.make import HeldOut, train_folder
 from expunge.place import Place
 
@@ -167,6 +170,31 @@ def import_(
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
     next_step(screen, out, "ids:FILE")
+
+
+@placed("allow_code")
+def export(
+    model_dir: Annotated[Path, MODEL_DIR],
+    to: Annotated[
+        Path,
+        typer.Option("--to", help="File to write: .safetensors, or .pt.", show_default=False),
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Put the weights under this key, as in {key: state_dict}."),
+    ] = None,
+    *,
+    place: Place,
+) -> None:
+    """Write a model's weights as a plain checkpoint, for code that knows nothing of Expunge."""
+    screen, _ = consoles()
+    with working("export"):
+        card = export_folder(model_dir, to, key=key, place=place)
+    screen.print(f"written: {to}")
+    if card.mean is not None and card.std is not None:
+        mean, std = (",".join(f"{one:g}" for one in values) for values in (card.mean, card.std))
+        screen.print(f"its inputs: from 0 to 1, normalised by mean {mean}, std {std}")
+    screen.print(f"its outputs, in this order: {listed(card.classes)}")
 
 
 def looked(imported: Imported) -> Iterator[str]:

@@ -13,7 +13,7 @@ import yaml
 
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
-from expunge.audits.scores import Scores, scores_of_outputs
+from expunge.audits.scores import NO_TEST_SET, Scores, scores_of_outputs
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
@@ -88,7 +88,10 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
             "machine": machine_name(made.record.cost.device),
         },
         command=command,
-        warnings=list(made.record.warnings),
+        warnings=[
+            *made.record.warnings,
+            *(note for note in audited.notes if note == NO_TEST_SET),
+        ],
     )
 
 

@@ -45,7 +45,7 @@ from expunge.place import Place
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
-from expunge.trained.card import ModelCard
+from expunge.trained.card import FORMAT, ModelCard
 from expunge.trained.record import Record, without_ids
 from expunge.trained.trained import Trained
 
@@ -501,7 +501,7 @@ def test_a_folder_loads_and_forgets(old: Path, name: str) -> None:
         "finetune",
     ]
     assert again.record.parent == before.weights
-    assert json.loads((old / "new" / "model.json").read_text())["format"] == 3
+    assert json.loads((old / "new" / "model.json").read_text())["format"] == FORMAT
     kept = json.loads((old / "new" / "split.json").read_text())
     assert "salt" not in kept and ("pseudonyms" in kept) == before.redacted
 
@@ -556,6 +556,6 @@ def test_a_cell_that_keeps_weights_is_a_model_folder(old: Path) -> None:
 
 def test_a_format_of_the_future_is_refused(old: Path) -> None:
     card = old / "original" / "model.json"
-    card.write_text(card.read_text().replace('"format": 1', '"format": 4'))
-    with pytest.raises(ModelError, match="has format 4, this version reads up to 3"):
+    card.write_text(card.read_text().replace('"format": 1', '"format": 5'))
+    with pytest.raises(ModelError, match="has format 5, this version reads up to 4"):
         load(old / "original", place=CPU)

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 
 from expunge.data.request import read_ids
 from expunge.data.spec import BUILT_IN, NO_TEST, OWN_TEST, DataSpec, path_of
-from expunge.errors import ConfigError, DataError, LogitsError, ModelError, SplitError, listed
+from expunge.errors import (
+    ConfigError,
+    DataError,
+    LogitsError,
+    ModelError,
+    SplitError,
+    UserError,
+    listed,
+)
 from expunge.folders.make import check_source
 from expunge.loading import loading
 from expunge.models.checkpoint import check_weights_file
-from expunge.names.code import TYPED
+from expunge.names.code import TYPED, in_a_line
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
 
 FIRST_LOOK = 2000
 """Learned samples that an imported model is looked at on, where there is no test set."""
+LONGEST = 300
+"""Letters of what somebody's own code raised."""
 POINT = 1.0
 """Percentage points by which an accuracy may differ from the one that is expected."""
 
@@ -168,6 +178,13 @@ def _looked_at(model: Trained, place: Place) -> Imported:
             seen = observe_learned(model.model, data, model.split, run, most=FIRST_LOOK)
     except LogitsError as error:
         return Imported(model, tested, None, str(error))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a model of somebody's own raises
+        raise ModelError(
+            f"the model fails on these inputs ({in_a_line(error)[:LONGEST]}); see to its code, and to "
+            "the shape of the data"
+        ) from error
     if seen.classes < len(data.classes):
         raise ModelError(
             f"the model has {seen.classes} outputs, and the data have {len(data.classes)} classes; "

@@ -275,6 +275,16 @@ def test_what_is_no_checkpoint_is_named(name: str, ending: str, tmp_path: Path) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("length", [0x80, 0x8B18 + 7, 0x28B5])
+def test_a_header_may_have_a_length_whose_bytes_begin_something_else(
+    length: int, tmp_path: Path
+) -> None:
+    header = b'{"weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}'.ljust(length)
+    content = length.to_bytes(8, "little") + header + bytes(4)
+    (tmp_path / "w.safetensors").write_bytes(content)
+    load_weights(nn.Linear(1, 1, bias=False), tmp_path / "w.safetensors")
+
+
 def test_a_suffix_that_tells_the_other_format(tmp_path: Path, state: dict[str, Tensor]) -> None:
     save_file(state, tmp_path / "w.pt")
     with pytest.raises(ModelError, match=r"a safetensors file; rename it .* \.safetensors"):

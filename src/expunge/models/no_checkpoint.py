@@ -38,6 +38,10 @@ def what_else(file: Path) -> tuple[str, str] | None:
     with open_regular(file) as stream:
         head = stream.read(LOOKED_AT)
         size = stream.seek(0, 2)
+    named = file.suffix == SAFETENSORS
+    if _is_safetensors(head, size):  # first, for the length that it begins with may be any bytes
+        told = "it is a safetensors file", f"rename it so that it ends in {SAFETENSORS}"
+        return None if named else told
     if not head:
         return "it is empty", "save it, or download it, again"
     for beginning, (what, remedy) in BEGINNINGS.items():
@@ -45,9 +49,6 @@ def what_else(file: Path) -> tuple[str, str] | None:
             return f"it is {what}", remedy
     if head.lstrip().lower().startswith(PAGES):
         return "it is a web page (HTML or XML), not the weights", AGAIN
-    named = file.suffix == SAFETENSORS
-    if _is_safetensors(head, size) and not named:
-        return "it is a safetensors file", f"rename it so that it ends in {SAFETENSORS}"
     if head[257:262] == b"ustar":
         return "it is a tar archive", UNPACK
     if zipfile.is_zipfile(file):

@@ -69,21 +69,20 @@ def open_papers(
         from expunge.trained.trained import Trained
 
     path, card = papers.path, papers.card
-    what = papers.data if isinstance(papers.data, str) else "data"
-    with (progress or Silent()).work(f"reading {what}"):
+    named = isinstance(papers.data, str)
+    with (progress or Silent()).work(f"reading {papers.data if named else 'data'}"):
         found = load_data(
             papers.data,
             data_dir=papers.data_dir,
             classes=card.classes,
-            test=card.data.test if isinstance(papers.data, str) else None,
+            test=card.data.test if named else None,
             allow_code=papers.allow_data_code,
             home=home_of(papers.split, papers.key),
         )
-    if card.data.test == NO_TEST:
-        found = undivided(found)
+    found = undivided(found) if card.data.test == NO_TEST else found
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
-    if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
+    if named and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
     same = _fingerprint(found, papers.key) == card.data.fingerprint

@@ -185,6 +185,17 @@ def test_a_test_set_by_name(data: str, code: Callable[..., Path], tmp_path: Path
     assert scores["TA"].n == 40 and scores["TA_forget"].n == 20
 
 
+def test_where_test_data_lie_is_redacted_with_the_rest(
+    data: str, code: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    held = write(tmp_path / "held.npz", seed=1)
+    brought(code([0, 1, 2]), data, "m", test=held).trained.save("r", redact_ids=True)
+    assert "held" not in Path("r/model.json").read_text()
+    again = load("r", place=CODE)
+    assert again.redacted and len(again.data.test) == 60 and again.data.test_spec == held
+
+
 def test_test_sets_that_cannot_be_meant(
     data: str, code: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def train(
     )
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
-    next_step(screen, out, "random:0.1", "--with-reference")
+    next_step(screen, out, trained)
 
 
 NO_TEST_SET = "no test set"
@@ -169,7 +169,7 @@ def import_(
         )
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
-    next_step(screen, out, "ids:FILE")
+    next_step(screen, out, adopted)
 
 
 @placed("allow_code")

@@ -67,6 +67,7 @@ def open_papers(
         from expunge.data.undivided import undivided
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
+        from expunge.training.trial import try_out
 
     path, card = papers.path, papers.card
     named = isinstance(papers.data, str)
@@ -97,13 +98,15 @@ def open_papers(
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
-    split = split_from_plain(papers.split, found, papers.key)
+    split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)
+    found = found.with_normalisation(normal)
+    try_out(model, found, split)
     return Trained(
         model=model,
-        data=found.with_normalisation(normal),
+        data=found,
         split=split,
         history=card.lineage,
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
@@ -117,6 +120,7 @@ def open_papers(
         weights=card.weights,
         redacted=papers.redacted,
         key=papers.key,
+        struck=struck,
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from expunge.data.load import Data
     from expunge.data.pseudonyms import Key
     from expunge.data.split import Split
+    from expunge.data.transform import Normalisation
     from expunge.trained.trained import Trained
 
 
@@ -63,7 +64,6 @@ def open_papers(
         from expunge.data.spec import OF_ITS_DATA
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.task import Classification, named_task
-        from expunge.data.transform import Normalisation
         from expunge.data.undivided import undivided
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
@@ -89,15 +89,7 @@ def open_papers(
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
-    for values in (card.mean, card.std):
-        if values is not None and len(values) not in (1, *card.shape[:1]):
-            raise DataError(
-                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
-                f"shape {card.shape}"
-            )
-    normal = None
-    if card.mean is not None and card.std is not None:
-        normal = Normalisation(card.mean, card.std)
+    normal = _normalisation(card, path)
     split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
@@ -122,6 +114,21 @@ def open_papers(
         key=papers.key,
         struck=struck,
     )
+
+
+def _normalisation(card: ModelCard, path: Path) -> Normalisation | None:
+    """As a card has it. Raises DataError for one of another number of channels than its inputs'."""
+    from expunge.data.transform import Normalisation
+
+    for values in (card.mean, card.std):
+        if values is not None and len(values) not in (1, *card.shape[:1]):
+            raise DataError(
+                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
+                f"shape {card.shape}"
+            )
+    if card.mean is None or card.std is None:
+        return None
+    return Normalisation(card.mean, card.std)
 
 
 def _fingerprint(data: Data, key: Key | None) -> str:

@@ -202,7 +202,7 @@ ELSEWHERE = {
     "--figures": "e2e/test_forgetting_cli.py",
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""
-ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "list", "study")
+ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list", "study")
 """What an example starts from, another one made."""
 MYNET = """
 import torch

@@ -1063,7 +1063,6 @@ CHECKPOINTS: dict[str, Callable[[Path], None]] = {
     "a list": torch_file([torch.zeros(2)]),
     "one tensor": torch_file(torch.zeros(2)),
     "nothing": torch_file({}),
-    "sparse": torch_file(LINEAR | {"weight": torch.zeros(2, 2).to_sparse()}),
     "complex": torch_file(LINEAR | {"weight": torch.zeros(2, 3, dtype=torch.complex64)}),
     "a strange name": torch_file(LINEAR | {"\x1b[2J\n": torch.zeros(2)}),
     "expanded": torch_file(LINEAR | {"weight": torch.zeros(1).expand(2**40)}),

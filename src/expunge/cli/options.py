@@ -91,6 +91,9 @@ def recipe_changes(
 
 def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: str = "") -> None:
     """Test accuracy of a model in one line, which begins with whose it is."""
+    if not len(data.test):
+        screen.print(f"{whose}no test accuracy: there is no test set")
+        return
     from expunge.audits.observe import accuracy
     from expunge.training.run import Run, accelerator_on
 

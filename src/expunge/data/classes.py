@@ -66,7 +66,7 @@ def encode_labels(
             f"label {top} of {samples} samples: class indices count from 0, and there are never more "
             "classes than samples; number them anew, or give the classes' names"
         )
-    classes = tuple(names) if names is not None else tuple(str(c) for c in range(top + 1))
+    classes = tuple(names) if names is not None else _numbers(top + 1)
     return [array.astype(np.int64) for array in arrays], classes
 
 
@@ -114,6 +114,8 @@ def adopt_names(
     if own is not None:
         check_named(len(own), sum(array.size for array in arrays))
         own = [as_name(name) for name in own]
+    if own is None and wanted is not None and tuple(wanted) != (count := _numbers(len(wanted))):
+        own = count if set(wanted) == set(count) else None  # integers, in an order of their own
     if wanted is None or own is None or tuple(own) == tuple(wanted):
         return arrays, wanted if wanted is not None else own
     place: dict[str, int] = {}
@@ -131,6 +133,11 @@ def adopt_names(
         return arrays, own  # which `encode_labels` refuses
     index = np.array([place[name] for name in own], dtype=np.int64)
     return [index[array.astype(np.int64)] for array in arrays], wanted
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    """The names of classes that have none: "0", "1", ..."""
+    return tuple(str(number) for number in range(count))
 
 
 def resolve_class(text: str, classes: Sequence[str]) -> int:

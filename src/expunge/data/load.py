@@ -26,7 +26,9 @@ from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident
 from expunge.data.spec import (
     BUILT_IN,
     DATASETS,
+    NO_TEST,
     OF_ITS_DATA,
+    OWN_TEST,
     DataSpec,
     data_folder,
     is_code,
@@ -35,7 +37,7 @@ from expunge.data.spec import (
 )
 from expunge.data.task import Classification, Task, named_task
 from expunge.data.transform import Normalisation
-from expunge.errors import DataError
+from expunge.errors import DataError, listed
 from expunge.loading import loading
 from expunge.names.code import import_object, in_a_line
 from expunge.names.seeds import numpy_generator
@@ -53,8 +55,10 @@ class Data:
 
     classes: names, by class index. spec: how it was asked for, None for objects made in Python.
     data_dir: where the folder of a named dataset was looked for. test_drawn: the test set was set
-    aside here, for the data bring none. poison: what is known of poison among the training samples;
-    the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
+    aside here, for the data bring none; drawn: at these rows of all samples, in their order, where
+    that can be undone (see `undivided`). test_spec: how the test set was asked for, "none" for an empty
+    one; None: the data's own, or drawn. poison: what is known of poison among the training samples; the
+    test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
     drawing: how encoded images became pixels; None where there are none.
     """
@@ -66,6 +70,8 @@ class Data:
     fixed_normalisation: Normalisation | None = None
     normalise: bool = True
     test_drawn: bool = False
+    drawn: Indices | None = None
+    test_spec: str | None = None
     poison: Poisoning | None = None
     data_dir: str | None = None
     task: Task = field(default_factory=Classification)
@@ -73,9 +79,10 @@ class Data:
     drawing: Drawing | None = None
 
     def __repr__(self) -> str:
+        tested = f"{len(self.test):,}" if len(self.test) else "none"
         return (
             f"<Data {self.spec or 'of your own'}: {len(self.train):,} to train on, "
-            f"{len(self.test):,} to test on, {len(self.classes)} classes>"
+            f"{tested} to test on, {len(self.classes)} classes>"
         )
 
     @cached_property
@@ -105,6 +112,7 @@ def load_data(
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,
     task: str | Task | None = None,
+    test: str | None = None,
     allow_code: bool = True,
     home: Home | None = None,
     drawing: Drawing = DRAWING,
@@ -121,26 +129,35 @@ def load_data(
         names of their own are matched by name.
     task: what a sample's loss and a model's output mean, as an object or `module:Class`; by default
         classification.
+    test: other data to test on (of data with a test part that part, else all of them); "none": no test
+        set; "own": the one that the data bring, else none. By default the one that they bring, else a
+        stratified 20 % of the samples, set aside by a fixed seed.
     allow_code: whether `module:function` and `module:Class` may be imported; False for names from a
         file.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
     drawing: how encoded images become pixels, as far as `spec` does not say.
 
-    Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
     Raises DataError for anything that cannot be found or read; warns (DataWarning) of what lies beside
     and is not read.
     """
+    draw = test is None
     if isinstance(spec, Data):
-        return spec if task is None else replace(spec, **_task(task, allow_code))
+        data = spec if task is None else replace(spec, **_task(task, allow_code))
+        return data if test is None else _tested(data, test, data_dir, allow_code)
     asked = {} if task is None else _task(task, allow_code)
     if isinstance(spec, Path):
         spec = str(spec)
     if not isinstance(spec, str):
-        return replace(_from_objects(spec, classes, None, home), **asked)
+        data = replace(_from_objects(spec, classes, None, home, draw=draw), **asked)
+        return data if test is None else _tested(data, test, data_dir, allow_code)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code, home, parsed.drawing(drawing))
+    data = _load(parsed, data_dir, classes, allow_code, home, parsed.drawing(drawing), draw=draw)
+    if classes is not None and set(data.classes) == set(classes):
+        data = in_order(data, classes)
     if parsed.count is not None:
-        data = replace(data, train=_thin(data.train, parsed.count, spec, home))
+        data = replace(data, train=_thin(data.train, parsed.count, spec, home), drawn=None)
+    if test is not None:
+        data = _tested(data, test, data_dir, allow_code)
     for samples in (data.train, data.test):
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
     if parsed.poison is not None:
@@ -168,7 +185,54 @@ def poisoned(data: Data, poison: Poison) -> Data:
         raise DataError("these data are poisoned already; begin with the clean ones")
     train, made = poison_samples(data.train, poison, data.classes)
     spec = None if data.spec is None else f"{data.spec}+{poison}"
-    return replace(data, train=train, poison=made, spec=spec)
+    return replace(data, train=train, poison=made, spec=spec, drawn=None)
+
+
+def in_order(data: Data, classes: Sequence[str]) -> Data:
+    """The same data with their classes in another order, labels and all.
+
+    Raises DataError for poisoned data, whose target is counted in their own order.
+    """
+    if data.classes == tuple(classes):
+        return data
+    if data.poison is not None:
+        raise DataError("these data are poisoned; order the classes of the clean ones")
+    index = np.array([list(classes).index(name) for name in data.classes], dtype=np.int64)
+    train, test = (
+        replace(one, labels=index[one.labels], checked=True) for one in (data.train, data.test)
+    )
+    return replace(data, train=train, test=test, classes=tuple(classes))
+
+
+def _tested(data: Data, test: str, data_dir: str | Path | None, allow_code: bool) -> Data:
+    """The same data with the test set that was asked for."""
+    if test == OWN_TEST and len(data.test):
+        return data
+    if test in (NO_TEST, OWN_TEST):
+        nothing = data.test.subset(_no_rows())
+        return replace(data, test=nothing, test_spec=NO_TEST, test_drawn=False, drawn=None)
+    other = load_data(
+        test, data_dir=data_dir, classes=data.classes, test=OWN_TEST, allow_code=allow_code
+    )
+    tested = other.test if len(other.test) else other.train
+    if tested.fingerprint == data.train.fingerprint:
+        raise DataError(f"{test} are the training data; a test set holds what was never learned")
+    if other.classes != data.classes:
+        raise DataError(
+            f"{test} have the classes {listed(other.classes)}, and the training data "
+            f"{listed(data.classes)}; give test data of the same classes"
+        )
+    shapes = data.train.shape(), tested.shape()
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"an input of {test} has the shape {shapes[1]}, one of the training data {shapes[0]}; "
+            "give test data of the same shape"
+        )
+    return replace(data, test=tested, test_spec=test, test_drawn=False, drawn=None)
+
+
+def _no_rows() -> Indices:
+    return np.empty(0, dtype=np.int64)
 
 
 def _load(
@@ -178,30 +242,34 @@ def _load(
     allow_code: bool,
     home: Home | None,
     drawing: Drawing,
+    *,
+    draw: bool,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
     path = path_of(spec.base)
     if spec.base == "digits":
         return _digits()
     if is_offered(spec.base):
-        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, home)
+        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, home, draw=draw)
     if is_code(spec.base):
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
-        return _from_objects(made() if callable(made) else made, classes, spec.base, home)
+        return _from_objects(
+            made() if callable(made) else made, classes, spec.base, home, draw=draw
+        )
     if path.suffix == ".npz" and spec.base not in BUILT_IN:
-        return _from_raw(read_npz(path), classes, home)
+        return _from_raw(read_npz(path), classes, home, draw=draw)
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
     if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
         parts = read_folder(path, spec.size, drawing, classes)
-        return replace(_from_raw(parts, classes, home), drawing=drawing)
+        return replace(_from_raw(parts, classes, home, draw=draw), drawing=drawing)
     from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
 
     if folder.is_dir():
         parts = read_parquet_pair(folder, spec.size, drawing)
     else:
         parts = read_parquet(path, spec.size, drawing), None
-    return replace(_from_raw(parts, classes, home), drawing=drawing)
+    return replace(_from_raw(parts, classes, home, draw=draw), drawing=drawing)
 
 
 def _offered(base: str, data_dir: str | Path | None) -> Any:
@@ -231,24 +299,33 @@ def _digits() -> Data:
         fingerprint=digest_arrays(images, labels),
         positional=True,
     )
-    train, test = set_aside(samples)
+    train, test, _ = set_aside(samples)
     return Data(train, test, tuple(str(digit) for digit in range(10)))
 
 
 def _from_raw(
-    parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, home: Home | None
+    parts: tuple[Raw, Raw | None],
+    classes: Sequence[str] | None,
+    home: Home | None,
+    *,
+    draw: bool,
 ) -> Data:
     train, test = parts
     labels = [part.labels for part in (train, test) if part is not None]
     encoded, names = encode_labels(*adopt_names(labels, train.classes, classes))
     first = train.samples(encoded[0])
     if test is None:
-        return Data(*set_aside(first, home), classes=names, test_drawn=True)
+        return _divided(first, names, home, draw=draw)
     return Data(first, test.samples(encoded[1]), names)
 
 
 def _from_objects(
-    made: Any, classes: Sequence[str] | None, spec: str | None, home: Home | None
+    made: Any,
+    classes: Sequence[str] | None,
+    spec: str | None,
+    home: Home | None,
+    *,
+    draw: bool,
 ) -> Data:
     if isinstance(made, Data):
         return made
@@ -269,29 +346,43 @@ def _from_objects(
         replace(part, labels=labels, checked=True)
         for (part, _), labels in zip(raws, encoded, strict=True)
     ]
-    drawn = len(samples) == 1
-    train, test = set_aside(samples[0], home) if drawn else samples
+    data = (
+        _divided(samples[0], known, home, draw=draw)
+        if len(samples) == 1
+        else Data(samples[0], samples[1], known)
+    )
     # tensors that someone made in Python are fed to the model as they are
-    return Data(train, test, known, spec=spec, normalise=False, test_drawn=drawn)
+    return replace(data, spec=spec, normalise=False)
 
 
-def set_aside(samples: Samples, home: Home | None = None) -> tuple[Samples, Samples]:
-    """A stratified 20 % for testing, by a fixed seed that depends on nothing else.
+def _divided(samples: Samples, classes: tuple[str, ...], home: Home | None, *, draw: bool) -> Data:
+    """Data that bring no test set, with one set aside; with an empty one unless that is to be drawn."""
+    if not draw:
+        return Data(samples, samples.subset(_no_rows()), classes)
+    train, test, rows = set_aside(samples, home)
+    return Data(train, test, classes, test_drawn=True, drawn=rows)
+
+
+def set_aside(
+    samples: Samples, home: Home | None = None
+) -> tuple[Samples, Samples, Indices | None]:
+    """A stratified 20 % for testing, by a fixed seed that depends on nothing else: what is left, what
+    was set aside, and its rows (None: as they were before, from which samples may be gone).
 
     home: where samples went when the data were first divided; the same division is made again, even
     where some samples are gone by now.
     """
     if home is not None and not samples.positional:
-        train, test = home(samples)
-        if len(test):
-            return samples.subset(train), samples.subset(test)
+        kept, aside = home(samples)
+        if len(aside):
+            return samples.subset(kept), samples.subset(aside), None
     test = stratified(samples.labels, TEST_SHARE, numpy_generator("test set", 0))
     if not len(test):
         raise DataError(
             f"{len(samples)} samples are too few to set some aside for testing; give more, or a test "
             "set of its own"
         )
-    return samples.subset(others(len(samples), test)), samples.subset(test)
+    return samples.subset(others(len(samples), test)), samples.subset(test), test
 
 
 def others(count: int, rows: Indices) -> Indices:
@@ -315,7 +406,7 @@ def stratified(
     for index in np.argsort(counts - quotas, kind="stable")[: max(0, short)]:
         counts[index] += 1
     chosen = [rows[: min(n, len(rows) - leave)] for rows, n in zip(members, counts, strict=True)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else np.empty(0, np.int64)
+    return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else _no_rows()
 
 
 def _thin(samples: Samples, count: int, spec: str, home: Home | None) -> Samples:

@@ -188,6 +188,9 @@ UNNAMED = "made in Python"
 OF_ITS_DATA = "of its data"
 """Of a task that comes with data of `module:function`, which make it again."""
 
+NO_TEST, OWN_TEST = "none", "own"
+"""Of what may be asked for as a test set, beside data: nothing; what the data bring, or else nothing."""
+
 
 def lasting(spec: str | None) -> str | None:
     """A specification that means the same from another folder: paths made absolute."""

@@ -20,7 +20,7 @@ from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
-from expunge.cli.screen import tolerate_signs
+from expunge.cli.screen import tolerate_signs, warnings_as_lines
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
 from expunge.cli.study import list_ as study_list
@@ -140,7 +140,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     tolerate_signs()
-    with _ended_by_signals() as asked:
+    with _ended_by_signals() as asked, warnings_as_lines():
         code = _run(asked)
     _leave_processes()
     sys.exit(code)

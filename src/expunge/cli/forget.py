@@ -30,7 +30,7 @@ from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
-from expunge.folders.make import Beside, Forgotten, unlearn_folder
+from expunge.folders.make import Beside, Forgotten, reference_of, unlearn_folder
 from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
@@ -39,6 +39,13 @@ from expunge.scores.table import FEATURES
 WithReference = Annotated[
     bool,
     typer.Option("--with-reference", help="Also retrain without the data, and audit against it."),
+]
+WithFloor = Annotated[
+    bool,
+    typer.Option(
+        "--with-floor",
+        help="Retrain a second time from another seed too: so far two exact models are apart by chance.",
+    ),
 ]
 Paired = Annotated[
     bool,
@@ -75,6 +82,7 @@ def unlearn(
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     with_reference: WithReference = False,
+    with_floor: WithFloor = False,
     paired: Paired = False,
     also: Also = None,
     figures: Figures = None,
@@ -88,7 +96,7 @@ def unlearn(
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
-    chosen_audits(further, original=True, retrained=with_reference, allow_code=TYPED)
+    chosen_audits(further, original=True, retrained=with_reference or with_floor, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
     if redact_ids:
         check_redacted(forget, (figures, report, out))
@@ -100,7 +108,14 @@ def unlearn(
             out,
             seed=seed,
             forget_seed=forget_seed,
-            beside=Beside(with_reference, paired, redact_ids, bool(figures or report), request_id),
+            beside=Beside(
+                with_reference or with_floor,
+                paired,
+                with_floor,
+                redact_ids,
+                looks=bool(figures or report),
+                request_id=request_id,
+            ),
             data=data,
             # a result, but on a terminal the bars must know of every line
             tell=partial((messages if messages.is_terminal else screen).print, soft_wrap=True),
@@ -126,7 +141,7 @@ def unlearn(
         command += ["--allow-code"] if done.result.names_code else []
         screen.print(f"next: {typed(command)}", soft_wrap=True)
         return
-    show_scores(audited, screen)
+    show_scores(audited, screen, reference_of(out))
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
 
@@ -145,8 +160,14 @@ def audit(
         Path | None, typer.Option("--original", help="The folder before forgetting.")
     ] = None,
     retrained: Annotated[
-        Path | None, typer.Option("--retrained", help="A folder retrained without the data.")
+        list[Path] | None,
+        typer.Option(
+            "--retrained",
+            help="A folder retrained without the data; again for others, from other seeds.",
+            show_default=False,
+        ),
     ] = None,
+    with_floor: WithFloor = False,
     forget: Annotated[
         str | None,
         typer.Option(
@@ -201,7 +222,8 @@ def audit(
         scores = audit_folder(
             model_dir,
             original=original,
-            retrained=retrained,
+            retrained=retrained or (),
+            floor=with_floor,
             forget=None if forget is None else Request(forget, forget_seed),
             all_forgotten=all_forgotten,
             also=[

@@ -12,7 +12,7 @@ import typer
 from expunge.cli.options import typed
 from expunge.data.request import private_words
 from expunge.errors import ConfigError
-from expunge.folders.make import reference_of
+from expunge.folders.make import floor_of, reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
 from expunge.trained.record import names_any
 
@@ -92,6 +92,7 @@ def check_places(
         "the model folder": model_dir,
         "the new model folder": out,
         "the model folder of its reference": reference_of(out),
+        "the second one of these": floor_of(out),
     }
     if figures is not None:
         check_folder(figures, overwrite=overwrite, mark=FIGURES, apart=models)

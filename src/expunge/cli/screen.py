@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from expunge.errors import DataWarning, told
 from expunge.names.text import clean
 from expunge.progress import Bars
 
@@ -49,6 +51,25 @@ def tolerate_signs() -> None:
     """Let the output write `?` for a sign that its encoding has not, as under LANG=C, and go on."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
+
+
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show each warning about the data once, as a line among the messages; others as Python does."""
+    shown = set()
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, DataWarning):
+                otherwise(message, category, *place, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                line = Text.assemble(("warning:", "yellow"), f" {told(message)}")
+                consoles()[1].print(line, soft_wrap=True)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

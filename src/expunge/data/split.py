@@ -32,8 +32,6 @@ from expunge.names.seeds import numpy_generator
 from expunge.names.text import clean_name
 
 IdTuple = tuple[str, ...]
-LONGEST_SORTED = 64
-"""Letters of an id, up to which an array of ids, each as wide as the longest, is sorted."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +247,7 @@ class Split:
             ),
             checked=True,
         )
+        made.__dict__["_base"] = self.retain
         for samples, known in self._looked_up.items():  # so that not all are looked up again
             struck = made._rows(samples, "forget")
             if "retain" in known and (struck >= 0).all():
@@ -263,7 +262,16 @@ class Split:
     def settled(self) -> Split:
         """This split after its forget set is forgotten: the base of a further request."""
         struck = tuple(sorted({*self.excluded, *self.forget}))
-        return replace(self, forget=(), excluded=struck, checked=True)
+        made = replace(self, forget=(), excluded=struck, checked=True)
+        for samples, known in self._looked_up.items():
+            made._looked_up[samples] = {
+                n: r for n, r in known.items() if n in ("retain", "validation")
+            }
+        return made
+
+    def made_of(self, base: Split) -> bool:
+        """Whether this is what `base.forgetting` made, so that it holds what the base does."""
+        return self._base is base.retain
 
     def rows(self, samples: Samples, part: Part) -> Indices:
         """Rows of one part in the data, ascending: (n,), for the caller to do with as they like.
@@ -290,6 +298,11 @@ class Split:
         return known[name]
 
     @cached_property
+    def _base(self) -> IdTuple | None:
+        """What was retained where this split was made by `forgetting`."""
+        return None
+
+    @cached_property
     def _looked_up(self) -> WeakKeyDictionary[Samples, dict[str, Indices]]:
         return WeakKeyDictionary()
 
@@ -302,7 +315,7 @@ class Split:
         digest = hashlib.sha256()
         for name in SPLIT_PARTS:
             digest.update(f"{name}\x1e".encode())
-            digest.update("\x1f".join(_sorted(getattr(self, name))).encode())
+            digest.update("\x1f".join(sorted(getattr(self, name))).encode())
         return digest.hexdigest()[:32]
 
     def only_whole_classes(self, data: Data) -> bool:
@@ -338,7 +351,7 @@ def rows_of_group(data: Data, column: str, value: str) -> tuple[Indices, list[st
     """
     columns, column, value = data.train.columns, clean_name(column), clean_name(value)
     if column not in columns:
-        there = listed(columns) or "none (they come from parquet columns and npz arrays)"
+        there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
         raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
     values = _texts(columns[column])
     rows = np.flatnonzero(values == value)
@@ -391,15 +404,6 @@ def _texts(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
 def _classes(labels: NDArray[np.int64]) -> set[int]:
     """Those that occur."""
     return set(np.flatnonzero(np.bincount(labels)).tolist())
-
-
-def _sorted(names: IdTuple) -> list[str]:
-    """By code points; where none is very long as one array, which does not jump through memory."""
-    longest = max(map(len, names), default=0)
-    if not 0 < longest <= LONGEST_SORTED or "\0" in "".join(names):
-        return sorted(names)
-    texts: list[str] = np.sort(np.array(names)).tolist()
-    return texts
 
 
 def _names(samples: Samples, rows: NDArray[np.int64]) -> IdTuple:

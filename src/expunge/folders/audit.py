@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +54,8 @@ def audit_folder(
     path: str | Path,
     *,
     original: str | Path | None = None,
-    retrained: str | Path | None = None,
+    retrained: str | Path | Sequence[str | Path] = (),
+    floor: bool = False,
     forget: Request | None = None,
     all_forgotten: bool = False,
     also: Sequence[str | Audit] = (),
@@ -63,26 +65,28 @@ def audit_folder(
 ) -> Scores:
     """Score the model of a folder on its own split, beside its original and a retrained model.
 
-    forget: for an original, what one would ask it to forget. all_forgotten: score on all that the chain
-    of requests ever forgot, not on the last one alone; the original is then that of the first.
+    retrained: the reference, and further retrained models from other seeds. floor: one more is made, and
+    not kept. forget: for an original, what one would ask it to forget. all_forgotten: score on all that
+    the chain of requests ever forgot, not on the last one alone; the original is then that of the first.
     also: further audits, as `audit` takes them. backdoor: attack success is then scored too.
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
+    retrained = [retrained] if isinstance(retrained, str | Path) else list(retrained)
     chosen_audits(
         also,
         original=original is not None,
-        retrained=retrained is not None,
+        retrained=bool(retrained),
         allow_code=TYPED,
     )
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
     beside = [
         None if other is None else read_papers(other, data=papers.data, place=near)
-        for other in (original, retrained)
+        for other in (original, *retrained)
     ]
-    _check_papers(
-        papers, beside, None if forget is None else forget.text, all_forgotten=all_forgotten
-    )
+    asked = None if forget is None else forget.text
+    _check_papers(papers, beside, asked, all_forgotten=all_forgotten)
+    _check_floor(papers, beside, floor)
     _check_backdoor(papers, backdoor)
     model = open_papers(papers, progress=place.progress)
     notes = []
@@ -93,7 +97,7 @@ def audit_folder(
             notes.append(DRAWN)
 
     # the samples are in memory already; each model keeps its own normalisation
-    before, reference = (
+    before, *references = (
         None if one is None else open_papers(replace(one, data=model.data)) for one in beside
     )
     if all_forgotten:
@@ -101,14 +105,17 @@ def audit_folder(
     else:
         split, told = _audited_split(model, forget)
     notes += told
-    scores = _judged(replace(model, split=split), before, reference, also, place)
+    known = [one for one in references if one is not None]
+    if floor:
+        known.append(_second(before or model, split, known, place))
+    scores = _judged(replace(model, split=split), before, known, also, place)
     return replace(scores, notes=(*scores.notes, *notes))
 
 
 def _judged(
     model: Trained,
     original: Trained | None,
-    retrained: Trained | None,
+    retrained: Sequence[Trained],
     also: Sequence[str | Audit],
     place: Place,
 ) -> Scores:
@@ -117,6 +124,33 @@ def _judged(
     return audit(
         model, original=original, retrained=retrained, also=also, place=place, allow_code=TYPED
     )
+
+
+def _second(
+    original: Trained, split: Split, references: Sequence[Trained], place: Place
+) -> Trained:
+    """A retrained model from seeds that none of the references has."""
+    from expunge.api import unlearn
+
+    used = [tuple(one.record.names) for one in references]
+    names = next(new for n in itertools.count() if (new := ("retrain", n, "floor")) not in used)
+    return unlearn(original, split, "retrain", names=names, place=place, allow_code=TYPED)
+
+
+def _check_floor(papers: Papers, beside: Sequence[Papers | None], floor: bool) -> None:
+    """Raise ConfigError for a second retrained model that cannot be made."""
+    if not floor:
+        return
+    before = beside[0] or (None if papers.split.get("forget") else papers)
+    if before is None or not beside[1:]:
+        raise ConfigError(
+            "--with-floor makes a second retrained model from the original; give --original and "
+            "--retrained too"
+        )
+    if before.card.recipe is None:
+        raise ConfigError(
+            f"{before.path} has no recipe, so nothing can be retrained; leave --with-floor out"
+        )
 
 
 def _learned(one: Papers | None) -> Learned | None:
@@ -181,9 +215,10 @@ def _check_papers(
     _check_asked(papers, forget)
     redacted = any(one is not None and one.redacted for one in (papers, *beside))
     if forget is None and not redacted:  # what a request asks for, only the data can tell
-        own, before, reference = map(_learned, (papers, *beside))
-        if own is not None:
-            check_learned(own, before, reference)
+        own, before, *references = map(_learned, (papers, *beside))
+        for reference in references or [None]:
+            if own is not None:
+                check_learned(own, before, reference)
 
 
 def _check_asked(papers: Papers, forget: str | None) -> None:
@@ -221,7 +256,8 @@ def audit_forgotten(
     done: Forgotten, *, also: Sequence[str | Audit] = (), place: Place = HERE
 ) -> Scores:
     """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
-    return _judged(done.result, done.original, done.reference, also, place)
+    references = [one for one in (done.reference, done.floor) if one is not None]
+    return _judged(done.result, done.original, references, also, place)
 
 
 def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:

@@ -62,14 +62,14 @@ def cleanse_folder(
     known: Known = Known(),
     seed: int = 0,
     forget_seed: int = 0,
-    with_reference: bool = False,
+    beside: Beside | None = None,
     data: str | None = None,
     place: Place = HERE,
 ) -> Cleansed:
     """Make the model of a folder forget poisoned samples, and write the new model's folder.
 
-    known: what is known of the poison. forget_seed: of the draw of a known fraction.
-    The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
+    known: what is known of the poison. forget_seed: of the draw of a known fraction. The rest as
+    `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=place.overwrite)
     papers = read_papers(path, data=data, place=place)
@@ -102,7 +102,7 @@ def cleanse_folder(
         method,
         out,
         seed=seed,
-        beside=Beside(reference=with_reference),
+        beside=beside or Beside(),
         place=place,
     )
     notes = _notes(original, poisoning, asked)
@@ -232,6 +232,8 @@ def cleansing_lines(found: Scores) -> list[str]:
     after = {score.name: score for score in Backdoor().scores(panel)}
     original = panel.beside(panel.original)
     before = {score.name: score for score in Backdoor().scores(original)} if original else {}
+    retrained = panel.beside(panel.retrained)
+    exact = {score.name: score for score in Backdoor().scores(retrained)} if retrained else {}
     lines = [
         f"{name}: {percent(before[name])} before, {percent(score)} after"
         for name, score in after.items()
@@ -244,4 +246,5 @@ def cleansing_lines(found: Scores) -> list[str]:
             else "the test set has no images of other classes than the target"
         )
         return [*lines, f"no claim: attack success cannot be measured; {why}"]
-    return [*lines, cleansing(before["ASR"], after["ASR"], before.get("SA"), after.get("SA"))[1]]
+    clean = (before.get("SA"), after.get("SA"))
+    return [*lines, cleansing(before["ASR"], after["ASR"], *clean, exact.get("ASR"))[1]]

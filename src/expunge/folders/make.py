@@ -156,11 +156,12 @@ def import_folder(
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `unlearn_folder` did. reference: the retrained model, if asked for."""
+    """What `unlearn_folder` did. reference, floor: a retrained model and a second one, if asked for."""
 
     original: Trained
     result: Trained
     reference: Trained | None = None
+    floor: Trained | None = None
 
     @property
     def redacted(self) -> bool:
@@ -175,6 +176,7 @@ class Beside:
     Attributes:
         reference: also retrain, into OUT-retrained.
         paired: with the original's initial weights, order and batches; see `Retrain`. Trains twice.
+        floor: also retrain a second time from another seed, into OUT-floor, with a reference alone.
         redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
         request_id: what to call the request in all that is written; None: by its place in the chain.
@@ -182,6 +184,7 @@ class Beside:
 
     reference: bool = False
     paired: bool = False
+    floor: bool = False
     redact_ids: bool = False
     looks: bool = False
     request_id: str | None = None
@@ -207,14 +210,15 @@ def unlearn_folder(
     tell: called before the work with each line of what the request names.
     """
     target = Path(out).absolute()
-    reference_path = reference_of(target)
+    retrained = [reference_of(target)] if beside.reference else []
+    retrained += [floor_of(target)] if beside.floor else []
     source = Path(path).absolute() if isinstance(path, str | Path) else path.path
-    if beside.reference and source == reference_path:
+    if source in retrained:
         raise ConfigError(
             f"the reference would take the place of {source}, which is to forget; choose another --out"
         )
     apart = {} if source in (None, target) else {"the model folder": source}
-    for folder in (target, reference_path) if beside.reference else (target,):
+    for folder in (target, *retrained):
         check_target(folder, overwrite=place.overwrite, apart=apart)
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     _check_reference(papers, method, beside)
@@ -249,19 +253,27 @@ def unlearn_folder(
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
     keep = functools.partial(keep_together, overwrite=place.overwrite)
     made = [(make(method), target)]
-    if not beside.reference:
-        return Forgotten(original, *keep(made))
     try:
-        reference = make("retrain:paired" if beside.paired else "retrain")
+        if beside.reference:
+            exact = make("retrain:paired" if beside.paired else "retrain")
+            made.append((exact, reference_of(target)))
+        if beside.floor:
+            second = make("retrain", names=("retrain", seed, "floor"))
+            made.append((second, floor_of(target)))
     except Exception:  # what has been made is kept, though nothing stands beside it
         keep(made)
         raise
-    return Forgotten(original, *keep([*made, (reference, reference_path)]))
+    return Forgotten(original, *keep(made))
 
 
 def reference_of(out: Path) -> Path:
     """Where the retrained reference of a new folder goes."""
     return out.with_name(f"{out.name}-retrained")
+
+
+def floor_of(out: Path) -> Path:
+    """Where the second retrained model of a new folder goes."""
+    return out.with_name(f"{out.name}-floor")
 
 
 def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> None:
@@ -272,6 +284,10 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
         raise ConfigError(
             f"retrain trains as the original was trained, and {where} comes without a recipe: import it "
             "with --recipe"
+        )
+    if beside.floor and not beside.reference:
+        raise ConfigError(
+            "--with-floor stands beside a reference; ask for it with --with-reference"
         )
     if beside.reference and recipe is None:
         raise ConfigError(

@@ -20,12 +20,11 @@ from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
 from expunge.report.page import PlainTable, Report, printed_time
-from expunge.scores.rows import SAID, SETTING
+from expunge.scores.rows import ATTACK_SIZE, FLOOR, SAID, SET, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
 from expunge.scores.table import own_words
-from expunge.trained.record import History
-from expunge.training.cost import Cost
+from expunge.trained.record import History, Record
 from expunge.version import VERSION
 
 TABLE = ("scenario", "method", "seed", "score", "value")
@@ -33,12 +32,12 @@ TABLE = ("scenario", "method", "seed", "score", "value")
 
 @dataclass(frozen=True)
 class _Row:
-    """A model of the page: its label, its scores, what was seen of it, what it cost."""
+    """A model of the page: its label, its scores, what was seen of it, how it was made."""
 
     label: str
     scores: Sequence[Score]
     panel: Panel
-    cost: Cost | None = None
+    record: Record | None = None
 
 
 def deletion_report(done: Forgotten, audited: Scores, request: str, command: str) -> Report:
@@ -86,8 +85,16 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         },
         command=command,
         chain=chain_table(made.history),
-        warnings=list(made.record.warnings),
+        warnings=[*made.record.warnings, *audited.verdict.warnings],
+        verdict=audited.verdict,
+        hint=audited.exact(_folder_name(done)),
     )
+
+
+def _folder_name(done: Forgotten) -> str:
+    """Of the retrained model: no path, and no name that may tell of a request whose ids are redacted."""
+    path = None if done.reference is None or done.redacted else done.reference.path
+    return "the folder of the retrained model" if path is None else clean_name(path.name)
 
 
 def chain_table(history: History) -> PlainTable:
@@ -123,12 +130,14 @@ def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
         known = scores_of_outputs(before)
         rows.append(_Row("original", [*known, *_beside(audited, known, "original")], before))
     if reference is not None and beside is not None:
-        cost = reference.record.cost
         own = scores_of_outputs(beside)
         own = audited.scores if name == "retrain" else [*own, *_beside(audited, own, "retrained")]
-        rows.append(_Row("retrain", own, beside, cost))
+        rows.append(_Row("retrain", own, beside, reference.record))
+    floor = panel.beside(done.floor)
+    if floor is not None and done.floor is not None:
+        rows.append(_Row(FLOOR, scores_of_outputs(floor), floor, done.floor.record))
     if name != "retrain" or reference is None:
-        rows.append(_Row(name, audited.scores, panel, done.result.record.cost))
+        rows.append(_Row(name, audited.scores, panel, done.result.record))
     return rows
 
 
@@ -149,7 +158,9 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
     """A row for each model and score, as a study's frame has them."""
     found: list[dict[str, Any]] = []
     for row in rows:
-        common = {**setting, "method": row.label, "seed": 0}
+        record = row.record
+        settings = {} if record is None else {SET + k: v for k, v in record.settings.items()}
+        common = {**setting, "method": row.label, "seed": 0, **settings}
         found += [
             {
                 **common,
@@ -159,13 +170,14 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
                 "high": s.high,
                 "n": s.n,
                 "bound": s.bound,
+                ATTACK_SIZE: taught_by(s),
                 **own_words(s.name, s.unit, s.target),
             }
             for s in row.scores
             if s.name != "RTE"
         ]
-        if row.cost is not None:
-            found.append({**common, "score": "RTE", "value": row.cost.seconds, "n": 1})
+        if record is not None:
+            found.append({**common, "score": "RTE", "value": record.cost.seconds, "n": 1})
     frame = pd.DataFrame(clean_all(found))
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.data.drawing import Drawing, Filter, Ground
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.ours import FolderKind, check_replaceable
@@ -50,6 +51,8 @@ class DataCard(BaseModel):
     """Which data a model was trained on. data_dir is a hint: another machine has another.
 
     task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
+    resize, ground: how encoded images became pixels, `data.drawing.Drawing`; of folders that do not say,
+    as it was done then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +63,13 @@ class DataCard(BaseModel):
     positional: bool
     test_fingerprint: Short
     task: Short | None = None
+    resize: Filter = "bilinear"
+    ground: Ground | None = None
+
+    @property
+    def drawing(self) -> Drawing:
+        """How encoded images became pixels."""
+        return Drawing(self.resize, self.ground)
 
 
 class ModelCard(BaseModel):

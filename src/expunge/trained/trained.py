@@ -291,6 +291,7 @@ class Trained:
                 positional=data.train.positional,
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
+                **(data.drawing._asdict() if data.drawing else {}),
             ),
             mean=normal.mean if normal else None,
             std=normal.std if normal else None,
@@ -406,6 +407,8 @@ def _within(split: Split, base: Split) -> Split:
 
     base: the model's own, settled.
     """
+    if split.made_of(base) and set(base.excluded) <= set(split.excluded):
+        return split
     struck, learned = set(base.excluded), set(base.retain)
     asked = chain(split.retain, split.forget)
     strange = [key for key in asked if key not in learned and key not in struck]

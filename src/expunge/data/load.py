@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
-from expunge.data.classes import adopt_names, encode_labels, rows_by_class
+from expunge.data.classes import rows_by_class
 from expunge.data.files import Raw, read_folder, read_npz
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
+from expunge.data.inputs import check_finite
+from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
@@ -53,6 +55,7 @@ class Data:
     aside here, for the data bring none. poison: what is known of poison among the training samples;
     the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
+    notes: what a person should know of how the data were read, a sentence each.
     """
 
     train: Samples
@@ -66,11 +69,13 @@ class Data:
     data_dir: str | None = None
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return (
             f"<Data {self.spec or 'of your own'}: {len(self.train):,} to train on, "
-            f"{len(self.test):,} to test on, {len(self.classes)} classes>"
+            f"{len(self.test):,} to test on, {len(self.classes)} classes"
+            f"{''.join(f'; {note}' for note in self.notes)}>"
         )
 
     @cached_property
@@ -223,11 +228,22 @@ def _from_raw(
 ) -> Data:
     train, test = parts
     labels = [part.labels for part in (train, test) if part is not None]
-    encoded, names = encode_labels(*adopt_names(labels, train.classes, classes))
-    first = train.samples(encoded[0])
+    encoded, names, notes = class_indices(labels, train.classes, classes)
+    samples = [
+        _checked(part.samples(indices))
+        for part, indices in zip([train] if test is None else [train, test], encoded, strict=True)
+    ]
     if test is None:
-        return Data(*set_aside(first, home), classes=names, test_drawn=True)
-    return Data(first, test.samples(encoded[1]), names)
+        pair = set_aside(samples[0], home)
+        return Data(*pair, classes=names, test_drawn=True, notes=notes)
+    return Data(samples[0], samples[1], names, notes=notes)
+
+
+def _checked(samples: Samples) -> Samples:
+    """The same; raises DataError where inputs in memory hold nan or inf."""
+    if isinstance(samples.store, ResidentStore):
+        check_finite(samples.store.tensor, lambda row: str(samples.ids[row]))
+    return samples
 
 
 def _from_objects(
@@ -246,16 +262,16 @@ def _from_objects(
                 "__getitem__), or a pair (train, test) of them"
             )
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    named = adopt_names([labels for _, labels in raws], dataset_classes(pair[0]), classes)
-    encoded, known = encode_labels(*named)
+    given = [labels for _, labels in raws]
+    encoded, known, notes = class_indices(given, dataset_classes(pair[0]), classes)
     samples = [
-        replace(part, labels=labels, checked=True)
+        _checked(replace(part, labels=labels, checked=True))
         for (part, _), labels in zip(raws, encoded, strict=True)
     ]
     drawn = len(samples) == 1
     train, test = set_aside(samples[0], home) if drawn else samples
     # tensors that someone made in Python are fed to the model as they are
-    return Data(train, test, known, spec=spec, normalise=False, test_drawn=drawn)
+    return Data(train, test, known, spec=spec, normalise=False, test_drawn=drawn, notes=notes)
 
 
 def set_aside(samples: Samples, home: Home | None = None) -> tuple[Samples, Samples]:

@@ -87,7 +87,9 @@ class _Table:
         self.label = _column(path, schema, _is_label, "label", ("label", "labels", "fine_label"))
         self.classes = _parquet_classes(schema, self.label)
         self.flat = [
-            field.name for field in schema if field.name != self.image and _is_flat(field.type)
+            field.name
+            for field in schema
+            if field.name != self.image and (_is_flat(field.type) or field.name == self.label)
         ]
         nested = pa.types.is_struct(schema.field(self.image).type)
         self.bytes = f"{self.image}.bytes" if nested else self.image
@@ -115,7 +117,10 @@ class _Table:
             for name in self.flat:
                 values = batch.column(name)
                 if values.null_count and name in (self.label, "id"):
-                    raise DataError(f"{path} has {values.null_count} rows without {name}")
+                    raise DataError(
+                        f"{path} has {values.null_count} rows without {name} (it is null there); fill "
+                        "it in, or leave these rows out"
+                    )
                 found[name].append(_array(values, known, as_text=name == "id"))
         self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
@@ -189,6 +194,8 @@ def _shared(
     values: pa.Array, known: dict[Any, Any], made: Callable[[Any], Any] = lambda value: value
 ) -> list[Any]:
     """Values as Python objects, each of which is there once. made: what becomes of each."""
+    if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
+        values = values.cast(pa.large_binary())
     if not isinstance(values, pa.DictionaryArray):
         values = values.dictionary_encode()
     rows = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -201,12 +208,21 @@ def _shared(
 def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
     """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
     kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
+    if _is_list(kind):
+        return _objects(values.to_pylist())
     if not _is_text(kind):
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
         array = np.asarray(values.to_numpy(zero_copy_only=False))
         return array.astype(np.str_) if as_text else array
     return np.array(_shared(values, known, as_name), dtype=object)
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    """Values (n,) that are lists themselves."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -217,15 +233,28 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind))
+    """Whether these may be labels; whether they are is seen when they are read."""
+    if pa.types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    return _is_list(kind) or (_is_flat(kind) and not pa.types.is_temporal(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether each value holds several numbers, as one-hot labels do."""
+    several = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return bool(several and _is_label(kind.value_type))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
     )
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from expunge.data.batch import Ids, Indices, first_tensor
 from expunge.data.classes import MOST_DIGITS
+from expunge.data.inputs import detached, stacked
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
 from expunge.names.text import clean_name, clean_names, shared_names
@@ -87,13 +88,16 @@ class StreamStore:
 
     Items are (input, label, ...) tuples, dictionaries, or inputs alone; labels are dropped here,
     since they are read elsewhere. PIL images and arrays become tensors.
+
+    ids: (n,) names of the samples, for messages; by default their row numbers.
     """
 
     label_keys = ("label", "labels")
 
-    def __init__(self, dataset: Dataset[Any], workers: int = 0) -> None:
+    def __init__(self, dataset: Dataset[Any], workers: int = 0, ids: Ids | None = None) -> None:
         self.dataset = dataset
         self.workers = workers
+        self.ids = ids
 
     def __getitem__(self, row: int) -> Any:
         item = self.dataset[int(row)]
@@ -101,9 +105,14 @@ class StreamStore:
             return {k: as_tensor(v) for k, v in item.items() if k not in self.label_keys}
         return as_tensor(item[0] if isinstance(item, tuple | list) else item)
 
+    def __getitems__(self, rows: list[int]) -> Any:
+        """A batch; raises DataError that names a sample whose input does not fit."""
+        names = rows if self.ids is None else self.ids[rows]
+        return stacked([self[row] for row in rows], lambda place: str(names[place]))
+
     def fetch(self, index: Indices, device: torch.device) -> Any:
         """Read rows one by one and stack them."""
-        return to_device(default_collate([self[row] for row in index.tolist()]), device)
+        return to_device(self.__getitems__(index.tolist()), device)
 
     def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
         """Read batches through a DataLoader."""
@@ -111,6 +120,7 @@ class StreamStore:
             self,  # type: ignore[arg-type]  # anything with __getitem__ will do for a batch sampler
             batch_sampler=[index.tolist() for index in batches],
             num_workers=self.workers,
+            collate_fn=_as_it_is,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # it draws a seed, and not from the caller's stream
         )
@@ -129,10 +139,15 @@ class StreamStore:
         """Never held in memory."""
 
 
+def _as_it_is(batch: Any) -> Any:
+    """Of a batch that was put together where it was read."""
+    return batch
+
+
 def as_tensor(value: Any) -> Any:
     """A PIL image or an array as a tensor (images: uint8, channels first); the rest as it is."""
     if isinstance(value, Tensor):
-        return value
+        return detached(value)
     if hasattr(value, "getbands"):  # a PIL image, without importing PIL here
         array = np.array(value)  # a copy: what PIL and memory maps hand out may not be writable
         array = array[:, :, None] if array.ndim == 2 else array
@@ -176,6 +191,14 @@ class Samples:
                 f"{len(self.ids)} ids but {len(self.labels)} labels: give one of each per sample"
                 if self.ids.ndim == 1
                 else f"ids have shape {self.ids.shape}; give one id per sample"
+            )
+        odd = (
+            () if checked else [n for n, v in self.columns.items() if v.shape != self.labels.shape]
+        )
+        if odd:
+            raise DataError(
+                f"column {odd[0]!r} has shape {self.columns[odd[0]].shape} for {len(self.ids):,} "
+                "samples: give one value per sample"
             )
         if not checked and not self._all_different():
             names, counts = np.unique(self.ids, return_counts=True)

@@ -106,7 +106,10 @@ def test_a_count_keeps_that_many_training_samples(count: int) -> None:
             "digts",
             r"no dataset or path 'digts', did you mean 'digits'\?; there are digits, cifar10",
         ),
-        ("no/such.npz", r"no dataset or path 'no/such.npz'; .*a .parquet or .npz file, a folder"),
+        (
+            "no/such.npz",
+            r"no dataset or path 'no/such.npz'; .*a .csv, .parquet or .npz file, a folder",
+        ),
         ("", "the data specification is empty; name a dataset, as in digits"),
         ("cifar10", r"cifar10 is not part of the package.*--data-dir, or set EXPUNGE_DATA"),
     ],
@@ -364,7 +367,10 @@ def test_a_broken_image(tmp_path: Path, spoilt: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pa.table({"label": [1]}), "has no image column: it has label; name one of them image"),
+        (
+            pa.table({"label": [1]}),
+            "has no column to learn from: it has label; give .* or one of encoded images .image.",
+        ),
         (table([picture()], [1]).drop_columns("label"), "has no label column: it has image"),
         (table([picture()] * 9 + [None], [0, 1] * 5), "has 1 rows without image bytes"),
         (

@@ -24,6 +24,7 @@ from expunge.cli.options import (
     next_step,
     recipe_changes,
     show_accuracy,
+    show_notes,
 )
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
@@ -68,6 +69,7 @@ def train(
         f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
         f"{losses[0]:.3f} to {losses[-1]:.3f}",
     )
+    show_notes(screen, trained.data)
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
     next_step(screen, out, "random:0.1", "--with-reference")
@@ -118,6 +120,7 @@ def import_(
     screen.print(
         f"imported {weights} as {model}: learned from {len(adopted.split.retain):,} samples",
     )
+    show_notes(screen, adopted.data)
     show_accuracy(screen, adopted.model, adopted.data, place)
     if mean is None:
         screen.print(

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.classes import rows_by_class
+from expunge.data.columns import Columns, TableEncoding
 from expunge.data.files import Raw, read_folder, read_npz
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.inputs import check_finite
@@ -23,6 +24,7 @@ from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
+from expunge.data.shards import Shards, shards_of
 from expunge.data.spec import (
     BUILT_IN,
     DATASETS,
@@ -55,7 +57,8 @@ class Data:
     aside here, for the data bring none. poison: what is known of poison among the training samples;
     the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
-    notes: what a person should know of how the data were read, a sentence each.
+    notes: what a person should know of how the data were read, a sentence each. table: which inputs
+    the columns of a table are; None for other data.
     """
 
     train: Samples
@@ -70,6 +73,7 @@ class Data:
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
     notes: tuple[str, ...] = ()
+    table: TableEncoding | None = None
 
     def __repr__(self) -> str:
         return (
@@ -102,6 +106,7 @@ def load_data(
     task: str | Task | None = None,
     allow_code: bool = True,
     home: Home | None = None,
+    table: TableEncoding | None = None,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
@@ -118,6 +123,7 @@ def load_data(
     allow_code: whether `module:function` and `module:Class` may be imported; False for names from a
         file.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
+    table: of a table: which inputs its columns are, as a model knows them; by default made anew.
 
     Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
     Raises DataError for anything that cannot be found or read.
@@ -130,7 +136,7 @@ def load_data(
     if not isinstance(spec, str):
         return replace(_from_objects(spec, classes, None, home), **asked)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code, home)
+    data = _load(parsed, data_dir, classes, allow_code, home, table)
     if parsed.count is not None:
         data = replace(data, train=_thin(data.train, parsed.count, spec, home))
     for samples in (data.train, data.test):
@@ -169,6 +175,7 @@ def _load(
     classes: Sequence[str] | None,
     allow_code: bool,
     home: Home | None,
+    table: TableEncoding | None,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
     path = path_of(spec.base)
@@ -183,13 +190,43 @@ def _load(
         return _from_raw(read_npz(path), classes, home)
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
-    if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
+    shards = shards_of(folder) if folder.is_dir() else Shards([folder], [], [])
+    if shards is None:
+        if built_in:
+            raise DataError(f"{folder} holds no train*.parquet")
         return _from_raw(read_folder(path, spec.size), classes, home)
-    from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
+    data = _from_tables(shards, spec, classes, home, table)
+    return replace(data, notes=(*data.notes, *shards.notes()))
 
-    if folder.is_dir():
-        return _from_raw(read_parquet_pair(folder, spec.size), classes, home)
-    return _from_raw((read_parquet(path, spec.size), None), classes, home)
+
+def _from_tables(
+    shards: Shards,
+    spec: DataSpec,
+    classes: Sequence[str] | None,
+    home: Home | None,
+    table: TableEncoding | None,
+) -> Data:
+    """Data of files of encoded images, or of numbers and categories."""
+    from expunge.data.parquet import holds_pictures, read_parquet  # slow to import
+
+    if shards.train[0].suffix == ".parquet" and holds_pictures(shards.train[0]):
+        if spec.columns is not None:
+            raise DataError(
+                f"{spec.base} holds images, whose columns have their usual names; leave out what is "
+                "said of columns"
+            )
+        train = read_parquet(shards.train, spec.size)
+        test = read_parquet(shards.test, spec.size) if shards.test else None
+        return _from_raw((train, test), classes, home)
+    if spec.size is not None:
+        raise DataError(
+            f"{spec.base} holds no images, so there is nothing to resize; leave out @SIZE"
+        )
+    from expunge.data.table import read_tables  # slow to import
+
+    read = read_tables(shards.train, shards.test, spec.columns or Columns(), table)
+    data = _from_raw((read.train, read.test), classes, home)
+    return replace(data, table=read.encoding, notes=(*data.notes, read.encoding.told()))
 
 
 def _offered(base: str, data_dir: str | Path | None) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
 from itertools import repeat
 from operator import eq
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -46,6 +46,15 @@ class Store(Protocol):
 
     def whole(self) -> Tensor | None:
         """All inputs as one CPU tensor (n, ...), if they are held in memory."""
+        ...
+
+
+@runtime_checkable
+class Standardised(Protocol):
+    """A store that says itself what its inputs are normalised with."""
+
+    def statistics(self) -> Normalisation:
+        """Mean and deviation."""
         ...
 
 
@@ -270,8 +279,11 @@ class Samples:
     def statistics(self) -> Normalisation | None:
         """Mean and standard deviation per channel (images) or feature (vectors), in one pass.
 
-        None for inputs that are neither, such as token ids. Raises DataError for inputs without values.
+        None for inputs that are neither, such as token ids. A store that knows better, as that of a
+        table does, is asked. Raises DataError for inputs without values.
         """
+        if isinstance(self.store, Standardised):
+            return self.store.statistics()
         chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 2048))
         total = square = torch.zeros(())
         count = 0

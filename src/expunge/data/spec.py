@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.classes import MOST_DIGITS
+from expunge.data.columns import KEYS, TABLES, WRITTEN, Columns
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
 from expunge.disk.reading import check_regular, reading
@@ -28,8 +29,11 @@ BUILT_IN = {
     "mnist": "MNIST as parquet in DATA_DIR/mnist; 60,000 + 10,000 grey images, 28x28",
 }
 OTHER_SPECS = {
-    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and integer labels; "
+    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and labels; "
     "further columns are for `group:COLUMN=VALUE`, a column `id` names the samples",
+    "FILE.csv | FILE.parquet[:label=COLUMN,...]": "a table of numbers and categories; label=, id=, "
+    "group= (for requests, no input), drop=, category= (numbers that are kinds) name columns; "
+    "missing=NUMBER is what missing ones count as",
     "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png",
     "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
     "module:function": "a function of yours that returns a map-style dataset, or (train, test)",
@@ -63,9 +67,10 @@ DATASETS: Catalogue[Any] = Catalogue(
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A data specification taken apart: `BASE[@SIZE][:COUNT][+POISON]`.
+    """A data specification taken apart: `BASE[@SIZE][:COLUMNS][:COUNT][+POISON]`.
 
     base: a name, a path or `module:function`. size: (height, width) to resize images to.
+    columns: of a table, what they are, as in `people.csv:label=income,group=person`.
     count: keep that many training samples, drawn once for all by stratified choice.
     poison: then poison a share of those that are kept.
     """
@@ -74,6 +79,7 @@ class DataSpec:
     size: Size | None = None
     count: int | None = None
     poison: Poison | None = None
+    columns: Columns | None = None
 
     @classmethod
     def parse(cls, text: str) -> DataSpec:
@@ -83,6 +89,7 @@ class DataSpec:
         if match is None:
             raise DataError("the data specification is empty; name a dataset, as in digits")
         base, height, width, count = match.groups()
+        base, columns = _without_columns(base)
         if any(len(number or "") > MOST_DIGITS for number in (height, width, count)):
             raise DataError(f"{text[:60]!r}: no data have sizes or counts of so many digits")
         size = (int(height), int(width or height)) if height else None
@@ -92,7 +99,7 @@ class DataSpec:
             raise DataError(
                 f"{text!r}: images of more than {MOST_SIDE:,} pixels a side are not made"
             )
-        return cls(base, size, int(count) if count else None, poison)
+        return cls(base, size, int(count) if count else None, poison, columns)
 
     def check(self, data_dir: str | Path | None = None, *, allow_code: bool) -> None:
         """Raise DataError for what names nothing that is there, or code without consent.
@@ -111,6 +118,8 @@ class DataSpec:
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
                 "leave it out"
             )
+        if self.columns is not None and self.size is not None:
+            raise DataError(f"{self.base}: a table has columns, images have a size; leave one out")
         if self.base == "digits" or offered:
             return
         if self.base in BUILT_IN:
@@ -118,10 +127,20 @@ class DataSpec:
         elif is_code(self.base):
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
         elif not _is_folder(path):
-            if path.suffix not in (".npz", ".parquet") or not exists(self.base):
+            if path.suffix not in (".npz", *TABLES) or not exists(self.base):
                 raise unknown(self.base)
             with reading(path, "name a file of data", DataError):
                 check_regular(path)
+
+
+def _without_columns(base: str) -> tuple[str, Columns | None]:
+    """The path of a table, and what was said of its columns; the same for whatever is no table."""
+    for place in re.finditer(rf":(?=(?:{'|'.join(KEYS)})=)", base):
+        path = path_of(base[: place.start()])
+        told = base[place.end() :]
+        if WRITTEN.fullmatch(told) and (path.suffix in TABLES or _is_folder(path)):
+            return base[: place.start()], Columns.parse(told)
+    return base, None
 
 
 def path_of(base: str) -> Path:
@@ -193,7 +212,7 @@ def unknown(base: str) -> DataError:
         meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
     return DataError(
         f"no dataset or path {base[:200]!r}{meant}; there are "
-        f"{', '.join(known)}, a .parquet or .npz file, a folder, or module:function"
+        f"{', '.join(known)}, a .csv, .parquet or .npz file, a folder, or module:function"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.data.columns import TableEncoding
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.ours import FolderKind, check_replaceable
@@ -50,6 +51,7 @@ class DataCard(BaseModel):
     """Which data a model was trained on. data_dir is a hint: another machine has another.
 
     task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
+    table: which inputs the columns of a table are; None for other data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +62,7 @@ class DataCard(BaseModel):
     positional: bool
     test_fingerprint: Short
     task: Short | None = None
+    table: TableEncoding | None = None
 
 
 class ModelCard(BaseModel):

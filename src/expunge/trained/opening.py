@@ -76,6 +76,7 @@ def open_papers(
             classes=card.classes,
             allow_code=papers.allow_data_code,
             home=home_of(papers.split, papers.key),
+            table=card.data.table,
         )
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
@@ -123,6 +124,11 @@ def _fingerprint(data: Data, key: Key | None) -> str:
 
 
 def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
+    if data.table != card.data.table:
+        raise DataError(
+            f"the inputs of {path} are other columns or categories of a table than those of the data; "
+            "give the data as they were given when it was trained"
+        )
     if data.classes != card.classes:
         raise DataError(
             f"the data have classes {list(data.classes)[:5]}..., {path} knows "

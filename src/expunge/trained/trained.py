@@ -200,6 +200,7 @@ class Trained:
                 positional=data.train.positional,
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
+                table=data.table,
             ),
             mean=normal.mean if normal else None,
             std=normal.std if normal else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from expunge.errors import DataError
 from expunge.place import Place
 from expunge.trained.opening import load
 from expunge.training.recipe import Recipe
+from tests.commands import expunge
 from tests.unit.test_data import encoded, picture
 
 ROWS = 60
@@ -126,6 +128,20 @@ def test_from_a_table_to_a_model_that_forgot_and_back(tmp_path: Path) -> None:
     assert again.data.table == data.table
     assert again.data.normalisation == data.normalisation
     assert again.data.train.rows_of(list(forgot.split.forget)).max() == -1
+
+
+def test_a_table_from_the_command_line(tmp_path: Path) -> None:
+    write(tmp_path / "people.csv", people())
+    spec, few = "people.csv:group=person", ("--epochs", "1", "--batch-size", "16")
+    made = expunge("train", "--data", spec, "--model", "mlp", *few, "--out", "m", cwd=tmp_path)
+    assert "5 inputs: 2 numbers: age, income and 1 columns of categories: state (3)" in made.stdout
+    asked = ("--forget", "group:person=003", "--method", "finetune", "--set", "epochs=1")
+    expunge("unlearn", "m", *asked, "--with-reference", "--out", "f", cwd=tmp_path)
+    judged = ("audit", "f", "--original", "m", "--retrained", "f-retrained")
+    assert " UA " in expunge(*judged, cwd=tmp_path).stdout
+    card = json.loads((tmp_path / "f/model.json").read_text())
+    assert card["data"]["table"]["features"][2] == {"name": "state", "categories": [*STATES]}
+    assert card["mean"] == json.loads((tmp_path / "m/model.json").read_text())["mean"]
 
 
 def test_categories_of_a_model_stay_where_they_were(tmp_path: Path) -> None:

@@ -310,6 +310,7 @@ def test_columns_as_they_are_typed(tmp_path: Path) -> None:
         ("label=state,id=state", "column 'state' is named twice"),
         ("label=a,label=b", "label= is given 2 times"),
         ("label=state,lable=x", "'lable=x' in a data specification, did you mean 'label'"),
+        ("labl=x", "'labl=x' in a data specification, did you mean 'label'"),
         ("missing=mean", "missing=mean: say which number"),
         ("group=label,group=person", "has no label column.*people.csv:label=NAME"),
         ("drop=person,drop=age,drop=income,drop=state", "has no column to learn from"),
@@ -320,6 +321,11 @@ def test_columns_that_are_wrong(tmp_path: Path, columns: str, message: str) -> N
     with pytest.raises(DataError, match=message) as error:
         loaded(file, columns)
     assert "\n" not in str(error.value)
+
+
+def test_a_table_that_is_not_there_is_no_module() -> None:
+    with pytest.raises(DataError, match="no dataset or path 'nobody.csv'"):
+        load_data("nobody.csv:label=x")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.classes import MOST_DIGITS
-from expunge.data.columns import KEYS, TABLES, WRITTEN, Columns
+from expunge.data.columns import TABLES, WRITTEN, Columns
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
 from expunge.disk.reading import check_regular, reading
@@ -135,10 +135,10 @@ class DataSpec:
 
 def _without_columns(base: str) -> tuple[str, Columns | None]:
     """The path of a table, and what was said of its columns; the same for whatever is no table."""
-    for place in re.finditer(rf":(?=(?:{'|'.join(KEYS)})=)", base):
-        path = path_of(base[: place.start()])
-        told = base[place.end() :]
-        if WRITTEN.fullmatch(told) and (path.suffix in TABLES or _is_folder(path)):
+    for place in re.finditer(r":(?=\w+=)", base):
+        path, told = path_of(base[: place.start()]), base[place.end() :]
+        table = path.suffix in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
+        if table and not is_offered(base):
             return base[: place.start()], Columns.parse(told)
     return base, None
 

@@ -324,7 +324,7 @@ def test_columns_that_are_wrong(tmp_path: Path, columns: str, message: str) -> N
 
 
 def test_a_table_that_is_not_there_is_no_module() -> None:
-    with pytest.raises(DataError, match="no dataset or path 'nobody.csv'"):
+    with pytest.raises(DataError, match=r"no dataset or path 'nobody.csv'"):
         load_data("nobody.csv:label=x")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import json
 import pickle
@@ -20,10 +21,11 @@ from torch.utils.data import Subset, TensorDataset
 from expunge.audits import observe as observing
 from expunge.audits.observe import observe
 from expunge.audits.outputs import PartOutputs
-from expunge.data import duplicates, samples, view
+from expunge.data import duplicates, id_rows, samples, view
 from expunge.data.duplicates import duplicates_left
+from expunge.data.id_rows import BYTES_AT_ONCE, id_keys
 from expunge.data.load import Data, load_data, others
-from expunge.data.parts import Part
+from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.split import Split
 from expunge.data.split_file import home_of
@@ -50,7 +52,7 @@ def rows(count: int, ids: list[str] | None = None) -> Samples:
 @pytest.mark.parametrize(
     "index", [range(30), [2, 3, 5, 7, 28], [28, 2, 7, 5], []], ids=["all", "some", "mixed", "none"]
 )
-def test_row_numbers_are_looked_up_as_a_dictionary_of_ids_would(index: list[int]) -> None:
+def test_ids_are_looked_up_as_in_a_dictionary(index: list[int]) -> None:
     found = rows(30).subset(np.array(index, dtype=np.int64))
     plain = {name: row for row, name in enumerate(found.ids.tolist())}
     asked = [*map(str, range(31)), *STRANGE]
@@ -59,7 +61,64 @@ def test_row_numbers_are_looked_up_as_a_dictionary_of_ids_would(index: list[int]
     for name in STRANGE:
         assert name not in found.position
     assert 7 not in found.position  # type: ignore[comparison-overlap]  # no text
-    assert not index or not isinstance(found.position, dict)
+
+
+def test_keys_of_ids_depend_on_nothing_else() -> None:
+    alone = [id_keys(np.array([name]))[0] for name in STRANGE[:-1]]
+    assert id_keys(np.array(STRANGE[:-1])).tolist() == alone
+    assert len(set(alone)) == len(alone)
+    many = row_ids(BYTES_AT_ONCE // 8)  # made in several pieces
+    assert id_keys(many)[[0, -1]].tolist() == [id_keys(many[[row]])[0] for row in (0, -1)]
+
+
+@pytest.mark.parametrize("names", [["b", "a", "c"], ["b", "a", "b"]], ids=["different", "twice"])
+def test_ids_of_one_key_are_told_apart(names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(id_rows, "id_keys", lambda ids: np.zeros(len(ids), np.uint64))
+    found = id_rows.IdRows(np.array(names))
+    assert found.all_different is (len(set(names)) == 3)
+    assert found.rows_of(["a", "x", "c", "a"]).tolist() == [
+        1,
+        -1,
+        names.index("c") if found.all_different else -1,
+        1,
+    ]
+
+
+def test_ids_are_found_among_none() -> None:
+    assert rows(0).rows_of(["a"]).tolist() == [-1] and rows(3).rows_of([]).tolist() == []
+
+
+def test_a_split_keeps_the_rows_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = digits()
+    base = Split.whole(data)
+    split = base.forgetting(base.retain[3:9])
+    for made in (base, split):
+        fresh = Split(made.retain, made.forget, made.validation, made.excluded)
+        assert fresh.digest == made.digest
+        for part in (Part.RETAIN, Part.FORGET, Part.VALIDATION):
+            assert made.rows(data.train, part).tolist() == fresh.rows(data.train, part).tolist()
+    monkeypatch.setattr(Samples, "rows_of", lambda *_: pytest.fail("looked up again"))
+    assert len(split.rows(data.train, Part.RETAIN)) == len(base.retain) - 6
+    assert len(split.settled().rows(data.train, Part.RETAIN)) == len(base.retain) - 6
+
+
+def test_a_split_knows_what_it_was_made_of() -> None:
+    base = Split(("a", "b", "c"), excluded=("z",))
+    split = base.forgetting(["a"])
+    assert split.made_of(base) and split.made_of(base.settled())
+    again = Split(split.retain, split.forget, split.validation, split.excluded)
+    for other in (base, split, Split(("a", "b")), split.settled()):
+        assert not again.made_of(other) and split.made_of(other) is (other is base)
+    assert not copy.deepcopy(split).made_of(base)  # it looks at each id then
+
+
+@pytest.mark.parametrize("odd", ["x" * 100, "x\0", "\U0001f600", "\uffff"])
+def test_a_digest_is_of_ids_in_the_order_of_their_letters(odd: str) -> None:
+    names = ("b", "a", odd, "é", "a9")
+    text = (
+        "retain\x1e" + "\x1f".join(sorted(names)) + "".join(f"{one}\x1e" for one in SPLIT_PARTS[1:])
+    )
+    assert Split(names).digest == hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def test_ids_that_are_no_row_numbers_are_looked_up_as_they_read() -> None:
@@ -174,8 +233,8 @@ def test_the_others() -> None:
 
 def test_where_ids_lay_is_worked_out_only_where_somebody_asks() -> None:
     plain = {"retain": ["a"], "forget": ["b"], "validation": [], "excluded": [], "test": ["c"]}
-    home = home_of(plain)
-    assert [home(name) for name in "abcd"] == ["train", "train", "test", None]
+    train, test = home_of(plain)(rows(4, list("dcba")))
+    assert (train.tolist(), test.tolist()) == ([2, 3], [1])
 
     class Untouched(dict[str, Any]):
         def get(self, key: str, default: Any = None) -> Any:
@@ -463,7 +522,6 @@ def test_loading_row_numbers_makes_no_dictionary_of_them(tmp_path: Path) -> None
     split = Split.ids(data, data.train.ids[:5].tolist())
     assert split.rows(data.train, Part.FORGET).tolist() == [0, 1, 2, 3, 4]
     for part in (data.train, data.test):
-        assert not isinstance(part.position, dict)
         assert part.shape(part.position[str(part.ids[3])]) == (2,)
 
 

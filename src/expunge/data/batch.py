@@ -69,6 +69,8 @@ class Batch:
 
 def first_tensor(inputs: Any) -> Tensor:
     """The first tensor of a pytree; its first axis counts samples."""
+    if isinstance(inputs, Tensor):
+        return inputs
     leaves, _ = tree_flatten(inputs)
     for leaf in leaves:
         if isinstance(leaf, Tensor):

@@ -45,7 +45,8 @@ from expunge.names.seeds import numpy_generator
 TEST_SHARE = 0.2
 """Share set aside for testing where a dataset brings no test set."""
 
-Home = Callable[[str], str | None]
+Home = Callable[[Samples], tuple[Indices, Indices]]
+"""Of the samples of a whole file the rows that went to training, and to testing; both ascending."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +97,11 @@ class Data:
     def with_normalisation(self, normalisation: Normalisation | None) -> Data:
         """The same data with a given normalisation, None meaning none at all."""
         return replace(self, fixed_normalisation=normalisation, normalise=False)
+
+
+def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
+    """Names of classes, or their numbers where they may name somebody."""
+    return tuple(f"#{c}" for c in range(len(data.classes))) if redacted else data.classes
 
 
 def load_data(
@@ -314,13 +320,13 @@ def _from_objects(
 def set_aside(samples: Samples, home: Home | None = None) -> tuple[Samples, Samples]:
     """A stratified 20 % for testing, by a fixed seed that depends on nothing else.
 
-    home: where each id went when the data were first divided; the same division is made again, even
+    home: where samples went when the data were first divided; the same division is made again, even
     where some samples are gone by now.
     """
     if home is not None and not samples.positional:
-        places = [home(name) for name in samples.ids.tolist()]
-        if "test" in places:
-            return samples.subset(_at(places, "train")), samples.subset(_at(places, "test"))
+        train, test = home(samples)
+        if len(test):
+            return samples.subset(train), samples.subset(test)
     test = stratified(samples.labels, TEST_SHARE, numpy_generator("test set", 0))
     if not len(test):
         raise DataError(
@@ -335,11 +341,6 @@ def others(count: int, rows: Indices) -> Indices:
     left = np.ones(count, dtype=np.bool_)
     left[rows] = False
     return np.flatnonzero(left)
-
-
-def _at(places: Sequence[str | None], place: str) -> Indices:
-    """Where this one stands."""
-    return np.array([row for row, one in enumerate(places) if one == place], dtype=np.int64)
 
 
 def stratified(
@@ -361,7 +362,7 @@ def stratified(
 
 def _thin(samples: Samples, count: int, spec: str, home: Home | None) -> Samples:
     if home is not None and not samples.positional:
-        return samples.subset(_at([home(name) for name in samples.ids.tolist()], "train"))
+        return samples.subset(home(samples)[0])
     if count > len(samples):
         raise DataError(f"{spec!r} asks for {count} training samples of {len(samples)}")
     if count == len(samples):

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
-from itertools import repeat
-from operator import eq
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from expunge.data.batch import Ids, Indices, first_tensor
-from expunge.data.classes import MOST_DIGITS
+from expunge.data.id_rows import IdRows
 from expunge.data.inputs import detached, stacked
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
@@ -209,7 +207,7 @@ class Samples:
                 f"column {odd[0]!r} has shape {self.columns[odd[0]].shape} for {len(self.ids):,} "
                 "samples: give one value per sample"
             )
-        if not checked and not self._all_different():
+        if not checked and not self.position.all_different:
             names, counts = np.unique(self.ids, return_counts=True)
             raise DataError(
                 f"the id {str(names[counts > 1][0])!r} occurs {int(counts.max())} times: "
@@ -219,33 +217,14 @@ class Samples:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def _all_different(self) -> bool:
-        return self._numbers is not None or len(set(self.ids.tolist())) == len(self.ids)
-
     @cached_property
-    def _numbers(self) -> NDArray[np.int64] | None:
-        """The ids as numbers, all different, where they are row numbers."""
-        if not self.positional or not self.ids.size:
-            return None
-        try:
-            numbers = self.ids.astype(np.int64)
-        except (ValueError, OverflowError):
-            return None
-        return numbers if _ascending(numbers) or _ascending(np.sort(numbers)) else None
-
-    @cached_property
-    def position(self) -> Mapping[str, int]:
+    def position(self) -> IdRows:
         """Row of each id; of many ids ask `rows_of`."""
-        if self._numbers is not None:
-            return RowNumbers(self.ids, self._numbers)
-        return dict(zip(self.ids.tolist(), range(len(self)), strict=True))
+        return IdRows(self.ids)
 
     def rows_of(self, names: Sequence[str]) -> Indices:
         """Row of each of some ids, (len(names),); -1 where there is no such id."""
-        if isinstance(self.position, RowNumbers):
-            return self.position.rows_of(names)
-        found = map(self.position.get, names, repeat(-1))
-        return np.fromiter(found, np.int64, len(names))
+        return self.position.rows_of(names)
 
     def subset(self, index: Indices) -> Samples:
         """Some rows as a dataset of their own; ids stay what they were. Raises DataError for an index
@@ -254,7 +233,7 @@ class Samples:
         index = np.arange(len(self))[index]  # counted from the start, whatever kind of index it was
         ids = self.ids[index]
         marks = hashlib.sha256("\n".join(ids.tolist()).encode()).hexdigest()[:16]
-        made = replace(
+        return replace(
             self,
             ids=ids,
             labels=self.labels[index],
@@ -264,9 +243,6 @@ class Samples:
             rows=None if self.rows is None else self.rows[index],
             checked=_ascending(index),
         )
-        if self._numbers is not None and len(index):
-            made.__dict__["_numbers"] = self._numbers[index]
-        return made
 
     def shape(self, row: int = 0) -> tuple[int, ...]:
         """Shape of one input, without the sample axis. A streamed store reads sample `row` for it."""
@@ -308,53 +284,8 @@ class Samples:
         )
 
 
-class RowNumbers(Mapping[str, int]):
-    """Row of each id where ids are row numbers, of all rows of a file or of some: no dictionary of them.
-
-    ids: (n,) as they read, all different. numbers: (n,) the same as numbers.
-    """
-
-    def __init__(self, ids: Ids, numbers: NDArray[np.int64]) -> None:
-        self.ids = ids
-        self._order = None if _ascending(numbers) else np.argsort(numbers)
-        self._sorted = numbers if self._order is None else numbers[self._order]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.ids.tolist())
-
-    def __getitem__(self, name: str) -> int:
-        row = int(self.rows_of([name])[0])
-        if row < 0:
-            raise KeyError(name)
-        return row
-
-    def rows_of(self, names: Sequence[str]) -> Indices:
-        """Row of each of some ids, -1 where there is none."""
-        try:
-            asked = np.fromiter(map(int, names), np.int64, len(names))
-        except (ValueError, OverflowError, TypeError):
-            asked = np.array([_number(name) for name in names], dtype=np.int64)
-        place = np.searchsorted(self._sorted, asked)
-        rows = np.minimum(place, len(self._sorted) - 1)
-        rows = rows if self._order is None else self._order[rows]
-        # "07", "+7" and another number next to it have a row here, too, of which the id reads otherwise
-        found = np.fromiter(map(eq, self.ids[rows].tolist(), names), np.bool_, len(names))
-        return np.where(found, rows, -1)
-
-
-def _ascending(numbers: NDArray[np.int64]) -> bool:
+def _ascending(numbers: Indices) -> bool:
     return bool((numbers[1:] > numbers[:-1]).all())
-
-
-def _number(name: object) -> int:
-    """A row number as written, or -1."""
-    digits = (
-        isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) <= MOST_DIGITS
-    )
-    return int(str(name)) if digits else -1
 
 
 def _sums(values: Tensor) -> tuple[Tensor, Tensor]:

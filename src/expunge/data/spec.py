@@ -186,6 +186,19 @@ def lasting(spec: str | None) -> str | None:
     return f"{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
 
 
+def names_a_path(spec: str | None) -> bool:
+    """Whether a specification holds a path, or could: of what no path is in, the name is of data that
+    anybody may have.
+    """
+    if spec is None:
+        return False
+    clean, poison = split_poison(spec)
+    base = DataSpec.parse(clean).base
+    if poison is not None and poison.trigger != poison.trigger.absolute():
+        return True
+    return "/" in spec or not (base in BUILT_IN or is_code(base))
+
+
 def is_offered(base: str) -> bool:
     """Whether the base of a specification is NAME or NAME:REST of an installed package's data.
 

@@ -91,10 +91,13 @@ def _plain(texts: NDArray[Any]) -> bool:
     width = texts.dtype.itemsize // 4
     if not texts.size or not width or not texts.dtype.isnative:
         return not texts.size
-    codes = np.ascontiguousarray(texts).view(np.uint32).reshape(-1, width)
-    ends = codes == 0  # what follows the end of a text is filled with these
-    seen = (codes >= 0x20) & (codes < 0x7F)
-    return bool((seen | ends).all() and not (ends[:, :-1] & seen[:, 1:]).any())
+    all_codes = np.ascontiguousarray(texts).view(np.uint32).reshape(-1, width)
+    for codes in np.array_split(all_codes, max(1, all_codes.nbytes // 2**20)):  # as caches hold
+        ends = codes == 0  # what follows the end of a text is filled with these
+        seen = (codes >= 0x20) & (codes < 0x7F)
+        if not (seen | ends).all() or (ends[:, :-1] & seen[:, 1:]).any():
+            return False
+    return True
 
 
 def shared_names(values: Iterable[Any]) -> list[str]:

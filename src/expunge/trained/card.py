@@ -22,10 +22,10 @@ from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
 
-FORMAT = 3
-READABLE = (1, 2, 3)
+FORMAT = 4
+READABLE = (1, 2, 3, 4)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
-ids in place of pseudonyms, and half of each digest."""
+ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
@@ -101,15 +101,28 @@ def read_split(folder: Path) -> dict[str, Any]:
         ids = split.get(name)
         if not isinstance(ids, list):
             raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
-        if not all(isinstance(one, str) and len(one) <= LONG for one in ids):
+        if set(map(type, ids)) - {str} or max(map(len, ids), default=0) > LONG:
             raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
-    odd = split.keys() - {*SPLIT_PARTS, "test", *ABOUT}
+    _check_struck(file, split.get("struck", []))
+    odd = split.keys() - {*SPLIT_PARTS, "test", "struck", *ABOUT}
     if odd:
         raise SplitError(f"{file} has {min(odd)[:SHORT]!r}, which no split has; {AGAIN}")
     for name in ABOUT:
         if not isinstance(split.get(name, ""), str):
             raise SplitError(f"{file}: {name!r} is no text; {AGAIN}")
     return split
+
+
+def _check_struck(file: Path, struck: object) -> None:
+    """Raise SplitError for what is no list of what each request of a chain struck."""
+    listed = isinstance(struck, list) and len(struck) <= MOST_STEPS
+    for one in struck if isinstance(struck, list) and listed else [None]:
+        found: dict[str, Any] = one if isinstance(one, dict) else {}
+        parts = [found.get("forgotten"), found.get("aside")]
+        texts = [text for part in parts if isinstance(part, list) for text in part]
+        whole = all(isinstance(part, list) for part in parts)
+        if not whole or not all(isinstance(text, str) for text in (found.get("request"), *texts)):
+            raise SplitError(f"{file}: 'struck' is no list of what requests struck; {AGAIN}")
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -66,6 +66,7 @@ def open_papers(
         from expunge.data.transform import Normalisation
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
+        from expunge.training.trial import try_out
 
     path, card = papers.path, papers.card
     what = papers.data if isinstance(papers.data, str) else "data"
@@ -95,13 +96,15 @@ def open_papers(
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
-    split = split_from_plain(papers.split, found, papers.key)
+    split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)
+    found = found.with_normalisation(normal)
+    try_out(model, found, split)
     return Trained(
         model=model,
-        data=found.with_normalisation(normal),
+        data=found,
         split=split,
         history=card.lineage,
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
@@ -115,6 +118,7 @@ def open_papers(
         weights=card.weights,
         redacted=papers.redacted,
         key=papers.key,
+        struck=struck,
     )
 
 

@@ -99,8 +99,11 @@ class Loop:
             self.drop_held_gradients()
             self.after_backward(self.model, batch, done)
         self.clip(rule)
-        with _scaled(self.optimizer, rule.lr_factor):
+        if rule.lr_factor == 1:
             self.optimizer.step()
+        else:
+            with _scaled(self.optimizer, rule.lr_factor):
+                self.optimizer.step()
         if self.after_step is not None:
             self.after_step(self.model, done)
         self.restore()
@@ -137,6 +140,8 @@ class Loop:
 
     def restore(self) -> None:
         """Put back what must not change: masked weights to 0, frozen entries to their start."""
+        if not self.hold:
+            return
         with torch.no_grad():
             for parameter, keep, start in self.hold:
                 if start is None:
@@ -182,9 +187,8 @@ class Loop:
 def _scaled(optimizer: torch.optim.Optimizer, factor: float) -> Iterator[None]:
     """Another learning rate for a while, and the very same one afterwards."""
     rates = [group["lr"] for group in optimizer.param_groups]
-    if factor != 1:
-        for group in optimizer.param_groups:
-            group["lr"] *= factor
+    for group in optimizer.param_groups:
+        group["lr"] *= factor
     yield
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
@@ -245,17 +249,6 @@ def prepared(
             module.training = training
         if run.world > 1:
             run.accelerator.free_memory()  # it keeps every model that it prepared
-
-
-def lay_out(model: nn.Module, form: torch.memory_format) -> None:
-    """Store the weights of 2-D convolutions in a memory format; the others have none."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            laid = torch.empty_like(parameter, memory_format=form)
-            # `contiguous` leaves weights of one channel as they are, for they count as either, and then
-            # a grey image's first convolution and its pooling run in the slow layout
-            if laid.stride() != parameter.stride():
-                parameter.data = laid.copy_(parameter.data)
 
 
 def distributed(model: nn.Module, run: Run) -> nn.Module:

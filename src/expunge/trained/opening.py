@@ -87,12 +87,7 @@ def open_papers(
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
-    for values in (card.mean, card.std):
-        if values is not None and len(values) not in (1, *card.shape[:1]):
-            raise DataError(
-                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
-                f"shape {card.shape}"
-            )
+    _check_channels(card, path)
     normal = None
     if card.mean is not None and card.std is not None:
         normal = Normalisation(card.mean, card.std)
@@ -143,6 +138,16 @@ def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) ->
             f"the data have changed since {path} was written, and their ids are row numbers, which "
             "now may mean other samples; restore the file, or give samples ids of their own"
         )
+
+
+def _check_channels(card: ModelCard, path: str | Path) -> None:
+    """Mean and deviation are one for all channels, or one for each."""
+    for values in (card.mean, card.std):
+        if values is not None and len(values) not in (1, *card.shape[:1]):
+            raise DataError(
+                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
+                f"shape {card.shape}"
+            )
 
 
 def _check_shape(data: Data, split: Split, card: ModelCard, path: str | Path) -> None:

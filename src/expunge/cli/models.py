@@ -26,6 +26,7 @@ from expunge.cli.options import (
     next_step,
     recipe_changes,
     show_accuracy,
+    show_notes,
 )
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
@@ -73,6 +74,7 @@ def train(
         f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
         f"{losses[0]:.3f} to {losses[-1]:.3f}",
     )
+    show_notes(screen, trained.data)
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
     next_step(screen, out, trained)
@@ -161,6 +163,7 @@ def import_(
 
         share = sparsity_of(adopted.mask)
         screen.print(f"{share:.1%} of the weights that its masks name stay 0")
+    show_notes(screen, adopted.data)
     for line in looked(imported):
         screen.print(line, style="bold" if line.startswith(NO_TEST_SET) else None)
     if mean is None:

@@ -108,6 +108,12 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples")
 
 
+def show_notes(screen: Console, data: Data) -> None:
+    """What a person should know of how data were read."""
+    for note in data.notes:
+        screen.print(note, soft_wrap=True)
+
+
 def next_step(screen: Console, out: Path, trained: Trained) -> None:
     """What was written, and the command that a person would want next: to forget something of it."""
     words = ["unlearn", str(out), "--forget", "random:0.1", "--method", "finetune"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
-from expunge.data.classes import adopt_names, encode_labels, rows_by_class
+from expunge.data.classes import rows_by_class
+from expunge.data.columns import Columns, TableEncoding
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw, read_npz
 from expunge.data.folders import read_folder
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
+from expunge.data.inputs import check_finite
+from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
+from expunge.data.shards import Shards, shards_of
 from expunge.data.spec import (
     BUILT_IN,
     DATASETS,
@@ -45,6 +49,8 @@ from expunge.names.seeds import numpy_generator
 TEST_SHARE = 0.2
 """Share set aside for testing where a dataset brings no test set."""
 
+Divide = Callable[[Samples, tuple[str, ...]], "Data"]
+"""Of all samples, and the names of their classes, those to learn from and those to test on."""
 Home = Callable[[Samples], tuple[Indices, Indices]]
 """Of the samples of a whole file the rows that went to training, and to testing; both ascending."""
 
@@ -60,7 +66,9 @@ class Data:
     one; None: the data's own, or drawn. poison: what is known of poison among the training samples; the
     test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
-    drawing: how encoded images became pixels; None where there are none.
+    drawing: how encoded images became pixels; None where there are none. table: which inputs the columns
+    of a table are; None for other data. notes: what a person should know of how the data were read, a
+    sentence each.
     """
 
     train: Samples
@@ -77,12 +85,15 @@ class Data:
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
     drawing: Drawing | None = None
+    table: TableEncoding | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         tested = f"{len(self.test):,}" if len(self.test) else "none"
         return (
             f"<Data {self.spec or 'of your own'}: {len(self.train):,} to train on, "
-            f"{tested} to test on, {len(self.classes)} classes>"
+            f"{tested} to test on, {len(self.classes)} classes"
+            f"{''.join(f'; {note}' for note in self.notes)}>"
         )
 
     @cached_property
@@ -116,6 +127,7 @@ def load_data(
     allow_code: bool = True,
     home: Home | None = None,
     drawing: Drawing = DRAWING,
+    table: TableEncoding | None = None,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
@@ -136,11 +148,12 @@ def load_data(
         file.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
     drawing: how encoded images become pixels, as far as `spec` does not say.
+    table: of a table: which inputs its columns are, as a model knows them; by default made anew.
 
     Raises DataError for anything that cannot be found or read; warns (DataWarning) of what lies beside
     and is not read.
     """
-    draw = test is None
+    divide = partial(_divided, home=home, draw=test is None)
     if isinstance(spec, Data):
         data = spec if task is None else replace(spec, **_task(task, allow_code))
         return data if test is None else _tested(data, test, data_dir, allow_code)
@@ -148,10 +161,10 @@ def load_data(
     if isinstance(spec, Path):
         spec = str(spec)
     if not isinstance(spec, str):
-        data = replace(_from_objects(spec, classes, None, home, draw=draw), **asked)
+        data = replace(_from_objects(spec, classes, None, divide), **asked)
         return data if test is None else _tested(data, test, data_dir, allow_code)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code, home, parsed.drawing(drawing), draw=draw)
+    data = _load(parsed, data_dir, classes, allow_code, parsed.drawing(drawing), table, divide)
     if classes is not None and set(data.classes) == set(classes):
         data = in_order(data, classes)
     if parsed.count is not None:
@@ -212,7 +225,13 @@ def _tested(data: Data, test: str, data_dir: str | Path | None, allow_code: bool
         nothing = data.test.subset(_no_rows())
         return replace(data, test=nothing, test_spec=NO_TEST, test_drawn=False, drawn=None)
     other = load_data(
-        test, data_dir=data_dir, classes=data.classes, test=OWN_TEST, allow_code=allow_code
+        test,
+        data_dir=data_dir,
+        classes=data.classes,
+        test=OWN_TEST,
+        allow_code=allow_code,
+        drawing=data.drawing or DRAWING,
+        table=data.table,
     )
     tested = other.test if len(other.test) else other.train
     if tested.fingerprint == data.train.fingerprint:
@@ -240,36 +259,62 @@ def _load(
     data_dir: str | Path | None,
     classes: Sequence[str] | None,
     allow_code: bool,
-    home: Home | None,
     drawing: Drawing,
-    *,
-    draw: bool,
+    table: TableEncoding | None,
+    divide: Divide,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
     path = path_of(spec.base)
     if spec.base == "digits":
         return _digits()
     if is_offered(spec.base):
-        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, home, draw=draw)
+        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, divide)
     if is_code(spec.base):
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
-        return _from_objects(
-            made() if callable(made) else made, classes, spec.base, home, draw=draw
-        )
+        return _from_objects(made() if callable(made) else made, classes, spec.base, divide)
     if path.suffix == ".npz" and spec.base not in BUILT_IN:
-        return _from_raw(read_npz(path), classes, home, draw=draw)
+        return _from_raw(read_npz(path), classes, divide)
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
-    if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
-        parts = read_folder(path, spec.size, drawing, classes)
-        return replace(_from_raw(parts, classes, home, draw=draw), drawing=drawing)
-    from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
+    shards = shards_of(folder) if folder.is_dir() else Shards([folder], [], [])
+    if shards is not None:
+        data = _from_tables(shards, spec, classes, drawing, table, divide)
+        return replace(data, notes=(*data.notes, *shards.notes()))
+    if built_in:
+        raise DataError(f"{folder} holds no train*.parquet")
+    parts = read_folder(path, spec.size, drawing, classes)
+    return replace(_from_raw(parts, classes, divide), drawing=drawing)
 
-    if folder.is_dir():
-        parts = read_parquet_pair(folder, spec.size, drawing)
-    else:
-        parts = read_parquet(path, spec.size, drawing), None
-    return replace(_from_raw(parts, classes, home, draw=draw), drawing=drawing)
+
+def _from_tables(
+    shards: Shards,
+    spec: DataSpec,
+    classes: Sequence[str] | None,
+    drawing: Drawing,
+    table: TableEncoding | None,
+    divide: Divide,
+) -> Data:
+    """Data of files of encoded images, or of numbers and categories."""
+    from expunge.data.parquet import holds_pictures, read_parquet  # slow to import
+
+    if shards.train[0].suffix == ".parquet" and holds_pictures(shards.train[0]):
+        if spec.columns is not None:
+            raise DataError(
+                f"{spec.base} holds images, whose columns have their usual names; leave out what is "
+                "said of columns"
+            )
+        train = read_parquet(shards.train, spec.size, drawing)
+        test = read_parquet(shards.test, spec.size, drawing) if shards.test else None
+        return replace(_from_raw((train, test), classes, divide), drawing=drawing)
+    if spec.size is not None:
+        raise DataError(
+            f"{spec.base} holds no images, so there is nothing to resize; leave out @SIZE"
+        )
+    from expunge.data.table import read_tables  # slow to import
+
+    read = read_tables(shards.train, shards.test, spec.columns or Columns(), table)
+    data = _from_raw((read.train, read.test), classes, divide)
+    return replace(data, table=read.encoding, notes=(*data.notes, read.encoding.told()))
 
 
 def _offered(base: str, data_dir: str | Path | None) -> Any:
@@ -303,29 +348,28 @@ def _digits() -> Data:
     return Data(train, test, tuple(str(digit) for digit in range(10)))
 
 
-def _from_raw(
-    parts: tuple[Raw, Raw | None],
-    classes: Sequence[str] | None,
-    home: Home | None,
-    *,
-    draw: bool,
-) -> Data:
+def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divide: Divide) -> Data:
     train, test = parts
     labels = [part.labels for part in (train, test) if part is not None]
-    encoded, names = encode_labels(*adopt_names(labels, train.classes, classes))
-    first = train.samples(encoded[0])
+    encoded, names, notes = class_indices(labels, train.classes, classes)
+    samples = [
+        _checked(part.samples(indices))
+        for part, indices in zip([train] if test is None else [train, test], encoded, strict=True)
+    ]
     if test is None:
-        return _divided(first, names, home, draw=draw)
-    return Data(first, test.samples(encoded[1]), names)
+        return replace(divide(samples[0], names), notes=notes)
+    return Data(samples[0], samples[1], names, notes=notes)
+
+
+def _checked(samples: Samples) -> Samples:
+    """The same; raises DataError where inputs in memory hold nan or inf."""
+    if isinstance(samples.store, ResidentStore):
+        check_finite(samples.store.tensor, lambda row: str(samples.ids[row]))
+    return samples
 
 
 def _from_objects(
-    made: Any,
-    classes: Sequence[str] | None,
-    spec: str | None,
-    home: Home | None,
-    *,
-    draw: bool,
+    made: Any, classes: Sequence[str] | None, spec: str | None, divide: Divide
 ) -> Data:
     if isinstance(made, Data):
         return made
@@ -340,19 +384,15 @@ def _from_objects(
                 "__getitem__), or a pair (train, test) of them"
             )
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    named = adopt_names([labels for _, labels in raws], dataset_classes(pair[0]), classes)
-    encoded, known = encode_labels(*named)
+    given = [labels for _, labels in raws]
+    encoded, known, notes = class_indices(given, dataset_classes(pair[0]), classes)
     samples = [
-        replace(part, labels=labels, checked=True)
+        _checked(replace(part, labels=labels, checked=True))
         for (part, _), labels in zip(raws, encoded, strict=True)
     ]
-    data = (
-        _divided(samples[0], known, home, draw=draw)
-        if len(samples) == 1
-        else Data(samples[0], samples[1], known)
-    )
+    data = divide(samples[0], known) if len(samples) == 1 else Data(samples[0], samples[1], known)
     # tensors that someone made in Python are fed to the model as they are
-    return replace(data, spec=spec, normalise=False)
+    return replace(data, spec=spec, normalise=False, notes=notes)
 
 
 def _divided(samples: Samples, classes: tuple[str, ...], home: Home | None, *, draw: bool) -> Data:

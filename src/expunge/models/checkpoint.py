@@ -58,7 +58,7 @@ def load_weights(model: nn.Module, path: str | Path, *, key: str | None = None) 
     """
     from torch import Tensor
 
-    from expunge.models.dialects import filled, plain, state_dicts
+    from expunge.models.dialects import as_taken, filled, state_dicts
 
     file = Path(path)
     check_weights_file(file)
@@ -72,7 +72,9 @@ def load_weights(model: nn.Module, path: str | Path, *, key: str | None = None) 
         try:
             one = _chosen(file, found, expected)
             _check_fit(file, one, expected)
-            state = {name: plain(name, value, expected[name]) for name, value in one.state.items()}
+            state = {
+                name: as_taken(name, value, expected[name]) for name, value in one.state.items()
+            }
             _check_numbers(state, dict(model.named_parameters()))
         except UnreadableError as error:  # which says what to do itself
             raise ModelError(f"cannot take the weights of {file}: {error}") from error

@@ -245,7 +245,7 @@ FOLDS: Mapping[str, Callable[[str, dict[str, Tensor], dict[str, Tensor]], None]]
 """How the name of a weight's first part ends -> what makes the weight."""
 
 
-def plain(name: str, value: Tensor, wanted: Tensor) -> Tensor:
+def as_taken(name: str, value: Tensor, wanted: Tensor) -> Tensor:
     """A tensor as a model can take it: a sparse one made dense.
 
     wanted: the model's own, of the same shape. Raises UnreadableError for one of another kind.

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.data.columns import TableEncoding
 from expunge.data.drawing import Drawing, Filter, Ground
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
@@ -55,6 +56,7 @@ class DataCard(BaseModel):
     resize, ground: how encoded images became pixels, `data.drawing.Drawing`; of folders that do not say,
     as it was done then.
     test: data that it is tested on, "none" for no test set; None: their own, or what was drawn of them.
+    table: which inputs the columns of a table are; None for other data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +70,7 @@ class DataCard(BaseModel):
     test: Long | None = None
     resize: Filter = "bilinear"
     ground: Ground | None = None
+    table: TableEncoding | None = None
 
     @property
     def drawing(self) -> Drawing:

@@ -112,6 +112,7 @@ def _data_of(papers: Papers) -> Data:
         allow_code=papers.allow_data_code,
         home=home_of(papers.split, papers.key),
         drawing=card.data.drawing,
+        table=card.data.table,
     )
     found = undivided(found) if card.data.test == NO_TEST else found
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
@@ -158,6 +159,11 @@ def _check_drawing(data: Data, card: ModelCard, path: str | Path) -> None:
 
 
 def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
+    if data.table != card.data.table:
+        raise DataError(
+            f"the inputs of {path} are other columns or categories of a table than those of the data; "
+            "give the data as they were given when it was trained"
+        )
     if data.classes != card.classes:
         raise DataError(
             f"the data have classes {list(data.classes)[:5]}..., {path} knows "

@@ -294,6 +294,7 @@ class Trained:
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
                 test=test,
+                table=data.table,
                 **(data.drawing._asdict() if data.drawing else {}),
             ),
             mean=normal.mean if normal else None,

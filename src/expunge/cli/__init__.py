@@ -158,7 +158,7 @@ def _run(asked: list[int]) -> int:
     except ExpungeError as error:
         return _complain(str(error), 2)
     except typer.TyperException as error:
-        return _complain(f"{error.format_message()} See `expunge --help`.", 2)
+        return _complain(f"{error.format_message().rstrip('.')}. See `expunge --help`.", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = 128 + asked[0] if asked else INTERRUPTED
         return _complain("interrupted; nothing was left half-written", code)

@@ -19,7 +19,7 @@ from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
-from expunge.trained.card import check_target
+from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 
@@ -211,6 +211,7 @@ def unlearn_folder(
     apart = {} if source in (None, target) else {"the model folder": source}
     for folder in (target, reference_path) if beside.reference else (target,):
         check_target(folder, overwrite=place.overwrite, apart=apart)
+    check_room(target, source, models=2 if beside.reference else 1)
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
@@ -246,7 +247,8 @@ def unlearn_folder(
 
 def reference_of(out: Path) -> Path:
     """Where the retrained reference of a new folder goes."""
-    return out.with_name(f"{out.name}-retrained")
+    out = out if out.name else out.absolute()
+    return out.parent / f"{out.name}-retrained"
 
 
 def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> None:

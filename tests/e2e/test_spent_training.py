@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "unlearn with reference": (*FORGET, "--with-reference", "--out"),
     "unlearn, page": (*FORGET, "--out", "fine", "--report"),
     "unlearn, figures": (*FORGET, "--out", "fine", "--figures"),
+    "unlearn with floor": (*FORGET, "--with-floor", "--out"),
     "cleanse": ("cleanse", "model", *POISON, "--out"),
     "cleanse with reference": ("cleanse", "model", *POISON, "--with-reference", "--out"),
     "cleanse, page": ("cleanse", "model", *POISON, "--out", "fine", "--report"),

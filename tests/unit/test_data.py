@@ -33,7 +33,7 @@ from expunge.data.split import Split
 from expunge.data.thumbnails import LARGEST, thumbnail
 from expunge.data.transform import Draws, Normalisation, Transform, augment, padding_of
 from expunge.data.view import DataView
-from expunge.errors import DataError
+from expunge.errors import DataError, DataWarning
 
 GENERATOR = np.random.default_rng(0)
 
@@ -418,7 +418,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_image_folder(folder: Path) -> None:
     (folder / "train" / "cat" / "notes.txt").write_text("no image")
-    data = load_data(folder)
+    with pytest.warns(DataWarning, match=r"1 file \(1 \.txt\), such as train/cat/notes\.txt"):
+        data = load_data(folder)
     assert (len(data.train), len(data.test)) == (12, 4)
     assert data.classes == ("cat", "dog")  # sorted
     assert data.train.ids.tolist()[:2] == ["train/cat/0.png", "train/cat/1.png"]
@@ -459,9 +460,9 @@ def test_a_broken_file_is_named(folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
 def test_many_files_are_not_open_at_once(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
     for i in range(120):
-        picture(4, 4).save(tmp_path / "cat" / f"{i}.png")
+        (tmp_path / f"{i % 2}").mkdir(exist_ok=True)
+        picture(4, 4).save(tmp_path / f"{i % 2}" / f"{i}.png")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     already = len(os.listdir("/proc/self/fd"))
     try:

@@ -21,9 +21,10 @@ from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import import_, train
 from expunge.cli.overview import demo, list_
-from expunge.cli.screen import check_streams, let_go, output_lost, tolerate_signs
+from expunge.cli.screen import warnings_as_lines
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
+from expunge.cli.streams import check_streams, let_go, output_lost, tolerate_signs
 from expunge.cli.study import list_ as study_list
 from expunge.cli.study import power as study_power
 from expunge.cli.study import records as study_records
@@ -141,7 +142,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     tolerate_signs()
-    with _ended_by_signals() as asked:
+    with _ended_by_signals() as asked, warnings_as_lines():
         code = _run(asked)
     _leave_processes()
     sys.exit(code)

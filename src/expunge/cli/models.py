@@ -70,7 +70,7 @@ def train(
     )
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
-    next_step(screen, out, "random:0.1", "--with-reference")
+    next_step(screen, out, trained)
 
 
 @placed("data_dir", "device", "overwrite")
@@ -125,4 +125,4 @@ def import_(
         )
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
-    next_step(screen, out, "ids:FILE")
+    next_step(screen, out, adopted)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import io
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from expunge.errors import ConfigError
+from expunge.errors import DataWarning, told
 from expunge.names.text import clean
 from expunge.progress import Bars
 
@@ -109,40 +109,23 @@ def consoles() -> tuple[Console, Console]:
     return screen, messages
 
 
-def tolerate_signs() -> None:
-    """Let the output write `?` for a sign of help that its encoding has not, as under LANG=C."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show each warning about the data once, as a line among the messages; others as Python does."""
+    shown = set()
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
 
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, DataWarning):
+                otherwise(message, category, *place, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                line = Text.assemble(("warning:", "yellow"), f" {told(message)}")
+                consoles()[1].print(line, soft_wrap=True)
 
-def check_streams() -> None:
-    """Raise ConfigError where standard output is closed, before any work is done for it; without
-    standard error, messages go nowhere.
-    """
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if sys.stdout is None:
-        raise ConfigError(
-            "standard output is closed, so nothing could be shown; send it somewhere, as in > /dev/null"
-        )
-
-
-def output_lost() -> bool:
-    """Whether standard output takes no more; it is let go of then."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        let_go()
-        return True
-    return False
-
-
-def let_go() -> None:
-    """Write nothing more to standard output: at its end Python would try once again, and say so."""
-    with suppress(OSError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

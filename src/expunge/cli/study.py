@@ -11,7 +11,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from expunge.cli.options import typed
+from expunge.cli.options import names, typed
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
@@ -224,6 +224,20 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write.", show_default="DIR/report")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Of table.tex, comma-separated, such as 'UA,TA,avg gap'.",
+            show_default="all",
+        ),
+    ] = None,
+    short_captions: Annotated[
+        bool, typer.Option("--short-captions", help="In table.tex, with the notes as comments.")
+    ] = False,
+    siunitx: Annotated[
+        bool, typer.Option("--siunitx", help="Numbers of table.tex in S columns of siunitx.")
+    ] = False,
     *,
     place: Place,
 ) -> None:
@@ -238,12 +252,14 @@ def report(
     # what stands in the study's own folder was made from it, and can be made again
     overwrite = place.overwrite or out is None
     check_folder(target, overwrite=overwrite, mark=PAGE)
+    from expunge.report.latex import LatexStyle
     from expunge.report.page import write_report
     from expunge.study.page import study_report
 
     screen, _ = consoles()
     found = study_report(recorded, typed(["study", "report", str(folder)]))
-    write_report(found, target, overwrite=overwrite)
+    style = LatexStyle(tuple(names(columns)), short_captions, siunitx)
+    write_report(found, target, overwrite=overwrite, latex=style)
     screen.print(f"written: {target / 'report.html'}")
 
 
@@ -337,7 +353,7 @@ def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None =
     from expunge.report.claims import sentence
     from expunge.report.figures import gap_figure
     from expunge.report.files import write_tables
-    from expunge.study.results import for_tables
+    from expunge.study.results import for_tables, with_settings
     from expunge.study.results import results as frame_of
     from expunge.study.tuning import sentences
     from expunge.study.verdicts import by_chance, verdicts_of
@@ -353,7 +369,14 @@ def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None =
     if why is not None:
         told = f"the tables were not written ({why}); name a folder for them with --tables"
         return _Found(table, said, told)
-    write_tables(table, target, figure=gap_figure, explanation=said, overwrite=overwrite)
+    write_tables(
+        table,
+        target,
+        figure=gap_figure,
+        scores=with_settings(frame, study.cells),
+        explanation=said,
+        overwrite=overwrite,
+    )
     return _Found(table, said, f"written: {target}")
 
 

@@ -16,7 +16,9 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.classes import adopt_names, encode_labels, rows_by_class
-from expunge.data.files import Raw, read_folder, read_npz
+from expunge.data.drawing import DRAWING, Drawing
+from expunge.data.files import Raw, read_npz
+from expunge.data.folders import read_folder
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
@@ -54,6 +56,7 @@ class Data:
     aside here, for the data bring none. poison: what is known of poison among the training samples;
     the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
+    drawing: how encoded images became pixels; None where there are none.
     """
 
     train: Samples
@@ -67,6 +70,7 @@ class Data:
     data_dir: str | None = None
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
+    drawing: Drawing | None = None
 
     def __repr__(self) -> str:
         return (
@@ -90,6 +94,11 @@ class Data:
         return replace(self, fixed_normalisation=normalisation, normalise=False)
 
 
+def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
+    """Names of classes, or their numbers where they may name somebody."""
+    return tuple(f"#{c}" for c in range(len(data.classes))) if redacted else data.classes
+
+
 def load_data(
     spec: str | Path | Data | Dataset[Any] | tuple[Any, Any],
     *,
@@ -98,6 +107,7 @@ def load_data(
     task: str | Task | None = None,
     allow_code: bool = True,
     home: Home | None = None,
+    drawing: Drawing = DRAWING,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
@@ -114,9 +124,11 @@ def load_data(
     allow_code: whether `module:function` and `module:Class` may be imported; False for names from a
         file.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
+    drawing: how encoded images become pixels, as far as `spec` does not say.
 
     Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
-    Raises DataError for anything that cannot be found or read.
+    Raises DataError for anything that cannot be found or read; warns (DataWarning) of what lies beside
+    and is not read.
     """
     if isinstance(spec, Data):
         return spec if task is None else replace(spec, **_task(task, allow_code))
@@ -126,7 +138,7 @@ def load_data(
     if not isinstance(spec, str):
         return replace(_from_objects(spec, classes, None, home), **asked)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code, home)
+    data = _load(parsed, data_dir, classes, allow_code, home, parsed.drawing(drawing))
     if parsed.count is not None:
         data = replace(data, train=_thin(data.train, parsed.count, spec, home))
     for samples in (data.train, data.test):
@@ -181,6 +193,7 @@ def _load(
     classes: Sequence[str] | None,
     allow_code: bool,
     home: Home | None,
+    drawing: Drawing,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
     path = path_of(spec.base)
@@ -196,12 +209,15 @@ def _load(
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
     if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
-        return _from_raw(read_folder(path, spec.size), classes, home)
+        parts = read_folder(path, spec.size, drawing, classes)
+        return replace(_from_raw(parts, classes, home), drawing=drawing)
     from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
 
     if folder.is_dir():
-        return _from_raw(read_parquet_pair(folder, spec.size), classes, home)
-    return _from_raw((read_parquet(path, spec.size), None), classes, home)
+        parts = read_parquet_pair(folder, spec.size, drawing)
+    else:
+        parts = read_parquet(path, spec.size, drawing), None
+    return replace(_from_raw(parts, classes, home), drawing=drawing)
 
 
 def _offered(base: str, data_dir: str | Path | None) -> Any:

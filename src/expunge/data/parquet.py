@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import ROW_BYTES, TEXT_BYTES, VALUE_BYTES, Raw
 from expunge.data.fingerprint import fingerprint_files
 from expunge.data.images import BOMB_BYTES, Encoded, ImagePart, ImageStore, Size, is_bomb
@@ -22,16 +23,21 @@ from expunge.names.text import as_name
 REMEDY = "give a parquet file of encoded images and labels"
 
 
-def read_parquet_pair(folder: Path, size: Size | None) -> tuple[Raw, Raw | None]:
+def read_parquet_pair(
+    folder: Path, size: Size | None, drawing: Drawing = DRAWING
+) -> tuple[Raw, Raw | None]:
     """Train and test of a folder with train*.parquet and test*.parquet (or validation*.parquet)."""
     train = sorted(folder.glob("train*.parquet"))
     if not train:
         raise DataError(f"{folder} holds no train*.parquet")
     test = sorted(folder.glob("test*.parquet")) or sorted(folder.glob("valid*.parquet"))
-    return read_parquet(train, size), read_parquet(test, size) if test else None
+    first = read_parquet(train, size, drawing)
+    return first, read_parquet(test, size, drawing) if test else None
 
 
-def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
+def read_parquet(
+    files: Path | Sequence[Path], size: Size | None, drawing: Drawing = DRAWING
+) -> Raw:
     """Encoded images with labels, in the layout of the Hugging Face hub.
 
     The image column holds {bytes, path} or plain bytes; the label column is called `label`,
@@ -53,7 +59,9 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
     counts = [len(table.values[table.label]) for table in tables]
-    part = ImagePart(lambda: _read_images(paths, counts), size, str(paths[0].resolve()), digest)
+    part = ImagePart(
+        lambda: _read_images(paths, counts), size, str(paths[0].resolve()), digest, drawing
+    )
     return Raw(
         store=ImageStore(part, np.arange(sum(counts))),
         labels=joined[first.label],
@@ -62,6 +70,22 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
         classes=first.classes,
         fingerprint=digest,
     )
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """The flat columns of a file without images, None for what is missing.
+
+    Raises UnreadableError, and whatever pyarrow raises.
+    """
+    with open_regular(path) as stream:
+        packed_bytes = stream.seek(0, 2)
+        file = pq.ParquetFile(stream)
+        fields = [field for field in file.schema_arrow if _is_flat(field.type)]
+        wide = sum(_value_bytes(field.type) for field in fields)
+        _check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
+        names = [field.name for field in fields]
+        table = pa.Table.from_batches(_bounded(_batches(file, names), packed_bytes))
+    return {name: table.column(name).to_pylist() for name in names}
 
 
 def _read_images(paths: Sequence[Path], counts: Sequence[int]) -> list[Encoded]:

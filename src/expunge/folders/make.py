@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.request import check_names, check_share, read_ids
+from expunge.data.request import check_names, check_share, private_words, read_ids
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError, SplitError
 from expunge.loading import loading
@@ -22,6 +22,7 @@ from expunge.place import HERE, Place
 from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
+from expunge.trained.record import names_any
 
 if TYPE_CHECKING:
     from expunge.data.load import Data
@@ -155,11 +156,12 @@ def import_folder(
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `unlearn_folder` did. reference: the retrained model, if asked for."""
+    """What `unlearn_folder` did. reference, floor: a retrained model and a second one, if asked for."""
 
     original: Trained
     result: Trained
     reference: Trained | None = None
+    floor: Trained | None = None
 
     @property
     def redacted(self) -> bool:
@@ -174,14 +176,18 @@ class Beside:
     Attributes:
         reference: also retrain, into OUT-retrained.
         paired: with the original's initial weights, order and batches; see `Retrain`. Trains twice.
+        floor: also retrain a second time from another seed, into OUT-floor, with a reference alone.
         redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
+        request_id: what to call the request in all that is written; None: by its place in the chain.
     """
 
     reference: bool = False
     paired: bool = False
+    floor: bool = False
     redact_ids: bool = False
     looks: bool = False
+    request_id: str | None = None
 
 
 def unlearn_folder(
@@ -194,24 +200,27 @@ def unlearn_folder(
     forget_seed: int = 0,
     beside: Beside = Beside(),
     data: str | None = None,
+    tell: Callable[[str], object] | None = None,
     place: Place = HERE,
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
     path: a folder, or what was loaded from one. forget: a request, or the split that it makes of the
     folder's own; what earlier requests struck is never read. data: instead of the folder's own.
+    tell: called before the work with each line of what the request names.
     """
     target = Path(out).absolute()
-    reference_path = reference_of(target)
+    retrained = [reference_of(target)] if beside.reference else []
+    retrained += [floor_of(target)] if beside.floor else []
     source = Path(path).absolute() if isinstance(path, str | Path) else path.path
-    if beside.reference and source == reference_path:
+    if source in retrained:
         raise ConfigError(
             f"the reference would take the place of {source}, which is to forget; choose another --out"
         )
     apart = {} if source in (None, target) else {"the model folder": source}
-    for folder in (target, reference_path) if beside.reference else (target,):
+    for folder in (target, *retrained):
         check_target(folder, overwrite=place.overwrite, apart=apart)
-    check_room(target, source, models=2 if beside.reference else 1)
+    check_room(target, source, models=1 + len(retrained))
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
@@ -227,28 +236,49 @@ def unlearn_folder(
         papers = open_papers(papers, progress=place.progress)
     redact = beside.redact_ids or papers.redacted
     original = papers.redacting() if redact else papers
+    if redact and isinstance(forget, str):
+        original = replace(original, private=private_words(forget))
     if beside.looks:
         run = Run(task=original.data.task, accelerator=accelerator_on(place.device))
         check_logits(original.model, original.data, original.split, run)
-    asked = original.asked(forget, seed=forget_seed)  # once: standard input is read once
+    # once: standard input is read once
+    asked = original.answered(forget, seed=forget_seed, request=beside.request_id)
+    if redact and names_any(beside.request_id or "", original.ids):
+        raise ConfigError(
+            f"request id {beside.request_id!r} names what is redacted; choose one that names nobody"
+        )
+    for line in asked.lines(redacted=redact):
+        (tell or str)(line)
 
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
     keep = functools.partial(keep_together, overwrite=place.overwrite)
     made = [(make(method), target)]
-    if not beside.reference:
-        return Forgotten(original, *keep(made))
     try:
-        reference = make("retrain:paired" if beside.paired else "retrain")
+        if beside.reference:
+            exact = make("retrain:paired" if beside.paired else "retrain")
+            made.append((exact, reference_of(target)))
+        if beside.floor:
+            second = make("retrain", names=("retrain", seed, "floor"))
+            made.append((second, floor_of(target)))
     except Exception:  # what has been made is kept, though nothing stands beside it
         keep(made)
         raise
-    return Forgotten(original, *keep([*made, (reference, reference_path)]))
+    return Forgotten(original, *keep(made))
 
 
 def reference_of(out: Path) -> Path:
     """Where the retrained reference of a new folder goes."""
-    out = out if out.name else out.absolute()
-    return out.parent / f"{out.name}-retrained"
+    return _beside(out, "retrained")
+
+
+def floor_of(out: Path) -> Path:
+    """Where the second retrained model of a new folder goes."""
+    return _beside(out, "floor")
+
+
+def _beside(out: Path, what: str) -> Path:
+    out = out if out.name else out.absolute()  # "." has no name of its own
+    return out.parent / f"{out.name}-{what}"
 
 
 def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> None:
@@ -259,6 +289,10 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
         raise ConfigError(
             f"retrain trains as the original was trained, and {where} comes without a recipe: import it "
             "with --recipe"
+        )
+    if beside.floor and not beside.reference:
+        raise ConfigError(
+            "--with-floor stands beside a reference; ask for it with --with-reference"
         )
     if beside.reference and recipe is None:
         raise ConfigError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,8 @@ def _weights(model: nn.Module, file: str | Path | None) -> dict[str, Tensor] | N
     if file is None:
         return None
     from expunge.models.checkpoint import load_weights
+    from expunge.models.copying import copied
 
-    other = copy.deepcopy(model)
+    other = copied(model)
     load_weights(other, file)
     return dict(other.state_dict())

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.data.drawing import Drawing, Filter, Ground
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.ours import FolderKind, check_replaceable
@@ -21,10 +22,10 @@ from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
 
-FORMAT = 3
-READABLE = (1, 2, 3)
+FORMAT = 4
+READABLE = (1, 2, 3, 4)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
-ids in place of pseudonyms, and half of each digest."""
+ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
@@ -50,6 +51,8 @@ class DataCard(BaseModel):
     """Which data a model was trained on. data_dir is a hint: another machine has another.
 
     task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
+    resize, ground: how encoded images became pixels, `data.drawing.Drawing`; of folders that do not say,
+    as it was done then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,6 +63,13 @@ class DataCard(BaseModel):
     positional: bool
     test_fingerprint: Short
     task: Short | None = None
+    resize: Filter = "bilinear"
+    ground: Ground | None = None
+
+    @property
+    def drawing(self) -> Drawing:
+        """How encoded images became pixels."""
+        return Drawing(self.resize, self.ground)
 
 
 class ModelCard(BaseModel):
@@ -100,13 +110,26 @@ def read_split(folder: Path) -> dict[str, Any]:
             raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
         if set(map(type, ids)) - {str} or max(map(len, ids), default=0) > LONG:
             raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
-    odd = split.keys() - {*SPLIT_PARTS, "test", *ABOUT}
+    _check_struck(file, split.get("struck", []))
+    odd = split.keys() - {*SPLIT_PARTS, "test", "struck", *ABOUT}
     if odd:
         raise SplitError(f"{file} has {min(odd)[:SHORT]!r}, which no split has; {AGAIN}")
     for name in ABOUT:
         if not isinstance(split.get(name, ""), str):
             raise SplitError(f"{file}: {name!r} is no text; {AGAIN}")
     return split
+
+
+def _check_struck(file: Path, struck: object) -> None:
+    """Raise SplitError for what is no list of what each request of a chain struck."""
+    listed = isinstance(struck, list) and len(struck) <= MOST_STEPS
+    for one in struck if isinstance(struck, list) and listed else [None]:
+        found: dict[str, Any] = one if isinstance(one, dict) else {}
+        parts = [found.get("forgotten"), found.get("aside")]
+        texts = [text for part in parts if isinstance(part, list) for text in part]
+        whole = all(isinstance(part, list) for part in parts)
+        if not whole or not all(isinstance(text, str) for text in (found.get("request"), *texts)):
+            raise SplitError(f"{file}: 'struck' is no list of what requests struck; {AGAIN}")
 
 
 def read_card(folder: Path) -> ModelCard:

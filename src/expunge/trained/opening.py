@@ -59,48 +59,23 @@ def open_papers(
 ) -> Trained:
     """The rest of `load`, for papers that were read before: data, weights and mask."""
     with loading():
-        from expunge.data.load import load_data
-        from expunge.data.spec import OF_ITS_DATA
-        from expunge.data.split_file import home_of, split_from_plain
-        from expunge.data.task import Classification, named_task
-        from expunge.data.transform import Normalisation
+        from expunge.data.split_file import split_from_plain
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
+        from expunge.training.trial import try_out
 
     path, card = papers.path, papers.card
     what = papers.data if isinstance(papers.data, str) else "data"
     with (progress or Silent()).work(f"reading {what}"):
-        found = load_data(
-            papers.data,
-            data_dir=papers.data_dir,
-            classes=card.classes,
-            allow_code=papers.allow_data_code,
-            home=home_of(papers.split, papers.key),
-        )
-    if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
-        raise DataError(f"the task of {path} came with its data, and these data bring none")
-    if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
-        task = named_task(card.data.task, allow_code=papers.allow_code)
-        found = replace(found, task=task, task_name=card.data.task)
-    same = _fingerprint(found, papers.key) == card.data.fingerprint
-    _check_poison(found, card, path, same=same)
-    _check_data(found, card, path, same=same)
-    for values in (card.mean, card.std):
-        if values is not None and len(values) not in (1, *card.shape[:1]):
-            raise DataError(
-                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
-                f"shape {card.shape}"
-            )
-    normal = None
-    if card.mean is not None and card.std is not None:
-        normal = Normalisation(card.mean, card.std)
-    split = split_from_plain(papers.split, found, papers.key)
+        found = _data_of(papers)
+    split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)
+    try_out(model, found, split)
     return Trained(
         model=model,
-        data=found.with_normalisation(normal),
+        data=found,
         split=split,
         history=card.lineage,
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
@@ -114,12 +89,61 @@ def open_papers(
         weights=card.weights,
         redacted=papers.redacted,
         key=papers.key,
+        struck=struck,
     )
+
+
+def _data_of(papers: Papers) -> Data:
+    """The data that a folder speaks of, with its task and normalisation; checked to be these."""
+    from expunge.data.load import load_data
+    from expunge.data.spec import OF_ITS_DATA
+    from expunge.data.split_file import home_of
+    from expunge.data.task import Classification, named_task
+    from expunge.data.transform import Normalisation
+
+    path, card = papers.path, papers.card
+    found = load_data(
+        papers.data,
+        data_dir=papers.data_dir,
+        classes=card.classes,
+        allow_code=papers.allow_data_code,
+        home=home_of(papers.split, papers.key),
+        drawing=card.data.drawing,
+    )
+    if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
+        raise DataError(f"the task of {path} came with its data, and these data bring none")
+    if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
+        task = named_task(card.data.task, allow_code=papers.allow_code)
+        found = replace(found, task=task, task_name=card.data.task)
+    _check_drawing(found, card, path)
+    same = _fingerprint(found, papers.key) == card.data.fingerprint
+    _check_poison(found, card, path, same=same)
+    _check_data(found, card, path, same=same)
+    for values in (card.mean, card.std):
+        if values is not None and len(values) not in (1, *card.shape[:1]):
+            raise DataError(
+                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
+                f"shape {card.shape}"
+            )
+    if card.mean is None or card.std is None:
+        return found.with_normalisation(None)
+    return found.with_normalisation(Normalisation(card.mean, card.std))
 
 
 def _fingerprint(data: Data, key: Key | None) -> str:
     """As a card has it."""
     return data.train.fingerprint if key is None else key.digest(data.train.fingerprint)
+
+
+def _check_drawing(data: Data, card: ModelCard, path: str | Path) -> None:
+    told = card.data.drawing
+    if data.drawing is None or data.drawing == told:
+        return
+    if told.ground is not None or data.drawing.resize != told.resize:
+        raise DataError(
+            f"the images of these data are drawn with {data.drawing}, and {path} learned from such with "
+            f"{told}; leave that out, or say the same"
+        )
 
 
 def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:

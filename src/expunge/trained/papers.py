@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.data.pseudonyms import Key, open_key
+from expunge.data.pseudonyms import HIDDEN, Key, open_key
 from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
 from expunge.disk.reading import reading
 from expunge.errors import ConfigError, DataError, ModelError
@@ -82,6 +82,8 @@ def read_papers(
         check_model(card.architecture or "", allow_code=place.allow_code)
     _check_recipe(card, path)
     spec = card.data.spec if data is None else data
+    if isinstance(spec, str) and data is None and key is not None:
+        card, spec = _with_place(card, spec, key, path)
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
     where = place.data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir
@@ -90,6 +92,22 @@ def read_papers(
         DataSpec.parse(spec).check(where, allow_code=allowed)
     _check_task(card, data, path, place)
     return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key)
+
+
+def _with_place(card: ModelCard, spec: str, key: Key, path: str | Path) -> tuple[ModelCard, str]:
+    """The card of a redacted folder with the data that it was trained on, as its key remembers them.
+
+    Raises DataError where it does not, and the folder does not say either.
+    """
+    place = key.place_of(spec)
+    if place is None and spec.startswith(HIDDEN):
+        raise DataError(
+            f"{path} is redacted and does not say where its data lie, nor does its key; name them with "
+            "--data"
+        )
+    spec, data_dir = place or (spec, None)
+    data = card.data.model_copy(update={"spec": spec, "data_dir": data_dir})
+    return card.model_copy(update={"data": data}), spec
 
 
 def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, place: Place) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.task import Classification, Task
 from expunge.errors import ConfigError
+from expunge.models.copying import copied
 from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
@@ -154,7 +154,7 @@ class Run:
 
     def teacher(self, model: nn.Module) -> nn.Module:
         """A copy of `model` to learn from: evaluation mode, no gradients, nothing shared with it."""
-        return copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        return copied(model).to(self.device).eval().requires_grad_(False)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the global batch, as this process's share of it."""

@@ -48,6 +48,7 @@ OTHERS = [
     "study results",
     "study report",
     "study records",
+    "study publish",
 ]
 TO = ["--out", "x"]
 DIGITS = ["train", "--data", "digits"]
@@ -217,6 +218,10 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["study", "run", "study.yaml", "--out", "original"], ["holds something else"]),
     (["study", "records", "study", "--out", "original"], ["original exists"]),
     (["study", "report", "original"], ["is no folder of a study"]),
+    (["study", "publish", "original", "--to", "mlflow:x"], ["is no folder of a study"]),
+    (["study", "run", "study.yaml", "--set", "methods.finetun.lr=1", *TO], ["mean 'finetune'"]),
+    (["study", "run", "study.yaml", "--set", "methods.finetune.lr=0", *TO], ["lr = 0"]),
+    (["study", "run", "study.yaml", "--set", "sedes=[1]", *TO], ["did you mean 'seeds'"]),
     (["list", "method"], ["method", "methods"]),
     (["list", "methods", "finetun"], ["finetune"]),
 ]

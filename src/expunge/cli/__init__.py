@@ -27,6 +27,7 @@ from expunge.cli.sparsity import prune
 from expunge.cli.streams import check_streams, let_go, output_lost, tolerate_signs
 from expunge.cli.study import list_ as study_list
 from expunge.cli.study import power as study_power
+from expunge.cli.study import publish as study_publish
 from expunge.cli.study import records as study_records
 from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
@@ -125,6 +126,9 @@ study.command("report", epilog="Example: expunge study report runs/smoke")(study
 study.command("records", epilog="Example: expunge study records runs/smoke --out kept")(
     study_records
 )
+study.command(
+    "publish", epilog="Example: expunge study publish runs/smoke --to mlflow:http://localhost:5000"
+)(study_publish)
 app.add_typer(study, name="study")
 
 cache = typer.Typer(

@@ -300,6 +300,41 @@ def records(
     screen.print(f"written: {out}, {number} cells")
 
 
+@placed("data_dir")
+def publish(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="mlflow:URI",
+            help="An MLflow server or folder; `mlflow` alone takes MLFLOW_TRACKING_URI.",
+            show_default=False,
+        ),
+    ],
+    experiment: Annotated[
+        str | None,
+        typer.Option("--experiment", help="Its name there.", show_default="the study's name"),
+    ] = None,
+    *,
+    place: Place,
+) -> None:
+    """Log every finished row as a run of MLflow: scores, settings, tags, and cell.json as a file.
+
+    What is there already is not logged again, so it may be called after every run.
+    """
+    from expunge.study.tracking import publish_runs, tracking_address
+
+    check_made(folder)
+    address = tracking_address(to)
+    screen, _ = consoles()
+    with working("study publish") as bars:
+        made = publish_runs(_recorded(folder, replace(place, progress=bars)), address, experiment)
+    screen.print(f"published: {made} new runs")
+
+
 def _recorded(folder: Path, place: Place) -> Planned:
     """A study from its own folder."""
     check_made(folder)

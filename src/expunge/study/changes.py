@@ -13,12 +13,12 @@ from expunge.study.schema import Study
 
 NAMED = ("methods", "recipes")
 """Parts whose names stand in the file; below them are settings, which need not."""
-Place = tuple[str | int, ...]
+_Place = tuple[str | int, ...]
 
 
 def with_changes(
     content: Mapping[str, Any], changes: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[Place, str]]:
+) -> tuple[dict[str, Any], dict[_Place, str]]:
     """A study's plain data with some values changed, and the path of each as it was typed, by its place.
 
     changes: dotted path, such as `methods.finetune.lr` or `densities.1.sparsity` -> value. A key that
@@ -26,7 +26,7 @@ def with_changes(
     Raises ConfigError for a path to nothing.
     """
     changed = copy.deepcopy(dict(content))
-    places: dict[Place, str] = {}
+    places: dict[_Place, str] = {}
     for path, value in changes.items():
         place = _place(changed, path)
         _put(changed, place, value)
@@ -34,7 +34,7 @@ def with_changes(
     return changed, places
 
 
-def typed_at(places: Mapping[Place, str], place: tuple[Any, ...], message: str = "") -> str | None:
+def typed_at(places: Mapping[_Place, str], place: tuple[Any, ...], message: str = "") -> str | None:
     """The path as typed of a change that a mistake may be about; None without one.
 
     place: of the mistake; where nobody knows it, the first part that its message names counts.
@@ -48,7 +48,7 @@ def typed_at(places: Mapping[Place, str], place: tuple[Any, ...], message: str =
     return None
 
 
-def _place(content: Any, path: str) -> Place:
+def _place(content: Any, path: str) -> _Place:
     """Keys and rows that a dotted path leads to; the last may be new."""
     place: list[str | int] = []
     here, rest = content, path
@@ -100,7 +100,7 @@ def _within(here: Any, step: str | int) -> Any:
     return here.get(step) if isinstance(here, Mapping) else None
 
 
-def _put(content: dict[str, Any], place: Place, value: Any) -> None:
+def _put(content: dict[str, Any], place: _Place, value: Any) -> None:
     """Set a value, and make what is above it where it is not there."""
     here: Any = content
     for step in place[:-1]:

@@ -17,6 +17,7 @@ from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
@@ -147,10 +148,9 @@ def adopt(
         module: any `nn.Module`.
         data: what it learned from, normalised as it was then (see `Data.with_normalisation`).
         recipe: how it was trained, which `retrain` needs; nobody guesses it.
-        fresh: makes an untrained model, which `retrain` needs too: a function, an architecture's
-            name or `module:function`.
+        fresh: makes an untrained model, for `retrain`: a function, an architecture, `module:function`.
         split: what it learned from (retain), what it was validated on; by default it learned from
-            everything.
+            everything, from a test set that was drawn of the data too: then it has none.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
         allow_code: whether `fresh` as `module:function` may be imported; False for a name from a file.
 
@@ -160,7 +160,8 @@ def adopt(
         DataError: for outputs that are no logits, or fewer than there are classes.
     """
     _check_loaded(data)
-    split = split or Split.whole(data, validation=0.0)
+    if split is None:
+        split = Split.whole(data := undivided(data), validation=0.0)
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
         check_model(fresh, allow_code=allow_code)

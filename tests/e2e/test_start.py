@@ -39,7 +39,7 @@ HEAVY = [
     "sklearn",
     "torch",
 ]
-COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "list"]
+COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list"]
 OTHERS = [
     "diagnose sparsity",
     "study list",
@@ -295,7 +295,7 @@ def lay_out(folder: Path, original: Path) -> None:
     change(folder / "stranger/model.json", architecture="evil:build")
     split = json.loads((original / "split.json").read_text())
     change(folder / "forgot/split.json", retain=split["retain"][5:], forget=split["retain"][:5])
-    (folder / "weights.pt").touch()
+    (folder / "weights.pt").write_bytes(b"\x80\x02")
     for name, text in (
         ("study", STUDY),
         ("unknown", STUDY.replace("finetune", "finetun")),

@@ -203,7 +203,7 @@ ELSEWHERE = {
     "--figures": "e2e/test_forgetting_cli.py",
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""
-ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "list", "study")
+ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list", "study")
 """What an example starts from, another one made."""
 MYNET = """
 import torch
@@ -279,6 +279,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         Image.new("RGB", (72, 64), (10 * number, 90, 200 * (number % 2))).save(
             place / f"{number}.png"
         )
+    rows = [f"p{row % 10:03d},{20 + row},{('CA', 'NY')[row % 2]},{row % 2}" for row in range(60)]
+    (folder / "people.csv").write_text("\n".join(["person,age,state,income", *rows]))
     (folder / "withdrawn.txt").write_text("train/cat/0.png\ntrain/dog/1.png\n")
     return {
         example: expunge(*smaller(shlex.split(example)[1:]), cwd=folder).stdout

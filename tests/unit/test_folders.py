@@ -35,7 +35,8 @@ from expunge import (
 from expunge.data.pseudonyms import Key
 from expunge.data.samples import Samples
 from expunge.folders.audit import Request, audit_folder, audit_forgotten
-from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
+from expunge.folders.elsewhere import Elsewhere, import_folder
+from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.folders.page import deletion_report
 from expunge.methods import make_method
 from expunge.methods.finetune import Finetune

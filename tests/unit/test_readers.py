@@ -379,7 +379,11 @@ BAD_ARRAYS = {
     "labels of parts": {"x.npy": array(np.zeros((20, 2))), "y.npy": array(np.zeros(20, "i4,i4"))},
     "no labels": {"x.npy": array(np.zeros((20, 2))), "y.npy": array(np.array(3))},
     "no samples": {"x.npy": array(np.zeros((0, 2))), "y.npy": array(np.zeros(0, int))},
-    "odd class names": {"x.npy": array(np.zeros((20, 2))), "y.npy": LABELS, "classes.npy": LABELS},
+    "classes of one name": {
+        "x.npy": array(np.zeros((20, 2))),
+        "y.npy": LABELS,
+        "classes.npy": LABELS,
+    },
     "ids of two axes": {
         "x.npy": array(np.zeros((20, 2))),
         "y.npy": LABELS,
@@ -397,9 +401,6 @@ BAD_ARRAYS = {
 @pytest.mark.parametrize("name", BAD_ARRAYS)
 def test_arrays_that_are_refused(tmp_path: Path, name: str) -> None:
     npz(tmp_path / "a.npz", BAD_ARRAYS[name])
-    if name == "odd class names":
-        assert load_data(tmp_path / "a.npz").classes[:3] == ("0", "1", "0")
-        return
     with pytest.raises(DataError) as error:
         load_data(tmp_path / "a.npz")
     one_line(error)
@@ -654,7 +655,7 @@ def test_parquet_of_many_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from expunge.data import parquet
 
     # the footer says little: what comes is counted too
-    monkeypatch.setattr(parquet, "_check_sizes", lambda *_: None)
+    monkeypatch.setattr(parquet, "check_sizes", lambda *_: None)
     with pytest.raises(DataError, match=r"bytes unpack to more than .*which no data"):
         load_data(tmp_path / "a.parquet")
 
@@ -1063,7 +1064,6 @@ CHECKPOINTS: dict[str, Callable[[Path], None]] = {
     "a list": torch_file([torch.zeros(2)]),
     "one tensor": torch_file(torch.zeros(2)),
     "nothing": torch_file({}),
-    "sparse": torch_file(LINEAR | {"weight": torch.zeros(2, 2).to_sparse()}),
     "complex": torch_file(LINEAR | {"weight": torch.zeros(2, 3, dtype=torch.complex64)}),
     "a strange name": torch_file(LINEAR | {"\x1b[2J\n": torch.zeros(2)}),
     "expanded": torch_file(LINEAR | {"weight": torch.zeros(1).expand(2**40)}),

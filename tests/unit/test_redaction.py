@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from commands import expunge, refused
 
-from expunge import SplitError, load
+from expunge import Recipe, SplitError, load
 from expunge.cli.pages import without_request
 from expunge.data.answer import Answered
 from expunge.data.pseudonyms import Key, keys_folder, new_key, open_key
 from expunge.data.spec import names_a_path
 from expunge.data.split import Split
-from expunge.folders.make import Beside, unlearn_folder
+from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import CONTROLS, METHODS, make_method
 from expunge.trained.record import LEFT_OUT, OUR_STEPS, Record, warnings_for, without_ids
 
@@ -397,6 +397,19 @@ def test_a_name_that_is_redacted_is_refused_where_it_would_stand(clinic: Path) -
     ):
         assert "choose" in refused(*words, *more, cwd=clinic)
         assert not (clinic / more[1]).exists()
+
+
+def test_row_numbers_in_the_name_of_a_request_tell_nobody(tmp_path: Path) -> None:
+    original = train_folder(
+        "digits:60", "mlp", tmp_path / "original", recipe=Recipe(epochs=1, batch_size=32)
+    )
+    method = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
+    for name in (None, "case-1"):
+        beside = Beside(redact_ids=True, request_id=name)
+        done = unlearn_folder(
+            original, "random:0.2", method, tmp_path / f"to {name}", beside=beside
+        )
+        assert done.result.record.request == (name or "request-1")
 
 
 def test_a_key_remembers_where_data_lie_and_a_folder_does_not(

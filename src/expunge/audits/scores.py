@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 NO_GUARANTEE = "empirical evidence, no formal guarantee"
+NO_TEST_SET = (
+    "TA and MIA are n/a: the model has no test set, for it learned all that it was given; import it "
+    "with --test DATA to have them"
+)
 PARTS = ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest")
 
 
@@ -188,6 +192,8 @@ def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = 
                 if audit.name in asked:
                     raise
                 notes.append(f"{audit.name} was left out: {error}")
+    if not len(panel.subject.data.test):
+        notes.append(NO_TEST_SET)
     few = len(panel.split.forget) < NEAR_EMPTY
     losses = near_empty_report(seen[0], seen[2]) if few else []
     info = {one.name: one for audit in audits for one in audit.info}

@@ -19,7 +19,7 @@ from expunge.cli.cache import list_ as cache_list
 from expunge.cli.cache import purge_ as cache_purge
 from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
-from expunge.cli.models import import_, train
+from expunge.cli.models import export, import_, train
 from expunge.cli.overview import demo, list_
 from expunge.cli.screen import warnings_as_lines
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
@@ -95,6 +95,7 @@ for _name, _command, _example in (
         audit,
         "runs/without-3 --original runs/original --retrained runs/without-3-retrained",
     ),
+    ("export", export, "runs/without-3 --to net.pt --key model"),
     ("list", list_, "methods neggrad_plus"),
 ):
     app.command(_name, epilog=f"Example: expunge {_name} {_example}")(_command)

@@ -136,6 +136,8 @@ def unlearn(
         show_written(done, out, screen)
     for path in drawn:
         screen.print(f"drawn: {path}")
+    if drawn and not len(done.result.data.test):
+        screen.print("accuracy by class is not drawn: there is no test set")
     if audited is None:
         command = ["audit", str(out), "--original", str(model_dir)]
         command += ["--allow-code"] if done.result.names_code else []

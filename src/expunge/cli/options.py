@@ -91,6 +91,9 @@ def recipe_changes(
 
 def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: str = "") -> None:
     """Test accuracy of a model in one line, which begins with whose it is."""
+    if not len(data.test):
+        screen.print(f"{whose}no test accuracy: there is no test set")
+        return
     from expunge.audits.observe import accuracy
     from expunge.training.run import Run, accelerator_on
 
@@ -103,6 +106,12 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
         screen.print(f"{whose}no test accuracy: {error}")
         return
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples")
+
+
+def show_notes(screen: Console, data: Data) -> None:
+    """What a person should know of how data were read."""
+    for note in data.notes:
+        screen.print(note, soft_wrap=True)
 
 
 def next_step(screen: Console, out: Path, trained: Trained) -> None:

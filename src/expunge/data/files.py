@@ -189,16 +189,16 @@ def _parts(path: Path, headers: Mapping[str, _Header]) -> tuple[_Part, _Part | N
 
 def _part(headers: Mapping[str, _Header], x: str, y: str, suffix: str) -> _Part:
     inputs, labels = headers[x], headers[y]
-    if inputs.dtype.kind not in "uifb" or len(inputs.shape) < 2 or len(labels.shape) != 1:
+    if inputs.dtype.kind not in "uifb" or len(inputs.shape) < 2 or len(labels.shape) not in (1, 2):
         raise DataError(
             f"{x} is {inputs.dtype} of shape {inputs.shape}, {y} of shape {labels.shape}; give numbers "
             "(n, ...) and one label for each"
         )
-    (count,) = labels.shape
+    count = labels.shape[0]
     if inputs.shape[0] != count:
         raise DataError(f"{x} holds {inputs.shape[0]} samples but {y} holds {count} labels")
     ids = f"id{suffix}" if f"id{suffix}" in headers else None
-    if ids and headers[ids].shape != labels.shape:
+    if ids and headers[ids].shape != (count,):
         raise DataError(
             f"{ids} is of shape {headers[ids].shape} but {y} holds {count} labels: give one id per "
             "sample"
@@ -206,7 +206,7 @@ def _part(headers: Mapping[str, _Header], x: str, y: str, suffix: str) -> _Part:
     columns = {
         name: name.removesuffix(suffix)
         for name, header in headers.items()
-        if name not in RESERVED and header.shape == labels.shape and name.endswith(suffix)
+        if name not in RESERVED and header.shape == (count,) and name.endswith(suffix)
         if suffix or name.removesuffix("_test") not in headers.keys() - {name}
     }
     return _Part(x, y, suffix, ids, columns)

@@ -20,19 +20,21 @@ from expunge.disk.reading import UnreadableError, open_regular, parse_json, read
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
 
+IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")
+"""Usual names of columns."""
 REMEDY = "give a parquet file of encoded images and labels"
 
 
-def read_parquet_pair(
-    folder: Path, size: Size | None, drawing: Drawing = DRAWING
-) -> tuple[Raw, Raw | None]:
-    """Train and test of a folder with train*.parquet and test*.parquet (or validation*.parquet)."""
-    train = sorted(folder.glob("train*.parquet"))
-    if not train:
-        raise DataError(f"{folder} holds no train*.parquet")
-    test = sorted(folder.glob("test*.parquet")) or sorted(folder.glob("valid*.parquet"))
-    first = read_parquet(train, size, drawing)
-    return first, read_parquet(test, size, drawing) if test else None
+def holds_pictures(file: Path) -> bool:
+    """Whether a parquet file has a column of encoded images; else it is a table."""
+    with reading(f"{file} as parquet", REMEDY, DataError), open_regular(file) as stream:
+        schema = pq.ParquetFile(stream).schema_arrow
+        names = [field.name for field in schema if _is_image(field.type)]
+        return any(
+            name in IMAGES or pa.types.is_struct(schema.field(name).type)
+            for name in names
+            if name not in (*LABELS, "id")
+        ) or (len(names) == 1 and names[0] not in (*LABELS, "id"))
 
 
 def read_parquet(
@@ -80,11 +82,9 @@ def read_columns(path: Path) -> dict[str, list[Any]]:
     with open_regular(path) as stream:
         packed_bytes = stream.seek(0, 2)
         file = pq.ParquetFile(stream)
-        fields = [field for field in file.schema_arrow if _is_flat(field.type)]
-        wide = sum(_value_bytes(field.type) for field in fields)
-        _check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
-        names = [field.name for field in fields]
-        table = pa.Table.from_batches(_bounded(_batches(file, names), packed_bytes))
+        names = [field.name for field in file.schema_arrow if is_flat(field.type)]
+        check_sizes(file.metadata, packed_bytes, file.schema_arrow, names)
+        table = pa.Table.from_batches(bounded_batches(file, names, packed_bytes))
     return {name: table.column(name).to_pylist() for name in names}
 
 
@@ -107,11 +107,13 @@ class _Table:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.image = _column(path, schema, _is_image, "image", ("image", "img"))
-        self.label = _column(path, schema, _is_label, "label", ("label", "labels", "fine_label"))
+        self.image = _column(path, schema, _is_image, "image", IMAGES)
+        self.label = _column(path, schema, _is_label, "label", LABELS)
         self.classes = _parquet_classes(schema, self.label)
         self.flat = [
-            field.name for field in schema if field.name != self.image and _is_flat(field.type)
+            field.name
+            for field in schema
+            if field.name != self.image and (is_flat(field.type) or field.name == self.label)
         ]
         nested = pa.types.is_struct(schema.field(self.image).type)
         self.bytes = f"{self.image}.bytes" if nested else self.image
@@ -139,7 +141,10 @@ class _Table:
             for name in self.flat:
                 values = batch.column(name)
                 if values.null_count and name in (self.label, "id"):
-                    raise DataError(f"{path} has {values.null_count} rows without {name}")
+                    raise DataError(
+                        f"{path} has {values.null_count} rows without {name} (it is null there); fill "
+                        "it in, or leave these rows out"
+                    )
                 found[name].append(_array(values, known, as_text=name == "id"))
         self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
@@ -152,14 +157,13 @@ def _read(path: Path, *, images: bool = False) -> _Table:
         packed_bytes = stream.seek(0, 2)
         file = pq.ParquetFile(stream)
         table = _Table(path, file.schema_arrow)
-        wide = sum(_value_bytes(file.schema_arrow.field(name).type) for name in table.flat)
-        _check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
+        check_sizes(file.metadata, packed_bytes, file.schema_arrow, table.flat)
         file = pq.ParquetFile(
             stream, metadata=file.metadata, read_dictionary=[table.bytes, *table.texts]
         )
-        batches = _batches(file, [table.bytes] if images else table.flat)
+        wanted = [table.bytes] if images else table.flat
         take = table.take_images if images else table.take_values
-        take(path, _bounded(batches, packed_bytes))
+        take(path, bounded_batches(file, wanted, packed_bytes))
     return table
 
 
@@ -169,11 +173,14 @@ def _value_bytes(kind: pa.DataType) -> int:
     return VALUE_BYTES if plain else TEXT_BYTES
 
 
-def _check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) -> None:
+def check_sizes(
+    metadata: pq.FileMetaData, packed_bytes: int, schema: pa.Schema, columns: Sequence[str]
+) -> None:
     """Raise UnreadableError for rows or pages that are far more than their file, or than memory.
 
-    row_bytes: what a row takes, at the least.
+    columns: those that are held in memory for all rows.
     """
+    row_bytes = ROW_BYTES + sum(_value_bytes(schema.field(name).type) for name in columns)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     unpacked_bytes = sum(group.total_byte_size for group in groups)
     rows = sum(group.num_rows for group in groups)
@@ -197,10 +204,12 @@ def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatc
         yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
 
 
-def _bounded(batches: Iterator[pa.RecordBatch], packed_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The same; ends with UnreadableError where they come to more than the file said of itself."""
+def bounded_batches(
+    file: pq.ParquetFile, columns: list[str], packed_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Rows; ends with UnreadableError where they come to more than the file may unpack to."""
     total = 0
-    for batch in batches:
+    for batch in _batches(file, columns):
         total += batch.nbytes
         if is_bomb(total, packed_bytes):
             raise UnreadableError(
@@ -213,6 +222,8 @@ def _shared(
     values: pa.Array, known: dict[Any, Any], made: Callable[[Any], Any] = lambda value: value
 ) -> list[Any]:
     """Values as Python objects, each of which is there once. made: what becomes of each."""
+    if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
+        values = values.cast(pa.large_binary())
     if not isinstance(values, pa.DictionaryArray):
         values = values.dictionary_encode()
     rows = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -225,12 +236,21 @@ def _shared(
 def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
     """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
     kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
+    if _is_list(kind):
+        return _objects(values.to_pylist())
     if not _is_text(kind):
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
         array = np.asarray(values.to_numpy(zero_copy_only=False))
         return array.astype(np.str_) if as_text else array
     return np.array(_shared(values, known, as_name), dtype=object)
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    """Values (n,) that are lists themselves."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -241,22 +261,35 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind))
+    """Whether these may be labels; whether they are is seen when they are read."""
+    if pa.types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    return _is_list(kind) or (is_flat(kind) and not pa.types.is_temporal(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether each value holds several numbers, as one-hot labels do."""
+    several = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return bool(several and _is_label(kind.value_type))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
     )
 
 
-def _is_flat(kind: pa.DataType) -> bool:
+def is_flat(kind: pa.DataType) -> bool:
     """Whether each value of a column is one number, one text or one time."""
     if pa.types.is_dictionary(kind):
-        return _is_flat(kind.value_type)
+        return is_flat(kind.value_type)
     return bool(
         _is_text(kind)
         or pa.types.is_boolean(kind)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.classes import MOST_DIGITS
+from expunge.data.columns import TABLES, WRITTEN, Columns
 from expunge.data.drawing import GROUNDS, RESIZE_FILTERS, Drawing
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
@@ -29,8 +30,11 @@ BUILT_IN = {
     "mnist": "MNIST as parquet in DATA_DIR/mnist; 60,000 + 10,000 grey images, 28x28",
 }
 OTHER_SPECS = {
-    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and integer labels; "
+    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and labels; "
     "further columns are for `group:COLUMN=VALUE`, a column `id` names the samples",
+    "FILE.csv | FILE.parquet[:label=COLUMN,...]": "a table of numbers and categories; label=, id=, "
+    "group= (for requests, no input), drop=, category= (numbers that are kinds) name columns; "
+    "missing=NUMBER is what missing ones count as",
     "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png; "
     "or images with FOLDER/metadata.csv (.jsonl, .parquet): file_name, optional id, label, columns",
     "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
@@ -70,9 +74,11 @@ _SPEC = re.compile(
 
 @dataclass(frozen=True)
 class DataSpec:
-    """A data specification taken apart: `BASE[@SIZE][,resize=FILTER][,ground=GROUND][:COUNT][+POISON]`.
+    """A data specification taken apart: `BASE[:COLUMNS][:COUNT][+POISON]` of a table, of images
+    `BASE[@SIZE][,resize=FILTER][,ground=GROUND][:COUNT][+POISON]`.
 
     base: a name, a path or `module:function`. size: (height, width) to resize images to.
+    columns: of a table, what they are, as in `people.csv:label=income,group=person`.
     count: keep that many training samples, drawn once for all by stratified choice.
     poison: then poison a share of those that are kept.
     resize: one of `RESIZE_FILTERS`. ground: one of `GROUNDS`, on which transparent images are laid.
@@ -82,6 +88,7 @@ class DataSpec:
     size: Size | None = None
     count: int | None = None
     poison: Poison | None = None
+    columns: Columns | None = None
     resize: str | None = None
     ground: str | None = None
 
@@ -93,6 +100,7 @@ class DataSpec:
         if match is None:
             raise DataError("the data specification is empty; name a dataset, as in digits")
         base, height, width, options, count = match.groups()
+        base, columns = _without_columns(base)
         if any(len(number or "") > MOST_DIGITS for number in (height, width, count)):
             raise DataError(f"{text[:60]!r}: no data have sizes or counts of so many digits")
         size = (int(height), int(width or height)) if height else None
@@ -108,7 +116,7 @@ class DataSpec:
                 f"{text!r}: resize={chosen['resize']} resizes nothing without a size; append it to the "
                 "path, as in photos@64,resize=bicubic"
             )
-        return cls(base, size, int(count) if count else None, poison, **chosen)
+        return cls(base, size, int(count) if count else None, poison, columns, **chosen)
 
     def drawing(self, otherwise: Drawing) -> Drawing:
         """How encoded images become pixels. otherwise: as far as this does not say."""
@@ -135,6 +143,8 @@ class DataSpec:
             raise DataError(
                 f"ground={self.ground} is for encoded images, and {self.base} holds none; leave it out"
             )
+        if self.columns is not None and self.size is not None:
+            raise DataError(f"{self.base}: a table has columns, images have a size; leave one out")
         if self.base == "digits" or offered:
             return
         if self.base in BUILT_IN:
@@ -142,7 +152,7 @@ class DataSpec:
         elif is_code(self.base):
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
         elif not _is_folder(path):
-            if path.suffix not in (".npz", ".parquet") or not exists(self.base):
+            if path.suffix not in (".npz", *TABLES) or not exists(self.base):
                 raise unknown(self.base)
             with reading(path, "name a file of data", DataError):
                 check_regular(path)
@@ -158,6 +168,16 @@ def _options(text: str, typed: str) -> dict[str, str]:
             raise DataError(f"{text!r}: give {key}= once, one of {listed(known[key])}")
         found[key] = value
     return found
+
+
+def _without_columns(base: str) -> tuple[str, Columns | None]:
+    """The path of a table, and what was said of its columns; the same for whatever is no table."""
+    for place in re.finditer(r":(?=\w+=)", base):
+        path, told = path_of(base[: place.start()]), base[place.end() :]
+        table = path.suffix in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
+        if table and not is_offered(base):
+            return base[: place.start()], Columns.parse(told)
+    return base, None
 
 
 def path_of(base: str) -> Path:
@@ -187,6 +207,9 @@ UNNAMED = "made in Python"
 """Of a task that is an object of which nobody can import another."""
 OF_ITS_DATA = "of its data"
 """Of a task that comes with data of `module:function`, which make it again."""
+
+NO_TEST, OWN_TEST = "none", "own"
+"""Of what may be asked for as a test set, beside data: nothing; what the data bring, or else nothing."""
 
 
 def lasting(spec: str | None) -> str | None:
@@ -246,7 +269,7 @@ def unknown(base: str) -> DataError:
         )
     return DataError(
         f"no dataset or path {base[:200]!r}{meant}; there are "
-        f"{', '.join(known)}, a .parquet or .npz file, a folder, or module:function"
+        f"{', '.join(known)}, a .csv, .parquet or .npz file, a folder, or module:function"
     )
 
 

@@ -1,23 +1,20 @@
-"""Make a model folder: train an original, import a checkpoint, unlearn from what lies on the disk."""
+"""Make a model folder: train an original, unlearn from what lies on the disk."""
 
 from __future__ import annotations
 
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.request import check_names, check_share, private_words, read_ids
+from expunge.data.request import check_names, check_share, private_words
 from expunge.data.spec import DataSpec
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.methods import check_scope
-from expunge.models.checkpoint import check_weights_file
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
-from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
@@ -91,67 +88,6 @@ def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple
     with place.progress.work(f"reading {data}"):
         loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
         return loaded, Split.whole(loaded, validation=held.share, split_seed=held.seed)
-
-
-@dataclass(frozen=True)
-class Elsewhere:
-    """How a checkpoint came about, as far as somebody says.
-
-    Attributes:
-        trained_on: `ids:FILE` of the samples that it learned from; None: all.
-        validation: `ids:FILE` of samples kept for validation; None: none. What is in neither is
-            never read.
-        mean, std: the normalisation that it was trained with, per channel in units of the full
-            scale.
-        recipe: how it was trained.
-    """
-
-    trained_on: str | None = None
-    validation: str | None = None
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
-    recipe: Recipe | None = None
-
-
-def import_folder(
-    model: str,
-    weights: str | Path,
-    data: str,
-    out: str | Path,
-    *,
-    how: Elsewhere = Elsewhere(),
-    task: str | None = None,
-    place: Place = HERE,
-) -> Trained:
-    """Make a model folder of a checkpoint that was trained elsewhere."""
-    check_source(data, model, out, place)
-    check_weights_file(weights)
-    held, learned = _listed(how.validation), _listed(how.trained_on)
-    _check_normalisation(how.mean, how.std)
-    with loading():
-        from expunge.api import adopt
-        from expunge.data.load import load_data
-        from expunge.data.transform import Normalisation
-        from expunge.models.checkpoint import load_weights
-        from expunge.training.session import constructor
-
-    loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
-    normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else None
-    loaded = loaded.with_normalisation(normal)
-    split = _imported_split(loaded, learned, held)
-    if normal is not None:
-        channels = loaded.train.shape(loaded.train.position[split.retain[0]])[0]
-        if len(normal.mean) != channels:
-            raise ConfigError(
-                _uneven(len(normal.mean), len(normal.std), f" for {channels} channels")
-            )
-    network = constructor(model, loaded, split, allow_code=TYPED)()
-    load_weights(network, weights)
-    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split, allow_code=TYPED)
-    record = adopted.record.model_copy(
-        update={"settings": {"weights": clean_name(Path(weights).name)}}
-    )
-    return replace(adopted, history=(record,)).save(out, overwrite=place.overwrite)
 
 
 @dataclass(frozen=True)
@@ -243,7 +179,8 @@ def unlearn_folder(
         check_logits(original.model, original.data, original.split, run)
     # once: standard input is read once
     asked = original.answered(forget, seed=forget_seed, request=beside.request_id)
-    if redact and names_any(beside.request_id or "", original.ids):
+    telling = (one for one in original.ids if not one.isdigit())  # a number may be anything
+    if redact and beside.request_id and names_any(beside.request_id, tuple(telling)):
         raise ConfigError(
             f"request id {beside.request_id!r} names what is redacted; choose one that names nobody"
         )
@@ -308,46 +245,3 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
             f"{where} was imported or pruned, so nobody knows the weights that it began with; "
             "leave --paired out"
         )
-
-
-def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Raise ConfigError for means and deviations that fit no data."""
-    if (mean is None) != (std is None):
-        raise ConfigError("mean and std belong together; give both or neither")
-    if mean is None or std is None:
-        return
-    if len(mean) != len(std):
-        raise ConfigError(_uneven(len(mean), len(std)))
-    if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
-        raise ConfigError("means must be numbers, and deviations must be above 0")
-
-
-def _uneven(means: int, deviations: int, channels: str = "") -> str:
-    return f"{means} means and {deviations} deviations{channels}; give one of each per channel"
-
-
-def _listed(source: str | None) -> list[str]:
-    return [] if source is None else read_ids(source.removeprefix("ids:"))
-
-
-def _imported_split(data: Data, trained_on: list[str], validation: list[str]) -> Split:
-    from expunge.data.split import Split
-
-    for names, what in ((validation, "--validation"), (trained_on, "--trained-on")):
-        rows = data.train.rows_of(names)
-        unknown = [name for name, row in zip(names, rows, strict=True) if row < 0]
-        if unknown:
-            raise SplitError(f"{what} names {unknown[0]!r}, which is not in the training data")
-    held = set(validation)
-    learned = set(trained_on) or set(data.train.ids.tolist()) - held
-    both = held & learned
-    if both:
-        raise SplitError(f"id {sorted(both)[0]!r} is in --trained-on and in --validation")
-    if not learned:
-        raise SplitError("no sample is left that the model learned from; shorten --validation")
-    order = data.train.ids.tolist()
-    return Split(
-        retain=tuple(name for name in order if name in learned),
-        validation=tuple(name for name in order if name in held),
-        excluded=tuple(name for name in order if name not in learned and name not in held),
-    )

@@ -13,7 +13,7 @@ import yaml
 
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
-from expunge.audits.scores import Scores, scores_of_outputs
+from expunge.audits.scores import NO_TEST_SET, Scores, scores_of_outputs
 from expunge.data.load import Data, told_classes
 from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
@@ -85,7 +85,11 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         },
         command=command,
         chain=chain_table(made.history),
-        warnings=[*made.record.warnings, *audited.verdict.warnings],
+        warnings=[
+            *made.record.warnings,
+            *audited.verdict.warnings,
+            *(note for note in audited.notes if note == NO_TEST_SET),
+        ],
         verdict=audited.verdict,
         hint=audited.exact(_folder_name(done)),
     )

@@ -77,7 +77,7 @@ def accuracy_by_class(
         seen = observe_test(model, data, run)
         right, labels = seen.correct.double().numpy(), seen.labels.numpy()
         counts = np.bincount(labels, minlength=len(data.classes)).astype(float)
-        sums = np.bincount(labels, weights=right, minlength=len(data.classes))
+        sums = np.bincount(labels, weights=right, minlength=len(data.classes)).astype(float)
         frame[name] = 100 * np.divide(
             sums, counts, out=np.full_like(sums, np.nan), where=counts > 0
         )

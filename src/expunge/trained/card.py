@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.data.columns import TableEncoding
 from expunge.data.drawing import Drawing, Filter, Ground
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
@@ -25,7 +26,8 @@ from expunge.trained.record import Record
 FORMAT = 4
 READABLE = (1, 2, 3, 4)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
-ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck."""
+ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck, and knew
+no test set but the data's own and drawn ones."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
@@ -53,6 +55,8 @@ class DataCard(BaseModel):
     task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
     resize, ground: how encoded images became pixels, `data.drawing.Drawing`; of folders that do not say,
     as it was done then.
+    test: data that it is tested on, "none" for no test set; None: their own, or what was drawn of them.
+    table: which inputs the columns of a table are; None for other data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -63,8 +67,10 @@ class DataCard(BaseModel):
     positional: bool
     test_fingerprint: Short
     task: Short | None = None
+    test: Long | None = None
     resize: Filter = "bilinear"
     ground: Ground | None = None
+    table: TableEncoding | None = None
 
     @property
     def drawing(self) -> Drawing:

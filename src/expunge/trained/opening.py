@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.spec import DataSpec
+from expunge.data.spec import NO_TEST, DataSpec
 from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from expunge.data.load import Data
     from expunge.data.pseudonyms import Key
     from expunge.data.split import Split
+    from expunge.data.transform import Normalisation
     from expunge.trained.trained import Trained
 
 
@@ -99,26 +100,37 @@ def _data_of(papers: Papers) -> Data:
     from expunge.data.spec import OF_ITS_DATA
     from expunge.data.split_file import home_of
     from expunge.data.task import Classification, named_task
-    from expunge.data.transform import Normalisation
+    from expunge.data.undivided import undivided
 
     path, card = papers.path, papers.card
+    named = isinstance(papers.data, str)
     found = load_data(
         papers.data,
         data_dir=papers.data_dir,
         classes=card.classes,
+        test=card.data.test if named else None,
         allow_code=papers.allow_data_code,
         home=home_of(papers.split, papers.key),
         drawing=card.data.drawing,
+        table=card.data.table,
     )
+    found = undivided(found) if card.data.test == NO_TEST else found
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
-    if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
+    if named and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
     _check_drawing(found, card, path)
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
+    return found.with_normalisation(_normalisation(card, path))
+
+
+def _normalisation(card: ModelCard, path: Path) -> Normalisation | None:
+    """As a card has it. Raises DataError for one of another number of channels than its inputs'."""
+    from expunge.data.transform import Normalisation
+
     for values in (card.mean, card.std):
         if values is not None and len(values) not in (1, *card.shape[:1]):
             raise DataError(
@@ -126,8 +138,8 @@ def _data_of(papers: Papers) -> Data:
                 f"shape {card.shape}"
             )
     if card.mean is None or card.std is None:
-        return found.with_normalisation(None)
-    return found.with_normalisation(Normalisation(card.mean, card.std))
+        return None
+    return Normalisation(card.mean, card.std)
 
 
 def _fingerprint(data: Data, key: Key | None) -> str:
@@ -147,6 +159,11 @@ def _check_drawing(data: Data, card: ModelCard, path: str | Path) -> None:
 
 
 def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
+    if data.table != card.data.table:
+        raise DataError(
+            f"the inputs of {path} are other columns or categories of a table than those of the data; "
+            "give the data as they were given when it was trained"
+        )
     if data.classes != card.classes:
         raise DataError(
             f"the data have classes {list(data.classes)[:5]}..., {path} knows "

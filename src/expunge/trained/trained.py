@@ -16,7 +16,7 @@ from expunge.data.answer import Answered, answer
 from expunge.data.decoded import strike
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
-from expunge.data.spec import DataSpec, is_code, lasting, names_a_path
+from expunge.data.spec import NO_TEST, DataSpec, is_code, lasting, names_a_path
 from expunge.data.split import Split
 from expunge.data.split_file import gone_name, split_to_plain
 from expunge.data.struck import Struck
@@ -273,12 +273,14 @@ class Trained:
         """Everything about it but its weights, as plain data."""
         data, normal = self.data, self.data.normalisation
         prints = [data.train.fingerprint, data.test.fingerprint]
-        spec, data_dir = self._place
+        (spec, data_dir), test = self._place, self._test
         if self.key is not None:  # digests tell of all ids together; paths, of people
             prints = [self.key.digest(one) for one in prints]
             data_dir = None
             if spec is not None and names_a_path(spec):
                 spec = self.key.hidden(spec)
+            if test is not None and names_a_path(test):
+                test = self.key.hidden(test)
         kept = self.split.retain[0]
         return ModelCard(
             architecture=self.architecture,
@@ -291,6 +293,8 @@ class Trained:
                 positional=data.train.positional,
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
+                test=test,
+                table=data.table,
                 **(data.drawing._asdict() if data.drawing else {}),
             ),
             mean=normal.mean if normal else None,
@@ -314,6 +318,12 @@ class Trained:
         return clean_all(lasting(self.data.spec)), clean_all(self.data.data_dir)
 
     @property
+    def _test(self) -> str | None:
+        """What it is tested on, where that is neither the data's own nor drawn."""
+        test = self.data.test_spec
+        return test if test == NO_TEST else clean_all(lasting(test))
+
+    @property
     def told_data(self) -> str:
         """What to call its data where others read it."""
         spec = self.data.spec
@@ -323,6 +333,7 @@ class Trained:
         """Write its files into a folder that is there; returns its card as written."""
         if self.key is not None:
             self.key.keep(*self._place)
+            self.key.keep(self._test, self._place[1])
         plain = split_to_plain(self.split, self.data, key=self.key, struck=self.struck)
         return write_files(
             folder, self.model, self.card(), plain, mask=self.mask, artifacts=self.artifacts

@@ -48,6 +48,7 @@ OTHERS = [
     "study results",
     "study report",
     "study records",
+    "study publish",
 ]
 TO = ["--out", "x"]
 DIGITS = ["train", "--data", "digits"]
@@ -161,7 +162,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["unlearn", "odd", "--forget", "class:1", *FINE], ["epochs = -1", "odd/model.json"]),
     (["unlearn", "cut", "--forget", "class:1", *FINE], ["lacks a list 'retain'"]),
     (["unlearn", "empty", "--forget", "class:1", *FINE], ["has no model.safetensors"]),
-    ([*ASK, "class:1", "--report", "weights.pt/x", *FINE], ["cannot be written"]),
+    ([*ASK, "class:1", "--report", "weights.pt/x", *FINE], ["cannot be made"]),
     ([*ASK, "class:1", "--report", "p", "--figures", "p", *FINE], ["lie in each other"]),
     (["audit", "forgot", "--original", "forgot"], ["did not learn from the samples"]),
     (["audit", "original"], ["has forgotten nothing yet", "--forget"]),
@@ -202,7 +203,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ],
         ["relative to sparsity 0"],
     ),
-    (["demo", "--out", "weights.pt/x"], ["cannot be written"]),
+    (["demo", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "no.yaml", *TO], ["no.yaml"]),
     (["study", "run", "smok", *TO], ["no study 'smok'", "did you mean 'smoke'"]),
     (["study", "run", "unknown.yaml", *TO], ["line 5", "'finetune'"]),
@@ -213,10 +214,14 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["study", "run", "far.yaml", *TO], ["cifar10", "--data-dir"]),
     (["study", "run", "gone.yaml", *TO], ["nobody.txt"]),
     (["study", "run", "odd.yaml", "--allow-code", *TO], ["a/b:c", "not as a path"]),
-    (["study", "run", "study.yaml", "--out", "weights.pt/x"], ["cannot be written"]),
+    (["study", "run", "study.yaml", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "study.yaml", "--out", "original"], ["holds something else"]),
     (["study", "records", "study", "--out", "original"], ["original exists"]),
     (["study", "report", "original"], ["is no folder of a study"]),
+    (["study", "publish", "original", "--to", "mlflow:x"], ["is no folder of a study"]),
+    (["study", "run", "study.yaml", "--set", "methods.finetun.lr=1", *TO], ["mean 'finetune'"]),
+    (["study", "run", "study.yaml", "--set", "methods.finetune.lr=0", *TO], ["lr = 0"]),
+    (["study", "run", "study.yaml", "--set", "sedes=[1]", *TO], ["did you mean 'seeds'"]),
     (["list", "method"], ["method", "methods"]),
     (["list", "methods", "finetun"], ["finetune"]),
 ]

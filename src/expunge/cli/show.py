@@ -70,7 +70,7 @@ def _papers(grid: Grid, title: str, width: int) -> Table:
         if wrapped:
             header = header.replace("TA_", "TA_\n").replace(" gap", "\ngap")
             header = header.replace(" interval", "\ninterval").replace(" retrain", "\nretrain")
-        table.add_column(header, justify="right" if place > grid.named else "left", no_wrap=True)
+        table.add_column(header, justify="right" if place > grid.named else "left")
     for line in grid.lines:
         texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
         table.add_row(*texts)

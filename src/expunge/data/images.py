@@ -218,7 +218,7 @@ class ImageStore:
 
     def __init__(self, part: ImagePart, chosen: Indices) -> None:
         self.part: ImagePart | None = part
-        self.chosen = chosen
+        self.chosen, self.shape = chosen, part.images.shape
 
     @cached_property
     def _decoded(self) -> Store:

@@ -173,6 +173,7 @@ def load_data(
         data = _tested(data, test, data_dir, allow_code)
     for samples in (data.train, data.test):
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
+    _check_alike(data)
     if parsed.poison is not None:
         data = poisoned(data, parsed.poison)
     where = data_dir or os.environ.get("EXPUNGE_DATA")
@@ -180,6 +181,21 @@ def load_data(
     if data.task_name is None and type(data.task) is not Classification:
         data = replace(data, task_name=OF_ITS_DATA)
     return replace(data, spec=spec, data_dir=found, **asked)
+
+
+def _check_alike(data: Data) -> None:
+    """Raise DataError where test inputs have another shape than those to train on, as far as nothing
+    has to be read to know it: items of somebody's own dataset are not, and may differ.
+    """
+    ours, theirs = data.train.known_shape, data.test.known_shape
+    if ours is None or theirs is None or ours == theirs:
+        return
+    remedy = "give both the same shape"
+    if len(ours) == len(theirs) == 3:
+        remedy = "make all of one size (@SIZE does that to encoded ones), all grey or all in colour"
+    raise DataError(
+        f"the inputs to train on have the shape {ours}, and those to test on {theirs}; {remedy}"
+    )
 
 
 def _task(task: str | Task, allow_code: bool) -> dict[str, Any]:

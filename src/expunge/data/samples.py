@@ -252,6 +252,11 @@ class Samples:
         index = np.array([row], dtype=np.int64)
         return tuple(first_tensor(self.store.fetch(index, torch.device("cpu"))).shape[1:])
 
+    @property
+    def known_shape(self) -> tuple[int, ...] | None:
+        """The same, where nothing has to be read for it; else None."""
+        return self.shape() if resident(self) is not None else getattr(self.store, "shape", None)
+
     def statistics(self) -> Normalisation | None:
         """Mean and standard deviation per channel (images) or feature (vectors), in one pass.
 

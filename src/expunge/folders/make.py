@@ -16,7 +16,7 @@ from expunge.methods import check_scope
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.place import HERE, Place
-from expunge.trained.card import check_target
+from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 from expunge.trained.record import names_any
@@ -156,6 +156,7 @@ def unlearn_folder(
     apart = {} if source in (None, target) else {"the model folder": source}
     for folder in (target, *retrained):
         check_target(folder, overwrite=place.overwrite, apart=apart)
+    check_room(target, source, models=1 + len(retrained))
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
     _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
@@ -204,12 +205,17 @@ def unlearn_folder(
 
 def reference_of(out: Path) -> Path:
     """Where the retrained reference of a new folder goes."""
-    return out.with_name(f"{out.name}-retrained")
+    return _beside(out, "retrained")
 
 
 def floor_of(out: Path) -> Path:
     """Where the second retrained model of a new folder goes."""
-    return out.with_name(f"{out.name}-floor")
+    return _beside(out, "floor")
+
+
+def _beside(out: Path, what: str) -> Path:
+    out = out if out.name else out.absolute()  # "." has no name of its own
+    return out.parent / f"{out.name}-{what}"
 
 
 def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -> None:

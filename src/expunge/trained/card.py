@@ -18,7 +18,7 @@ from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.ours import FolderKind, check_replaceable
 from expunge.disk.reading import MIB, UnreadableError, check_regular, read_json, reading
-from expunge.disk.whole import recover
+from expunge.disk.whole import recover, short_of
 from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.trained.record import Record
@@ -198,11 +198,22 @@ def check_target(target: Path, *, overwrite: bool, apart: Mapping[str, Path] | N
 
     apart: folders, by what they are, that it must not be, hold or lie in.
     """
-    if (target / "cell.json").exists():
+    if os.path.lexists(target / "cell.json"):
         raise ModelError(f"{target} is a cell of a study; choose another name")
     # a key to pseudonyms does not lie in what it opens
     away = {**(apart or {}), "the folder of keys": keys_folder()}
     check_replaceable(target, FOLDER, overwrite=overwrite, error=ModelError, apart=away)
+
+
+def check_room(target: Path, source: Path | None, *, models: int = 1) -> None:
+    """Raise ModelError early where so many models as large as that of `source` would not fit beside
+    the target; nothing of a source that is no folder.
+    """
+    weights = None if source is None else source / WEIGHTS
+    if weights is None or not weights.is_file():
+        return
+    if (why := short_of(target, models * weights.stat().st_size)) is not None:
+        raise ModelError(f"{target} has no room ({why}); make some, or choose another folder")
 
 
 def digest_file(path: Path) -> str:

@@ -24,7 +24,21 @@ from expunge.training.recipe import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Mask", "Run", "accelerator_on", "cards"]
+__all__ = ["Mask", "Run", "accelerator_on", "cards", "check_here"]
+
+
+def _card() -> torch.device | None:
+    """The kind of accelerator that this machine has, if any."""
+    return torch.accelerator.current_accelerator(check_available=True)
+
+
+def check_here(device: str | None) -> None:
+    """Raise ConfigError for a kind of device that this machine has not."""
+    found = _card()
+    if device not in (None, "cpu", found.type if found is not None else "cpu"):
+        raise ConfigError(
+            f"no device {device!r} here; there is cpu{f' and {found.type}' if found else ''}"
+        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -39,11 +53,8 @@ def accelerator_on(device: str | None) -> Accelerator:
 
     from expunge.training.own_device import OwnDevice
 
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if device not in (None, "cpu", found.type if found is not None else "cpu"):
-        raise ConfigError(
-            f"no device {device!r} here; there is cpu{f' and {found.type}' if found else ''}"
-        )
+    check_here(device)
+    found = _card()
     # buffers are averaged at the end of `fit`; broadcasting them in the middle of a step would break
     # a loss of two forward passes
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)

@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-PERSONS, CLASSES = 12, 4
+PERSONS, CLASSES = 12, ["zero", "one", "two", "three"]
 
 
 def main() -> None:
     """Write the folder that the command line names."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True)
-    digits, draw = load_digits(n_class=CLASSES), np.random.default_rng(0)
+    digits, draw = load_digits(n_class=len(CLASSES)), np.random.default_rng(0)
     persons = draw.integers(1, PERSONS + 1, len(digits.target))
     with open(folder / "metadata.csv", "w", newline="") as file:
         table = csv.writer(file)
@@ -26,7 +26,7 @@ def main() -> None:
         for row, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
             name = f"p{persons[row]:03d}_{row:04d}.png"
             Image.fromarray((image * 15.9).astype(np.uint8)).save(folder / name)
-            table.writerow([name, "zero one two three".split()[label], f"p{persons[row]:03d}"])
+            table.writerow([name, CLASSES[label], f"p{persons[row]:03d}"])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,12 +17,13 @@ from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
 from expunge.audits.weights import DISTANCE_FLOOR, as_log, layer_distances
 from expunge.data.duplicates import duplicates_left
-from expunge.data.load import Data
+from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
+from expunge.models.hub import HubModel
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
 from expunge.place import HERE, Place
@@ -35,6 +37,7 @@ from expunge.trained.record import COPIES, SeedNames
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
+from expunge.training.hub import as_read_by, told_of
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
@@ -52,7 +55,7 @@ SHOWN_COPIES = 20
 
 
 def train(
-    data: Data,
+    data: Data | Any,
     model: str | Fresh = "resnet18",
     *,
     recipe: Recipe | None = None,
@@ -65,9 +68,9 @@ def train(
     """Train an original model.
 
     Args:
-        data: as `load_data` returns it.
-        model: an architecture's name, `module:function`, or a function that returns an untrained
-            model.
+        data: as `load_data` returns it, or a `Dataset` or `DatasetDict` of the Hugging Face library.
+        model: an architecture's name, `hf:FOLDER`, `module:function`, or a function that returns an
+            untrained model.
         recipe: how to train.
         split: says what to learn from (its retain and forget sets together) and what to validate
             on; by default all is learned from but 10 % for validation.
@@ -81,7 +84,7 @@ def train(
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
-    _check_loaded(data)
+    data = as_read_by(model, _loaded(data))
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
@@ -121,6 +124,7 @@ def train(
         names=session.run.names,
         cost=session.cost,
         log=log,
+        warnings=told_of(data),
     )
     return Trained(
         finished(network, CPU, None),
@@ -136,7 +140,7 @@ def train(
 
 def adopt(
     module: nn.Module,
-    data: Data,
+    data: Data | Any,
     *,
     recipe: Recipe | None = None,
     fresh: str | Fresh | None = None,
@@ -148,10 +152,12 @@ def adopt(
 
     Args:
         module: any `nn.Module`.
-        data: what it learned from, normalised as it was then (see `Data.with_normalisation`).
+        data: what it learned from, normalised as it was then (see `Data.with_normalisation`), texts
+            tokenised as they were (see `Data.tokenised`).
         recipe: how it was trained, which `retrain` needs; nobody guesses it.
         fresh: makes an untrained model, which `retrain` needs too: a function, an architecture's
-            name or `module:function`.
+            name, `hf:FOLDER` of the pretrained base, or `module:function`. A classifier of transformers
+            is made of its own config where nothing is given.
         split: what it learned from (retain), what it was validated on; by default it learned from
             everything.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
@@ -160,8 +166,10 @@ def adopt(
     Raises:
         ConfigError: for a mask of another model.
     """
-    _check_loaded(data)
+    data = as_read_by(fresh, _loaded(data))
     split = split or Split.whole(data, validation=0.0)
+    if fresh is None:
+        fresh = HubModel.of_module(module, data.classes)
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
         check_model(fresh, allow_code=allow_code)
@@ -172,7 +180,7 @@ def adopt(
         copy.deepcopy(module).eval(),
         data,
         split,
-        (record_of("import", split),),
+        (record_of("import", split, warnings=told_of(data)),),
         resolve_recipe(recipe, data, split) if recipe is not None else None,
         build,
         architecture=architecture_of(fresh),
@@ -180,11 +188,18 @@ def adopt(
     )
 
 
-def _check_loaded(data: object) -> None:
-    if not isinstance(data, Data):
-        raise ConfigError(
-            f"the data are a {type(data).__name__}; give what load_data({data!r:.40}) returns"
-        )
+def _loaded(data: object) -> Data:
+    """Data as they were loaded, or a dataset of the Hugging Face library, which is loaded now."""
+    if "datasets" in sys.modules:
+        from expunge.data.hub import is_hub_dataset  # slow to import
+
+        if is_hub_dataset(data):
+            return load_data(data)  # type: ignore[arg-type]
+    if isinstance(data, Data):
+        return data
+    raise ConfigError(
+        f"the data are a {type(data).__name__}; give what load_data({data!r:.40}) returns"
+    )
 
 
 def _check_trained(model: object, what: str) -> None:

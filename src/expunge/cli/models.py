@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +29,13 @@ from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
 from expunge.folders.make import Elsewhere, HeldOut, import_folder, train_folder
+from expunge.names.libraries import library_of
 from expunge.place import Place
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from expunge.trained.trained import Trained
 
 
 @placed("data_dir", "device", "overwrite")
@@ -68,21 +74,33 @@ def train(
         f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
         f"{losses[0]:.3f} to {losses[-1]:.3f}",
     )
+    _show_warnings(screen, trained)
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
     next_step(screen, out, "random:0.1", "--with-reference")
 
 
+def _show_warnings(screen: Console, made: Trained) -> None:
+    for line in made.record.warnings:
+        screen.print(line, soft_wrap=True)
+
+
 @placed("data_dir", "device", "overwrite")
 def import_(
     model: Annotated[
-        str, typer.Option("--model", help="An architecture, or module:function of yours.")
-    ],
-    weights: Annotated[
-        Path, typer.Option("--weights", help="A .safetensors file, or a state dict by torch.save.")
+        str,
+        typer.Option("--model", help="An architecture, hf:FOLDER, or module:function of yours."),
     ],
     data: DataOption,
     out: Out,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            help="A .safetensors file, or a state dict by torch.save; of hf:FOLDER its own.",
+            show_default=False,
+        ),
+    ] = None,
     recipe: RecipeFile = None,
     trained_on: Annotated[
         str | None, typer.Option("--trained-on", help="ids:FILE of what it learned from; else all.")
@@ -116,10 +134,12 @@ def import_(
             model, weights, data, out, how=how, task=task, place=replace(place, progress=bars)
         )
     screen.print(
-        f"imported {weights} as {model}: learned from {len(adopted.split.retain):,} samples",
+        f"imported {weights or 'the weights'} as {model}: learned from "
+        f"{len(adopted.split.retain):,} samples",
     )
+    _show_warnings(screen, adopted)
     show_accuracy(screen, adopted.model, adopted.data, place)
-    if mean is None:
+    if mean is None and adopted.data.normalisation is None and library_of(model) != "hf":
         screen.print(
             "if that is less than it should be, say how inputs were normalised: --mean, --std"
         )

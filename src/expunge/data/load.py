@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from expunge.data.batch import Indices
 from expunge.data.classes import adopt_names, encode_labels, rows_by_class
 from expunge.data.files import Raw, read_folder, read_npz
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
+from expunge.data.images import ImageStore
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
@@ -28,10 +30,12 @@ from expunge.data.spec import (
     DataSpec,
     data_folder,
     is_code,
+    is_hub,
     is_offered,
     path_of,
 )
 from expunge.data.task import Classification, Task, named_task
+from expunge.data.tokens import TextStore, Tokenizer, tokenised
 from expunge.data.transform import Normalisation
 from expunge.errors import DataError
 from expunge.loading import loading
@@ -54,6 +58,7 @@ class Data:
     aside here, for the data bring none. poison: what is known of poison among the training samples;
     the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
+    unread: names of further splits that the data have, of which nothing was read.
     """
 
     train: Samples
@@ -67,11 +72,13 @@ class Data:
     data_dir: str | None = None
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
+    unread: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
+        unread = f"; not read: {', '.join(self.unread)}" if self.unread else ""
         return (
             f"<Data {self.spec or 'of your own'}: {len(self.train):,} to train on, "
-            f"{len(self.test):,} to test on, {len(self.classes)} classes>"
+            f"{len(self.test):,} to test on, {len(self.classes)} classes{unread}>"
         )
 
     @cached_property
@@ -89,6 +96,21 @@ class Data:
         """The same data with a given normalisation, None meaning none at all."""
         return replace(self, fixed_normalisation=normalisation, normalise=False)
 
+    def tokenised(self, tokenizer: Tokenizer, *, max_length: int | None = None) -> Data:
+        """The same data, texts as the tokens that a tokenizer of transformers makes of them.
+
+        max_length: the most tokens of a text; by default what the tokenizer says that its model reads,
+        512 at most. Raises DataError for data that are no texts.
+        """
+        parts = [part.store for part in (self.train, self.test)]
+        texts = [store for store in parts if isinstance(store, TextStore)]
+        if len(texts) < len(parts):
+            raise DataError(
+                "these data are no texts, so there is nothing to tokenise; leave it out"
+            )
+        train, test = tokenised(texts, tokenizer, max_length)
+        return replace(self, train=self.train.with_store(train), test=self.test.with_store(test))
+
 
 def load_data(
     spec: str | Path | Data | Dataset[Any] | tuple[Any, Any],
@@ -104,8 +126,8 @@ def load_data(
     A name is a built-in one, or NAME and NAME:REST of an entry point `expunge.data` of an installed
     package, whose function `load(REST, data_dir)` returns what `module:function` may return.
 
-    spec: see `data.spec`; a map-style dataset, a pair (train, test) of them, or
-        `Data`, which is returned as it is.
+    spec: see `data.spec`; a map-style dataset, a pair (train, test) of them, a `Dataset` or
+        `DatasetDict` of the Hugging Face library, or `Data`, which is returned as it is.
     data_dir: where `cifar10` and `mnist` lie; by default the environment's EXPUNGE_DATA.
     classes: class names, by class index; by default the data's own, else "0", "1", ... Data with
         names of their own are matched by name.
@@ -170,6 +192,10 @@ def _load(
     path = path_of(spec.base)
     if spec.base == "digits":
         return _digits()
+    if is_hub(spec.base):
+        from expunge.data.hub import load_hub  # slow to import
+
+        return _from_hub(load_hub(spec.base), classes, spec, home)
     if is_offered(spec.base):
         return _from_objects(_offered(spec.base, data_dir), classes, spec.base, home)
     if is_code(spec.base):
@@ -179,6 +205,10 @@ def _load(
         return _from_raw(read_npz(path), classes, home)
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
+    if not built_in:
+        texts = _texts(path, spec)
+        if texts is not None:
+            return _from_raw(texts, classes, home)
     if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
         return _from_raw(read_folder(path, spec.size), classes, home)
     from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
@@ -186,6 +216,20 @@ def _load(
     if folder.is_dir():
         return _from_raw(read_parquet_pair(folder, spec.size), classes, home)
     return _from_raw((read_parquet(path, spec.size), None), classes, home)
+
+
+def _texts(path: Path, spec: DataSpec) -> tuple[Raw, Raw | None] | None:
+    """Texts of a file or a folder; None where there are none, so another reader is asked."""
+    if path.is_dir() and not any(any(path.glob(f"train*{one}")) for one in (".parquet", ".csv")):
+        return None
+    from expunge.data.texts import read_texts  # slow to import
+
+    found = read_texts(path)
+    if found is None and path.suffix == ".csv":
+        raise DataError(f"{path} has no column called text or sentence; rename the column of texts")
+    if found is not None and spec.size is not None:
+        raise DataError(f"@SIZE resizes images, and {spec.base} holds texts; leave it out")
+    return found
 
 
 def _offered(base: str, data_dir: str | Path | None) -> Any:
@@ -231,11 +275,36 @@ def _from_raw(
     return Data(first, test.samples(encoded[1]), names)
 
 
+def _are_of_hub(made: tuple[Any, ...]) -> bool:
+    from expunge.data.hub import is_hub_dataset
+
+    return all(is_hub_dataset(one) for one in made)
+
+
+def _from_hub(
+    made: Any, classes: Sequence[str] | None, spec: DataSpec | None, home: Home | None
+) -> Data:
+    """Data of a dataset of the Hugging Face library. spec: how it was asked for, if it was by name."""
+    from expunge.data.hub import read_hub
+
+    where = "the dataset" if spec is None else spec.base
+    parts = read_hub(made, None if spec is None else spec.size, where)
+    data = _from_raw((parts.train, parts.test), classes, home)
+    tensor = None if isinstance(parts.train.store, ImageStore) else parts.train.store.whole()
+    # numbers that someone made in Python are fed to the model as they are
+    as_made = spec is None and tensor is not None and tensor.is_floating_point()
+    return replace(data, normalise=not as_made, unread=parts.unread)
+
+
 def _from_objects(
     made: Any, classes: Sequence[str] | None, spec: str | None, home: Home | None
 ) -> Data:
     if isinstance(made, Data):
         return made
+    pair = made if isinstance(made, tuple) and len(made) == 2 else (made,)
+    if "datasets" in sys.modules and _are_of_hub(pair):
+        whole = made if len(pair) == 1 else {"train": pair[0], "test": pair[1]}
+        return _from_hub(whole, classes, None, home)
     if made is None:
         raise DataError(f"{spec or 'load_data'} gave nothing; return a dataset, or (train, test)")
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

@@ -85,9 +85,9 @@ class _Table:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.image = _column(path, schema, _is_image, "image", ("image", "img"))
         self.label = _column(path, schema, _is_label, "label", ("label", "labels", "fine_label"))
-        self.classes = _parquet_classes(schema, self.label)
+        self.classes = classes_of_schema(schema, self.label)
         self.flat = [
-            field.name for field in schema if field.name != self.image and _is_flat(field.type)
+            field.name for field in schema if field.name != self.image and is_flat(field.type)
         ]
         nested = pa.types.is_struct(schema.field(self.image).type)
         self.bytes = f"{self.image}.bytes" if nested else self.image
@@ -116,7 +116,7 @@ class _Table:
                 values = batch.column(name)
                 if values.null_count and name in (self.label, "id"):
                     raise DataError(f"{path} has {values.null_count} rows without {name}")
-                found[name].append(_array(values, known, as_text=name == "id"))
+                found[name].append(column_values(values, known, as_text=name == "id"))
         self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
 
@@ -129,13 +129,13 @@ def _read(path: Path, *, images: bool = False) -> _Table:
         file = pq.ParquetFile(stream)
         table = _Table(path, file.schema_arrow)
         wide = sum(_value_bytes(file.schema_arrow.field(name).type) for name in table.flat)
-        _check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
+        check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
         file = pq.ParquetFile(
             stream, metadata=file.metadata, read_dictionary=[table.bytes, *table.texts]
         )
-        batches = _batches(file, [table.bytes] if images else table.flat)
+        batches = row_batches(file, [table.bytes] if images else table.flat)
         take = table.take_images if images else table.take_values
-        take(path, _bounded(batches, packed_bytes))
+        take(path, bounded(batches, packed_bytes))
     return table
 
 
@@ -145,7 +145,7 @@ def _value_bytes(kind: pa.DataType) -> int:
     return VALUE_BYTES if plain else TEXT_BYTES
 
 
-def _check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) -> None:
+def check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) -> None:
     """Raise UnreadableError for rows or pages that are far more than their file, or than memory.
 
     row_bytes: what a row takes, at the least.
@@ -164,7 +164,7 @@ def _check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) -
         raise UnreadableError("it holds no rows, or another number than it says")
 
 
-def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def row_batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Rows, of which no more are unpacked at a time than a row group, or a part of a large one."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
@@ -173,7 +173,7 @@ def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatc
         yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
 
 
-def _bounded(batches: Iterator[pa.RecordBatch], packed_bytes: int) -> Iterator[pa.RecordBatch]:
+def bounded(batches: Iterator[pa.RecordBatch], packed_bytes: int) -> Iterator[pa.RecordBatch]:
     """The same; ends with UnreadableError where they come to more than the file said of itself."""
     total = 0
     for batch in batches:
@@ -198,7 +198,7 @@ def _shared(
     return [each[row] for row in place.tolist()]
 
 
-def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
+def column_values(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
     """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
     kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
     if not _is_text(kind):
@@ -229,10 +229,10 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _is_flat(kind: pa.DataType) -> bool:
+def is_flat(kind: pa.DataType) -> bool:
     """Whether each value of a column is one number, one text or one time."""
     if pa.types.is_dictionary(kind):
-        return _is_flat(kind.value_type)
+        return is_flat(kind.value_type)
     return bool(
         _is_text(kind)
         or pa.types.is_boolean(kind)
@@ -257,7 +257,7 @@ def _column(path: Path, schema: pa.Schema, fits: Any, what: str, names: Sequence
     )
 
 
-def _parquet_classes(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+def classes_of_schema(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     """Class names from the metadata that the Hugging Face `datasets` library writes, if there."""
     metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata is None:

@@ -15,8 +15,10 @@ from expunge.errors import ConfigError, SplitError
 from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.checkpoint import check_weights_file
+from expunge.models.hub import HubModel, folder_of, labels_of, processor_of, read_config
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
+from expunge.names.libraries import library_of
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_target
@@ -66,7 +68,7 @@ def train_folder(
         from expunge.api import train
         from expunge.trained.trained import keep_together
 
-    loaded, split = load_held(data, held, task, place)
+    loaded, split = load_held(sized(data, model), held, task, place)
     trained = train(
         loaded,
         model,
@@ -80,6 +82,17 @@ def train_folder(
     return keep_together(
         [(replace(trained, split_seed=held.seed), Path(out))], overwrite=place.overwrite
     )[0]
+
+
+def sized(data: str, model: str) -> str:
+    """Data of images for a model of transformers: in the size that its processor makes them, unless
+    the data are asked for in one.
+    """
+    spec = DataSpec.parse(data)
+    if library_of(model) != "hf" or spec.size is not None or not spec.resizable():
+        return data
+    size = processor_of(folder_of(model)).size
+    return data if size is None else str(replace(spec, size=size))
 
 
 def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple[Data, Split]:
@@ -114,7 +127,7 @@ class Elsewhere:
 
 def import_folder(
     model: str,
-    weights: str | Path,
+    weights: str | Path | None,
     data: str,
     out: str | Path,
     *,
@@ -122,9 +135,16 @@ def import_folder(
     task: str | None = None,
     place: Place = HERE,
 ) -> Trained:
-    """Make a model folder of a checkpoint that was trained elsewhere."""
+    """Make a model folder of a checkpoint that was trained elsewhere.
+
+    weights: a file; None: those in the folder of `hf:FOLDER`.
+    """
     check_source(data, model, out, place)
-    check_weights_file(weights)
+    whole = weights is None
+    if weights is not None:
+        check_weights_file(weights)
+    elif library_of(model) != "hf":
+        raise ConfigError(f"{model} comes without weights; name a file of them with --weights")
     held, learned = _listed(how.validation), _listed(how.trained_on)
     _check_normalisation(how.mean, how.std)
     with loading():
@@ -132,10 +152,17 @@ def import_folder(
         from expunge.data.load import load_data
         from expunge.data.transform import Normalisation
         from expunge.models.checkpoint import load_weights
+        from expunge.training.hub import as_read_by
         from expunge.training.session import constructor
 
-    loaded = load_data(data, data_dir=place.data_dir, task=task, allow_code=TYPED)
-    normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else None
+    # logits come in the order of the classes that the model was trained with
+    names = labels_of(read_config(folder_of(model))) if whole else None
+    loaded = load_data(
+        sized(data, model), data_dir=place.data_dir, classes=names, task=task, allow_code=TYPED
+    )
+    loaded = as_read_by(model, loaded)
+    normal = loaded.fixed_normalisation
+    normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else normal
     loaded = loaded.with_normalisation(normal)
     split = _imported_split(loaded, learned, held)
     if normal is not None:
@@ -144,11 +171,16 @@ def import_folder(
             raise ConfigError(
                 _uneven(len(normal.mean), len(normal.std), f" for {channels} channels")
             )
-    network = constructor(model, loaded, split, allow_code=TYPED)()
-    load_weights(network, weights)
-    adopted = adopt(network, loaded, recipe=how.recipe, fresh=model, split=split, allow_code=TYPED)
+    make = constructor(model, loaded, split, allow_code=TYPED)
+    fresh: str | HubModel
+    if isinstance(make, HubModel):
+        network, fresh = make.checkpoint(weights)
+    else:
+        network, fresh = make(), model
+        load_weights(network, weights or "")
+    adopted = adopt(network, loaded, recipe=how.recipe, fresh=fresh, split=split, allow_code=TYPED)
     record = adopted.record.model_copy(
-        update={"settings": {"weights": clean_name(Path(weights).name)}}
+        update={"settings": {"weights": clean_name(Path(weights or model).name)}}
     )
     return replace(adopted, history=(record,)).save(out, overwrite=place.overwrite)
 

@@ -12,7 +12,7 @@ from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent
-from expunge.trained.card import ModelCard
+from expunge.trained.card import TOKENIZER, ModelCard
 from expunge.trained.papers import Papers, read_papers
 from expunge.training.recipe import Recipe
 
@@ -63,7 +63,9 @@ def open_papers(
         from expunge.data.spec import OF_ITS_DATA
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.task import Classification, named_task
+        from expunge.data.tokens import TextStore
         from expunge.data.transform import Normalisation
+        from expunge.models.hub import load_tokenizer
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
 
@@ -82,6 +84,9 @@ def open_papers(
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
+    if isinstance(found.train.store, TextStore) and card.hub is not None and card.hub.files:
+        tokenizer = load_tokenizer(path / TOKENIZER, card.hub.config)
+        found = found.tokenised(tokenizer, max_length=card.hub.length)
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)

@@ -19,12 +19,14 @@ from expunge.data.spec import lasting
 from expunge.data.split import Split
 from expunge.data.split_file import split_to_plain
 from expunge.data.task import task_named
+from expunge.data.tokens import TokenStore
 from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
 from expunge.errors import ModelError, SplitError
+from expunge.models.hub import HubModel
 from expunge.names.text import clean_all
 from expunge.place import Place
-from expunge.trained.card import DataCard, ModelCard, check_target
+from expunge.trained.card import DataCard, HubCard, ModelCard, check_target
 from expunge.trained.files import write_files
 from expunge.trained.record import (
     OUR_STEPS,
@@ -208,6 +210,7 @@ class Trained:
             seed=self.seed,
             split_seed=self.split_seed,
             lineage=self.history,
+            hub=_hub_card(self),
         )
 
     def write(self, folder: Path) -> ModelCard:
@@ -216,7 +219,13 @@ class Trained:
             self.key.keep()
         plain = split_to_plain(self.split, self.data, key=self.key)
         return write_files(
-            folder, self.model, self.card(), plain, mask=self.mask, artifacts=self.artifacts
+            folder,
+            self.model,
+            self.card(),
+            plain,
+            mask=self.mask,
+            artifacts=self.artifacts,
+            tokenizer=getattr(self.data.train.store, "tokenizer", None),
         )
 
     def save(
@@ -237,6 +246,21 @@ class Trained:
         """
         one = self.redacting() if redact_ids else self
         return save_together([(one, Path(out))], overwrite=overwrite)[0]
+
+
+def _hub_card(model: Trained) -> HubCard | None:
+    """What makes a model of transformers again; None for others."""
+    made = model.fresh
+    if not isinstance(made, HubModel):
+        return None
+    store = model.data.train.store
+    return HubCard(
+        kind=made.kind,
+        config=clean_all(made.config),
+        base=made.base,
+        digest=made.digest,
+        length=store.shape[0] if isinstance(store, TokenStore) else None,
+    )
 
 
 def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) -> list[Trained]:

@@ -22,10 +22,13 @@ from expunge.data.split import Split
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import Cut, DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
+from expunge.models.hub import HubModel, lasting_hub
 from expunge.models.mask import Mask, apply_mask
 from expunge.models.table import build_model
+from expunge.names.libraries import HUB, library_of, names_code
 from expunge.place import Place
 from expunge.training.cost import Account, Cost, Meter
+from expunge.training.hub import hub_model
 from expunge.training.loop import lay_out
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
@@ -120,9 +123,11 @@ def constructor(model: str | Fresh, data: Data, split: Split, *, allow_code: boo
         _check_callable(model)
         return model
     name = model
+    if library_of(name) == "hf":
+        return hub_model(name, data)
 
     def build() -> nn.Module:
-        if ":" not in name:
+        if not names_code(name):
             _check_numbers(name, data)
         # only here, for a streamed store reads a sample to learn the shape
         return build_model(name, _shape(data, split), len(data.classes), allow_code=allow_code)
@@ -166,8 +171,12 @@ def _check_callable(function: Fresh) -> None:
 
 def architecture_of(model: str | Fresh | None) -> str | None:
     """How a folder names what makes a model; None for a function that nobody could import."""
-    if model is None or isinstance(model, str):
-        return model
+    if model is None:
+        return None
+    if isinstance(model, str):
+        return lasting_hub(model)
+    if isinstance(model, HubModel):
+        return f"{HUB}{model.base or model.config['model_type']}"
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")
     if not module or module == "__main__" or not name.isidentifier():
         return None

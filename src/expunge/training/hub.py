@@ -1,0 +1,69 @@
+"""A model of transformers and its data, fitted to each other: tokens, normalisation, classes, shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from expunge.data.load import Data
+from expunge.data.tokens import TextStore, TokenStore
+from expunge.data.transform import Normalisation
+from expunge.models.hub import (
+    HubModel,
+    check_count,
+    check_images,
+    folder_of,
+    load_tokenizer,
+    processor_of,
+    read_config,
+)
+from expunge.names.libraries import HUB, library_of
+
+
+def as_read_by(model: object, data: Data) -> Data:
+    """Data as a model reads them: texts as its own tokens, images normalised as its processor does.
+
+    model: `hf:FOLDER` or `hf:NAME`; for anything else the data stay as they are.
+    """
+    if not isinstance(model, str) or library_of(model) != "hf":
+        return data
+    if isinstance(data.train.store, TextStore):
+        folder = folder_of(model)
+        return data.tokenised(load_tokenizer(folder, read_config(folder)))
+    if isinstance(data.train.store, TokenStore) or not data.normalise:
+        return data
+    told = processor_of(folder_of(model))
+    if told.mean is None or told.std is None:
+        return data
+    return data.with_normalisation(Normalisation(told.mean, told.std))
+
+
+def hub_model(model: str, data: Data) -> HubModel:
+    """What makes the model `hf:FOLDER` or `hf:NAME` for the classes of some data.
+
+    Raises ConfigError for data that it cannot take, ModelError for a folder that makes no model.
+    """
+    folder = folder_of(model)
+    own = model.removeprefix(HUB)
+    store = data.train.store
+    text = isinstance(store, TextStore | TokenStore)
+    base = str(folder) if Path(own).expanduser().is_dir() else own
+    made = HubModel.of_folder(folder, "text" if text else "image", data.classes, base)
+    if isinstance(store, TokenStore):
+        check_count(made.config, 1 + int(store.tokens["input_ids"].max()))
+    elif not text:
+        check_images(made.config, data.train.shape())
+    return made
+
+
+def told_of(data: Data) -> tuple[str, ...]:
+    """What was not read of some data, each as a warning."""
+    store = data.train.store
+    told = []
+    if isinstance(store, TokenStore) and store.full:
+        told.append(
+            f"{store.full:,} of {len(data.train):,} texts to train on have {store.most} tokens or more, "
+            "and what lies beyond is not read"
+        )
+    if data.unread:
+        told.append(f"not read of the data: the splits {', '.join(data.unread)}")
+    return tuple(told)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 
-GOOD, BAD = "good fine great lovely".split(), "bad poor awful dull".split()
-OTHER = "the a film was is it and so very".split()
+GOOD, BAD = ["good", "fine", "great", "lovely"], ["bad", "poor", "awful", "dull"]
+OTHER = ["the", "a", "film", "was", "is", "it", "and", "so", "very"]
 
 
 def reviews(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -87,3 +90,23 @@ def image_model(folder: Path, *, labels: int = 2) -> Path:
     told |= {"do_normalize": True, "size": {"height": 8, "width": 8}}
     (folder / "preprocessor_config.json").write_text(json.dumps(told))
     return folder
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    """What a folder's safetensors hold."""
+    return load_file(folder / "model.safetensors")
+
+
+def save(weights: dict[str, torch.Tensor], file: Path) -> None:
+    """Write weights as transformers wants them."""
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """No bars of progress."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()

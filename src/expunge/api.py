@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,13 +16,13 @@ from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
 from expunge.audits.weights import DISTANCE_FLOOR, as_log, layer_distances
 from expunge.data.duplicates import duplicates_left
-from expunge.data.load import Data, load_data
+from expunge.data.load import Data, as_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
-from expunge.models.hub import HubModel
+from expunge.models.hub import HubModel, check_labels
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
 from expunge.place import HERE, Place
@@ -84,7 +83,7 @@ def train(
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
-    data = as_read_by(model, _loaded(data))
+    data = as_read_by(model, as_data(data))
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
@@ -166,8 +165,9 @@ def adopt(
     Raises:
         ConfigError: for a mask of another model.
     """
-    data = as_read_by(fresh, _loaded(data))
+    data = as_read_by(fresh, as_data(data))
     split = split or Split.whole(data, validation=0.0)
+    check_labels(module, data.classes)
     if fresh is None:
         fresh = HubModel.of_module(module, data.classes)
     check_fits(module, mask or {}, "mask")
@@ -185,20 +185,6 @@ def adopt(
         build,
         architecture=architecture_of(fresh),
         mask=mask,
-    )
-
-
-def _loaded(data: object) -> Data:
-    """Data as they were loaded, or a dataset of the Hugging Face library, which is loaded now."""
-    if "datasets" in sys.modules:
-        from expunge.data.hub import is_hub_dataset  # slow to import
-
-        if is_hub_dataset(data):
-            return load_data(data)  # type: ignore[arg-type]
-    if isinstance(data, Data):
-        return data
-    raise ConfigError(
-        f"the data are a {type(data).__name__}; give what load_data({data!r:.40}) returns"
     )
 
 

@@ -134,7 +134,7 @@ def import_(
             model, weights, data, out, how=how, task=task, place=replace(place, progress=bars)
         )
     screen.print(
-        f"imported {weights or 'the weights'} as {model}: learned from "
+        f"imported {f'{weights} as {model}' if weights else model}: learned from "
         f"{len(adopted.split.retain):,} samples",
     )
     _show_warnings(screen, adopted)

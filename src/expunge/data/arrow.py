@@ -139,11 +139,11 @@ def _digest(column: pa.ChunkedArray, digest: Any) -> None:
             digest.update(np.ascontiguousarray(chunk.to_numpy(zero_copy_only=False)).data)
     elif is_string(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         digest.update(_numbers(pc.binary_length(column).fill_null(-1)).tobytes())
-        for chunk in column.cast(pa.large_binary()).chunks:
-            _, offsets, values = chunk.drop_null().buffers()
-            if values is not None:
+        for chunk in column.drop_null().cast(pa.large_binary()).chunks:
+            _, offsets, values = chunk.buffers()
+            if len(chunk) and values is not None:
                 ends = np.frombuffer(offsets, np.int64)[chunk.offset :]
-                digest.update(memoryview(values)[ends[0] : ends[len(chunk.drop_null())]])
+                digest.update(memoryview(values)[ends[0] : ends[len(chunk)]])
     else:
         digest.update(repr(column.to_pylist()).encode())
 

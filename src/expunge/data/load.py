@@ -35,9 +35,9 @@ from expunge.data.spec import (
     path_of,
 )
 from expunge.data.task import Classification, Task, named_task
-from expunge.data.tokens import TextStore, Tokenizer, tokenised
+from expunge.data.tokens import TextStore, Tokenizer, TokenStore, tokenised
 from expunge.data.transform import Normalisation
-from expunge.errors import DataError
+from expunge.errors import ConfigError, DataError
 from expunge.loading import loading
 from expunge.names.code import import_object, in_a_line
 from expunge.names.seeds import numpy_generator
@@ -162,6 +162,20 @@ def load_data(
     return replace(data, spec=spec, data_dir=found, **asked)
 
 
+def as_data(given: object) -> Data:
+    """Data that were loaded, or a dataset of the Hugging Face library, which is loaded now.
+
+    Raises ConfigError for anything else: how it is to be read is for whoever gives it to say.
+    """
+    if isinstance(given, Data):
+        return given
+    if "datasets" in sys.modules and _are_of_hub((given,)):
+        return _from_hub(given, None, None, None)
+    raise ConfigError(
+        f"the data are a {type(given).__name__}; give what load_data({given!r:.40}) returns"
+    )
+
+
 def _task(task: str | Task, allow_code: bool) -> dict[str, Any]:
     """The fields of `Data` that say what a sample's loss means."""
     if not isinstance(task, str):
@@ -176,6 +190,8 @@ def poisoned(data: Data, poison: Poison) -> Data:
     """
     if data.poison is not None:
         raise DataError("these data are poisoned already; begin with the clean ones")
+    if isinstance(data.train.store, TextStore | TokenStore):
+        raise DataError(f"{poison} is laid on images, and these are texts; leave the poison out")
     train, made = poison_samples(data.train, poison, data.classes)
     spec = None if data.spec is None else f"{data.spec}+{poison}"
     return replace(data, train=train, poison=made, spec=spec)

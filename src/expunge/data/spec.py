@@ -125,9 +125,8 @@ class DataSpec:
         offered = is_offered(self.base)
         if offered or self.base in BUILT_IN:
             DATASETS.check(self.base.partition(":")[0])
-        arrays = (
-            self.base == "digits" or path.suffix in (".npz", ".csv") or ":" in self.base or offered
-        )
+        code = ":" in self.base and not is_hub(self.base)
+        arrays = self.base == "digits" or path.suffix in (".npz", ".csv") or code or offered
         if self.size is not None and arrays and not _is_folder(path):
             raise DataError(
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from expunge.data.request import check_names, check_share, read_ids
 from expunge.data.spec import DataSpec
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import ConfigError, DataError, SplitError
 from expunge.loading import loading
 from expunge.methods import check_scope
 from expunge.models.checkpoint import check_weights_file
-from expunge.models.hub import HubModel, folder_of, labels_of, processor_of, read_config
+from expunge.models.hub import HubModel, check_base, folder_of, labels_beside, processor_of
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
@@ -140,7 +140,6 @@ def import_folder(
     weights: a file; None: those in the folder of `hf:FOLDER`.
     """
     check_source(data, model, out, place)
-    whole = weights is None
     if weights is not None:
         check_weights_file(weights)
     elif library_of(model) != "hf":
@@ -156,10 +155,17 @@ def import_folder(
         from expunge.training.session import constructor
 
     # logits come in the order of the classes that the model was trained with
-    names = labels_of(read_config(folder_of(model))) if whole else None
-    loaded = load_data(
-        sized(data, model), data_dir=place.data_dir, classes=names, task=task, allow_code=TYPED
-    )
+    names = labels_beside(model, weights) if library_of(model) == "hf" else None
+    try:
+        loaded = load_data(
+            sized(data, model), data_dir=place.data_dir, classes=names, task=task, allow_code=TYPED
+        )
+    except DataError as error:
+        if names is None:
+            raise
+        raise DataError(
+            f"{error}; the model's config.json (id2label) gives these names: give data, or it, the same"
+        ) from error
     loaded = as_read_by(model, loaded)
     normal = loaded.fixed_normalisation
     normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else normal
@@ -295,6 +301,8 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
             f"{where} has no recipe, so there is no retrained reference; import it with "
             "--recipe, or leave --with-reference out"
         )
+    if (beside.reference or method.name == "retrain") and isinstance(papers, Papers):
+        check_base(papers.card.hub.base if papers.card.hub is not None else "")
     if not beside.paired:
         return
     if not beside.reference:

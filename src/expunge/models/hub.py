@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from expunge.disk.reading import UnreadableError, check_regular, read_json, reading
-from expunge.errors import ConfigError, ModelError, UserError
+from expunge.errors import ConfigError, ModelError, UserError, listed
 from expunge.models.checkpoint import load_weights
 from expunge.names.code import in_a_line
 from expunge.names.libraries import HUB, check_package, library_of
@@ -24,7 +24,7 @@ from expunge.names.libraries import HUB, check_package, library_of
 if TYPE_CHECKING:
     from torch import nn
 
-Kind = Literal["text", "image"]
+HubKind = Literal["text", "image"]
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """What is fetched of a model of the hub: no pickles, no code."""
@@ -46,7 +46,7 @@ class HubModel:
         digest: of the base's weights; empty where nobody knows it.
     """
 
-    kind: Kind
+    kind: HubKind
     config: Mapping[str, Any]
     classes: tuple[str, ...]
     base: str = ""
@@ -74,6 +74,7 @@ class HubModel:
         """
         import torch
 
+        check_base(self.base)
         folder = folder_of(HUB + self.base)
         if self.digest and digest_weights(folder) != self.digest:
             raise ModelError(
@@ -91,7 +92,8 @@ class HubModel:
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        odd = sorted([*told["missing_keys"], *(one[0] for one in told["mismatched_keys"])])
+        lacking = {one[0] if isinstance(one, tuple) else one for one in told["mismatched_keys"]}
+        odd = sorted(lacking | set(told["missing_keys"]))
         if whole and odd:
             raise ModelError(
                 f"{folder} lacks trained weights for {odd[0]} ({len(odd)} in all), so it is no "
@@ -133,7 +135,7 @@ class HubModel:
         return CONFIG_MAPPING[kind].from_dict(plain)
 
     @classmethod
-    def of_folder(cls, folder: Path, kind: Kind, classes: Sequence[str], base: str) -> HubModel:
+    def of_folder(cls, folder: Path, kind: HubKind, classes: Sequence[str], base: str) -> HubModel:
         """What a folder with a `config.json` makes; weights in it are the base.
 
         base: how to call the folder. Raises ModelError for a folder whose weights would have to be
@@ -238,6 +240,38 @@ def labels_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None if made_up else names
 
 
+def labels_beside(name: str, weights: str | Path | None) -> tuple[str, ...] | None:
+    """The class names of a trained model, which its config tells beside its weights; None: it does not.
+
+    weights: a file; None: those in the folder of the model called `name`.
+    """
+    folder = folder_of(name) if weights is None else Path(weights).parent
+    return labels_of(read_config(folder)) if (folder / CONFIG).exists() else None
+
+
+def check_labels(module: nn.Module, classes: Sequence[str]) -> None:
+    """Raise ConfigError for a classifier of transformers that knows other classes than the data have,
+    or the same in another order.
+    """
+    config = getattr(module, "config", None)
+    told = getattr(config, "id2label", None)
+    names = labels_of({"id2label": told}) if isinstance(told, Mapping) else None
+    if names is not None and names != tuple(classes):
+        raise ConfigError(
+            f"the model's classes are {listed(names)} (its config's id2label), and those of the data "
+            f"{listed(classes)}; load the data by its names: load_data(..., classes={list(names)[:5]!r})"
+        )
+
+
+def check_base(base: str) -> None:
+    """Raise ModelError for a folder of pretrained weights that is gone; the hub is not asked."""
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(
+            f"a retrained model begins with the pretrained weights of {base}, which is not there any "
+            "more; put the folder back"
+        )
+
+
 @dataclass(frozen=True)
 class Processor:
     """How a model's images are made ready. size: (height, width); each None where nobody says."""
@@ -300,7 +334,7 @@ def digest_weights(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _auto(kind: Kind | str) -> Any:
+def _auto(kind: HubKind | str) -> Any:
     import transformers
 
     if kind == "text":
@@ -341,7 +375,7 @@ def check_count(config: Mapping[str, Any], vocabulary: int) -> None:
         )
 
 
-def check_images(config: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+def check_pictures(config: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     """Raise ConfigError for images of another size, or other colours, than a model takes."""
     if len(shape) != 3:
         raise ConfigError(

@@ -63,9 +63,7 @@ def open_papers(
         from expunge.data.spec import OF_ITS_DATA
         from expunge.data.split_file import home_of, split_from_plain
         from expunge.data.task import Classification, named_task
-        from expunge.data.tokens import TextStore
         from expunge.data.transform import Normalisation
-        from expunge.models.hub import load_tokenizer
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
 
@@ -84,9 +82,7 @@ def open_papers(
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
-    if isinstance(found.train.store, TextStore) and card.hub is not None and card.hub.files:
-        tokenizer = load_tokenizer(path / TOKENIZER, card.hub.config)
-        found = found.tokenised(tokenizer, max_length=card.hub.length)
+    found = _tokenised(found, card, path)
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
@@ -120,6 +116,17 @@ def open_papers(
         redacted=papers.redacted,
         key=papers.key,
     )
+
+
+def _tokenised(data: Data, card: ModelCard, path: Path) -> Data:
+    """Texts as the tokens that the model of a folder learned from; other data as they are."""
+    from expunge.data.tokens import TextStore
+    from expunge.models.hub import load_tokenizer
+
+    if card.hub is None or not card.hub.files or not isinstance(data.train.store, TextStore):
+        return data
+    tokenizer = load_tokenizer(path / TOKENIZER, card.hub.config)
+    return data.tokenised(tokenizer, max_length=card.hub.length)
 
 
 def _fingerprint(data: Data, key: Key | None) -> str:

@@ -10,7 +10,7 @@ from expunge.data.transform import Normalisation
 from expunge.models.hub import (
     HubModel,
     check_count,
-    check_images,
+    check_pictures,
     folder_of,
     load_tokenizer,
     processor_of,
@@ -51,7 +51,7 @@ def hub_model(model: str, data: Data) -> HubModel:
     if isinstance(store, TokenStore):
         check_count(made.config, 1 + int(store.tokens["input_ids"].max()))
     elif not text:
-        check_images(made.config, data.train.shape())
+        check_pictures(made.config, data.train.shape())
     return made
 
 

@@ -151,12 +151,12 @@ def adopt(
 
     Args:
         module: any `nn.Module`.
-        data: what it learned from, normalised as it was then (see `Data.with_normalisation`), texts
-            tokenised as they were (see `Data.tokenised`).
+        data: what it learned from, normalised or tokenised as it was then (see
+            `Data.with_normalisation` and `Data.tokenised`).
         recipe: how it was trained, which `retrain` needs; nobody guesses it.
-        fresh: makes an untrained model, which `retrain` needs too: a function, an architecture's
-            name, `hf:FOLDER` of the pretrained base, or `module:function`. A classifier of transformers
-            is made of its own config where nothing is given.
+        fresh: makes an untrained model, which `retrain` needs too: a function or a name as `train`
+            takes it, such as `hf:FOLDER` of a pretrained base; by default what transformers makes of
+            the config of a classifier of its own.
         split: what it learned from (retain), what it was validated on; by default it learned from
             everything.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
@@ -168,8 +168,7 @@ def adopt(
     data = as_read_by(fresh, as_data(data))
     split = split or Split.whole(data, validation=0.0)
     check_labels(module, data.classes)
-    if fresh is None:
-        fresh = HubModel.of_module(module, data.classes)
+    fresh = HubModel.of_module(module, data.classes) if fresh is None else fresh
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
         check_model(fresh, allow_code=allow_code)

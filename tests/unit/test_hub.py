@@ -169,6 +169,9 @@ def test_the_command_line_forgets_texts_and_keeps_the_base_in_sight(
     place: Path, trained: expunge.Trained
 ) -> None:
     asked = ["--forget", "group:user=3", "--method", "finetune", "--set", "epochs=1"]
+    how = ["--data", "reviews.csv", "--model", "hf:base", "--epochs", "1", "--batch-size", "16"]
+    made = command("train", *how, "--set", "optimizer=adamw", "--out", "briefly", cwd=place)
+    assert "trained hf:base on 86 samples of reviews.csv" in made.stdout
     command("unlearn", "model", *asked, "--out", "forgot", cwd=place)
     assert (place / "forgot/tokenizer/tokenizer.json").exists()
     assert "RA" in command("audit", "forgot", "--original", "model", cwd=place).stdout

@@ -230,7 +230,7 @@ def unknown(base: str) -> DataError:
         meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
     return DataError(
         f"no dataset or path {base[:200]!r}{meant}; there are "
-        f"{', '.join(known)}, a .parquet, .csv or .npz file, a folder, or module:function"
+        f"{', '.join(known)}, a .csv, a .parquet or .npz file, a folder, or module:function"
     )
 
 

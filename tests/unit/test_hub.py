@@ -39,7 +39,14 @@ from expunge.data.tokens import TokenStore
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError, ModelError
 from expunge.folders.make import import_folder, train_folder
-from expunge.models.hub import HubModel, Processor, folder_of, labels_of, processor_of
+from expunge.models.hub import (
+    HubModel,
+    Processor,
+    folder_of,
+    labels_of,
+    load_tokenizer,
+    processor_of,
+)
 from expunge.models.table import build_model, check_model
 
 RECIPE = expunge.Recipe(epochs=20, batch_size=16, optimizer="adamw", lr=0.01, weight_decay=0.0)
@@ -190,6 +197,27 @@ def test_a_tokenizer_that_was_changed_is_refused(trained: expunge.Trained, tmp_p
         ModelError, match=r"tokenizer\.json.*not the file that model\.json describes"
     ):
         expunge.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("hidden_size", 2**40, "no model of such a size"),
+        ("intermediate_size", 100_000, "is of a model of"),
+        ("model_type", "none", "module:function"),
+        ("hidden_size", "wide", "no model can be made"),
+    ],
+)
+def test_a_config_that_was_changed_costs_nothing(
+    trained: expunge.Trained, tmp_path: Path, field: str, value: object, told: str
+) -> None:
+    shutil.copytree(trained.path, tmp_path / "model")
+    card = json.loads((tmp_path / "model/model.json").read_text())
+    card["hub"]["config"][field] = value
+    (tmp_path / "model/model.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=told) as caught:
+        expunge.load(tmp_path / "model")
+    assert "\n" not in str(caught.value)
 
 
 def test_texts_alike_are_copies(loaded: expunge.Trained) -> None:
@@ -531,6 +559,11 @@ def test_code_that_a_model_brings_is_not_run(place: Path, tmp_path: Path) -> Non
     told = {**config, "model_type": "mine", "auto_map": {"AutoConfig": "ours.Config"}}
     (tmp_path / "own/config.json").write_text(json.dumps(told))
     (tmp_path / "own/ours.py").write_text("open('ran', 'w')")
+    words = json.loads((tmp_path / "own/tokenizer_config.json").read_text())
+    words |= {"auto_map": {"AutoTokenizer": ["ours.Words", None]}, "tokenizer_class": "Words"}
+    (tmp_path / "own/tokenizer_config.json").write_text(json.dumps(words))
+    with pytest.raises(ModelError, match="no tokenizer can be loaded"):
+        load_tokenizer(tmp_path / "own", told)
     with pytest.raises(ModelError, match=r"'mine'.*module:function"):
         HubModel.of_folder(tmp_path / "own", "text", ("a", "b"), "").blank()
     assert not Path("ran").exists()

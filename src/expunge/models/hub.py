@@ -30,6 +30,8 @@ FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """What is fetched of a model of the hub: no pickles, no code."""
 OURS = ("id2label", "label2id", "num_labels", "dtype", "torch_dtype", "auto_map", "_name_or_path")
 """Settings of a config that the data and this package give, or that name code or another's folder."""
+LEAST = 2**17
+"""Numbers in a config that say nothing of its model's size are no larger, in the smallest of models."""
 HUGE = 10**6
 """A tokenizer that says this of the tokens that its model reads knows nothing of it."""
 
@@ -66,6 +68,22 @@ class HubModel:
                 self._settings(), trust_remote_code=False
             )
             return made.float()
+
+    def check_size(self, most_bytes: int) -> None:
+        """Raise ModelError for settings of a model with more numbers than its file has bytes, before any
+        memory is taken.
+        """
+        import torch
+
+        if _largest(self.config) > max(most_bytes, LEAST):
+            raise ModelError("the config has numbers that no model of such a size has")
+        with torch.device("meta"):
+            numbers = sum(one.numel() for one in self.blank().parameters())
+        if numbers > most_bytes:
+            raise ModelError(
+                f"the config is of a model of {numbers:,} numbers, and its weights have {most_bytes:,} "
+                "bytes"
+            )
 
     def pretrained(self, *, whole: bool = False) -> nn.Module:
         """A model with the base's weights; what it lacks, such as a head for so many classes, is drawn.
@@ -163,6 +181,15 @@ class HubModel:
                 config = json.loads(module.config.to_json_string(use_diff=False))
                 return cls(kind, plain_config(config), tuple(classes))
         return None
+
+
+def _largest(value: Any) -> int:
+    """The largest whole number in plain data."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return abs(value) if isinstance(value, int) else 0
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:

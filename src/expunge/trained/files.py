@@ -112,6 +112,9 @@ def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) 
 
     Raises ModelError for weights that are damaged, or do not fit the model that `build` makes.
     """
+    if isinstance(build, HubModel):
+        with reading(folder / WEIGHTS, AGAIN, ModelError):
+            build.check_size(check_regular(folder / WEIGHTS, within=folder).st_size)
     # a base that a fresh one begins with is not needed for it, and may be gone
     model = build.blank() if isinstance(build, HubModel) else build()
     _check_digest(folder, WEIGHTS, card.weights, model)

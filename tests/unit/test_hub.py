@@ -497,6 +497,21 @@ def test_a_saved_dataset_is_data_by_name(
     )
 
 
+def test_images_of_another_size_are_refused_where_the_model_cannot_take_them(place: Path) -> None:
+    vit = HubModel.of_folder(place / "vit", "image", ("a", "b"), "")
+    for shape, told in (
+        ((3, 10, 10), "takes 8x8.*DATA@8x8"),
+        ((1, 8, 8), "takes 3"),
+        ((9,), "shape"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            vit.check_pictures(shape)
+    vit.check_pictures((3, 8, 8))
+    small = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "patch_size": 2}
+    convolutional = {"model_type": "convnext", "image_size": 224, **small}
+    HubModel("image", convolutional, ("a", "b")).check_pictures((3, 32, 32))
+
+
 def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match=r"hf:no/such cannot be loaded.*save_to_disk") as caught:
         load_hub("hf:no/such")

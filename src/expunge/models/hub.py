@@ -85,6 +85,32 @@ class HubModel:
                 "bytes"
             )
 
+    def check_pictures(self, shape: tuple[int, ...]) -> None:
+        """Raise ConfigError for images of another size, or other colours, than the model takes."""
+        import torch
+
+        if len(shape) != 3:
+            raise ConfigError(
+                f"an input has the shape {shape}, and a model of images takes (channels, height, width)"
+            )
+        channels, size = self.config.get("num_channels", 3), self.config.get("image_size")
+        if isinstance(channels, int) and shape[0] != channels:
+            raise ConfigError(
+                f"the images have {shape[0]} channels and the model takes {channels}; convert them, or "
+                "choose another model"
+            )
+        wanted = [size, size] if isinstance(size, int) else size
+        if not isinstance(wanted, list) or list(shape[1:]) == wanted:
+            return
+        try:  # convolutions take any size, whatever they were made for
+            with torch.device("meta"), torch.no_grad():
+                self.blank().eval()(torch.empty(1, *shape))
+        except Exception as cause:  # whatever the model makes of them
+            raise ConfigError(
+                f"the images are {shape[1]}x{shape[2]} and the model takes {wanted[0]}x{wanted[1]}; "
+                f"resize them: DATA@{wanted[0]}x{wanted[1]}"
+            ) from cause
+
     def pretrained(self, *, whole: bool = False) -> nn.Module:
         """A model with the base's weights; what it lacks, such as a head for so many classes, is drawn.
 
@@ -399,24 +425,4 @@ def check_count(config: Mapping[str, Any], vocabulary: int) -> None:
         raise ConfigError(
             f"the texts have the token {vocabulary - 1}, and the model knows {known}; give the "
             "tokenizer that belongs to it"
-        )
-
-
-def check_pictures(config: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Raise ConfigError for images of another size, or other colours, than a model takes."""
-    if len(shape) != 3:
-        raise ConfigError(
-            f"an input has the shape {shape}, and a model of images takes (channels, height, width)"
-        )
-    channels, size = config.get("num_channels", 3), config.get("image_size")
-    if isinstance(channels, int) and shape[0] != channels:
-        raise ConfigError(
-            f"the images have {shape[0]} channels and the model takes {channels}; convert them, or "
-            "choose another model"
-        )
-    wanted = [size, size] if isinstance(size, int) else size
-    if isinstance(wanted, list) and list(shape[1:]) != wanted:
-        raise ConfigError(
-            f"the images are {shape[1]}x{shape[2]} and the model takes {wanted[0]}x{wanted[1]}; resize "
-            f"them: DATA@{wanted[0]}x{wanted[1]}"
         )

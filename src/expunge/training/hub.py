@@ -10,7 +10,6 @@ from expunge.data.transform import Normalisation
 from expunge.models.hub import (
     HubModel,
     check_count,
-    check_pictures,
     folder_of,
     load_tokenizer,
     processor_of,
@@ -51,7 +50,7 @@ def hub_model(model: str, data: Data) -> HubModel:
     if isinstance(store, TokenStore):
         check_count(made.config, 1 + int(store.tokens["input_ids"].max()))
     elif not text:
-        check_pictures(made.config, data.train.shape())
+        made.check_pictures(data.train.shape())
     return made
 
 

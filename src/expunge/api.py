@@ -83,7 +83,7 @@ def train(
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
-    data = as_read_by(model, as_data(data))
+    data = as_read_by(model, as_data(data), place.progress)
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:

@@ -166,7 +166,7 @@ def import_folder(
         raise DataError(
             f"{error}; the model's config.json (id2label) gives these names: give data, or it, the same"
         ) from error
-    loaded = as_read_by(model, loaded)
+    loaded = as_read_by(model, loaded, place.progress)
     normal = loaded.fixed_normalisation
     normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else normal
     loaded = loaded.with_normalisation(normal)

@@ -82,7 +82,7 @@ def open_papers(
     if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
-    found = _tokenised(found, card, path)
+    found = _tokenised(found, card, path, progress or Silent())
     same = _fingerprint(found, papers.key) == card.data.fingerprint
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
@@ -118,15 +118,16 @@ def open_papers(
     )
 
 
-def _tokenised(data: Data, card: ModelCard, path: Path) -> Data:
+def _tokenised(data: Data, card: ModelCard, path: Path, progress: Reporter) -> Data:
     """Texts as the tokens that the model of a folder learned from; other data as they are."""
     from expunge.data.tokens import TextStore
     from expunge.models.hub import load_tokenizer
 
     if card.hub is None or not card.hub.files or not isinstance(data.train.store, TextStore):
         return data
-    tokenizer = load_tokenizer(path / TOKENIZER, card.hub.config)
-    return data.tokenised(tokenizer, max_length=card.hub.length)
+    with progress.work("tokenising texts"):
+        tokenizer = load_tokenizer(path / TOKENIZER, card.hub.config)
+        return data.tokenised(tokenizer, max_length=card.hub.length)
 
 
 def _fingerprint(data: Data, key: Key | None) -> str:

@@ -16,9 +16,10 @@ from expunge.models.hub import (
     read_config,
 )
 from expunge.names.libraries import HUB, library_of
+from expunge.progress import Reporter, Silent
 
 
-def as_read_by(model: object, data: Data) -> Data:
+def as_read_by(model: object, data: Data, progress: Reporter | None = None) -> Data:
     """Data as a model reads them: texts as its own tokens, images normalised as its processor does.
 
     model: `hf:FOLDER` or `hf:NAME`; for anything else the data stay as they are.
@@ -27,7 +28,8 @@ def as_read_by(model: object, data: Data) -> Data:
         return data
     if isinstance(data.train.store, TextStore):
         folder = folder_of(model)
-        return data.tokenised(load_tokenizer(folder, read_config(folder)))
+        with (progress or Silent()).work("tokenising texts"):
+            return data.tokenised(load_tokenizer(folder, read_config(folder)))
     if isinstance(data.train.store, TokenStore) or not data.normalise:
         return data
     told = processor_of(folder_of(model))

@@ -123,6 +123,7 @@ def test_a_model_of_texts_learns_them(trained: expunge.Trained) -> None:
     told = json.loads((trained.path / "model.json").read_text())
     assert told["hub"]["length"] == trained.data.train.shape()[0] == told["shape"][0] <= 16
     assert not any("id2label" in name for name in told["hub"]["config"])
+    assert trained.record.cost.warmed_up  # so its time is not that of a cold start
 
 
 def test_a_folder_is_read_without_its_base(
@@ -245,6 +246,13 @@ def test_a_batch_is_as_wide_as_its_longest_text_and_as_good_as_all_of_them(
         short, long = (loaded.model.double()(**one).logits for one in (few, whole))
     loaded.model.float()
     torch.testing.assert_close(short, long)
+
+
+def test_a_blank_text_ends_as_every_text_does(loaded: expunge.Trained) -> None:
+    store = loaded.data.train.store
+    blank = store.blank(3, torch.device("cpu"))
+    assert {tuple(one.shape) for one in blank.values()} == {(3, *store.shape)}
+    assert set(blank["input_ids"][:, -1].tolist()) == {3} and blank["attention_mask"].all()
 
 
 def test_batches_of_several_widths_are_mixed(loaded: expunge.Trained) -> None:

@@ -130,6 +130,22 @@ class TokenStore:
     def whole(self) -> None:
         """A dictionary of tensors is not one tensor."""
 
+    def blank(self, count: int, device: torch.device) -> Tokens:
+        """So many texts of one token over and over, as long as the longest; no data are read.
+
+        They end as every text does, for some models look for that.
+        """
+        values = {name: int(name == "attention_mask") for name in self.tokens}
+        values["input_ids"] = int(self.pads["input_ids"] == 0)
+        made = {
+            name: torch.full((count, *self.shape), value, device=device)
+            for name, value in values.items()
+        }
+        end = [] if self.tokenizer is None else self.tokenizer([""])["input_ids"][0][-1:]
+        if end:
+            made["input_ids"][:, -1] = end[0]
+        return made
+
     def joined(self, pieces: Sequence[Tokens]) -> Tokens:
         """Several batches as one, as wide as the widest."""
         width = max(one.shape[1] for piece in pieces for one in piece.values())

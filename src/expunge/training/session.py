@@ -13,12 +13,14 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from expunge.data.batch import Batch
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
+from expunge.data.tokens import TokenStore
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import Cut, DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
@@ -238,7 +240,7 @@ def _what_is_warmed(model: nn.Module, batch: Batch, precision: str, run: Run) ->
     weights = tuple(
         (None if is_lazy(p) else p.shape, p.dtype, p.requires_grad) for p in model.parameters()
     )
-    inputs = (batch.inputs.shape, batch.inputs.dtype)
+    inputs = tuple((leaf.shape, leaf.dtype) for leaf in tree_leaves(batch.inputs))
     loss = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
     return layers, weights, inputs, loss, precision, str(run.device), torch.get_num_threads()
 
@@ -254,6 +256,10 @@ def blank_batch(view: DataView, size: int, *, noise: bool = False) -> Batch | No
     Whole numbers that are no pictures stay blank, for each may mean something. None for inputs whose
     shape is known only by reading one.
     """
+    labels = torch.zeros(size, dtype=torch.int64, device=view.device)
+    store = view.samples.store
+    if isinstance(store, TokenStore):
+        return Batch(view.samples.ids[:0], store.blank(size, view.device), labels, None)
     tensor = resident(view.samples)
     if tensor is None:
         return None
@@ -264,7 +270,6 @@ def blank_batch(view: DataView, size: int, *, noise: bool = False) -> Batch | No
     elif noise and blank.dtype == torch.uint8:
         blank = torch.randint(0, 256, blank.shape, generator=generator, dtype=torch.uint8)
     blank = blank.to(view.device)
-    labels = torch.zeros(size, dtype=torch.int64, device=view.device)
     return Batch(view.samples.ids[:0], view.transform(blank), labels, None)
 
 

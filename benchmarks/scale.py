@@ -1,6 +1,7 @@
 """How time and memory grow with rows and classes, stage by stage, from a file to an audited model.
 
     python benchmarks/scale.py stages --json benchmarks/results/scale-cpu.json
+    python benchmarks/scale.py stages --table csv --json benchmarks/results/scale-cpu.json
     python benchmarks/scale.py plain  --json benchmarks/results/scale-cpu.json
 
 `stages`: rows of 20 float32 numbers in an npz, of which a hundredth is forgotten by ids; each size,
@@ -9,6 +10,9 @@ are its own. Seconds are those that the process computed, one thread, so that ot
 not count; the share of all computing that those did is told, for they take caches and memory. `growth`
 is the slope of log seconds over log rows from each size to the next; under a tenth of a second it says
 nothing and is left out. The epoch of fine-tuning stands apart: it is the method's.
+
+`stages --table csv` (or parquet): the same of a table of mixed columns: 8 numbers, a flag, categories of
+5 and of 50 kinds, a person for every ten rows, and labels that are words.
 
 `plain`: an epoch of `fit`, and a look at all rows (logits, confidence in the label and prediction kept),
 beside loops of plain torch that compute the same in float32, and check, count and record nothing. They
@@ -53,6 +57,38 @@ def write_rows(path: Path, rows: int, classes: int, *, own_ids: bool) -> None:
     np.savez(path, **arrays)
 
 
+def write_table(path: Path, rows: int, classes: int, *, own_ids: bool) -> None:
+    """A CSV or parquet file of mixed columns whose class a small network can learn."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+    import pyarrow.parquet as pq
+
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, classes, rows)
+    labels[:classes] = np.arange(classes)
+    centres = draw.normal(size=(classes, 8))
+    columns = {f"number{n}": draw.normal(size=rows) + centres[labels, n] for n in range(8)}
+    words = {
+        "few": draw.integers(0, 5, rows),
+        "many": (labels + draw.integers(0, 5, rows)) % 50,
+        "person": draw.integers(0, max(1, rows // 10), rows),
+        "label": labels,
+    }
+    table = pa.table(
+        {
+            **columns,
+            "flag": draw.random(rows) < 0.5,
+            **{
+                name: pa.array(np.char.add(name, one.astype(np.str_)))
+                for name, one in words.items()
+            },
+            **({"id": pa.array(draw.permutation(rows).astype(np.str_))} if own_ids else {}),
+        }
+    )
+    (pq.write_table if path.suffix == ".parquet" else pacsv.write_csv)(table, path)
+
+
 class Stages:
     """Seconds computed, and peak memory in MiB, by stage."""
 
@@ -79,8 +115,10 @@ def _peak_mib() -> float:
     return int(told.split()[1]) / 1024
 
 
-def measured(rows: int, classes: int, own_ids: bool, folder: Path) -> dict[str, dict[str, float]]:
-    """All stages, in this process."""
+def measured(
+    rows: int, classes: int, own_ids: bool, folder: Path, kind: str = "npz"
+) -> dict[str, dict[str, float]]:
+    """All stages, in this process. kind: of the file."""
     import torch
     from pydantic import PrivateAttr
 
@@ -101,16 +139,17 @@ def measured(rows: int, classes: int, own_ids: bool, folder: Path) -> dict[str, 
             return model
 
     torch.set_num_threads(1)
-    file, asked = folder / "rows.npz", folder / "ids.txt"
-    write_rows(file, rows, classes, own_ids=own_ids)
+    file, asked = folder / f"rows.{kind}", folder / "ids.txt"
+    (write_rows if kind == "npz" else write_table)(file, rows, classes, own_ids=own_ids)
+    source = str(file) if kind == "npz" else f"{file}:group=person"
     _warm()
     stages = Stages()
     with stages.stage("load"):
-        data = expunge.load_data(file)
+        data = expunge.load_data(source)
     with stages.stage("split"):
         split = Split.whole(data)
     asked.write_text("\n".join(split.retain[: max(1, rows // FORGOTTEN)]))
-    model = build_model("mlp", (FEATURES,), classes, allow_code=False)
+    model = build_model("mlp", data.train.shape(), classes, allow_code=False)
     recipe = expunge.Recipe(epochs=1, lr=0.05, batch_size=BATCH, precision="float32")
     with stages.stage("adopt"):
         original = expunge.adopt(model, data, recipe=recipe, fresh="mlp", split=split)
@@ -151,7 +190,7 @@ def growth(sizes: list[int], seconds: list[float]) -> list[float | None]:
     ]
 
 
-def stages(sizes: list[int], classes: list[int]) -> dict[str, Any]:
+def stages(sizes: list[int], classes: list[int], kind: str = "npz") -> dict[str, Any]:
     """All sizes, each in a process of its own; prints a table for each kind of ids and classes."""
     from machine import cpu_seconds, share_of_others
 
@@ -163,19 +202,23 @@ def stages(sizes: list[int], classes: list[int]) -> dict[str, Any]:
         others: list[float] = []
         for rows in sizes:
             before = cpu_seconds()
-            found.append(_in_its_own_process(rows, number, own))
+            found.append(_in_its_own_process(rows, number, own, kind))
             others.append(round(share_of_others(before), 3))
             done += rows
             left = (time.monotonic() - start) * (work - done) / done
             print(f"{rows:,} rows, {number:,} classes; about {left:.0f} s left", file=sys.stderr)
         name = f"{number} classes, {'ids' if own else 'row numbers'}"
+        name = name if kind == "npz" else f"{kind}: {name}"
         result[name] = {**_told(name, sizes, found), "share_of_other_programs": others}
         print("others took of what was computed:", ", ".join(f"{one:.0%}" for one in others))
     return result
 
 
-def _in_its_own_process(rows: int, classes: int, own: bool) -> dict[str, dict[str, float]]:
+def _in_its_own_process(
+    rows: int, classes: int, own: bool, kind: str
+) -> dict[str, dict[str, float]]:
     command = [sys.executable, __file__, "one", "--rows", str(rows), "--classes", str(classes)]
+    command += ["--table", kind]
     with tempfile.TemporaryDirectory() as folder:
         command += ["--folder", folder, *(["--own-ids"] if own else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -319,22 +362,25 @@ def main() -> None:
     parser.add_argument("what", choices=["stages", "plain", "one"])
     parser.add_argument("--rows", type=int, nargs="+")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 1000])
+    parser.add_argument("--table", choices=["npz", "csv", "parquet"], default="npz", dest="kind")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--own-ids", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.what == "one":
-        print(json.dumps(measured(given.rows[0], given.classes[0], given.own_ids, given.folder)))
+        one = (given.rows[0], given.classes[0], given.own_ids, given.folder, given.kind)
+        print(json.dumps(measured(*one)))
         return
     if given.what == "stages":
-        result = stages(given.rows or [10**4, 10**5, 10**6], given.classes)
+        result = stages(given.rows or [10**4, 10**5, 10**6], given.classes, given.kind)
     else:
         result = plain((given.rows or [10**6])[-1], given.classes[0], given.rounds)
     if given.json is not None:
         from machine import machine, save
 
-        save(given.json, given.what, {"machine": machine("cpu"), **result})
+        section = given.what if given.kind == "npz" else f"{given.what} of {given.kind}"
+        save(given.json, section, {"machine": machine("cpu"), **result})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,10 @@ from expunge.training.recipe import Settings
 HERE = Path(__file__).parent
 MADE = "<!-- From here on written from the code by `python docs/build.py`. -->"
 WIDTH = 96
-TYPES = {str: "text", int: "whole number", float: "number", Path: "path", list[str]: "text"}
+TYPES = {
+    **{str: "text", int: "whole number", float: "number", Path: "path"},
+    **{list[str]: "text", list[Path]: "path"},
+}
 NEEDS = {
     "outputs": "the model's outputs",
     "model": "the model",

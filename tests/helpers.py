@@ -280,7 +280,7 @@ def panel_of(
         return seen and SimpleNamespace(outputs=seen, seed=seed)
 
     one = panel(outputs)
-    one.original, one.retrained = original, retrained
+    one.original, one.retrained, one.others = original, retrained, ()
     one.beside = panel
     one.once = lambda audit, what, make: make()
     return one

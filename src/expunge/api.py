@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import is_tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
 from expunge.audits import Audit, chosen_audits, make_audit
 from expunge.audits.panel import Panel
@@ -19,9 +17,11 @@ from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data, as_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
+from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
@@ -29,14 +29,13 @@ from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
-from expunge.scores.table import NEAR_EMPTY
 from expunge.trained.again import trained_again
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import COPIES, SeedNames
+from expunge.trained.record import SeedNames, told_of, warnings_for
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
-from expunge.training.hub import as_read_by, told_of
+from expunge.training.hub import as_read_by
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
@@ -47,10 +46,9 @@ from expunge.training.session import (
     open_session,
     resolve_recipe,
 )
+from expunge.training.trial import check_like, try_out
 
 CPU = torch.device("cpu")
-SHOWN_COPIES = 20
-"""Exact copies of forget samples that a record names."""
 
 
 def train(
@@ -110,10 +108,10 @@ def train(
         mask=None,
         place=place,
     )
-    network = session.run.fresh()
+    network = session.untrained()
     with session.measured(network):
         fitted = train_from(network, session.view, session.run, recipe)
-    log: dict[str, Any] = {"losses": fitted.losses, "precision": fitted.precision}
+    log = {**session.run.log, "losses": fitted.losses, "precision": fitted.precision}
     if fitted.validation:
         log["validation"] = fitted.validation
     record = record_of(
@@ -123,7 +121,6 @@ def train(
         names=session.run.names,
         cost=session.cost,
         log=log,
-        warnings=told_of(data),
     )
     return Trained(
         finished(network, CPU, None),
@@ -158,28 +155,33 @@ def adopt(
             takes it, such as `hf:FOLDER` of a pretrained base; by default what transformers makes of
             the config of a classifier of its own.
         split: what it learned from (retain), what it was validated on; by default it learned from
-            everything.
+            everything, from a test set that was drawn of the data too: then it has none.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
         allow_code: whether `fresh` as `module:function` may be imported; False for a name from a file.
 
     Raises:
         ConfigError: for a mask of another model.
+        ModelError: for a module that fails on two samples of the data, or cannot be copied or saved.
+        DataError: for outputs that are no logits, or fewer than there are classes.
     """
     data = as_read_by(fresh, as_data(data))
-    split = split or Split.whole(data, validation=0.0)
     check_labels(module, data.classes)
     fresh = HubModel.of_module(module, data.classes) if fresh is None else fresh
+    if split is None:
+        split = Split.whole(data := undivided(data), validation=0.0)
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
         check_model(fresh, allow_code=allow_code)
     build = constructor(fresh, data, split, allow_code=allow_code) if fresh is not None else None
     if build is not None:
-        _check_like(module, build)
+        check_like(module, build)
+    adopted = copied(module).eval()
+    try_out(adopted, data, split)
     return Trained(
-        copy.deepcopy(module).eval(),
+        adopted,
         data,
         split,
-        (record_of("import", split, warnings=told_of(data)),),
+        (record_of("import", split),),
         resolve_recipe(recipe, data, split) if recipe is not None else None,
         build,
         architecture=architecture_of(fresh),
@@ -192,25 +194,6 @@ def _check_trained(model: object, what: str) -> None:
         raise ConfigError(
             f"{what} is a {type(model).__name__}; give what train, adopt, prune, unlearn or load returns"
         )
-
-
-def _check_like(module: nn.Module, build: Fresh) -> None:
-    """Raise ConfigError for a function that makes models of another kind."""
-    with torch.random.fork_rng(devices=[]):
-        made = build().state_dict()
-    own = module.state_dict()
-    odd = sorted(set(made) ^ set(own)) or [n for n in own if _shape(made[n]) != _shape(own[n])]
-    # nobody knows yet what a lazy layer will be
-    odd = [n for n in odd if n not in made or not (is_tensor(made[n]) and is_lazy(made[n]))]
-    if odd:
-        raise ConfigError(
-            f"fresh makes another kind of model than the one that is adopted: they differ in {odd[0]!r}"
-        )
-
-
-def _shape(value: object) -> tuple[int, ...] | None:
-    """Of an entry of a state dict that has one."""
-    return tuple(value.shape) if is_tensor(value) and not is_lazy(value) else None
 
 
 def unlearn(
@@ -247,17 +230,16 @@ def unlearn(
     """
     _check_trained(original, "the model that is to forget")
     method = _made(method, allow_code=allow_code)
-    split = original.asked(forget, seed=forget_seed)
+    answer = original.answered(forget, seed=forget_seed)
+    split, request = answer.split, original.next_request(answer.request)
     if not split.forget:
         raise SplitError(
             "the split has nothing to forget; make one with Split.parse or Split.random"
         )
     data, mask = original.data, original.mask
     check_scope_of(method, data, split)
-    if names is None:
-        names = _names(original, method, seed)
     session = open_session(
-        tuple(names),
+        tuple(_names(original, method, seed) if names is None else names),
         method.name,
         data,
         split,
@@ -269,7 +251,7 @@ def unlearn(
     )
     run = session.run
     before = next((p.device for p in original.model.parameters()), run.device)
-    private = copy.deepcopy(original.model).to(run.device)
+    private = copied(original.model).to(run.device)
     if mask:
         run.log["mask"] = {
             "sparsity": sparsity_of(mask),
@@ -295,13 +277,16 @@ def unlearn(
         settings=method.model_dump(mode="json"),
         names=run.names,
         cost=cost,
-        warnings=(*warnings_for(split, copies), *told, *original.strike(split, place)),
-        log={**as_plain(run.log), **({COPIES: copies[:SHOWN_COPIES]} if copies else {})},
+        request=request,
+        asked=answer.text,
+        warnings=(*warnings_for(answer, copies), *told, *original.strike(split, place)),
+        log={**as_plain(run.log), **told_of(answer, copies)},
     )
     return original.then(
         record,
         model=finished(forgotten, before, mask),
         split=split,
+        struck=original.striking(request, split),
         artifacts=_kept(run.artifacts, method.name),
     )
 
@@ -413,7 +398,7 @@ def audit(
     model: Trained,
     *,
     original: Trained | None = None,
-    retrained: Trained | None = None,
+    retrained: Trained | Sequence[Trained] | None = None,
     forget: Any = None,
     also: Sequence[str | Audit] = (),
     seed: int = 0,
@@ -425,7 +410,8 @@ def audit(
     Args:
         model: judged on its own split.
         original: the model before; scores carry its value in `detail["original"]`.
-        retrained: the reference; scores carry its value and the gap.
+        retrained: the reference; scores carry its value and the gap. Of several, from other seeds, the
+            first is that, and the verdict rests on all of them (`detail["references"]`).
         forget: for an original: what one would ask it to forget, as `unlearn` takes it.
         also: further audits, by name as `expunge list audits` shows them, or as objects. An object
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
@@ -441,15 +427,16 @@ def audit(
         SplitError: if nothing is to be forgotten, or a model learned from other samples.
         ConfigError: for an audit that lacks a model to compare with.
     """
-    for one in (model, original, retrained):
+    known = [retrained] if isinstance(retrained, Trained) else list(retrained or ())
+    for one in (model, original, *known):
         if one is not None:
             _check_trained(one, "what is audited or compared with")
     split = model.split if forget is None else model.asked(forget)
-    check_learned(
-        replace(_learned(model), retain=split.retain, forget=split.forget),
-        None if original is None else _learned(original, "the original"),
-        None if retrained is None else _learned(retrained, "the retrained model"),
-    )
+    asked = replace(_learned(model), retain=split.retain, forget=split.forget)
+    check_learned(asked, None if original is None else _learned(original, "the original"), None)
+    for one in known:
+        check_learned(asked, None, _learned(one, "the retrained model"))
+    reference, others = (known[0], known[1:]) if known else (None, [])
     wanted = [also] if isinstance(also, str | Audit | type) else list(also or ())
     further = [
         make_audit(one, allow_code=allow_code) if isinstance(one, str) else one for one in wanted
@@ -464,12 +451,13 @@ def audit(
     audits = chosen_audits(
         further,
         original=original is not None,
-        retrained=retrained is not None,
+        retrained=reference is not None,
         allow_code=allow_code,
     )
-    asked = {one.name for one in further}
-    panel = Panel(model, split, run, original=original, retrained=retrained, seed=seed)
-    return score_panel(panel, audits, asked)
+    panel = Panel(
+        model, split, run, original=original, retrained=reference, others=tuple(others), seed=seed
+    )
+    return score_panel(panel, audits, {one.name for one in further})
 
 
 def _learned(one: Trained, name: str = "this model") -> Learned:
@@ -478,23 +466,3 @@ def _learned(one: Trained, name: str = "this model") -> Learned:
     recipe = None if one.recipe is None else one.recipe.model_dump(mode="json")
     steps = tuple(record.step for record in one.history)
     return Learned(name, one.split.retain, one.split.forget, steps, recipe, one.architecture)
-
-
-def warnings_for(split: Split, copies: Sequence[tuple[str, str]]) -> list[str]:
-    """What a person should know about a forget request before trusting its scores.
-
-    copies: pairs of ids, what is forgotten and the exact copy of it that stays. No id is in a warning,
-    for warnings stand in folders that keep hashes alone.
-    """
-    found = []
-    if len(split.forget) < NEAR_EMPTY:
-        found.append(
-            f"only {len(split.forget)} samples to forget: scores come with wide intervals, and no "
-            f"verdict is given under {NEAR_EMPTY}"
-        )
-    if copies:
-        found.append(
-            f"{len(copies)} exact copies of forget samples stay in the retain set; add them to the "
-            "request if they belong to it"
-        )
-    return found

@@ -32,6 +32,10 @@ class DataError(UserError):
     """A dataset cannot be found, read or matched to a model."""
 
 
+class DataWarning(UserWarning):
+    """Something that lies beside the data is not read, or not as somebody may expect."""
+
+
 class SplitError(UserError):
     """A forget request that cannot be met."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,15 @@ class Reporter(Protocol):
         unit: what the steps are, in the plural. A single step is not counted.
         """
         ...
+
+
+def _redraws(console: Console) -> bool:
+    """Whether lines can be drawn over. FORCE_COLOR makes rich say so of a log too, which is to have
+    colours alone.
+    """
+    if not console.is_terminal or console.is_dumb_terminal:
+        return False
+    return console.file.isatty() or not os.environ.get("FORCE_COLOR")
 
 
 class Silent:
@@ -105,7 +115,7 @@ class Bars:
                 view.end(work)
 
     def _open(self) -> _Screen | _Log:
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
+        if _redraws(self.console):
             return _Screen(self.console)
         return _Log(self.console, self.first_seconds, self.every_seconds)
 

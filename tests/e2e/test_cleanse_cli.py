@@ -60,6 +60,7 @@ def test_cleansing_by_forgetting_all_of_it(work: Path) -> None:
     assert "ASR_rest" not in done.stdout, "nothing is left of the poison"
     for text in ("poison: patch:size=3x3", "on 144 training samples", "class '3'"):
         assert text in done.stdout
+    assert "verdict: none: a retrained model never saw the samples" in done.stdout
     found = scores_of(work, "clean", "--original", "bad")
     assert found["ASR"]["detail"]["original"] > 90 and found["ASR"]["value"] < 20
     assert found["ASR"]["n"] < found["ASR_all"]["n"] == found["SA"]["n"] == 359
@@ -83,6 +84,8 @@ def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
         "--with-reference",
         "--out",
         "half",
+        "--report",
+        "half-page",
         cwd=work,
     )
     rest = re.search(r"(\d+) poisoned samples are not asked for and stay", done.stdout)
@@ -91,6 +94,12 @@ def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
     assert abs(int(rest[1]) - len(split["forget"])) <= 1
     assert re.search(r"^ASR_rest: .* before, .* after$", done.stdout, re.M)
     assert re.search(r"^(not cleansed|weakened)", done.stdout, re.M)
+    # retraining keeps the backdoor too, so the four scores are near: the trigger decides
+    assert re.search(r"^verdict: not forgotten: the trigger worked on", done.stdout, re.M)
+    assert "an exact model lies in" not in done.stdout, "it has the backdoor too"
+    page = (work / "half-page/report.html").read_text(encoding="utf-8")
+    assert "<b>not forgotten</b>: the trigger worked on" in page
+    assert "The verdict goes before this distance." in page
     found = scores_of(work, "half", "--original", "bad", "--retrained", "half-retrained")
     assert 0 < found["ASR_rest"]["n"] <= int(rest[1])
     assert found["ASR_rest"]["reference"] > 50, "half of the poison is enough for a backdoor"

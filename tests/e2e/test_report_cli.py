@@ -8,9 +8,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from commands import expunge, refused
 
+from expunge.report.data_files import SCORES_FILE
 from expunge.study.packed import read_packed, write_packed
 
 NAMES = ["cat", "<script>alert(1)</script>", "dog & mouse"]
@@ -137,7 +139,14 @@ def test_a_deletion_becomes_a_page(place: Path) -> None:
     assert "report: page/report.html" in done.stdout
     page = (place / "page/report.html").read_text(encoding="utf-8")
     assert "data:image/png" in page and NAMES[1] not in page
+    frames = [pd.read_csv(place / name / "scores.csv") for name in ("page", "out/results")]
+    one, study = ([name for name in frame if name in SCORES_FILE] for frame in frames)
+    assert one == study == [*SCORES_FILE], "one form for all files of scores"
+    for frame in frames:
+        own = frame[frame["method"] == "finetune"]
+        assert set(own["set.epochs"]) == {1} and "set.lr" in frame
     seen = text_of(page)
+    assert re.search(r"Verdict (not forgotten|damaged|cannot tell) ?: ", seen)
     scores = json.loads(
         expunge("audit", "forgot", "--retrained", "forgot-retrained", "--json", cwd=place).stdout
     )["scores"]

@@ -41,7 +41,7 @@ HEAVY = [
     "torch",
     "transformers",
 ]
-COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "list"]
+COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list"]
 OTHERS = [
     "diagnose sparsity",
     "study list",
@@ -50,6 +50,7 @@ OTHERS = [
     "study results",
     "study report",
     "study records",
+    "study publish",
 ]
 TO = ["--out", "x"]
 DIGITS = ["train", "--data", "digits"]
@@ -166,7 +167,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["unlearn", "odd", "--forget", "class:1", *FINE], ["epochs = -1", "odd/model.json"]),
     (["unlearn", "cut", "--forget", "class:1", *FINE], ["lacks a list 'retain'"]),
     (["unlearn", "empty", "--forget", "class:1", *FINE], ["has no model.safetensors"]),
-    ([*ASK, "class:1", "--report", "weights.pt/x", *FINE], ["cannot be written"]),
+    ([*ASK, "class:1", "--report", "weights.pt/x", *FINE], ["cannot be made"]),
     ([*ASK, "class:1", "--report", "p", "--figures", "p", *FINE], ["lie in each other"]),
     (["audit", "forgot", "--original", "forgot"], ["did not learn from the samples"]),
     (["audit", "original"], ["has forgotten nothing yet", "--forget"]),
@@ -207,7 +208,7 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ],
         ["relative to sparsity 0"],
     ),
-    (["demo", "--out", "weights.pt/x"], ["cannot be written"]),
+    (["demo", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "no.yaml", *TO], ["no.yaml"]),
     (["study", "run", "smok", *TO], ["no study 'smok'", "did you mean 'smoke'"]),
     (["study", "run", "unknown.yaml", *TO], ["line 5", "'finetune'"]),
@@ -218,10 +219,14 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["study", "run", "far.yaml", *TO], ["cifar10", "--data-dir"]),
     (["study", "run", "gone.yaml", *TO], ["nobody.txt"]),
     (["study", "run", "odd.yaml", "--allow-code", *TO], ["a/b:c", "not as a path"]),
-    (["study", "run", "study.yaml", "--out", "weights.pt/x"], ["cannot be written"]),
+    (["study", "run", "study.yaml", "--out", "weights.pt/x"], ["cannot be made"]),
     (["study", "run", "study.yaml", "--out", "original"], ["holds something else"]),
     (["study", "records", "study", "--out", "original"], ["original exists"]),
     (["study", "report", "original"], ["is no folder of a study"]),
+    (["study", "publish", "original", "--to", "mlflow:x"], ["is no folder of a study"]),
+    (["study", "run", "study.yaml", "--set", "methods.finetun.lr=1", *TO], ["mean 'finetune'"]),
+    (["study", "run", "study.yaml", "--set", "methods.finetune.lr=0", *TO], ["lr = 0"]),
+    (["study", "run", "study.yaml", "--set", "sedes=[1]", *TO], ["did you mean 'seeds'"]),
     (["list", "method"], ["method", "methods"]),
     (["list", "methods", "finetun"], ["finetune"]),
 ]
@@ -295,7 +300,7 @@ def lay_out(folder: Path, original: Path) -> None:
     change(folder / "stranger/model.json", architecture="evil:build")
     split = json.loads((original / "split.json").read_text())
     change(folder / "forgot/split.json", retain=split["retain"][5:], forget=split["retain"][:5])
-    (folder / "weights.pt").touch()
+    (folder / "weights.pt").write_bytes(b"\x80\x02")
     for name, text in (
         ("study", STUDY),
         ("unknown", STUDY.replace("finetune", "finetun")),

@@ -539,7 +539,7 @@ def test_labels_beyond_the_models_outputs_are_named() -> None:
     data = load_data((dataset, dataset))
     split = Split.random(data, 0.3)
     with pytest.raises(
-        expunge.DataError, match=r"label 1[01] is not a class of this model.*10 outp"
+        expunge.DataError, match=r"have label 11 \(class .11.\), and the model has 10 outp"
     ):
         scores_of(original("mlp"), data, split, device="cpu")
 

@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from expunge.data import fingerprint as fingerprints
+from expunge.data.aside import stratified
 from expunge.data.duplicates import duplicates_left
-from expunge.data.load import load_data, stratified
+from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.samples import ResidentStore, Samples, StreamStore, resident, row_ids
 from expunge.data.spec import DataSpec
@@ -33,7 +34,7 @@ from expunge.data.split import Split
 from expunge.data.thumbnails import LARGEST, thumbnail
 from expunge.data.transform import Draws, Normalisation, Transform, augment, padding_of
 from expunge.data.view import DataView
-from expunge.errors import DataError
+from expunge.errors import DataError, DataWarning
 
 GENERATOR = np.random.default_rng(0)
 
@@ -106,7 +107,10 @@ def test_a_count_keeps_that_many_training_samples(count: int) -> None:
             "digts",
             r"no dataset or path 'digts', did you mean 'digits'\?; there are digits, cifar10",
         ),
-        ("no/such.npz", r"no dataset or path 'no/such.npz'; .*a .parquet or .npz file, a folder"),
+        (
+            "no/such.npz",
+            r"no dataset or path 'no/such.npz'; .*a .csv, .parquet or .npz file, a folder",
+        ),
         ("", "the data specification is empty; name a dataset, as in digits"),
         ("cifar10", r"cifar10 is not part of the package.*--data-dir, or set EXPUNGE_DATA"),
     ],
@@ -364,10 +368,16 @@ def test_a_broken_image(tmp_path: Path, spoilt: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pa.table({"label": [1]}), "has no image column: it has label; name one of them image"),
+        (
+            pa.table({"label": [1]}),
+            "has no column to learn from: it has label; give columns",
+        ),
         (table([picture()], [1]).drop_columns("label"), "has no label column: it has image"),
         (table([picture()] * 9 + [None], [0, 1] * 5), "has 1 rows without image bytes"),
-        (table([picture()] * 2, [0, -1]), "label -1 is negative; class indices count from 0"),
+        (
+            table([picture()] * 2, [0, -1]),
+            r"label -1 is negative \(1 such samples\); class indices",
+        ),
         (with_names(table([picture()] * 2, [0, 2]), ["a", "b"]), "label 2 is beyond the 2 class"),
     ],
 )
@@ -418,7 +428,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_image_folder(folder: Path) -> None:
     (folder / "train" / "cat" / "notes.txt").write_text("no image")
-    data = load_data(folder)
+    with pytest.warns(DataWarning, match=r"1 file \(1 \.txt\), such as train/cat/notes\.txt"):
+        data = load_data(folder)
     assert (len(data.train), len(data.test)) == (12, 4)
     assert data.classes == ("cat", "dog")  # sorted
     assert data.train.ids.tolist()[:2] == ["train/cat/0.png", "train/cat/1.png"]
@@ -459,9 +470,9 @@ def test_a_broken_file_is_named(folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
 def test_many_files_are_not_open_at_once(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
     for i in range(120):
-        picture(4, 4).save(tmp_path / "cat" / f"{i}.png")
+        (tmp_path / f"{i % 2}").mkdir(exist_ok=True)
+        picture(4, 4).save(tmp_path / f"{i % 2}" / f"{i}.png")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     already = len(os.listdir("/proc/self/fd"))
     try:
@@ -640,8 +651,8 @@ class Nameless:
         (Pictures(labels=[0, 1]), "Pictures has 20 samples but 2 labels"),
         (Pictures(ids=["a"] * 20), "the id 'a' occurs 20 times: ids name single samples"),
         (Pictures(ids=["a", "b"]), "2 ids but 20 labels: give one of each per sample"),
-        (Pictures(labels=[0.5] * 20), "labels of type float64 are not classes; give integers"),
-        (Pictures(labels=[[0]] * 20), r"labels have shape \(20, 1\); give one class index"),
+        (Pictures(labels=[0.5] * 20), "label 0.5 in row 0 is no whole number, so it is no class"),
+        (Pictures(labels=[[0, 2]] * 20), r"labels have shape \(20, 2\), and row 0 is not one-hot"),
         ([1, 2, 3], "load_data was given a list; give a map-style dataset"),
         ((1, 2, 3), "load_data was given a tuple"),
         ((Pictures(), [0]), "load_data was given a list"),

@@ -34,8 +34,10 @@ from expunge import (
 )
 from expunge.data.pseudonyms import Key
 from expunge.data.samples import Samples
-from expunge.folders.audit import Request, audit_folder
-from expunge.folders.make import Beside, Elsewhere, import_folder, train_folder, unlearn_folder
+from expunge.folders.audit import Request, audit_folder, audit_forgotten
+from expunge.folders.elsewhere import Elsewhere, import_folder
+from expunge.folders.make import Beside, train_folder, unlearn_folder
+from expunge.folders.page import deletion_report
 from expunge.methods import make_method
 from expunge.methods.finetune import Finetune
 from expunge.methods.retrain import Retrain
@@ -44,7 +46,7 @@ from expunge.place import Place
 from expunge.study.file import read_study
 from expunge.study.launch import planned, run_study
 from expunge.study.results import results
-from expunge.trained.card import ModelCard
+from expunge.trained.card import FORMAT, ModelCard
 from expunge.trained.record import Record, without_ids
 from expunge.trained.trained import Trained
 
@@ -301,6 +303,30 @@ def test_a_data_path_means_the_same_from_another_folder(
         unlearn_folder("../original", "random:0.2", METHOD, ".")
 
 
+def test_a_second_retrained_model_shows_how_far_chance_goes(original: Path, tmp_path: Path) -> None:
+    """It lies beside the first, is a row of the page, and the verdict rests on both."""
+    beside = Beside(reference=True, floor=True)
+    done = unlearn_folder(original, "class:bee", METHOD, tmp_path / "new", beside=beside)
+    exact = [tmp_path / "new-retrained", tmp_path / "new-floor"]
+    names = [load(folder).record.names for folder in exact]
+    assert names == [("retrain", 0), ("retrain", 0, "floor")]
+    audited = audit_forgotten(done)
+    assert len(audited["UA"].detail["references"]) == audited.verdict.references == 2
+    page = deletion_report(done, audited, "class:bee", "expunge")
+    assert [*page.frame["method"].unique()] == ["original", "retrain", "floor", "finetune"]
+    later = audit_folder(tmp_path / "new", original=original, retrained=exact, floor=True)
+    assert later.verdict.references == 3
+    assert later["UA"].detail["references"][:2] == audited["UA"].detail["references"]
+    assert later.to_dict()["verdict"]["references"] == 3
+    third = audit_folder(tmp_path / "new", original=original, retrained=exact[1], floor=True)
+    assert third.verdict.references == 2
+    assert third.panel.others[0].record.names == ("retrain", 1, "floor")
+    with pytest.raises(ConfigError, match="give --original"):
+        audit_folder(tmp_path / "new", retrained=exact[0], floor=True)
+    with pytest.raises(ConfigError, match="--with-reference"):
+        unlearn_folder(original, "class:bee", METHOD, tmp_path / "x", beside=Beside(floor=True))
+
+
 def test_a_model_that_cannot_be_written_where_it_belongs_is_kept_elsewhere(
     original: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -500,7 +526,7 @@ def test_a_folder_loads_and_forgets(old: Path, name: str) -> None:
         "finetune",
     ]
     assert again.record.parent == before.weights
-    assert json.loads((old / "new" / "model.json").read_text())["format"] == 3
+    assert json.loads((old / "new" / "model.json").read_text())["format"] == FORMAT
     kept = json.loads((old / "new" / "split.json").read_text())
     assert "salt" not in kept and ("pseudonyms" in kept) == before.redacted
 
@@ -555,6 +581,8 @@ def test_a_cell_that_keeps_weights_is_a_model_folder(old: Path) -> None:
 
 def test_a_format_of_the_future_is_refused(old: Path) -> None:
     card = old / "original" / "model.json"
-    card.write_text(card.read_text().replace('"format": 1', '"format": 4'))
-    with pytest.raises(ModelError, match="has format 4, this version reads up to 3"):
+    card.write_text(card.read_text().replace('"format": 1', f'"format": {FORMAT + 1}'))
+    with pytest.raises(
+        ModelError, match=f"has format {FORMAT + 1}, this version reads up to {FORMAT}"
+    ):
         load(old / "original", place=CPU)

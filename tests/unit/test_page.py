@@ -16,12 +16,13 @@ from report_helpers import deletion, details, for_tables, results, study
 
 from expunge.errors import ConfigError
 from expunge.report.cells import text_of
-from expunge.report.data_files import to_csv
+from expunge.report.data_files import SCORES_FILE, to_csv
 from expunge.report.markdown import to_markdown
 from expunge.report.page import CLAIMED, Report, render, write_report
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.scores.columns import MEANINGS
+from expunge.scores.verdict import PageVerdict, stated_margins
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img", "br", "link", "input"}
@@ -452,6 +453,19 @@ def test_one_deletion_says_what_was_asked_done_reached_and_paid() -> None:
     assert cell.attributes["title"] == "n = 4,500"
 
 
+def test_the_verdict_stands_before_the_distance() -> None:
+    verdict = PageVerdict("not forgotten", "UA 0.0, of retraining 6.0", references=1)
+    hint = "an exact model lies in exact: use it; retraining took 2.0 s, unsir 1.5 s"
+    root = tree(render(deletion(details=(), verdict=verdict, hint=hint)))
+    (request,) = [one for one in root.all("dl") if "request" in one.classes]
+    assert [term.text for term in request.all("dt")][2:4] == ["Verdict", "How close"]
+    said = request.all("dd")[2].text
+    assert said.startswith("not forgotten: UA 0.0, of retraining 6.0. An exact model lies in exact")
+    assert stated_margins() in said
+    none = tree(render(deletion(details=(), verdict=PageVerdict("", "none: few samples"))))
+    assert none.all("dd", id="verdict")[0].text == "none: few samples."
+
+
 def test_without_a_retrained_model_there_is_no_distance() -> None:
     frame = results(scenarios=["class"], methods=["original", "finetune"], seeds=1)
     root = tree(render(deletion(frame=frame, details=())))
@@ -490,6 +504,15 @@ def test_further_scores_have_a_table_of_their_own() -> None:
     ]
     assert rows(table)["finetune"]["relearn_time"].text == "10±10"
     assert rows(table)["fisher"]["relearn_time"].text == "≥ 10±10 (1 of 3 at the cap)"
+
+
+def test_a_setting_that_a_study_varies_is_drawn() -> None:
+    rates = {f"finetune (lr={lr:g})": lr for lr in (0.01, 0.1)}
+    frame = results(scenarios=["class"], methods=["original", "retrain", *rates])
+    frame["set.lr"] = frame["method"].map(rates)
+    root = tree(render(one_scenario(frame=frame, table=for_tables(frame), details=())))
+    (figure,) = [one for one in root.all("figure") if "ablation" in one.attributes["id"]]
+    assert figure.attributes["id"] == "01-one-class-ablation-finetune-lr"
 
 
 def test_densities_share_a_section_and_its_figure() -> None:
@@ -593,6 +616,7 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
     )
     assert "\\toprule" in (out / "table.tex").read_text(encoding="utf-8")
     scores = pd.read_csv(out / "scores.csv")
+    assert [*scores.columns] == [*SCORES_FILE]
     assert list(scores["value"]) == pytest.approx(list(report.frame["value"]))
     pd.testing.assert_frame_equal(report.frame, before)
 

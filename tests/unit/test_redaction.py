@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -9,20 +10,23 @@ import os
 import re
 import secrets
 import shutil
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import expunge, refused
 
-from expunge import SplitError, load
-from expunge.api import warnings_for
+from expunge import Recipe, SplitError, load
 from expunge.cli.pages import without_request
+from expunge.data.answer import Answered
 from expunge.data.pseudonyms import Key, keys_folder, new_key, open_key
+from expunge.data.spec import names_a_path
 from expunge.data.split import Split
-from expunge.folders.make import Beside, unlearn_folder
+from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import CONTROLS, METHODS, make_method
-from expunge.trained.record import OUR_STEPS, Record, without_ids
+from expunge.trained.record import LEFT_OUT, OUR_STEPS, Record, warnings_for, without_ids
 
 COUNT = 120
 IDS = [f"person-{row:04d}" for row in range(COUNT)]
@@ -131,9 +135,8 @@ def test_nothing_that_is_written_names_a_sample(here: Path, request_: str) -> No
     check_silent(*folders)
     assert "person-" not in done.stdout + done.stderr, "nor does the screen"
     page = (here / "page/report.html").read_text(encoding="utf-8")
-    asked = request_ if request_.startswith("class:") else "samples"
-    assert f"<title>Deletion: {asked}" in page or re.search(r"<title>Deletion: \d+ samples", page)
-    assert "<img" not in page and "--forget ..." in page and "--redact-ids" in page
+    assert "<title>Deletion: request-1</title>" in page and "class:" not in page
+    assert "<img" not in page and "--forget request-1" in page and "--redact-ids" in page
     keys = {json.loads((folder / "split.json").read_text())["pseudonyms"] for folder in folders[:2]}
     assert len(keys) == 1 and all((keys_folder() / f"{key}.key").is_file() for key in keys)
 
@@ -185,7 +188,7 @@ def test_cleansing_a_redacted_model_names_nobody(here: Path) -> None:
     done = expunge("cleanse", "first", *words, "--with-reference", cwd=here)
     check_silent(here / "clean", here / "clean-retrained", here / "page")
     assert "person-" not in done.stdout + done.stderr
-    assert "--poison ..." in (here / "page/report.html").read_text(encoding="utf-8")
+    assert "--poison request-2" in (here / "page/report.html").read_text(encoding="utf-8")
 
 
 def test_a_redacted_folder_needs_its_key(
@@ -290,7 +293,7 @@ def test_our_steps_are_those_that_there_are() -> None:
 
 def test_warnings_of_any_request_stay_though_ids_are_numbers() -> None:
     split = Split(retain=tuple(map(str, range(9))), forget=("10", "11"))
-    warnings = tuple(warnings_for(split, [("10", "2")] * 2))
+    warnings = tuple(warnings_for(Answered(split), [("10", "2")] * 2))
     record = Record(step="mine:Loud", warnings=(*warnings, "row 11 is odd"), settings={"n": 11})
     told = without_ids(record, Key(bytes(32)), {*split.retain, *split.forget})
     assert told.warnings[:2] == warnings and "11" not in told.warnings[2]
@@ -299,6 +302,160 @@ def test_warnings_of_any_request_stay_though_ids_are_numbers() -> None:
 
 def test_a_command_is_told_without_its_request() -> None:
     words = ["unlearn", "m", "--forget", "ids:a", "--forget-seed=3", "--out", "no-person-0001"]
-    told = without_request([*words, "--seed", "7"], {"person-0001", "7"})
-    assert told[:5] == ["unlearn", "m", "--forget", "...", "--forget-seed=..."]
-    assert told[5:] == ["--out", "...", "--seed", "7"]
+    words += [
+        "--seed",
+        "7",
+        "--set",
+        "file=/home/person",
+        "--set=whom=person-0001",
+        "--set",
+        "lr=1",
+    ]
+    told = without_request(words, "request-1", {"person-0001", "7"})
+    assert told[:5] == ["unlearn", "...", "--forget", "request-1", "--forget-seed=..."]
+    assert told[5:] == ["--out", "...", "--seed", "7", "--set", "...", "--set=...", "--set", "lr=1"]
+    told = without_request(["cleanse", "--poison=ids:a", "m"], "r", ())
+    assert told == ["cleanse", "--poison=r", "..."]
+
+
+# --- a person's name and a telling path, in every byte that is written
+
+PERSON = "Anna_Schmidt"
+TELLING = "complaint of Schmidt"
+
+
+def all_bytes(file: Path) -> bytes:
+    """Of a file: as it is, and of what is packed in it, unpacked."""
+    content = file.read_bytes()
+    found = [content]
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            found += [archive.read(name) for name in archive.namelist()]
+    for packed in re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL):
+        with contextlib.suppress(zlib.error):
+            found.append(zlib.decompressobj().decompress(packed))
+    return b"".join(found)
+
+
+@pytest.fixture
+def clinic(tmp_path: Path) -> Path:
+    """An original of data with persons, in a folder of a telling name."""
+    home = tmp_path / TELLING
+    home.mkdir()
+    rng = np.random.default_rng(1)
+    labels = np.arange(72) % 3
+    inputs = (rng.normal(size=(72, 6)) + 2 * labels[:, None]).astype(np.float32)
+    people = np.where(np.arange(72) % 6 == 1, PERSON, "other")
+    ids = np.array([f"{person}/{row}.png" for row, person in enumerate(people)])
+    arrays = {"x": inputs, "y": labels, "id": ids, "person": people}
+    np.savez(home / "data.npz", classes=["ant", PERSON.upper(), "cow"], **arrays)
+    words = ("--epochs", "1", "--lr", "0.05", "--batch-size", "32", "--out", "original")
+    expunge("train", "--data", "data.npz", "--model", "mlp", *words, cwd=home)
+    (home / f"{PERSON}.txt").write_text(f"# {PERSON}\n{PERSON}/*\n")
+    return home
+
+
+@pytest.mark.parametrize("kind", ["group", "ids", "class"])
+def test_no_byte_tells_whom_a_redacted_deletion_is_about(
+    clinic: Path, kind: str, tmp_path: Path
+) -> None:
+    request_ = {
+        "group": f"group:person={PERSON}",
+        "ids": f"ids:{clinic}/{PERSON}.txt",
+        "class": f"class:{PERSON.upper()}",
+    }[kind]
+    out = tmp_path / "out"
+    words = ["--redact-ids", "--with-reference", "--report", f"{out}/page", "--figures"]
+    words += [f"{out}/pictures", "--data", f"{clinic}/data.npz", "--out", f"{out}/gone"]
+    expunge("unlearn", str(clinic / "original"), "--forget", request_, *EPOCH, *words, cwd=clinic)
+    told = ("--forget", "random:0.1", "--report", f"{out}/page2", "--out", f"{out}/next")
+    hint = expunge("unlearn", f"{out}/gone", *told, *EPOCH, cwd=clinic)
+    files = [file for file in out.rglob("*") if file.is_file()]
+    assert len(files) > 30 and {".json", ".safetensors", ".html", ".pdf", ".png"} <= {
+        file.suffix for file in files
+    }
+    for file in files:
+        content = all_bytes(file)
+        if file.name == "model.json":  # what a model can answer is told, as docs/safety.md says
+            assert content.count(PERSON.upper().encode()) == 1
+            content = content.replace(PERSON.upper().encode(), b"")
+        for word in ("schmidt", str(tmp_path).lower(), "data.npz"):
+            assert word not in str(file.relative_to(tmp_path)).lower()
+            assert word.encode() not in content.lower(), f"{file.name} holds {word!r}"
+    assert "request-2" in (out / "page2/report.html").read_text(encoding="utf-8")
+    assert PERSON not in hint.stdout + hint.stderr
+
+
+def test_a_name_that_is_redacted_is_refused_where_it_would_stand(clinic: Path) -> None:
+    words = ("unlearn", "original", "--forget", f"group:person={PERSON}", *EPOCH, "--redact-ids")
+    for more in (
+        ("--out", "without-anna_schmidt"),
+        ("--out", "gone", "--report", PERSON),
+        ("--out", "gone", "--figures", f"of {PERSON}"),
+        ("--out", "gone", "--request-id", f"for {PERSON}"),
+        ("--out", "gone", "--request-id", f"{PERSON}/1.png"),
+    ):
+        assert "choose" in refused(*words, *more, cwd=clinic)
+        assert not (clinic / more[1]).exists()
+
+
+def test_row_numbers_in_the_name_of_a_request_tell_nobody(tmp_path: Path) -> None:
+    original = train_folder(
+        "digits:60", "mlp", tmp_path / "original", recipe=Recipe(epochs=1, batch_size=32)
+    )
+    method = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
+    for name in (None, "case-1"):
+        beside = Beside(redact_ids=True, request_id=name)
+        done = unlearn_folder(
+            original, "random:0.2", method, tmp_path / f"to {name}", beside=beside
+        )
+        assert done.result.record.request == (name or "request-1")
+
+
+def test_a_key_remembers_where_data_lie_and_a_folder_does_not(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    words = ("--forget", "random:0.2", *EPOCH, "--redact-ids", "--request-id", "A-7")
+    expunge("unlearn", "original", *words, "--out", "gone", cwd=clinic)
+    card = json.loads((clinic / "gone/model.json").read_text())
+    assert card["data"]["spec"].startswith("redacted-data:") and card["data"]["data_dir"] is None
+    assert card["lineage"][-1]["request"] == "A-7"
+    assert load(clinic / "gone").data.spec == str((clinic / "data.npz").resolve())
+    (file,) = (tmp_path / "keys").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_text(file.read_text().splitlines()[0])  # as it comes to another machine
+    assert "name them with --data" in refused("audit", "gone", cwd=clinic)
+    assert "UA" in expunge("audit", "gone", "--data", "data.npz", cwd=clinic).stdout
+
+
+@pytest.mark.parametrize(
+    ("spec", "path"),
+    [
+        ("digits", False),
+        ("digits:400", False),
+        ("digits+patch:size=2", False),
+        ("digits+blend:file=/home/anna/x.png", True),
+        ("module:function", False),
+        ("photos.npz", True),
+        ("/home/anna/photos@64:100", True),
+        (None, False),
+    ],
+)
+def test_which_data_are_told_of_by_name(spec: str | None, path: bool) -> None:
+    assert names_a_path(spec) == path
+
+
+def test_paths_in_warnings_and_settings_are_left_out() -> None:
+    told = without_ids(
+        Record(
+            step="finetune",
+            asked="group:person=x",
+            warnings=("could not write /home/anna/.cache/expunge/x, nor '~/y/z': n/a and 1/2",),
+            settings={"file": "/home/anna/x", "lr": 0.1},
+        ),
+        Key(bytes(32)),
+        [],
+    )
+    assert told.warnings == ("could not write ..., nor '...': n/a and 1/2",)
+    assert told.settings == {"file": LEFT_OUT, "lr": 0.1} and not told.asked

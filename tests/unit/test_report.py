@@ -41,7 +41,7 @@ from expunge.report.data_files import to_csv
 from expunge.report.figures import gap_figure
 from expunge.report.foreign_figure import foreign_figure
 from expunge.report.grid import Column, Grid, Line
-from expunge.report.latex import escape, to_latex
+from expunge.report.latex import LatexStyle, escape, to_latex
 from expunge.report.markdown import to_markdown
 from expunge.report.page import render
 from expunge.report.runs import runs_grid
@@ -130,6 +130,18 @@ def test_a_cell_is_mean_sd_gap_and_interval() -> None:
     low, high = stats.t.interval(0.95, 2, loc=23, scale=stats.sem(of("far", "UA")))
     assert (cell.low, cell.high, cell.n) == (pytest.approx(low), pytest.approx(high), 3)
     assert text_of(cell) == "23.0±1.0 (17.5)"
+
+
+def test_an_interval_of_a_percentage_lies_in_what_there_can_be() -> None:
+    """Student's interval of 97, 99 and 100 ends above 102; one of seconds may be as it is."""
+    values = {"UA": [0.0, 1.0, 4.0], "RA": [97.0, 99.0, 100.0], "RTE": [1.0, 30.0, 2.0]}
+    frame = pd.DataFrame(
+        [("one class", "x", n, s, v) for s, own in values.items() for n, v in enumerate(own)],
+        columns=["scenario", "method", "seed", "score", "value"],
+    )
+    (row,) = papers_table(frame).to_dict("records")
+    assert row["UA"].low == 0.0 < row["UA"].high and row["RA"].high == 100.0 > row["RA"].low
+    assert row["RTE"].low < 0
 
 
 def test_every_row_but_retrain_has_brackets() -> None:
@@ -544,6 +556,26 @@ def test_one_table_of_each_scenario_with_rules_of_booktabs() -> None:
     assert "\\hline" not in text and "|" not in text
     assert "Forget one class. n = 3 seeds." in text
     assert r"Forget random 10\%." in text
+
+
+def test_columns_captions_and_numbers_as_one_asks_for_them() -> None:
+    frame = table(scenarios=["class"])
+    kept = LatexStyle(columns=("UA", "avg gap"), short=True, siunitx=True)
+    text = to_latex(score_tables(frame), style=kept)
+    assert r"\usepackage{siunitx}" in text.splitlines()[0]
+    assert r"\caption{Forget one class.}" in text
+    assert "% n = 3 seeds. Scores are percent" in text, "what the caption said else"
+    assert r"{method} & {UA} & {avg gap} \\" in text
+    assert re.search(
+        r"begin\{tabular\}\{lS\[table-format=3\.1\(\d\)\]S\[table-format=2\.2\]\}", text
+    )
+    (line,) = [one for one in text.splitlines() if one.strip().startswith("retrain")]
+    assert re.fullmatch(r" *retrain & [\d.]+ \+- [\d.]+ & \{--\} \\\\", line)
+    (line,) = [one for one in text.splitlines() if one.strip().startswith("fisher")]
+    assert re.fullmatch(r" *fisher & [\d.]+ \+- [\d.]+ \{~\([\d.]+\)\} & [\d.]+ \\\\", line)
+    assert to_latex(score_tables(frame)) == to_latex(score_tables(frame), style=LatexStyle())
+    with pytest.raises(ConfigError, match=r"no table has a column 'UB'.*UA"):
+        to_latex(score_tables(frame), style=LatexStyle(columns=("UB",)))
 
 
 def test_rows_hold_what_the_table_holds() -> None:

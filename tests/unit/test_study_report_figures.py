@@ -16,10 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from report_helpers import CLASSES, details, for_tables, results
 
+from expunge.report.ablation_figure import ablation_figure, ablations
 from expunge.report.backdoor_figures import backdoor_figure
 from expunge.report.data_files import to_csv
 from expunge.report.drawn import Drawn, inline_svg, save_figure
 from expunge.report.further import further_grid
+from expunge.report.labels import labels_of, lines_of
 from expunge.report.latex import to_latex
 from expunge.report.markdown import further_markdown
 from expunge.report.model_figures import PANELS, class_figure, confidence_figure
@@ -40,6 +42,78 @@ from expunge.report.tables import papers_table
 NASTY = "<script>alert('$x$')</script> & co"
 METHODS = ["original", "retrain", "floor"]
 MANY = METHODS + [f"method_{n}" for n in range(30)]
+
+
+LONG = "a method with a name that is very long, and all that differs is the last: "
+GRID = [f"{LONG}{n}" for n in range(9)]
+LR = {f"finetune (lr={lr:g})": lr for lr in (0.001, 0.01, 0.1)}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        GRID,
+        ["x" * 60 + str(n) for n in range(3)],
+        [f"{LONG}{one}{other}" for one in "ab" for other in ("c" * 30 + "d", "c" * 30 + "e")],
+        ["short", *GRID, "short too"],
+    ],
+)
+@pytest.mark.parametrize("width", [16, 22, 30])
+def test_no_two_names_have_one_label(names: list[str], width: int) -> None:
+    labels = labels_of(names, width)
+    assert len({*labels.values()}) == len(labels) == len(names)
+    assert all(len(label) <= width for label in labels.values())
+    for label in (lines := lines_of(names, width, 2)).values():
+        assert all(len(line) <= width for line in label.split("\n")) and label.count("\n") <= 1
+    assert len({*lines.values()}) == len(names)
+
+
+def test_a_name_that_fits_is_left_as_it_is() -> None:
+    assert labels_of(["retrain", GRID[0]], 22) == {
+        "retrain": "retrain",
+        GRID[0]: GRID[0][:21] + "…",
+    }
+
+
+def test_methods_are_told_apart_in_every_figure() -> None:
+    names = [*METHODS, *GRID[:4]]
+    table = rows(methods=names)
+    tables = {d: rows(methods=names) for d in ("dense", "90 % omp")}
+    for drawn in (radar_figure(table), cost_figure(table), sparsity_figure(tables)):
+        assert drawn is not None
+        told = [text for text in texts(drawn.figure) if text.startswith(GRID[0][:5])]
+        assert len(told) == len(set(told)) == 4, told
+
+
+def test_an_ablation_shows_a_score_over_one_setting() -> None:
+    frame = results(scenarios=["class"], methods=[*METHODS, *LR, "unsir"])
+    frame["set.lr"] = frame["method"].map(LR)
+    frame["set.epochs"] = frame["method"].map(dict.fromkeys(LR, 5))
+    (found,) = ablations(frame)
+    assert (found.method, found.setting) == ("finetune", "lr")
+    assert [*found.rows] == [0.001, 0.01, 0.1]
+    table = papers_table(for_tables(frame))
+    drawn = ablation_figure(table, found)
+    axes = panel(drawn.figure, "UA, %")
+    assert axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["0.001", "0.01", "0.1"]
+    shown = axes.get_lines()[0].get_ydata()
+    assert list(shown) == pytest.approx([mean(table, name, "UA") for name in LR])
+    assert "finetune" in drawn.title and "lr" in drawn.title
+
+
+def test_no_ablation_where_more_than_one_setting_varies_or_none() -> None:
+    frame = results(scenarios=["class"], methods=[*METHODS, *LR])
+    assert ablations(frame) == []  # nothing is known of settings
+    frame["set.lr"] = frame["method"].map(LR)
+    frame["set.epochs"] = frame["method"].map(dict(zip(LR, (1, 2, 3), strict=True)))
+    assert ablations(frame) == []
+    words = frame.assign(
+        **{"set.epochs": 5, "set.lr": frame["method"].map(dict(zip(LR, "abc", strict=True)))}
+    )
+    (found,) = ablations(words)
+    assert [*found.rows] == ["a", "b", "c"]
+    assert ablation_figure(papers_table(for_tables(words)), found).figure
 
 
 def rows(**settings) -> pd.DataFrame:

@@ -768,7 +768,7 @@ from expunge.study.launch import planned
 
 file = Path("out/study.yaml")
 study = planned(read_study(file, recorded=file), "out", recorded=True)
-for _ in range(8):
+for _ in range(3):
     _written(study, Path("out/results"), overwrite=True)
 """
 

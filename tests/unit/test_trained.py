@@ -580,7 +580,7 @@ def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path, monkeypatch: Any)
     def full(*_: Any) -> None:
         raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
 
-    monkeypatch.setattr("expunge.trained.files.save_model", full)
+    monkeypatch.setattr("expunge.trained.files.save_file", full)
     card = trained().card()
     with pytest.raises(OSError, match="No space left") as caught:
         write_files(tmp_path, trained().model, card, {})

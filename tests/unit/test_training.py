@@ -37,6 +37,7 @@ from expunge.data.transform import Transform
 from expunge.errors import AccessError, ConfigError, DataError, DivergenceError
 from expunge.methods.finetune import Finetune
 from expunge.methods.gradient_ascent import GradientAscent
+from expunge.models.layout import lay_out
 from expunge.models.table import build_model
 from expunge.names.seeds import seed_for
 from expunge.place import Place
@@ -44,7 +45,7 @@ from expunge.trained.record import Record
 from expunge.training import session
 from expunge.training.cost import Account, Cost, Meter
 from expunge.training.fit import FitLog, fit, train_from
-from expunge.training.loop import evaluating, lay_out, make_optimizer, parameter_norm
+from expunge.training.loop import evaluating, make_optimizer, parameter_norm
 from expunge.training.precision import has_bfloat16, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run

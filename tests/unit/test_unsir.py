@@ -275,12 +275,17 @@ def test_inputs_that_noise_cannot_stand_for_are_refused() -> None:
             image, label = super().__getitem__(row)
             return {"left": image, "right": image, "labels": label}
 
+    class Left(nn.Linear):
+        def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+            assert left.shape == right.shape
+            return super().forward(left.flatten(1))
+
     data = digits()
     pixels = data.train.store.tensor[:60].float()  # type: ignore[attr-defined]
     labels = data.train.labels[:60].tolist()
     pairs = load_data(Pairs(pixels, labels, [f"p{row}" for row in range(60)]))
     with pytest.raises(ConfigError, match="noise is learned in place of inputs"):
-        unlearned(nn.Linear(1, 1), pairs, Split.classes(pairs, [1]), "unsir", device="cpu")
+        unlearned(Left(64, 10), pairs, Split.classes(pairs, [1]), "unsir", device="cpu")
 
 
 def test_noise_that_leaves_the_finite_world_says_which_rate_it_was() -> None:

@@ -13,6 +13,7 @@ from expunge.errors import ConfigError
 from expunge.scores.score import Goal, Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import SCORES, WORKS, ScoreInfo
+from expunge.scores.verdict import beyond
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,13 +99,18 @@ def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
 
 
 def cleansing(
-    before: Score, after: Score, clean_before: Score | None = None, clean_after: Score | None = None
+    before: Score,
+    after: Score,
+    clean_before: Score | None = None,
+    clean_after: Score | None = None,
+    retrained: Score | None = None,
 ) -> tuple[bool, str]:
     """Whether a model was cleansed, and the reason, from ASR and SA before and after.
 
     Cleansed: the trigger worked on half of the images or more before; the 95 % interval after lies
     wholly under the one before; it lies under that half; and the model kept half of its accuracy, for
     one that knows nothing has no backdoor either. A loss of SA beyond its intervals is said.
+    retrained: ASR of a retrained model; a trigger that works more often than there is only weakened.
     """
     if before.value < WORKS:
         return False, f"no claim: the trigger worked on only {percent(before)} before"
@@ -114,6 +120,8 @@ def cleansing(
         return False, f"not cleansed: {change}"
     if high >= WORKS:
         return False, f"weakened, not cleansed: {change}"
+    if retrained is not None and beyond(after, retrained):
+        return False, f"weakened, not cleansed: {change}, on {percent(retrained)} after retraining"
     if clean_before is None or clean_after is None:
         return True, f"cleansed: {change}"
     price = f"SA {percent(clean_before)} before, {percent(clean_after)} after"

@@ -77,13 +77,27 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
 
 def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:
     """Outputs on the whole test set. The model comes back as it was."""
-    rows = np.arange(len(data.test))
+    return _observe_rows(model, data, data.test, np.arange(len(data.test)), run, "the test set")
+
+
+def observe_learned(
+    model: nn.Module, data: Data, split: Split, run: Run, *, most: int
+) -> PartOutputs:
+    """Outputs on the retain set, or on so many of it, evenly spaced. The model comes back as it was."""
+    rows = split.rows(data.train, Part.RETAIN)
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
+    return _observe_rows(model, data, data.train, rows, run, "what was learned")
+
+
+def _observe_rows(
+    model: nn.Module, data: Data, samples: Samples, rows: Indices, run: Run, what: str
+) -> PartOutputs:
     device = next((p.device for p in model.parameters()), run.device)
     model.to(run.device)
     try:
-        passes = len(_batches(data.test, rows, run))
-        with evaluating(model), run.progress.work("observing the test set", passes) as bar:
-            return _observe(model, data.test, rows, Transform(data.normalisation), run, bar)
+        passes = len(_batches(samples, rows, run))
+        with evaluating(model), run.progress.work(f"observing {what}", passes) as bar:
+            return _observe(model, samples, rows, Transform(data.normalisation), run, bar)
     finally:
         model.to(device)
 

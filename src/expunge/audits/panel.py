@@ -31,6 +31,7 @@ class Panel:
         run: device, task and progress.
         original: the model before, if it is there.
         retrained: the reference, if it is there.
+        others: further retrained models, from other seeds: they show how far chance alone goes.
         pair: a retraining that is paired with the original, to measure distances of weights from; None:
             the reference itself.
         seed: of the draws of attacks.
@@ -43,6 +44,7 @@ class Panel:
     run: Run
     original: Trained | None = None
     retrained: Trained | None = None
+    others: tuple[Trained, ...] = ()
     pair: Trained | None = None
     seed: int = 0
     kept: dict[Hashable, Any] = field(default_factory=dict)
@@ -91,6 +93,8 @@ class Panel:
             return None
         panel = Panel(other, self.split, self.run, seed=self.seed)
         seen = self.original_outputs if other is self.original else self.retrained_outputs
+        if other in self.others:
+            seen = self._kept(f"other {self.others.index(other)}", lambda: self._seen(other))
         panel.__dict__["outputs"] = seen
         return panel
 

@@ -7,7 +7,6 @@ the forget set has hidden what it knew, not lost it.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -124,11 +123,12 @@ def relearn(
 
     from expunge.data.parts import Part
     from expunge.data.task import logits_of_task
+    from expunge.models.copying import copied
     from expunge.training.fit import fit
     from expunge.training.loop import evaluating
 
     how = how or RelearnTime()
-    pupil = copy.deepcopy(model).to(run.device).requires_grad_(True)
+    pupil = copied(model).to(run.device).requires_grad_(True)
     source = data.source(Part.FORGET)
     wanted = (1 - how.margin) * original_percent / 100 * len(source) - 1e-9
 

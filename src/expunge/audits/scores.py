@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
 
 from expunge.audits.base import Audit
@@ -13,7 +14,8 @@ from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text, taught_by
-from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, ScoreInfo
+from expunge.scores.table import NEAR_EMPTY, WORKS, ScoreInfo
+from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 NO_GUARANTEE = "empirical evidence, no formal guarantee"
+NO_TEST_SET = (
+    "TA and MIA are n/a: the model has no test set, for it learned all that it was given; import it "
+    "with --test DATA to have them"
+)
 PARTS = ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest")
 
 
@@ -68,11 +74,58 @@ class Scores:
         names = [score.name for score in self.scores]
         raise ConfigError(f"no score {key!r}{nearest(key, names)}; there are: {', '.join(names)}")
 
-    def __str__(self) -> str:
-        few = (
-            f"{NO_VERDICT}; `.losses` has the loss of each of the {len(self.losses)} forget samples",
+    @cached_property
+    def asked(self) -> Asked:
+        """What the model was asked to forget, as a verdict needs to know it."""
+        split, subject = self.panel.split, self.panel.subject
+        train, poison = subject.data.train, subject.data.poison
+        rows = train.rows_of(split.forget)
+        labels = train.labels[rows[rows >= 0]].tolist()  # some may be gone from the data
+        poisoned = poison is not None and (
+            not poison.ids or not poison.ids.isdisjoint(split.forget)
         )
-        return as_text(self.scores, (*self.notes, *(few if self.losses else ())), self.info)
+        return Asked(
+            len(split.forget),
+            whole_classes=bool(labels)
+            and set(labels) <= set(split.forgotten_classes(subject.data)),
+            poison=poisoned,
+            method=subject.record.step if subject.split.forget else "",
+        )
+
+    @cached_property
+    def verdict(self) -> PageVerdict:
+        """The verdict of `expunge.scores.verdict` on the model; on an original, of doing nothing."""
+        return verdict_of(self.scores, self.asked)
+
+    def exact(self, where: str | None = None) -> str:
+        """That an exact model is there, if retraining took less than twice as long; else empty.
+
+        where: what to call its folder, by default its path.
+        """
+        made, exact = self.panel.subject, self.panel.retrained
+        if exact is None or not made.split.forget or made.record.step == exact.record.step:
+            return ""
+        if self.asked.poison and any(
+            (one.reference or 0) >= WORKS for one in self if one.name == "ASR"
+        ):
+            return ""  # part of the poison stays, and the backdoor with it
+        where = where or str(exact.path or "the retrained model")
+        step = made.record.step
+        return exact_model(made.record.cost.seconds, exact.record.cost.seconds, where, step)
+
+    def told(self, where: str | None = None) -> tuple[str, ...]:
+        """The verdict in lines: what should be known besides, the word with its reason, and the hint.
+
+        where: as `exact` takes it.
+        """
+        verdict = self.verdict
+        warned = (f"warning: {text}" for text in verdict.warnings)
+        return tuple(filter(None, (*warned, f"verdict: {verdict}", self.exact(where))))
+
+    def __str__(self) -> str:
+        few = (f"`.losses` has the loss of each of the {len(self.losses)} forget samples",)
+        notes = (*self.notes, *(few if self.losses else ()))
+        return as_text(self.scores, notes, self.info, self.told())
 
     def frame(self) -> pd.DataFrame:
         """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap,
@@ -108,6 +161,7 @@ class Scores:
             "scores": [score.to_dict() for score in self.scores],
             "forget_losses": [] if redacted else [asdict(loss) for loss in self.losses],
             "notes": list(self.notes),
+            "verdict": {**asdict(self.verdict), "margins": stated_margins(), "exact": self.exact()},
             "note": NO_GUARANTEE,
         }
 
@@ -125,8 +179,9 @@ def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = 
         seen = panel.outputs, panel.original_outputs, panel.retrained_outputs
     except LogitsError as error:
         return _judged_by_losses(panel, audits, asked, error)
-    for part in PARTS if seen[2] is not None else ():
-        check_same_samples(part, getattr(seen[0], part), getattr(seen[2], part))
+    beside = [panel.beside(one) for one in (panel.retrained, *panel.others)]
+    for one, part in itertools.product(filter(None, beside), PARTS):
+        check_same_samples(part, getattr(seen[0], part), getattr(one.outputs, part))
     found: list[Score] = []
     notes: list[str] = []
     with panel.run.progress.work("scoring"):
@@ -137,6 +192,8 @@ def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = 
                 if audit.name in asked:
                     raise
                 notes.append(f"{audit.name} was left out: {error}")
+    if not len(panel.subject.data.test):
+        notes.append(NO_TEST_SET)
     few = len(panel.split.forget) < NEAR_EMPTY
     losses = near_empty_report(seen[0], seen[2]) if few else []
     info = {one.name: one for audit in audits for one in audit.info}
@@ -167,22 +224,27 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
     if audit.needs != {"outputs"}:
         yield from scores
         return
+    further = [(f"retrained {n + 2}", one) for n, one in enumerate(panel.others)]
+    models = (("original", panel.original), ("retrained", panel.retrained), *further)
     beside = {
         who: {} if one is None else panel.once(audit, who, partial(_by_name, audit, panel, one))
-        for who, one in (("original", panel.original), ("retrained", panel.retrained))
+        for who, one in models
     }
     for score in scores:
         own = {who: found[score.name] for who, found in beside.items() if score.name in found}
         m = taught_by(score)
         other_m = {who: taught_by(one) for who, one in own.items() if taught_by(one) != m}
         detail = {**score.detail, **({"other_m": other_m} if other_m else {})}
-        before, reference = (
+        before, reference, *others = (
             own[who] if who in own and who not in other_m else None for who in beside
         )
         if before is not None:
             detail["original"] = before.value
         if reference is not None:
             score = replace(score, reference=reference.value, reference_bound=reference.bound)
+        if others:
+            known = [one.value for one in (reference, *others) if one is not None]
+            detail["references"] = known
         yield replace(score, detail=detail)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -18,13 +19,15 @@ from expunge.cli.cache import list_ as cache_list
 from expunge.cli.cache import purge_ as cache_purge
 from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
-from expunge.cli.models import import_, train
+from expunge.cli.models import export, import_, train
 from expunge.cli.overview import demo, list_
-from expunge.cli.screen import tolerate_signs
+from expunge.cli.screen import warnings_as_lines
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
+from expunge.cli.streams import check_streams, let_go, output_lost, tolerate_signs
 from expunge.cli.study import list_ as study_list
 from expunge.cli.study import power as study_power
+from expunge.cli.study import publish as study_publish
 from expunge.cli.study import records as study_records
 from expunge.cli.study import report as study_report
 from expunge.cli.study import results as study_results
@@ -92,6 +95,7 @@ for _name, _command, _example in (
         audit,
         "runs/without-3 --original runs/original --retrained runs/without-3-retrained",
     ),
+    ("export", export, "runs/without-3 --to net.pt --key model"),
     ("list", list_, "methods neggrad_plus"),
 ):
     app.command(_name, epilog=f"Example: expunge {_name} {_example}")(_command)
@@ -123,6 +127,9 @@ study.command("report", epilog="Example: expunge study report runs/smoke")(study
 study.command("records", epilog="Example: expunge study records runs/smoke --out kept")(
     study_records
 )
+study.command(
+    "publish", epilog="Example: expunge study publish runs/smoke --to mlflow:http://localhost:5000"
+)(study_publish)
 app.add_typer(study, name="study")
 
 cache = typer.Typer(
@@ -140,7 +147,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
     tolerate_signs()
-    with _ended_by_signals() as asked:
+    with _ended_by_signals() as asked, warnings_as_lines():
         code = _run(asked)
     _leave_processes()
     sys.exit(code)
@@ -151,24 +158,43 @@ def _run(asked: list[int]) -> int:
     if len(sys.argv) == 1:
         sys.argv.append("--help")
     try:
+        check_streams()
         outcome = app(standalone_mode=False)
         if outcome == INTERRUPTED:  # typer turns Ctrl-C into this
             raise KeyboardInterrupt
+        sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
     except ExpungeError as error:
         return _complain(str(error), 2)
     except typer.TyperException as error:
-        return _complain(f"{error.format_message()} See `expunge --help`.", 2)
+        said = error.format_message()
+        end = "" if said.endswith((".", "?")) else "."
+        return _complain(f"{said}{end} See `expunge --help`.", 2)
     except (KeyboardInterrupt, typer.Abort):
         code = 128 + asked[0] if asked else INTERRUPTED
         return _complain("interrupted; nothing was left half-written", code)
     except SystemExit as stop:  # nothing of ours says that
+        if isinstance(stop.__context__, BrokenPipeError):  # typer turns it into this
+            return _unread()
         return _complain(f"code that was called has left the program (exit code {stop.code})", 1)
     except BrokenPipeError:
-        sys.stderr.close()
-        return 141
+        return _unread()
     except OSError as error:
-        return _complain(f"{error.filename or 'the system'}: {error.strerror or error}", 2)
+        shown = not error.filename and (output_lost() or _was_shown(error))
+        where = "standard output" if shown else error.filename or "the system"
+        return _complain(f"{where}: {error.strerror or error}", 2)
+
+
+def _was_shown(error: OSError) -> bool:
+    """Whether an error came up where results are shown: rich and typer write nothing else."""
+    *_, (last, _) = traceback.walk_tb(error.__traceback__)
+    return str(last.f_globals.get("__name__")).partition(".")[0] in ("rich", "typer")
+
+
+def _unread() -> int:
+    """The exit code where nobody reads on, as after `| head`."""
+    let_go()
+    return 128 + signal.SIGPIPE
 
 
 @contextmanager
@@ -200,8 +226,9 @@ def _ended_by_signals() -> Iterator[list[int]]:
 
 
 def _complain(message: str, code: int) -> int:
-    """One line on standard error."""
-    print(f"error: {clean(told(message))}", file=sys.stderr)
+    """One line on standard error, as far as that takes it."""
+    with suppress(OSError):
+        print(f"error: {clean(told(message))}", file=sys.stderr, flush=True)
     return code
 
 

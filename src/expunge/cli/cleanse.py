@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from expunge.cli.arguments import read_pairs
-from expunge.cli.forget import WithReference
+from expunge.cli.forget import WithFloor, WithReference
 from expunge.cli.options import (
     MODEL_DIR,
     ForgetSeed,
@@ -24,6 +24,7 @@ from expunge.cli.screen import consoles, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import audit_forgotten
 from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
+from expunge.folders.make import Beside, reference_of
 from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
@@ -76,6 +77,7 @@ def cleanse(
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     with_reference: WithReference = False,
+    with_floor: WithFloor = False,
     report: Page = None,
     data: OtherData = None,
     *,
@@ -92,7 +94,7 @@ def cleanse(
             known=Known(poison, known_fraction, trigger, target),
             seed=seed,
             forget_seed=forget_seed,
-            with_reference=with_reference,
+            beside=Beside(reference=with_reference or with_floor, floor=with_floor),
             data=data,
             place=replace(place, progress=bars),
         )
@@ -107,7 +109,7 @@ def cleanse(
             screen.print(note)
         show_forgotten(cleansed.done, screen, messages)
         show_written(cleansed.done, out, screen)
-    show_scores(audited, screen)
+    show_scores(audited, screen, reference_of(out))
     for line in cleansing_lines(audited):
         screen.print(line)
     if report is not None:

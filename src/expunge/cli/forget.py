@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,12 +25,12 @@ from expunge.cli.options import (
     names,
     typed,
 )
-from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.pages import Page, check_places, check_redacted, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
-from expunge.folders.make import Beside, Forgotten, unlearn_folder
+from expunge.folders.make import Beside, Forgotten, reference_of, unlearn_folder
 from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
@@ -38,6 +39,13 @@ from expunge.scores.table import FEATURES
 WithReference = Annotated[
     bool,
     typer.Option("--with-reference", help="Also retrain without the data, and audit against it."),
+]
+WithFloor = Annotated[
+    bool,
+    typer.Option(
+        "--with-floor",
+        help="Retrain a second time from another seed too: so far two exact models are apart by chance.",
+    ),
 ]
 Paired = Annotated[
     bool,
@@ -53,6 +61,13 @@ Figures = Annotated[
 Redact = Annotated[
     bool, typer.Option("--redact-ids", help="Keep pseudonyms of ids in the new folder.")
 ]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        "--request-id",
+        help="What to call this request in all that is written; else request-N, by its place.",
+    ),
+]
 
 
 @placed("data_dir", "device", "overwrite", "allow_code")
@@ -67,11 +82,13 @@ def unlearn(
     seed: Seed = 0,
     forget_seed: ForgetSeed = 0,
     with_reference: WithReference = False,
+    with_floor: WithFloor = False,
     paired: Paired = False,
     also: Also = None,
     figures: Figures = None,
     report: Page = None,
     redact_ids: Redact = False,
+    request_id: RequestId = None,
     data: OtherData = None,
     *,
     place: Place,
@@ -79,8 +96,10 @@ def unlearn(
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
-    chosen_audits(further, original=True, retrained=with_reference, allow_code=TYPED)
+    chosen_audits(further, original=True, retrained=with_reference or with_floor, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
+    if redact_ids:
+        check_redacted(forget, (figures, report, out))
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
@@ -89,8 +108,17 @@ def unlearn(
             out,
             seed=seed,
             forget_seed=forget_seed,
-            beside=Beside(with_reference, paired, redact_ids, looks=bool(figures or report)),
+            beside=Beside(
+                with_reference or with_floor,
+                paired,
+                with_floor,
+                redact_ids,
+                looks=bool(figures or report),
+                request_id=request_id,
+            ),
             data=data,
+            # a result, but on a terminal the bars must know of every line
+            tell=partial((messages if messages.is_terminal else screen).print, soft_wrap=True),
             place=replace(place, progress=bars),
         )
     drawn: list[Path] = []
@@ -108,12 +136,14 @@ def unlearn(
         show_written(done, out, screen)
     for path in drawn:
         screen.print(f"drawn: {path}")
+    if drawn and not len(done.result.data.test):
+        screen.print("accuracy by class is not drawn: there is no test set")
     if audited is None:
         command = ["audit", str(out), "--original", str(model_dir)]
-        command += ["--allow-code"] if place.allow_code else []
+        command += ["--allow-code"] if done.result.names_code else []
         screen.print(f"next: {typed(command)}", soft_wrap=True)
         return
-    show_scores(audited, screen)
+    show_scores(audited, screen, reference_of(out))
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
 
@@ -132,16 +162,29 @@ def audit(
         Path | None, typer.Option("--original", help="The folder before forgetting.")
     ] = None,
     retrained: Annotated[
-        Path | None, typer.Option("--retrained", help="A folder retrained without the data.")
+        list[Path] | None,
+        typer.Option(
+            "--retrained",
+            help="A folder retrained without the data; again for others, from other seeds.",
+            show_default=False,
+        ),
     ] = None,
+    with_floor: WithFloor = False,
     forget: Annotated[
         str | None,
         typer.Option(
             "--forget",
-            help="What to ask of an original; or the request again, where ids are redacted.",
+            help="What to ask of an original; of a redacted folder, to check that it was this.",
         ),
     ] = None,
     forget_seed: ForgetSeed = 0,
+    all_forgotten: Annotated[
+        bool,
+        typer.Option(
+            "--all-forgotten",
+            help="Score all that all requests of a chain forgot; --original is then the first of all.",
+        ),
+    ] = False,
     features: Annotated[
         str,
         typer.Option(
@@ -181,8 +224,10 @@ def audit(
         scores = audit_folder(
             model_dir,
             original=original,
-            retrained=retrained,
+            retrained=retrained or (),
+            floor=with_floor,
             forget=None if forget is None else Request(forget, forget_seed),
+            all_forgotten=all_forgotten,
             also=[
                 *(one for one in names(also) if one != Membership.name),
                 *([] if membership == Membership() else [membership]),

@@ -1,15 +1,17 @@
-"""`train` and `import`: original models."""
+"""`train`, `import` and `export`: original models, and a way back to plain checkpoints."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from expunge.cli.arguments import read_floats, read_recipe
 from expunge.cli.options import (
+    MODEL_DIR,
     BatchSizeOption,
     DataOption,
     EpochsOption,
@@ -24,18 +26,17 @@ from expunge.cli.options import (
     next_step,
     recipe_changes,
     show_accuracy,
+    show_notes,
 )
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
-from expunge.folders.make import Elsewhere, HeldOut, import_folder, train_folder
+from expunge.errors import listed
+from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
+from expunge.folders.export import export_folder
+from expunge.folders.make import HeldOut, train_folder
 from expunge.names.libraries import library_of
 from expunge.place import Place
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from expunge.trained.trained import Trained
 
 
 @placed("data_dir", "device", "overwrite")
@@ -74,15 +75,13 @@ def train(
         f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
         f"{losses[0]:.3f} to {losses[-1]:.3f}",
     )
-    _show_warnings(screen, trained)
+    show_notes(screen, trained.data)
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))
-    next_step(screen, out, "random:0.1", "--with-reference")
+    next_step(screen, out, trained)
 
 
-def _show_warnings(screen: Console, made: Trained) -> None:
-    for line in made.record.warnings:
-        screen.print(line, soft_wrap=True)
+NO_TEST_SET = "no test set"
 
 
 @placed("data_dir", "device", "overwrite")
@@ -108,6 +107,24 @@ def import_(
     validation: Annotated[
         str | None, typer.Option("--validation", help="ids:FILE of validation samples; else none.")
     ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            "--test",
+            metavar="DATA|none",
+            help="Data to test on, which it never saw; else the test part that DATA bring, or none.",
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            "--classes", help="Class names in the order of the model's outputs, one a line."
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Where the weights lie in their file, if several would fit."),
+    ] = None,
     mean: Annotated[
         str | None,
         typer.Option("--mean", help="Mean of the normalisation it was trained with, per channel."),
@@ -116,6 +133,13 @@ def import_(
         str | None,
         typer.Option("--std", help="Standard deviation, likewise; both for inputs from 0 to 1."),
     ] = None,
+    expect_accuracy: Annotated[
+        float | None,
+        typer.Option(
+            "--expect-accuracy",
+            help="Test accuracy in percent; refuse a model that is clearly another one.",
+        ),
+    ] = None,
     task: TaskName = None,
     *,
     place: Place,
@@ -123,26 +147,84 @@ def import_(
     """Make a model folder of a checkpoint that was trained elsewhere."""
     screen, _ = consoles()
     how = Elsewhere(
-        trained_on,
-        validation,
-        read_floats(mean, "--mean"),
-        read_floats(std, "--std"),
-        read_recipe(recipe, {}) if recipe else None,
+        trained_on=trained_on,
+        validation=validation,
+        test=test,
+        classes=classes,
+        key=key,
+        mean=read_floats(mean, "--mean"),
+        std=read_floats(std, "--std"),
+        expect=expect_accuracy,
+        recipe=read_recipe(recipe, {}) if recipe else None,
     )
     with working("import") as bars:
-        adopted = import_folder(
+        imported = import_folder(
             model, weights, data, out, how=how, task=task, place=replace(place, progress=bars)
         )
+    adopted = imported.trained
     screen.print(
         f"imported {f'{weights} as {model}' if weights else model}: learned from "
         f"{len(adopted.split.retain):,} samples",
     )
-    _show_warnings(screen, adopted)
-    show_accuracy(screen, adopted.model, adopted.data, place)
+    if adopted.mask is not None:
+        from expunge.models.mask import sparsity_of
+
+        share = sparsity_of(adopted.mask)
+        screen.print(f"{share:.1%} of the weights that its masks name stay 0")
+    show_notes(screen, adopted.data)
+    for line in looked(imported):
+        screen.print(line, style="bold" if line.startswith(NO_TEST_SET) else None)
     if mean is None and adopted.data.normalisation is None and library_of(model) != "hf":
         screen.print(
             "if that is less than it should be, say how inputs were normalised: --mean, --std"
         )
     if recipe is None:
         screen.print("without --recipe there is no retrained reference for this model")
-    next_step(screen, out, "ids:FILE")
+    next_step(screen, out, adopted)
+
+
+@placed("allow_code")
+def export(
+    model_dir: Annotated[Path, MODEL_DIR],
+    to: Annotated[
+        Path,
+        typer.Option("--to", help="File to write: .safetensors, or .pt.", show_default=False),
+    ],
+    key: Annotated[
+        str | None,
+        typer.Option("--key", help="Put the weights under this key, as in {key: state_dict}."),
+    ] = None,
+    *,
+    place: Place,
+) -> None:
+    """Write a model's weights as a plain checkpoint, for code that knows nothing of Expunge."""
+    screen, _ = consoles()
+    with working("export"):
+        card = export_folder(model_dir, to, key=key, place=place)
+    screen.print(f"written: {to}")
+    if card.mean is not None and card.std is not None:
+        mean, std = (",".join(f"{one:g}" for one in values) for values in (card.mean, card.std))
+        screen.print(f"its inputs: from 0 to 1, normalised by mean {mean}, std {std}")
+    screen.print(f"its outputs, in this order: {listed(card.classes)}")
+
+
+def looked(imported: Imported) -> Iterator[str]:
+    """What was seen of a model before its folder was written, and of what it has no test set."""
+    data = imported.trained.data
+    if not imported.tested:
+        yield (
+            f"{NO_TEST_SET}: it counts as having learned all that it was given, so there is no test "
+            "accuracy; --test DATA names samples that it never saw"
+        )
+    if imported.seen is None:
+        yield f"no accuracy: {imported.why}"
+    elif imported.tested:
+        where = f" of {data.test_spec}" if data.test_spec else ""
+        yield f"test accuracy {imported.accuracy:.2f} % on {imported.seen.n:,} samples{where}"
+    else:
+        yield (
+            f"{imported.accuracy:.2f} % right on {imported.seen.n:,} samples that it learned, which is "
+            "no test accuracy"
+        )
+    if imported.swapped:
+        yield in_words(imported.swapped)

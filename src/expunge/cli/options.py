@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from expunge.data.load import Data
     from expunge.place import Place
+    from expunge.trained.trained import Trained
 
 Out = Annotated[Path, typer.Option("--out", help="Folder to write.", show_default=False)]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of this run.")]
@@ -90,6 +91,9 @@ def recipe_changes(
 
 def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: str = "") -> None:
     """Test accuracy of a model in one line, which begins with whose it is."""
+    if not len(data.test):
+        screen.print(f"{whose}no test accuracy: there is no test set")
+        return
     from expunge.audits.observe import accuracy
     from expunge.training.run import Run, accelerator_on
 
@@ -104,9 +108,17 @@ def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: 
     screen.print(f"{whose}test accuracy {value:.2f} % on {len(data.test):,} samples")
 
 
-def next_step(screen: Console, out: Path, request: str, *options: str) -> None:
+def show_notes(screen: Console, data: Data) -> None:
+    """What a person should know of how data were read."""
+    for note in data.notes:
+        screen.print(note, soft_wrap=True)
+
+
+def next_step(screen: Console, out: Path, trained: Trained) -> None:
     """What was written, and the command that a person would want next: to forget something of it."""
-    words = ["unlearn", str(out), "--forget", request, "--method", "finetune", *options]
+    words = ["unlearn", str(out), "--forget", "random:0.1", "--method", "finetune"]
+    words += ["--with-reference"] if trained.recipe is not None else []
+    words += ["--allow-code"] if trained.names_code else []
     screen.print(f"written: {out}")
     screen.print(f"next: {typed([*words, '--out', f'{out}-forgot'])}", soft_wrap=True)
 

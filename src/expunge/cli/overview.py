@@ -28,12 +28,19 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
         from expunge.report.files import write_tables
         from expunge.report.tables import note
         from expunge.study.demo import DEMO_METHODS, PASTE, meaning, run_demo
+        from expunge.study.results import for_tables
 
-        frame, seconds = run_demo(
+        scores, seconds = run_demo(
             bars, lambda line: bars.console.print(line, style="dim"), workers=cores()
         )
+    frame = for_tables(scores)
     written = write_tables(
-        frame, out, figure=gap_figure, explanation=meaning(frame), overwrite=place.overwrite
+        frame,
+        out,
+        figure=gap_figure,
+        scores=scores,
+        explanation=meaning(frame),
+        overwrite=place.overwrite,
     )
     screen.print(study_tables(frame, screen.width))
     screen.print(note(frame) + "\n", style="dim")

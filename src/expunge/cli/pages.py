@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.cli.options import typed
-from expunge.folders.make import reference_of
+from expunge.data.request import private_words
+from expunge.errors import ConfigError
+from expunge.folders.make import floor_of, reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
 from expunge.trained.record import names_any
 
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from expunge.audits.scores import Scores
     from expunge.folders.make import Forgotten
 
-REQUESTS = ("--forget", "--forget-seed", "--poison", "--known-fraction")
+REQUESTS = ("--forget", "--poison")
 """Options that say which samples."""
+TOLD = ("--method", "--set", "--seed", "--also", "--device", "--request-id")
+"""Options whose values are told where ids are redacted."""
 Page = Annotated[
     Path | None,
     typer.Option("--report", help="Folder for a page about this deletion, to read and to print."),
@@ -40,25 +44,42 @@ def write_page(
 
     words = sys.argv[1:]
     if done.redacted:
-        words = without_request(words, done.result.ids)
+        words = without_request(words, done.result.record.request, done.result.ids)
     page = deletion_report(done, audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
 
 
-def without_request(words: Sequence[str], ids: Collection[str]) -> list[str]:
-    """A command as it may be told where ids are redacted: without the request, which seeds may give
-    away too, and without words that name a sample.
+def without_request(words: Sequence[str], request: str, ids: Collection[str]) -> list[str]:
+    """A command as it may be told where ids are redacted: its request by name, and of the rest, such as
+    paths and seeds that would give the request away, what can name nobody.
     """
     kept: list[str] = []
-    for word in words:
-        option = word.partition("=")[0]
-        after = bool(kept) and kept[-1] in REQUESTS
-        if option in REQUESTS and option != word:
-            kept.append(f"{option}=...")
-        else:
-            number = word.replace(".", "", 1).isdigit()
-            kept.append("..." if after or (names_any(word, ids) and not number) else word)
+    for place, word in enumerate(words):
+        option, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+        whose = option or (kept[-1] if place and kept[-1].startswith("--") else "")
+        if whose in REQUESTS:
+            value = request
+        elif place and (whose not in TOLD or "/" in value or _names(value, ids)):
+            value = "..."
+        kept.append(f"{option}{equals}{value if equals or not option else ''}")
     return kept
+
+
+def _names(value: str, ids: Collection[str]) -> bool:
+    """Whether a value names somebody; a number may be anything."""
+    return not value.replace(".", "", 1).isdigit() and names_any(value, ids)
+
+
+def check_redacted(forget: str, folders: Sequence[Path | None]) -> None:
+    """Raise ConfigError for a folder whose name tells whom a redacted request is about."""
+    for folder in folders:
+        told = "" if folder is None else folder.name
+        for word in private_words(forget):
+            if word.casefold() in told.casefold():
+                raise ConfigError(
+                    f"the folder {told!r} has {word!r} in its name, which --redact-ids keeps out of all "
+                    "that is written; choose another name"
+                )
 
 
 def check_places(
@@ -71,6 +92,7 @@ def check_places(
         "the model folder": model_dir,
         "the new model folder": out,
         "the model folder of its reference": reference_of(out),
+        "the second one of these": floor_of(out),
     }
     if figures is not None:
         check_folder(figures, overwrite=overwrite, mark=FIGURES, apart=models)

@@ -2,37 +2,101 @@
 
 from __future__ import annotations
 
-import io
+import copy
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
+from expunge.errors import DataWarning, told
 from expunge.names.text import clean
 from expunge.progress import Bars
 
+LEAST_TEXT, WIDEST = 24, 10_000
+"""Letters of a line that a text beside numbers gets, or it is left out; and more than any line has."""
+PLAIN_SIGNS = str.maketrans(
+    {"–": "-", "−": "-", "±": "+-", "≥": ">=", "≤": "<=", "×": "x", "•": "*", "…": "...", "‖": "||"}
+)
+"""What stands for our own signs where an encoding has them not; anything else is escaped."""
+
+
+def fitted(text: str, encoding: str) -> str:
+    """A text cleaned, and written in the signs that an encoding has."""
+    text = clean(text)
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        plain = text.translate(PLAIN_SIGNS)
+        return plain.encode(encoding, "backslashreplace").decode(encoding)
+    return text
+
 
 class PlainConsole(Console):
-    """Shows texts as they stand: a name is never markup or an emoji, nor does it move the cursor."""
+    """Shows texts as they stand: a name is never markup or an emoji, nor does it move the cursor, and
+    what the output's encoding has not is escaped, so that two names stay two.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """As rich has it, of the text cleaned: so its width is known before it is laid out."""
-        return super().render_str(clean(text), **settings)
+        """As rich has it, of the text fitted: so its width is known before it is laid out."""
+        return super().render_str(fitted(text, self.encoding), **settings)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """As rich has it, but what is longer than a line is left to the terminal to break."""
+        super().print(*objects, **{"crop": False, **settings})
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """As rich has it, whatever made the texts."""
+        """As rich has it, whatever made the texts; of a table no number is cut."""
+        if isinstance(renderable, Table):
+            options = options or self.options
+            renderable = with_whole_numbers(renderable, self, options)
+            least = width_needed(renderable, self, options)
+            options = options.update(width=max(options.max_width, least))
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else clean(text), style, control)
+            yield Segment(text if control else fitted(text, self.encoding), style, control)
+
+
+def with_whole_numbers(table: Table, console: Console, options: ConsoleOptions) -> Table:
+    """A table whose columns of numbers, set to the right, keep their width; texts are broken instead. A
+    text that comes last, and would get a few letters a line, is left out.
+    """
+    made = copy.copy(table)
+    made.columns = [
+        replace(one, no_wrap=one.no_wrap or one.justify == "right", overflow="fold")
+        for one in table.columns
+    ]
+    numbers = any(one.justify == "right" for one in made.columns)
+    if numbers and made.columns[-1].justify != "right":
+        fewer = copy.copy(made)
+        fewer.columns = made.columns[:-1]
+        if width_needed(fewer, console, options) + LEAST_TEXT > options.max_width:
+            return fewer
+    return made
+
+
+def width_needed(table: Table, console: Console, options: ConsoleOptions) -> int:
+    """Letters of a line in which no column that is not to be broken is cut, and no word of another."""
+    wide = options.update(width=WIDEST)
+    more = 0
+    for column in table.columns:
+        cells = [column.header, *column.cells, *([column.footer] if table.show_footer else [])]
+        sizes = [Measurement.get(console, wide, cell) for cell in cells]
+        if column.no_wrap:
+            more += max(one.maximum for one in sizes) - max(one.minimum for one in sizes)
+    return Measurement.get(console, wide, table).minimum + more
 
 
 def consoles() -> tuple[Console, Console]:
@@ -45,10 +109,23 @@ def consoles() -> tuple[Console, Console]:
     return screen, messages
 
 
-def tolerate_signs() -> None:
-    """Let the output write `?` for a sign that its encoding has not, as under LANG=C, and go on."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
+@contextmanager
+def warnings_as_lines() -> Iterator[None]:
+    """Show each warning about the data once, as a line among the messages; others as Python does."""
+    shown = set()
+    with warnings.catch_warnings():
+        otherwise = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if not issubclass(category, DataWarning):
+                otherwise(message, category, *place, **more)
+            elif str(message) not in shown:
+                shown.add(str(message))
+                line = Text.assemble(("warning:", "yellow"), f" {told(message)}")
+                consoles()[1].print(line, soft_wrap=True)
+
+        warnings.showwarning = show
+        yield
 
 
 @contextmanager

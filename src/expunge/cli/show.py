@@ -11,8 +11,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from expunge.folders.make import reference_of
+from expunge.folders.make import floor_of, reference_of
 from expunge.scores.shown import score_notes, scores_table
+from expunge.scores.verdict import stated_margins
 from expunge.trained.record import COPIES
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _papers(grid: Grid, title: str, width: int) -> Table:
         if wrapped:
             header = header.replace("TA_", "TA_\n").replace(" gap", "\ngap")
             header = header.replace(" interval", "\ninterval").replace(" retrain", "\nretrain")
-        table.add_column(header, justify="right" if place > grid.named else "left", no_wrap=True)
+        table.add_column(header, justify="right" if place > grid.named else "left")
     for line in grid.lines:
         texts = [_in_two_lines(line.cells[n]) if wrapped else line.texts[n] for n in kept]
         table.add_row(*texts)
@@ -185,10 +186,15 @@ def show_written(done: Forgotten, out: Path, screen: Console) -> None:
     screen.print(f"written: {out}")
     if done.reference is not None:
         screen.print(f"retrained reference: {reference_of(out)}")
+    if done.floor is not None:
+        screen.print(f"second retrained model: {floor_of(out)}")
 
 
-def show_scores(scores: Scores, screen: Console) -> None:
-    """Scores, per-sample losses where there are few samples, and how far to trust them."""
+def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> None:
+    """Scores, per-sample losses where there are few samples, and how far to trust them.
+
+    exact: the folder of the retrained model, as it was typed.
+    """
     screen.print(scores_table(scores, scores.info))
     if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
@@ -196,4 +202,8 @@ def show_scores(scores: Scores, screen: Console) -> None:
         screen.print(note)
     if all(score.reference is None for score in scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
+    for line in scores.told(None if exact is None else str(exact)):
+        screen.print(line, soft_wrap=True)
+    if scores.verdict.word:
+        screen.print(f"Margins: {stated_margins()}.", style="dim")
     screen.print("Empirical evidence, no formal guarantee.", style="dim")

@@ -147,7 +147,7 @@ def prune(
                 place=replace(place, progress=bars),
             )
     _show(done, place)
-    next_step(screen, out, "random:0.1", "--with-reference")
+    next_step(screen, out, done.result)
 
 
 def _fine_tuning(changes: dict[str, Any]) -> Any:

@@ -11,7 +11,8 @@ import typer
 from rich import box
 from rich.table import Table
 
-from expunge.cli.options import typed
+from expunge.cli.arguments import read_pairs
+from expunge.cli.options import names, typed
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
@@ -54,6 +55,15 @@ Scale = Annotated[
 ]
 
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Change what the file says, as in methods.finetune.lr=0.1 or seeds=[0,1]; again for more.",
+        show_default=False,
+    ),
+]
 MaxSeeds = Annotated[
     int | None,
     typer.Option("--max-seeds", help="Seeds of the last look.", show_default="20, or the file's"),
@@ -108,6 +118,7 @@ def run(
     ] = False,
     max_seeds: MaxSeeds = None,
     scale: Scale = None,
+    changes: Changes = None,
     *,
     place: Place,
 ) -> None:
@@ -120,6 +131,7 @@ def run(
             file,
             out,
             scale,
+            changes,
             replace(place, progress=bars),
             change=(lambda one: until_decided(one, max_seeds)) if decided else None,
         )
@@ -147,10 +159,12 @@ def run(
 
 
 @placed("data_dir")
-def status(file: StudyFile, out: Folder, scale: Scale = None, *, place: Place) -> None:
+def status(
+    file: StudyFile, out: Folder, scale: Scale = None, changes: Changes = None, *, place: Place
+) -> None:
     """How many cells are done, running, failed, and why these failed."""
     screen, _ = consoles()
-    _show_status(_planned(file, out, scale, place, recorded=True), screen)
+    _show_status(_planned(file, out, scale, changes, place, recorded=True), screen)
 
 
 @placed("overwrite", "data_dir")
@@ -158,6 +172,7 @@ def results(
     file: StudyFile,
     out: Folder,
     scale: Scale = None,
+    changes: Changes = None,
     tables: Annotated[
         Path | None,
         typer.Option("--tables", help="Folder for the tables.", show_default="OUT/results"),
@@ -169,7 +184,7 @@ def results(
     if tables is not None:
         check_folder(tables, overwrite=place.overwrite)
     screen, _ = consoles()
-    study = _planned(file, out, scale, place, recorded=True)
+    study = _planned(file, out, scale, changes, place, recorded=True)
     # what stands in the study's own folder was made from it, and can be made again
     overwrite = place.overwrite or tables is None
     why = unwritable(out / RESULTS) if tables is None else None
@@ -190,6 +205,7 @@ def power(
     ] = None,
     max_seeds: MaxSeeds = None,
     scale: Scale = None,
+    changes: Changes = None,
     *,
     place: Place,
 ) -> None:
@@ -197,7 +213,7 @@ def power(
     from expunge.study.power import HEADERS, power_row, study_power
 
     screen, _ = consoles()
-    study = _planned(file, out, scale, place, recorded=True)
+    study = _planned(file, out, scale, changes, place, recorded=True)
     asked = study.study.until_decided or UntilDecided()
     plan = asked.plan if max_seeds is None else UntilDecided(max_seeds=max_seeds).plan
     table = Table(box=box.SIMPLE_HEAD, title="power", title_justify="left", pad_edge=False)
@@ -224,6 +240,20 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write.", show_default="DIR/report")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            "--columns",
+            help="Of table.tex, comma-separated, such as 'UA,TA,avg gap'.",
+            show_default="all",
+        ),
+    ] = None,
+    short_captions: Annotated[
+        bool, typer.Option("--short-captions", help="In table.tex, with the notes as comments.")
+    ] = False,
+    siunitx: Annotated[
+        bool, typer.Option("--siunitx", help="Numbers of table.tex in S columns of siunitx.")
+    ] = False,
     *,
     place: Place,
 ) -> None:
@@ -238,12 +268,14 @@ def report(
     # what stands in the study's own folder was made from it, and can be made again
     overwrite = place.overwrite or out is None
     check_folder(target, overwrite=overwrite, mark=PAGE)
+    from expunge.report.latex import LatexStyle
     from expunge.report.page import write_report
     from expunge.study.page import study_report
 
     screen, _ = consoles()
     found = study_report(recorded, typed(["study", "report", str(folder)]))
-    write_report(found, target, overwrite=overwrite)
+    style = LatexStyle(tuple(names(columns)), short_captions, siunitx)
+    write_report(found, target, overwrite=overwrite, latex=style)
     screen.print(f"written: {target / 'report.html'}")
 
 
@@ -268,6 +300,41 @@ def records(
     screen.print(f"written: {out}, {number} cells")
 
 
+@placed("data_dir")
+def publish(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of a study.", show_default=False)
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="mlflow:URI",
+            help="An MLflow server or folder; `mlflow` alone takes MLFLOW_TRACKING_URI.",
+            show_default=False,
+        ),
+    ],
+    experiment: Annotated[
+        str | None,
+        typer.Option("--experiment", help="Its name there.", show_default="the study's name"),
+    ] = None,
+    *,
+    place: Place,
+) -> None:
+    """Log every finished row as a run of MLflow: scores, settings, tags, and cell.json as a file.
+
+    What is there already is not logged again, so it may be called after every run.
+    """
+    from expunge.study.tracking import publish_runs, tracking_address
+
+    check_made(folder)
+    address = tracking_address(to)
+    screen, _ = consoles()
+    with working("study publish") as bars:
+        made = publish_runs(_recorded(folder, replace(place, progress=bars)), address, experiment)
+    screen.print(f"published: {made} new runs")
+
+
 def _recorded(folder: Path, place: Place) -> Planned:
     """A study from its own folder."""
     check_made(folder)
@@ -279,17 +346,19 @@ def _planned(
     file: Path,
     out: Path,
     scale: str | None,
+    changes: list[str] | None,
     place: Place,
     *,
     recorded: bool = False,
     change: Callable[[Study], Study] | None = None,
 ) -> Planned:
-    """change: of what the file says, as options have it."""
+    """changes: of what the file says, as typed. change: as other options have it."""
     study = read_study(
         study_file(file),
         scale=scale,
         allow_code=place.allow_code,
         recorded=out / FILE if recorded else None,
+        changes=read_pairs(changes),
     )
     if change is not None:
         study = change(study)
@@ -337,7 +406,7 @@ def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None =
     from expunge.report.claims import sentence
     from expunge.report.figures import gap_figure
     from expunge.report.files import write_tables
-    from expunge.study.results import for_tables
+    from expunge.study.results import for_tables, with_settings
     from expunge.study.results import results as frame_of
     from expunge.study.tuning import sentences
     from expunge.study.verdicts import by_chance, verdicts_of
@@ -353,7 +422,14 @@ def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None =
     if why is not None:
         told = f"the tables were not written ({why}); name a folder for them with --tables"
         return _Found(table, said, told)
-    write_tables(table, target, figure=gap_figure, explanation=said, overwrite=overwrite)
+    write_tables(
+        table,
+        target,
+        figure=gap_figure,
+        scores=with_settings(frame, study.cells),
+        explanation=said,
+        overwrite=overwrite,
+    )
     return _Found(table, said, f"written: {target}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ def encode_labels(
     arrays = [np.asarray(part) for part in parts]
     if names is not None:
         names = tuple(as_name(name) for name in names)
+        _check_different(names)
     if any(array.ndim != 1 for array in arrays):
         shape = next(array.shape for array in arrays if array.ndim != 1)
         raise DataError(f"labels have shape {shape}; give one class index or name per sample")
@@ -43,9 +45,6 @@ def encode_labels(
         found = sorted({name for text in texts for name in text})
         classes = tuple(names) if names is not None else tuple(found)
         index = {name: number for number, name in enumerate(classes)}
-        if len(index) != len(classes):
-            twice = next(name for number, name in enumerate(classes) if index[name] != number)
-            raise DataError(f"two classes are called {twice!r}; give each a name of its own")
         unknown = [name for name in found if name not in index]
         if unknown:
             raise DataError(f"label {unknown[0]!r} is not among the class names {listed(classes)}")
@@ -57,7 +56,11 @@ def encode_labels(
     top = max((int(array.max()) for array in arrays if array.size), default=-1)
     low = min((int(array.min()) for array in arrays if array.size), default=0)
     if low < 0:
-        raise DataError(f"label {low} is negative; class indices count from 0")
+        times = sum(int((array < 0).sum()) for array in arrays)
+        raise DataError(
+            f"label {low} is negative ({times:,} such samples); class indices count from 0: leave the "
+            "samples out if it means that nobody knows"
+        )
     if names is not None and top >= len(names):
         raise DataError(f"label {top} is beyond the {len(names)} class names given")
     samples = sum(array.size for array in arrays)
@@ -66,8 +69,15 @@ def encode_labels(
             f"label {top} of {samples} samples: class indices count from 0, and there are never more "
             "classes than samples; number them anew, or give the classes' names"
         )
-    classes = tuple(names) if names is not None else tuple(str(c) for c in range(top + 1))
+    classes = tuple(names) if names is not None else _numbers(top + 1)
     return [array.astype(np.int64) for array in arrays], classes
+
+
+def _check_different(names: tuple[str, ...]) -> None:
+    """Raise DataError for two classes of one name, of which a request could mean either."""
+    if len(set(names)) != len(names):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise DataError(f"two classes are called {twice!r}; give each a name of its own")
 
 
 def check_named(names: int, samples: int) -> None:
@@ -113,7 +123,10 @@ def adopt_names(
     arrays = [np.asarray(part) for part in labels]
     if own is not None:
         check_named(len(own), sum(array.size for array in arrays))
-        own = [as_name(name) for name in own]
+        own = tuple(as_name(name) for name in own)
+        _check_different(own)
+    if own is None and wanted is not None and tuple(wanted) != (count := _numbers(len(wanted))):
+        own = count if set(wanted) == set(count) else None  # integers, in an order of their own
     if wanted is None or own is None or tuple(own) == tuple(wanted):
         return arrays, wanted if wanted is not None else own
     place: dict[str, int] = {}
@@ -131,6 +144,11 @@ def adopt_names(
         return arrays, own  # which `encode_labels` refuses
     index = np.array([place[name] for name in own], dtype=np.int64)
     return [index[array.astype(np.int64)] for array in arrays], wanted
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    """The names of classes that have none: "0", "1", ..."""
+    return tuple(str(number) for number in range(count))
 
 
 def resolve_class(text: str, classes: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from expunge.data.batch import Indices
+from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.samples import Samples
 from expunge.disk.cache import (
     CARD,
@@ -68,18 +69,20 @@ class Wanted(NamedTuple):
     """Decoded images as they are asked for.
 
     fingerprint: of the files. size: (height, width) that was asked for, None for the images' own.
-    rows: (n,) row numbers in the files. of: which data, in words.
+    rows: (n,) row numbers in the files. of: which data, in words. drawing: how they became pixels.
     """
 
     fingerprint: str
     size: tuple[int, int] | None
     rows: Indices
     of: str
+    drawing: Drawing = DRAWING
 
     @property
     def folder(self) -> Path:
         """Where they are kept: its name tells all that decides about pixels."""
-        told = [FORMAT, PIL.__version__, self.fingerprint, self.size, _digest_of(self.rows)]
+        of = FORMAT, PIL.__version__, self.fingerprint, self.size, self.drawing
+        told = [*of, _digest_of(self.rows)]
         return images_folder() / hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 

@@ -1,48 +1,30 @@
-"""Readers of files: folders of images, npz arrays; parquet has a file of its own."""
+"""What a reader gives, and the reader of npz arrays."""
 
 from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import psutil
+import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
+from torch import Tensor
 
 from expunge.data.batch import Ids
 from expunge.data.classes import check_named
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import (
-    MOST_BYTES,
-    Encoded,
-    ImageFile,
-    ImagePart,
-    ImageStore,
-    Size,
-    fits,
-    images_from_array,
-    is_bomb,
-    quiet,
-    stored_type,
-)
+from expunge.data.images import ImageStore, is_bomb, quiet
 from expunge.data.samples import ResidentStore, Samples, Store, row_ids
-from expunge.disk.reading import (
-    MIB,
-    UnreadableError,
-    check_regular,
-    open_regular,
-    read_bytes,
-    reading,
-)
+from expunge.disk.reading import UnreadableError, open_regular, reading
 from expunge.errors import DataError, listed
 from expunge.names.text import clean_name, clean_names
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 ARRAYS = "save plain arrays with numpy.savez; object arrays would have to be unpickled"
 MOST_MEMBERS = 1000
 """Arrays of an npz file."""
@@ -79,96 +61,6 @@ class Raw:
             columns=self.columns,
             rows=self.store.chosen if isinstance(self.store, ImageStore) else None,
         )
-
-
-def read_folder(folder: Path, size: Size | None) -> tuple[Raw, Raw | None]:
-    """FOLDER/train/CLASS/image with FOLDER/test (or val), or FOLDER/CLASS/image without a test set.
-
-    Classes and images may be links to other places, but to nothing that is no file or folder there.
-    """
-    with reading(folder, "name a folder of images in class folders", DataError):
-        train = folder / "train"
-        if not train.is_dir():
-            return _read_classes(folder, folder, None, size), None
-        first = _read_classes(train, folder, None, size)
-        for name in ("test", "val", "validation"):
-            if (folder / name).is_dir():
-                return first, _read_classes(folder / name, folder, first.classes, size)
-        return first, None
-
-
-def _read_classes(
-    folder: Path, root: Path, classes: tuple[str, ...] | None, size: Size | None
-) -> Raw:
-    found = _class_folders(folder)
-    names = tuple(found) if classes is None else classes
-    files = [
-        (file, label)
-        for label, name in enumerate(names)
-        if name in found
-        for file in sorted(found[name].rglob("*"))
-        if file.suffix.lower() in IMAGE_SUFFIXES
-    ]
-    if not files:
-        raise DataError(
-            f"{folder} holds no images in class folders; expected {folder}/CLASS/NAME.png or the like"
-        )
-    paths = [file for file, _ in files]
-    read, fingerprint = _read_once(paths, root)
-    part = ImagePart(read, size, str(folder.resolve()), fingerprint)
-    return Raw(
-        store=ImageStore(part, np.arange(len(paths))),
-        labels=np.array([label for _, label in files], dtype=np.int64),
-        ids=clean_names(np.array([path.relative_to(root).as_posix() for path in paths])),
-        columns={},
-        classes=names,
-        fingerprint=fingerprint,
-    )
-
-
-def _class_folders(folder: Path) -> dict[str, Path]:
-    """Class name -> its folder, in order of the names."""
-    found: dict[str, Path] = {}
-    around = folder.resolve()
-    for path in sorted(folder.iterdir()):
-        if not path.is_dir():
-            continue
-        if path.is_symlink() and around.is_relative_to(path.resolve()):
-            raise DataError(f"{path} is a link to a folder that holds it; remove the link")
-        name = clean_name(path.name)
-        if name in found:
-            raise DataError(f"two class folders of {folder} read {name!r}; rename one")
-        found[name] = path
-    return found
-
-
-def _read_once(paths: list[Path], root: Path) -> tuple[Callable[[], list[Encoded]], str]:
-    """What gives the images, and the digest of their files.
-
-    What must be read for the digest is kept for decoding, unless all of it is too much for memory; it
-    is given once, and the names of the files from then on.
-    """
-    total = 0
-    for path in paths:
-        with reading(f"{path} as an image", "remove or repair it", DataError):
-            bytes_ = check_regular(path).st_size
-            if bytes_ > MOST_BYTES:
-                raise UnreadableError(f"it is larger than {MOST_BYTES // MIB} MiB")
-        total += bytes_
-    held: dict[Path, bytes] = {}
-
-    def read(path: Path) -> bytes:
-        with reading(f"{path} as an image", "remove or repair it", DataError):
-            content = read_bytes(path, most=MOST_BYTES)
-        if keep:
-            held[path] = content
-        return content
-
-    def images() -> list[Encoded]:
-        return [ImageFile(path, held.pop(path)) if path in held else path for path in paths]
-
-    keep = fits(total)
-    return images, fingerprint_files(paths, root, read=read)
 
 
 def read_npz(path: Path) -> tuple[Raw, Raw | None]:
@@ -297,16 +189,16 @@ def _parts(path: Path, headers: Mapping[str, _Header]) -> tuple[_Part, _Part | N
 
 def _part(headers: Mapping[str, _Header], x: str, y: str, suffix: str) -> _Part:
     inputs, labels = headers[x], headers[y]
-    if inputs.dtype.kind not in "uifb" or len(inputs.shape) < 2 or len(labels.shape) != 1:
+    if inputs.dtype.kind not in "uifb" or len(inputs.shape) < 2 or len(labels.shape) not in (1, 2):
         raise DataError(
             f"{x} is {inputs.dtype} of shape {inputs.shape}, {y} of shape {labels.shape}; give numbers "
             "(n, ...) and one label for each"
         )
-    (count,) = labels.shape
+    count = labels.shape[0]
     if inputs.shape[0] != count:
         raise DataError(f"{x} holds {inputs.shape[0]} samples but {y} holds {count} labels")
     ids = f"id{suffix}" if f"id{suffix}" in headers else None
-    if ids and headers[ids].shape != labels.shape:
+    if ids and headers[ids].shape != (count,):
         raise DataError(
             f"{ids} is of shape {headers[ids].shape} but {y} holds {count} labels: give one id per "
             "sample"
@@ -314,7 +206,7 @@ def _part(headers: Mapping[str, _Header], x: str, y: str, suffix: str) -> _Part:
     columns = {
         name: name.removesuffix(suffix)
         for name, header in headers.items()
-        if name not in RESERVED and header.shape == labels.shape and name.endswith(suffix)
+        if name not in RESERVED and header.shape == (count,) and name.endswith(suffix)
         if suffix or name.removesuffix("_test") not in headers.keys() - {name}
     }
     return _Part(x, y, suffix, ids, columns)
@@ -351,3 +243,28 @@ def _npz_part(
         classes=classes,
         fingerprint=digest,
     )
+
+
+def images_from_array(array: NDArray[Any]) -> Tensor:
+    """An array of samples as a tensor; images come out channels first.
+
+    uint8 arrays (n, height, width) and (n, height, width, 1|3|4) are images. Everything else keeps
+    its shape: (n, channels, height, width), (n, features), ... Numbers become float32, but for uint8,
+    and for integers that are no images: they may be token ids, (n, length), and become int64.
+    Raises DataError for integers that do not fit into 64 bits with a sign.
+    """
+    if array.ndim == 3 and array.dtype == np.uint8:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
+        array = array.transpose(0, 3, 1, 2)
+    kind = stored_type(array.dtype, array.ndim)
+    if array.dtype == np.uint64 and kind == np.int64 and (array >= 2**63).any():
+        raise DataError("integers of 2**63 and more are no token ids; save the numbers as float32")
+    return torch.from_numpy(np.ascontiguousarray(array.astype(kind, copy=False)))
+
+
+def stored_type(kind: np.dtype[Any], axes: int) -> np.dtype[Any]:
+    """In what an array of so many axes is kept as a tensor: uint8, int64 or float32."""
+    if kind == np.uint8:
+        return kind
+    return np.dtype(np.int64 if kind.kind in "iu" and axes != 4 else np.float32)

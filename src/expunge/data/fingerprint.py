@@ -35,10 +35,11 @@ def fingerprint_files(
     called where the digest is known. Raises UnreadableError or OSError for what is no regular file.
     """
     stamps = [str(root.resolve())]
+    folders: dict[str, str] = {}
     for file in files:
         status = check_regular(file)
         times = f"{status.st_mtime_ns}\x1f{status.st_ctime_ns}"
-        stamps.append(f"{file.resolve()}\x1f{status.st_size}\x1f{times}")
+        stamps.append(f"{_resolved(str(file), folders)}\x1f{status.st_size}\x1f{times}")
     key = hashlib.sha256(os.fsencode("\n".join(stamps))).hexdigest()
     known = _read_cache() if remember else {}
     if key not in known:
@@ -50,6 +51,16 @@ def fingerprint_files(
         if remember:
             _write_cache(known)
     return known[key]
+
+
+def _resolved(file: str, folders: dict[str, str]) -> str:
+    """The path without links. folders: those resolved before, for many files lie in few."""
+    if os.path.islink(file):
+        return os.path.realpath(file)
+    folder, name = os.path.split(file)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)
 
 
 def _digest(file: Path) -> bytes:

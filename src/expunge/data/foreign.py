@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
+from expunge.data.inputs import detached
+from expunge.data.labels import is_missing
 from expunge.data.samples import ResidentStore, Samples, StreamStore, digest_arrays, row_ids
 from expunge.errors import DataError
 from expunge.names.text import clean_names, shared_names
@@ -32,7 +34,8 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     `ids` (else the row number), group columns from `columns`, the fingerprint from `fingerprint`
     (else a digest of ids and labels). Items are never read for any of this.
 
-    Raises DataError for iterable datasets and for datasets without such labels.
+    Raises DataError for iterable datasets, for datasets without such labels or with ids that are
+    missing, and for a TensorDataset of more than two tensors.
     """
     if isinstance(dataset, IterableDataset):
         raise DataError(
@@ -44,16 +47,22 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
         rows = np.asarray(dataset.indices, dtype=np.int64)
         return whole.subset(rows), labels[rows]
     tensors = isinstance(dataset, TensorDataset) and len(dataset.tensors) >= 2
+    if tensors and len(dataset.tensors) > 2:
+        raise DataError(
+            f"a TensorDataset of {len(dataset.tensors)} tensors: nobody can tell which are the labels; "
+            "give TensorDataset(inputs, labels), or a dataset of your own with attributes `labels` and "
+            "`columns`"
+        )
     labels = _array(dataset.tensors[1]) if tensors else _labels(dataset)
     if len(labels) != len(dataset):
         raise DataError(
             f"{type(dataset).__name__} has {len(dataset)} samples but {len(labels)} labels"
         )
     own = getattr(dataset, "ids", None)
-    ids = row_ids(len(labels)) if own is None else clean_names(_objects(own))
+    ids = row_ids(len(labels)) if own is None else clean_names(_ids(own))
     digest = getattr(dataset, "fingerprint", None)
     if digest is None and tensors:
-        digest = digest_arrays(dataset.tensors[0].detach().cpu().numpy(), labels)
+        digest = digest_arrays(detached(dataset.tensors[0]).cpu().numpy(), labels)
     elif digest is None:  # row numbers as wide as folders of earlier versions had them
         digest = digest_arrays(ids if own is not None else ids.astype("U21"), labels)
     columns = (
@@ -64,7 +73,9 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     samples = Samples(
         ids=ids,
         labels=np.zeros(len(labels), dtype=np.int64),  # encoded by the caller, over train and test
-        store=ResidentStore(dataset.tensors[0]) if tensors else StreamStore(dataset),
+        store=ResidentStore(detached(dataset.tensors[0]))
+        if tensors
+        else StreamStore(dataset, ids=ids),
         fingerprint=str(digest),
         positional=own is None,
         columns=columns,
@@ -80,8 +91,15 @@ def dataset_classes(dataset: Any) -> Sequence[str] | None:
     return names
 
 
-def _objects(values: Any) -> NDArray[Any]:
-    """Values one by one, so that none is made longer or cut to fit the others."""
+def _ids(values: Any) -> NDArray[Any]:
+    """Ids one by one, so that none is made longer or cut to fit the others."""
+    values = list(values)
+    missing = [row for row, value in enumerate(values) if is_missing(value)]
+    if missing:
+        raise DataError(
+            f"{len(missing):,} ids are missing (None or nan), the first in row {missing[0]:,}; an id "
+            "names a sample, so give each one"
+        )
     return np.array(shared_names(values), dtype=object)
 
 
@@ -97,4 +115,17 @@ def _labels(dataset: Any) -> NDArray[Any]:
 
 
 def _array(values: Any) -> NDArray[Any]:
-    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    """Values as an array, in which None and nan among texts stay what they are."""
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    if isinstance(values, np.ndarray):
+        return values
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "US" and not all(isinstance(one, str | bytes) for one in values):
+            return np.array(values, dtype=object)
+        return array
+    except ValueError as cause:
+        raise DataError(
+            "some samples have more labels, or values of a column, than others; give one per sample"
+        ) from cause

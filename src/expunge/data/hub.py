@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from expunge.data.arrow import digest_table, label_column, raw_of, text_column, texts_of
-from expunge.data.files import Raw
-from expunge.data.images import Encoded, ImagePart, ImageStore, Size, images_from_array
+from expunge.data.files import Raw, images_from_array
+from expunge.data.images import Encoded, ImagePart, ImageStore, Size
 from expunge.data.samples import ResidentStore, Store
 from expunge.data.tokens import TextStore, TokenStore, padded
 from expunge.errors import DataError, listed

@@ -25,21 +25,31 @@ from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
 from expunge.data.decoded import Wanted, find_decoded, keep_decoded
+from expunge.data.drawing import DRAWING, Drawing
+from expunge.data.pixels import (
+    GREY_MODES,
+    MOST_16,
+    SIXTEEN_MODES,
+    STRIP_PIXELS,
+    brightest,
+    check_mode,
+    is_plain,
+    plain,
+)
 from expunge.data.samples import ResidentStore, RowsOf, Store, StreamStore
 from expunge.disk.reading import MIB, UnreadableError, open_regular, read_bytes, reading
 from expunge.errors import DataError
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
-GREY_MODES = ("1", "L", "LA", "I", "I;16", "F")
 MEMORY_SHARE = 0.5
 """Share of the memory now free that decoded images may take before they are streamed instead."""
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """All that is opened, whatever a file is called: some others start programs."""
 MOST_PIXELS = 2**26
 """Of one image; and of all large ones that are being decoded at a time."""
-STRIP_PIXELS = 2**20
-"""Copied at a time; images of more are large."""
+DIMMEST_16 = 4096
+"""The brightest value of images of 16 bits, at the least: of less, 8 bits would keep next to nothing."""
 FEW, MANY = 100, 2000
 """Images whose headers are looked at before any is decoded."""
 SMALL_PIXELS, SHEET_PIXELS = 64 * 64, 2**16
@@ -69,7 +79,7 @@ class EncodedImages(Dataset[Tensor]):
     """Encoded images; item `row` is a uint8 tensor (channels, height, width).
 
     size: (height, width). With `resize`, images of another size are resized; else they are refused.
-    largest: pixels of the largest one, as far as that was looked at.
+    largest: pixels of the largest one, as far as that was looked at. drawing: how they become pixels.
     """
 
     def __init__(
@@ -80,12 +90,14 @@ class EncodedImages(Dataset[Tensor]):
         resize: bool,
         colour: bool,
         largest: int,
+        drawing: Drawing = DRAWING,
     ) -> None:
         self.sources = sources
         self.size = size
         self.resize = resize
         self.mode = "RGB" if colour else "L"
         self.largest = largest
+        self.drawing = drawing
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -118,7 +130,7 @@ class EncodedImages(Dataset[Tensor]):
             sheet = Image.new(mode, (width, height * len(rows)))
             for top, source in zip(range(0, height * len(rows), height), sources, strict=True):
                 image = _opened(io.BytesIO(_small_content(source)))
-                if image.mode != mode or image.size != size:
+                if image.size != size or not is_plain(image, mode):
                     image = self._alike(image, source)
                 sheet.paste(image, (0, top))
             pixels = np.asarray(sheet).reshape(len(rows), height, width, -1)
@@ -135,7 +147,7 @@ class EncodedImages(Dataset[Tensor]):
             )
         if image.size != self.size[::-1] and not self.resize:
             raise _sizes_differ(self.size, image.size[::-1])
-        return image if image.mode == self.mode else image.convert(self.mode)
+        return plain(image, self.mode, self.drawing.ground)
 
     def _alike(self, image: Image.Image, source: Encoded) -> Image.Image:
         """A small image in the mode and the size of all. Raises UnreadableError for a large one."""
@@ -146,7 +158,7 @@ class EncodedImages(Dataset[Tensor]):
     def _sized(self, image: Image.Image) -> Image.Image:
         if image.size == self.size[::-1]:
             return image
-        return image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+        return image.resize(self.size[::-1], Image.Resampling[self.drawing.resize.upper()])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -167,9 +179,13 @@ class EncodedImages(Dataset[Tensor]):
         return self._of([one.path if isinstance(one, ImageFile) else one for one in self.sources])
 
     def _of(self, sources: Sequence[Encoded]) -> EncodedImages:
-        colour = self.mode == "RGB"
         return EncodedImages(
-            sources, self.size, resize=self.resize, colour=colour, largest=self.largest
+            sources,
+            self.size,
+            resize=self.resize,
+            colour=self.mode == "RGB",
+            largest=self.largest,
+            drawing=self.drawing,
         )
 
 
@@ -178,18 +194,19 @@ class ImagePart:
     """The encoded images of one part of the data, which are read when they are needed first.
 
     read: gives them, once or again. size: (height, width) that was asked for; None: their own.
-    where: which data these are, in words. fingerprint: of their files.
+    where: which data these are, in words. fingerprint: of their files. drawing: how they become pixels.
     """
 
     read: Callable[[], Sequence[Encoded]]
     size: Size | None
     where: str
     fingerprint: str
+    drawing: Drawing = DRAWING
 
     @cached_property
     def images(self) -> EncodedImages:
         """All of them; their headers have been looked at."""
-        return encoded_images(self.read(), self.size, self.where)
+        return encoded_images(self.read(), self.size, self.where, self.drawing)
 
 
 class ImageStore:
@@ -201,14 +218,14 @@ class ImageStore:
 
     def __init__(self, part: ImagePart, chosen: Indices) -> None:
         self.part: ImagePart | None = part
-        self.chosen = chosen
+        self.chosen, self.shape = chosen, part.images.shape
 
     @cached_property
     def _decoded(self) -> Store:
         part = self.part
         if part is None:
             raise DataError("these images were let go of before they were decoded; load them anew")
-        wanted = Wanted(part.fingerprint, part.size, self.chosen, part.where)
+        wanted = Wanted(part.fingerprint, part.size, self.chosen, part.where, part.drawing)
         kept = find_decoded(wanted, fits)
         if kept is not None:
             pixels, absent = kept
@@ -300,6 +317,7 @@ def _opened(stream: BinaryIO) -> Image.Image:
         raise UnreadableError(f"it has more than {MOST_PIXELS:,} pixels") from error
     if image.width * image.height > MOST_PIXELS:
         raise UnreadableError(f"it has more than {MOST_PIXELS:,} pixels")
+    check_mode(image)
     return image
 
 
@@ -352,11 +370,13 @@ def fits(needed_bytes: int) -> bool:
     return bool(needed_bytes <= MEMORY_SHARE * psutil.virtual_memory().available)
 
 
-def encoded_images(sources: Sequence[Encoded], size: Size | None, where: str) -> EncodedImages:
-    """Encoded images; only headers are read here, to learn size and colour.
+def encoded_images(
+    sources: Sequence[Encoded], size: Size | None, where: str, drawing: Drawing = DRAWING
+) -> EncodedImages:
+    """Encoded images; only headers are read here, to learn size and colour, and some of 16 bits whole.
 
-    Raises DataError if the images differ in size and no `size` was asked for, or if they unpack to far
-    more than their files hold.
+    Raises DataError if the images differ in size and no `size` was asked for, if they unpack to far
+    more than their files hold, or if of 16 bits they hardly use the upper 8.
     """
     if not len(sources):
         raise DataError(f"{where} holds no images")
@@ -366,16 +386,38 @@ def encoded_images(sources: Sequence[Encoded], size: Size | None, where: str) ->
     if modes <= set(GREY_MODES) or not fits(needed_bytes):
         modes, sizes = _headers(_spread(sources, MANY))
     colour = not modes <= set(GREY_MODES)
+    if drawing.ground is not None and modes & set(SIXTEEN_MODES):
+        _check_bright(_spread(sources, FEW), where)
     if size is None and len(sizes) > 1:
         raise _sizes_differ(min(sizes), max(sizes))
     largest = max(math.prod(one) for one in sizes)
     images = EncodedImages(
-        sources, size or sizes.pop(), resize=size is not None, colour=colour, largest=largest
+        sources,
+        size or sizes.pop(),
+        resize=size is not None,
+        colour=colour,
+        largest=largest,
+        drawing=drawing,
     )
     # nothing is a bomb that is small, however small its files are
     if size is None and is_bomb(images.decoded_bytes, 0):
         _check_bomb(images, where)
     return images
+
+
+def _check_bright(sources: Sequence[Encoded], where: str) -> None:
+    """Raise DataError where images of 16 bits would be nearly black in 8."""
+    found = []
+    with quiet():
+        for source in sources:
+            with open_image(source) as image:
+                if image.mode in SIXTEEN_MODES:
+                    found.append(brightest(image))
+    if 0 < max(found, default=0) < DIMMEST_16:
+        raise DataError(
+            f"the 16-bit images of {where} reach {max(found):,} of {MOST_16:,}, so in 8 bits they would "
+            "be nearly black; save them with 8 bits, or brightened to all 16"
+        )
 
 
 def _check_bomb(images: EncodedImages, where: str) -> None:
@@ -456,28 +498,3 @@ def _decode_all(images: EncodedImages) -> NDArray[np.uint8]:
             for _ in pool.map(large, starts):
                 pass
     return out
-
-
-def images_from_array(array: NDArray[Any]) -> Tensor:
-    """An array of samples as a tensor; images come out channels first.
-
-    uint8 arrays (n, height, width) and (n, height, width, 1|3|4) are images. Everything else keeps
-    its shape: (n, channels, height, width), (n, features), ... Numbers become float32, but for uint8,
-    and for integers that are no images: they may be token ids, (n, length), and become int64.
-    Raises DataError for integers that do not fit into 64 bits with a sign.
-    """
-    if array.ndim == 3 and array.dtype == np.uint8:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4):
-        array = array.transpose(0, 3, 1, 2)
-    kind = stored_type(array.dtype, array.ndim)
-    if array.dtype == np.uint64 and kind == np.int64 and (array >= 2**63).any():
-        raise DataError("integers of 2**63 and more are no token ids; save the numbers as float32")
-    return torch.from_numpy(np.ascontiguousarray(array.astype(kind, copy=False)))
-
-
-def stored_type(kind: np.dtype[Any], axes: int) -> np.dtype[Any]:
-    """In what an array of so many axes is kept as a tensor: uint8, int64 or float32."""
-    if kind == np.uint8:
-        return kind
-    return np.dtype(np.int64 if kind.kind in "iu" and axes != 4 else np.float32)

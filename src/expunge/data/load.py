@@ -6,27 +6,34 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from expunge.data.aside import Home, set_aside, thin
 from expunge.data.batch import Indices
-from expunge.data.classes import adopt_names, encode_labels, rows_by_class
-from expunge.data.files import Raw, read_folder, read_npz
+from expunge.data.columns import Columns, TableEncoding
+from expunge.data.drawing import DRAWING, Drawing
+from expunge.data.files import Raw, read_npz
+from expunge.data.folders import read_folder
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.images import ImageStore
+from expunge.data.inputs import check_finite
+from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
+from expunge.data.shards import Shards, shards_of
 from expunge.data.spec import (
     BUILT_IN,
     DATASETS,
+    NO_TEST,
     OF_ITS_DATA,
+    OWN_TEST,
     DataSpec,
     data_folder,
     is_code,
@@ -37,16 +44,12 @@ from expunge.data.spec import (
 from expunge.data.task import Classification, Task, named_task
 from expunge.data.tokens import TextStore, Tokenizer, TokenStore, tokenised
 from expunge.data.transform import Normalisation
-from expunge.errors import ConfigError, DataError
+from expunge.errors import ConfigError, DataError, listed
 from expunge.loading import loading
 from expunge.names.code import import_object, in_a_line
-from expunge.names.seeds import numpy_generator
 
-TEST_SHARE = 0.2
-"""Share set aside for testing where a dataset brings no test set."""
-
-Home = Callable[[Samples], tuple[Indices, Indices]]
-"""Of the samples of a whole file the rows that went to training, and to testing; both ascending."""
+Divide = Callable[[Samples, tuple[str, ...]], "Data"]
+"""Of all samples, and the names of their classes, those to learn from and those to test on."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,10 +58,14 @@ class Data:
 
     classes: names, by class index. spec: how it was asked for, None for objects made in Python.
     data_dir: where the folder of a named dataset was looked for. test_drawn: the test set was set
-    aside here, for the data bring none. poison: what is known of poison among the training samples;
-    the test set is clean. task: what a sample's loss and a model's output mean; task_name: the
+    aside here, for the data bring none; drawn: at these rows of all samples, in their order, where
+    that can be undone (see `undivided`). test_spec: how the test set was asked for, "none" for an empty
+    one; None: the data's own, or drawn. poison: what is known of poison among the training samples; the
+    test set is clean. task: what a sample's loss and a model's output mean; task_name: the
     `module:Class` that says it, for folders, None for classification or an object made in Python.
-    unread: names of further splits that the data have, of which nothing was read.
+    drawing: how encoded images became pixels; None where there are none. table: which inputs the columns
+    of a table are; None for other data. notes: what a person should know of how the data were read, a
+    sentence each.
     """
 
     train: Samples
@@ -68,17 +75,22 @@ class Data:
     fixed_normalisation: Normalisation | None = None
     normalise: bool = True
     test_drawn: bool = False
+    drawn: Indices | None = None
+    test_spec: str | None = None
     poison: Poisoning | None = None
     data_dir: str | None = None
     task: Task = field(default_factory=Classification)
     task_name: str | None = None
-    unread: tuple[str, ...] = ()
+    drawing: Drawing | None = None
+    table: TableEncoding | None = None
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        unread = f"; not read: {', '.join(self.unread)}" if self.unread else ""
+        tested = f"{len(self.test):,}" if len(self.test) else "none"
         return (
             f"<Data {self.spec or 'of your own'}: {len(self.train):,} to train on, "
-            f"{len(self.test):,} to test on, {len(self.classes)} classes{unread}>"
+            f"{tested} to test on, {len(self.classes)} classes"
+            f"{''.join(f'; {note}' for note in self.notes)}>"
         )
 
     @cached_property
@@ -109,7 +121,17 @@ class Data:
                 "these data are no texts, so there is nothing to tokenise; leave it out"
             )
         train, test = tokenised(texts, tokenizer, max_length)
-        return replace(self, train=self.train.with_store(train), test=self.test.with_store(test))
+        return replace(
+            self,
+            train=self.train.with_store(train),
+            test=self.test.with_store(test),
+            notes=(*self.notes, *train.notes()),
+        )
+
+
+def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
+    """Names of classes, or their numbers where they may name somebody."""
+    return tuple(f"#{c}" for c in range(len(data.classes))) if redacted else data.classes
 
 
 def load_data(
@@ -118,8 +140,11 @@ def load_data(
     data_dir: str | Path | None = None,
     classes: Sequence[str] | None = None,
     task: str | Task | None = None,
+    test: str | None = None,
     allow_code: bool = True,
     home: Home | None = None,
+    drawing: Drawing = DRAWING,
+    table: TableEncoding | None = None,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
@@ -133,26 +158,39 @@ def load_data(
         names of their own are matched by name.
     task: what a sample's loss and a model's output mean, as an object or `module:Class`; by default
         classification.
+    test: other data to test on (of data with a test part that part, else all of them); "none": no test
+        set; "own": the one that the data bring, else none. By default the one that they bring, else a
+        stratified 20 % of the samples, set aside by a fixed seed.
     allow_code: whether `module:function` and `module:Class` may be imported; False for names from a
         file.
     home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
+    drawing: how encoded images become pixels, as far as `spec` does not say.
+    table: of a table: which inputs its columns are, as a model knows them; by default made anew.
 
-    Where there is no test set, a stratified 20 % of the samples is set aside by a fixed seed.
-    Raises DataError for anything that cannot be found or read.
+    Raises DataError for anything that cannot be found or read; warns (DataWarning) of what lies beside
+    and is not read.
     """
+    divide = partial(_divided, home=home, draw=test is None)
     if isinstance(spec, Data):
-        return spec if task is None else replace(spec, **_task(task, allow_code))
+        data = spec if task is None else replace(spec, **_task(task, allow_code))
+        return data if test is None else _tested(data, test, data_dir, allow_code)
     asked = {} if task is None else _task(task, allow_code)
     if isinstance(spec, Path):
         spec = str(spec)
     if not isinstance(spec, str):
-        return replace(_from_objects(spec, classes, None, home), **asked)
+        data = replace(_from_objects(spec, classes, None, divide), **asked)
+        return data if test is None else _tested(data, test, data_dir, allow_code)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code, home)
+    data = _load(parsed, data_dir, classes, allow_code, parsed.drawing(drawing), table, divide)
+    if classes is not None and set(data.classes) == set(classes):
+        data = in_order(data, classes)
     if parsed.count is not None:
-        data = replace(data, train=_thin(data.train, parsed.count, spec, home))
+        data = replace(data, train=thin(data.train, parsed.count, spec, home), drawn=None)
+    if test is not None:
+        data = _tested(data, test, data_dir, allow_code)
     for samples in (data.train, data.test):
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
+    _check_alike(data)
     if parsed.poison is not None:
         data = poisoned(data, parsed.poison)
     where = data_dir or os.environ.get("EXPUNGE_DATA")
@@ -170,9 +208,24 @@ def as_data(given: object) -> Data:
     if isinstance(given, Data):
         return given
     if "datasets" in sys.modules and _are_of_hub((given,)):
-        return _from_hub(given, None, None, None)
+        return _from_hub(given, None, None, partial(_divided, home=None, draw=True))
     raise ConfigError(
         f"the data are a {type(given).__name__}; give what load_data({given!r:.40}) returns"
+    )
+
+
+def _check_alike(data: Data) -> None:
+    """Raise DataError where test inputs have another shape than those to train on, as far as nothing
+    has to be read to know it: items of somebody's own dataset are not, and may differ.
+    """
+    ours, theirs = data.train.known_shape, data.test.known_shape
+    if ours is None or theirs is None or ours == theirs:
+        return
+    remedy = "give both the same shape"
+    if len(ours) == len(theirs) == 3:
+        remedy = "make all of one size (@SIZE does that to encoded ones), all grey or all in colour"
+    raise DataError(
+        f"the inputs to train on have the shape {ours}, and those to test on {theirs}; {remedy}"
     )
 
 
@@ -194,7 +247,60 @@ def poisoned(data: Data, poison: Poison) -> Data:
         raise DataError(f"{poison} is laid on images, and these are texts; leave the poison out")
     train, made = poison_samples(data.train, poison, data.classes)
     spec = None if data.spec is None else f"{data.spec}+{poison}"
-    return replace(data, train=train, poison=made, spec=spec)
+    return replace(data, train=train, poison=made, spec=spec, drawn=None)
+
+
+def in_order(data: Data, classes: Sequence[str]) -> Data:
+    """The same data with their classes in another order, labels and all.
+
+    Raises DataError for poisoned data, whose target is counted in their own order.
+    """
+    if data.classes == tuple(classes):
+        return data
+    if data.poison is not None:
+        raise DataError("these data are poisoned; order the classes of the clean ones")
+    index = np.array([list(classes).index(name) for name in data.classes], dtype=np.int64)
+    train, test = (
+        replace(one, labels=index[one.labels], checked=True) for one in (data.train, data.test)
+    )
+    return replace(data, train=train, test=test, classes=tuple(classes))
+
+
+def _tested(data: Data, test: str, data_dir: str | Path | None, allow_code: bool) -> Data:
+    """The same data with the test set that was asked for."""
+    if test == OWN_TEST and len(data.test):
+        return data
+    if test in (NO_TEST, OWN_TEST):
+        nothing = data.test.subset(_no_rows())
+        return replace(data, test=nothing, test_spec=NO_TEST, test_drawn=False, drawn=None)
+    other = load_data(
+        test,
+        data_dir=data_dir,
+        classes=data.classes,
+        test=OWN_TEST,
+        allow_code=allow_code,
+        drawing=data.drawing or DRAWING,
+        table=data.table,
+    )
+    tested = other.test if len(other.test) else other.train
+    if tested.fingerprint == data.train.fingerprint:
+        raise DataError(f"{test} are the training data; a test set holds what was never learned")
+    if other.classes != data.classes:
+        raise DataError(
+            f"{test} have the classes {listed(other.classes)}, and the training data "
+            f"{listed(data.classes)}; give test data of the same classes"
+        )
+    shapes = data.train.shape(), tested.shape()
+    if shapes[0] != shapes[1]:
+        raise DataError(
+            f"an input of {test} has the shape {shapes[1]}, one of the training data {shapes[0]}; "
+            "give test data of the same shape"
+        )
+    return replace(data, test=tested, test_spec=test, test_drawn=False, drawn=None)
+
+
+def _no_rows() -> Indices:
+    return np.empty(0, dtype=np.int64)
 
 
 def _load(
@@ -202,7 +308,9 @@ def _load(
     data_dir: str | Path | None,
     classes: Sequence[str] | None,
     allow_code: bool,
-    home: Home | None,
+    drawing: Drawing,
+    table: TableEncoding | None,
+    divide: Divide,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
     path = path_of(spec.base)
@@ -211,41 +319,59 @@ def _load(
     if is_hub(spec.base):
         from expunge.data.hub import load_hub  # slow to import
 
-        return _from_hub(load_hub(spec.base), classes, spec, home)
+        return _from_hub(load_hub(spec.base), classes, spec, divide)
     if is_offered(spec.base):
-        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, home)
+        return _from_objects(_offered(spec.base, data_dir), classes, spec.base, divide)
     if is_code(spec.base):
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
-        return _from_objects(made() if callable(made) else made, classes, spec.base, home)
+        return _from_objects(made() if callable(made) else made, classes, spec.base, divide)
     if path.suffix == ".npz" and spec.base not in BUILT_IN:
-        return _from_raw(read_npz(path), classes, home)
+        return _from_raw(read_npz(path), classes, divide)
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
-    if not built_in:
-        texts = _texts(path, spec)
-        if texts is not None:
-            return _from_raw(texts, classes, home)
-    if not built_in and path.is_dir() and not any(path.glob("train*.parquet")):
-        return _from_raw(read_folder(path, spec.size), classes, home)
-    from expunge.data.parquet import read_parquet, read_parquet_pair  # slow to import
-
-    if folder.is_dir():
-        return _from_raw(read_parquet_pair(folder, spec.size), classes, home)
-    return _from_raw((read_parquet(path, spec.size), None), classes, home)
+    shards = shards_of(folder) if folder.is_dir() else Shards([folder], [], [])
+    if shards is not None:
+        data = _from_tables(shards, spec, classes, drawing, table, divide)
+        return replace(data, notes=(*data.notes, *shards.notes()))
+    if built_in:
+        raise DataError(f"{folder} holds no train*.parquet")
+    parts = read_folder(path, spec.size, drawing, classes)
+    return replace(_from_raw(parts, classes, divide), drawing=drawing)
 
 
-def _texts(path: Path, spec: DataSpec) -> tuple[Raw, Raw | None] | None:
-    """Texts of a file or a folder; None where there are none, so another reader is asked."""
-    if path.is_dir() and not any(any(path.glob(f"train*{one}")) for one in (".parquet", ".csv")):
-        return None
-    from expunge.data.texts import read_texts  # slow to import
+def _from_tables(
+    shards: Shards,
+    spec: DataSpec,
+    classes: Sequence[str] | None,
+    drawing: Drawing,
+    table: TableEncoding | None,
+    divide: Divide,
+) -> Data:
+    """Data of files of encoded images, of texts, or of numbers and categories."""
+    from expunge.data.parquet import holds_pictures, read_parquet  # slow to import
 
-    found = read_texts(path)
-    if found is None and path.suffix == ".csv":
-        raise DataError(f"{path} has no column called text or sentence; rename the column of texts")
-    if found is not None and spec.size is not None:
-        raise DataError(f"@SIZE resizes images, and {spec.base} holds texts; leave it out")
-    return found
+    if shards.train[0].suffix == ".parquet" and holds_pictures(shards.train[0]):
+        if spec.columns is not None:
+            raise DataError(
+                f"{spec.base} holds images, whose columns have their usual names; leave out what is "
+                "said of columns"
+            )
+        train = read_parquet(shards.train, spec.size, drawing)
+        test = read_parquet(shards.test, spec.size, drawing) if shards.test else None
+        return replace(_from_raw((train, test), classes, divide), drawing=drawing)
+    if spec.size is not None:
+        raise DataError(
+            f"{spec.base} holds no images, so there is nothing to resize; leave out @SIZE"
+        )
+    from expunge.data.table import read_tables  # slow to import
+    from expunge.data.texts import holds_texts, read_texts
+
+    if spec.columns is None and holds_texts(shards.train[0]):
+        both = read_texts(shards.train), read_texts(shards.test) if shards.test else None
+        return _from_raw(both, classes, divide)
+    read = read_tables(shards.train, shards.test, spec.columns or Columns(), table)
+    data = _from_raw((read.train, read.test), classes, divide)
+    return replace(data, table=read.encoding, notes=(*data.notes, read.encoding.told()))
 
 
 def _offered(base: str, data_dir: str | Path | None) -> Any:
@@ -275,20 +401,28 @@ def _digits() -> Data:
         fingerprint=digest_arrays(images, labels),
         positional=True,
     )
-    train, test = set_aside(samples)
+    train, test, _ = set_aside(samples)
     return Data(train, test, tuple(str(digit) for digit in range(10)))
 
 
-def _from_raw(
-    parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, home: Home | None
-) -> Data:
+def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divide: Divide) -> Data:
     train, test = parts
     labels = [part.labels for part in (train, test) if part is not None]
-    encoded, names = encode_labels(*adopt_names(labels, train.classes, classes))
-    first = train.samples(encoded[0])
+    encoded, names, notes = class_indices(labels, train.classes, classes)
+    samples = [
+        _checked(part.samples(indices))
+        for part, indices in zip([train] if test is None else [train, test], encoded, strict=True)
+    ]
     if test is None:
-        return Data(*set_aside(first, home), classes=names, test_drawn=True)
-    return Data(first, test.samples(encoded[1]), names)
+        return replace(divide(samples[0], names), notes=notes)
+    return Data(samples[0], samples[1], names, notes=notes)
+
+
+def _checked(samples: Samples) -> Samples:
+    """The same; raises DataError where inputs in memory hold nan or inf."""
+    if isinstance(samples.store, ResidentStore):
+        check_finite(samples.store.tensor, lambda row: str(samples.ids[row]))
+    return samples
 
 
 def _are_of_hub(made: tuple[Any, ...]) -> bool:
@@ -298,29 +432,30 @@ def _are_of_hub(made: tuple[Any, ...]) -> bool:
 
 
 def _from_hub(
-    made: Any, classes: Sequence[str] | None, spec: DataSpec | None, home: Home | None
+    made: Any, classes: Sequence[str] | None, spec: DataSpec | None, divide: Divide
 ) -> Data:
     """Data of a dataset of the Hugging Face library. spec: how it was asked for, if it was by name."""
     from expunge.data.hub import read_hub
 
     where = "the dataset" if spec is None else spec.base
     parts = read_hub(made, None if spec is None else spec.size, where)
-    data = _from_raw((parts.train, parts.test), classes, home)
+    data = _from_raw((parts.train, parts.test), classes, divide)
     tensor = None if isinstance(parts.train.store, ImageStore) else parts.train.store.whole()
     # numbers that someone made in Python are fed to the model as they are
     as_made = spec is None and tensor is not None and tensor.is_floating_point()
-    return replace(data, normalise=not as_made, unread=parts.unread)
+    notes = (f"not read: the splits {', '.join(parts.unread)}",) if parts.unread else ()
+    return replace(data, normalise=not as_made, notes=(*data.notes, *notes))
 
 
 def _from_objects(
-    made: Any, classes: Sequence[str] | None, spec: str | None, home: Home | None
+    made: Any, classes: Sequence[str] | None, spec: str | None, divide: Divide
 ) -> Data:
     if isinstance(made, Data):
         return made
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made,)
     if "datasets" in sys.modules and _are_of_hub(pair):
         whole = made if len(pair) == 1 else {"train": pair[0], "test": pair[1]}
-        return _from_hub(whole, classes, None, home)
+        return _from_hub(whole, classes, None, divide)
     if made is None:
         raise DataError(f"{spec or 'load_data'} gave nothing; return a dataset, or (train, test)")
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -332,68 +467,20 @@ def _from_objects(
                 "__getitem__), or a pair (train, test) of them"
             )
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    named = adopt_names([labels for _, labels in raws], dataset_classes(pair[0]), classes)
-    encoded, known = encode_labels(*named)
+    given = [labels for _, labels in raws]
+    encoded, known, notes = class_indices(given, dataset_classes(pair[0]), classes)
     samples = [
-        replace(part, labels=labels, checked=True)
+        _checked(replace(part, labels=labels, checked=True))
         for (part, _), labels in zip(raws, encoded, strict=True)
     ]
-    drawn = len(samples) == 1
-    train, test = set_aside(samples[0], home) if drawn else samples
+    data = divide(samples[0], known) if len(samples) == 1 else Data(samples[0], samples[1], known)
     # tensors that someone made in Python are fed to the model as they are
-    return Data(train, test, known, spec=spec, normalise=False, test_drawn=drawn)
+    return replace(data, spec=spec, normalise=False, notes=notes)
 
 
-def set_aside(samples: Samples, home: Home | None = None) -> tuple[Samples, Samples]:
-    """A stratified 20 % for testing, by a fixed seed that depends on nothing else.
-
-    home: where samples went when the data were first divided; the same division is made again, even
-    where some samples are gone by now.
-    """
-    if home is not None and not samples.positional:
-        train, test = home(samples)
-        if len(test):
-            return samples.subset(train), samples.subset(test)
-    test = stratified(samples.labels, TEST_SHARE, numpy_generator("test set", 0))
-    if not len(test):
-        raise DataError(
-            f"{len(samples)} samples are too few to set some aside for testing; give more, or a test "
-            "set of its own"
-        )
-    return samples.subset(others(len(samples), test)), samples.subset(test)
-
-
-def others(count: int, rows: Indices) -> Indices:
-    """Of 0 to count - 1 those that are not among `rows`, ascending."""
-    left = np.ones(count, dtype=np.bool_)
-    left[rows] = False
-    return np.flatnonzero(left)
-
-
-def stratified(
-    labels: NDArray[np.int64], share: float, generator: np.random.Generator, *, leave: int = 1
-) -> Indices:
-    """Sorted positions of about `share` of each class; every class keeps `leave` samples out.
-
-    The total is round(share * n), unless too few are left: classes are filled by largest remainder.
-    """
-    members = [generator.permutation(rows) for rows in rows_by_class(labels).values()]
-    quotas = np.array([share * len(rows) for rows in members])
-    counts = np.floor(quotas).astype(int)
-    short = round(share * len(labels)) - int(counts.sum())
-    for index in np.argsort(counts - quotas, kind="stable")[: max(0, short)]:
-        counts[index] += 1
-    chosen = [rows[: min(n, len(rows) - leave)] for rows, n in zip(members, counts, strict=True)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else np.empty(0, np.int64)
-
-
-def _thin(samples: Samples, count: int, spec: str, home: Home | None) -> Samples:
-    if home is not None and not samples.positional:
-        return samples.subset(home(samples)[0])
-    if count > len(samples):
-        raise DataError(f"{spec!r} asks for {count} training samples of {len(samples)}")
-    if count == len(samples):
-        return samples
-    generator = numpy_generator("thin", 0)
-    share = count / len(samples)
-    return samples.subset(stratified(samples.labels, share, generator, leave=0))
+def _divided(samples: Samples, classes: tuple[str, ...], home: Home | None, *, draw: bool) -> Data:
+    """Data that bring no test set, with one set aside; with an empty one unless that is to be drawn."""
+    if not draw:
+        return Data(samples, samples.subset(_no_rows()), classes)
+    train, test, rows = set_aside(samples, home)
+    return Data(train, test, classes, test_drawn=True, drawn=rows)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import ROW_BYTES, TEXT_BYTES, VALUE_BYTES, Raw
 from expunge.data.fingerprint import fingerprint_files
 from expunge.data.images import BOMB_BYTES, Encoded, ImagePart, ImageStore, Size, is_bomb
@@ -19,19 +20,26 @@ from expunge.disk.reading import UnreadableError, open_regular, parse_json, read
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
 
+IMAGES, LABELS = ("image", "img"), ("label", "labels", "fine_label")
+"""Usual names of columns."""
 REMEDY = "give a parquet file of encoded images and labels"
 
 
-def read_parquet_pair(folder: Path, size: Size | None) -> tuple[Raw, Raw | None]:
-    """Train and test of a folder with train*.parquet and test*.parquet (or validation*.parquet)."""
-    train = sorted(folder.glob("train*.parquet"))
-    if not train:
-        raise DataError(f"{folder} holds no train*.parquet")
-    test = sorted(folder.glob("test*.parquet")) or sorted(folder.glob("valid*.parquet"))
-    return read_parquet(train, size), read_parquet(test, size) if test else None
+def holds_pictures(file: Path) -> bool:
+    """Whether a parquet file has a column of encoded images; else it is a table."""
+    with reading(f"{file} as parquet", REMEDY, DataError), open_regular(file) as stream:
+        schema = pq.ParquetFile(stream).schema_arrow
+        names = [field.name for field in schema if _is_image(field.type)]
+        return any(
+            name in IMAGES or pa.types.is_struct(schema.field(name).type)
+            for name in names
+            if name not in (*LABELS, "id")
+        ) or (len(names) == 1 and names[0] not in (*LABELS, "id"))
 
 
-def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
+def read_parquet(
+    files: Path | Sequence[Path], size: Size | None, drawing: Drawing = DRAWING
+) -> Raw:
     """Encoded images with labels, in the layout of the Hugging Face hub.
 
     The image column holds {bytes, path} or plain bytes; the label column is called `label`,
@@ -53,7 +61,9 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
     counts = [len(table.values[table.label]) for table in tables]
-    part = ImagePart(lambda: _read_images(paths, counts), size, str(paths[0].resolve()), digest)
+    part = ImagePart(
+        lambda: _read_images(paths, counts), size, str(paths[0].resolve()), digest, drawing
+    )
     return Raw(
         store=ImageStore(part, np.arange(sum(counts))),
         labels=joined[first.label],
@@ -62,6 +72,20 @@ def read_parquet(files: Path | Sequence[Path], size: Size | None) -> Raw:
         classes=first.classes,
         fingerprint=digest,
     )
+
+
+def read_columns(path: Path) -> dict[str, list[Any]]:
+    """The flat columns of a file without images, None for what is missing.
+
+    Raises UnreadableError, and whatever pyarrow raises.
+    """
+    with open_regular(path) as stream:
+        packed_bytes = stream.seek(0, 2)
+        file = pq.ParquetFile(stream)
+        names = [field.name for field in file.schema_arrow if is_flat(field.type)]
+        check_sizes(file.metadata, packed_bytes, file.schema_arrow, names)
+        table = pa.Table.from_batches(bounded_batches(file, names, packed_bytes))
+    return {name: table.column(name).to_pylist() for name in names}
 
 
 def _read_images(paths: Sequence[Path], counts: Sequence[int]) -> list[Encoded]:
@@ -83,11 +107,13 @@ class _Table:
     """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.image = _column(path, schema, _is_image, "image", ("image", "img"))
-        self.label = _column(path, schema, _is_label, "label", ("label", "labels", "fine_label"))
+        self.image = _column(path, schema, _is_image, "image", IMAGES)
+        self.label = _column(path, schema, _is_label, "label", LABELS)
         self.classes = classes_of_schema(schema, self.label)
         self.flat = [
-            field.name for field in schema if field.name != self.image and is_flat(field.type)
+            field.name
+            for field in schema
+            if field.name != self.image and (is_flat(field.type) or field.name == self.label)
         ]
         nested = pa.types.is_struct(schema.field(self.image).type)
         self.bytes = f"{self.image}.bytes" if nested else self.image
@@ -115,7 +141,10 @@ class _Table:
             for name in self.flat:
                 values = batch.column(name)
                 if values.null_count and name in (self.label, "id"):
-                    raise DataError(f"{path} has {values.null_count} rows without {name}")
+                    raise DataError(
+                        f"{path} has {values.null_count} rows without {name} (it is null there); fill "
+                        "it in, or leave these rows out"
+                    )
                 found[name].append(column_values(values, known, as_text=name == "id"))
         self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
@@ -128,14 +157,13 @@ def _read(path: Path, *, images: bool = False) -> _Table:
         packed_bytes = stream.seek(0, 2)
         file = pq.ParquetFile(stream)
         table = _Table(path, file.schema_arrow)
-        wide = sum(_value_bytes(file.schema_arrow.field(name).type) for name in table.flat)
-        check_sizes(file.metadata, packed_bytes, ROW_BYTES + wide)
+        check_sizes(file.metadata, packed_bytes, file.schema_arrow, table.flat)
         file = pq.ParquetFile(
             stream, metadata=file.metadata, read_dictionary=[table.bytes, *table.texts]
         )
-        batches = row_batches(file, [table.bytes] if images else table.flat)
+        wanted = [table.bytes] if images else table.flat
         take = table.take_images if images else table.take_values
-        take(path, bounded(batches, packed_bytes))
+        take(path, bounded_batches(file, wanted, packed_bytes))
     return table
 
 
@@ -145,11 +173,14 @@ def _value_bytes(kind: pa.DataType) -> int:
     return VALUE_BYTES if plain else TEXT_BYTES
 
 
-def check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) -> None:
+def check_sizes(
+    metadata: pq.FileMetaData, packed_bytes: int, schema: pa.Schema, columns: Sequence[str]
+) -> None:
     """Raise UnreadableError for rows or pages that are far more than their file, or than memory.
 
-    row_bytes: what a row takes, at the least.
+    columns: those that are held in memory for all rows.
     """
+    row_bytes = ROW_BYTES + sum(_value_bytes(schema.field(name).type) for name in columns)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     unpacked_bytes = sum(group.total_byte_size for group in groups)
     rows = sum(group.num_rows for group in groups)
@@ -164,7 +195,7 @@ def check_sizes(metadata: pq.FileMetaData, packed_bytes: int, row_bytes: int) ->
         raise UnreadableError("it holds no rows, or another number than it says")
 
 
-def row_batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Rows, of which no more are unpacked at a time than a row group, or a part of a large one."""
     for number in range(file.metadata.num_row_groups):
         group = file.metadata.row_group(number)
@@ -173,10 +204,12 @@ def row_batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordB
         yield from file.iter_batches(rows, row_groups=[number], columns=columns, use_threads=False)
 
 
-def bounded(batches: Iterator[pa.RecordBatch], packed_bytes: int) -> Iterator[pa.RecordBatch]:
-    """The same; ends with UnreadableError where they come to more than the file said of itself."""
+def bounded_batches(
+    file: pq.ParquetFile, columns: list[str], packed_bytes: int
+) -> Iterator[pa.RecordBatch]:
+    """Rows; ends with UnreadableError where they come to more than the file may unpack to."""
     total = 0
-    for batch in batches:
+    for batch in _batches(file, columns):
         total += batch.nbytes
         if is_bomb(total, packed_bytes):
             raise UnreadableError(
@@ -189,6 +222,8 @@ def _shared(
     values: pa.Array, known: dict[Any, Any], made: Callable[[Any], Any] = lambda value: value
 ) -> list[Any]:
     """Values as Python objects, each of which is there once. made: what becomes of each."""
+    if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
+        values = values.cast(pa.large_binary())
     if not isinstance(values, pa.DictionaryArray):
         values = values.dictionary_encode()
     rows = values.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -201,12 +236,21 @@ def _shared(
 def column_values(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
     """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
     kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
+    if _is_list(kind):
+        return _objects(values.to_pylist())
     if not _is_text(kind):
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
         array = np.asarray(values.to_numpy(zero_copy_only=False))
         return array.astype(np.str_) if as_text else array
     return np.array(_shared(values, known, as_name), dtype=object)
+
+
+def _objects(values: list[Any]) -> NDArray[Any]:
+    """Values (n,) that are lists themselves."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -217,15 +261,28 @@ def _is_image(kind: pa.DataType) -> bool:
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind))
+    """Whether these may be labels; whether they are is seen when they are read."""
+    if pa.types.is_dictionary(kind):
+        return _is_label(kind.value_type)
+    return _is_list(kind) or (is_flat(kind) and not pa.types.is_temporal(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether each value holds several numbers, as one-hot labels do."""
+    several = (
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+    return bool(several and _is_label(kind.value_type))
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_string(kind)
         or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
     )
 
 

@@ -117,9 +117,14 @@ def typed_trigger(text: str, samples: Samples) -> Trigger:
     """A trigger as typed, tried on the first of the samples.
 
     Raises:
-        DataError: for a text that is none, or a trigger that does not fit these samples.
+        DataError: for a text that is none, a trigger that does not fit these samples, or no samples.
     """
     trigger = read_trigger(text)
+    if not len(samples):
+        raise DataError(
+            "a trigger is laid on test images, and this model has no test set; import it with --test "
+            "DATA, or leave --trigger out"
+        )
     with_trigger(samples, trigger).store.fetch(np.array([0]), torch.device("cpu"))
     return trigger
 

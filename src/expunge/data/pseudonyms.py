@@ -2,19 +2,21 @@
 
 They are keyed (HMAC-SHA256), so whoever has the folder alone can test no guess against them. The key
 lies outside of all folders, in a file that its owner alone may read; it is needed to read the folder
-again.
+again. That file also remembers where the data lie, of which the folder says nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 import re
 import secrets
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from expunge.disk.reading import read_bytes, reading
 from expunge.disk.whole import sweep, unwritable, write_file
@@ -24,6 +26,9 @@ KEY_BYTES = 32
 NAME = re.compile(r"[0-9a-f]{16}")
 KEYED = "keyed:"
 """Begins a digest that nobody can test without the key."""
+HIDDEN = "redacted-data:"
+"""Begins what stands for a specification of data."""
+KEY_FILE_BYTES = 2**20
 
 
 def keys_folder() -> Path:
@@ -60,13 +65,32 @@ class Key:
             return digest
         return f"{KEYED}{self._keyed('digest', digest)[:32]}"
 
-    def keep(self) -> None:
-        """Write its file, whole or not at all, for its owner alone. Raises OSError."""
-        if self.file.exists():
+    def hidden(self, spec: str) -> str:
+        """What stands for a specification of data that holds a path."""
+        return f"{HIDDEN}{self._keyed('data', spec)[:32]}"
+
+    def keep(self, spec: str | None = None, data_dir: str | None = None) -> None:
+        """Write its file, for its owner alone, and in it where data lie. Raises OSError."""
+        known = self._remembered() if self.file.exists() else {}
+        there = {} if spec is None else {self.hidden(spec): [spec, data_dir]}
+        if self.file.exists() and known == known | there:
             return
         keys_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         sweep(keys_folder())
-        write_file(self.file, f"{self.secret.hex()}\n", mode=0o600)
+        places = [json.dumps({name: place}) for name, place in (known | there).items()]
+        write_file(self.file, "\n".join([self.secret.hex(), *places, ""]), mode=0o600)
+
+    def place_of(self, spec: str) -> tuple[str, str | None] | None:
+        """Specification and folder of the data that a text stands for, or names; None: unknown."""
+        name = spec if spec.startswith(HIDDEN) else self.hidden(spec)
+        found = self._remembered().get(name)
+        return None if found is None else (found[0], found[1])
+
+    def _remembered(self) -> dict[str, list[Any]]:
+        """What stands for data -> what it stands for, and where they lie."""
+        with reading(self.file, "bring the key back from where it was kept", SplitError):
+            lines = read_bytes(self.file, most=KEY_FILE_BYTES).decode().splitlines()[1:]
+            return {name: place for line in lines for name, place in json.loads(line).items()}
 
     def _keyed(self, what: str, text: str) -> str:
         message = f"{what}\x1f{text}".encode("utf-8", "surrogatepass")
@@ -96,7 +120,8 @@ def open_key(name: str, folder: Path) -> Key:
             "back, or name its folder with EXPUNGE_KEYS: without it nobody can tell whose they are"
         )
     with reading(file, "bring the key back from where it was kept", SplitError):
-        key = Key(bytes.fromhex(read_bytes(file, most=1024).decode("ascii")))
+        content = read_bytes(file, most=KEY_FILE_BYTES).decode()
+        key = Key(bytes.fromhex(content.partition("\n")[0]))
         readable = file.stat().st_mode & 0o077
     if key.name != name or len(key.secret) != KEY_BYTES:
         raise SplitError(

@@ -92,6 +92,16 @@ def check_share(validation: float) -> None:
         raise SplitError(f"validation is a share from 0 up to below 1, not {validation}")
 
 
+def private_words(spec: str) -> tuple[str, ...]:
+    """What a request says of whom it is about: a group's value, or the path of a list."""
+    kind, _, rest = spec.partition(":")
+    if kind == "group":
+        return tuple(filter(None, (clean_name(rest.partition("=")[2]), clean_name(rest))))
+    if kind == "ids" and not _PIPES.fullmatch(rest):
+        return tuple(dict.fromkeys((clean_name(rest), clean_name(Path(rest).name))))
+    return ()
+
+
 def request_number(spec: str, text: str) -> float:
     """The number in a request."""
     try:

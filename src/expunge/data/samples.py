@@ -6,16 +6,17 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
 from expunge.data.batch import Ids, Indices, first_tensor
 from expunge.data.id_rows import IdRows
+from expunge.data.inputs import detached, stacked
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
 from expunge.names.text import clean_name, clean_names, shared_names
@@ -43,6 +44,15 @@ class Store(Protocol):
 
     def whole(self) -> Tensor | None:
         """All inputs as one CPU tensor (n, ...), if they are held in memory."""
+        ...
+
+
+@runtime_checkable
+class Standardised(Protocol):
+    """A store that says itself what its inputs are normalised with."""
+
+    def statistics(self) -> Normalisation:
+        """Mean and deviation."""
         ...
 
 
@@ -85,13 +95,16 @@ class StreamStore:
 
     Items are (input, label, ...) tuples, dictionaries, or inputs alone; labels are dropped here,
     since they are read elsewhere. PIL images and arrays become tensors.
+
+    ids: (n,) names of the samples, for messages; by default their row numbers.
     """
 
     label_keys = ("label", "labels")
 
-    def __init__(self, dataset: Dataset[Any], workers: int = 0) -> None:
+    def __init__(self, dataset: Dataset[Any], workers: int = 0, ids: Ids | None = None) -> None:
         self.dataset = dataset
         self.workers = workers
+        self.ids = ids
 
     def __getitem__(self, row: int) -> Any:
         item = self.dataset[int(row)]
@@ -99,9 +112,14 @@ class StreamStore:
             return {k: as_tensor(v) for k, v in item.items() if k not in self.label_keys}
         return as_tensor(item[0] if isinstance(item, tuple | list) else item)
 
+    def __getitems__(self, rows: list[int]) -> Any:
+        """A batch; raises DataError that names a sample whose input does not fit."""
+        names = rows if self.ids is None else self.ids[rows]
+        return stacked([self[row] for row in rows], lambda place: str(names[place]))
+
     def fetch(self, index: Indices, device: torch.device) -> Any:
         """Read rows one by one and stack them."""
-        return to_device(default_collate([self[row] for row in index.tolist()]), device)
+        return to_device(self.__getitems__(index.tolist()), device)
 
     def stream(self, batches: Sequence[Indices], device: torch.device) -> Iterator[Any]:
         """Read batches through a DataLoader."""
@@ -109,6 +127,7 @@ class StreamStore:
             self,  # type: ignore[arg-type]  # anything with __getitem__ will do for a batch sampler
             batch_sampler=[index.tolist() for index in batches],
             num_workers=self.workers,
+            collate_fn=_as_it_is,
             pin_memory=device.type == "cuda",
             generator=torch.Generator(),  # it draws a seed, and not from the caller's stream
         )
@@ -127,10 +146,15 @@ class StreamStore:
         """Never held in memory."""
 
 
+def _as_it_is(batch: Any) -> Any:
+    """Of a batch that was put together where it was read."""
+    return batch
+
+
 def as_tensor(value: Any) -> Any:
     """A PIL image or an array as a tensor (images: uint8, channels first); the rest as it is."""
     if isinstance(value, Tensor):
-        return value
+        return detached(value)
     if hasattr(value, "getbands"):  # a PIL image, without importing PIL here
         array = np.array(value)  # a copy: what PIL and memory maps hand out may not be writable
         array = array[:, :, None] if array.ndim == 2 else array
@@ -174,6 +198,14 @@ class Samples:
                 f"{len(self.ids)} ids but {len(self.labels)} labels: give one of each per sample"
                 if self.ids.ndim == 1
                 else f"ids have shape {self.ids.shape}; give one id per sample"
+            )
+        odd = (
+            () if checked else [n for n, v in self.columns.items() if v.shape != self.labels.shape]
+        )
+        if odd:
+            raise DataError(
+                f"column {odd[0]!r} has shape {self.columns[odd[0]].shape} for {len(self.ids):,} "
+                "samples: give one value per sample"
             )
         if not checked and not self.position.all_different:
             names, counts = np.unique(self.ids, return_counts=True)
@@ -227,11 +259,19 @@ class Samples:
         index = np.array([row], dtype=np.int64)
         return tuple(first_tensor(self.store.fetch(index, torch.device("cpu"))).shape[1:])
 
+    @property
+    def known_shape(self) -> tuple[int, ...] | None:
+        """The same, where nothing has to be read for it; else None."""
+        return self.shape() if resident(self) is not None else getattr(self.store, "shape", None)
+
     def statistics(self) -> Normalisation | None:
         """Mean and standard deviation per channel (images) or feature (vectors), in one pass.
 
-        None for inputs that are neither, such as token ids. Raises DataError for inputs without values.
+        None for inputs that are neither, such as token ids. A store that knows better, as that of a
+        table does, is asked. Raises DataError for inputs without values.
         """
+        if isinstance(self.store, Standardised):
+            return self.store.statistics()
         chunks = np.array_split(np.arange(len(self)), max(1, len(self) // 2048))
         total = square = torch.zeros(())
         count = 0

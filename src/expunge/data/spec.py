@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.data.classes import MOST_DIGITS
+from expunge.data.columns import TABLES, WRITTEN, Columns
+from expunge.data.drawing import GROUNDS, RESIZE_FILTERS, Drawing
 from expunge.data.poison import Poison, split_poison
 from expunge.data.triggers import TRIGGERS
 from expunge.disk.reading import check_regular, reading
-from expunge.errors import DataError, nearest
+from expunge.errors import DataError, listed, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import check_name
 from expunge.names.libraries import HUB, check_package
@@ -29,13 +31,17 @@ BUILT_IN = {
     "mnist": "MNIST as parquet in DATA_DIR/mnist; 60,000 + 10,000 grey images, 28x28",
 }
 OTHER_SPECS = {
-    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and integer labels; "
+    "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and labels; "
     "further columns are for `group:COLUMN=VALUE`, a column `id` names the samples",
     "FILE.csv | FILE.parquet | FOLDER with train*": "texts (a column `text` or `sentence`) and labels "
     "(`label`), for a model with a tokenizer (`hf:FOLDER`); `id` and further columns as above",
     "hf:NAME[:CONFIGURATION] | hf:FOLDER": "a dataset of the Hugging Face hub, or a folder written by "
     "`save_to_disk`; needs the extra `hf`",
-    "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png",
+    "FILE.csv | FILE.parquet[:label=COLUMN,...]": "a table of numbers and categories; label=, id=, "
+    "group= (for requests, no input), drop=, category= (numbers that are kinds) name columns; "
+    "missing=NUMBER is what missing ones count as",
+    "FOLDER of images": "FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, or FOLDER/CLASS/*.png; "
+    "or images with FOLDER/metadata.csv (.jsonl, .parquet): file_name, optional id, label, columns",
     "FILE.npz": "arrays x and y, or x_train, y_train, x_test, y_test; optional id, classes and columns",
     "module:function": "a function of yours that returns a map-style dataset, or (train, test)",
     "NAME | NAME:REST": "data that an installed package offers as an entry point of `expunge.data`",
@@ -66,28 +72,40 @@ DATASETS: Catalogue[Any] = Catalogue(
 """Data by name: what is built in, told in words, and the loaders of installed packages."""
 
 
+_SPEC = re.compile(
+    r"(.+?)(?:@(\d+)(?:x(\d+))?)?((?:,(?:resize|ground)=\w*)*)(?::(\d+))?", re.DOTALL
+)
+
+
 @dataclass(frozen=True)
 class DataSpec:
-    """A data specification taken apart: `BASE[@SIZE][:COUNT][+POISON]`.
+    """A data specification taken apart: `BASE[:COLUMNS][:COUNT][+POISON]` of a table, of images
+    `BASE[@SIZE][,resize=FILTER][,ground=GROUND][:COUNT][+POISON]`.
 
     base: a name, a path or `module:function`. size: (height, width) to resize images to.
+    columns: of a table, what they are, as in `people.csv:label=income,group=person`.
     count: keep that many training samples, drawn once for all by stratified choice.
     poison: then poison a share of those that are kept.
+    resize: one of `RESIZE_FILTERS`. ground: one of `GROUNDS`, on which transparent images are laid.
     """
 
     base: str
     size: Size | None = None
     count: int | None = None
     poison: Poison | None = None
+    columns: Columns | None = None
+    resize: str | None = None
+    ground: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> DataSpec:
         """Read `cifar10`, `cifar10:5000`, `photos@64x48:1000`, `package.module:load`, `digits+patch`."""
         clean, poison = split_poison(text)
-        match = re.fullmatch(r"(.+?)(?:@(\d+)(?:x(\d+))?)?(?::(\d+))?", clean.strip(), re.DOTALL)
+        match = _SPEC.fullmatch(clean.strip())
         if match is None:
             raise DataError("the data specification is empty; name a dataset, as in digits")
-        base, height, width, count = match.groups()
+        base, height, width, options, count = match.groups()
+        base, columns = _without_columns(base)
         if any(len(number or "") > MOST_DIGITS for number in (height, width, count)):
             raise DataError(f"{text[:60]!r}: no data have sizes or counts of so many digits")
         size = (int(height), int(width or height)) if height else None
@@ -97,7 +115,17 @@ class DataSpec:
             raise DataError(
                 f"{text!r}: images of more than {MOST_SIDE:,} pixels a side are not made"
             )
-        return cls(base, size, int(count) if count else None, poison)
+        chosen = _options(text, options)
+        if "resize" in chosen and size is None:
+            raise DataError(
+                f"{text!r}: resize={chosen['resize']} resizes nothing without a size; append it to the "
+                "path, as in photos@64,resize=bicubic"
+            )
+        return cls(base, size, int(count) if count else None, poison, columns, **chosen)
+
+    def drawing(self, otherwise: Drawing) -> Drawing:
+        """How encoded images become pixels. otherwise: as far as this does not say."""
+        return Drawing(self.resize or otherwise.resize, self.ground or otherwise.ground)
 
     def __str__(self) -> str:
         """As it would be typed."""
@@ -132,6 +160,12 @@ class DataSpec:
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
                 "leave it out"
             )
+        if self.ground is not None and arrays and not _is_folder(path):
+            raise DataError(
+                f"ground={self.ground} is for encoded images, and {self.base} holds none; leave it out"
+            )
+        if self.columns is not None and self.size is not None:
+            raise DataError(f"{self.base}: a table has columns, images have a size; leave one out")
         if is_hub(self.base):
             return check_hub(self.base)
         if self.base == "digits" or offered:
@@ -141,10 +175,32 @@ class DataSpec:
         elif is_code(self.base):
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
         elif not _is_folder(path):
-            if path.suffix not in (".npz", ".parquet", ".csv") or not exists(self.base):
+            if path.suffix not in (".npz", *TABLES) or not exists(self.base):
                 raise unknown(self.base)
             with reading(path, "name a file of data", DataError):
                 check_regular(path)
+
+
+def _options(text: str, typed: str) -> dict[str, str]:
+    """`,resize=FILTER,ground=GROUND` as a dictionary. Raises DataError for values that there are not."""
+    known = {"resize": RESIZE_FILTERS, "ground": tuple(GROUNDS)}
+    found: dict[str, str] = {}
+    for one in filter(None, typed.split(",")):
+        key, _, value = one.partition("=")
+        if value not in known[key] or key in found:
+            raise DataError(f"{text!r}: give {key}= once, one of {listed(known[key])}")
+        found[key] = value
+    return found
+
+
+def _without_columns(base: str) -> tuple[str, Columns | None]:
+    """The path of a table, and what was said of its columns; the same for whatever is no table."""
+    for place in re.finditer(r":(?=\w+=)", base):
+        path, told = path_of(base[: place.start()]), base[place.end() :]
+        table = path.suffix in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
+        if table and not is_offered(base):
+            return base[: place.start()], Columns.parse(told)
+    return base, None
 
 
 def path_of(base: str) -> Path:
@@ -187,6 +243,9 @@ UNNAMED = "made in Python"
 OF_ITS_DATA = "of its data"
 """Of a task that comes with data of `module:function`, which make it again."""
 
+NO_TEST, OWN_TEST = "none", "own"
+"""Of what may be asked for as a test set, beside data: nothing; what the data bring, or else nothing."""
+
 
 def lasting(spec: str | None) -> str | None:
     """A specification that means the same from another folder: paths made absolute."""
@@ -202,6 +261,19 @@ def lasting(spec: str | None) -> str | None:
     if poison is not None and poison.trigger != poison.trigger.absolute():
         suffix = f"+{replace(poison, trigger=poison.trigger.absolute())}"
     return f"{prefix}{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
+
+
+def names_a_path(spec: str | None) -> bool:
+    """Whether a specification holds a path, or could: of what no path is in, the name is of data that
+    anybody may have.
+    """
+    if spec is None:
+        return False
+    clean, poison = split_poison(spec)
+    base = DataSpec.parse(clean).base
+    if poison is not None and poison.trigger != poison.trigger.absolute():
+        return True
+    return "/" in spec or not (base in BUILT_IN or is_code(base))
 
 
 def is_offered(base: str) -> bool:
@@ -228,9 +300,13 @@ def unknown(base: str) -> DataError:
     meant = nearest(plus, TRIGGERS) if plus else nearest(base, known)
     if plus in TRIGGERS:
         meant = f" (sizes and counts stand before the poison, as in photos@64:1000+{plus})"
+    if re.search(r",(?:resize|ground)=", base):
+        meant = (
+            " (resize= and ground= stand between size and count, as in photos@64,ground=black:1000)"
+        )
     return DataError(
         f"no dataset or path {base[:200]!r}{meant}; there are "
-        f"{', '.join(known)}, a .csv, a .parquet or .npz file, a folder, or module:function"
+        f"{', '.join(known)}, a .csv, .parquet or .npz file, a folder, or module:function"
     )
 
 

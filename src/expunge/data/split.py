@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.data.aside import others, stratified
 from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
-from expunge.data.load import Data, others, stratified
+from expunge.data.load import Data
+from expunge.data.lookup import look_up
 from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.request import (
     check_request,
@@ -106,12 +109,10 @@ class Split:
         """Forget whole classes, by name, or by index (an int, or text such as "#3")."""
         base = base or cls.whole(data)
         texts = [c if isinstance(c, str) else f"#{int(c)}" for c in classes]
-        wanted = {resolve_class(text, data.classes) for text in texts}
-        rows = np.flatnonzero(np.isin(data.train.labels, sorted(wanted)))
+        rows, what = rows_of_classes(data, texts)
         struck = set(base.excluded)
         names = [name for name in _names(data.train, rows) if name not in struck]
-        labels = listed([data.classes[c] for c in sorted(wanted)])
-        return base.forgetting(names, what=f"class {labels}")
+        return base.forgetting(names, what=what)
 
     @classmethod
     def ids(cls, data: Data, ids: Iterable[str], *, base: Split | None = None) -> Split:
@@ -132,21 +133,17 @@ class Split:
         rows = data.train.rows_of(names)
         unknown = [names[number] for number in np.flatnonzero(rows < 0)]
         if unknown:
-            hint = nearest(unknown[0], data.train.position)
-            span = (
-                f"ids are row numbers of the file, {data.train.ids[0]} to {data.train.ids[-1]}"
-                if data.train.positional
-                else f"an id looks like {str(data.train.ids[0])!r}"
-            )
-            raise SplitError(
-                f"id {unknown[0]!r} is not in the training data{hint} "
-                f"({len(unknown)} of {len(names)} unknown; {span})"
-            )
+            raise unknown_ids(data, unknown, len(names))
         return base.forgetting(names)
 
     @classmethod
     def indices(cls, data: Data, rows: Iterable[int], *, base: Split | None = None) -> Split:
         """Forget rows of the training data, counted from 0."""
+        return cls.ids(data, cls.named_rows(data, rows), base=base)
+
+    @staticmethod
+    def named_rows(data: Data, rows: Iterable[int]) -> list[str]:
+        """Ids of rows of the training data, counted from 0."""
         wanted = [int(row) for row in rows]
         wrong = [row for row in wanted if not 0 <= row < len(data.train)]
         if wrong:
@@ -154,7 +151,7 @@ class Split:
                 f"row {wrong[0]} is out of range: the training data has rows 0 to "
                 f"{len(data.train) - 1}"
             )
-        return cls.ids(data, [str(data.train.ids[row]) for row in wanted], base=base)
+        return [str(data.train.ids[row]) for row in wanted]
 
     @classmethod
     def mask(
@@ -173,23 +170,10 @@ class Split:
     def groups(cls, data: Data, column: str, value: str, *, base: Split | None = None) -> Split:
         """Forget the samples whose `column` reads `value`, such as all of one person."""
         base = base or cls.whole(data)
-        columns, column, value = data.train.columns, clean_name(column), clean_name(value)
-        if column not in columns:
-            there = listed(columns) or "none (they come from parquet columns and npz arrays)"
-            raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
-        values = np.asarray(columns[column])
-        if values.dtype.kind != "O":  # which are texts already
-            values = values.astype(np.str_)
-        rows = np.flatnonzero(values == value)
-        if not len(rows):
-            known = sorted(set(values.tolist()))
-            raise SplitError(
-                f"column {column!r} never reads {value!r}{nearest(value, known)} "
-                f"(it has {len(known)} values, such as {known[0]!r})"
-            )
+        rows, _, what = rows_of_group(data, column, value)
         struck = set(base.excluded)
         names = [name for name in _names(data.train, rows) if name not in struck]
-        return base.forgetting(names, what=f"{column}={value}")
+        return base.forgetting(names, what=what)
 
     @classmethod
     def poison(
@@ -212,8 +196,8 @@ class Split:
     def parse(cls, data: Data, spec: str, *, seed: int = 0, base: Split | None = None) -> Split:
         """Read a forget request as typed:
 
-        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, one id per line; `-` reads
-        standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
+        `random:FRACTION`, `class:LABEL[,LABEL...]`, `ids:FILE` (UTF-8, read as `look_up` reads lines;
+        `-` reads standard input), `group:COLUMN=VALUE`, `indices:ROW[,ROW...]`, `poison[:SHARE]`.
         """
         check_request(spec)
         kind, _, rest = spec.partition(":")
@@ -226,7 +210,8 @@ class Split:
         if kind == "class":
             return cls.classes(data, class_names(rest, data.classes), base=base)
         if kind == "ids":
-            return cls.ids(data, read_ids(rest), base=base)
+            found = look_up(read_ids(rest), data, () if base is None else base.excluded)
+            return cls.ids(data, [*found.names, *found.unknown], base=base)
         if kind == "indices":
             return cls.indices(data, [row_number(spec, r) for r in rest.split(",")], base=base)
         column, _, value = rest.partition("=")
@@ -354,6 +339,47 @@ class Split:
         return tuple(sorted(gone - _classes(labels[kept[kept >= 0]])))
 
 
+def rows_of_classes(data: Data, classes: Iterable[str]) -> tuple[Indices, str]:
+    """Rows of the training samples of some classes, ascending, and what to call these in a message."""
+    wanted = sorted({resolve_class(text, data.classes) for text in classes})
+    labels = listed([data.classes[c] for c in wanted])
+    return np.flatnonzero(np.isin(data.train.labels, wanted)), f"class {labels}"
+
+
+def rows_of_group(data: Data, column: str, value: str) -> tuple[Indices, list[str], str]:
+    """Rows of the training samples whose column reads a value, ids of such test samples, and what to
+    call them in a message. Raises SplitError for a column that is not there, or never reads that.
+    """
+    columns, column, value = data.train.columns, clean_name(column), clean_name(value)
+    if column not in columns:
+        there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
+        raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
+    values = _texts(columns[column])
+    rows = np.flatnonzero(values == value)
+    tested = np.flatnonzero(_texts(data.test.columns.get(column, [])) == value)
+    if not len(rows) and not len(tested):
+        known = sorted(set(values.tolist()))
+        raise SplitError(
+            f"column {column!r} never reads {value!r}{nearest(value, known)} "
+            f"(it has {len(known)} values, such as {known[0]!r})"
+        )
+    return rows, data.test.ids[tested].tolist(), f"{column}={value}"
+
+
+def unknown_ids(data: Data, unknown: Sequence[str], asked: int) -> SplitError:
+    """The error for ids that are not in the training data. asked: how many were asked for."""
+    ids = data.train.ids
+    span = (
+        f"ids are row numbers of the file, {ids[0]} to {ids[-1]}"
+        if data.train.positional
+        else f"an id looks like {str(ids[0])!r}"
+    )
+    return SplitError(
+        f"id {unknown[0]!r} is not in the training data{nearest(unknown[0], data.train.position)} "
+        f"({len(unknown)} of {asked} unknown; {span})"
+    )
+
+
 def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
     """A share in (0, 1] of some ids, drawn by `seed`; a larger share holds every smaller one.
 
@@ -368,6 +394,12 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
         )
     order = numpy_generator("some of", seed).permutation(len(ids))
     return [ids[row] for row in order[:count]]
+
+
+def _texts(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+    """A column as texts."""
+    array = np.asarray(values)
+    return array if array.dtype.kind == "O" else array.astype(np.str_)  # objects are texts already
 
 
 def _classes(labels: NDArray[np.int64]) -> set[int]:

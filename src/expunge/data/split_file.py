@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from expunge.data.aside import Home
 from expunge.data.batch import Indices
 from expunge.data.id_rows import IdRows
-from expunge.data.load import Data, Home
+from expunge.data.load import Data
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key
 from expunge.data.samples import Samples
 from expunge.data.split import Split
+from expunge.data.struck import Struck, struck_from_plain, struck_to_plain
 from expunge.errors import SplitError
 
 GONE = "redacted:"
 """Begins the id of a struck sample that is not in the data any more, of which a pseudonym is left."""
 
 
-def split_to_plain(split: Split, data: Data, *, key: Key | None = None) -> dict[str, Any]:
+def split_to_plain(
+    split: Split, data: Data, *, key: Key | None = None, struck: Sequence[Struck] = ()
+) -> dict[str, Any]:
     """Ids of each part; with a key, their pseudonyms, which need it and the data to be read again.
+
+    struck: what each request of the chain struck.
 
     Where the test set was drawn from the data, its ids stand beside, so that the same division is
     made when samples are gone.
@@ -30,16 +36,23 @@ def split_to_plain(split: Split, data: Data, *, key: Key | None = None) -> dict[
     parts = {name: list(getattr(split, name)) for name in SPLIT_PARTS}
     if data.test_drawn:
         parts["test"] = data.test.ids.tolist()
+    told = {"struck": struck_to_plain(struck, split.forget)} if struck else {}
     if key is None:
-        return {"digest": split.digest, **parts}
-    left = f"{GONE}{key.name}:"
-    hidden = {
-        name: [
-            one.removeprefix(left) if one.startswith(left) else key.pseudonym(one) for one in ids
-        ]
-        for name, ids in parts.items()
-    }
-    return {"digest": _digest(hidden, key), "pseudonyms": key.name, **hidden}
+        return {"digest": split.digest, **parts, **told}
+    left = gone_name(key)
+
+    def hide(one: str) -> str:
+        return one.removeprefix(left) if one.startswith(left) else key.pseudonym(one)
+
+    hidden = {name: list(map(hide, ids)) for name, ids in parts.items()}
+    if struck:
+        told["struck"] = struck_to_plain([one.named(hide) for one in struck], hidden["forget"])
+    return {"digest": _digest(hidden, key), "pseudonyms": key.name, **hidden, **told}
+
+
+def gone_name(key: Key | None) -> str:
+    """Begins the id of a struck sample that is gone from the data; its pseudonym follows."""
+    return GONE if key is None else f"{GONE}{key.name}:"
 
 
 def home_of(plain: Mapping[str, Any], key: Key | None = None) -> Home:
@@ -59,9 +72,12 @@ def home_of(plain: Mapping[str, Any], key: Key | None = None) -> Home:
     return home
 
 
-def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = None) -> Split:
-    """The split again. Pseudonyms are matched with the ids of the data; a struck sample that is gone
-    from the data keeps its pseudonym for an id. Folders of earlier versions have salted hashes.
+def split_from_plain(
+    plain: Mapping[str, Any], data: Data, key: Key | None = None
+) -> tuple[Split, tuple[Struck, ...]]:
+    """The split again, and what each request struck. Pseudonyms are matched with the ids of the data; a
+    struck sample that is gone from the data keeps its pseudonym for an id. Folders of earlier versions
+    have salted hashes.
 
     Raises SplitError for content that is no split or was changed, or for pseudonyms of learned samples
     that match nothing.
@@ -74,7 +90,7 @@ def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = Non
     if stored is None:
         split = _split(parts)
         _check_digest(split.digest, told)
-        return split
+        return split, struck_from_plain(plain, str)
     known = {stored(name): name for name in data.train.position}
     for name in ("retain", "validation"):
         gone = [one for one in parts[name] if one not in known]
@@ -83,14 +99,17 @@ def split_from_plain(plain: Mapping[str, Any], data: Data, key: Key | None = Non
                 f"{len(gone)} redacted {name} ids match no sample of the data; give the data that "
                 "the model was trained on"
             )
-    left = GONE if key is None else f"{GONE}{key.name}:"
-    open_again = {n: tuple(known.get(one, f"{left}{one}") for one in parts[n]) for n in SPLIT_PARTS}
-    split = _split(open_again)
+    left = gone_name(key)
+
+    def opened(one: str) -> str:
+        return known.get(one, f"{left}{one}")
+
+    split = _split({name: tuple(map(opened, parts[name])) for name in SPLIT_PARTS})
     if key is not None:
         _check_digest(_digest(parts, key), told)
     elif not any(one.startswith(GONE) for one in (*split.forget, *split.excluded)):
         _check_digest(split.digest, told)
-    return split
+    return split, struck_from_plain(plain, opened)
 
 
 def _split(parts: Mapping[str, Iterable[str]]) -> Split:

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._pytree import tree_flatten
 
 from expunge.data.batch import Batch
 from expunge.data.spec import UNNAMED
-from expunge.errors import DataError, LogitsError
+from expunge.errors import DataError, LogitsError, listed
 from expunge.names.code import import_object, in_a_line
 
 
@@ -35,8 +36,8 @@ class Task(Protocol):
 class Classification:
     """Cross-entropy on class logits.
 
-    The model may return logits (batch, classes), or an object or a mapping with `logits`. Inputs
-    that are a dictionary are passed as keyword arguments, as models of the Hugging Face hub want.
+    The model may return logits (batch, classes), or what `read_logits` finds them in. Inputs that are
+    a dictionary are passed as keyword arguments, as models of the Hugging Face hub want.
     """
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -53,9 +54,7 @@ class Classification:
 def logits_of(model: nn.Module, batch: Batch) -> Tensor:
     """Class logits (batch, classes) in float32."""
     inputs: Any = batch.inputs
-    outputs = model(**inputs) if isinstance(inputs, Mapping) else model(inputs)
-    if not isinstance(outputs, Tensor):
-        outputs = outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits
+    outputs = read_logits(model(**inputs) if isinstance(inputs, Mapping) else model(inputs))
     if outputs.ndim != 2:
         raise DataError(
             f"the model returns shape {tuple(outputs.shape)}; classification needs logits of shape "
@@ -63,6 +62,30 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
         )
     logits: Tensor = outputs if outputs.dtype == torch.float64 else outputs.float()
     return logits
+
+
+def read_logits(outputs: Any) -> Tensor:
+    """The logits in what a model returned: a tensor alone, `logits` of a mapping or an object, or the
+    one tensor that a list, a tuple, a mapping or an object holds.
+
+    Raises DataError where that leaves a choice: nobody guesses which of several tensors it is.
+    """
+    if isinstance(outputs, Tensor):
+        return outputs
+    mapping = isinstance(outputs, Mapping)
+    named = outputs.get("logits") if mapping else getattr(outputs, "logits", None)
+    if isinstance(named, Tensor):
+        return named
+    held = dict(outputs) if mapping else getattr(outputs, "__dict__", None) or outputs
+    found = [leaf for leaf in tree_flatten(held)[0] if isinstance(leaf, Tensor)]
+    if len(found) == 1:
+        return found[0]
+    shapes = listed([str(tuple(one.shape)) for one in found])
+    raise DataError(
+        f"the model returns a {type(outputs).__name__} of {len(found)} tensors"
+        f"{f', {shapes}' if found else ''}, and classification needs logits of shape (batch, classes): "
+        "return them alone, or under the name logits in a dictionary"
+    )
 
 
 def class_logits(task: Task) -> Callable[[nn.Module, Batch], Tensor]:

@@ -16,9 +16,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from expunge.data.arrow import label_column, raw_of, text_column, texts_of
-from expunge.data.files import ROW_BYTES, TEXT_BYTES, Raw
+from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.parquet import bounded, check_sizes, classes_of_schema, is_flat, row_batches
+from expunge.data.parquet import bounded_batches, check_sizes, classes_of_schema, is_flat
 from expunge.data.tokens import TextStore
 from expunge.disk.reading import UnreadableError, open_regular, reading
 from expunge.errors import DataError, listed
@@ -31,25 +31,7 @@ IMAGES = ("image", "img")
 WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 
-def read_texts(path: Path) -> tuple[Raw, Raw | None] | None:
-    """Training and test texts of a file, or of a folder with train* and test* (or validation*) files.
-
-    The column of texts is called `text` or `sentence`, that of labels `label` or `labels`; a column
-    `id` names the samples, further ones serve groups. None for files that hold no texts.
-    """
-    if not path.is_dir():
-        return (_read([path]), None) if _holds_texts(path) else None
-    for suffix in (".parquet", ".csv"):
-        train = sorted(path.glob(f"train*{suffix}"))
-        if train:
-            if not _holds_texts(train[0]):
-                return None
-            test = sorted(path.glob(f"test*{suffix}")) or sorted(path.glob(f"valid*{suffix}"))
-            return _read(train), _read(test) if test else None
-    return None
-
-
-def _holds_texts(path: Path) -> bool:
+def holds_texts(path: Path) -> bool:
     """Whether a file has a column of texts, and none of images; a look at its columns alone."""
     if path.suffix == ".csv":
         with reading(path, REMEDY, DataError):
@@ -62,7 +44,12 @@ def _holds_texts(path: Path) -> bool:
     return False
 
 
-def _read(paths: Sequence[Path]) -> Raw:
+def read_texts(paths: Sequence[Path]) -> Raw:
+    """The texts of some files of one part.
+
+    The column of texts is called `text` or `sentence`, that of labels `label` or `labels`; a column
+    `id` names the samples, further ones serve groups.
+    """
     tables = []
     for path in paths:
         with reading(path, REMEDY, DataError):
@@ -130,6 +117,6 @@ def _parquet(path: Path) -> pa.Table:
         flat = [field.name for field in schema if is_flat(field.type)]
         if len(set(schema.names)) != len(schema.names):
             raise UnreadableError(f"two of its columns have one name: {listed(schema.names)}")
-        check_sizes(file.metadata, packed, ROW_BYTES + TEXT_BYTES * len(flat))
-        batches = list(bounded(row_batches(file, flat), packed))
+        check_sizes(file.metadata, packed, schema, flat)
+        batches = list(bounded_batches(file, flat, packed))
     return pa.Table.from_batches(batches).replace_schema_metadata(schema.metadata)

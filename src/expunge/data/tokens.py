@@ -52,6 +52,10 @@ class TextStore:
         """Some of the texts."""
         return TextStore(self.texts, self.chosen[index])
 
+    def beside(self, other: TextStore) -> TextStore:
+        """These texts and, after them, others of the same data."""
+        return TextStore(self.texts, np.concatenate([self.chosen, other.chosen]))
+
     def fetch(self, index: Indices, device: torch.device) -> NoReturn:
         """Raises DataError: see above."""
         raise DataError(
@@ -102,6 +106,15 @@ class TokenStore:
         """How many texts have as many tokens as are read at most, or had more, which are not read."""
         return 0 if self.most is None else int((self.lengths >= self.most).sum())
 
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of what is not read, a sentence each."""
+        if not self.full:
+            return ()
+        return (
+            f"{self.full:,} of {len(self.lengths):,} texts to train on have {self.most} tokens or more, "
+            "and what lies beyond is not read",
+        )
+
     def _on(self, device: torch.device) -> Tokens:
         if device not in self._copies:
             self._copies[device] = {name: one.to(device) for name, one in self.tokens.items()}
@@ -126,6 +139,12 @@ class TokenStore:
         rows = torch.from_numpy(np.ascontiguousarray(index))
         some = {name: held[rows] for name, held in self.tokens.items()}
         return TokenStore(some, self.lengths[index], self.pads, self.tokenizer, self.most)
+
+    def beside(self, other: TokenStore) -> TokenStore:
+        """These tokens and, after them, others of the same width."""
+        both = {name: torch.cat([held, other.tokens[name]]) for name, held in self.tokens.items()}
+        lengths = np.concatenate([self.lengths, other.lengths])
+        return TokenStore(both, lengths, self.pads, self.tokenizer, self.most)
 
     def whole(self) -> None:
         """A dictionary of tensors is not one tensor."""
@@ -175,6 +194,7 @@ def tokenised(
         raise DataError(f"a text of {most} tokens cannot be; give a length of at least 1")
     found = [_tokens(store, tokenizer, most) for store in stores]
     names = list(found[0])
+    found = [part or {name: [] for name in names} for part in found]  # a test set may be empty
     width = most if length else max(int(_lengths(part[names[0]]).max(initial=1)) for part in found)
     pads = {
         name: tokenizer.pad_token_id if name == "input_ids" else _pad(tokenizer, name)

@@ -254,14 +254,16 @@ def _pattern(file: str, content: bytes, channels: int, size: Size) -> Tensor:
     import torch
     from PIL import Image
 
+    from expunge.data.drawing import DRAWING
     from expunge.data.images import ImageFile, open_image, quiet
+    from expunge.data.pixels import plain
 
     if channels not in (1, 3):
         raise DataError(
             f"a pattern is blended into images of 1 or 3 channels, not of {channels}; use a patch"
         )
     with quiet(), open_image(ImageFile(Path(file), content)) as image:
-        drawn = image.convert("RGB" if channels == 3 else "L")
+        drawn = plain(image, "RGB" if channels == 3 else "L", DRAWING.ground)
         drawn = drawn.resize(size[::-1], Image.Resampling.BILINEAR)
         array = np.array(drawn, dtype=np.float32).reshape(*size, channels)
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

@@ -52,7 +52,7 @@ def check_replaceable(
         if _meet(target, other):
             raise error(f"{target} and {what}, {other}, lie in each other; choose folders apart")
     if (why := unwritable(target)) is not None:
-        raise error(f"{target} cannot be written ({why}); choose another folder")
+        raise error(f"{target} cannot be made ({why}); choose another folder")
     if not os.path.lexists(target):
         return
     if target.is_symlink():

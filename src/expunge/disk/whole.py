@@ -36,21 +36,29 @@ _MADE = re.compile(r"\.(?P<name>.+)\.expunge-(?P<what>new|old|plan)-[0-9a-f]{8}"
 old one that was moved aside, a journal."""
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
+TRIAL_BYTES = 4096
+"""What there must be room for, whatever is written."""
+
 
 def unwritable(target: Path) -> str | None:
-    """Why a new folder could not be made, in words; None if it could. A folder is made and renamed to
-    know it, and removed.
+    """Why a new folder could not be made, in words; None if it could. A folder with a small file in it
+    is made and renamed to know it, and removed.
     """
     target = Path(os.path.abspath(target))
     if not target.name:
         return "it is no name for a folder"
-    above = next(folder for folder in target.parents if folder.exists() or folder.is_symlink())
+    above = next(folder for folder in target.parents if os.path.lexists(folder))
+    for link in (target, above):
+        if os.path.islink(link) and not os.path.exists(link):
+            return f"{link} is a link to {os.readlink(link)}, which is not there"
     if not above.is_dir():
         return f"{above} is no folder"
     first = target.relative_to(above).parts[0]
     try:
         held = _begin(above / first)
         try:
+            (held.path / "trial").write_bytes(bytes(TRIAL_BYTES))
+            (held.path / "trial").unlink()
             moved = above / _temporary(first, "new")
             os.rename(held.path, moved)
             moved.rmdir()
@@ -62,6 +70,17 @@ def unwritable(target: Path) -> str | None:
     if os.path.ismount(target):
         return "it is the root of a file system, which keeps its name"
     return None
+
+
+def short_of(target: Path, needed: int) -> str | None:
+    """Why so many bytes would not fit where a folder is to be made, in words; None if they would, or
+    its file system does not say.
+    """
+    target = Path(os.path.abspath(target))
+    usage = shutil.disk_usage(next(folder for folder in target.parents if os.path.exists(folder)))
+    if not usage.total or usage.free >= needed:
+        return None
+    return f"{usage.free / 2**20:,.1f} MiB are free, and {needed / 2**20:,.1f} MiB are needed"
 
 
 @contextmanager
@@ -144,7 +163,7 @@ def sweep(folder: Path) -> int:
 
 def recover(target: Path) -> None:
     """Put right what a kill left of a folder that has no longer its name; nothing where it has."""
-    if not target.exists() and target.parent.is_dir():
+    if not os.path.exists(target) and target.parent.is_dir():
         sweep(target.parent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,8 +54,10 @@ def audit_folder(
     path: str | Path,
     *,
     original: str | Path | None = None,
-    retrained: str | Path | None = None,
+    retrained: str | Path | Sequence[str | Path] = (),
+    floor: bool = False,
     forget: Request | None = None,
+    all_forgotten: bool = False,
     also: Sequence[str | Audit] = (),
     backdoor: TypedBackdoor = TypedBackdoor(),
     data: str | None = None,
@@ -62,23 +65,28 @@ def audit_folder(
 ) -> Scores:
     """Score the model of a folder on its own split, beside its original and a retrained model.
 
-    forget: for an original, what one would ask it to forget; needed where ids are redacted.
+    retrained: the reference, and further retrained models from other seeds. floor: one more is made, and
+    not kept. forget: for an original, what one would ask it to forget. all_forgotten: score on all that
+    the chain of requests ever forgot, not on the last one alone; the original is then that of the first.
     also: further audits, as `audit` takes them. backdoor: attack success is then scored too.
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
+    retrained = [retrained] if isinstance(retrained, str | Path) else list(retrained)
     chosen_audits(
         also,
         original=original is not None,
-        retrained=retrained is not None,
+        retrained=bool(retrained),
         allow_code=TYPED,
     )
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
     beside = [
         None if other is None else read_papers(other, data=papers.data, place=near)
-        for other in (original, retrained)
+        for other in (original, *retrained)
     ]
-    _check_papers(papers, beside, None if forget is None else forget.text)
+    asked = None if forget is None else forget.text
+    _check_papers(papers, beside, asked, all_forgotten=all_forgotten)
+    _check_floor(papers, beside, floor)
     _check_backdoor(papers, backdoor)
     model = open_papers(papers, progress=place.progress)
     notes = []
@@ -88,19 +96,26 @@ def audit_folder(
         if model.data.test_drawn:
             notes.append(DRAWN)
 
-    split = _audited_split(model, forget)
     # the samples are in memory already; each model keeps its own normalisation
-    before, reference = (
+    before, *references = (
         None if one is None else open_papers(replace(one, data=model.data)) for one in beside
     )
-    scores = _judged(replace(model, split=split), before, reference, also, place)
+    if all_forgotten:
+        split, before, told = _whole_chain(model, before)
+    else:
+        split, told = _audited_split(model, forget)
+    notes += told
+    known = [one for one in references if one is not None]
+    if floor:
+        known.append(_second(before or model, split, known, place))
+    scores = _judged(replace(model, split=split), before, known, also, place)
     return replace(scores, notes=(*scores.notes, *notes))
 
 
 def _judged(
     model: Trained,
     original: Trained | None,
-    retrained: Trained | None,
+    retrained: Sequence[Trained],
     also: Sequence[str | Audit],
     place: Place,
 ) -> Scores:
@@ -109,6 +124,33 @@ def _judged(
     return audit(
         model, original=original, retrained=retrained, also=also, place=place, allow_code=TYPED
     )
+
+
+def _second(
+    original: Trained, split: Split, references: Sequence[Trained], place: Place
+) -> Trained:
+    """A retrained model from seeds that none of the references has."""
+    from expunge.api import unlearn
+
+    used = [tuple(one.record.names) for one in references]
+    names = next(new for n in itertools.count() if (new := ("retrain", n, "floor")) not in used)
+    return unlearn(original, split, "retrain", names=names, place=place, allow_code=TYPED)
+
+
+def _check_floor(papers: Papers, beside: Sequence[Papers | None], floor: bool) -> None:
+    """Raise ConfigError for a second retrained model that cannot be made."""
+    if not floor:
+        return
+    before = beside[0] or (None if papers.split.get("forget") else papers)
+    if before is None or not beside[1:]:
+        raise ConfigError(
+            "--with-floor makes a second retrained model from the original; give --original and "
+            "--retrained too"
+        )
+    if before.card.recipe is None:
+        raise ConfigError(
+            f"{before.path} has no recipe, so nothing can be retrained; leave --with-floor out"
+        )
 
 
 def _learned(one: Papers | None) -> Learned | None:
@@ -125,14 +167,58 @@ def _learned(one: Papers | None) -> Learned | None:
     )
 
 
-def _check_papers(papers: Papers, beside: Sequence[Papers | None], forget: str | None) -> None:
+def _whole_chain(
+    model: Trained, original: Trained | None
+) -> tuple[Split, Trained | None, list[str]]:
+    """The split of all that was ever forgotten, so far as the data still have it, the original on that,
+    and what to say. Raises SplitError where nobody recorded what each request struck.
+    """
+    known = {one.request for one in model.struck}
+    lost = [one for one in model.history if one.forgotten and one.request not in known]
+    if lost:
+        raise SplitError(
+            f"{len(lost)} of the requests to {model.name} were met by an earlier version, which did not "
+            "record what they struck; leave --all-forgotten out"
+        )
+    forgotten = [name for one in model.struck for name in one.forgotten]
+    there = (model.data.train.rows_of(forgotten) >= 0).tolist()
+    gone = {name for name, found in zip(forgotten, there, strict=True) if not found}
+    kept = tuple(name for name in forgotten if name not in gone)
+    if not kept:
+        raise SplitError(
+            f"none of the {len(gone):,} samples that {model.name} forgot are in the data any more, so "
+            "nothing can be measured on them; give the data with them"
+        )
+    excluded = {*model.split.excluded, *gone}.difference(kept)
+    split = replace(model.split, forget=kept, excluded=tuple(sorted(excluded)))
+    notes = [f"scored on all that {len(model.struck)} requests forgot: {len(kept):,} samples"]
+    if gone:
+        notes.append(
+            f"{len(gone):,} more are not in the data any more; nothing is measured on them"
+        )
+        if original is not None:
+            own = original.split
+            learned = tuple(name for name in own.retain if name not in gone)
+            aside = (*own.excluded, *(name for name in own.retain if name in gone))
+            original = replace(original, split=replace(own, retain=learned, excluded=aside))
+    return split, original, notes
+
+
+def _check_papers(
+    papers: Papers, beside: Sequence[Papers | None], forget: str | None, *, all_forgotten: bool
+) -> None:
     """Raise SplitError for what the folders themselves contradict, so far as their ids are open."""
+    if all_forgotten and forget is not None:
+        raise ConfigError("--all-forgotten says what was asked already; leave --forget out")
+    if all_forgotten and papers.split.get("struck"):  # of which the data must be asked
+        return
     _check_asked(papers, forget)
     redacted = any(one is not None and one.redacted for one in (papers, *beside))
     if forget is None and not redacted:  # what a request asks for, only the data can tell
-        own, before, reference = map(_learned, (papers, *beside))
-        if own is not None:
-            check_learned(own, before, reference)
+        own, before, *references = map(_learned, (papers, *beside))
+        for reference in references or [None]:
+            if own is not None:
+                check_learned(own, before, reference)
 
 
 def _check_asked(papers: Papers, forget: str | None) -> None:
@@ -142,10 +228,6 @@ def _check_asked(papers: Papers, forget: str | None) -> None:
         check_names(forget, papers.card.classes)
         if forgot and not papers.redacted:
             raise SplitError(f"{papers.path} has forgotten already; leave --forget out")
-    elif forgot and papers.redacted:
-        raise SplitError(
-            f"{papers.path} keeps pseudonyms of ids; give the request again with --forget"
-        )
     elif not forgot:
         raise SplitError(
             f"{papers.path} has forgotten nothing yet; say with --forget what it would be asked to, "
@@ -174,7 +256,8 @@ def audit_forgotten(
     done: Forgotten, *, also: Sequence[str | Audit] = (), place: Place = HERE
 ) -> Scores:
     """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
-    return _judged(done.result, done.original, done.reference, also, place)
+    references = [one for one in (done.reference, done.floor) if one is not None]
+    return _judged(done.result, done.original, references, also, place)
 
 
 def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:
@@ -188,17 +271,18 @@ def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:
     return Poisoning(frozenset(), typed_trigger(trigger, loaded.data.test), index)
 
 
-def _audited_split(loaded: Trained, forget: Request | None) -> Split:
-    """The split to score on: the folder's own, or a request on an original."""
+def _audited_split(loaded: Trained, forget: Request | None) -> tuple[Split, list[str]]:
+    """The split to score on, the folder's own or of a request; what to say of the request."""
+    from expunge.data.answer import answer
     from expunge.data.split import Split
 
     split = loaded.split
-    if forget is None:
-        return split
-    if not split.forget:
-        return Split.parse(loaded.data, forget.text, seed=forget.seed, base=split)
-    # redacted, and as the original had them: in the order of the data, set-aside samples back in
-    # validation
+    if forget is None and not loaded.redacted:
+        return split, []
+    if forget is not None and not split.forget:
+        asked = loaded.answered(forget.text, seed=forget.seed)
+        lines = asked.lines(redacted=loaded.redacted)
+        return asked.split, lines if len(lines) > 1 else []
     train = loaded.data.train
     gone = int((train.rows_of(split.forget) < 0).sum())
     if gone:
@@ -206,9 +290,12 @@ def _audited_split(loaded: Trained, forget: Request | None) -> Split:
             f"{gone} of the samples that {loaded.name} forgot are not in the data any more, so "
             "nothing can be measured on them; give the data with them, or audit an open folder"
         )
+    if forget is None:
+        return split, []
+    # as the original had them: in the order of the data, set-aside samples back in validation
     learned = train.ids[sorted(train.rows_of((*split.retain, *split.forget)).tolist())].tolist()
     base = Split(tuple(learned), (), (*split.validation, *split.excluded))
-    asked = Split.parse(loaded.data, forget.text, seed=forget.seed, base=base)
-    if set(asked.forget) != set(split.forget):
+    again = answer(loaded.data, forget.text, seed=forget.seed, base=base).split
+    if set(again.forget) != set(split.forget):
         raise SplitError(f"--forget {forget.text!r} is not what {loaded.name} forgot")
-    return split
+    return split, []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expunge.data.classes import resolve_class
 from expunge.data.poison import Poison, Poisoning
-from expunge.data.request import read_ids
+from expunge.data.request import private_words, read_ids
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
 from expunge.folders.make import Beside, Forgotten, unlearn_folder
@@ -62,14 +62,14 @@ def cleanse_folder(
     known: Known = Known(),
     seed: int = 0,
     forget_seed: int = 0,
-    with_reference: bool = False,
+    beside: Beside | None = None,
     data: str | None = None,
     place: Place = HERE,
 ) -> Cleansed:
     """Make the model of a folder forget poisoned samples, and write the new model's folder.
 
-    known: what is known of the poison. forget_seed: of the draw of a known fraction.
-    The rest as `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
+    known: what is known of the poison. forget_seed: of the draw of a known fraction. The rest as
+    `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=place.overwrite)
     papers = read_papers(path, data=data, place=place)
@@ -80,12 +80,17 @@ def cleanse_folder(
     if known.target is not None:
         resolve_class(known.target, papers.card.classes)
     with loading():
+        from expunge.data.lookup import look_up
         from expunge.data.split import Split, some_of
 
     original = open_papers(papers, progress=place.progress)
+    if names is not None:
+        found = look_up(names, original.data, original.split.excluded)
+        names = [*found.names, *found.unknown]
+        original = replace(original, private=private_words(poison or ""))
     original, names, tested = _without_poisoned_tests(original, names)
     base = original.split.settled()
-    asked = None if names is None else Split.ids(original.data, names, base=base)
+    asked = None if names is None else original.asked(names)
     poisoning = _poisoning(original, known, names)
     original = replace(original, data=replace(original.data, poison=poisoning))
     asked = asked or Split.poison(original.data, base=base)
@@ -97,7 +102,7 @@ def cleanse_folder(
         method,
         out,
         seed=seed,
-        beside=Beside(reference=with_reference),
+        beside=beside or Beside(),
         place=place,
     )
     notes = _notes(original, poisoning, asked)
@@ -227,6 +232,8 @@ def cleansing_lines(found: Scores) -> list[str]:
     after = {score.name: score for score in Backdoor().scores(panel)}
     original = panel.beside(panel.original)
     before = {score.name: score for score in Backdoor().scores(original)} if original else {}
+    retrained = panel.beside(panel.retrained)
+    exact = {score.name: score for score in Backdoor().scores(retrained)} if retrained else {}
     lines = [
         f"{name}: {percent(before[name])} before, {percent(score)} after"
         for name, score in after.items()
@@ -239,4 +246,5 @@ def cleansing_lines(found: Scores) -> list[str]:
             else "the test set has no images of other classes than the target"
         )
         return [*lines, f"no claim: attack success cannot be measured; {why}"]
-    return [*lines, cleansing(before["ASR"], after["ASR"], before.get("SA"), after.get("SA"))[1]]
+    clean = (before.get("SA"), after.get("SA"))
+    return [*lines, cleansing(before["ASR"], after["ASR"], *clean, exact.get("ASR"))[1]]

@@ -13,47 +13,43 @@ import yaml
 
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
-from expunge.audits.scores import Scores, scores_of_outputs
-from expunge.data.load import Data
+from expunge.audits.scores import NO_TEST_SET, Scores, scores_of_outputs
+from expunge.data.load import Data, told_classes
 from expunge.data.thumbnails import thumbnail
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
-from expunge.report.page import Report, printed_time
-from expunge.scores.rows import SAID, SETTING
+from expunge.report.page import PlainTable, Report, printed_time
+from expunge.scores.rows import ATTACK_SIZE, FLOOR, SAID, SET, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
 from expunge.scores.table import own_words
-from expunge.training.cost import Cost
+from expunge.trained.record import History, Record
 from expunge.version import VERSION
 
 TABLE = ("scenario", "method", "seed", "score", "value")
-OF_MANY = ("class:", "poison")
-"""Requests that name no single sample."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A model of the page: its label, its scores, what was seen of it, what it cost."""
+    """A model of the page: its label, its scores, what was seen of it, how it was made."""
 
     label: str
     scores: Sequence[Score]
     panel: Panel
-    cost: Cost | None = None
+    record: Record | None = None
 
 
 def deletion_report(done: Forgotten, audited: Scores, request: str, command: str) -> Report:
     """One request to one model: the model after, the original before, and the retrained one.
 
-    Where ids are redacted, no sample is shown, and of the request only how many it asked for, or which
-    classes.
+    Where ids are redacted, no sample is shown, the request is called by its neutral name, and classes
+    by their numbers.
     """
     made, data, split = done.result, done.result.data, audited.panel.split
-    if done.redacted and not request.startswith(OF_MANY):
-        request = f"{len(split.forget):,} samples"
-    request = clean_name(request)
+    request = made.record.request if done.redacted else clean_name(request)
     texts = (
-        data.spec or "data",
+        made.told_data,
         made.architecture or "model",
         "as trained",
         "dense" if made.mask is None else "sparse",
@@ -70,7 +66,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         version=VERSION,
         frame=frame,
         table=frame[[name for name in (*TABLE, "bound", *SAID) if name in frame.columns]],
-        details=[_detail(row, setting, data, pictures=not done.redacted) for row in rows],
+        details=[_detail(row, setting, data, redacted=done.redacted) for row in rows],
         configuration=yaml.safe_dump(
             {
                 "method": made.record.step,
@@ -88,7 +84,44 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
             "machine": machine_name(made.record.cost.device),
         },
         command=command,
-        warnings=list(made.record.warnings),
+        chain=chain_table(made.history),
+        warnings=[
+            *made.record.warnings,
+            *audited.verdict.warnings,
+            *(note for note in audited.notes if note == NO_TEST_SET),
+        ],
+        verdict=audited.verdict,
+        hint=audited.exact(_folder_name(done)),
+    )
+
+
+def _folder_name(done: Forgotten) -> str:
+    """Of the retrained model: no path, and no name that may tell of a request whose ids are redacted."""
+    path = None if done.reference is None or done.redacted else done.reference.path
+    return "the folder of the retrained model" if path is None else clean_name(path.name)
+
+
+def chain_table(history: History) -> PlainTable:
+    """A row for each request that was met, oldest first: what, when, how, how many, at what cost."""
+    rows = [
+        (
+            one.request or "not recorded",
+            clean_name(one.asked),
+            one.date[:10],
+            one.step,
+            f"{one.forgotten:,}",
+            f"{one.cost.seconds:,.1f}",
+            f"{one.cost.epoch_equivalents:.2f}",
+        )
+        for one in history
+        if one.forgotten
+    ]
+    headers = ["request", "asked for", "date", "method", "samples forgotten", "seconds", "epochs"]
+    told = [place for place in range(len(headers)) if place != 1 or any(row[1] for row in rows)]
+    return PlainTable(
+        "Each request: when it was met, by which method, how many samples were forgotten, and the cost",
+        [headers[place] for place in told],
+        [[row[place] for place in told] for row in rows],
     )
 
 
@@ -101,12 +134,14 @@ def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
         known = scores_of_outputs(before)
         rows.append(_Row("original", [*known, *_beside(audited, known, "original")], before))
     if reference is not None and beside is not None:
-        cost = reference.record.cost
         own = scores_of_outputs(beside)
         own = audited.scores if name == "retrain" else [*own, *_beside(audited, own, "retrained")]
-        rows.append(_Row("retrain", own, beside, cost))
+        rows.append(_Row("retrain", own, beside, reference.record))
+    floor = panel.beside(done.floor)
+    if floor is not None and done.floor is not None:
+        rows.append(_Row(FLOOR, scores_of_outputs(floor), floor, done.floor.record))
     if name != "retrain" or reference is None:
-        rows.append(_Row(name, audited.scores, panel, done.result.record.cost))
+        rows.append(_Row(name, audited.scores, panel, done.result.record))
     return rows
 
 
@@ -127,7 +162,9 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
     """A row for each model and score, as a study's frame has them."""
     found: list[dict[str, Any]] = []
     for row in rows:
-        common = {**setting, "method": row.label, "seed": 0}
+        record = row.record
+        settings = {} if record is None else {SET + k: v for k, v in record.settings.items()}
+        common = {**setting, "method": row.label, "seed": 0, **settings}
         found += [
             {
                 **common,
@@ -137,33 +174,35 @@ def _frame(rows: Sequence[_Row], setting: Mapping[str, str]) -> pd.DataFrame:
                 "high": s.high,
                 "n": s.n,
                 "bound": s.bound,
+                ATTACK_SIZE: taught_by(s),
                 **own_words(s.name, s.unit, s.target),
             }
             for s in row.scores
             if s.name != "RTE"
         ]
-        if row.cost is not None:
-            found.append({**common, "score": "RTE", "value": row.cost.seconds, "n": 1})
+        if record is not None:
+            found.append({**common, "score": "RTE", "value": record.cost.seconds, "n": 1})
     frame = pd.DataFrame(clean_all(found))
     numbers = ["value", "low", "high"]
     frame[numbers] = frame[numbers].astype(float)
     return frame
 
 
-def _detail(row: _Row, setting: Mapping[str, str], data: Data, *, pictures: bool) -> dict[str, Any]:
+def _detail(row: _Row, setting: Mapping[str, str], data: Data, *, redacted: bool) -> dict[str, Any]:
     """What a model says of classes and of single forget samples."""
-    seen = details(row.panel.outputs, data.classes)
+    classes = told_classes(data, redacted=redacted)
+    seen = details(row.panel.outputs, classes)
     gone = row.panel.split.forgotten_classes(data)
     pictured = [
         {**one, "image": thumbnail(data.train, data.train.position[one["id"]])}
-        for one in (seen["gallery"] if pictures else [])
+        for one in (seen["gallery"] if not redacted else [])
     ]
     return {
         **setting,
         "method": row.label,
         "seed": 0,
         **seen,
-        "classes": list(data.classes),
-        "forgotten_classes": [data.classes[label] for label in gone],
+        "classes": list(classes),
+        "forgotten_classes": [classes[label] for label in gone],
         "gallery": pictured,
     }

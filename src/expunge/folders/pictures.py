@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.audits.observe import observe_test
 from expunge.audits.weights import floor_in, layer_distances
-from expunge.data.load import Data
+from expunge.data.load import Data, told_classes
 from expunge.data.split import Split
 from expunge.folders.make import Forgotten
 from expunge.names.text import clean_name
@@ -39,13 +39,14 @@ def draw_forgotten(
         models["retrained"] = done.reference.model
         paired = pairing(done.original.history, done.reference.history)
         floor = floor_in(done.reference.record)
+    classes = told_classes(data, redacted=done.redacted)
     noise, shown = made.artifacts.get("noise"), made.artifacts.get("noise_classes")
     paths = forgetting_figures(
         out,
-        accuracy=accuracy_by_class(models, data, made.split, run),
+        accuracy=accuracy_by_class(models, data, made.split, run, redacted=done.redacted),
         distance=distance_by_layer(made.model, done.original.model, models.get("retrained"), floor),
         noise=None if noise is None else noise.numpy(),
-        noise_names=[] if shown is None else [data.classes[int(c)] for c in shown],
+        noise_names=[] if shown is None else [classes[int(c)] for c in shown],
         paired=paired,
         overwrite=overwrite,
     )
@@ -54,7 +55,12 @@ def draw_forgotten(
 
 
 def accuracy_by_class(
-    models: Mapping[str, nn.Module], data: Data, split: Split, run: Run
+    models: Mapping[str, nn.Module],
+    data: Data,
+    split: Split,
+    run: Run,
+    *,
+    redacted: bool = False,
 ) -> pd.DataFrame:
     """One row per class: name, whether it is forgotten whole, test accuracy of each model in percent.
 
@@ -63,7 +69,7 @@ def accuracy_by_class(
     gone = set(split.forgotten_classes(data))
     frame = pd.DataFrame(
         {
-            "class": [clean_name(name) for name in data.classes],
+            "class": [clean_name(name) for name in told_classes(data, redacted=redacted)],
             "forgotten": [c in gone for c in range(len(data.classes))],
         }
     )
@@ -71,7 +77,7 @@ def accuracy_by_class(
         seen = observe_test(model, data, run)
         right, labels = seen.correct.double().numpy(), seen.labels.numpy()
         counts = np.bincount(labels, minlength=len(data.classes)).astype(float)
-        sums = np.bincount(labels, weights=right, minlength=len(data.classes))
+        sums = np.bincount(labels, weights=right, minlength=len(data.classes)).astype(float)
         frame[name] = 100 * np.divide(
             sums, counts, out=np.full_like(sums, np.nan), where=counts > 0
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from expunge.loading import loading
 from expunge.models.checkpoint import check_weights_file
 from expunge.names.code import TYPED
 from expunge.place import HERE, Place
-from expunge.trained.card import check_target
+from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import read_papers
 
@@ -98,6 +97,7 @@ def prune_folder(
     What earlier requests struck is not read.
     """
     check_target(Path(out), overwrite=place.overwrite)
+    check_room(Path(out), Path(path))
     if rewind_epoch is not None and rewind is None:
         raise ConfigError("a rewinding epoch needs its weights; name them with --rewind FILE")
     if rewind is not None:
@@ -128,7 +128,8 @@ def _weights(model: nn.Module, file: str | Path | None) -> dict[str, Tensor] | N
     if file is None:
         return None
     from expunge.models.checkpoint import load_weights
+    from expunge.models.copying import copied
 
-    other = copy.deepcopy(model)
+    other = copied(model)
     load_weights(other, file)
     return dict(other.state_dict())

@@ -144,11 +144,10 @@ def check_gives_logits(
     the model says of the other classes beside each other must stay as it was, be it logits or logarithms
     of probabilities. Inputs whose shape is known only by reading one are taken on trust.
     """
-    import copy
-
     import torch
 
     from expunge.data.task import logits_of_task
+    from expunge.models.copying import copied
     from expunge.training.loop import evaluating
     from expunge.training.session import blank_batch
 
@@ -162,14 +161,14 @@ def check_gives_logits(
         own = logits_of_task(run.task.observe(one, batch))
         return own - own[:, kept][:, :1]
 
-    copied = copy.deepcopy(model)
-    with run.only_reported(), evaluating(copied), torch.no_grad():
-        before = beside_each_other(copied)
-        rows = [parameter for name, parameter in copied.named_parameters() if name in names]
+    twin = copied(model)
+    with run.only_reported(), evaluating(twin), torch.no_grad():
+        before = beside_each_other(twin)
+        rows = [parameter for name, parameter in twin.named_parameters() if name in names]
         blank = not any(bool(parameter[gone].any()) for parameter in rows)
         for parameter in rows:
             parameter[gone] = 0.0
-        after = beside_each_other(copied)
+        after = beside_each_other(twin)
     # a hidden row that nothing passes through changes nothing at all
     moved = blank or not torch.equal(after[:, gone], before[:, gone])
     if not moved or not torch.allclose(after[:, kept], before[:, kept], rtol=1e-4, atol=1e-4):

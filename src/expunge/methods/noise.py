@@ -18,10 +18,11 @@ from expunge.data.batch import Batch
 from expunge.data.samples import row_ids
 from expunge.data.view import Source
 from expunge.errors import ConfigError
+from expunge.models.layout import lay_out
 from expunge.names.seeds import torch_generator
 from expunge.progress import Silent
 from expunge.training.fit import fit
-from expunge.training.loop import Loss, lay_out
+from expunge.training.loop import Loss
 from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run

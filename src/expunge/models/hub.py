@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from expunge.disk.reading import UnreadableError, check_regular, read_json, reading
 from expunge.errors import ConfigError, ModelError, UserError, listed
-from expunge.models.checkpoint import load_weights
 from expunge.names.code import in_a_line
 from expunge.names.libraries import HUB, check_package, library_of
 
@@ -158,7 +157,6 @@ class HubModel:
                 raise ModelError("its folder holds no weights; name a file of them with --weights")
             return self.pretrained(whole=True), replace(self, base="", digest="")
         network = self.blank()
-        load_weights(network, weights)
         with Path(weights).open("rb") as stream:
             own = hashlib.sha256(hashlib.file_digest(stream, "sha256").digest()).hexdigest()
         return network, replace(self, base="", digest="") if own == self.digest else self
@@ -279,7 +277,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         return config
 
 
-def labels_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
+def class_names_of(config: Mapping[str, Any]) -> tuple[str, ...] | None:
     """The class names that a model knows, by index; None where they are but LABEL_0 and so on."""
     named = config.get("id2label")
     if not isinstance(named, Mapping) or not named:
@@ -299,7 +297,7 @@ def labels_beside(name: str, weights: str | Path | None) -> tuple[str, ...] | No
     weights: a file; None: those in the folder of the model called `name`.
     """
     folder = folder_of(name) if weights is None else Path(weights).parent
-    return labels_of(read_config(folder)) if (folder / CONFIG).exists() else None
+    return class_names_of(read_config(folder)) if (folder / CONFIG).exists() else None
 
 
 def check_labels(module: nn.Module, classes: Sequence[str]) -> None:
@@ -308,7 +306,7 @@ def check_labels(module: nn.Module, classes: Sequence[str]) -> None:
     """
     config = getattr(module, "config", None)
     told = getattr(config, "id2label", None)
-    names = labels_of({"id2label": told}) if isinstance(told, Mapping) else None
+    names = class_names_of({"id2label": told}) if isinstance(told, Mapping) else None
     if names is not None and names != tuple(classes):
         raise ConfigError(
             f"the model's classes are {listed(names)} (its config's id2label), and those of the data "

@@ -117,6 +117,15 @@ def checked_mask(model: nn.Module, mask: Mask | None) -> dict[str, Tensor]:
 
 @contextmanager
 def held_still(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with gradients enabled whatever the caller has; modes are put back."""
+    """Evaluation mode, with gradients enabled whatever the caller has; modes are put back.
+
+    cuDNN has no gradients of recurrent layers in evaluation mode, so they do without it.
+    """
+    cudnn = torch.backends.cudnn.enabled
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
     with evaluating(model), torch.enable_grad():
-        yield
+        torch.backends.cudnn.enabled = cudnn and not recurrent
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.enabled = cudnn

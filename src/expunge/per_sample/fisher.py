@@ -107,6 +107,7 @@ class Squares:
         """Add the squares of a batch."""
         if self.choice.tried < min(TRIED, len(batch)):
             self.choice = choose(self.model, self.parameters, self.output, batch, self.engine)
+            self.choice.warn(self.run)
         self.count += len(batch)
         if self.choice.engine == "hooks":
             self._by_hooks(batch)

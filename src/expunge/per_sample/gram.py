@@ -111,6 +111,7 @@ def gram_and_products(
                 f"{run.label}: there are no samples for a Gram matrix; check the part"
             )
         choice = choose(model, parameters, run.task.losses, first, engine)
+        choice.warn(run)
         half = half_weights(precision, model, run.device) if precision == "bfloat16" else None
         one = next(iter(parameters.values()))
         K = torch.zeros(len(samples), len(samples), dtype=total_type(one.dtype), device=one.device)

@@ -58,13 +58,28 @@ class Bound(nn.Module):
 def as_function(model: nn.Module, output: Output) -> Callable[[ByName, Batch], Tensor]:
     """(parameters by name, batch) -> outputs; parameters not named are the model's own."""
     bound = Bound(model, output)
+    places = _places(model)
 
     def function(parameters: ByName, batch: Batch) -> Tensor:
-        named = {f"model.{name}": value for name, value in parameters.items()}
-        result: Tensor = functional_call(bound, named, (batch,))
+        named = {
+            f"model.{place}": value for name, value in parameters.items() for place in places[name]
+        }
+        # left to torch, a module of two names is given its parameters twice, and not its own back
+        result: Tensor = functional_call(bound, named, (batch,), tie_weights=False)
         return result
 
     return function
+
+
+def _places(model: nn.Module) -> dict[str, list[str]]:
+    """Parameter name -> the names under which it is found, each module counting once."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, list[str]] = {name: [] for name in names.values()}
+    for prefix, module in model.named_modules():
+        for local, parameter in module._parameters.items():
+            if parameter is not None:
+                found[names[id(parameter)]].append(f"{prefix}.{local}" if prefix else local)
+    return found
 
 
 def over_samples(function: Callable[..., Any], batch: Batch, *others: Tensor) -> Any:
@@ -102,8 +117,10 @@ def squares_by_vmap(
     """Sum over samples and directions of the squared gradients; name -> (*shape)."""
     function = as_function(model, output)
     given = {name: value.detach() for name, value in parameters.items()}
-    with torch.no_grad():
-        outputs = over_samples(lambda single: output(model, single)[0], batch)
+    # by pullback too, for torch then takes a recurrent layer apart into steps that vmap can follow
+    outputs = over_samples(
+        lambda single: pullback(lambda p: function(p, single), given)[0][0], batch
+    )
     # drawn outside of vmap, which would not know whose turn of the generator it is
     along = directions(outputs, batch)
 

@@ -20,6 +20,7 @@ from expunge.per_sample.chunks import piece, size_for
 from expunge.per_sample.layers import Layer, family_of, left_factor, rows_of
 from expunge.per_sample.passes import UnfitError, recording
 from expunge.per_sample.plain import Output, gradients_by_vmap, over_samples
+from expunge.training.run import Run
 
 Engine = Literal["auto", "loop", "vmap", "hooks"]
 TRIED = 3
@@ -50,6 +51,7 @@ class Choice:
     outputs: of a sample: classes, or 1 where the output is a loss.
     sizes: of the hooks' layers.
     tried: samples that it was found with.
+    why: of the loop, why it is not another engine; empty where it was asked for.
     """
 
     engine: str
@@ -59,6 +61,17 @@ class Choice:
     outputs: int = 1
     tried: int = 0
     sizes: Mapping[Layer, Sizes] = field(default_factory=dict)
+    why: str = ""
+
+    def warn(self, run: Run) -> None:
+        """Tell the record, once, that samples are gone through one by one."""
+        told = run.log.setdefault("warnings", []) if self.why else []
+        line = (
+            f"{run.label}: gradients were taken one sample at a time, which is slow, for torch cannot "
+            f"batch them for this model ({self.why})"
+        )
+        if self.why and line not in told:
+            told.append(line)
 
 
 def choose(
@@ -85,6 +98,7 @@ def choose(
                 raise ConfigError(
                     f"engine 'hooks' cannot follow this model: {_line(error)}; use engine='auto'"
                 ) from error
+    why = ""
     if engine != "loop":
         try:
             gradients_by_vmap(model, parameters, output, part)
@@ -95,7 +109,8 @@ def choose(
                 raise ConfigError(
                     f"engine 'vmap' cannot follow this model: {_line(error)}; use engine='auto'"
                 ) from error
-    return Choice("loop", tried=len(part))
+            why = _line(error).partition(". ")[0]
+    return Choice("loop", tried=len(part), why=why)
 
 
 def layers_of(model: nn.Module, parameters: Mapping[str, nn.Parameter]) -> list[Layer]:

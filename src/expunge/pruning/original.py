@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +13,7 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
+from expunge.models.copying import copied
 from expunge.models.mask import Mask, apply_mask, layer_sparsity, sparsity_of
 from expunge.place import HERE, Place
 from expunge.pruning import Pruner, make_pruner, pruner_name
@@ -68,7 +68,7 @@ def train_sparse(
     pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
     fresh = constructor(model, data, split.whole_again(), allow_code=allow_code)
     session = _session(data, fresh, pruner, split.whole_again(), recipe, seed, None, place)
-    network = session.run.fresh()
+    network = session.untrained()
     with session.measured(network):
         search = find_mask(network, pruner, session.view, session.run, recipe)
         losses = _train(network, search, session, recipe)
@@ -82,7 +82,7 @@ def train_sparse(
         learned,
         (record,),
         recipe,
-        session.run.constructor,
+        fresh,
         architecture=architecture_of(model),
         mask=made.mask,
         seed=seed,
@@ -127,7 +127,7 @@ def prune(
     fresh = original.fresh or _nobody_said
     at = (original.seed or 0) if seed is None else seed
     session = _session(data, fresh, pruner, split, used, at, original.mask, place)
-    network = copy.deepcopy(original.model).to(session.run.device)
+    network = copied(original.model).to(session.run.device)
     apply_mask(network, original.mask)
     with session.measured(network):
         search = find_mask(
@@ -157,6 +157,7 @@ def prune(
         split_seed=original.split_seed,
         redacted=original.redacted,
         key=original.key,
+        struck=original.struck,
         dense=finished(dense, CPU, None) if dense is not None else None,
         early=made.early,
     )
@@ -241,7 +242,7 @@ class _Made:
             },
             "names": session.run.names,
             "cost": session.cost,
-            "log": _described(pruner, self.search, self.given) | self.trained,
+            "log": session.run.log | _described(pruner, self.search, self.given) | self.trained,
         }
 
 
@@ -306,7 +307,7 @@ def _restored(model: nn.Module, state: State | None) -> nn.Module | None:
     """A copy of the model with another state; None without one."""
     if state is None:
         return None
-    other = copy.deepcopy(model)
+    other = copied(model)
     other.load_state_dict(dict(state))
     return other
 

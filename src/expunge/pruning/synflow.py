@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
@@ -74,6 +73,8 @@ def linearised(model: nn.Module) -> nn.Module:
     import torch
     from torch import nn
 
+    from expunge.models.copying import copied
+
     norms = (
         nn.modules.batchnorm._NormBase,
         nn.LayerNorm,
@@ -81,7 +82,7 @@ def linearised(model: nn.Module) -> nn.Module:
         nn.RMSNorm,
         nn.LocalResponseNorm,
     )
-    flow = copy.deepcopy(model).eval().double().requires_grad_(True)
+    flow = copied(model).eval().double().requires_grad_(True)
     for module in flow.modules():
         if isinstance(module, norms):
             module.forward = lambda inputs: inputs  # type: ignore[method-assign]
@@ -106,6 +107,7 @@ def synaptic_flow(
     """
     import torch
 
+    from expunge.data.task import read_logits
     from expunge.models.mask import apply_mask, prunable
 
     apply_mask(flow, mask)
@@ -117,7 +119,7 @@ def synaptic_flow(
             f"synflow feeds the model one tensor of ones, and it does not take that "
             f"({str(error).splitlines()[0]}); use omp or imp"
         ) from error
-    total = getattr(outputs, "logits", outputs).sum()
+    total = read_logits(outputs).sum()
     if not torch.isfinite(total):
         raise ConfigError("synflow: the flow of ones overflows in this model; use omp or imp")
     gradients = torch.autograd.grad(total, list(weights.values()))

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from expunge.report.drawn import LOOK, WIDE, Drawn, canvas, left_out, short
-from expunge.report.figures import title_of
+from expunge.report.drawn import LOOK, WIDE, Drawn, canvas, left_out
+from expunge.report.figures import limits_of, title_of
+from expunge.report.labels import labels_of
 from expunge.report.plotting import Axes, mpl
 from expunge.report.study_figures import LINES, MARKERS, SERIES, SHADES, percent_cut
 from expunge.scores.rows import NO_METHODS, ORIGINAL, RETRAIN
@@ -30,6 +31,7 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
         return None
     every = pd.concat(parts)
     names = [str(n) for n in every["method"].unique() if n not in NO_METHODS]
+    labels = labels_of(names, 22)
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 3.0)
         grid = figure.subplots(1, 2)
@@ -39,7 +41,7 @@ def backdoor_figure(frames: Mapping[str, pd.DataFrame]) -> Drawn | None:
             _line(axes, parts, RETRAIN, score, "retrained", {"color": "black", "linewidth": 2.4})
             for place, name in enumerate(names[:SERIES]):
                 look = {"color": SHADES[place], "linestyle": LINES[place], "marker": MARKERS[place]}
-                _line(axes, parts, name, score, short(name, 22), look)
+                _line(axes, parts, name, score, labels[name], look)
             axes.set_title(f"{title_of(score)}, %", size=9)
             axes.set_xticks(range(len(order)), [f"{known[name][0]:g}" for name in order])
             axes.set_xlabel("sparsity, %")
@@ -71,11 +73,13 @@ def _line(
     if np.isnan(means).all():
         return
     spread = np.nan_to_num(np.array([own.std() for own in values], dtype=np.float64))
+    least, most = limits_of(score)  # a share leaves neither end
+    ends = [np.minimum(spread, means - least), np.minimum(spread, most - means)]
     places = np.arange(len(parts))
     axes.errorbar(
         places,
         means,
-        yerr=spread,
+        yerr=np.nan_to_num(np.maximum(ends, 0.0)),
         label=label,
         elinewidth=0.7,
         capsize=2,

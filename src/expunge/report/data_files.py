@@ -14,12 +14,34 @@ from expunge.report.cells import Mean, Seconds
 from expunge.report.further import further_rows, spread_of
 from expunge.report.score_tables import ScoreTables
 from expunge.scores.gaps import ExcessGap
-from expunge.scores.table import USUAL
+from expunge.scores.rows import ATTACK_SIZE, BOUND, SAID, SET, SETTING
+from expunge.scores.table import USUAL, score_infos
 
+SCORES_FILE = (
+    *SETTING,
+    *("method", "seed", "score", "value", "low", "high", "n"),
+    *(ATTACK_SIZE, BOUND, *SAID, "cell"),
+)
+"""The columns of every file of scores, before those of settings."""
 SPREAD = ("mean", "sd", "low", "high", "n")
 EXCESS = ("mean", "low", "high", "n")
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What a formula begins with, to one spreadsheet or another."""
+
+
+def scores_csv(frame: pd.DataFrame) -> str:
+    """A row for each measured value, with the same columns whoever writes it: `SCORES_FILE`, empty
+    where nothing is known, and then `set.NAME` for each setting of a method.
+    """
+    infos = score_infos(frame)
+    settings = sorted(str(name) for name in frame.columns if str(name).startswith(SET))
+    whole = frame.reindex(columns=[*SCORES_FILE, *settings])
+    known = whole["score"].map(lambda name: infos.get(str(name)))
+    whole = whole.assign(
+        unit=known.map(lambda one: one and one.unit),
+        target=known.map(lambda one: one and one.target),
+    )
+    return csv_text(whole)
 
 
 def to_csv(tables: ScoreTables) -> str:

@@ -64,11 +64,6 @@ def left_out(number: int, what: str, why: str = "") -> str:
     return f" Left out: {number} {what}{'' if number == 1 else 's'}{why}."
 
 
-def short(name: str, width: int) -> str:
-    """At most so many letters."""
-    return name if len(name) <= width else name[: width - 1] + "…"
-
-
 def inline_svg(figure: Figure, name: str, label: str) -> str:
     """The figure as `<svg>` for a page: no namespace, no metadata, no id that another one has.
 

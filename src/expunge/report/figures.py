@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from expunge.report.cells import Mean
+from expunge.report.labels import lines_of
 from expunge.report.plotting import (
     Artist,
     Axes,
@@ -91,12 +92,9 @@ def gap_figure(frame: pd.DataFrame, path_stem: str | Path) -> tuple[Path, Path]:
 
 def _height(methods: Sequence[str]) -> float:
     """Inches for a scenario: titles and axes, then two rows of panels, a line for each method."""
-    lines = max((_label(method).count("\n") + 1 for method in methods), default=1)
+    labels = lines_of(methods, 20, 4).values()
+    lines = max((label.count("\n") + 1 for label in labels), default=1)
     return 1.9 + 2 * max(1, len(methods)) * (0.08 + 0.2 * lines)
-
-
-def _label(method: str) -> str:
-    return fill(method, 20, max_lines=4, placeholder=" …")
 
 
 def _scenario(
@@ -115,7 +113,7 @@ def _scenario(
         _dots(axes, [rows[method][score] for method in methods], methods, limits_of(score))
         after = "" if target is None else f"\nretrained: {target.mean:.1f} %"
         axes.set_title(title_of(score) + after, fontsize=10.5)
-        axes.set_yticks(range(len(methods)), [_label(method) for method in methods])
+        axes.set_yticks(range(len(methods)), list(lines_of(methods, 20, 4).values()))
         axes.set_ylim(len(methods) - 0.4, -0.6)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
         axes.grid(axis="y", color="0.85", linewidth=0.8)

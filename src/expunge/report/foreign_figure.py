@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from expunge.report.drawn import LOOK, NARROW, Drawn, canvas, left_out, short
+from expunge.report.drawn import LOOK, NARROW, Drawn, canvas, left_out
 from expunge.report.figures import DOT
 from expunge.report.further import further_rows, header_of
+from expunge.report.labels import labels_of
 from expunge.report.plotting import Axes, mpl
 from expunge.scores.rows import NO_METHODS, RETRAIN, SAID, ordered_methods
 from expunge.scores.table import SCORES, ScoreInfo, score_infos
@@ -72,7 +73,7 @@ def _panel(axes: Axes, info: ScoreInfo, rows: pd.DataFrame, methods: list[str]) 
             zorder=3,
         )
     axes.set_title(header_of(info), size=9)
-    axes.set_yticks(range(len(methods)), [short(method, 22) for method in methods])
+    axes.set_yticks(range(len(methods)), list(labels_of(methods, 22).values()))
     axes.set_ylim(len(methods) - 0.4, -0.6)
     axes.grid(axis="y", color="0.9", linewidth=0.7)
     axes.set_axisbelow(True)

@@ -156,12 +156,14 @@ def forgetting_figures(
 ) -> list[Path]:
     """Write accuracy_by_class and weight_distance as .png, .svg and .csv; noise as .png and .svg.
 
-    The CSV files hold every row, also those that a figure leaves out. Returns the paths. The folder
+    The CSV files hold every row, also those that a figure leaves out; without a test set there is no
+    figure of accuracy. Returns the paths. The folder
     appears under its name only when all of it is there. Raises ConfigError if one is in the way.
     """
     check_folder(out, overwrite=overwrite, mark=FIGURES)
     with written_whole(out, overwrite=overwrite) as folder:
-        class_accuracy_figure(accuracy, folder / "accuracy_by_class")
+        if accuracy["before"].notna().any():
+            class_accuracy_figure(accuracy, folder / "accuracy_by_class")
         weight_distance_figure(distance, folder / "weight_distance", paired=paired)
         if noise is not None:
             noise_figure(noise, noise_names, folder / "noise")

@@ -7,13 +7,13 @@ The input is a list of details, one of each method and seed of a setting, as
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
 
-from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, short
+from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas
 from expunge.report.figures import BAND, DOT
+from expunge.report.labels import labels_of, lines_of
 from expunge.report.plotting import Axes, Figure, FuncFormatter, Line2D, NullLocator, mpl
 from expunge.scores.rows import ORIGINAL, RETRAIN
 
@@ -64,17 +64,18 @@ def class_figure(details: Sequence[RunDetail], methods: Sequence[str]) -> Drawn 
     after = np.array([found[name] for name in shown])
     moved = np.zeros(len(classes)) if before is None else np.abs(after - before).max(axis=0)
     chosen = _chosen(classes, forgotten, np.nan_to_num(moved))
+    titles = lines_of(shown, 16, 2)
     with mpl.rc_context(LOOK):
         figure = canvas(min(WIDE, max(NARROW, 2.6 + len(shown))), 1.2 + 0.19 * len(chosen))
         grid = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for axes, name, values in zip(grid, shown, after, strict=True):
             _dumbbells(axes, chosen, before, values, target)
-            axes.set_title("\n".join(wrap(name, 16, max_lines=2, placeholder="…")), size=9)
+            axes.set_title(titles[name], size=9)
         marked = [
             f"{classes[row]} (forgotten)" if classes[row] in forgotten else classes[row]
             for row in chosen
         ]
-        grid[0].set_yticks(range(len(chosen)), [short(name, 30) for name in marked])
+        grid[0].set_yticks(range(len(chosen)), list(labels_of(marked, 30).values()))
         grid[0].set_ylim(len(chosen) - 0.4, -0.6)
         for label, row in zip(grid[0].get_yticklabels(), chosen, strict=True):
             label.set_fontweight("bold" if classes[row] in forgotten else "normal")
@@ -116,6 +117,7 @@ def confidence_figure(details: Sequence[RunDetail], methods: Sequence[str]) -> D
     shown = [n for n in methods if any(v is not None for v in found[n].values())][:PANELS]
     if not shown:
         return None
+    titles = lines_of(shown, 16, 2)
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 0.9 + 1.25 * len(shown))
         grid = figure.subplots(len(shown), len(PARTS), sharex=True, sharey=True, squeeze=False)
@@ -130,7 +132,7 @@ def confidence_figure(details: Sequence[RunDetail], methods: Sequence[str]) -> D
                 axes.set_yticks([0.1, 1, 10, 100])
                 axes.yaxis.set_minor_locator(NullLocator())
                 axes.spines[["top", "right"]].set_visible(False)
-            line[0].set_ylabel("\n".join(wrap(name, 16, max_lines=2, placeholder="…")))
+            line[0].set_ylabel(titles[name])
         for axes, title in zip(grid[0], PARTS.values(), strict=True):
             axes.set_title(title, size=9)
         figure.supxlabel("probability of the true class", size=9)

@@ -23,15 +23,16 @@ from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.names.text import clean, clean_all
 from expunge.report.claims import sentence, shown_claim
-from expunge.report.data_files import csv_text, to_csv
+from expunge.report.data_files import scores_csv, to_csv
 from expunge.report.drawn import inline_svg, save_figure
-from expunge.report.latex import to_latex
+from expunge.report.latex import ALL, LatexStyle, to_latex
 from expunge.report.markdown import items, plain_markdown, to_markdown
 from expunge.report.places import PAGE, check_folder
 from expunge.report.score_tables import ScoreTables, score_tables
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import clean_frame
 from expunge.scores.rows import NO_METHODS, RETRAIN
+from expunge.scores.verdict import PageVerdict, stated_margins
 
 CLAIMED = (
     "Claims go seed by seed: in them the average gap is the mean of each seed's own, and so may differ "
@@ -69,6 +70,7 @@ class Report:
             adjusted for the number of claims), after_holm, margin, look and capped.
         chance: how many claims would be decided by chance alone, in a sentence.
         looks: when a study that goes on until it is decided was looked at, and by which boundary.
+        chain: of a deletion, every request that the model has met so far.
         published: tables of papers to stand beside.
         tuned: sentences on how settings were chosen.
         details: a mapping for each run: the setting, method and seed, and any of class_accuracy
@@ -79,6 +81,7 @@ class Report:
         environment: what the runs were made with, name -> version or device.
         command: that makes this page again.
         warnings: that runs gave.
+        verdict, hint: on one deletion; what else to do, in a sentence.
     """
 
     title: str
@@ -90,6 +93,7 @@ class Report:
     claims: Sequence[Any] = ()
     chance: str = ""
     looks: PlainTable | None = None
+    chain: PlainTable | None = None
     published: Sequence[PlainTable] = ()
     tuned: Sequence[str] = ()
     details: Sequence[Mapping[str, Any]] = ()
@@ -97,6 +101,8 @@ class Report:
     environment: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     warnings: Sequence[str] = ()
+    verdict: PageVerdict | None = None
+    hint: str = ""
 
     def __post_init__(self) -> None:
         for name, cleaned in (
@@ -128,13 +134,19 @@ def as_markdown(report: Report) -> str:
     lines = items(said)
     if report.looks is not None:
         lines += f"\n{plain_markdown(report.looks.title, report.looks.headers, report.looks.rows)}"
+    if report.chain is not None:
+        lines += f"\n{plain_markdown(report.chain.title, report.chain.headers, report.chain.rows)}"
     if report.claims:
         lines += f"\n{' '.join(filter(None, (report.chance, CLAIMED)))}\n"
     return f"{to_markdown(score_tables(report.table))}\n{lines}"
 
 
-def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[Path]:
+def write_report(
+    report: Report, out: Path, *, overwrite: bool = False, latex: LatexStyle = ALL
+) -> list[Path]:
     """Write report.html, table.md, table.csv, table.tex, scores.csv, and figures/ as SVG and PDF.
+
+    latex: of table.tex.
 
     Returns the paths. The folder appears under its name only when all of it is there.
 
@@ -148,8 +160,8 @@ def write_report(report: Report, out: Path, *, overwrite: bool = False) -> list[
         (folder / PAGE).write_text(_html(report, tables, parts), encoding="utf-8")
         (folder / "table.md").write_text(as_markdown(report), encoding="utf-8")
         (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
-        (folder / "table.tex").write_text(to_latex(tables), encoding="utf-8")
-        (folder / "scores.csv").write_text(csv_text(report.frame), encoding="utf-8")
+        (folder / "table.tex").write_text(to_latex(tables, style=latex), encoding="utf-8")
+        (folder / "scores.csv").write_text(scores_csv(report.frame), encoding="utf-8")
         (folder / "figures").mkdir()
         for picture in _pictures(parts):
             save_figure(picture.drawn.figure, folder / "figures" / picture.stem)
@@ -205,6 +217,7 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
         retrained=bool((table["method"] == RETRAIN).any()),
         seeds=int(table["seed"].nunique()),
         methods=len(set(table["method"]) - set(NO_METHODS)),
+        margins=stated_margins(),
         script=Markup(script),  # a file of this package, and what the digest is of
         digest=digest,
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from expunge.errors import ConfigError
+from expunge.report.ablation_figure import ablation_figure, ablations
 from expunge.report.backdoor_figures import backdoor_figure
 from expunge.report.cells import Seconds, finite
 from expunge.report.drawn import Drawn
@@ -175,6 +176,10 @@ def _block(
         "foreign": foreign_figure(frame),
         "classes": class_figure(details, ranked),
         "confidence": confidence_figure(details, ranked),
+    }
+    drawn |= {
+        f"ablation-{_slug(f'{one.method} {one.setting}')}": ablation_figure(rows, one)
+        for one in ablations(frame)
     }
     stem = f"{number:02d}-{_slug(tables.scenario)}"
     sizes = frame[(frame["score"] == "UA") & ~frame["method"].isin(NO_METHODS)]

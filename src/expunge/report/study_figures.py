@@ -10,15 +10,15 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from expunge.report.cells import Mean, Seconds
-from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, left_out, short
-from expunge.report.figures import BAND, DOT
+from expunge.report.drawn import LOOK, NARROW, WIDE, Drawn, Numbers, canvas, left_out
+from expunge.report.figures import BAND, DOT, limits_of
+from expunge.report.labels import labels_of, lines_of
 from expunge.report.plotting import (
     Axes,
     Bbox,
@@ -75,8 +75,9 @@ def radar_figure(table: pd.DataFrame) -> Drawn | None:
         ends = (*(f"{value:.1f}" for value in best[:4]), f"{best[4]:.3g} s")
         rim = [f"{name}\n{end}" for name, end in zip(AXES, ends, strict=True)]
         _radar(grid.flat[0], "retrain", target, None, rim)
+        titles = lines_of(shown, 17, 2)
         for axes, name in zip(grid.flat[1:], shown, strict=False):
-            _radar(axes, name, target, _shares(usable[name], best), AXES)
+            _radar(axes, titles[name], target, _shares(usable[name], best), AXES)
         for axes in grid.flat[len(shown) + 1 :]:
             axes.set_visible(False)
     hidden, why = len(ranked) - len(shown), ", farthest away or without all five scores"
@@ -113,8 +114,8 @@ def cost_figure(table: pd.DataFrame) -> Drawn | None:
         axes.axvline(1, color="black", linewidth=1, linestyle=(0, (1, 1.5)))
         rotated: Any = {"rotation": 90, "ha": "right", "va": "top", "fontsize": 8}
         axes.text(1, 0.6, "retrain", transform=axes.get_xaxis_transform(), **rotated)
-        for name, label in ((FLOOR, "floor: two retrainings"), (ORIGINAL, "original: do nothing")):
-            _level(axes, rows.get(name), label)
+        _level(axes, rows.get(FLOOR), "floor: two retrainings", 0.99)
+        _level(axes, rows.get(ORIGINAL), "original: do nothing", 0.01)  # they may lie together
         steps = [points[name] for name in front]
         axes.step(*zip(*steps, strict=True), where="post", color=DOT, linewidth=1.2, zorder=2)
         for name, at in points.items():
@@ -173,15 +174,17 @@ def sparsity_figure(tables: Mapping[str, pd.DataFrame]) -> Drawn | None:
     # in the tables' order, so that a method looks alike in the figures of all pruners
     names = [str(name) for name in means.index if name in nearest[:SERIES]]
     rows = [{str(r["method"]): r for r in tables[name].to_dict("records")} for name in order]
+    labels = labels_of(names, 22)
     with mpl.rc_context(LOOK):
         figure = canvas(WIDE, 4.2)
         grid = figure.subplots(2, 3)
         for axes, score in zip(grid.flat, (*AVERAGED, "avg_gap"), strict=False):
             if score != "avg_gap":
-                _line(axes, rows, RETRAIN, score, {"color": "black", "linewidth": 2.4})
+                _line(axes, rows, RETRAIN, RETRAIN, score, {"color": "black", "linewidth": 2.4})
             for place, name in enumerate(names):
-                look = {"color": SHADES[place], "linestyle": LINES[place], "linewidth": 1.2}
-                _line(axes, rows, name, score, {**look, "marker": MARKERS[place], "markersize": 5})
+                look: dict[str, Any] = {"color": SHADES[place], "linestyle": LINES[place]}
+                look |= {"linewidth": 1.2, "marker": MARKERS[place], "markersize": 5}
+                _line(axes, rows, name, labels[name], score, look)
             axes.set_title("average gap, points" if score == "avg_gap" else f"{score}, %", size=9)
             axes.set_xticks(range(len(order)), [f"{known[name][0]:g}" for name in order])
             axes.margins(y=0.12)
@@ -239,8 +242,7 @@ def _radar(
         polar.plot(
             around, closed, color=DOT, linewidth=1.5, marker="o", markersize=3, clip_on=False
         )
-    named = "\n".join(wrap(title, 17, max_lines=2, placeholder="…"))
-    polar.set_title(named, size=9, fontweight="bold" if own is None else "normal", pad=5)
+    polar.set_title(title, size=9, fontweight="bold" if own is None else "normal", pad=5)
 
 
 def _scales(axes: Axes, across: Numbers, down: Numbers) -> None:
@@ -263,16 +265,15 @@ def _scales(axes: Axes, across: Numbers, down: Numbers) -> None:
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _level(axes: Axes, row: dict[Any, Any] | None, label: str) -> None:
-    """A horizontal line at a yardstick's average gap, if it lies within the axes."""
+def _level(axes: Axes, row: dict[Any, Any] | None, label: str, side: float) -> None:
+    """A horizontal line at a yardstick's average gap, if it lies within the axes. side: of its label."""
     height = math.nan if row is None else float(row["avg_gap"])
     low, high = axes.get_ylim()
     if low < height < high:
         axes.axhline(height, color="0.45", linewidth=0.9, linestyle=(0, (5, 2)), zorder=1)
         beside: Any = axes.get_yaxis_transform()
-        axes.text(
-            0.99, height, label, transform=beside, ha="right", va="bottom", size=8, color="0.3"
-        )
+        look: Any = {"ha": "right" if side > 0.5 else "left", "va": "bottom", "size": 8}
+        axes.text(side, height, label, transform=beside, color="0.3", **look)
 
 
 def _names(
@@ -289,10 +290,9 @@ def _names(
         taken += [_around(one, corner, 1), _around(corner, other, 1)]
     inside, named = axes.get_window_extent(renderer), 0
     order = [*front, *(name for name in points if name not in front)]
+    labels = labels_of(order, 22)
     for name in order[:NAMED]:
-        text = axes.annotate(
-            short(name, 22), points[name], (0, 0), textcoords="offset points", size=8
-        )
+        text = axes.annotate(labels[name], points[name], (0, 0), textcoords="offset points", size=8)
         text.set_in_layout(False)  # a name at the edge must not move what was just measured
         for offset, across, down in (
             ((6, 0), "left", "center"),
@@ -328,6 +328,7 @@ def _line(
     axes: Axes,
     rows: Sequence[dict[str, dict[Any, Any]]],
     method: str,
+    label: str,
     score: str,
     look: dict[str, Any],
 ) -> None:
@@ -342,7 +343,10 @@ def _line(
             values.append(math.nan if found is None else float(found))
             spread.append(0.0)
     places = np.arange(len(rows))
-    axes.plot(places, values, label=short(method, 22), zorder=3, **look)
+    axes.plot(places, values, label=label, zorder=3, **look)
     if any(spread):
         plain: Any = {"fmt": "none", "ecolor": look["color"], "elinewidth": 0.7, "capsize": 2}
-        axes.errorbar(places, values, yerr=spread, **plain)
+        least, most = limits_of(score) if score in AVERAGED else (0.0, math.inf)
+        room = [[value - least for value in values], [most - value for value in values]]
+        ends = np.nan_to_num(np.clip(np.minimum(spread, room), 0, None))
+        axes.errorbar(places, values, yerr=ends, **plain)

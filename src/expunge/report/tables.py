@@ -249,6 +249,8 @@ def _mean(values: pd.DataFrame, score: str, pair: Pair | None) -> Mean | None:
     if not len(found):
         return None
     mean, low, high = student_interval(found)
+    least, most = SCORES[score].limits or (-math.inf, math.inf)  # a share leaves neither end
+    low, high = max(low, least), min(high, most)
     apart = None if pair is None else gap(*pair).value
     decimals = SCORES[score].decimals
     sd = mean_sd(found)[1]

@@ -23,6 +23,8 @@ ATTACK_SIZE = "m"
 """The column that says how many members, and as many others, the membership attack was trained on."""
 BOUND = "bound"
 """The column that says "at least" or "at most" of a value that is a cap: the score went beyond it."""
+SET = "set."
+"""Before the name of a column that holds a setting of the row's method, as `--set` takes it."""
 FAILED = "failed"
 """Stands in place of a score's name in the row of a run that broke off."""
 

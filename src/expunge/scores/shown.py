@@ -55,7 +55,10 @@ def _value(value: float, unit: str, bound: Censoring | None = None) -> str:
 
 
 def as_text(
-    scores: Sequence[Score], notes: Sequence[str] = (), info: Mapping[str, ScoreInfo] = SCORES
+    scores: Sequence[Score],
+    notes: Sequence[str] = (),
+    info: Mapping[str, ScoreInfo] = SCORES,
+    last: Sequence[str] = (),
 ) -> str:
     """The table and what a number alone would hide, as plain text."""
     buffer = io.StringIO()
@@ -68,7 +71,7 @@ def as_text(
         emoji=False,
     )
     console.print(scores_table(scores, info))
-    for note in (*notes, *score_notes(scores)):
+    for note in (*notes, *score_notes(scores), *last):
         console.print(note, soft_wrap=True)
     return clean("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n"))
 

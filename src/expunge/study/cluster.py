@@ -6,6 +6,7 @@ decided by the folder's claims, as on one machine, so both ways make the same ce
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import socket
@@ -75,20 +76,28 @@ def _follow(orders: Orders, here: str) -> None:
     follow(orders)
 
 
-def _connected(address: str, workers: int | None) -> Any:
-    """Ray, connected to a cluster."""
-    try:
-        import ray
-    except ImportError as error:
+def check_cluster(address: str) -> None:
+    """Raise ConfigError where Ray is not installed, or nobody listens at HOST:PORT."""
+    if importlib.util.find_spec("ray") is None:
         raise ConfigError(
             "--ray needs Ray; install it with pip install 'expunge[ray]', or leave --ray out"
-        ) from error
+        )
+    try:
+        _knock(address)
+    except OSError as error:
+        raise _silent(address, error) from error
+
+
+def _connected(address: str, workers: int | None) -> Any:
+    """Ray, connected to a cluster."""
+    check_cluster(address)
+    import ray
+
     options: dict[str, Any] = {"address": address}
     if address == "local":
         number = max(workers or 1, os.cpu_count() or 1)
         options |= {"num_cpus": number, "include_dashboard": False}
     try:
-        _knock(address)
         ray.init(
             **options,
             log_to_driver=False,
@@ -96,12 +105,16 @@ def _connected(address: str, workers: int | None) -> Any:
             runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
         )
     except Exception as error:  # Ray raises many kinds, from its own to OSError
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head` "
-            "and give its address, or write --ray local"
-        ) from error
+        raise _silent(address, error) from error
     return ray
+
+
+def _silent(address: str, error: Exception) -> ConfigError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return ConfigError(
+        f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head` and give "
+        "its address, or write --ray local"
+    )
 
 
 def _knock(address: str) -> None:

@@ -19,7 +19,7 @@ from expunge.scores.rows import NO_METHODS, ORIGINAL, RETRAIN
 from expunge.scores.table import AVERAGED
 from expunge.study.cells import Cell
 from expunge.study.launch import planned, run_study
-from expunge.study.results import for_tables, results
+from expunge.study.results import results, with_settings
 from expunge.study.schema import Study
 
 DEMO_METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -118,7 +118,7 @@ def run_demo(
     *,
     workers: int = 1,
 ) -> tuple[pd.DataFrame, float]:
-    """The study's frame as tables take it, and its wall seconds; its cells are thrown away.
+    """The study's frame of results, and its wall seconds; its cells are thrown away.
 
     told: called with a line for each result, as soon as it is there. workers: processes, this one among
     them, `MOST_WORKERS` at most, each on one thread: images of 8x8 pixels gain little from more.
@@ -139,5 +139,5 @@ def run_demo(
         study = run_study(
             study, progress=progress, beside=min(MOST_WORKERS, workers) - 1, finished=tell
         )
-        frame = for_tables(results(study.rows, study.store))
+        frame = with_settings(results(study.rows, study.store), study.cells)
     return frame, time.perf_counter() - start

@@ -16,6 +16,7 @@ from expunge.errors import ConfigError, UserError, nearest, told
 from expunge.names.text import clean_name
 from expunge.names.values import numbers
 from expunge.pruning import PRUNERS
+from expunge.study.changes import typed_at, with_changes
 from expunge.study.check import ClaimError, check_keys
 from expunge.study.claims import parse_claim
 from expunge.study.entries import Entry, Space, check_label, entry_of, is_ours, variants
@@ -36,6 +37,7 @@ def read_study(
     scale: str | None = None,
     allow_code: bool = False,
     recorded: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Study:
     """Read a study file.
 
@@ -45,16 +47,24 @@ def read_study(
         allow_code: consent to import the methods and pruners that the file names as `module:Class`.
         recorded: for looking at a study without running it: the study file that an earlier run wrote.
             Then no code but our own is imported, and what is not ours is as that run recorded it.
+        changes: of what the file says at this scale: dotted path, such as `methods.finetune.lr` ->
+            value.
 
     Raises:
-        ConfigError: names the line and the nearest valid key.
+        ConfigError: names the line, or the change, and the nearest valid key.
     """
     file = Path(path)
     with reading(f"the study {file}", "write YAML", ConfigError):
-        return _read(file, scale, allow_code, recorded)
+        return _read(file, scale, allow_code, recorded, changes or {})
 
 
-def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None) -> Study:
+def _read(
+    file: Path,
+    scale: str | None,
+    allow_code: bool,
+    recorded: Path | None,
+    typed: Mapping[str, Any],
+) -> Study:
     try:
         # what a run wrote lies in its folder; whoever names a file may name a link
         content, node = read_yaml(file, within=file.parent if file == recorded else None)
@@ -77,6 +87,11 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
     plain = {**{k: v for k, v in written.items() if k != SCALES}, **changes}
     if chosen:
         plain["scale"] = chosen
+    plain, places = with_changes(plain, {path: _in_lines(one) for path, one in typed.items()})
+
+    def at(place: tuple[Any, ...], message: str = "") -> str:
+        path = typed_at(places, place, message)
+        return f"--set {path}" if path else f"{file}, line {line(place, message)}"
 
     def line(place: tuple[Any, ...], message: str = "") -> int:
         inside = (SCALES, chosen, *place)
@@ -96,12 +111,11 @@ def _read(file: Path, scale: str | None, allow_code: bool, recorded: Path | None
         return Study.model_validate(names.filled())
     except ValidationError as error:
         problem = error.errors()[0]
-        at = line(problem["loc"])
-        raise ConfigError(f"{file}, line {at}: {told(explain(error, Study))}") from None
+        raise ConfigError(f"{at(problem['loc'])}: {told(explain(error, Study))}") from None
     except UserError as error:
         if isinstance(error, ClaimError):
             place = ("claims", error.row)
-        raise ConfigError(f"{file}, line {line(place, str(error))}: {told(error)}") from None
+        raise ConfigError(f"{at(place, str(error))}: {told(error)}") from None
 
 
 def _of_its_time(written: dict[str, Any]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def planned(
     """
     folder = Path(out)
     if not recorded and (why := unwritable(folder / CELLS)) is not None:
-        raise ConfigError(f"{folder} cannot be written ({why}); choose another folder")
+        raise ConfigError(f"{folder} cannot be made ({why}); choose another folder")
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is a file; choose a folder with --out")
     file = folder / FILE
@@ -189,11 +189,12 @@ def run_study(
     as it is then planned:
     tuning decides what comes after it. Failures stand in the store.
 
-    Raises ConfigError for a folder whose file system honours no locks, and for a finished cell that is
-    damaged.
+    Raises ConfigError for a folder whose file system honours no locks, for a finished cell that is
+    damaged, and for a device or a cluster that is not there.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
+    _check_machine(study, ray)
     _write(study)
     for cell in study.cells:
         if study.store.done(cell.key):
@@ -208,6 +209,18 @@ def run_study(
         if [cell.key for cell in study.cells] == before:
             check_tuned(study.searches, study.cells, study.store)
             return study
+
+
+def _check_machine(study: Planned, ray: str | None) -> None:
+    """Raise ConfigError, before anything is written, for a device or a cluster that is not there."""
+    if ray is not None:
+        from expunge.study.cluster import check_cluster
+
+        check_cluster(ray)
+        return
+    from expunge.training.run import check_here
+
+    check_here(study.bench.place.device)
 
 
 @dataclass(frozen=True)

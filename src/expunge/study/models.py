@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from safetensors.torch import load_file, load_model
+from safetensors.torch import load_file
 
 from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.disk.reading import reading
 from expunge.errors import ConfigError
+from expunge.models.state import load_packed
 from expunge.place import Place
 from expunge.study.cells import Cell
 from expunge.study.store import CellStore
@@ -22,6 +23,7 @@ from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.recipe import Recipe
 from expunge.training.session import constructor
+from expunge.training.trial import try_out
 
 
 def read_model(store: CellStore, cell: Cell, data: Data, place: Place) -> Trained:
@@ -54,8 +56,8 @@ def _read(store: CellStore, cell: Cell, data: Data, place: Place) -> Trained:
         return replace(open_papers(papers, fresh=fresh), architecture=config["model"])
     content = store.read(cell.key)
     model = fresh()
-    load_model(model, str(folder / WEIGHTS))
-    model.eval()
+    load_packed(model, load_file(folder / WEIGHTS))
+    try_out(model.eval(), data, split)
     if cell.starts:
         record = _record(content, "retrain", ("retrain", cell.seed))
         original = read_model(store, cell.starts[0], data, place)

@@ -14,7 +14,7 @@ from expunge.scores.sequential import SIMULATED, simulated_findings
 from expunge.study.decide import LOOK_HEADERS, look_rows
 from expunge.study.differences import finished_seeds
 from expunge.study.launch import Planned
-from expunge.study.results import for_tables, results
+from expunge.study.results import for_tables, results, with_settings
 from expunge.study.scenarios import scenario_of
 from expunge.study.tuning import sentences
 from expunge.study.verdicts import Found, by_chance, verdicts_of
@@ -69,7 +69,7 @@ def study_report(study: Planned, command: str) -> Report:
         kind="study",
         generated=printed_time(),
         version=VERSION,
-        frame=frame,
+        frame=with_settings(frame, study.cells),
         table=for_tables(frame),
         claims=claims,
         chance="" if asked.until_decided else by_chance(len(claims)),

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from expunge.disk.reading import JSON_BYTES, read_bytes, reading
-from expunge.disk.whole import written_whole
+from expunge.disk.whole import unwritable, written_whole
 from expunge.errors import ConfigError
 from expunge.report.places import PAGE
 from expunge.study.file import FACTS
@@ -60,6 +60,10 @@ def write_records(study: Planned, out: Path, command: str) -> int:
 
 
 def check_absent(out: Path) -> None:
-    """Raise ConfigError for a folder that exists: records are never written over anything."""
+    """Raise ConfigError for a folder that exists, for records are never written over anything, and for
+    one that cannot be made.
+    """
     if os.path.lexists(out):
         raise ConfigError(f"{out} exists; choose another folder with --out")
+    if (why := unwritable(out)) is not None:
+        raise ConfigError(f"{out} cannot be made ({why}); choose another folder with --out")

@@ -12,9 +12,9 @@ import pandas as pd
 from expunge.audits import AUDITS
 from expunge.audits.relearn import RelearnTime
 from expunge.scores.gaps import own_gaps
-from expunge.scores.rows import ATTACK_SIZE, BOUND, FLOOR, ORIGINAL, RETRAIN, SAID, SETTING
+from expunge.scores.rows import ATTACK_SIZE, BOUND, FLOOR, ORIGINAL, RETRAIN, SAID, SET, SETTING
 from expunge.scores.table import AVERAGE_GAP, AVERAGED, CHANGES, SCORES, own_words
-from expunge.study.cells import Row
+from expunge.study.cells import Cell, Row
 from expunge.study.scenarios import scenario_of
 from expunge.study.store import CellStore
 
@@ -110,6 +110,16 @@ def _compared() -> set[str]:
     """Scores that an audit compares by itself; a ratio to the retrained model is 1 for that one."""
     own = (audit for audit in AUDITS.values() if not audit.usual)
     return {info.name for audit in own for info in audit.info if info.unit != "ratio"}
+
+
+def with_settings(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
+    """The frame of `results`, and a column `set.NAME` for each setting of a row's method."""
+    settings = {cell.key: cell.config.get("settings") or {} for cell in cells}
+    names = sorted({name for key in frame["cell"].unique() for name in settings.get(key, {})})
+    found = {
+        f"{SET}{name}": [settings.get(key, {}).get(name) for key in frame["cell"]] for name in names
+    }
+    return pd.concat([frame, pd.DataFrame(found, index=frame.index, dtype=object)], axis="columns")
 
 
 def for_tables(frame: pd.DataFrame) -> pd.DataFrame:

@@ -12,20 +12,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from expunge.data.columns import TableEncoding
+from expunge.data.drawing import Drawing, Filter, Ground
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.ours import FolderKind, check_replaceable
 from expunge.disk.reading import MIB, UnreadableError, check_regular, read_json, reading
-from expunge.disk.whole import recover
+from expunge.disk.whole import recover, short_of
 from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.names.libraries import names_code
 from expunge.trained.record import Record
 
-FORMAT = 3
-READABLE = (1, 2, 3)
+FORMAT = 4
+READABLE = (1, 2, 3, 4)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
-ids in place of pseudonyms, and half of each digest."""
+ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck, and knew
+no test set but the data's own and drawn ones."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
@@ -54,6 +57,10 @@ class DataCard(BaseModel):
     """Which data a model was trained on. data_dir is a hint: another machine has another.
 
     task: `module:Class` of what a sample's loss and the model's output mean; None: classification.
+    resize, ground: how encoded images became pixels, `data.drawing.Drawing`; of folders that do not say,
+    as it was done then.
+    test: data that it is tested on, "none" for no test set; None: their own, or what was drawn of them.
+    table: which inputs the columns of a table are; None for other data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +71,15 @@ class DataCard(BaseModel):
     positional: bool
     test_fingerprint: Short
     task: Short | None = None
+    test: Long | None = None
+    resize: Filter = "bilinear"
+    ground: Ground | None = None
+    table: TableEncoding | None = None
+
+    @property
+    def drawing(self) -> Drawing:
+        """How encoded images became pixels."""
+        return Drawing(self.resize, self.ground)
 
 
 class HubCard(BaseModel):
@@ -124,13 +140,26 @@ def read_split(folder: Path) -> dict[str, Any]:
             raise SplitError(f"{file} lacks a list {name!r}; {AGAIN}")
         if set(map(type, ids)) - {str} or max(map(len, ids), default=0) > LONG:
             raise SplitError(f"{file}: {name!r} holds an id that is no text of a line; {AGAIN}")
-    odd = split.keys() - {*SPLIT_PARTS, "test", *ABOUT}
+    _check_struck(file, split.get("struck", []))
+    odd = split.keys() - {*SPLIT_PARTS, "test", "struck", *ABOUT}
     if odd:
         raise SplitError(f"{file} has {min(odd)[:SHORT]!r}, which no split has; {AGAIN}")
     for name in ABOUT:
         if not isinstance(split.get(name, ""), str):
             raise SplitError(f"{file}: {name!r} is no text; {AGAIN}")
     return split
+
+
+def _check_struck(file: Path, struck: object) -> None:
+    """Raise SplitError for what is no list of what each request of a chain struck."""
+    listed = isinstance(struck, list) and len(struck) <= MOST_STEPS
+    for one in struck if isinstance(struck, list) and listed else [None]:
+        found: dict[str, Any] = one if isinstance(one, dict) else {}
+        parts = [found.get("forgotten"), found.get("aside")]
+        texts = [text for part in parts if isinstance(part, list) for text in part]
+        whole = all(isinstance(part, list) for part in parts)
+        if not whole or not all(isinstance(text, str) for text in (found.get("request"), *texts)):
+            raise SplitError(f"{file}: 'struck' is no list of what requests struck; {AGAIN}")
 
 
 def read_card(folder: Path) -> ModelCard:
@@ -201,11 +230,22 @@ def check_target(target: Path, *, overwrite: bool, apart: Mapping[str, Path] | N
 
     apart: folders, by what they are, that it must not be, hold or lie in.
     """
-    if (target / "cell.json").exists():
+    if os.path.lexists(target / "cell.json"):
         raise ModelError(f"{target} is a cell of a study; choose another name")
     # a key to pseudonyms does not lie in what it opens
     away = {**(apart or {}), "the folder of keys": keys_folder()}
     check_replaceable(target, FOLDER, overwrite=overwrite, error=ModelError, apart=away)
+
+
+def check_room(target: Path, source: Path | None, *, models: int = 1) -> None:
+    """Raise ModelError early where so many models as large as that of `source` would not fit beside
+    the target; nothing of a source that is no folder.
+    """
+    weights = None if source is None else source / WEIGHTS
+    if weights is None or not weights.is_file():
+        return
+    if (why := short_of(target, models * weights.stat().st_size)) is not None:
+        raise ModelError(f"{target} has no room ({why}); make some, or choose another folder")
 
 
 def digest_file(path: Path) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -27,6 +27,7 @@ from expunge.disk.reading import MIB, UnreadableError, check_regular, reading
 from expunge.errors import ConfigError, ModelError
 from expunge.models.hub import HubModel
 from expunge.models.mask import check_fits
+from expunge.models.state import check_state, load_packed, packed_state
 from expunge.models.table import build_model
 from expunge.trained.card import (
     AGAIN,
@@ -91,7 +92,8 @@ def _write_tensors(
     artifacts: Mapping[str, Tensor] | None,
 ) -> dict[str, str]:
     """The digests of the files by their fields of the card."""
-    save_model(model, str(folder / WEIGHTS))
+    check_state(model)
+    save_file(packed_state(model), folder / WEIGHTS)
     digests = {"weights": digest_file(folder / WEIGHTS), "mask": "", "artifacts": ""}
     if mask is not None:
         packed = {name: keep.to("cpu", torch.bool).contiguous() for name, keep in mask.items()}
@@ -120,7 +122,7 @@ def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) 
     _check_digest(folder, WEIGHTS, card.weights, model)
     weights = folder / WEIGHTS
     try:
-        load_model(model, str(weights))
+        load_packed(model, load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"the weights in {folder} do not fit architecture {card.architecture!r}: "

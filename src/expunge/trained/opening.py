@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.spec import DataSpec
+from expunge.data.spec import NO_TEST, DataSpec
 from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from expunge.data.load import Data
     from expunge.data.pseudonyms import Key
     from expunge.data.split import Split
+    from expunge.data.transform import Normalisation
     from expunge.trained.trained import Trained
 
 
@@ -59,49 +60,24 @@ def open_papers(
 ) -> Trained:
     """The rest of `load`, for papers that were read before: data, weights and mask."""
     with loading():
-        from expunge.data.load import load_data
-        from expunge.data.spec import OF_ITS_DATA
-        from expunge.data.split_file import home_of, split_from_plain
-        from expunge.data.task import Classification, named_task
-        from expunge.data.transform import Normalisation
+        from expunge.data.split_file import split_from_plain
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
         from expunge.trained.trained import Trained
+        from expunge.training.trial import try_out
 
     path, card = papers.path, papers.card
     what = papers.data if isinstance(papers.data, str) else "data"
     with (progress or Silent()).work(f"reading {what}"):
-        found = load_data(
-            papers.data,
-            data_dir=papers.data_dir,
-            classes=card.classes,
-            allow_code=papers.allow_data_code,
-            home=home_of(papers.split, papers.key),
-        )
-    if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
-        raise DataError(f"the task of {path} came with its data, and these data bring none")
-    if isinstance(papers.data, str) and card.data.task not in (None, OF_ITS_DATA):
-        task = named_task(card.data.task, allow_code=papers.allow_code)
-        found = replace(found, task=task, task_name=card.data.task)
+        found = _data_of(papers)
     found = _tokenised(found, card, path, progress or Silent())
-    same = _fingerprint(found, papers.key) == card.data.fingerprint
-    _check_poison(found, card, path, same=same)
-    _check_data(found, card, path, same=same)
-    for values in (card.mean, card.std):
-        if values is not None and len(values) not in (1, *card.shape[:1]):
-            raise DataError(
-                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
-                f"shape {card.shape}"
-            )
-    normal = None
-    if card.mean is not None and card.std is not None:
-        normal = Normalisation(card.mean, card.std)
-    split = split_from_plain(papers.split, found, papers.key)
+    split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)
+    try_out(model, found, split)
     return Trained(
         model=model,
-        data=found.with_normalisation(normal),
+        data=found,
         split=split,
         history=card.lineage,
         recipe=Recipe(**card.recipe) if card.recipe is not None else None,
@@ -115,6 +91,7 @@ def open_papers(
         weights=card.weights,
         redacted=papers.redacted,
         key=papers.key,
+        struck=struck,
     )
 
 
@@ -130,12 +107,76 @@ def _tokenised(data: Data, card: ModelCard, path: Path, progress: Reporter) -> D
         return data.tokenised(tokenizer, max_length=card.hub.length)
 
 
+def _data_of(papers: Papers) -> Data:
+    """The data that a folder speaks of, with its task and normalisation; checked to be these."""
+    from expunge.data.load import load_data
+    from expunge.data.spec import OF_ITS_DATA
+    from expunge.data.split_file import home_of
+    from expunge.data.task import Classification, named_task
+    from expunge.data.undivided import undivided
+
+    path, card = papers.path, papers.card
+    named = isinstance(papers.data, str)
+    found = load_data(
+        papers.data,
+        data_dir=papers.data_dir,
+        classes=card.classes,
+        test=card.data.test if named else None,
+        allow_code=papers.allow_data_code,
+        home=home_of(papers.split, papers.key),
+        drawing=card.data.drawing,
+        table=card.data.table,
+    )
+    found = undivided(found) if card.data.test == NO_TEST else found
+    if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
+        raise DataError(f"the task of {path} came with its data, and these data bring none")
+    if named and card.data.task not in (None, OF_ITS_DATA):
+        task = named_task(card.data.task, allow_code=papers.allow_code)
+        found = replace(found, task=task, task_name=card.data.task)
+    _check_drawing(found, card, path)
+    same = _fingerprint(found, papers.key) == card.data.fingerprint
+    _check_poison(found, card, path, same=same)
+    _check_data(found, card, path, same=same)
+    return found.with_normalisation(_normalisation(card, path))
+
+
+def _normalisation(card: ModelCard, path: Path) -> Normalisation | None:
+    """As a card has it. Raises DataError for one of another number of channels than its inputs'."""
+    from expunge.data.transform import Normalisation
+
+    for values in (card.mean, card.std):
+        if values is not None and len(values) not in (1, *card.shape[:1]):
+            raise DataError(
+                f"{path}/model.json normalises {len(values)} channels, and its inputs have the "
+                f"shape {card.shape}"
+            )
+    if card.mean is None or card.std is None:
+        return None
+    return Normalisation(card.mean, card.std)
+
+
 def _fingerprint(data: Data, key: Key | None) -> str:
     """As a card has it."""
     return data.train.fingerprint if key is None else key.digest(data.train.fingerprint)
 
 
+def _check_drawing(data: Data, card: ModelCard, path: str | Path) -> None:
+    told = card.data.drawing
+    if data.drawing is None or data.drawing == told:
+        return
+    if told.ground is not None or data.drawing.resize != told.resize:
+        raise DataError(
+            f"the images of these data are drawn with {data.drawing}, and {path} learned from such with "
+            f"{told}; leave that out, or say the same"
+        )
+
+
 def _check_data(data: Data, card: ModelCard, path: str | Path, *, same: bool) -> None:
+    if data.table != card.data.table:
+        raise DataError(
+            f"the inputs of {path} are other columns or categories of a table than those of the data; "
+            "give the data as they were given when it was trained"
+        )
     if data.classes != card.classes:
         raise DataError(
             f"the data have classes {list(data.classes)[:5]}..., {path} knows "

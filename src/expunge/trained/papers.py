@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expunge.data.pseudonyms import Key, open_key
-from expunge.data.spec import OF_ITS_DATA, UNNAMED, DataSpec
+from expunge.data.pseudonyms import HIDDEN, Key, open_key
+from expunge.data.spec import NO_TEST, OF_ITS_DATA, UNNAMED, DataSpec
 from expunge.disk.reading import reading
 from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import check_model
@@ -86,14 +86,48 @@ def read_papers(
             check_package("transformers", str(path), ModelError)
     _check_recipe(card, path)
     spec = card.data.spec if data is None else data
+    if isinstance(spec, str) and data is None and key is not None:
+        card, spec = _with_place(card, spec, key, path)
+    if key is not None and card.data.test is not None:
+        card = _with_test(card, card.data.test, key, path)
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
     where = place.data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir
     allowed = data is not None or place.allow_code
     if isinstance(spec, str):
         DataSpec.parse(spec).check(where, allow_code=allowed)
+        if card.data.test is not None and card.data.test != NO_TEST:
+            DataSpec.parse(card.data.test).check(where, allow_code=place.allow_code)
     _check_task(card, data, path, place)
     return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key)
+
+
+def _with_place(card: ModelCard, spec: str, key: Key, path: str | Path) -> tuple[ModelCard, str]:
+    """The card of a redacted folder with the data that it was trained on, as its key remembers them.
+
+    Raises DataError where it does not, and the folder does not say either.
+    """
+    place = key.place_of(spec)
+    if place is None and spec.startswith(HIDDEN):
+        raise DataError(
+            f"{path} is redacted and does not say where its data lie, nor does its key; name them with "
+            "--data"
+        )
+    spec, data_dir = place or (spec, None)
+    data = card.data.model_copy(update={"spec": spec, "data_dir": data_dir})
+    return card.model_copy(update={"data": data}), spec
+
+
+def _with_test(card: ModelCard, test: str, key: Key, path: str | Path) -> ModelCard:
+    """The card of a redacted folder with the data that it is tested on; DataError if nobody knows."""
+    place = key.place_of(test)
+    if place is None and test.startswith(HIDDEN):
+        raise DataError(
+            f"{path} is redacted, and its key does not say where its test data lie; bring the key back "
+            "from where it was kept"
+        )
+    data = card.data.model_copy(update={"test": place[0] if place else test})
+    return card.model_copy(update={"data": data})
 
 
 def _check_task(card: ModelCard, data: str | Data | None, path: str | Path, place: Place) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from expunge.data.pseudonyms import Key
+from expunge.scores.table import NEAR_EMPTY
 from expunge.training.cost import Cost
 from expunge.version import VERSION
+
+if TYPE_CHECKING:
+    from expunge.data.answer import Answered
 
 SeedNames = tuple[str | int, ...]
 
@@ -31,6 +35,8 @@ class Record(BaseModel):
         names: the seed names.
         split: digest of the split after it, keyed in a redacted folder.
         forgotten: how many samples it forgot.
+        request: what the request that it met is called; empty in records of earlier versions.
+        asked: the request as typed; empty in a redacted folder.
         cost: see `Cost`.
         warnings: what a person should know, one sentence each.
         log: what else was found on the way.
@@ -46,6 +52,8 @@ class Record(BaseModel):
     version: str = VERSION
     split: str = ""
     forgotten: int = 0
+    request: str = ""
+    asked: str = ""
     cost: Cost = Cost(0.0)
     warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     log: dict[str, Any] = {}
@@ -56,6 +64,10 @@ History = tuple[Record, ...]
 
 COPIES = "exact_copies"
 """In a log: pairs of ids, what was forgotten and the exact copy of it that stays."""
+SHOWN_COPIES = 20
+"""Of these."""
+ANSWER, ANSWERED = "answer", "answered_ids"
+"""In a log: how many samples of each kind the request named; some of those that were not forgotten."""
 OUR_STEPS = (
     *("train", "import", "prune", "retrain", "finetune", "gradient_ascent"),
     *("neggrad_plus", "l1_sparse", "influence", "fisher", "unsir"),
@@ -67,10 +79,12 @@ Pairing = Literal["batches", "order", "none"]
 so that only the removal differs. order: initial weights and order, but batches are filled up again, as
 earlier versions did it. none: not even the initial weights."""
 LEFT_OUT = "left out, for it may name samples"
+_PATHS = re.compile(r"(?<![\w.])(~|\.{1,2})?(/[^\s/'\";,:()]+){2,}/?")
 _NAMED_COPIES = re.compile(r"(stay in the retain set): .*\(copy of .*", re.DOTALL)
 _OF_ANY_REQUEST = re.compile(
     r"only \d+ samples to forget: scores [a-z ,]+ under \d+"
     r"|\d+ exact copies of forget samples stay in the retain set(; add them [a-z ]+)?"
+    r"|[\d,]+ of the [\d,]+ samples asked for are (of the test set|unknown): [a-z ,]+"
 )
 """Warnings that any request may have; their numbers are no ids."""
 
@@ -80,8 +94,8 @@ def without_ids(record: Record, key: Key, ids: Collection[str]) -> Record:
 
     ids: of the samples that it may name.
     """
-    warnings = tuple(_NAMED_COPIES.sub(r"\1", one) for one in record.warnings)
-    log = {name: value for name, value in record.log.items() if name != COPIES}
+    warnings = tuple(_PATHS.sub("...", _NAMED_COPIES.sub(r"\1", one)) for one in record.warnings)
+    log = {name: value for name, value in record.log.items() if name not in (COPIES, ANSWERED)}
     if record.step not in OUR_STEPS:
         log = {}
         warnings = tuple(
@@ -95,9 +109,11 @@ def without_ids(record: Record, key: Key, ids: Collection[str]) -> Record:
             "log": log,
             "warnings": warnings,
             "settings": {
-                name: _told(value, ids, record) for name, value in record.settings.items()
+                name: _told(value, ids, record) if record.step != "import" else LEFT_OUT
+                for name, value in record.settings.items()
             },
             "split": key.digest(record.split),
+            "asked": "",
         }
     )
 
@@ -110,9 +126,9 @@ def names_any(text: str, ids: Collection[str]) -> bool:
 
 
 def _told(value: Any, ids: Collection[str], record: Record) -> Any:
-    """A setting as it is told: a single number, or what names no sample."""
+    """A setting as it is told: a single number, or what names no sample and no path."""
     if isinstance(value, str):
-        return LEFT_OUT if names_any(value, ids) else value
+        return LEFT_OUT if names_any(value, ids) or "/" in value else value
     if isinstance(value, Mapping):
         return {
             LEFT_OUT if names_any(str(name), ids) else name: _told(one, ids, record)
@@ -164,3 +180,29 @@ def pairing(history: Sequence[Record], retrained: Sequence[Record]) -> Pairing |
         return "order"
     struck = [one.settings.get("paired") is True for one in (steps[-1], last)]
     return "batches" if struck == [False, True] else "order"
+
+
+def warnings_for(answer: Answered, copies: Sequence[tuple[str, str]]) -> list[str]:
+    """What a person should know about a forget request before trusting its scores.
+
+    copies: pairs of ids, what is forgotten and the exact copy of it that stays. No id is in a warning,
+    for warnings stand in folders that keep hashes alone.
+    """
+    found, count = [], len(answer.split.forget)
+    if count < NEAR_EMPTY:
+        found.append(
+            f"only {count} samples to forget: scores come with wide intervals, and no "
+            f"verdict is given under {NEAR_EMPTY}"
+        )
+    if copies:
+        found.append(
+            f"{len(copies)} exact copies of forget samples stay in the retain set; add them to the "
+            "request if they belong to it"
+        )
+    return [*found, *answer.warnings]
+
+
+def told_of(answer: Answered, copies: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """What a record's log says of the request itself. copies: as `warnings_for` takes them."""
+    found = {ANSWER: answer.plain(), ANSWERED: answer.names(), COPIES: copies[:SHOWN_COPIES]}
+    return {name: value for name, value in found.items() if value}

@@ -6,25 +6,28 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from expunge.data.answer import Answered, answer
 from expunge.data.decoded import strike
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
-from expunge.data.spec import lasting
+from expunge.data.spec import NO_TEST, DataSpec, is_code, lasting, names_a_path
 from expunge.data.split import Split
-from expunge.data.split_file import split_to_plain
+from expunge.data.split_file import gone_name, split_to_plain
+from expunge.data.struck import Struck
 from expunge.data.task import task_named
 from expunge.data.tokens import TokenStore
 from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
-from expunge.errors import ModelError, SplitError
+from expunge.errors import ConfigError, ModelError, SplitError
 from expunge.models.hub import HubModel
-from expunge.names.text import clean_all
+from expunge.names.libraries import names_code
+from expunge.names.text import clean_all, clean_name
 from expunge.place import Place
 from expunge.trained.card import DataCard, HubCard, ModelCard, check_target
 from expunge.trained.files import write_files
@@ -45,6 +48,9 @@ if TYPE_CHECKING:
     from expunge.models.mask import Mask
     from expunge.training.recipe import Recipe
     from expunge.training.session import Fresh
+
+MOST_REQUEST = 80
+"""Letters of a request's name."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,6 +74,8 @@ class Trained:
         weights: digest of the weights there.
         redacted: no folder that is made of it holds an id.
         key: to the pseudonyms that stand there instead; None where there are none yet.
+        private: words of requests that no redacted folder may hold.
+        struck: what each request of the chain struck, oldest first; empty of models of earlier versions.
     """
 
     model: nn.Module
@@ -85,6 +93,8 @@ class Trained:
     weights: str = ""
     redacted: bool = False
     key: Key | None = None
+    private: tuple[str, ...] = ()
+    struck: tuple[Struck, ...] = ()
 
     @property
     def record(self) -> Record:
@@ -125,11 +135,57 @@ class Trained:
         Raises:
             SplitError: for a request that is empty, or names what is not there.
         """
+        found = self.answered(forget, seed=seed)
+        found.check_whole(self.data)
+        return found.split
+
+    def answered(self, forget: Any, *, seed: int = 0, request: str | None = None) -> Answered:
+        """As `asked`, and of a request as text what became of each sample that it names: those of the
+        test set, struck before (by which request, when), or unknown are told, and the others forgotten.
+        Of ids that are given as such none may be any of these.
+
+        request: what to call it in records and pages, by default `request-1`, by its place in the chain.
+        Give `unlearn` what this returns. Raises SplitError as `asked` does.
+        """
+        if isinstance(forget, Answered):
+            return forget
+        request = self.next_request(request)
         base = self.split.settled()
+        if isinstance(forget, str):
+            found = answer(
+                self.data,
+                forget,
+                seed=seed,
+                base=base,
+                when=self.struck_by,
+                hidden=str if self.key is None else self._gone,
+            )
+            return replace(found, request=request)
+        return Answered(self._split_of(forget, base), request=request)
+
+    def _gone(self, name: str) -> str:
+        """What an id is called once it is gone from the data of a redacted folder."""
+        return name if self.key is None else f"{gone_name(self.key)}{self.key.pseudonym(name)}"
+
+    def struck_by(self, names: Collection[str]) -> dict[str, list[str]]:
+        """Ids that were struck, in order, by the request that did it, as in "by request-1 on
+        2026-01-31 (finetune)".
+        """
+        left, found = set(names), {}
+        made = {record.request: record for record in self.history if record.request}
+        for one in self.struck:
+            own = left.intersection((*one.forgotten, *one.aside))
+            if own and (record := made.get(one.request)) is not None:
+                found[f"by {one.request} on {record.date[:10]} ({record.step})"] = sorted(own)
+                left -= own
+        if left:
+            found["or set aside; the folder does not say when"] = sorted(left)
+        return found
+
+    def _split_of(self, forget: Any, base: Split) -> Split:
+        """Of a request that is no text."""
         if isinstance(forget, Split):
             return _within(forget, base)
-        if isinstance(forget, str):
-            return Split.parse(self.data, forget, seed=seed, base=base)
         given = forget.tolist() if hasattr(forget, "tolist") else forget
         names = list(given) if isinstance(given, Iterable) else [given]
         if names and all(isinstance(one, bool | np.bool_) for one in names):
@@ -140,6 +196,13 @@ class Trained:
                 f"a forget request holds {odd[0]!r}, a {type(odd[0]).__name__}, which is neither an "
                 "id nor a boolean; give ids as text (row numbers too: '7'), a boolean for each training "
                 "sample, a Split, or text such as 'class:3' and 'indices:7'"
+            )
+        struck = set(base.excluded).intersection(names)
+        if struck:
+            when, ids = next(iter(self.struck_by(struck).items()))
+            raise SplitError(
+                f"id {ids[0]!r} was struck before {when}, and this model never reads it again; remove "
+                f"it from the list ({len(struck):,} such)"
             )
         return Split.ids(self.data, names, base=base)
 
@@ -181,28 +244,61 @@ class Trained:
 
     @property
     def ids(self) -> Collection[str]:
-        """Of all samples that it speaks of, those that it is tested on too."""
+        """Of all samples that it speaks of, those that it is tested on too; and private words."""
         learned = {one for name in SPLIT_PARTS for one in getattr(self.split, name)}
-        return learned.union(self.data.test.ids.tolist())
+        return learned.union(self.data.test.ids.tolist(), self.private)
+
+    def next_request(self, name: str | None = None) -> str:
+        """What a further request is called: a name that was chosen, or `request-N`, by its place in the
+        chain. Raises ConfigError for one that is taken, or is no short line.
+        """
+        taken = {record.request for record in self.history}
+        if name is None:
+            place = 1 + sum(record.forgotten > 0 for record in self.history)
+            return next(n for at in count(place) if (n := f"request-{at}") not in taken)
+        if (
+            name in taken
+            or not name.strip()
+            or name != clean_name(name)
+            or len(name) > MOST_REQUEST
+        ):
+            what = "stands in the chain already" if name in taken else "is no short line of text"
+            raise ConfigError(f"request id {name[:MOST_REQUEST]!r} {what}; choose another")
+        return name
+
+    def striking(self, request: str, split: Split) -> tuple[Struck, ...]:
+        """What each request struck, once this one too has been met."""
+        before = {*self.split.excluded, *self.split.forget}
+        aside = tuple(name for name in split.excluded if name not in before)
+        return (*self.struck, Struck(request, split.forget, aside))
 
     def card(self) -> ModelCard:
         """Everything about it but its weights, as plain data."""
         data, normal = self.data, self.data.normalisation
         prints = [data.train.fingerprint, data.test.fingerprint]
-        if self.key is not None:  # they tell of all ids together
+        (spec, data_dir), test = self._place, self._test
+        if self.key is not None:  # digests tell of all ids together; paths, of people
             prints = [self.key.digest(one) for one in prints]
+            data_dir = None
+            if spec is not None and names_a_path(spec):
+                spec = self.key.hidden(spec)
+            if test is not None and names_a_path(test):
+                test = self.key.hidden(test)
         kept = self.split.retain[0]
         return ModelCard(
             architecture=self.architecture,
             shape=data.train.shape(data.train.position[kept]),
             classes=data.classes,
             data=DataCard(
-                spec=clean_all(lasting(data.spec)),
-                data_dir=clean_all(data.data_dir),
+                spec=spec,
+                data_dir=data_dir,
                 fingerprint=prints[0],
                 positional=data.train.positional,
                 test_fingerprint=prints[1],
                 task=task_named(data.task, data.task_name),
+                test=test,
+                table=data.table,
+                **(data.drawing._asdict() if data.drawing else {}),
             ),
             mean=normal.mean if normal else None,
             std=normal.std if normal else None,
@@ -213,11 +309,36 @@ class Trained:
             hub=_hub_card(self),
         )
 
+    @property
+    def names_code(self) -> bool:
+        """Whether its folder cannot be opened without consent to run what it names."""
+        base = DataSpec.parse(self.data.spec).base if self.data.spec else ""
+        task = task_named(self.data.task, self.data.task_name) or ""
+        return names_code(self.architecture or "") or ":" in task or is_code(base)
+
+    @property
+    def _place(self) -> tuple[str | None, str | None]:
+        """What its data are, and where they lie."""
+        return clean_all(lasting(self.data.spec)), clean_all(self.data.data_dir)
+
+    @property
+    def _test(self) -> str | None:
+        """What it is tested on, where that is neither the data's own nor drawn."""
+        test = self.data.test_spec
+        return test if test == NO_TEST else clean_all(lasting(test))
+
+    @property
+    def told_data(self) -> str:
+        """What to call its data where others read it."""
+        spec = self.data.spec
+        return "data" if spec is None or (self.redacted and names_a_path(spec)) else spec
+
     def write(self, folder: Path) -> ModelCard:
         """Write its files into a folder that is there; returns its card as written."""
         if self.key is not None:
-            self.key.keep()
-        plain = split_to_plain(self.split, self.data, key=self.key)
+            self.key.keep(*self._place)
+            self.key.keep(self._test, self._place[1])
+        plain = split_to_plain(self.split, self.data, key=self.key, struck=self.struck)
         return write_files(
             folder,
             self.model,

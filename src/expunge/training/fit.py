@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from expunge.data.parts import Part
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
+from expunge.models.layout import lay_out, stays_ordinary
 from expunge.progress import Step
 from expunge.training.loop import (
     Hook,
@@ -23,7 +24,6 @@ from expunge.training.loop import (
     StepRule,
     Update,
     evaluating,
-    lay_out,
     prepared,
 )
 from expunge.training.pace import Pace
@@ -107,6 +107,8 @@ def fit(
     model.to(run.device)
     if run.world == 1:
         lay_out(model, torch.channels_last)
+    if stays_ordinary(model):
+        run.log["layout"] = "contiguous"
     with prepared(model, recipe, run, pace, update, norm) as loop:
         loop.rate, loop.rules = rate, by_part or {}
         loop.after_backward, loop.after_step = after_backward, after_step

@@ -54,17 +54,3 @@ def hub_model(model: str, data: Data) -> HubModel:
     elif not text:
         made.check_pictures(data.train.shape())
     return made
-
-
-def told_of(data: Data) -> tuple[str, ...]:
-    """What was not read of some data, each as a warning."""
-    store = data.train.store
-    told = []
-    if isinstance(store, TokenStore) and store.full:
-        told.append(
-            f"{store.full:,} of {len(data.train):,} texts to train on have {store.most} tokens or more, "
-            "and what lies beyond is not read"
-        )
-    if data.unread:
-        told.append(f"not read of the data: the splits {', '.join(data.unread)}")
-    return tuple(told)

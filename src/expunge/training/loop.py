@@ -251,17 +251,6 @@ def prepared(
             run.accelerator.free_memory()  # it keeps every model that it prepared
 
 
-def lay_out(model: nn.Module, form: torch.memory_format) -> None:
-    """Store the weights of 2-D convolutions in a memory format; the others have none."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            laid = torch.empty_like(parameter, memory_format=form)
-            # `contiguous` leaves weights of one channel as they are, for they count as either, and then
-            # a grey image's first convolution and its pooling run in the slow layout
-            if laid.stride() != parameter.stride():
-                parameter.data = laid.copy_(parameter.data)
-
-
 def distributed(model: nn.Module, run: Run) -> nn.Module:
     """The model under accelerate's data parallelism: gradients are averaged over processes."""
     with warnings.catch_warnings():

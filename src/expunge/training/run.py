@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.task import Classification, Task
 from expunge.errors import ConfigError
+from expunge.models.copying import copied
 from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
@@ -24,7 +24,21 @@ from expunge.training.recipe import Recipe
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["Mask", "Run", "accelerator_on", "cards"]
+__all__ = ["Mask", "Run", "accelerator_on", "cards", "check_here"]
+
+
+def _card() -> torch.device | None:
+    """The kind of accelerator that this machine has, if any."""
+    return torch.accelerator.current_accelerator(check_available=True)
+
+
+def check_here(device: str | None) -> None:
+    """Raise ConfigError for a kind of device that this machine has not."""
+    found = _card()
+    if device not in (None, "cpu", found.type if found is not None else "cpu"):
+        raise ConfigError(
+            f"no device {device!r} here; there is cpu{f' and {found.type}' if found else ''}"
+        )
 
 
 @functools.lru_cache(maxsize=4)
@@ -39,11 +53,8 @@ def accelerator_on(device: str | None) -> Accelerator:
 
     from expunge.training.own_device import OwnDevice
 
-    found = torch.accelerator.current_accelerator(check_available=True)
-    if device not in (None, "cpu", found.type if found is not None else "cpu"):
-        raise ConfigError(
-            f"no device {device!r} here; there is cpu{f' and {found.type}' if found else ''}"
-        )
+    check_here(device)
+    found = _card()
     # buffers are averaged at the end of `fit`; broadcasting them in the middle of a step would break
     # a loss of two forward passes
     ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
@@ -143,7 +154,7 @@ class Run:
 
     def teacher(self, model: nn.Module) -> nn.Module:
         """A copy of `model` to learn from: evaluation mode, no gradients, nothing shared with it."""
-        return copy.deepcopy(model).to(self.device).eval().requires_grad_(False)
+        return copied(model).to(self.device).eval().requires_grad_(False)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss over the global batch, as this process's share of it."""

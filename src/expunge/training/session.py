@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
 from collections.abc import Callable, Hashable, Iterator
@@ -24,17 +23,20 @@ from expunge.data.tokens import TokenStore
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import Cut, DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
+from expunge.models.copying import copied
 from expunge.models.hub import HubModel, lasting_hub
+from expunge.models.layout import lay_out
 from expunge.models.mask import Mask, apply_mask
+from expunge.models.state import check_state
 from expunge.models.table import build_model
 from expunge.names.libraries import HUB, library_of, names_code
 from expunge.place import Place
 from expunge.training.cost import Account, Cost, Meter
 from expunge.training.hub import hub_model
-from expunge.training.loop import lay_out
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on, cards
+from expunge.training.trial import tried_out
 
 Fresh = Callable[[], nn.Module]
 
@@ -46,6 +48,12 @@ class Session:
     run: Run
     view: DataView
     cost: Cost = field(default_factory=Cost)
+
+    def untrained(self) -> nn.Module:
+        """A new model to train. Raises ModelError for one that could not be saved afterwards."""
+        model = self.run.fresh()
+        check_state(model)
+        return model
 
     @contextmanager
     def measured(
@@ -85,6 +93,8 @@ def open_session(
     cut: how the order of the retain set is cut into batches.
     """
     account = Account()
+    if fresh is not None:
+        fresh = tried_out(fresh, data, split)
     run = Run(
         names=names,
         label=label,
@@ -221,10 +231,10 @@ def warm_up(model: nn.Module, view: DataView, run: Run, *, step: int | None = No
     known = _what_is_warmed(model, batch, precision, run)
     if known in _warm:
         return True
-    copied = copy.deepcopy(model).train()
+    twin = copied(model).train()
     with run.progress.work("warming up"), torch.random.fork_rng(devices=cards(run.device)):
         with arithmetic(precision, run.device):
-            loss = run.loss(copied, batch)
+            loss = run.loss(twin, batch)
         if loss.requires_grad:  # a model may come frozen, for retraining or by mistake
             loss.backward()  # type: ignore[no-untyped-call]
     _warm.add(known)

@@ -20,10 +20,10 @@ from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError
 from expunge.loading import loading
+from expunge.models.layout import lay_out
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.training.fit import train_from
-from expunge.training.loop import lay_out
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
 from expunge.transfer.head import with_head

@@ -23,6 +23,7 @@ from expunge.audits.features import FEATURE_BATCH, features
 from expunge.data.classes import rows_by_class
 from expunge.data.load import Data
 from expunge.data.samples import Samples
+from expunge.data.task import read_logits
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError
 from expunge.names.tables import pick
@@ -118,7 +119,8 @@ def _mean_gradient(
         with evaluating(model):
             for index, raw in zip(batches, samples.store.stream(batches, run.device), strict=True):
                 labels = torch.from_numpy(samples.labels[index]).to(run.device)
-                loss = functional.cross_entropy(model(transform(raw)), labels, reduction="sum")
+                outputs = read_logits(model(transform(raw)))
+                loss = functional.cross_entropy(outputs, labels, reduction="sum")
                 for part, gradient in zip(
                     total, torch.autograd.grad(loss, block, allow_unused=True), strict=True
                 ):

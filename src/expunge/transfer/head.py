@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from expunge.audits.features import head_name
 from expunge.errors import ModelError
+from expunge.models.copying import copied
 from expunge.models.mask import Mask
 
 
 def with_head(model: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
     """A copy of the model with a new head: weight (classes, features), bias (classes,)."""
     name = head_name(model)
-    copied = copy.deepcopy(model)
-    for parameter in copied.parameters():
+    twin = copied(model)
+    for parameter in twin.parameters():
         parameter.requires_grad_(True)
     head = nn.Linear(weight.shape[1], weight.shape[0])
     with torch.no_grad():
@@ -25,8 +24,8 @@ def with_head(model: nn.Module, weight: Tensor, bias: Tensor) -> nn.Module:
     if not name:
         return head
     parent, _, leaf = name.rpartition(".")
-    setattr(copied.get_submodule(parent), leaf, head.to(next(copied.parameters()).device))
-    return copied
+    setattr(twin.get_submodule(parent), leaf, head.to(next(twin.parameters()).device))
+    return twin
 
 
 def without_head(mask: Mask | None, model: nn.Module) -> Mask | None:

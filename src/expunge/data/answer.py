@@ -1,0 +1,193 @@
+"""The answer to a forget request: what of it the model learned, and what the rest is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from expunge.data.load import Data
+from expunge.data.lookup import LookedUp, look_up
+from expunge.data.request import check_request, class_names, read_ids, row_number
+from expunge.data.split import Split, rows_of_classes, rows_of_group, unknown_ids
+from expunge.errors import SplitError, listed
+
+SHOWN = 20
+"""Ids that a record names, and readings of lines that it and the screen tell."""
+WHEN = "by whom is not recorded"
+_OF_TESTS = "of the test set: the model never learned from them, and tests still read them"
+_UNKNOWN = "unknown: nothing is done about them"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What a request names.
+
+    Attributes:
+        split: what is to be forgotten, and what is not.
+        text: the request as typed; empty where it was no text.
+        request: what to call it in records and pages; None: by its place in the chain.
+        asked: how many samples the request names, unknown ones too; None where it names none by
+            itself, as a random draw.
+        tested: ids of the test set.
+        validation: ids held for validation, which nothing reads from now on.
+        before: by whom and when they were struck before -> ids.
+        unknown: what fits no sample.
+        read_as: lines that are no ids -> the ids that they were read as.
+    """
+
+    split: Split
+    text: str = ""
+    request: str | None = None
+    asked: int | None = None
+    tested: Sequence[str] = ()
+    validation: Sequence[str] = ()
+    before: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unknown: Sequence[str] = ()
+    read_as: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def _rest(self) -> list[tuple[str, Sequence[str]]]:
+        """What is not forgotten now: what it is, and ids."""
+        return [
+            ("held for validation: never learned from, and set aside now", self.validation),
+            (_OF_TESTS, self.tested),
+            *((f"struck before {when}", ids) for when, ids in self.before.items()),
+            (_UNKNOWN, self.unknown),
+        ]
+
+    def lines(self, *, redacted: bool = False) -> list[str]:
+        """What to say of it before the work; no id of a redacted model, or of a class, is named."""
+        if self.asked is None:
+            return []
+        named = not redacted and not self.text.startswith("class:")
+        told = [
+            f"{self.asked:,} samples asked for: {len(self.split.forget):,} learned, to be forgotten"
+        ]
+        for what, ids in self._rest:
+            if ids:
+                told.append(f"  {len(ids):,} {what}{f' ({listed(ids)})' if named else ''}")
+        if self.read_as and redacted:
+            told.append(f"  {len(self.read_as):,} lines are no ids, and were read as some")
+        for line, ids in () if redacted else list(self.read_as.items())[:SHOWN]:
+            told.append(f"  {line!r} is read as {listed(ids)}")
+        if len(self.read_as) > SHOWN and not redacted:
+            told.append(f"  and {len(self.read_as) - SHOWN:,} more lines that are no ids")
+        return told
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know of it; no id is in them."""
+        rest = [(_OF_TESTS, self.tested), (_UNKNOWN, self.unknown)]
+        return [
+            f"{len(ids):,} of the {self.asked:,} samples asked for are {what}"
+            for what, ids in rest
+            if ids
+        ]
+
+    def check_whole(self, data: Data) -> None:
+        """Raise SplitError for a list some of which is not learned, where nobody would be told."""
+        by_name = self.text.startswith("ids:")
+        left = [*self.unknown, *(self.tested if by_name else ())]
+        if left:
+            raise unknown_ids(data, left, self.asked or len(left))
+        for when, ids in self.before.items() if by_name else ():
+            raise SplitError(
+                f"id {ids[0]!r} was struck before {when}, and this model never reads it again; remove "
+                f"it from the list ({len(ids):,} such)"
+            )
+
+    def plain(self) -> dict[str, Any]:
+        """Counts, for a record; empty for a request that names no sample by itself."""
+        if self.asked is None:
+            return {}
+        return {
+            "asked": self.asked,
+            "learned": len(self.split.forget),
+            "validation": len(self.validation),
+            "test": len(self.tested),
+            "struck_before": {when: len(ids) for when, ids in self.before.items()},
+            "unknown": len(self.unknown),
+        }
+
+    def names(self) -> dict[str, list[str]]:
+        """Ids, of each kind that is not forgotten at most `SHOWN`, for an open record."""
+        rest = {"validation": self.validation, "test": self.tested, "unknown": self.unknown}
+        return {name: list(ids[:SHOWN]) for name, ids in rest.items() if ids}
+
+
+def answer(
+    data: Data,
+    spec: str,
+    *,
+    seed: int = 0,
+    base: Split,
+    when: Callable[[Collection[str]], Mapping[str, Sequence[str]]] | None = None,
+    hidden: Callable[[str], str] = str,
+) -> Answered:
+    """Read a request as `Split.parse` does; of samples that it names, those that were learned are
+    forgotten, and of the others is told what they are.
+
+    base: the model's split, settled. when: struck ids by whom and when. hidden: as `look_up` takes it.
+    Raises SplitError where nothing that it names was learned.
+    """
+    check_request(spec)
+    kind, _, rest = spec.partition(":")
+    tested: Sequence[str] = ()
+    if kind == "ids":
+        what, found = "the list", look_up(read_ids(rest), data, base.excluded, hidden)
+        if not found.names and not found.unknown:
+            raise SplitError(f"{rest!r} holds comments alone; write one id per line")
+    elif kind == "indices":
+        rows = [row_number(spec, row) for row in rest.split(",")]
+        what, found = spec[:60], LookedUp(Split.named_rows(data, rows), {}, [], within=True)
+    elif kind == "class":
+        chosen, what = rows_of_classes(data, class_names(rest, data.classes))
+        found = LookedUp(data.train.ids[chosen].tolist(), {}, [], within=True)
+    elif kind == "group":
+        column, _, value = rest.partition("=")
+        chosen, tested, what = rows_of_group(data, column, value)
+        found = LookedUp(data.train.ids[chosen].tolist(), {}, [], within=True)
+    else:
+        return Answered(Split.parse(data, spec, seed=seed, base=base), spec)
+    return replace(_answered(data, what, found, tested, base, when), text=spec)
+
+
+def _answered(
+    data: Data,
+    what: str,
+    found: LookedUp,
+    tested: Sequence[str],
+    base: Split,
+    when: Callable[[Collection[str]], Mapping[str, Sequence[str]]] | None,
+) -> Answered:
+    """Of samples by name."""
+    wanted = set(found.names)
+    struck = wanted.intersection(base.excluded)
+    before = {} if not struck else when(struck) if when is not None else {WHEN: sorted(struck)}
+    if struck or not found.within:
+        rest = [name for name in found.names if name not in struck]
+        rows = data.train.rows_of(rest).tolist()
+        outside = [name for name, row in zip(rest, rows, strict=True) if row < 0]
+        tested = [*tested, *outside]
+        wanted = {name for name, row in zip(rest, rows, strict=True) if row >= 0}
+    validation = [name for name in base.validation if name in wanted]
+    learned = len(wanted) > len(validation)
+    if not learned and found.unknown and not found.names:
+        raise unknown_ids(data, found.unknown, len(found.unknown))
+    told = Answered(
+        base.forgetting(wanted, what=what) if learned else base,
+        asked=len(found.names) + len(found.unknown) + len(set(tested).difference(found.names)),
+        tested=tested,
+        validation=validation,
+        before=before,
+        unknown=found.unknown,
+        read_as=found.read_as,
+    )
+    if learned:
+        return told
+    parts = [f"{len(ids):,} {which}, such as {ids[0]!r}" for which, ids in told._rest if ids]
+    raise SplitError(
+        f"{what} names no samples that there are to forget ({'; '.join(parts) or 'none at all'}); name "
+        "some that the model learned from"
+    )

@@ -1,0 +1,195 @@
+"""Labels as people write them, as whole numbers or texts; what cannot be a class is refused."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.data.classes import adopt_names, encode_labels
+from expunge.errors import DataError
+
+FAR = 10
+"""How much further than all others together one label must lie to be taken for a mark, not a class."""
+LARGEST = 2**53
+"""Up to here doubles hold every whole number."""
+
+
+class ClassIndices(NamedTuple):
+    """Labels of some parts as class indices.
+
+    notes: what a person should know of how they were read, a sentence each.
+    """
+
+    labels: list[NDArray[np.int64]]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def class_indices(
+    parts: Sequence[Any], own: Sequence[str] | None, wanted: Sequence[str] | None
+) -> ClassIndices:
+    """Labels of some parts, in whatever form, as class indices.
+
+    own: class names of the data, by index. wanted: names that the indices are to be of. Raises
+    DataError for labels that are no classes, or none of those.
+    """
+    plain = [plain_labels(part) for part in parts]
+    arrays, names = adopt_names(plain, own, wanted)
+    if names is None and all(one.dtype.kind in "iu" for one in arrays if one.size):
+        check_far(arrays)
+    labels, classes = encode_labels(arrays, names)
+    return ClassIndices(labels, classes, tuple(label_notes(parts, plain, named=names is not None)))
+
+
+def plain_labels(labels: Any) -> NDArray[Any]:
+    """Labels (n,) as integers or booleans, or as texts (also bytes and objects).
+
+    Whole numbers that are written as floats become integers, objects that are all numbers too; a
+    column (n, 1) is taken as (n,), and rows (n, k) that are exactly one-hot as the place of their one.
+
+    Raises DataError for labels that are missing (None, null, nan, an empty text), fractions, numbers
+    among texts, and rows that are not one-hot.
+    """
+    if isinstance(labels, np.ma.MaskedArray):
+        _check_present(np.ma.getmaskarray(labels).reshape(len(labels), -1).any(axis=1))
+    array = np.asarray(labels)
+    if array.dtype.kind == "O" and array.ndim == 1:
+        array = _of_objects(array)
+    if array.dtype.kind == "f":
+        array = _whole(array)
+    if array.ndim == 2 and array.dtype.kind in "iub":
+        array = array[:, 0] if array.shape[1] == 1 else _places(array)
+    if array.dtype.kind in "US" and array.ndim == 1:
+        _check_present(array == array.dtype.type())
+    return array
+
+
+def label_notes(given: Sequence[Any], plain: Sequence[NDArray[Any]], *, named: bool) -> list[str]:
+    """What a person should know of how labels were read, a sentence each.
+
+    given: labels of each part as they came. plain: as `plain_labels` gave them. named: whether class
+    names came with the data.
+    """
+    notes = []
+    if any((np.ndim(one) == 2 and np.shape(one)[1] > 1) or _lists(one) for one in given):
+        notes.append("the labels are one-hot; each is taken as the place of its one")
+    filled = [one for one in plain if one.size]
+    if not named and filled and all(one.dtype.kind in "iu" for one in filled):
+        low = min(int(one.min()) for one in filled)
+        if low > 0:
+            empty = "class '0' has" if low == 1 else f"classes '0' to '{low - 1}' have"
+            notes.append(
+                f"the labels count from {low}, and are taken as class indices, which count from 0: "
+                f"{empty} no sample; if the model knows no such class, number the labels from 0"
+            )
+    return notes
+
+
+def check_far(arrays: Sequence[NDArray[Any]]) -> None:
+    """Raise DataError where one integer label lies far beyond all others, which leave few gaps: such as
+    255 or -1 for "unknown". The arrays are of whole numbers.
+    """
+    counts = [np.unique(array, return_counts=True) for array in arrays if array.size]
+    found = sorted({int(value) for values, _ in counts for value in values})
+    if len(found) < 2:
+        return
+    top, second = found[-1], found[-2]
+    if second >= 2 * (len(found) - 1) or top - second <= second + 1 + FAR:
+        return
+    times = sum(int(number[values == top].sum()) for values, number in counts)
+    rows = next(np.flatnonzero(array == top) for array in arrays if (array == top).any())
+    raise DataError(
+        f"label {top} ({times:,} samples, the first in row {rows[0]:,}) lies far beyond all others, "
+        f"{found[0]} to {second}; leave these samples out if it means that nobody knows, else number "
+        "the classes without gaps or give their names"
+    )
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value stands for none: None, nan, and what pandas has for them."""
+    if isinstance(value, float):
+        return value != value
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
+def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
+    """Objects (n,) as numbers (n,) or (n, k) where they are that, else as they are."""
+    values = array.tolist()
+    _check_present(np.array([is_missing(one) or one in ("", b"") for one in map(_plain, values)]))
+    if values and all(isinstance(one, list | tuple | np.ndarray) for one in values):
+        lengths = {np.shape(one) for one in values}
+        if len(lengths) > 1:
+            raise DataError(
+                "some samples have more labels than others; give one class index or name per sample"
+            )
+        return np.array([np.asarray(one) for one in values])
+    number = np.array([isinstance(one, numbers.Number | np.bool_) for one in values], dtype=bool)
+    if number.all():
+        if any(abs(one) > LARGEST for one in values):
+            raise DataError(f"label {max(values, key=abs)} is no class index; number them from 0")
+        whole = all(isinstance(one, numbers.Integral | np.bool_) for one in values)
+        return np.array(values if whole else [float(one) for one in values])
+    if number.any():
+        odd = int(np.argmax(number != number[0]))
+        raise DataError(
+            f"label {values[0]!r} (row 0) and label {values[odd]!r} (row {odd:,}) are a number and a "
+            "text; write all labels as one or the other"
+        )
+    return array
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be compared with a text."""
+    return 0 if isinstance(value, list | tuple | np.ndarray) else value
+
+
+def _whole(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Floats as the whole numbers that they are."""
+    if not array.size:
+        return array.astype(np.int64)
+    array = array.astype(np.float64)  # half precision knows no number as large as `LARGEST`
+    _check_present(np.isnan(array).reshape(len(array), -1).any(axis=1))
+    odd = (array != np.trunc(array)) | (np.abs(array) > LARGEST)
+    if odd.any():
+        row = int(np.argwhere(odd)[0][0])
+        raise DataError(
+            f"label {array[odd].flat[0]:g} in row {row:,} is no whole number, so it is no class; give "
+            "class indices or names, not values or shares"
+        )
+    return array.astype(np.int64)
+
+
+def _places(array: NDArray[Any]) -> NDArray[np.int64]:
+    """Rows (n, k) of a single 1 and zeros: where it stands."""
+    odd = ((array != 0) & (array != 1)).any(axis=1) | (array.astype(np.int64).sum(axis=1) != 1)
+    if odd.any():
+        raise DataError(
+            f"labels have shape {array.shape}, and row {int(np.argmax(odd)):,} is not one-hot; give one "
+            "class index or name per sample"
+        )
+    places: NDArray[np.int64] = array.argmax(axis=1)
+    return places
+
+
+def _check_present(missing: Any) -> None:
+    """Raise DataError where any of (n,) booleans is true."""
+    rows = np.flatnonzero(missing)
+    if rows.size:
+        raise DataError(
+            f"{rows.size:,} of {missing.size:,} labels are missing (null, None, nan or empty), the "
+            f"first in row {rows[0]:,}; leave these samples out, or give them a class of their own"
+        )
+
+
+def _lists(labels: Any) -> bool:
+    """Whether these are objects, each of which holds several."""
+    array = np.asarray(labels)
+    return bool(
+        array.dtype.kind == "O"
+        and array.size
+        and isinstance(array.flat[0], list | tuple | np.ndarray)
+    )

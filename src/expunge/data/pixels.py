@@ -1,0 +1,113 @@
+"""From an image of whatever mode to plain grey or colour of 8 bits a channel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image
+
+from expunge.data.drawing import GROUNDS
+from expunge.disk.reading import UnreadableError
+
+SIXTEEN_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+GREY_MODES = ("1", "L", "LA", *SIXTEEN_MODES)
+MOST_16 = 2**16 - 1
+STRIP_PIXELS = 2**20
+"""Looked at or copied at a time."""
+
+
+def check_mode(image: Image.Image) -> None:
+    """Raise UnreadableError for an image of which nobody knows what is black and what is white."""
+    if image.mode == "F":
+        raise UnreadableError(
+            "its values are floating-point numbers, of which nobody knows what is black and what is "
+            "white: save it with 8 or 16 bits"
+        )
+
+
+def is_plain(image: Image.Image, mode: str) -> bool:
+    """Whether its pixels are those of the mode already, and none is transparent."""
+    return image.mode == mode and "transparency" not in image.info
+
+
+def plain(image: Image.Image, mode: str, ground: str | None) -> Image.Image:
+    """The image in mode "L" or "RGB": of 16 bits the upper 8, what is transparent laid on a ground.
+
+    ground: a name of `GROUNDS`; None: as earlier versions did, which cut 16 bits off at 255 and showed
+    what lay under transparent pixels.
+
+    Raises UnreadableError for grey values beyond 16 bits, and for a drawing of its ground's colour.
+    """
+    if is_plain(image, mode):
+        return image
+    if ground is None:
+        return image if image.mode == mode else image.convert(mode)
+    if image.mode in SIXTEEN_MODES:
+        image = _upper_bits(image)
+    if image.has_transparency_data:
+        return _on_ground(image, mode, ground)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def brightest(image: Image.Image) -> int:
+    """The largest value of a grey image of more than 8 bits."""
+    return max(int(np.asarray(strip).max()) for _, strip in strips(image))
+
+
+def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """The image from top to bottom, each strip with its first row; a small one is one strip."""
+    width, height = image.size
+    rows = max(1, STRIP_PIXELS // width)
+    if rows >= height:
+        yield 0, image
+        return
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(height, top + rows)))
+
+
+def _upper_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as "L", or as "LA" where one value is said to be transparent."""
+    clear = image.info.get("transparency")
+    out = Image.new("L" if clear is None else "LA", image.size)
+    for top, strip in strips(image):
+        values = np.asarray(strip)
+        if values.min() < 0 or values.max() > MOST_16:
+            raise UnreadableError(
+                f"its grey values go from {values.min()} to {values.max()}, beyond 16 bits: save it "
+                "with 8 or 16"
+            )
+        grey = (values >> 8).astype(np.uint8)
+        if clear is not None:
+            grey = np.stack([grey, np.where(values == clear, 0, 255).astype(np.uint8)], axis=-1)
+        out.paste(Image.fromarray(grey), (0, top))
+    return out
+
+
+def _on_ground(image: Image.Image, mode: str, ground: str) -> Image.Image:
+    level = GROUNDS[ground]
+    out = Image.new(mode, image.size, level if mode == "L" else (level,) * 3)
+    seen: list[int] = []
+    for top, strip in strips(image):
+        layers = strip.convert("RGBA")
+        alpha = layers.getchannel("A")
+        values = np.asarray(alpha)
+        seen += int(values.min()), int(values.max())
+        out.paste(layers.convert(mode), (0, top), mask=alpha)
+    if min(seen) < max(seen) and _is_flat(out):
+        raise UnreadableError(
+            f"it is drawn in {ground} on nothing, so on a ground of {ground} nothing is seen: choose "
+            "another for all images, as in photos,ground=" + _other(ground)
+        )
+    return out
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Whether all pixels are of one colour."""
+    found = image.getextrema()
+    pairs = found if isinstance(found[0], tuple) else (found,)
+    return all(low == high for low, high in pairs)
+
+
+def _other(ground: str) -> str:
+    return next(name for name in GROUNDS if name != ground)

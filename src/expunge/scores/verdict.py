@@ -1,0 +1,319 @@
+"""What is said of one deletion, or of one cleansing: a word, and the reason in a sentence.
+
+The margins are fixed here, before anything is measured. A score tells against a model only where it lies
+beyond its margin and its 95 % interval does not touch those of the retrained models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from expunge.scores.score import Score
+from expunge.scores.statistics import student_interval, wilson
+from expunge.scores.table import AVERAGED, NEAR_EMPTY, NO_VERDICT, WORKS
+
+WITHIN = "within the stated margins"
+DAMAGED = "damaged"
+NOT_FORGOTTEN = "not forgotten"
+CANNOT_TELL = "cannot tell"
+VERDICTS = (WITHIN, DAMAGED, NOT_FORGOTTEN, CANNOT_TELL)
+ENOUGH = 5
+"""Retrained models from which on a model can be found within the margins."""
+CHEAP = 2.0
+"""Retraining that took less than so many times as long as the method is the better choice."""
+
+MARGINS: Mapping[str, float] = MappingProxyType(
+    {"UA": 5, "MIA": 5, "TA_forget": 5, "probe": 5, "ASR": 5, "RA": 2, "TA": 2, "SA": 2}
+)
+"""Points from the retrained model's value; never less than one sample."""
+RELEARN_SHARE = 0.5
+"""Of the retrained model's relearn time: below it the samples were still known."""
+KNOWS_BELOW, KNOWS_ABOVE = ("UA", "MIA"), ("TA_forget", "probe")
+"""Scores of the forgotten samples: on which side of retraining a model lies that still knows them."""
+KEPT = ("RA", "TA", "SA")
+"""Scores of what was to stay: lower is worse."""
+ALONE = "outputs alone cannot tell a silenced class from a forgotten one"
+BEHIND = ("relearn_time", "probe")
+"""Scores that look behind the outputs, where a class is only silenced or really gone."""
+
+
+def stated_margins() -> str:
+    """The margins in a sentence."""
+    points: dict[float, list[str]] = {}
+    for name, margin in MARGINS.items():
+        points.setdefault(margin, []).append(name)
+    told = "; ".join(f"{margin:g} points of {', '.join(names)}" for margin, names in points.items())
+    return (
+        f"{told}; relearn_time from {RELEARN_SHARE:g} to {1 / RELEARN_SHARE:g} times retraining's"
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a model was asked to forget.
+
+    Attributes:
+        samples: how many.
+        whole_classes: whether all samples of some classes.
+        poison: whether it is to be cleansed of a backdoor.
+        method: what was done; "retrain" for a model that never saw the samples.
+    """
+
+    samples: int
+    whole_classes: bool = False
+    poison: bool = False
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class PageVerdict:
+    """word: one of `VERDICTS`; empty where none is given. reason: why, in a sentence.
+
+    warnings: what should be known whatever the word is. references: retrained models it rests on.
+    """
+
+    word: str
+    reason: str
+    warnings: tuple[str, ...] = ()
+    references: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}" if self.word else self.reason
+
+
+def verdict_of(scores: Iterable[Score], asked: Asked) -> PageVerdict:
+    """The verdict on one model from its scores, which hold the original's and retrained models' values.
+
+    A backdoor that still works comes before everything else, then what is still known of the forgotten
+    samples, then damage. Only with five retrained models or more a model can be within the margins.
+    """
+    sides = {score.name: _Side.of(score) for score in scores}
+    references = max((len(sides[name].references) for name in AVERAGED if name in sides), default=0)
+    warnings = tuple(_fallen(sides))
+
+    def found(word: str, reason: str) -> PageVerdict:
+        return PageVerdict(word, reason, warnings, references)
+
+    if asked.samples < NEAR_EMPTY:
+        return found("", NO_VERDICT)
+    backdoor = _backdoor(sides) if asked.poison else None
+    if backdoor is not None:
+        return found(*backdoor)
+    if asked.method == "retrain":
+        return found("", "none: a retrained model never saw the samples")
+    known = [text for side in sides.values() for text in _known(side, asked)]
+    if known:
+        return found(NOT_FORGOTTEN, _joined(known))
+    damage = [text for side in sides.values() for text in _damage(side)]
+    if damage:
+        return found(DAMAGED, _joined(damage))
+    return found(*_near(sides, asked, references))
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One score: the model's value and interval, the original's value, those of the retrained models."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    n: int
+    percent: bool
+    original: float | None
+    references: tuple[float, ...]
+
+    @classmethod
+    def of(cls, score: Score) -> _Side:
+        """Nan and None become what tells nothing."""
+        found = score.detail.get("references")
+        given = found if isinstance(found, Sequence) else (score.reference,)
+        known = tuple(float(v) for v in given if v is not None and math.isfinite(v))
+        low, high = (end if end is not None else score.value for end in (score.low, score.high))
+        before = score.detail.get("original")
+        original = float(before) if before is not None and math.isfinite(before) else None
+        percent = score.unit == "percent"
+        known = known if math.isfinite(score.value) else ()
+        return cls(score.name, score.value, low, high, score.n, percent, original, known)
+
+    @property
+    def margin(self) -> float:
+        """Points, and at least those of one sample."""
+        return max(MARGINS[self.name], 100 / max(self.n, 1))
+
+    @property
+    def hull(self) -> tuple[float, float]:
+        """From the lowest to the highest end of the retrained models' intervals over samples."""
+        ends = [_interval(value, self.n, self.percent) for value in self.references]
+        return min(low for low, _ in ends), max(high for _, high in ends)
+
+    @property
+    def below(self) -> bool:
+        """Whether it lies under retraining beyond chance and margin."""
+        if not self.references or self.name not in MARGINS:
+            return False
+        return self.high < self.hull[0] and self.value < min(self.references) - self.margin
+
+    @property
+    def above(self) -> bool:
+        """Whether it lies over retraining beyond chance and margin."""
+        if not self.references or self.name not in MARGINS:
+            return False
+        return self.low > self.hull[1] and self.value > max(self.references) + self.margin
+
+    @property
+    def target(self) -> str:
+        """The retrained models' values in words."""
+        low, high = min(self.references), max(self.references)
+        if f"{low:.1f}" == f"{high:.1f}":
+            return f"{low:.1f}"
+        return f"{low:.1f} to {high:.1f}"
+
+    @property
+    def beside(self) -> str:
+        """`UA 1.2, of retraining 5.0`."""
+        return f"{self.name} {self.value:.1f}, of retraining {self.target}"
+
+
+def beyond(one: Score, retrained: Score) -> bool:
+    """Whether a share lies above a retrained model's, beyond chance and margin."""
+    return _Side.of(replace(one, reference=retrained.value, detail={})).above
+
+
+def _interval(value: float, n: int, percent: bool) -> tuple[float, float]:
+    """Wilson's interval of a share in percent; of anything else the value alone."""
+    if not percent or n < 1:
+        return value, value
+    low, high = wilson(min(n, max(0, round(value * n / 100))), n)
+    return 100 * low, 100 * high
+
+
+def _fallen(sides: Mapping[str, _Side]) -> Iterator[str]:
+    """Accuracies under the interval of retraining, margin or not."""
+    for side in (sides[name] for name in ("TA", "RA") if name in sides):
+        now = f"{side.name} fell to {side.value:.1f} ({side.low:.1f} to {side.high:.1f})"
+        if side.references and side.high < side.hull[0]:
+            low, high = side.hull
+            yield f"{now}, beyond the interval of retraining, {low:.1f} to {high:.1f}"
+        elif not side.references and side.original is not None:
+            low, high = _interval(side.original, side.n, side.percent)
+            if side.high < low:
+                yield f"{now}, beyond the interval of the original, {low:.1f} to {high:.1f}"
+
+
+def _backdoor(sides: Mapping[str, _Side]) -> tuple[str, str] | None:
+    """What the trigger says; None where it says nothing against the model."""
+    side, clean = sides.get("ASR"), sides.get("SA")
+    if side is None:
+        return CANNOT_TELL, "attack success was not measured; say the trigger and its target"
+    if side.original is None:
+        return CANNOT_TELL, "attack success before is not known; name the original"
+    change = (
+        f"the trigger worked on {side.original:.1f} % before and works on {side.value:.1f} % now"
+    )
+    if side.original < WORKS:
+        return CANNOT_TELL, f"the trigger worked on only {side.original:.1f} % before"
+    kept = f", as on {side.target} % after retraining" if side.references else ""
+    untouched = side.high >= _interval(side.original, side.n, side.percent)[0]
+    if untouched or side.high >= WORKS:
+        return NOT_FORGOTTEN, change + (kept if side.references and not side.above else "")
+    if side.above:
+        return NOT_FORGOTTEN, f"{change}, but on {side.target} % after retraining"
+    if clean is not None and clean.original is not None and clean.value < clean.original / 2:
+        return DAMAGED, f"{change}, but SA went from {clean.original:.1f} to {clean.value:.1f}"
+    return None
+
+
+def _known(side: _Side, asked: Asked) -> Iterator[str]:
+    """What shows that the forgotten samples are still known."""
+    if (side.name in KNOWS_BELOW and side.below) or (side.name in KNOWS_ABOVE and side.above):
+        yield side.beside
+    if side.name == "relearn_time" and side.references:
+        least = RELEARN_SHARE * min(side.references)
+        if side.value < least:
+            yield f"relearned in {side.value:.0f} steps, retraining in {side.target}"
+    alone = side.name == "UA" and asked.whole_classes and not side.references
+    if alone and side.high < 100 - side.margin:
+        yield (
+            f"{100 - side.value:.1f} % of the forgotten samples are still called by their class, which "
+            "no retrained model would know"
+        )
+
+
+def _damage(side: _Side) -> Iterator[str]:
+    """What shows that more was lost than forgetting takes."""
+    if side.name in KEPT and side.below:
+        yield side.beside
+    if side.name in KNOWS_BELOW and side.above:
+        yield f"{side.beside}: it stands out as forgotten"
+    lost = side.name in KEPT and not side.references and side.original is not None
+    if lost and side.original is not None and side.value < side.original / 2:
+        yield f"{side.name} {side.value:.1f}, before {side.original:.1f}"
+
+
+def _near(sides: Mapping[str, _Side], asked: Asked, references: int) -> tuple[str, str]:
+    """Of a model that nothing speaks against."""
+    lacking = [name for name in AVERAGED if name not in sides or not sides[name].references]
+    if not any(side.references for side in sides.values()):
+        return CANNOT_TELL, "there is no retrained model to compare with"
+    if lacking:
+        return CANNOT_TELL, f"{', '.join(lacking)} cannot be compared with retraining"
+    wide = [side.beside for side in sides.values() if side.references and _apart(side)]
+    if wide:
+        return (
+            CANNOT_TELL,
+            f"{_joined(wide)}: beyond the margin, though its interval allows for chance",
+        )
+    behind = [name for name in BEHIND if name in sides and sides[name].references]
+    outputs = asked.whole_classes and not behind
+    if references < ENOUGH:
+        many = "one retrained model shows"
+        many = many if references == 1 else f"{references} retrained models show"
+        return CANNOT_TELL, f"as near as {many}{f', but {ALONE}' if outputs else ''}"
+    if outputs:
+        return CANNOT_TELL, f"{ALONE} (--also linear_probe,relearn_time)"
+    unsure = [one.beside for one in sides.values() if _needed(one, references) and not _inside(one)]
+    if unsure:
+        return CANNOT_TELL, f"{_joined(unsure)}: the intervals reach beyond the margins"
+    return WITHIN, f"every score lies within its margin of {references} retrained models"
+
+
+def _apart(side: _Side) -> bool:
+    """Whether a value lies beyond its margin, chance or not; a backdoor that is gone never does."""
+    if side.name == "relearn_time":
+        return side.value > max(side.references) / RELEARN_SHARE
+    if side.name not in MARGINS or side.name == "ASR":
+        return False
+    low, high = min(side.references) - side.margin, max(side.references) + side.margin
+    return side.value < low or (side.value > high and side.name not in KEPT)
+
+
+def _needed(side: _Side, references: int) -> bool:
+    """Whether a score of all the retrained models must be shown to lie within its margin."""
+    return side.name in MARGINS and len(side.references) == references and side.name != "ASR"
+
+
+def _inside(side: _Side) -> bool:
+    """Whether the difference to the mean of retraining lies within the margin, with its 95 % interval:
+    Student's over the retrained models, and Wilson's over the samples of this one.
+    """
+    mean, low, _ = student_interval(side.references)
+    over = max(side.high - side.value, side.value - side.low)
+    return abs(side.value - mean) + math.hypot(mean - low, over) <= side.margin
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return "; ".join(texts)
+
+
+def exact_model(seconds: float, retraining: float, where: str, method: str) -> str:
+    """The hint to take the retrained model, where it was no great saving to do without; else empty."""
+    if not (0 < retraining < CHEAP * seconds):
+        return ""
+    return (
+        f"an exact model lies in {where}: use it; retraining took {retraining:.1f} s, {method} "
+        f"{seconds:.1f} s"
+    )

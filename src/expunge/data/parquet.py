@@ -109,7 +109,7 @@ class _Table:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.image = _column(path, schema, _is_image, "image", IMAGES)
         self.label = _column(path, schema, _is_label, "label", LABELS)
-        self.classes = _parquet_classes(schema, self.label)
+        self.classes = classes_of_schema(schema, self.label)
         self.flat = [
             field.name
             for field in schema
@@ -145,7 +145,7 @@ class _Table:
                         f"{path} has {values.null_count} rows without {name} (it is null there); fill "
                         "it in, or leave these rows out"
                     )
-                found[name].append(_array(values, known, as_text=name == "id"))
+                found[name].append(column_values(values, known, as_text=name == "id"))
         self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
 
 
@@ -233,7 +233,7 @@ def _shared(
     return [each[row] for row in place.tolist()]
 
 
-def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
+def column_values(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
     """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
     kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
     if _is_list(kind):
@@ -314,7 +314,7 @@ def _column(path: Path, schema: pa.Schema, fits: Any, what: str, names: Sequence
     )
 
 
-def _parquet_classes(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+def classes_of_schema(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     """Class names from the metadata that the Hugging Face `datasets` library writes, if there."""
     metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata is None:

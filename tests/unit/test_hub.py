@@ -332,7 +332,7 @@ def test_parquet_of_texts_reads_as_csv_does(place: Path, tmp_path: Path) -> None
         ("text,label\na,x\nb,\n", r"1 rows without label, the first of them row 2"),
         ("id,text,label\n1,a,x\n,b,y\n", r"1 rows without id"),
         ("id,text,label\n1,a,x\n1,b,y\n", r"occurs 2 times"),
-        ("text,text,label\na,b,x\n", r"two columns called 'text'"),
+        ("text,text,label\na,b,x\n", r"two columns are called 'text'"),
         ("text,label\n", r"holds no rows"),
         ("text,label\na\n", r"cannot read"),
         ("words,label\na,x\n", r"."),
@@ -563,9 +563,13 @@ def test_a_checkpoint_is_imported_with_its_own_classes(
     turned = import_folder(f"hf:{fine}", None, data, tmp_path / "turned").trained
     assert turned.data.classes == ("pos", "neg")
     (fine / "config.json").write_text(json.dumps({**told, "id2label": {"0": "bad", "1": "good"}}))
-    with pytest.raises(DataError, match="class"):
+    with pytest.raises(DataError, match=r"id2label.*the same names"):
         import_folder(f"hf:{fine}", None, data, tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    numbers = [(text, str(int(label == "pos"))) for text, label in hub_helpers.reviews(40)]
+    write_reviews(tmp_path / "numbers.csv", numbers)
+    named = import_folder(f"hf:{fine}", None, str(tmp_path / "numbers.csv"), tmp_path / "named")
+    assert named.trained.data.classes == ("bad", "good")
 
 
 def test_a_base_without_a_trained_head_is_no_checkpoint(place: Path, tmp_path: Path) -> None:
@@ -651,10 +655,8 @@ def test_a_processor_tells_size_mean_and_deviation(
 
 def test_labels_are_names_or_none() -> None:
     assert class_names_of({"id2label": {"1": "b", "0": "a"}}) == ("a", "b")
-    assert (
-        class_names_of({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}) is None
-        and class_names_of({}) is None
-    )
+    assert class_names_of({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}) is None
+    assert class_names_of({}) is None
     with pytest.raises(ModelError, match="does not number"):
         class_names_of({"id2label": {"1": "b"}})
 

@@ -33,13 +33,12 @@ WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 
 def holds_texts(path: Path) -> bool:
     """Whether a file has a column of texts, and none of images; a look at its columns alone."""
-    if path.suffix == ".csv":
-        with reading(path, REMEDY, DataError):
-            return (
-                text_column(pa.schema([(name, pa.string()) for name in _header(path)])) is not None
-            )
-    with suppress(Exception), open_regular(path) as stream:  # who reads it next says what is wrong
-        schema = pq.ParquetFile(stream).schema_arrow
+    with suppress(Exception):  # who reads it next says what is wrong
+        if path.suffix == ".csv":
+            names = _header(path)
+            return text_column(pa.schema([(name, pa.string()) for name in names])) is not None
+        with open_regular(path) as stream:
+            schema = pq.ParquetFile(stream).schema_arrow
         return text_column(schema) is not None and not any(one in schema.names for one in IMAGES)
     return False
 

@@ -162,10 +162,24 @@ def _loaded(
     from expunge.data.transform import Normalisation
 
     with place.progress.work(f"reading {data}"):
-        loaded = load_data(
-            data, data_dir=place.data_dir, task=task, test=OWN_TEST, allow_code=TYPED
-        )
-        if names is not None:
+        own = names if how.classes is None else None
+        try:
+            loaded = load_data(
+                data,
+                data_dir=place.data_dir,
+                classes=own,
+                task=task,
+                test=OWN_TEST,
+                allow_code=TYPED,
+            )
+        except DataError as error:
+            if own is None:
+                raise
+            raise DataError(
+                f"{error}; the model's config.json (id2label) calls its classes {listed(own)}: give the "
+                "data, or it, the same names"
+            ) from error
+        if names is not None and own is None:
             _check_classes(names, loaded.classes, how.classes)
             loaded = in_order(loaded, names)
         if how.test is not None:

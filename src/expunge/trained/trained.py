@@ -156,6 +156,7 @@ class Trained:
                 base=base,
                 when=self.struck_by,
                 hidden=str if self.key is None else self._gone,
+                redacted=self.redacted,
             )
             return replace(found, request=request)
         return Answered(self._split_of(forget, base), request=request)

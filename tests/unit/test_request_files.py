@@ -163,7 +163,7 @@ def test_a_hash_is_of_a_name_first_and_of_a_comment_else(line: str, names: tuple
 
 def test_comments_are_told(tmp_path: Path) -> None:
     told = answer(PHOTOS, asked(tmp_path, "# a", "#b", IDS[1]), base=BASE)
-    assert told.comments == 2 and "  2 lines of the list are comments" in told.lines()
+    assert told.comments == 2 and "  comments in the list: 2" in told.lines()
 
 
 @pytest.mark.parametrize(

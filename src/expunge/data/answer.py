@@ -79,7 +79,7 @@ class Answered:
         if self.unknown and self.gone:
             told.append(f"  {_gone(self.gone)}")
         if self.comments:
-            told.append(f"  {self.comments:,} lines of the list are comments")
+            told.append(f"  comments in the list: {self.comments:,}")
         if self.read_as and redacted:
             told.append(f"  {len(self.read_as):,} lines are no ids, and were read as some")
         for line, ids in () if redacted else list(self.read_as.items())[:SHOWN]:

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from expunge.data.answer import Answered, answer
 from expunge.data.decoded import strike
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
+from expunge.data.request import private_words
 from expunge.data.spec import NO_TEST, DataSpec, is_code, lasting, names_a_path
 from expunge.data.split import Split
 from expunge.data.split_file import gone_name, split_to_plain
@@ -34,6 +35,8 @@ from expunge.trained.record import (
     Record,
     SeedNames,
     initial_names,
+    neutral_names,
+    next_name,
     saw_data,
     without_ids,
 )
@@ -229,16 +232,24 @@ class Trained:
         return (*self.history, record if key is None else without_ids(record, key, self.ids))
 
     def redacting(self) -> Trained:
-        """The same, of which, and of all that is made of it, no id will be kept: pseudonyms alone.
+        """The same, of which, and of all that is made of it, no id will be kept: pseudonyms alone. What
+        earlier requests were typed as is private then, and so are names that were chosen for them: these
+        requests are called by their places.
 
         Raises SplitError where the key to them could not be kept.
         """
         if self.key is not None:
             return self
-        key, ids = new_key(), self.ids
-        history = tuple(without_ids(record, key, ids) for record in self.history)
+        names = neutral_names(self.history)
+        asked = (word for one in self.history for word in private_words(one.asked))
+        private = (*self.private, *asked, *names)
+        closed = replace(self, redacted=True, key=(key := new_key()), private=private)
+        history = tuple(without_ids(one, key, closed.ids, names) for one in self.history)
+        struck = tuple(
+            replace(one, request=names.get(one.request, one.request)) for one in self.struck
+        )
         artifacts = self.artifacts if self.record.step in OUR_STEPS else {}
-        return replace(self, redacted=True, key=key, history=history, artifacts=artifacts)
+        return replace(closed, history=history, struck=struck, artifacts=artifacts)
 
     @property
     def ids(self) -> Collection[str]:
@@ -253,7 +264,7 @@ class Trained:
         taken = {record.request for record in self.history}
         if name is None:
             place = 1 + sum(record.forgotten > 0 for record in self.history)
-            return next(n for at in count(place) if (n := f"request-{at}") not in taken)
+            return next_name(place, taken)
         if (
             name in taken
             or not name.strip()

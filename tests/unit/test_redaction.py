@@ -455,7 +455,9 @@ def test_a_name_is_refused_by_whoever_reads_a_redacted_folder(clinic: Path) -> N
             assert not (clinic / more[1]).exists()
 
 
-def test_what_earlier_open_requests_were_called_is_redacted_with_them(clinic: Path) -> None:
+def test_what_earlier_open_requests_were_called_is_redacted_with_them(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("--forget", f"group:person={PERSON}", *EPOCH, "--request-id", TELLING)
     expunge("unlearn", "original", *words, "--out", "open", cwd=clinic)
     words = (
@@ -477,8 +479,12 @@ def test_what_earlier_open_requests_were_called_is_redacted_with_them(clinic: Pa
     assert [one.request for one in closed.history[1:]] == ["request-1", "request-2"]
     for name, content in everything(clinic / "closed", clinic / "page").items():
         assert b"complaint" not in content.lower(), name
-    with pytest.raises(SplitError, match="struck before by request-1 on"):
-        closed.asked([closed.struck[0].forgotten[0]])
+    (clinic / "odd.txt").write_text(f"{closed.split.retain[0]}\n{PERSON}/nobody\n")
+    for asked in ([closed.struck[0].forgotten[0]], [f"{PERSON}/77.png"], "ids:odd.txt"):
+        monkeypatch.chdir(clinic)
+        with pytest.raises(SplitError) as caught:
+            closed.asked(asked)
+        assert PERSON not in str(caught.value) and "/" not in str(caught.value)
 
 
 def test_row_numbers_in_the_name_of_a_request_tell_nobody(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from expunge.data.load import Data
 from expunge.data.lookup import LookedUp, look_up
 from expunge.data.request import check_request, class_names, read_ids, row_number
-from expunge.data.split import Split, rows_of_classes, rows_of_group, unknown_ids
+from expunge.data.split import Split, rows_of_classes, rows_of_group, struck_ids, unknown_ids
 from expunge.errors import SplitError, listed
 
 SHOWN = 20
@@ -98,17 +98,14 @@ class Answered:
             if ids
         ]
 
-    def check_whole(self, data: Data) -> None:
+    def check_whole(self, data: Data, *, redacted: bool = False) -> None:
         """Raise SplitError for a list some of which is not learned, where nobody would be told."""
         by_name = self.text.startswith("ids:")
         left = [*self.unknown, *(self.tested if by_name else ())]
         if left:
-            raise unknown_ids(data, left, self.asked or len(left))
+            raise unknown_ids(data, left, self.asked or len(left), redacted=redacted)
         for when, ids in self.before.items() if by_name else ():
-            raise SplitError(
-                f"id {ids[0]!r} was struck before {when}, and this model never reads it again; remove "
-                f"it from the list ({len(ids):,} such)"
-            )
+            raise struck_ids(ids, when, redacted=redacted)
 
     def plain(self) -> dict[str, Any]:
         """Counts, for a record; empty for a request that names no sample by itself."""

@@ -383,8 +383,23 @@ def _as_written(value: str, *columns: NDArray[Any]) -> str:
     return meant[0] if len(meant) == 1 else value
 
 
-def unknown_ids(data: Data, unknown: Sequence[str], asked: int) -> SplitError:
-    """The error for ids that are not in the training data. asked: how many were asked for."""
+def struck_ids(ids: Sequence[str], when: str, *, redacted: bool) -> SplitError:
+    """The error for ids that were struck before. redacted: whether it may name none."""
+    which = f"{len(ids):,} of the ids were" if redacted else f"id {ids[0]!r} was"
+    return SplitError(
+        f"{which} struck before {when}, and this model never reads it again; remove it from the list "
+        f"({len(ids):,} such)"
+    )
+
+
+def unknown_ids(
+    data: Data, unknown: Sequence[str], asked: int, *, redacted: bool = False
+) -> SplitError:
+    """The error for ids that are not in the training data. asked: how many were asked for. redacted:
+    whether it may name none.
+    """
+    if redacted:
+        return SplitError(f"{len(unknown)} of the {asked} ids are not in the training data")
     ids = data.train.ids
     span = (
         f"ids are row numbers of the file, {ids[0]} to {ids[-1]}"

@@ -18,7 +18,7 @@ from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
 from expunge.data.request import private_words
 from expunge.data.spec import NO_TEST, DataSpec, is_code, lasting, names_a_path
-from expunge.data.split import Split
+from expunge.data.split import Split, struck_ids, unknown_ids
 from expunge.data.split_file import gone_name, split_to_plain
 from expunge.data.struck import Struck
 from expunge.data.task import task_named
@@ -136,7 +136,7 @@ class Trained:
             SplitError: for a request that is empty, or names what is not there.
         """
         found = self.answered(forget, seed=seed)
-        found.check_whole(self.data)
+        found.check_whole(self.data, redacted=self.redacted)
         return found.split
 
     def answered(self, forget: Any, *, seed: int = 0, request: str | None = None) -> Answered:
@@ -158,13 +158,13 @@ class Trained:
                 seed=seed,
                 base=base,
                 when=self.struck_by,
-                hidden=str if self.key is None else self._gone,
+                hidden=str if self.key is None else self.once_gone,
                 redacted=self.redacted,
             )
             return replace(found, request=request)
         return Answered(self._split_of(forget, base), request=request)
 
-    def _gone(self, name: str) -> str:
+    def once_gone(self, name: str) -> str:
         """What an id is called once it is gone from the data of a redacted folder."""
         return name if self.key is None else f"{gone_name(self.key)}{self.key.pseudonym(name)}"
 
@@ -201,10 +201,9 @@ class Trained:
         struck = set(base.excluded).intersection(names)
         if struck:
             when, ids = next(iter(self.struck_by(struck).items()))
-            raise SplitError(
-                f"id {ids[0]!r} was struck before {when}, and this model never reads it again; remove "
-                f"it from the list ({len(struck):,} such)"
-            )
+            raise struck_ids(ids, when, redacted=self.redacted)
+        if self.redacted and (lost := self.data.train.rows_of(names) < 0).any():
+            raise unknown_ids(self.data, ["?"] * int(lost.sum()), len(names), redacted=True)
         return Split.ids(self.data, names, base=base)
 
     def strike(self, split: Split, place: Place) -> tuple[str, ...]:

@@ -209,7 +209,7 @@ def warnings_for(answer: Answered, copies: Sequence[tuple[str, str]]) -> list[st
     if count < NEAR_EMPTY:
         found.append(
             f"only {count} samples to forget: scores come with wide intervals, and no "
-            f"verdict is given under {NEAR_EMPTY}"
+            f"verdict on forgetting is given under {NEAR_EMPTY}"
         )
     if copies:
         found.append(

@@ -202,8 +202,10 @@ class Trained:
         if struck:
             when, ids = next(iter(self.struck_by(struck).items()))
             raise struck_ids(ids, when, redacted=self.redacted)
-        if self.redacted and (lost := self.data.train.rows_of(names) < 0).any():
-            raise unknown_ids(self.data, ["?"] * int(lost.sum()), len(names), redacted=True)
+        rows = self.data.train.rows_of(names)
+        unknown = [name for name, row in zip(names, rows, strict=True) if row < 0]
+        if unknown and self.redacted:
+            raise unknown_ids(self.data, unknown, len(names), redacted=True)
         return Split.ids(self.data, names, base=base)
 
     def strike(self, split: Split, place: Place) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class IdNames:
         text = composed(text)
         base = text.replace("\\", "/").rpartition("/")[2]
         if base != text and (same := self._by_base.get(base)):
-            return f", did you mean {same[0]!r}?"
+            return nearest(text, same) or f", did you mean {same[0]!r}?"
         words: set[str] = set()
         for names in (self._keys, self._bases):
             for one in (text, text.lower(), text.upper(), base):

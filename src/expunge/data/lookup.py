@@ -139,7 +139,7 @@ class _Reader:
             text = text[1:-1]
             yield text
         for path in (text, text.replace("\\", "/")):
-            short = posixpath.normpath(path) if "/" in path else path
+            short = posixpath.normpath(path) + "/" * path.endswith("/") if "/" in path else path
             yield short
             if short.startswith("~"):
                 short = os.path.expanduser(short)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from itertools import chain
 
 from expunge.errors import ConfigError
 from expunge.names.text import composed
@@ -16,22 +17,30 @@ def tells(text: str, ids: Collection[str], words: Collection[str] = ()) -> bool:
     """Whether a text holds, in letters of any case, an id, its base name or that without its ending, or
     one of the words that a request was made with. A row number names nobody.
     """
-    text = _plain(text)
-    return any(_holds(text, name) for one in ids if (name := _told_by(_plain(one)))) or any(
-        _holds(text, _plain(word)) for word in words if word
-    )
+    return _tells(text, _names(ids), words)
 
 
 def check_silent(
     texts: Iterable[tuple[str, str]], ids: Collection[str], words: Collection[str] = ()
 ) -> None:
     """Raise ConfigError for a text that tells. texts: what each is, and it."""
+    names = _names(ids)
     for what, text in texts:
-        if tells(text, ids, words):
+        if _tells(text, names, words):
             raise ConfigError(
                 f"the {what} {text!r} names what is redacted, in all that is written; choose one that "
                 "names nobody"
             )
+
+
+def _names(ids: Collection[str]) -> list[str]:
+    return [name for one in ids if (name := _told_by(_plain(one)))]
+
+
+def _tells(text: str, names: Iterable[str], words: Iterable[str]) -> bool:
+    text = _plain(text)
+    told = (_plain(word) for word in words if word)
+    return any(name in text and _stands(text, name) for name in chain(names, told))
 
 
 def names_any(text: str, ids: Collection[str]) -> bool:
@@ -52,9 +61,8 @@ def _told_by(one: str) -> str:
     return next((name for name in (stem, base, one) if name and not name.isdigit()), "")
 
 
-def _holds(text: str, name: str) -> bool:
-    if name not in text:
-        return False
+def _stands(text: str, name: str) -> bool:
+    """Whether a name in a text is no part of some other word there, if it is short or a number."""
     return not (len(name) < SHORT or name.isdigit()) or _is_word(text.replace("_", "-"), name)
 
 

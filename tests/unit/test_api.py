@@ -334,7 +334,7 @@ def test_a_near_empty_request_is_warned_of() -> None:
     warnings = unlearned(model, data, few, method, device="cpu").record.warnings
     assert len(warnings) == 1
     assert "only 29 samples to forget" in warnings[0]
-    assert "no verdict is given under 30" in warnings[0]
+    assert "no verdict on forgetting is given under 30" in warnings[0]
     assert unlearned(model, data, enough, method, device="cpu").record.warnings == ()
     assert all(
         ("verdict" in s.detail) == (s.name in ("UA", "MIA"))

@@ -139,6 +139,29 @@ def test_an_earlier_version_did_not_say_what_was_struck(chain: Path, tmp_path: P
     assert "does not say when" in when
 
 
+@pytest.mark.parametrize("first", ["original", "closed"])
+def test_a_redacted_chain_is_audited_though_what_it_struck_is_gone(
+    first: str, chain: Path, tmp_path: Path
+) -> None:
+    """Of samples that are gone a redacted folder has pseudonyms alone, and the original has ids."""
+    here = Path(shutil.copytree(chain, tmp_path / "here"))
+    load(here / "original").save(here / "closed", redact_ids=True)
+    for source, out, asked in (
+        (first, "one", "group:person=p03"),
+        ("one", "two", "group:person=p04"),
+    ):
+        words = ("--forget", asked, *EPOCH, "--redact-ids", "--out", out)
+        expunge("unlearn", source, *words, cwd=here)
+    struck = load(here / "two").struck
+    gone = {*struck[0].forgotten, struck[1].forgotten[0]}
+    write_data(here, [row for row, name in enumerate(IDS) if name not in gone])
+    words = ("audit", "two", "--all-forgotten", "--original", first, "--data", "data.npz")
+    said = " ".join(expunge(*words, cwd=here).stdout.split())
+    assert f"{len(gone):,} more are not in the data any more" in said
+    assert f"2 requests forgot: {len(struck[1].forgotten) - 1:,} samples" in said
+    assert "ward/" not in said
+
+
 @pytest.mark.parametrize(
     "struck", [7, [7], [{"request": "a"}], [{"request": 1, "forgotten": [], "aside": []}]]
 )

@@ -366,10 +366,10 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cleanse(work: Path, folder: str, out: str, **fields: Any) -> Cleansed:
-    seed = fields.pop("forget_seed", 0)
+    seed, tell = fields.pop("forget_seed", 0), fields.pop("tell", None)
     known = Known(fraction=fields.pop("known_fraction", None), **fields)
     return cleanse_folder(
-        work / folder, CLEANSING, work / out, known=known, forget_seed=seed, place=CPU
+        work / folder, CLEANSING, work / out, known=known, forget_seed=seed, tell=tell, place=CPU
     )
 
 
@@ -425,6 +425,25 @@ def test_ids_of_a_folder_that_knows_its_poison(work: Path) -> None:
     assert asked(done) == {*poisoned[:7], *clean[:4]}
     assert done.poisoning == loaded.data.poison
     assert "4 of the samples named are not poisoned; they are forgotten too" in done.notes
+
+
+@pytest.mark.parametrize("fraction", [None, 0.5])
+def test_a_list_of_poison_is_read_as_a_request_is(work: Path, fraction: float | None) -> None:
+    """Patterns and comments are read, and what is unknown is warned of, and stops nothing."""
+    split = load(work / "elsewhere").split
+    tested = load(work / "elsewhere").data.test.ids.tolist()[0]
+    names = split.retain[:12]
+    lines = ["# found on Monday", f"./{names[0]} # odd", *names[1:], "nobody.png", tested]
+    (work / "odd.txt").write_text("\n".join(lines))
+    told: list[str] = []
+    known = {"poison": f"ids:{work / 'odd.txt'}", "known_fraction": fraction}
+    done = cleanse(work, "elsewhere", f"odd-{fraction}", tell=told.append, **known)
+    assert asked(done) <= set(names) and len(asked(done)) == (12 if fraction is None else 6)
+    assert told[0] == "14 samples asked for: 12 learned, to be forgotten"
+    for part in ("1 unknown", "1 of the test set", "is read as", "comments in the list: 1"):
+        assert any(part in line for line in told), part
+    warned = (*done.done.result.record.warnings, *done.notes)
+    assert any("1 of the 14 samples asked for are unknown" in one for one in warned)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from expunge.data.split import Split
 from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import CONTROLS, METHODS, make_method
 from expunge.trained.record import LEFT_OUT, OUR_STEPS, Record, warnings_for, without_ids
+from expunge.trained.telling import tells
 
 COUNT = 120
 IDS = [f"person-{row:04d}" for row in range(COUNT)]
@@ -397,6 +398,93 @@ def test_a_name_that_is_redacted_is_refused_where_it_would_stand(clinic: Path) -
     ):
         assert "choose" in refused(*words, *more, cwd=clinic)
         assert not (clinic / more[1]).exists()
+
+
+NOBODY = ("gone", "case-17", "A-7", "request-2", "run 3", "without p1")
+TOLD = (
+    "no-ANNA_schmidt",
+    "Anna_Schmidt-2",
+    "of person-0003",
+    "scan_Zoe\u0308",
+    "p7",
+    "x_p7",
+    "x.7",
+)
+
+
+@pytest.mark.parametrize("text", [*NOBODY, *TOLD])
+def test_what_names_somebody(text: str) -> None:
+    """Base names and names without endings do, in any case, however composed; row numbers do not."""
+    ids = ("cat/Anna_Schmidt.png", "person-0003", "a/Zo\u00eb.jpg", "p7", "17", "3", "dog/1.png")
+    assert tells(text, ids, ("7",) if text == "x.7" else ()) == (text in TOLD)
+
+
+def test_the_warnings_of_a_foreign_method_name_no_base_name() -> None:
+    made = Record(step="mine:Loud", warnings=("odd: anna_schmidt.png", "Anna_Schmidt", "well"))
+    told = without_ids(made, Key(bytes(32)), {"cat/Anna_Schmidt.png"})
+    assert [LEFT_OUT in one for one in told.warnings] == [True, True, False]
+
+
+def test_a_name_is_refused_by_whoever_reads_a_redacted_folder(clinic: Path) -> None:
+    """Though the flag is not typed again; of ids themselves too, and by `cleanse`."""
+    expunge(
+        "unlearn",
+        "original",
+        "--forget",
+        "random:0.1",
+        *EPOCH,
+        "--redact-ids",
+        "--out",
+        "gone",
+        cwd=clinic,
+    )
+    (clinic / "asked.txt").write_text(f"{PERSON}/*\n")
+    (clinic / "some.txt").write_text(f"{PERSON}/13.png\n")
+    ways = [
+        ("unlearn", "gone", "--forget", f"group:person={PERSON}"),
+        ("unlearn", "gone", "--forget", "ids:some.txt"),
+        ("cleanse", "gone", "--poison", "ids:some.txt"),
+    ]
+    for words in ways:
+        for more in (
+            ("--out", "no-ANNA_schmidt" if "group:" in words[-1] else "some-13.png"),
+            ("--out", "next", "--report", "of 13.PNG"),
+            *([("--out", "next", "--request-id", "13.png")] if words[0] == "unlearn" else []),
+        ):
+            assert "names what is redacted" in refused(*words, *EPOCH, *more, cwd=clinic)
+            assert not (clinic / more[1]).exists()
+
+
+def test_what_earlier_open_requests_were_called_is_redacted_with_them(
+    clinic: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--forget", f"group:person={PERSON}", *EPOCH, "--request-id", TELLING)
+    expunge("unlearn", "original", *words, "--out", "open", cwd=clinic)
+    words = (
+        "unlearn",
+        "open",
+        "--forget",
+        "random:0.1",
+        *EPOCH,
+        "--redact-ids",
+        "--report",
+        "page",
+    )
+    for name in ("to Anna_Schmidt", f"after {TELLING}"):
+        assert "names what is redacted" in refused(*words, "--out", name, cwd=clinic)
+    done = expunge(*words, "--out", "closed", cwd=clinic)
+    assert "is called request-1 from now on" in done.stdout + done.stderr
+    closed = load(clinic / "closed")
+    assert [one.request for one in closed.struck] == ["request-1", "request-2"]
+    assert [one.request for one in closed.history[1:]] == ["request-1", "request-2"]
+    for name, content in everything(clinic / "closed", clinic / "page").items():
+        assert b"complaint" not in content.lower(), name
+    (clinic / "odd.txt").write_text(f"{closed.split.retain[0]}\n{PERSON}/nobody\n")
+    for asked in ([closed.struck[0].forgotten[0]], [f"{PERSON}/77.png"], "ids:odd.txt"):
+        monkeypatch.chdir(clinic)
+        with pytest.raises(SplitError) as caught:
+            closed.asked(asked)
+        assert PERSON not in str(caught.value) and "/" not in str(caught.value)
 
 
 def test_row_numbers_in_the_name_of_a_request_tell_nobody(tmp_path: Path) -> None:

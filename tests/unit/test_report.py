@@ -567,8 +567,13 @@ def test_columns_captions_and_numbers_as_one_asks_for_them() -> None:
     assert "% n = 3 seeds. Scores are percent" in text, "what the caption said else"
     assert r"{method} & {UA} & {avg gap} \\" in text
     assert re.search(
-        r"begin\{tabular\}\{lS\[table-format=3\.1\(\d\)\]S\[table-format=2\.2\]\}", text
-    )
+        r"begin\{tabular\}\{lS\[table-format=3\.1\(\d\), table-space-text-post=\{~\([\d.]+\)\}\]"
+        r"S\[table-format=2\.2\]\}",
+        text,
+    ), "with room for the gaps"
+    widest = max((m[1] for m in re.finditer(r"\{~(\(.*?\))\} &", text)), key=len)
+    assert f"table-space-text-post={{~{widest}}}" in text
+    assert r"\bfseries " in text and "detect-weight" in text, "which makes bold numbers bold"
     (line,) = [one for one in text.splitlines() if one.strip().startswith("retrain")]
     assert re.fullmatch(r" *retrain & [\d.]+ \+- [\d.]+ & \{--\} \\\\", line)
     (line,) = [one for one in text.splitlines() if one.strip().startswith("fisher")]

@@ -116,6 +116,24 @@ def test_no_ablation_where_more_than_one_setting_varies_or_none() -> None:
     assert ablation_figure(papers_table(for_tables(words)), found).figure
 
 
+def test_an_ablation_is_of_rows_that_the_plan_calls_alike() -> None:
+    """What a person writes in brackets is a part of the name, and tells methods apart."""
+    names = [
+        "mine (v2)",
+        "mine (v3)",
+        "mine (v2) (lr=0.1)",
+        "mine (v2) (lr=0.2)",
+        "mine (b=1) (lr=2)",
+    ]
+    frame = results(scenarios=["class"], methods=[*METHODS, *names])
+    values = dict(zip(names, (0.5, 0.6, 0.1, 0.2, 2.0), strict=True))
+    frame["set.lr"] = frame["method"].map(values)
+    assert [one.method for one in ablations(frame[~frame["method"].isin(names[2:])])] == []
+    frame = frame[~frame["method"].isin(names[:2])]
+    (found,) = ablations(frame)
+    assert found.method == "mine (v2)" and [*found.rows.values()] == names[2:4]
+
+
 def rows(**settings) -> pd.DataFrame:
     return papers_table(for_tables(results(**{"scenarios": ["class"], **settings})))
 

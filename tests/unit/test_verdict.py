@@ -120,6 +120,41 @@ def test_under_thirty_samples_there_is_no_verdict(
     assert (found.word, found.reason) == ("", NO_VERDICT)
 
 
+@pytest.mark.parametrize(
+    ("values", "word", "says"),
+    [
+        ({**UNTOUCHED, "ASR": 98.0, "SA": 95.0}, NOT_FORGOTTEN, "works on 98.0 % now"),
+        ({**UNTOUCHED, "ASR": 55.0, "SA": 95.0}, NOT_FORGOTTEN, "works on 55.0 % now"),
+        ({**UNTOUCHED, "ASR": 1.0, "SA": 20.0}, DAMAGED, "SA went from 95.0 to 20.0"),
+        ({**UNTOUCHED, "ASR": 1.0, "SA": 95.0}, "", f"{NO_VERDICT}; the trigger worked on 98.0 %"),
+    ],
+)
+def test_few_poisoned_samples_do_not_hide_a_backdoor(
+    values: dict[str, float], word: str, says: str
+) -> None:
+    """Attack success is measured on the test set, however few samples were to be forgotten."""
+    found = judged(values, None, BACKDOOR, samples=12, poison=True)
+    assert found.word == word and says in found.reason
+    few = judged(values, None, BACKDOOR, n=12, samples=500, poison=True)
+    assert few.word == CANNOT_TELL and "of only 12 test samples" in few.reason
+
+
+@pytest.mark.parametrize("name", ["MIA", "TA", "TA_forget"])
+@pytest.mark.parametrize("lost", [None, float("nan")])
+def test_a_score_that_some_retrained_models_lack_lets_no_model_pass(
+    name: str, lost: float | None
+) -> None:
+    exact: dict[str, Any] = {**spread(0.2, 6), "TA_forget": [40.0] * 6}
+    values = {**AS_RETRAINED, "TA_forget": 40.0}
+    whole = judged(values, exact)
+    assert whole.word == WITHIN
+    assert whole.reason.startswith("UA, MIA, RA, TA, TA_forget lie within"), "those, and no others"
+    exact[name] = [lost, *exact[name][1:]]
+    found = judged(values, exact)
+    assert found.word == CANNOT_TELL
+    assert found.reason == f"{name} is known of only 5 of 6 retrained models"
+
+
 @pytest.mark.parametrize("models", [1, 2, 4])
 def test_fewer_than_five_retrained_models_never_let_a_model_pass(models: int) -> None:
     found = judged(AS_RETRAINED, spread(0.0, models))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -94,8 +95,14 @@ def cleanse(
             known=Known(poison, known_fraction, trigger, target),
             seed=seed,
             forget_seed=forget_seed,
-            beside=Beside(reference=with_reference or with_floor, floor=with_floor),
+            beside=Beside(
+                reference=with_reference or with_floor,
+                floor=with_floor,
+                shown=() if report is None else (report,),
+            ),
             data=data,
+            # a result, but on a terminal the bars must know of every line
+            tell=partial((messages if messages.is_terminal else screen).print, soft_wrap=True),
             place=replace(place, progress=bars),
         )
     try:  # what is written comes before what is shown, for the screen may be gone

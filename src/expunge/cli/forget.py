@@ -25,7 +25,7 @@ from expunge.cli.options import (
     names,
     typed,
 )
-from expunge.cli.pages import Page, check_places, check_redacted, write_page
+from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
@@ -98,8 +98,6 @@ def unlearn(
     further = names(also)
     chosen_audits(further, original=True, retrained=with_reference or with_floor, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
-    if redact_ids:
-        check_redacted(forget, (figures, report, out))
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
@@ -115,6 +113,7 @@ def unlearn(
                 redact_ids,
                 looks=bool(figures or report),
                 request_id=request_id,
+                shown=tuple(filter(None, (figures, report))),
             ),
             data=data,
             # a result, but on a terminal the bars must know of every line

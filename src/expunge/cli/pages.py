@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.cli.options import typed
-from expunge.data.request import private_words
-from expunge.errors import ConfigError
 from expunge.folders.make import floor_of, reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
-from expunge.trained.record import names_any
+from expunge.trained.telling import tells
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
@@ -44,12 +42,15 @@ def write_page(
 
     words = sys.argv[1:]
     if done.redacted:
-        words = without_request(words, done.result.record.request, done.result.ids)
+        made = done.result
+        words = without_request(words, made.record.request, made.ids, made.private)
     page = deletion_report(done, audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
 
 
-def without_request(words: Sequence[str], request: str, ids: Collection[str]) -> list[str]:
+def without_request(
+    words: Sequence[str], request: str, ids: Collection[str], private: Collection[str] = ()
+) -> list[str]:
     """A command as it may be told where ids are redacted: its request by name, and of the rest, such as
     paths and seeds that would give the request away, what can name nobody.
     """
@@ -59,27 +60,10 @@ def without_request(words: Sequence[str], request: str, ids: Collection[str]) ->
         whose = option or (kept[-1] if place and kept[-1].startswith("--") else "")
         if whose in REQUESTS:
             value = request
-        elif place and (whose not in TOLD or "/" in value or _names(value, ids)):
+        elif place and (whose not in TOLD or "/" in value or tells(value, ids, private)):
             value = "..."
         kept.append(f"{option}{equals}{value if equals or not option else ''}")
     return kept
-
-
-def _names(value: str, ids: Collection[str]) -> bool:
-    """Whether a value names somebody; a number may be anything."""
-    return not value.replace(".", "", 1).isdigit() and names_any(value, ids)
-
-
-def check_redacted(forget: str, folders: Sequence[Path | None]) -> None:
-    """Raise ConfigError for a folder whose name tells whom a redacted request is about."""
-    for folder in folders:
-        told = "" if folder is None else folder.name
-        for word in private_words(forget):
-            if word.casefold() in told.casefold():
-                raise ConfigError(
-                    f"the folder {told!r} has {word!r} in its name, which --redact-ids keeps out of all "
-                    "that is written; choose another name"
-                )
 
 
 def check_places(

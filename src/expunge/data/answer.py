@@ -9,7 +9,7 @@ from typing import Any
 from expunge.data.load import Data
 from expunge.data.lookup import LookedUp, look_up
 from expunge.data.request import check_request, class_names, read_ids, row_number
-from expunge.data.split import Split, rows_of_classes, rows_of_group, unknown_ids
+from expunge.data.split import Split, rows_of_classes, rows_of_group, struck_ids, unknown_ids
 from expunge.errors import SplitError, listed
 
 SHOWN = 20
@@ -34,6 +34,10 @@ class Answered:
         before: by whom and when they were struck before -> ids.
         unknown: what fits no sample.
         read_as: lines that are no ids -> the ids that they were read as.
+        comments: lines of the list that are nothing else.
+        near: some of what fits no sample -> what may be meant, as the end of a sentence.
+        gone: samples struck before that are gone from the data of a redacted folder, so that nothing
+            but their whole ids tells which they are.
     """
 
     split: Split
@@ -45,6 +49,9 @@ class Answered:
     before: Mapping[str, Sequence[str]] = field(default_factory=dict)
     unknown: Sequence[str] = ()
     read_as: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    comments: int = 0
+    near: Mapping[str, str] = field(default_factory=dict)
+    gone: int = 0
 
     @property
     def _rest(self) -> list[tuple[str, Sequence[str]]]:
@@ -67,6 +74,12 @@ class Answered:
         for what, ids in self._rest:
             if ids:
                 told.append(f"  {len(ids):,} {what}{f' ({listed(ids)})' if named else ''}")
+        if self.unknown and named:
+            told += [f"  {line!r} is unknown{near}" for line, near in self.near.items()]
+        if self.unknown and self.gone:
+            told.append(f"  {_gone(self.gone)}")
+        if self.comments:
+            told.append(f"  comments in the list: {self.comments:,}")
         if self.read_as and redacted:
             told.append(f"  {len(self.read_as):,} lines are no ids, and were read as some")
         for line, ids in () if redacted else list(self.read_as.items())[:SHOWN]:
@@ -85,17 +98,14 @@ class Answered:
             if ids
         ]
 
-    def check_whole(self, data: Data) -> None:
+    def check_whole(self, data: Data, *, redacted: bool = False) -> None:
         """Raise SplitError for a list some of which is not learned, where nobody would be told."""
         by_name = self.text.startswith("ids:")
         left = [*self.unknown, *(self.tested if by_name else ())]
         if left:
-            raise unknown_ids(data, left, self.asked or len(left))
+            raise unknown_ids(data, left, self.asked or len(left), redacted=redacted)
         for when, ids in self.before.items() if by_name else ():
-            raise SplitError(
-                f"id {ids[0]!r} was struck before {when}, and this model never reads it again; remove "
-                f"it from the list ({len(ids):,} such)"
-            )
+            raise struck_ids(ids, when, redacted=redacted)
 
     def plain(self) -> dict[str, Any]:
         """Counts, for a record; empty for a request that names no sample by itself."""
@@ -124,18 +134,24 @@ def answer(
     base: Split,
     when: Callable[[Collection[str]], Mapping[str, Sequence[str]]] | None = None,
     hidden: Callable[[str], str] = str,
+    redacted: bool = False,
 ) -> Answered:
     """Read a request as `Split.parse` does; of samples that it names, those that were learned are
     forgotten, and of the others is told what they are.
 
-    base: the model's split, settled. when: struck ids by whom and when. hidden: as `look_up` takes it.
+    base: the model's split, settled. when: struck ids by whom and when. hidden,
+    redacted: as `look_up` takes them.
+
     Raises SplitError where nothing that it names was learned.
     """
     check_request(spec)
     kind, _, rest = spec.partition(":")
     tested: Sequence[str] = ()
     if kind == "ids":
-        what, found = "the list", look_up(read_ids(rest), data, base.excluded, hidden)
+        what, found = (
+            "the list",
+            look_up(read_ids(rest), data, base.excluded, hidden, redacted=redacted),
+        )
         if not found.names and not found.unknown:
             raise SplitError(f"{rest!r} holds comments alone; write one id per line")
     elif kind == "indices":
@@ -146,22 +162,29 @@ def answer(
         found = LookedUp(data.train.ids[chosen].tolist(), {}, [], within=True)
     elif kind == "group":
         column, _, value = rest.partition("=")
-        chosen, tested, what = rows_of_group(data, column, value)
+        chosen, tested, what = rows_of_group(data, column, value, redacted=redacted)
         found = LookedUp(data.train.ids[chosen].tolist(), {}, [], within=True)
     else:
         return Answered(Split.parse(data, spec, seed=seed, base=base), spec)
-    return replace(_answered(data, what, found, tested, base, when), text=spec)
+    gone = 0
+    if hidden is not str and found.unknown:
+        gone = int((data.train.rows_of(base.excluded) < 0).sum())
+    told = replace(_answered(data, found, tested, base, when), text=spec, gone=gone)
+    learned = set(found.names).difference(told.tested, told.validation, *told.before.values())
+    if not learned:
+        raise _nothing(told, data, what, redacted=redacted)
+    wanted = learned.union(told.validation)
+    return replace(told, split=base.forgetting(wanted, what="the request" if redacted else what))
 
 
 def _answered(
     data: Data,
-    what: str,
     found: LookedUp,
     tested: Sequence[str],
     base: Split,
     when: Callable[[Collection[str]], Mapping[str, Sequence[str]]] | None,
 ) -> Answered:
-    """Of samples by name."""
+    """Of samples by name, what is not to be forgotten."""
     wanted = set(found.names)
     struck = wanted.intersection(base.excluded)
     before = {} if not struck else when(struck) if when is not None else {WHEN: sorted(struck)}
@@ -171,23 +194,39 @@ def _answered(
         outside = [name for name, row in zip(rest, rows, strict=True) if row < 0]
         tested = [*tested, *outside]
         wanted = {name for name, row in zip(rest, rows, strict=True) if row >= 0}
-    validation = [name for name in base.validation if name in wanted]
-    learned = len(wanted) > len(validation)
-    if not learned and found.unknown and not found.names:
-        raise unknown_ids(data, found.unknown, len(found.unknown))
-    told = Answered(
-        base.forgetting(wanted, what=what) if learned else base,
+    return Answered(
+        base,
         asked=len(found.names) + len(found.unknown) + len(set(tested).difference(found.names)),
         tested=tested,
-        validation=validation,
+        validation=[name for name in base.validation if name in wanted],
         before=before,
         unknown=found.unknown,
         read_as=found.read_as,
+        comments=found.comments,
+        near=found.near,
     )
-    if learned:
-        return told
-    parts = [f"{len(ids):,} {which}, such as {ids[0]!r}" for which, ids in told._rest if ids]
-    raise SplitError(
-        f"{what} names no samples that there are to forget ({'; '.join(parts) or 'none at all'}); name "
-        "some that the model learned from"
+
+
+def _gone(count: int) -> str:
+    """Of what was struck from a redacted folder and is gone from the data."""
+    return (
+        f"{count:,} samples struck before are gone from the data, and known by whole ids alone: "
+        "write whole ids, no base names or patterns"
+    )
+
+
+def _nothing(told: Answered, data: Data, what: str, *, redacted: bool) -> SplitError:
+    """The error for a request that names nothing to forget; of a redacted model it names no id."""
+    parts = [
+        f"{len(ids):,} {which}{'' if redacted else f', such as {ids[0]!r}'}"
+        for which, ids in told._rest
+        if ids
+    ]
+    if told.unknown and len(parts) == 1 and not redacted:
+        return unknown_ids(data, told.unknown, len(told.unknown))
+    if told.unknown and told.gone:
+        parts.append(_gone(told.gone))
+    return SplitError(
+        f"{'the request' if redacted else what} names no samples that there are to forget "
+        f"({'; '.join(parts) or 'none at all'}); name some that the model learned from"
     )

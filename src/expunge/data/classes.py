@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import DataError, SplitError, listed, nearest
-from expunge.names.text import as_name, clean_name, clean_names, shared_names
+from expunge.names.text import as_name, clean_name, clean_names, composed, shared_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,8 +152,8 @@ def _numbers(count: int) -> tuple[str, ...]:
 
 
 def resolve_class(text: str, classes: Sequence[str]) -> int:
-    """The index of the class that a person means: an exact name first, then an index; `#3` is always
-    the index.
+    """The index of the class that a person means: an exact name first, then an index, then the one name
+    whose letters are only composed otherwise; `#3` is always the index.
 
     Raises SplitError if there is no such class, or if a number is the name of one class and the
     index of another.
@@ -176,4 +176,7 @@ def resolve_class(text: str, classes: Sequence[str]) -> int:
         return named
     if index is not None and index < len(classes):
         return index
+    alike = [n for n, name in enumerate(classes) if composed(name) == composed(text)]
+    if len(alike) == 1:
+        return alike[0]
     raise SplitError(f"no class {text!r}{nearest(text, classes)}; there are: {listed(classes)}")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import fnmatch
+import os
+import posixpath
 import re
-from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+from unicodedata import normalize
 
+from expunge.data.id_names import IdNames
 from expunge.data.load import Data
-from expunge.errors import SplitError
+from expunge.data.spec import DataSpec, path_of
+from expunge.errors import SHOWN, SplitError
 
-CANDIDATES = 5
-"""Ids that a message shows where a line fits several."""
-_LITERAL = re.compile(r"\[[^\]]*\]|[*?\[]")
-"""What of a pattern is no literal text."""
+MOST_HASHES = 8
+"""In a line, of those that may begin a comment: the last ones, and the first."""
+_COMMENT = re.compile(r"(?:^|\s+)#")
 
 
 @dataclass(frozen=True)
@@ -24,14 +26,17 @@ class LookedUp:
     """What the lines of a list mean.
 
     names: ids, each once. read_as: a line that is no id -> the ids that it was read as.
-    unknown: lines that fit nothing. again: lines that name what others had named before them. within:
-    all names are of the training data.
+    unknown: lines that fit nothing. again: lines that name what others had named before them.
+    comments: lines that are nothing else. near: some unknown lines -> what may be meant, as the end of a
+    sentence. within: all names are of the training data.
     """
 
     names: list[str]
     read_as: dict[str, list[str]]
     unknown: list[str]
     again: int = 0
+    comments: int = 0
+    near: dict[str, str] = field(default_factory=dict)
     within: bool = False
 
 
@@ -40,135 +45,119 @@ def look_up(
     data: Data,
     struck: Collection[str] = (),
     hidden: Callable[[str], str] = str,
+    *,
+    redacted: bool = False,
 ) -> LookedUp:
     """What each line means, among the ids of data and of what was struck from them.
 
-    A line that is an id means it. Another one may be a pattern (`*`, `?`, `[...]`, over the whole id, or
-    over its base name), a base name, or the beginning of an id or a base name up to the end of a word
-    in it, if it fits one id alone; it is a comment where it begins with `#`, and what follows ` #` is
-    one too. Row numbers are ids, and nothing else.
+    A line that is an id means it. Another one may be a base name, a pattern (`*`, `?`, `[...]`, over the
+    whole id, or over its base name), or the beginning of an id or a base name up to the end of a word in
+    it, if it fits one id alone: so that a name without its ending does. It may be a path into the folder
+    of the data, have backslashes, or stand in quotation marks; letters are the same however they are
+    composed. What fits nothing so is read again without the comment that follows ` #`, and is a comment
+    where it begins with `#`. Row numbers are ids, and nothing else.
 
     hidden: what an id is called where it is struck and gone from the data of a redacted folder.
+    redacted: whether an error may name no id.
 
     Raises SplitError for a line that fits several ids.
     """
     train = data.train
     missing = [
-        line for line, row in zip(lines, train.rows_of(lines).tolist(), strict=True) if row < 0
+        (number, line)
+        for number, (line, row) in enumerate(zip(lines, train.rows_of(lines).tolist(), strict=True))
+        if row < 0
     ]
     if not missing:
         names = list(dict.fromkeys(lines))
         return LookedUp(names, {}, [], len(lines) - len(names), within=True)
-    known = set(struck) | set(
-        () if train.positional and not data.test_drawn else data.test.ids.tolist()
-    )
-    names_of = _Names(() if train.positional else chain(train.ids.tolist(), known))
-    meant: dict[str, list[str] | None] = {}
-    for line in missing:
-        if line in known:
-            continue
-        text = line.partition(" #")[0].strip() if not line.startswith("#") else ""
-        exact = [one for one in (text, hidden(text)) if one in known]
-        if text and not exact and train.rows_of([text])[0] >= 0:
-            exact = [text]
-        meant[line] = (exact[:1] or names_of.like(text)) if text else None
-    found = {line: ids for line, ids in meant.items() if ids is not None}
-    told = [ids for line in lines for ids in (meant.get(line, [line]),) if ids is not None]
+    tested = () if train.positional and not data.test_drawn else data.test.ids.tolist()
+    known = {*struck, *tested}
+    index = IdNames(() if train.positional else chain(train.ids.tolist(), known))
+    reader = _Reader(data, known, index, hidden)
+    meant: dict[str, list[str]] = {}
+    for number, line in missing:
+        if line not in known and line not in meant:
+            try:
+                meant[line] = reader.read(line)
+            except SplitError as error:
+                raise _silent(number) if redacted else error from None
+    told = [meant.get(line, [line]) for line in lines]
     names = list(dict.fromkeys(chain.from_iterable(told)))
+    nothing = [line for line, ids in meant.items() if not ids]
+    unknown = [line for line in nothing if not line.startswith("#")]
     return LookedUp(
         names,
-        {
-            line: ids
-            for line, ids in found.items()
-            if ids and ids != [line.partition(" #")[0].rstrip()]
-        },
-        [line for line, ids in found.items() if not ids],
+        {line: ids for line, ids in meant.items() if ids},
+        unknown,
         sum(map(len, told)) - len(names),
+        sum(line.startswith("#") and not meant.get(line, True) for line in lines),
+        {line: found for line in islice(unknown, SHOWN) if (found := index.near(line))},
     )
 
 
-class _Names:
-    """Ids, by their base names and as one text: made only where some line is no id."""
+def _silent(number: int) -> SplitError:
+    return SplitError(
+        f"line {number + 1:,} of the list, empty ones not counted, fits several samples; write the "
+        "whole id"
+    )
 
-    def __init__(self, ids: Iterable[str]) -> None:
-        self._given = ids
 
-    @cached_property
-    def ids(self) -> list[str]:
-        """Each once, in order."""
-        return list(dict.fromkeys(self._given))
+class _Reader:
+    """What a line means that is no id as it stands."""
 
-    @cached_property
-    def by_base(self) -> dict[str, list[str]]:
-        """Base name -> the ids that have it."""
-        found: dict[str, list[str]] = {}
-        for one in self.ids:
-            found.setdefault(one.rpartition("/")[2], []).append(one)
-        return found
+    def __init__(
+        self, data: Data, known: Collection[str], index: IdNames, hidden: Callable[[str], str]
+    ) -> None:
+        self._train, self._known, self._index, self._hidden = data.train, known, index, hidden
+        self._before = _prefixes(data)
 
-    @cached_property
-    def _sorted(self) -> tuple[list[str], list[str]]:
-        return sorted(self.ids), sorted(self.by_base)
+    def read(self, line: str) -> list[str]:
+        """Ids; none of a comment, and of what fits nothing. SplitError for what fits several."""
+        hashes = [one.start() for one in _COMMENT.finditer(line)]
+        ends = [len(line), *reversed(hashes[-MOST_HASHES:]), *hashes[:1]]
+        texts = (line[:end] for end in dict.fromkeys(ends))
+        for text in filter(None, texts):
+            for one in dict.fromkeys(self._spellings(text)):
+                if found := self._exact(one) or self._index.like(one):
+                    return found
+        return []
 
-    @cached_property
-    def _text(self) -> tuple[str, list[int]]:
-        """All ids, a line each, and where each line begins."""
-        starts, place = [], 0
-        for one in self.ids:
-            starts.append(place)
-            place += len(one) + 1
-        return "\n".join(self.ids), starts
+    def _exact(self, text: str) -> list[str]:
+        """A row number, or what an id is called that is gone."""
+        if self._train.positional:
+            return [text] if self._train.rows_of([text])[0] >= 0 or text in self._known else []
+        if self._hidden is str:
+            return []
+        forms = [text] if text.isascii() else [text, normalize("NFC", text), normalize("NFD", text)]
+        return [one for one in map(self._hidden, forms) if one in self._index][:1]
 
-    def like(self, text: str) -> list[str]:
-        """Ids that a text which is none of them means; SplitError where several could be meant."""
-        named = self.by_base.get(text, [])
-        if not named and _LITERAL.search(text):
-            return self._matching(text)
-        named = named or self._beginning(text)
-        if len(named) > 1:
-            shown = ", ".join(map(repr, named[:CANDIDATES]))
-            more = ", ..." if len(named) > CANDIDATES else ""
-            raise SplitError(
-                f"{text!r} fits several samples: {shown}{more}; write the whole id, or "
-                f"{f'{text}*'!r} for all of them"
-            )
-        return named
+    def _spellings(self, text: str) -> Iterator[str]:
+        """A text, and it as an id: without quotation marks, with slashes, from the data's folder on."""
+        yield text
+        if len(text) > 2 and text[0] == text[-1] and text[0] in "'\"":
+            text = text[1:-1]
+            yield text
+        for path in (text, text.replace("\\", "/")):
+            short = posixpath.normpath(path) + "/" * path.endswith("/") if "/" in path else path
+            yield short
+            if short.startswith("~"):
+                short = os.path.expanduser(short)
+            if short.startswith("../"):
+                short = os.path.abspath(short)
+            for before in self._before:
+                if short.startswith(before):
+                    yield short.removeprefix(before)
 
-    def _beginning(self, text: str) -> list[str]:
-        """Ids that begin with a text, or whose base names do, where a word ends with it: `p12` is no
-        beginning of `p123.png`, which is of somebody else.
-        """
-        found: dict[str, None] = {}
-        for keys, whole in zip(self._sorted, (True, False), strict=True):
-            for row in range(bisect_left(keys, text), len(keys)):
-                key = keys[row]
-                if not key.startswith(text) or len(found) > CANDIDATES:
-                    break
-                if not (text[-1].isalnum() and key[len(text)].isalnum()):
-                    found |= dict.fromkeys([key] if whole else self.by_base[key])
-        return list(found)
 
-    def _matching(self, pattern: str) -> list[str]:
-        """Ids that a pattern fits; one without a slash may fit base names alone."""
-        fits = re.compile(fnmatch.translate(pattern)).match
-        base = "/" not in pattern
-        literal = max(_LITERAL.split(pattern), key=len)
-        return [
-            one
-            for one in self._holding(literal)
-            if fits(one) or (base and fits(one.rpartition("/")[2]))
-        ]
-
-    def _holding(self, literal: str) -> Iterable[str]:
-        """Ids that hold a text, in order: those alone are matched, for ids may be a million."""
-        if not literal:
-            yield from self.ids
-            return
-        text, starts = self._text
-        place = text.find(literal)
-        while place >= 0:
-            row = bisect_left(starts, place + 1) - 1
-            yield self.ids[row]
-            if row + 1 == len(starts):
-                return
-            place = text.find(literal, starts[row + 1])
+def _prefixes(data: Data) -> list[str]:
+    """What may stand before an id that is a path: the data's folder, or the last parts of its path."""
+    found: dict[str, None] = {}
+    for spec in (data.spec, data.test_spec):
+        path = None if spec is None else path_of(DataSpec.parse(spec).base)
+        if path is not None and os.path.isdir(path):
+            for folder in (Path(os.path.abspath(path)), path.resolve()):
+                parts = folder.parts
+                found |= dict.fromkeys("/".join(parts[n:]) + "/" for n in range(1, len(parts)))
+                found[f"{folder.as_posix()}/"] = None
+    return sorted(found, key=len, reverse=True)

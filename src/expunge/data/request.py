@@ -93,12 +93,15 @@ def check_share(validation: float) -> None:
 
 
 def private_words(spec: str) -> tuple[str, ...]:
-    """What a request says of whom it is about: a group's value, or the path of a list."""
+    """What a request says of whom it is about: a group's value, or the path of a list, its file's name,
+    and that without its ending.
+    """
     kind, _, rest = spec.partition(":")
     if kind == "group":
         return tuple(filter(None, (clean_name(rest.partition("=")[2]), clean_name(rest))))
     if kind == "ids" and not _PIPES.fullmatch(rest):
-        return tuple(dict.fromkeys((clean_name(rest), clean_name(Path(rest).name))))
+        file = Path(rest)
+        return tuple(dict.fromkeys(map(clean_name, (rest, file.name, file.stem))))
     return ()
 
 

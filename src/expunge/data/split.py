@@ -30,7 +30,7 @@ from expunge.data.request import (
 from expunge.data.samples import Samples
 from expunge.errors import SplitError, listed, nearest
 from expunge.names.seeds import numpy_generator
-from expunge.names.text import clean_name
+from expunge.names.text import clean_name, composed
 
 IdTuple = tuple[str, ...]
 
@@ -346,17 +346,26 @@ def rows_of_classes(data: Data, classes: Iterable[str]) -> tuple[Indices, str]:
     return np.flatnonzero(np.isin(data.train.labels, wanted)), f"class {labels}"
 
 
-def rows_of_group(data: Data, column: str, value: str) -> tuple[Indices, list[str], str]:
+def rows_of_group(
+    data: Data, column: str, value: str, *, redacted: bool = False
+) -> tuple[Indices, list[str], str]:
     """Rows of the training samples whose column reads a value, ids of such test samples, and what to
-    call them in a message. Raises SplitError for a column that is not there, or never reads that.
+    call them in a message. Letters are the same however they are composed, where the column has them in
+    no other way. redacted: whether an error may name no value.
+
+    Raises SplitError for a column that is not there, or never reads that.
     """
-    columns, column, value = data.train.columns, clean_name(column), clean_name(value)
+    columns, column = data.train.columns, clean_name(column)
     if column not in columns:
         there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
         raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
     values = _texts(columns[column])
+    theirs = _texts(data.test.columns.get(column, []))
+    value = _as_written(clean_name(value), values, theirs)
     rows = np.flatnonzero(values == value)
-    tested = np.flatnonzero(_texts(data.test.columns.get(column, [])) == value)
+    tested = np.flatnonzero(theirs == value)
+    if not len(rows) and not len(tested) and redacted:
+        raise SplitError(f"column {column!r} never reads the value asked for; write it as it is")
     if not len(rows) and not len(tested):
         known = sorted(set(values.tolist()))
         raise SplitError(
@@ -366,8 +375,32 @@ def rows_of_group(data: Data, column: str, value: str) -> tuple[Indices, list[st
     return rows, data.test.ids[tested].tolist(), f"{column}={value}"
 
 
-def unknown_ids(data: Data, unknown: Sequence[str], asked: int) -> SplitError:
-    """The error for ids that are not in the training data. asked: how many were asked for."""
+def _as_written(value: str, *columns: NDArray[Any]) -> str:
+    """A value as columns have it: composed otherwise, where they lack it so, and in one way alone."""
+    if value.isascii() or any((values == value).any() for values in columns):
+        return value
+    there = {one for values in columns for one in set(values.tolist())}
+    meant = [one for one in there if composed(str(one)) == composed(value)]
+    return meant[0] if len(meant) == 1 else value
+
+
+def struck_ids(ids: Sequence[str], when: str, *, redacted: bool) -> SplitError:
+    """The error for ids that were struck before. redacted: whether it may name none."""
+    which = f"{len(ids):,} of the ids were" if redacted else f"id {ids[0]!r} was"
+    return SplitError(
+        f"{which} struck before {when}, and this model never reads it again; remove it from the list "
+        f"({len(ids):,} such)"
+    )
+
+
+def unknown_ids(
+    data: Data, unknown: Sequence[str], asked: int, *, redacted: bool = False
+) -> SplitError:
+    """The error for ids that are not in the training data. asked: how many were asked for. redacted:
+    whether it may name none.
+    """
+    if redacted:
+        return SplitError(f"{len(unknown)} of the {asked} ids are not in the training data")
     ids = data.train.ids
     span = (
         f"ids are row numbers of the file, {ids[0]} to {ids[-1]}"

@@ -73,11 +73,11 @@ def home_of(plain: Mapping[str, Any], key: Key | None = None) -> Home:
 
 
 def split_from_plain(
-    plain: Mapping[str, Any], data: Data, key: Key | None = None
+    plain: Mapping[str, Any], data: Data, key: Key | None = None, *, all_there: bool = True
 ) -> tuple[Split, tuple[Struck, ...]]:
     """The split again, and what each request struck. Pseudonyms are matched with the ids of the data; a
     struck sample that is gone from the data keeps its pseudonym for an id. Folders of earlier versions
-    have salted hashes.
+    have salted hashes. all_there: whether learned samples must be in the data; if not, they do too.
 
     Raises SplitError for content that is no split or was changed, or for pseudonyms of learned samples
     that match nothing.
@@ -92,7 +92,7 @@ def split_from_plain(
         _check_digest(split.digest, told)
         return split, struck_from_plain(plain, str)
     known = {stored(name): name for name in data.train.position}
-    for name in ("retain", "validation"):
+    for name in ("retain", "validation") if all_there else ():
         gone = [one for one in parts[name] if one not in known]
         if gone:
             raise SplitError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,7 +98,12 @@ def audit_folder(
 
     # the samples are in memory already; each model keeps its own normalisation
     before, *references = (
-        None if one is None else open_papers(replace(one, data=model.data)) for one in beside
+        None
+        if one is None
+        else open_papers(
+            replace(one, data=model.data), all_there=one is not beside[0] or not all_forgotten
+        )
+        for one in beside
     )
     if all_forgotten:
         split, before, told = _whole_chain(model, before)
@@ -197,11 +202,24 @@ def _whole_chain(
             f"{len(gone):,} more are not in the data any more; nothing is measured on them"
         )
         if original is not None:
-            own = original.split
-            learned = tuple(name for name in own.retain if name not in gone)
-            aside = (*own.excluded, *(name for name in own.retain if name in gone))
-            original = replace(original, split=replace(own, retain=learned, excluded=aside))
+            original = _without_gone(original, model, gone)
     return split, original, notes
+
+
+def _without_gone(original: Trained, model: Trained, gone: Set[str]) -> Trained:
+    """The original as one that did not learn from samples that are gone from the data.
+
+    gone: what these are called in the model, which may have pseudonyms where the original has ids.
+    """
+    own = original.split
+    rows = model.data.train.rows_of(own.retain)
+    lost = {
+        name
+        for name, row in zip(own.retain, rows, strict=True)
+        if row < 0 and not gone.isdisjoint((name, model.once_gone(name)))
+    }
+    learned = tuple(name for name in own.retain if name not in lost)
+    return replace(original, split=replace(own, retain=learned, excluded=(*own.excluded, *lost)))
 
 
 def _check_papers(

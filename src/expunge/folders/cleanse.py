@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.data.classes import resolve_class
 from expunge.data.poison import Poison, Poisoning
-from expunge.data.request import private_words, read_ids
+from expunge.data.request import check_names, private_words
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
 from expunge.folders.make import Beside, Forgotten, unlearn_folder
@@ -22,6 +22,7 @@ from expunge.trained.papers import read_papers
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
+    from expunge.data.answer import Answered
     from expunge.data.split import Split
     from expunge.methods import Method
     from expunge.trained.trained import Trained
@@ -64,45 +65,53 @@ def cleanse_folder(
     forget_seed: int = 0,
     beside: Beside | None = None,
     data: str | None = None,
+    tell: Callable[[str], object] | None = None,
     place: Place = HERE,
 ) -> Cleansed:
     """Make the model of a folder forget poisoned samples, and write the new model's folder.
 
-    known: what is known of the poison. forget_seed: of the draw of a known fraction. The rest as
-    `unlearn_folder` takes it. Raises ConfigError where these do not fit each other.
+    known: what is known of the poison; a list is read as that of a request. forget_seed: of the draw of
+    a known fraction. The rest as `unlearn_folder` takes it.
+
+    Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=place.overwrite)
     papers = read_papers(path, data=data, place=place)
     poison = known.poison
     listed = poison is not None and poison.startswith("ids:")
-    names = read_ids(poison.removeprefix("ids:")) if poison and listed else None
+    if poison is not None and listed:
+        check_names(poison)
     _check_typed(None if listed else poison, known.fraction, known.trigger)
     if known.target is not None:
         resolve_class(known.target, papers.card.classes)
     with loading():
-        from expunge.data.lookup import look_up
         from expunge.data.split import Split, some_of
 
     original = open_papers(papers, progress=place.progress)
-    if names is not None:
-        found = look_up(names, original.data, original.split.excluded)
-        names = [*found.names, *found.unknown]
-        original = replace(original, private=private_words(poison or ""))
-    original, names, tested = _without_poisoned_tests(original, names)
-    base = original.split.settled()
-    asked = None if names is None else original.asked(names)
-    poisoning = _poisoning(original, known, names)
+    named: Answered | None = None
+    if poison is not None and listed:
+        named = original.answered(poison)
+        original = replace(original, private=(*original.private, *private_words(poison)))
+    original, named, tested = _without_poisoned_tests(original, named)
+    poisoning = _poisoning(original, known, None if named is None else _learned(original, named))
     original = replace(original, data=replace(original.data, poison=poisoning))
-    asked = asked or Split.poison(original.data, base=base)
+    base = original.split.settled()
+    asked = named.split if named is not None else Split.poison(original.data, base=base)
     if known.fraction is not None and known.fraction < 1:
+        if named is not None:  # of the whole list, and not of the share of it
+            for line in named.lines(redacted=original.redacted):
+                (tell or str)(line)
+            tested += named.warnings
+            named = replace(named, asked=None, tested=(), unknown=())
         asked = base.forgetting(some_of(asked.forget, known.fraction, forget_seed))
     done = unlearn_folder(
         original,
-        asked,
+        asked if named is None else replace(named, split=asked),
         method,
         out,
         seed=seed,
         beside=beside or Beside(),
+        tell=tell,
         place=place,
     )
     notes = _notes(original, poisoning, asked)
@@ -123,33 +132,40 @@ def _check_typed(poison: str | None, known_fraction: float | None, trigger: str 
         read_trigger(trigger)
 
 
+def _learned(loaded: Trained, named: Answered) -> list[str]:
+    """Of samples named those of the training data, struck before or not."""
+    struck = [one for ids in named.before.values() for one in ids]
+    names = [*named.split.forget, *named.validation, *struck]
+    return [
+        one for one, row in zip(names, loaded.data.train.rows_of(names), strict=True) if row >= 0
+    ]
+
+
 def _without_poisoned_tests(
-    loaded: Trained, names: list[str] | None
-) -> tuple[Trained, list[str] | None, list[str]]:
+    loaded: Trained, named: Answered | None
+) -> tuple[Trained, Answered | None, list[str]]:
     """Where the test set was drawn from the poisoned file, it must not judge by poisoned samples.
 
-    Returns the folder with a test set without the samples named, those that are left, and notes.
+    Returns the folder with a test set without the samples named, what is left of these, and notes.
     """
     import numpy as np
 
     data = loaded.data
-    if names is None or not data.test_drawn:
-        return loaded, names, []
-    learned = data.train.rows_of(names) >= 0
-    named = {name for name, known in zip(names, learned, strict=True) if not known}
-    keep = np.array([name not in named for name in data.test.ids.tolist()])
+    if named is None or not data.test_drawn:
+        return loaded, named, []
     notes = [
         "the test set was set aside from the same file: what is poisoned in it and not named counts "
         "as clean, in SA, TA and ASR"
     ]
-    if keep.all():
-        return loaded, names, notes
-    gone = int((~keep).sum())
-    notes.insert(0, f"{gone:,} of the samples named are test samples; nothing is measured on them")
-    clean = replace(data, test=data.test.subset(np.flatnonzero(keep)))
-    tested = data.test.rows_of(names) >= 0
-    left = [name for name, out in zip(names, tested & ~learned, strict=True) if not out]
-    return replace(loaded, data=clean), left, notes
+    if not named.tested:
+        return loaded, named, notes
+    gone = data.test.rows_of(named.tested)
+    notes.insert(
+        0, f"{len(gone):,} of the samples named are test samples; nothing is measured on them"
+    )
+    keep = np.setdiff1d(np.arange(len(data.test)), gone)
+    clean = replace(data, test=data.test.subset(keep))
+    return replace(loaded, data=clean), replace(named, tested=()), notes
 
 
 def _poisoning(loaded: Trained, typed: Known, names: Collection[str] | None) -> Poisoning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,10 @@ from expunge.place import HERE, Place
 from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
-from expunge.trained.record import names_any
+from expunge.trained.telling import check_silent
 
 if TYPE_CHECKING:
+    from expunge.data.answer import Answered
     from expunge.data.load import Data
     from expunge.data.split import Split
     from expunge.methods import Method
@@ -129,6 +130,7 @@ class Beside:
         redact_ids: keep pseudonyms of ids in the new folders; made of a redacted one, they do so anyway.
         looks: class logits will be looked at afterwards, so a task without any is refused first.
         request_id: what to call the request in all that is written; None: by its place in the chain.
+        shown: where pages and pictures go; of a redacted folder their names may name nobody.
     """
 
     reference: bool = False
@@ -137,11 +139,12 @@ class Beside:
     redact_ids: bool = False
     looks: bool = False
     request_id: str | None = None
+    shown: tuple[Path, ...] = ()
 
 
 def unlearn_folder(
     path: str | Path | Trained,
-    forget: str | Split,
+    forget: str | Split | Answered,
     method: Method,
     out: str | Path,
     *,
@@ -154,8 +157,8 @@ def unlearn_folder(
 ) -> Forgotten:
     """Make the model of a folder forget, and write the new model's folder.
 
-    path: a folder, or what was loaded from one. forget: a request, or the split that it makes of the
-    folder's own; what earlier requests struck is never read. data: instead of the folder's own.
+    path: a folder, or what was loaded from one. forget: a request, its answer, or the split that it
+    makes of the folder's own; what earlier requests struck is never read. data: instead of the folder's.
     tell: called before the work with each line of what the request names.
     """
     target = Path(out).absolute()
@@ -181,25 +184,21 @@ def unlearn_folder(
         from expunge.trained.trained import keep_together
         from expunge.training.run import Run, accelerator_on
 
+    redact = beside.redact_ids or papers.redacted
+    words = private_words(forget) if isinstance(forget, str) else ()
+    names = _chosen_names(target, beside) if redact else []
+    check_silent(names, (), words)  # before the data are read, as far as the request itself tells
     if isinstance(papers, Papers):
         papers = open_papers(papers, progress=place.progress)
-    redact = beside.redact_ids or papers.redacted
-    original = papers.redacting() if redact else papers
-    if redact and isinstance(forget, str):
-        original = replace(original, private=private_words(forget))
+    original = _redacting(papers, words) if redact else papers
     if beside.looks:
         run = Run(task=original.data.task, accelerator=accelerator_on(place.device))
         check_logits(original.model, original.data, original.split, run)
     # once: standard input is read once
     asked = original.answered(forget, seed=forget_seed, request=beside.request_id)
-    telling = (one for one in original.ids if not one.isdigit())  # a number may be anything
-    if redact and beside.request_id and names_any(beside.request_id, tuple(telling)):
-        raise ConfigError(
-            f"request id {beside.request_id!r} names what is redacted; choose one that names nobody"
-        )
-    for line in asked.lines(redacted=redact):
+    check_silent(names, original.ids, original.private)
+    for line in (*_renamed(papers, original), *asked.lines(redacted=redact)):
         (tell or str)(line)
-
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
     keep = functools.partial(keep_together, overwrite=place.overwrite)
     made = [(make(method), target)]
@@ -214,6 +213,27 @@ def unlearn_folder(
         keep(made)
         raise
     return Forgotten(original, *keep(made))
+
+
+def _chosen_names(target: Path, beside: Beside) -> list[tuple[str, str]]:
+    """What will be called by names that somebody chose, and these."""
+    folders = [("folder", one.name) for one in (target, *beside.shown)]
+    return [*folders, *([("request id", beside.request_id)] if beside.request_id else [])]
+
+
+def _redacting(model: Trained, words: Collection[str]) -> Trained:
+    """A model of which no id will be kept, nor a word of the request to it."""
+    closed = model.redacting()
+    return replace(closed, private=(*closed.private, *words))
+
+
+def _renamed(before: Trained, after: Trained) -> list[str]:
+    """What to say of requests that are called otherwise, now that their ids are redacted."""
+    return [
+        f"the request of {new.date[:10]} is called {new.request} from now on, for its name was chosen"
+        for old, new in zip(before.history, after.history, strict=True)
+        if old.request != new.request
+    ]
 
 
 def reference_of(out: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,11 @@ def clean(text: str) -> str:
 def clean_name(text: str) -> str:
     """As `clean`, in one line: for ids, names of classes, titles."""
     return text if text.isprintable() else text.translate(_ONE_LINE)
+
+
+def composed(text: str) -> str:
+    """The same letters in one form (NFC), as keyboards give them and some file systems do not."""
+    return text if text.isascii() else normalize("NFC", text)
 
 
 def clean_all(value: Any) -> Any:

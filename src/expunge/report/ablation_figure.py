@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from expunge.report.study_figures import LOGARITHMIC
 from expunge.scores.rows import NO_METHODS, RETRAIN, SET
 from expunge.scores.table import AVERAGED
 
+_VALUES, _NAMES = re.compile(r"(.+) \((\w+=.*)\)"), re.compile(r"(?:^|, )(\w+)=")
 PANELS = (*AVERAGED, "avg_gap")
 
 
@@ -34,14 +36,14 @@ def ablations(frame: pd.DataFrame) -> list[Ablation]:
     """The methods of which rows differ in one setting alone, as `lr: [0.01, 0.1]` in a study makes them.
 
     frame: rows of one scenario with the columns method and `set.NAME`; `LABEL (NAME=VALUE)` is one of
-    LABEL's.
+    LABEL's, whatever else stands in brackets in LABEL.
     """
     columns = [str(name) for name in frame.columns if str(name).startswith(SET)]
     firsts = frame[~frame["method"].isin(NO_METHODS)].drop_duplicates("method")
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in firsts[["method", *columns]].to_dict("records"):
         named = {str(name): value for name, value in row.items()}
-        groups.setdefault(str(row["method"]).partition(" (")[0], []).append(named)
+        groups.setdefault(_plan_label(named), []).append(named)
     found = []
     for method, rows in groups.items():
         vary = [name for name in columns if len({_key(row[name]) for row in rows}) > 1]
@@ -87,6 +89,15 @@ def ablation_figure(table: pd.DataFrame, found: Ablation) -> Drawn:
         "is chosen here was chosen on the scores that are reported."
     )
     return Drawn(figure, f"{found.method}: scores over {found.setting}", caption, wide=True)
+
+
+def _plan_label(row: Mapping[str, Any]) -> str:
+    """What a study's plan calls a row's method: without `(NAME=VALUE, ...)` of its own settings."""
+    label = str(row["method"])
+    match = _VALUES.fullmatch(label)
+    if match is None or any(_key(row.get(f"{SET}{n}")) is None for n in _NAMES.findall(match[2])):
+        return label
+    return match[1]
 
 
 def _key(value: Any) -> Any:

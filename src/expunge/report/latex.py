@@ -39,6 +39,10 @@ NUMBER = re.compile(r"(-?\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?(?: (\(\d+(?:\.\d+)
 """A cell that siunitx aligns: a number, its spread, and a gap in brackets."""
 
 
+SETUP = r"  \sisetup{separate-uncertainty, detect-weight}"
+"""Of siunitx 2 and 3; without the second, a number in bold stays as it is."""
+
+
 @dataclass(frozen=True)
 class LatexStyle:
     """How the tables are written.
@@ -154,7 +158,11 @@ def _formats(rows: Sequence[Sequence[str]], style: LatexStyle) -> list[str]:
         spreads = [len(m[2].replace(".", "").lstrip("0")) for m in found if m[2]]
         spread = f"({max(1, *spreads)})" if spreads else ""
         point = f".{decimals}" if decimals else ""
-        formats.append(f"S[table-format={whole}{point}{spread}]")
+        gap = max((match[3] for match in found if match[3]), key=len, default="")
+        room = (
+            f", table-space-text-post={{~{gap}}}" if gap else ""
+        )  # else it runs into what follows
+        formats.append(f"S[table-format={whole}{point}{spread}{room}]")
     return formats
 
 
@@ -196,7 +204,7 @@ def _floating(
             f"  \\caption{{{escape(caption)}}}",
             r"  \scriptsize",
             r"  \setlength{\tabcolsep}{3pt}",
-            *([r"  \sisetup{separate-uncertainty}"] if style.siunitx else []),
+            *([SETUP] if style.siunitx else []),
             f"  \\begin{{tabular}}{{{''.join(formats)}}}",
             r"    \toprule",
             f"    {head} \\\\",

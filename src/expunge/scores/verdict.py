@@ -87,8 +87,9 @@ class PageVerdict:
 def verdict_of(scores: Iterable[Score], asked: Asked) -> PageVerdict:
     """The verdict on one model from its scores, which hold the original's and retrained models' values.
 
-    A backdoor that still works comes before everything else, then what is still known of the forgotten
-    samples, then damage. Only with five retrained models or more a model can be within the margins.
+    A backdoor that still works comes before everything else, however few samples are forgotten, for it
+    is measured on the test set; then what is still known of the forgotten samples, if they are enough,
+    then damage. Only with five retrained models or more a model can be within the margins.
     """
     sides = {score.name: _Side.of(score) for score in scores}
     references = max((len(sides[name].references) for name in AVERAGED if name in sides), default=0)
@@ -97,11 +98,13 @@ def verdict_of(scores: Iterable[Score], asked: Asked) -> PageVerdict:
     def found(word: str, reason: str) -> PageVerdict:
         return PageVerdict(word, reason, warnings, references)
 
-    if asked.samples < NEAR_EMPTY:
-        return found("", NO_VERDICT)
     backdoor = _backdoor(sides) if asked.poison else None
     if backdoor is not None:
         return found(*backdoor)
+    if asked.samples < NEAR_EMPTY:
+        return found(
+            "", "; ".join((NO_VERDICT, *([_change(sides["ASR"])] if asked.poison else ())))
+        )
     if asked.method == "retrain":
         return found("", "none: a retrained model never saw the samples")
     known = [text for side in sides.values() for text in _known(side, asked)]
@@ -204,6 +207,11 @@ def _fallen(sides: Mapping[str, _Side]) -> Iterator[str]:
                 yield f"{now}, beyond the interval of the original, {low:.1f} to {high:.1f}"
 
 
+def _change(side: _Side) -> str:
+    """Of attack success."""
+    return f"the trigger worked on {side.original:.1f} % before and works on {side.value:.1f} % now"
+
+
 def _backdoor(sides: Mapping[str, _Side]) -> tuple[str, str] | None:
     """What the trigger says; None where it says nothing against the model."""
     side, clean = sides.get("ASR"), sides.get("SA")
@@ -211,9 +219,9 @@ def _backdoor(sides: Mapping[str, _Side]) -> tuple[str, str] | None:
         return CANNOT_TELL, "attack success was not measured; say the trigger and its target"
     if side.original is None:
         return CANNOT_TELL, "attack success before is not known; name the original"
-    change = (
-        f"the trigger worked on {side.original:.1f} % before and works on {side.value:.1f} % now"
-    )
+    change = _change(side)
+    if side.n < NEAR_EMPTY:
+        return CANNOT_TELL, f"{change}, of only {side.n:,} test samples that it can change"
     if side.original < WORKS:
         return CANNOT_TELL, f"the trigger worked on only {side.original:.1f} % before"
     kept = f", as on {side.target} % after retraining" if side.references else ""
@@ -261,6 +269,14 @@ def _near(sides: Mapping[str, _Side], asked: Asked, references: int) -> tuple[st
         return CANNOT_TELL, "there is no retrained model to compare with"
     if lacking:
         return CANNOT_TELL, f"{', '.join(lacking)} cannot be compared with retraining"
+    judged = [one for one in sides.values() if _needed(one)]
+    fewer = [
+        f"{one.name} is known of only {len(one.references)} of {references} retrained models"
+        for one in judged
+        if len(one.references) < references
+    ]
+    if fewer:
+        return CANNOT_TELL, _joined(fewer)
     wide = [side.beside for side in sides.values() if side.references and _apart(side)]
     if wide:
         return (
@@ -275,10 +291,11 @@ def _near(sides: Mapping[str, _Side], asked: Asked, references: int) -> tuple[st
         return CANNOT_TELL, f"as near as {many}{f', but {ALONE}' if outputs else ''}"
     if outputs:
         return CANNOT_TELL, f"{ALONE} (--also linear_probe,relearn_time)"
-    unsure = [one.beside for one in sides.values() if _needed(one, references) and not _inside(one)]
+    unsure = [one.beside for one in judged if not _inside(one)]
     if unsure:
         return CANNOT_TELL, f"{_joined(unsure)}: the intervals reach beyond the margins"
-    return WITHIN, f"every score lies within its margin of {references} retrained models"
+    names = ", ".join(one.name for one in judged)
+    return WITHIN, f"{names} lie within their margins of {references} retrained models"
 
 
 def _apart(side: _Side) -> bool:
@@ -291,9 +308,11 @@ def _apart(side: _Side) -> bool:
     return side.value < low or (side.value > high and side.name not in KEPT)
 
 
-def _needed(side: _Side, references: int) -> bool:
-    """Whether a score of all the retrained models must be shown to lie within its margin."""
-    return side.name in MARGINS and len(side.references) == references and side.name != "ASR"
+def _needed(side: _Side) -> bool:
+    """Whether a score must be shown to lie within its margin: one that is made of all the retrained
+    models. Attack success is judged before, and the probe is made of the first retrained model alone.
+    """
+    return side.name in MARGINS and bool(side.references) and side.name not in ("ASR", *BEHIND)
 
 
 def _inside(side: _Side) -> bool:

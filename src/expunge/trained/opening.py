@@ -57,8 +57,12 @@ def open_papers(
     *,
     progress: Reporter | None = None,
     fresh: Callable[[], nn.Module] | None = None,
+    all_there: bool = True,
 ) -> Trained:
-    """The rest of `load`, for papers that were read before: data, weights and mask."""
+    """The rest of `load`, for papers that were read before: data, weights and mask.
+
+    all_there: whether all samples that it learned from must be in the data.
+    """
     with loading():
         from expunge.data.split_file import split_from_plain
         from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
@@ -70,7 +74,7 @@ def open_papers(
     with (progress or Silent()).work(f"reading {what}"):
         found = _data_of(papers)
     found = _tokenised(found, card, path, progress or Silent())
-    split, struck = split_from_plain(papers.split, found, papers.key)
+    split, struck = split_from_plain(papers.split, found, papers.key, all_there=all_there)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
     model = read_weights(path, card, build)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import count
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from expunge.data.pseudonyms import Key
 from expunge.scores.table import NEAR_EMPTY
+from expunge.trained.telling import names_any, tells
 from expunge.training.cost import Cost
 from expunge.version import VERSION
 
@@ -79,6 +82,8 @@ Pairing = Literal["batches", "order", "none"]
 so that only the removal differs. order: initial weights and order, but batches are filled up again, as
 earlier versions did it. none: not even the initial weights."""
 LEFT_OUT = "left out, for it may name samples"
+BY_PLACE = "request-"
+"""Begins the name of a request that nobody named."""
 _PATHS = re.compile(r"(?<![\w.])(~|\.{1,2})?(/[^\s/'\";,:()]+){2,}/?")
 _NAMED_COPIES = re.compile(r"(stay in the retain set): .*\(copy of .*", re.DOTALL)
 _OF_ANY_REQUEST = re.compile(
@@ -89,10 +94,28 @@ _OF_ANY_REQUEST = re.compile(
 """Warnings that any request may have; their numbers are no ids."""
 
 
-def without_ids(record: Record, key: Key, ids: Collection[str]) -> Record:
+def next_name(place: int, taken: Collection[str]) -> str:
+    """What a request is called by its place in the chain, counted from 1, or the next that is free."""
+    return next(name for at in count(place) if (name := f"{BY_PLACE}{at}") not in taken)
+
+
+def neutral_names(history: Sequence[Record]) -> dict[str, str]:
+    """Names of requests that somebody chose -> those by their places, which say nothing."""
+    names = [one.request for one in history if one.forgotten]
+    taken, found = set(names), {}
+    for place, name in enumerate(names, start=1):
+        if name and not re.fullmatch(rf"{BY_PLACE}\d+", name):
+            found[name] = next_name(place, taken)
+            taken.add(found[name])
+    return found
+
+
+def without_ids(
+    record: Record, key: Key, ids: Collection[str], names: Mapping[str, str] = MappingProxyType({})
+) -> Record:
     """A record as a redacted folder keeps it: no id is in it, and no digest that can be guessed.
 
-    ids: of the samples that it may name.
+    ids: of the samples that it may name. names: of requests -> what they are called there.
     """
     warnings = tuple(_PATHS.sub("...", _NAMED_COPIES.sub(r"\1", one)) for one in record.warnings)
     log = {name: value for name, value in record.log.items() if name not in (COPIES, ANSWERED)}
@@ -100,7 +123,7 @@ def without_ids(record: Record, key: Key, ids: Collection[str]) -> Record:
         log = {}
         warnings = tuple(
             f"a warning was {LEFT_OUT}"
-            if names_any(one, ids) and not _OF_ANY_REQUEST.fullmatch(one)
+            if (names_any(one, ids) or tells(one, ids)) and not _OF_ANY_REQUEST.fullmatch(one)
             else one
             for one in warnings
         )
@@ -114,14 +137,8 @@ def without_ids(record: Record, key: Key, ids: Collection[str]) -> Record:
             },
             "split": key.digest(record.split),
             "asked": "",
+            "request": names.get(record.request, record.request),
         }
-    )
-
-
-def names_any(text: str, ids: Collection[str]) -> bool:
-    """Whether a text holds one of these ids as a word of its own."""
-    return any(
-        one in text and re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in ids if one
     )
 
 
@@ -192,7 +209,7 @@ def warnings_for(answer: Answered, copies: Sequence[tuple[str, str]]) -> list[st
     if count < NEAR_EMPTY:
         found.append(
             f"only {count} samples to forget: scores come with wide intervals, and no "
-            f"verdict is given under {NEAR_EMPTY}"
+            f"verdict on forgetting is given under {NEAR_EMPTY}"
         )
     if copies:
         found.append(

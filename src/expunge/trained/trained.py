@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from expunge.data.answer import Answered, answer
 from expunge.data.decoded import strike
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key, new_key
+from expunge.data.request import private_words
 from expunge.data.spec import NO_TEST, DataSpec, is_code, lasting, names_a_path
-from expunge.data.split import Split
+from expunge.data.split import Split, struck_ids, unknown_ids
 from expunge.data.split_file import gone_name, split_to_plain
 from expunge.data.struck import Struck
 from expunge.data.task import task_named
@@ -37,6 +38,8 @@ from expunge.trained.record import (
     Record,
     SeedNames,
     initial_names,
+    neutral_names,
+    next_name,
     saw_data,
     without_ids,
 )
@@ -136,7 +139,7 @@ class Trained:
             SplitError: for a request that is empty, or names what is not there.
         """
         found = self.answered(forget, seed=seed)
-        found.check_whole(self.data)
+        found.check_whole(self.data, redacted=self.redacted)
         return found.split
 
     def answered(self, forget: Any, *, seed: int = 0, request: str | None = None) -> Answered:
@@ -158,12 +161,13 @@ class Trained:
                 seed=seed,
                 base=base,
                 when=self.struck_by,
-                hidden=str if self.key is None else self._gone,
+                hidden=str if self.key is None else self.once_gone,
+                redacted=self.redacted,
             )
             return replace(found, request=request)
         return Answered(self._split_of(forget, base), request=request)
 
-    def _gone(self, name: str) -> str:
+    def once_gone(self, name: str) -> str:
         """What an id is called once it is gone from the data of a redacted folder."""
         return name if self.key is None else f"{gone_name(self.key)}{self.key.pseudonym(name)}"
 
@@ -200,10 +204,11 @@ class Trained:
         struck = set(base.excluded).intersection(names)
         if struck:
             when, ids = next(iter(self.struck_by(struck).items()))
-            raise SplitError(
-                f"id {ids[0]!r} was struck before {when}, and this model never reads it again; remove "
-                f"it from the list ({len(struck):,} such)"
-            )
+            raise struck_ids(ids, when, redacted=self.redacted)
+        rows = self.data.train.rows_of(names)
+        unknown = [name for name, row in zip(names, rows, strict=True) if row < 0]
+        if unknown and self.redacted:
+            raise unknown_ids(self.data, unknown, len(names), redacted=True)
         return Split.ids(self.data, names, base=base)
 
     def strike(self, split: Split, place: Place) -> tuple[str, ...]:
@@ -231,16 +236,24 @@ class Trained:
         return (*self.history, record if key is None else without_ids(record, key, self.ids))
 
     def redacting(self) -> Trained:
-        """The same, of which, and of all that is made of it, no id will be kept: pseudonyms alone.
+        """The same, of which, and of all that is made of it, no id will be kept: pseudonyms alone. What
+        earlier requests were typed as is private then, and so are names that were chosen for them: these
+        requests are called by their places.
 
         Raises SplitError where the key to them could not be kept.
         """
         if self.key is not None:
             return self
-        key, ids = new_key(), self.ids
-        history = tuple(without_ids(record, key, ids) for record in self.history)
+        names = neutral_names(self.history)
+        asked = (word for one in self.history for word in private_words(one.asked))
+        private = (*self.private, *asked, *names)
+        closed = replace(self, redacted=True, key=(key := new_key()), private=private)
+        history = tuple(without_ids(one, key, closed.ids, names) for one in self.history)
+        struck = tuple(
+            replace(one, request=names.get(one.request, one.request)) for one in self.struck
+        )
         artifacts = self.artifacts if self.record.step in OUR_STEPS else {}
-        return replace(self, redacted=True, key=key, history=history, artifacts=artifacts)
+        return replace(closed, history=history, struck=struck, artifacts=artifacts)
 
     @property
     def ids(self) -> Collection[str]:
@@ -255,7 +268,7 @@ class Trained:
         taken = {record.request for record in self.history}
         if name is None:
             place = 1 + sum(record.forgotten > 0 for record in self.history)
-            return next(n for at in count(place) if (n := f"request-{at}") not in taken)
+            return next_name(place, taken)
         if (
             name in taken
             or not name.strip()

@@ -108,8 +108,36 @@ def test_what_is_of_no_part_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("train", "test", "more"),
+    [
+        ("seg_train", "seg_test", "seg_pred"), ("seg_train", "seg_test", "samples"),
+        ("training_set", "test_set", "single_prediction"), ("my train", "my val", "old/cat"),
+        ("scenes_train", "scenes_test", "scenes_train_old_test/cat"),
+    ],
+)  # fmt: skip
+def test_what_lies_beside_parts_of_longer_names_is_no_class(
+    tmp_path: Path, train: str, test: str, more: str
+) -> None:
+    photos(tmp_path / train)
+    photos(tmp_path / test, count=2)
+    fill(tmp_path / more, 3)
+    data, notes = told(lambda: load_data(tmp_path))
+    assert data.classes == CLASSES and not data.test_drawn
+    assert (len(data.train), len(data.test)) == (8, 4)
+    assert notes == [f"{tmp_path / more.partition('/')[0]} is not read (3 images)"]
+
+
+def test_classes_of_words_that_name_parts_stay_classes(tmp_path: Path) -> None:
+    for classes in (("train station", "tunnel"), ("test tube", "train", "x")):
+        assert load_data(photos(tmp_path / classes[-1], classes=classes)).classes == classes
+
+
+@pytest.mark.parametrize(
     ("folders", "message"),
     [
+        (("2019/cat", "2019/dog", "2020/cat", "2021/cat", "2021/dog", "2021/cow"), "2019, 2020, 2021 "),
+        (("2019/cat", "2019/dog", "2020/cat"), "the folders cat, dog, so either may"),
+        (("training_set/cat", "training_set/dog", "test_set"), "test_set holds 4 images and no class"),
         (("test/cat", "test/dog", "val/cat"), "holds test, val and no images to train on"),
         (("train/cat", "Training/dog"), "Training and train, each train data by its name; rename one"),
         (("train", "test"), "train holds 4 images and no class folders; .*metadata.csv"),

@@ -247,6 +247,23 @@ def test_ids_and_groups_of_pictures_that_are_null(tmp_path: Path) -> None:
         with_pictures(tmp_path, pa.array(PLACES), id=[None, *map(str, range(29))])
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, None, "a"],
+        [b"x", pd.NA, "a"],
+        np.array(["2020-01-01", "NaT", "2020-01-02"], "M8[D]"),
+        pd.Series(pd.to_datetime(["2020-01-01", None, "2020-01-02"])),
+        [0, float("nan"), "a"],
+    ],
+    ids=str,
+)
+def test_a_gap_of_a_column_reads_as_nothing(values: Any) -> None:
+    data = load_data(Own([0, 1, 0], columns={"p": values}), test="none")
+    texts = data.train.columns["p"].tolist()
+    assert texts[1] == "" and texts[0] and texts[2]
+
+
 IDS = [f"s{row}" for row in range(30)]
 ODD_ITEMS: dict[str, tuple[Any, str]] = {
     "none": (lambda row: None, "'s7' is None instead of an input"),

@@ -55,9 +55,7 @@ def read_parquet(
         if table.values.keys() != first.values.keys():
             raise DataError(f"{path} has other columns than {paths[0]}; give files of one kind")
     with reading(f"{paths[0]} as parquet", REMEDY, DataError):
-        joined = {
-            name: np.concatenate([table.values[name] for table in tables]) for name in first.values
-        }
+        joined = {name: _joined([table.values[name] for table in tables]) for name in first.values}
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
     counts = [len(table.values[table.label]) for table in tables]
@@ -146,7 +144,7 @@ class _Table:
                         "it in, or leave these rows out"
                     )
                 found[name].append(_array(values, known, as_text=name == "id"))
-        self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
+        self.values = {name: _joined(arrays) for name, arrays in found.items()}
 
 
 def _read(path: Path, *, images: bool = False) -> _Table:
@@ -241,9 +239,33 @@ def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray
     if not _is_text(kind):
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
-        array = np.asarray(values.to_numpy(zero_copy_only=False))
+        array = plain_values(values)
         return array.astype(np.str_) if as_text else array
     return np.array(_shared(values, known, as_name), dtype=object)
+
+
+def plain_values(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Numbers or times as an array. Those with gaps become texts, "" where there is none: as doubles,
+    whole numbers would not stay what they are, and two persons of long ones would be one.
+    """
+    if not values.null_count or pa.types.is_floating(values.type):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    there = values.drop_null().to_numpy(zero_copy_only=False)
+    found, place = np.unique(there, return_inverse=True)
+    texts = np.full(len(values), "", dtype=object)
+    texts[np.asarray(values.is_valid())] = _as_texts(found)[place]
+    return texts
+
+
+def _as_texts(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.str_).astype(object)
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """One array of several: all texts where one of them has gaps, so that no value reads otherwise."""
+    if any(one.dtype.kind == "O" for one in arrays):
+        arrays = [one if one.dtype.kind == "O" else _as_texts(one) for one in arrays]
+    return np.concatenate(arrays)
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

@@ -133,7 +133,9 @@ class DataSpec:
         offered = is_offered(self.base)
         if offered or self.base in BUILT_IN:
             DATASETS.check(self.base.partition(":")[0])
-        arrays = self.base == "digits" or path.suffix == ".npz" or ":" in self.base or offered
+        arrays = (
+            self.base == "digits" or path.suffix.lower() == ".npz" or ":" in self.base or offered
+        )
         if self.size is not None and arrays and not _is_folder(path):
             raise DataError(
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
@@ -152,7 +154,7 @@ class DataSpec:
         elif is_code(self.base):
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
         elif not _is_folder(path):
-            if path.suffix not in (".npz", *TABLES) or not exists(self.base):
+            if path.suffix.lower() not in (".npz", *TABLES) or not exists(self.base):
                 raise unknown(self.base)
             with reading(path, "name a file of data", DataError):
                 check_regular(path)
@@ -174,7 +176,7 @@ def _without_columns(base: str) -> tuple[str, Columns | None]:
     """The path of a table, and what was said of its columns; the same for whatever is no table."""
     for place in re.finditer(r":(?=\w+=)", base):
         path, told = path_of(base[: place.start()]), base[place.end() :]
-        table = path.suffix in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
+        table = path.suffix.lower() in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
         if table and not is_offered(base):
             return base[: place.start()], Columns.parse(told)
     return base, None

@@ -20,6 +20,7 @@ from expunge.data.columns import MOST_CATEGORIES, Columns, Feature, TableEncodin
 from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
 from expunge.data.labels import check_far, plain_labels
+from expunge.data.parquet import plain_values
 from expunge.data.samples import ResidentStore, Store
 from expunge.data.table_files import FileTable, read_files
 from expunge.data.transform import Normalisation
@@ -343,7 +344,7 @@ def _values(values: pa.ChunkedArray) -> NDArray[Any]:
     if not _is_words(kind):
         if pa.types.is_dictionary(kind):
             values = values.cast(kind.value_type)
-        return np.asarray(values.to_numpy())
+        return plain_values(values)
     if not pa.types.is_dictionary(kind):
         values = values.dictionary_encode()
     whole = values.unify_dictionaries().combine_chunks()

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from expunge.data.columns import MOST_COLUMNS, Columns
 from expunge.data.parquet import bounded_batches, check_sizes, is_flat
+from expunge.data.shards import is_parquet
 from expunge.disk.reading import UnreadableError, open_regular, reading
 from expunge.errors import DataError
 from expunge.names.text import as_name
@@ -39,7 +40,7 @@ def read_files(files: Sequence[Path], columns: Columns) -> FileTable:
     tables = []
     for path in files:
         with reading(f"{path} as a table", REMEDY, DataError):
-            table = _parquet(path, columns) if path.suffix == ".parquet" else _csv(path, columns)
+            table = _parquet(path, columns) if is_parquet(path) else _csv(path, columns)
             if not table.num_rows:
                 raise UnreadableError("it holds no rows")
             tables.append(table)

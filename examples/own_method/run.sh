@@ -9,5 +9,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")"  # modules of one's own are found in the fol
 say() { printf '\n$ expunge %s\n' "$*"; expunge "$@"; }
 
 say study run study.yaml --out "$out" --allow-code
-say study results study.yaml --out "$out"
-say study report "$out"
+say study report "$out" --columns "UA,TA,avg gap" --siunitx  # for a paper: report/table.tex

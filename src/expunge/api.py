@@ -14,7 +14,7 @@ from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
 from expunge.audits.weights import DISTANCE_FLOOR, as_log, layer_distances
 from expunge.data.duplicates import duplicates_left
-from expunge.data.load import Data
+from expunge.data.load import Data, as_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
@@ -22,6 +22,7 @@ from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name, whole_classes_only
 from expunge.methods.retrain import Retrain
 from expunge.models.copying import copied
+from expunge.models.hub import HubModel, check_labels
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
 from expunge.models.table import check_model
 from expunge.place import HERE, Place
@@ -34,6 +35,7 @@ from expunge.trained.record import SeedNames, told_of, warnings_for
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
+from expunge.training.hub import as_read_by
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
@@ -50,7 +52,7 @@ CPU = torch.device("cpu")
 
 
 def train(
-    data: Data,
+    data: Data | Any,
     model: str | Fresh = "resnet18",
     *,
     recipe: Recipe | None = None,
@@ -63,9 +65,9 @@ def train(
     """Train an original model.
 
     Args:
-        data: as `load_data` returns it.
-        model: an architecture's name, `module:function`, or a function that returns an untrained
-            model.
+        data: as `load_data` returns it, or a `Dataset` or `DatasetDict` of the Hugging Face library.
+        model: an architecture's name, `hf:FOLDER`, `module:function`, or a function that returns an
+            untrained model.
         recipe: how to train.
         split: says what to learn from (its retain and forget sets together) and what to validate
             on; by default all is learned from but 10 % for validation.
@@ -79,7 +81,7 @@ def train(
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
-    _check_loaded(data)
+    data = as_read_by(model, as_data(data), place.progress)
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
@@ -134,7 +136,7 @@ def train(
 
 def adopt(
     module: nn.Module,
-    data: Data,
+    data: Data | Any,
     *,
     recipe: Recipe | None = None,
     fresh: str | Fresh | None = None,
@@ -146,9 +148,12 @@ def adopt(
 
     Args:
         module: any `nn.Module`.
-        data: what it learned from, normalised as it was then (see `Data.with_normalisation`).
+        data: what it learned from, normalised or tokenised as it was then (see
+            `Data.with_normalisation` and `Data.tokenised`).
         recipe: how it was trained, which `retrain` needs; nobody guesses it.
-        fresh: makes an untrained model, for `retrain`: a function, an architecture, `module:function`.
+        fresh: makes an untrained model, which `retrain` needs too: a function or a name as `train`
+            takes it, such as `hf:FOLDER` of a pretrained base; by default what transformers makes of
+            the config of a classifier of its own.
         split: what it learned from (retain), what it was validated on; by default it learned from
             everything, from a test set that was drawn of the data too: then it has none.
         mask: of a sparse model: parameter name -> bool tensor, True = kept.
@@ -159,7 +164,9 @@ def adopt(
         ModelError: for a module that fails on two samples of the data, or cannot be copied or saved.
         DataError: for outputs that are no logits, or fewer than there are classes.
     """
-    _check_loaded(data)
+    data = as_read_by(fresh, as_data(data))
+    check_labels(module, data.classes)
+    fresh = HubModel.of_module(module, data.classes) if fresh is None else fresh
     if split is None:
         split = Split.whole(data := undivided(data), validation=0.0)
     check_fits(module, mask or {}, "mask")
@@ -180,13 +187,6 @@ def adopt(
         architecture=architecture_of(fresh),
         mask=mask,
     )
-
-
-def _check_loaded(data: object) -> None:
-    if not isinstance(data, Data):
-        raise ConfigError(
-            f"the data are a {type(data).__name__}; give what load_data({data!r:.40}) returns"
-        )
 
 
 def _check_trained(model: object, what: str) -> None:

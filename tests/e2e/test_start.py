@@ -27,6 +27,7 @@ from expunge.scores.table import FEATURES, OF_AUDITS, SCORES
 
 HEAVY = [
     "accelerate",
+    "datasets",
     "jinja2",
     "matplotlib",
     "numpy",
@@ -38,6 +39,7 @@ HEAVY = [
     "scipy",
     "sklearn",
     "torch",
+    "transformers",
 ]
 COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list"]
 OTHERS = [
@@ -72,6 +74,9 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["train", "--data", "my/path.py:load", *TO], ["module:function", "not as a path"]),
     (DIGITS, ["--out"]),
     ([*DIGITS, "--model", "resnet8", *TO], ["resnet8"]),
+    ([*DIGITS, "--model", "hf:./none", *TO], ["there is no folder './none'", "config.json"]),
+    (["train", "--data", "texts.csv", *TO], ["no dataset or path 'texts.csv'"]),
+    (["import", "--model", "cnn", "--data", "digits", *TO], ["comes without weights", "--weights"]),
     ([*DIGITS, "--set", "epoch=3", *TO], ["epoch", "epochs"]),
     ([*DIGITS, "--set", "lr", *TO], ["key=value"]),
     ([*DIGITS, "--lr", "-1", *TO], ["lr", "-1"]),

@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from expunge.data import fingerprint as fingerprints
+from expunge.data.aside import stratified
 from expunge.data.duplicates import duplicates_left
-from expunge.data.load import load_data, stratified
+from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.samples import ResidentStore, Samples, StreamStore, resident, row_ids
 from expunge.data.spec import DataSpec

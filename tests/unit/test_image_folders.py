@@ -201,6 +201,15 @@ def test_classes_without_images_are_refused(tmp_path: Path) -> None:
         load_data(tmp_path)
 
 
+def test_photos_of_every_ending_are_read(tmp_path: Path) -> None:
+    for i, ending in enumerate(("jpg", "jfif", "JFIF", "JPEG", "pgm", "tiff", "webp")):
+        kind = {"pgm": "PPM", "tiff": "TIFF", "webp": "WEBP"}.get(ending, "JPEG")
+        for name in CLASSES:
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("L", (4, 4), 9 * i).save(tmp_path / name / f"{i}.{ending}", kind)
+    assert len(names(load_data(tmp_path))) == 14
+
+
 def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
     photos(tmp_path)
     for name in ("cat/a.heic", "cat/b.HEIC", "dog/deep/notes.txt", "README"):

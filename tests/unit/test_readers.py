@@ -31,9 +31,10 @@ from torch.utils.data import TensorDataset
 
 from expunge.data import fingerprint as fingerprints
 from expunge.data import images
+from expunge.data.aside import stratified
 from expunge.data.classes import adopt_names, encode_labels, resolve_class, rows_by_class
 from expunge.data.foreign import samples_from_dataset
-from expunge.data.load import Data, load_data, stratified
+from expunge.data.load import Data, load_data
 from expunge.data.request import check_names, read_ids
 from expunge.data.samples import ResidentStore, Samples, StreamStore, resident, row_ids
 from expunge.data.spec import DataSpec

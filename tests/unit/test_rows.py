@@ -22,9 +22,10 @@ from expunge.audits import observe as observing
 from expunge.audits.observe import observe
 from expunge.audits.outputs import PartOutputs
 from expunge.data import duplicates, id_rows, samples, view
+from expunge.data.aside import others
 from expunge.data.duplicates import duplicates_left
 from expunge.data.id_rows import BYTES_AT_ONCE, id_keys
-from expunge.data.load import Data, load_data, others
+from expunge.data.load import Data, load_data
 from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, row_ids
 from expunge.data.split import Split

@@ -18,7 +18,7 @@ from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
 from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import CONTROLS, METHODS, Method, find_method
-from expunge.models.table import ARCHITECTURES
+from expunge.models.table import ARCHITECTURES, OTHERS
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import TYPED
 from expunge.pruning import PRUNERS, Pruner
@@ -98,9 +98,8 @@ def _ours(kind: str) -> list[Listed]:
         yours = Listed("module:Class", "a class of yours, derived from expunge's Pruner")
         return [*(_line(name, pruner) for name, pruner in PRUNERS.items()), yours]
     if kind == "models":
-        text = "a function of yours; gets shape= and classes= if it wants them"
         own = [Listed(name, one.summary) for name, one in ARCHITECTURES.items()]
-        return [*own, Listed("module:function", text)]
+        return [*own, *(Listed(name, text) for name, text in OTHERS.items())]
     if kind == "audits":
         yours = Listed("module:Class", "a class of yours, derived from expunge's Audit")
         return [*(_line(name, audit) for name, audit in AUDITS.items()), yours]

@@ -35,6 +35,7 @@ from expunge.errors import listed
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
 from expunge.folders.export import export_folder
 from expunge.folders.make import HeldOut, train_folder
+from expunge.names.libraries import library_of
 from expunge.place import Place
 
 
@@ -86,13 +87,19 @@ NO_TEST_SET = "no test set"
 @placed("data_dir", "device", "overwrite")
 def import_(
     model: Annotated[
-        str, typer.Option("--model", help="An architecture, or module:function of yours.")
-    ],
-    weights: Annotated[
-        Path, typer.Option("--weights", help="A .safetensors file, or a state dict by torch.save.")
+        str,
+        typer.Option("--model", help="An architecture, hf:FOLDER, or module:function of yours."),
     ],
     data: DataOption,
     out: Out,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            help="A .safetensors file, or a state dict by torch.save; of hf:FOLDER its own.",
+            show_default=False,
+        ),
+    ] = None,
     recipe: RecipeFile = None,
     trained_on: Annotated[
         str | None, typer.Option("--trained-on", help="ids:FILE of what it learned from; else all.")
@@ -156,7 +163,8 @@ def import_(
         )
     adopted = imported.trained
     screen.print(
-        f"imported {weights} as {model}: learned from {len(adopted.split.retain):,} samples",
+        f"imported {f'{weights} as {model}' if weights else model}: learned from "
+        f"{len(adopted.split.retain):,} samples",
     )
     if adopted.mask is not None:
         from expunge.models.mask import sparsity_of
@@ -166,7 +174,7 @@ def import_(
     show_notes(screen, adopted.data)
     for line in looked(imported):
         screen.print(line, style="bold" if line.startswith(NO_TEST_SET) else None)
-    if mean is None:
+    if mean is None and adopted.data.normalisation is None and library_of(model) != "hf":
         screen.print(
             "if that is less than it should be, say how inputs were normalised: --mean, --std"
         )

@@ -15,14 +15,21 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
+from expunge.data.tokens import TokenStore
 
 BYTES_AT_ONCE = 2**22
 """Of inputs that are looked at together."""
 
 
 def duplicates_left(data: Data, split: Split) -> list[tuple[str, str]]:
-    """Pairs (forget id, retain id) of equal inputs; empty for data that are not held in memory."""
-    tensor = resident(data.train)
+    """Pairs (forget id, retain id) of equal inputs; empty for data that are not held in memory.
+
+    Texts are equal where their tokens are: the model sees no difference.
+    """
+    store = data.train.store
+    tensor = (
+        next(iter(store.tokens.values())) if isinstance(store, TokenStore) else resident(data.train)
+    )
     if tensor is None or not split.forget:
         return []
     forget, retain = (split.rows(data.train, part) for part in (Part.FORGET, Part.RETAIN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -11,17 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from expunge.data.apart import check_apart, check_test_classes, check_test_spec, check_whole_test
+from expunge.data.aside import Home, set_aside, thin
 from expunge.data.batch import Indices
-from expunge.data.classes import rows_by_class
 from expunge.data.columns import Columns, TableEncoding
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw, read_npz
 from expunge.data.folders import read_folder
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
+from expunge.data.images import ImageStore
 from expunge.data.inputs import check_finite
 from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
@@ -37,23 +38,19 @@ from expunge.data.spec import (
     DataSpec,
     data_folder,
     is_code,
+    is_hub,
     is_offered,
     path_of,
 )
 from expunge.data.task import Classification, Task, named_task
+from expunge.data.tokens import TextStore, Tokenizer, TokenStore, tokenised
 from expunge.data.transform import Normalisation
-from expunge.errors import DataError, listed
+from expunge.errors import ConfigError, DataError, listed
 from expunge.loading import loading
 from expunge.names.code import import_object, in_a_line
-from expunge.names.seeds import numpy_generator
-
-TEST_SHARE = 0.2
-"""Share set aside for testing where a dataset brings no test set."""
 
 Divide = Callable[[Samples, tuple[str, ...]], "Data"]
 """Of all samples, and the names of their classes, those to learn from and those to test on."""
-Home = Callable[[Samples], tuple[Indices, Indices]]
-"""Of the samples of a whole file the rows that went to training, and to testing; both ascending."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,6 +109,26 @@ class Data:
         """The same data with a given normalisation, None meaning none at all."""
         return replace(self, fixed_normalisation=normalisation, normalise=False)
 
+    def tokenised(self, tokenizer: Tokenizer, *, max_length: int | None = None) -> Data:
+        """The same data, texts as the tokens that a tokenizer of transformers makes of them.
+
+        max_length: the most tokens of a text; by default what the tokenizer says that its model reads,
+        512 at most. Raises DataError for data that are no texts.
+        """
+        parts = [part.store for part in (self.train, self.test)]
+        texts = [store for store in parts if isinstance(store, TextStore)]
+        if len(texts) < len(parts):
+            raise DataError(
+                "these data are no texts, so there is nothing to tokenise; leave it out"
+            )
+        train, test = tokenised(texts, tokenizer, max_length)
+        return replace(
+            self,
+            train=self.train.with_store(train),
+            test=self.test.with_store(test),
+            notes=(*self.notes, *train.notes()),
+        )
+
 
 def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
     """Names of classes, or their numbers where they may name somebody."""
@@ -135,8 +152,8 @@ def load_data(
     A name is a built-in one, or NAME and NAME:REST of an entry point `expunge.data` of an installed
     package, whose function `load(REST, data_dir)` returns what `module:function` may return.
 
-    spec: see `data.spec`; a map-style dataset, a pair (train, test) of them, or
-        `Data`, which is returned as it is.
+    spec: see `data.spec`; a map-style dataset, a pair (train, test) of them, a `Dataset` or
+        `DatasetDict` of the Hugging Face library, or `Data`, which is returned as it is.
     data_dir: where `cifar10` and `mnist` lie; by default the environment's EXPUNGE_DATA.
     classes: class names, by class index; by default the data's own, else "0", "1", ... Data with
         names of their own are matched by name.
@@ -169,7 +186,7 @@ def load_data(
     if classes is not None and set(data.classes) == set(classes):
         data = in_order(data, classes)
     if parsed.count is not None:
-        data = replace(data, train=_thin(data.train, parsed.count, spec, home), drawn=None)
+        data = replace(data, train=thin(data.train, parsed.count, spec, home), drawn=None)
     if test is not None:
         data = _tested(data, test, data_dir, allow_code)
     for samples in (data.train, data.test):
@@ -182,6 +199,20 @@ def load_data(
     if data.task_name is None and type(data.task) is not Classification:
         data = replace(data, task_name=OF_ITS_DATA)
     return replace(data, spec=spec, data_dir=found, **asked)
+
+
+def as_data(given: object) -> Data:
+    """Data that were loaded, or a dataset of the Hugging Face library, which is loaded now.
+
+    Raises ConfigError for anything else: how it is to be read is for whoever gives it to say.
+    """
+    if isinstance(given, Data):
+        return given
+    if "datasets" in sys.modules and _are_of_hub((given,)):
+        return _from_hub(given, None, None, partial(_divided, home=None, draw=True))
+    raise ConfigError(
+        f"the data are a {type(given).__name__}; give what load_data({given!r:.40}) returns"
+    )
 
 
 def _check_alike(data: Data) -> None:
@@ -213,6 +244,8 @@ def poisoned(data: Data, poison: Poison) -> Data:
     """
     if data.poison is not None:
         raise DataError("these data are poisoned already; begin with the clean ones")
+    if isinstance(data.train.store, TextStore | TokenStore):
+        raise DataError(f"{poison} is laid on images, and these are texts; leave the poison out")
     train, made = poison_samples(data.train, poison, data.classes)
     spec = None if data.spec is None else f"{data.spec}+{poison}"
     return replace(data, train=train, poison=made, spec=spec, drawn=None)
@@ -287,6 +320,10 @@ def _load(
     path = path_of(spec.base)
     if spec.base == "digits":
         return _digits()
+    if is_hub(spec.base):
+        from expunge.data.hub import load_hub  # slow to import
+
+        return _from_hub(load_hub(spec.base), classes, spec, divide)
     if is_offered(spec.base):
         return _from_objects(_offered(spec.base, data_dir), classes, spec.base, divide)
     if is_code(spec.base):
@@ -314,7 +351,7 @@ def _from_tables(
     table: TableEncoding | None,
     divide: Divide,
 ) -> Data:
-    """Data of files of encoded images, or of numbers and categories."""
+    """Data of files of encoded images, of texts, or of numbers and categories."""
     from expunge.data.parquet import holds_pictures, read_parquet  # slow to import
 
     if is_parquet(shards.train[0]) and holds_pictures(shards.train[0]):
@@ -331,7 +368,11 @@ def _from_tables(
             f"{spec.base} holds no images, so there is nothing to resize; leave out @SIZE"
         )
     from expunge.data.table import read_tables  # slow to import
+    from expunge.data.texts import holds_texts, read_texts
 
+    if spec.columns is None and holds_texts(shards.train[0]):
+        both = read_texts(shards.train), read_texts(shards.test) if shards.test else None
+        return _from_raw(both, classes, divide)
     read = read_tables(shards.train, shards.test, spec.columns or Columns(), table)
     data = _from_raw((read.train, read.test), classes, divide)
     return replace(data, table=read.encoding, notes=(*data.notes, read.encoding.told()))
@@ -390,11 +431,37 @@ def _checked(samples: Samples) -> Samples:
     return samples
 
 
+def _are_of_hub(made: tuple[Any, ...]) -> bool:
+    from expunge.data.hub import is_hub_dataset
+
+    return all(is_hub_dataset(one) for one in made)
+
+
+def _from_hub(
+    made: Any, classes: Sequence[str] | None, spec: DataSpec | None, divide: Divide
+) -> Data:
+    """Data of a dataset of the Hugging Face library. spec: how it was asked for, if it was by name."""
+    from expunge.data.hub import read_hub
+
+    where = "the dataset" if spec is None else spec.base
+    parts = read_hub(made, None if spec is None else spec.size, where)
+    data = _from_raw((parts.train, parts.test), classes, divide)
+    tensor = None if isinstance(parts.train.store, ImageStore) else parts.train.store.whole()
+    # numbers that someone made in Python are fed to the model as they are
+    as_made = spec is None and tensor is not None and tensor.is_floating_point()
+    notes = (f"not read: the splits {', '.join(parts.unread)}",) if parts.unread else ()
+    return replace(data, normalise=not as_made, notes=(*data.notes, *notes))
+
+
 def _from_objects(
     made: Any, classes: Sequence[str] | None, spec: str | None, divide: Divide
 ) -> Data:
     if isinstance(made, Data):
         return made
+    pair = made if isinstance(made, tuple) and len(made) == 2 else (made,)
+    if "datasets" in sys.modules and _are_of_hub(pair):
+        whole = made if len(pair) == 1 else {"train": pair[0], "test": pair[1]}
+        return _from_hub(whole, classes, None, divide)
     if made is None:
         raise DataError(f"{spec or 'load_data'} gave nothing; return a dataset, or (train, test)")
     pair = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
@@ -423,61 +490,3 @@ def _divided(samples: Samples, classes: tuple[str, ...], home: Home | None, *, d
         return Data(samples, samples.subset(_no_rows()), classes)
     train, test, rows = set_aside(samples, home)
     return Data(train, test, classes, test_drawn=True, drawn=rows)
-
-
-def set_aside(
-    samples: Samples, home: Home | None = None
-) -> tuple[Samples, Samples, Indices | None]:
-    """A stratified 20 % for testing, by a fixed seed that depends on nothing else: what is left, what
-    was set aside, and its rows (None: as they were before, from which samples may be gone).
-
-    home: where samples went when the data were first divided; the same division is made again, even
-    where some samples are gone by now.
-    """
-    if home is not None and not samples.positional:
-        kept, aside = home(samples)
-        if len(aside):
-            return samples.subset(kept), samples.subset(aside), None
-    test = stratified(samples.labels, TEST_SHARE, numpy_generator("test set", 0))
-    if not len(test):
-        raise DataError(
-            f"{len(samples)} samples are too few to set some aside for testing; give more, or a test "
-            "set of its own"
-        )
-    return samples.subset(others(len(samples), test)), samples.subset(test), test
-
-
-def others(count: int, rows: Indices) -> Indices:
-    """Of 0 to count - 1 those that are not among `rows`, ascending."""
-    left = np.ones(count, dtype=np.bool_)
-    left[rows] = False
-    return np.flatnonzero(left)
-
-
-def stratified(
-    labels: NDArray[np.int64], share: float, generator: np.random.Generator, *, leave: int = 1
-) -> Indices:
-    """Sorted positions of about `share` of each class; every class keeps `leave` samples out.
-
-    The total is round(share * n), unless too few are left: classes are filled by largest remainder.
-    """
-    members = [generator.permutation(rows) for rows in rows_by_class(labels).values()]
-    quotas = np.array([share * len(rows) for rows in members])
-    counts = np.floor(quotas).astype(int)
-    short = round(share * len(labels)) - int(counts.sum())
-    for index in np.argsort(counts - quotas, kind="stable")[: max(0, short)]:
-        counts[index] += 1
-    chosen = [rows[: min(n, len(rows) - leave)] for rows, n in zip(members, counts, strict=True)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64) if chosen else _no_rows()
-
-
-def _thin(samples: Samples, count: int, spec: str, home: Home | None) -> Samples:
-    if home is not None and not samples.positional:
-        return samples.subset(home(samples)[0])
-    if count > len(samples):
-        raise DataError(f"{spec!r} asks for {count} training samples of {len(samples)}")
-    if count == len(samples):
-        return samples
-    generator = numpy_generator("thin", 0)
-    share = count / len(samples)
-    return samples.subset(stratified(samples.labels, share, generator, leave=0))

@@ -55,7 +55,9 @@ def read_parquet(
         if table.values.keys() != first.values.keys():
             raise DataError(f"{path} has other columns than {paths[0]}; give files of one kind")
     with reading(f"{paths[0]} as parquet", REMEDY, DataError):
-        joined = {name: _joined([table.values[name] for table in tables]) for name in first.values}
+        joined = {
+            name: joined_values([table.values[name] for table in tables]) for name in first.values
+        }
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
     counts = [len(table.values[table.label]) for table in tables]
@@ -107,7 +109,7 @@ class _Table:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.image = _column(path, schema, _is_image, "image", IMAGES)
         self.label = _column(path, schema, _is_label, "label", LABELS)
-        self.classes = _parquet_classes(schema, self.label)
+        self.classes = classes_of_schema(schema, self.label)
         self.flat = [
             field.name
             for field in schema
@@ -143,8 +145,8 @@ class _Table:
                         f"{path} has {values.null_count} rows without {name} (it is null there); fill "
                         "it in, or leave these rows out"
                     )
-                found[name].append(_array(values, known, as_text=name == "id"))
-        self.values = {name: _joined(arrays) for name, arrays in found.items()}
+                found[name].append(column_values(values, known, as_text=name == "id"))
+        self.values = {name: joined_values(arrays) for name, arrays in found.items()}
 
 
 def _read(path: Path, *, images: bool = False) -> _Table:
@@ -231,7 +233,7 @@ def _shared(
     return [each[row] for row in place.tolist()]
 
 
-def _array(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
+def column_values(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> NDArray[Any]:
     """A column as an array; texts stay objects, for an array of texts gives each the longest's room."""
     kind = values.type.value_type if isinstance(values, pa.DictionaryArray) else values.type
     if _is_list(kind):
@@ -261,7 +263,7 @@ def _as_texts(array: NDArray[Any]) -> NDArray[Any]:
     return array.astype(np.str_).astype(object)
 
 
-def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def joined_values(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """One array of several: all texts where one of them has gaps, so that no value reads otherwise."""
     if any(one.dtype.kind == "O" for one in arrays):
         arrays = [one if one.dtype.kind == "O" else _as_texts(one) for one in arrays]
@@ -336,7 +338,7 @@ def _column(path: Path, schema: pa.Schema, fits: Any, what: str, names: Sequence
     )
 
 
-def _parquet_classes(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
+def classes_of_schema(schema: pa.Schema, label: str) -> tuple[str, ...] | None:
     """Class names from the metadata that the Hugging Face `datasets` library writes, if there."""
     metadata = (schema.metadata or {}).get(b"huggingface")
     if metadata is None:

@@ -245,11 +245,18 @@ class Samples:
             checked=_ascending(index),
         )
 
+    def with_store(self, store: Store) -> Samples:
+        """The same samples, their inputs in another store, row by row."""
+        return replace(self, store=store, checked=True)
+
     def shape(self, row: int = 0) -> tuple[int, ...]:
         """Shape of one input, without the sample axis. A streamed store reads sample `row` for it."""
         tensor = resident(self)
         if tensor is not None:
             return tuple(tensor.shape[1:])
+        known: tuple[int, ...] | None = getattr(self.store, "shape", None)
+        if known is not None:  # of tokens, of which a batch may have fewer
+            return known
         index = np.array([row], dtype=np.int64)
         return tuple(first_tensor(self.store.fetch(index, torch.device("cpu"))).shape[1:])
 

@@ -18,6 +18,7 @@ from expunge.disk.reading import check_regular, reading
 from expunge.errors import DataError, listed, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import check_name
+from expunge.names.libraries import HUB, check_package
 
 if TYPE_CHECKING:
     from expunge.data.images import Size
@@ -32,6 +33,10 @@ BUILT_IN = {
 OTHER_SPECS = {
     "FILE.parquet | FOLDER with train*.parquet": "encoded images {bytes, path} and labels; "
     "further columns are for `group:COLUMN=VALUE`, a column `id` names the samples",
+    "FILE.csv | FILE.parquet | FOLDER with train*": "texts (a column `text` or `sentence`) and labels "
+    "(`label`), for a model with a tokenizer (`hf:FOLDER`); `id` and further columns as above",
+    "hf:NAME[:CONFIGURATION] | hf:FOLDER": "a dataset of the Hugging Face hub, or a folder written by "
+    "`save_to_disk`; needs the extra `hf`",
     "FILE.csv | FILE.parquet[:label=COLUMN,...]": "a table of numbers and categories; label=, id=, "
     "group= (for requests, no input), drop=, category= (numbers that are kinds) name columns; "
     "missing=NUMBER is what missing ones count as",
@@ -122,6 +127,21 @@ class DataSpec:
         """How encoded images become pixels. otherwise: as far as this does not say."""
         return Drawing(self.resize or otherwise.resize, self.ground or otherwise.ground)
 
+    def __str__(self) -> str:
+        """As it would be typed."""
+        size = "" if self.size is None else f"@{self.size[0]}x{self.size[1]}"
+        count = "" if self.count is None else f":{self.count}"
+        poison = "" if self.poison is None else f"+{self.poison}"
+        return f"{self.base}{size}{count}{poison}"
+
+    def resizable(self) -> bool:
+        """Whether it may be of encoded images, as far as its name tells: a folder or parquet."""
+        return self.base in ("cifar10", "mnist") or (
+            is_hub(self.base)
+            or _is_folder(path_of(self.base))
+            or path_of(self.base).suffix.lower() == ".parquet"
+        )
+
     def check(self, data_dir: str | Path | None = None, *, allow_code: bool) -> None:
         """Raise DataError for what names nothing that is there, or code without consent.
 
@@ -133,9 +153,8 @@ class DataSpec:
         offered = is_offered(self.base)
         if offered or self.base in BUILT_IN:
             DATASETS.check(self.base.partition(":")[0])
-        arrays = (
-            self.base == "digits" or path.suffix.lower() == ".npz" or ":" in self.base or offered
-        )
+        code = ":" in self.base and not is_hub(self.base)
+        arrays = self.base == "digits" or path.suffix.lower() in (".npz", ".csv") or code or offered
         if self.size is not None and arrays and not _is_folder(path):
             raise DataError(
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
@@ -147,6 +166,8 @@ class DataSpec:
             )
         if self.columns is not None and self.size is not None:
             raise DataError(f"{self.base}: a table has columns, images have a size; leave one out")
+        if is_hub(self.base):
+            return check_hub(self.base)
         if self.base == "digits" or offered:
             return
         if self.base in BUILT_IN:
@@ -205,6 +226,18 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
+def is_hub(base: str) -> bool:
+    """Whether the base of a specification is `hf:NAME` or `hf:FOLDER`."""
+    return base.startswith(HUB) and not exists(base)
+
+
+def check_hub(base: str) -> None:
+    """Raise DataError where the library that reads `hf:` data is missing, or nothing is named."""
+    if not base.removeprefix(HUB):
+        raise DataError("hf: names no data; write hf:NAME of the hub, or hf:FOLDER")
+    check_package("datasets", base, DataError)
+
+
 UNNAMED = "made in Python"
 """Of a task that is an object of which nobody can import another."""
 OF_ITS_DATA = "of its data"
@@ -220,12 +253,14 @@ def lasting(spec: str | None) -> str | None:
         return None
     clean, poison = split_poison(spec)
     base = DataSpec.parse(clean).base
+    prefix = HUB if is_hub(base) else ""
+    base, clean = base.removeprefix(prefix), clean.removeprefix(prefix)
     path = path_of(base)
     known = base in BUILT_IN or not exists(base)
-    suffix = spec.strip()[len(clean) :]
+    suffix = spec.strip()[len(prefix) + len(clean) :]
     if poison is not None and poison.trigger != poison.trigger.absolute():
         suffix = f"+{replace(poison, trigger=poison.trigger.absolute())}"
-    return f"{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
+    return f"{prefix}{clean if known else f'{path.resolve()}{clean[len(base) :]}'}{suffix}"
 
 
 def names_a_path(spec: str | None) -> bool:
@@ -254,7 +289,7 @@ def is_offered(base: str) -> bool:
 def is_code(base: str) -> bool:
     """Whether the base of a specification is `module:function`."""
     plus = base.partition("+")[2].partition(":")[0]
-    code = ":" in base and not plus and not is_offered(base)
+    code = ":" in base and not plus and not is_offered(base) and not is_hub(base)
     return code and not exists(base)
 
 

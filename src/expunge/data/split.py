@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.data.aside import others, stratified
 from expunge.data.batch import Indices
 from expunge.data.classes import resolve_class
-from expunge.data.load import Data, others, stratified
+from expunge.data.load import Data
 from expunge.data.lookup import look_up
 from expunge.data.parts import SPLIT_PARTS, Part
 from expunge.data.request import (

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from expunge.data.aside import Home
 from expunge.data.batch import Indices
 from expunge.data.id_rows import IdRows
-from expunge.data.load import Data, Home
+from expunge.data.load import Data
 from expunge.data.parts import SPLIT_PARTS
 from expunge.data.pseudonyms import Key
 from expunge.data.samples import Samples

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from expunge.data.aside import others
 from expunge.data.batch import Indices
-from expunge.data.load import Data, load_data, others
+from expunge.data.load import Data, load_data
 from expunge.data.samples import ResidentStore, RowsOf, Samples, Store, resident
 from expunge.data.spec import NO_TEST, OWN_TEST
+from expunge.data.tokens import TextStore, TokenStore
 
 
 def undivided(data: Data) -> Data:
@@ -65,6 +67,10 @@ def _joined(train: Samples, test: Samples, order: Indices) -> Store | None:
     if tensors[0] is not None and tensors[1] is not None:
         return ResidentStore(torch.cat(tensors)[torch.from_numpy(order)])  # type: ignore[arg-type]
     one, other = train.store, test.store
+    if isinstance(one, TextStore) and isinstance(other, TextStore):
+        return one.beside(other).rows(order)
+    if isinstance(one, TokenStore) and isinstance(other, TokenStore):
+        return one.beside(other).rows(order)
     if not isinstance(one, RowsOf) or not isinstance(other, RowsOf) or one.store is not other.store:
         return None
     return RowsOf(one.store, _both(one.chosen, other.chosen)[order])

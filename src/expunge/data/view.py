@@ -21,6 +21,7 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples
 from expunge.data.split import Split
+from expunge.data.tokens import TokenStore
 from expunge.data.transform import Draws, Transform, to_device
 from expunge.errors import AccessError
 from expunge.names.seeds import numpy_generator, torch_generator
@@ -239,7 +240,7 @@ class MixSource:
             feeds.append((rows, source.read([row for row in rows if len(row)], epoch, augment)))
         for number, batch in enumerate(batches):
             pieces = [next(feed) for rows, feed in feeds if len(rows[number])]
-            yield _join(pieces, self.view.world, len(batch))
+            yield _join(pieces, self.view, len(batch))
 
 
 @dataclass
@@ -452,19 +453,21 @@ def _struck_cuts(stays: NDArray[np.bool_], size: int) -> list[tuple[int, int]]:
     return cuts or [(0, count)][:count]
 
 
-def _join(pieces: list[Batch], world: int, total: int) -> Batch:
+def _join(pieces: list[Batch], view: DataView, total: int) -> Batch:
     """Batches of several sources as one; stand-ins of weight 0 drop out unless they are all."""
     real = [piece for piece in pieces if piece.weight] or pieces[:1]
     count = sum(len(first_tensor(piece.inputs)) for piece in real if piece.weight)
     device = first_tensor(real[0].inputs).device
     labels = [piece.labels for piece in real if piece.labels is not None]
+    inputs = [to_device(piece.inputs, device) for piece in real]
+    store = view.samples.store
     return Batch(
         ids=np.concatenate([piece.ids for piece in real]),
-        inputs=tree_map(
-            lambda *leaves: torch.cat(leaves), *[to_device(piece.inputs, device) for piece in real]
-        ),
+        inputs=store.joined(inputs)
+        if isinstance(store, TokenStore)
+        else tree_map(lambda *leaves: torch.cat(leaves), *inputs),
         labels=torch.cat(labels) if len(labels) == len(real) else None,
         part=real[0].part if len({piece.part for piece in real}) == 1 else None,
-        weight=count * world / total,
+        weight=count * view.world / total,
         of_forget=torch.cat([piece.forget.to(device) for piece in real]),
     )

@@ -19,10 +19,12 @@ from expunge.errors import (
     UserError,
     listed,
 )
-from expunge.folders.make import check_source
+from expunge.folders.make import check_source, sized
 from expunge.loading import loading
 from expunge.models.checkpoint import check_weights_file
+from expunge.models.hub import HubModel, labels_beside
 from expunge.names.code import TYPED, in_a_line
+from expunge.names.libraries import library_of
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 
@@ -94,7 +96,7 @@ class Imported:
 
 def import_folder(
     model: str,
-    weights: str | Path,
+    weights: str | Path | None,
     data: str,
     out: str | Path,
     *,
@@ -104,6 +106,7 @@ def import_folder(
 ) -> Imported:
     """Make a model folder of a checkpoint that was trained elsewhere.
 
+    weights: a file; None: those in the folder of `hf:FOLDER`.
     The model is looked at before its folder is written: one that fails leaves none.
     Raises ModelError for weights or a model that do not fit, DataError for data or classes, SplitError
     for ids that are not there, ConfigError for settings, and for an accuracy that is not as expected.
@@ -111,7 +114,10 @@ def import_folder(
     check_source(data, model, out, place)
     if how.test not in (None, NO_TEST):
         DataSpec.parse(how.test or "").check(place.data_dir, allow_code=TYPED)
-    check_weights_file(weights)
+    if weights is not None:
+        check_weights_file(weights)
+    elif library_of(model) != "hf":
+        raise ConfigError(f"{model} comes without weights; name a file of them with --weights")
     held, learned = _listed(how.validation), _listed(how.trained_on)
     _check_normalisation(how.mean, how.std)
     _check_scale(how, images=_surely_images(data))
@@ -120,18 +126,28 @@ def import_folder(
     with loading():
         from expunge.api import adopt
         from expunge.models.checkpoint import load_weights
+        from expunge.training.hub import as_read_by
         from expunge.training.session import constructor
 
-    loaded = _loaded(data, how, names, task, place)
+    if names is None and library_of(model) == "hf":
+        names = list(labels_beside(model, weights) or ()) or None
+    loaded = as_read_by(model, _loaded(sized(data, model), how, names, task, place), place.progress)
+    loaded = loaded.with_normalisation(loaded.fixed_normalisation)
     split = _imported_split(loaded, learned, held)
     _check_inputs(loaded, split, how)
-    network = constructor(model, loaded, split, allow_code=TYPED)()
-    mask = load_weights(network, weights, key=how.key)
+    make = constructor(model, loaded, split, allow_code=TYPED)
+    fresh: str | HubModel = model
+    if isinstance(make, HubModel):
+        network, fresh = make.checkpoint(weights)
+        mask = None if weights is None else load_weights(network, weights, key=how.key)
+    else:
+        network = make()
+        mask = load_weights(network, weights or "", key=how.key)
     adopted = adopt(
-        network, loaded, recipe=how.recipe, fresh=model, split=split, mask=mask, allow_code=TYPED
+        network, loaded, recipe=how.recipe, fresh=fresh, split=split, mask=mask, allow_code=TYPED
     )
     record = adopted.record.model_copy(
-        update={"settings": {"weights": clean_name(Path(weights).name)}}
+        update={"settings": {"weights": clean_name(Path(weights or model).name)}}
     )
     looked = _looked_at(replace(adopted, history=(record,)), place)
     _check_accuracy(looked, how.expect)
@@ -146,10 +162,24 @@ def _loaded(
     from expunge.data.transform import Normalisation
 
     with place.progress.work(f"reading {data}"):
-        loaded = load_data(
-            data, data_dir=place.data_dir, task=task, test=OWN_TEST, allow_code=TYPED
-        )
-        if names is not None:
+        own = names if how.classes is None else None
+        try:
+            loaded = load_data(
+                data,
+                data_dir=place.data_dir,
+                classes=own,
+                task=task,
+                test=OWN_TEST,
+                allow_code=TYPED,
+            )
+        except DataError as error:
+            if own is None:
+                raise
+            raise DataError(
+                f"{error}; the model's config.json (id2label) calls its classes {listed(own)}: give the "
+                "data, or it, the same names"
+            ) from error
+        if names is not None and own is None:
             _check_classes(names, loaded.classes, how.classes)
             loaded = in_order(loaded, names)
         if how.test is not None:
@@ -160,7 +190,7 @@ def _loaded(
             "them with --test DATA"
         )
     normal = Normalisation(tuple(how.mean), tuple(how.std)) if how.mean and how.std else None
-    return loaded.with_normalisation(normal)
+    return loaded if normal is None else loaded.with_normalisation(normal)
 
 
 def _looked_at(model: Trained, place: Place) -> Imported:

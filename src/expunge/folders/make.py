@@ -13,8 +13,10 @@ from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.methods import check_scope
+from expunge.models.hub import check_base, folder_of, processor_of
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
+from expunge.names.libraries import library_of
 from expunge.place import HERE, Place
 from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
@@ -64,7 +66,7 @@ def train_folder(
         from expunge.api import train
         from expunge.trained.trained import keep_together
 
-    loaded, split = load_held(data, held, task, place)
+    loaded, split = load_held(sized(data, model), held, task, place)
     trained = train(
         loaded,
         model,
@@ -78,6 +80,17 @@ def train_folder(
     return keep_together(
         [(replace(trained, split_seed=held.seed), Path(out))], overwrite=place.overwrite
     )[0]
+
+
+def sized(data: str, model: str) -> str:
+    """Data of images for a model of transformers: in the size that its processor makes them, unless
+    the data are asked for in one.
+    """
+    spec = DataSpec.parse(data)
+    if library_of(model) != "hf" or spec.size is not None or not spec.resizable():
+        return data
+    size = processor_of(folder_of(model)).size
+    return data if size is None else str(replace(spec, size=size))
 
 
 def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple[Data, Split]:
@@ -236,6 +249,8 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
             f"{where} has no recipe, so there is no retrained reference; import it with "
             "--recipe, or leave --with-reference out"
         )
+    if (beside.reference or method.name == "retrain") and isinstance(papers, Papers):
+        check_base(papers.card.hub.base if papers.card.hub is not None else "")
     if not beside.paired:
         return
     if not beside.reference:

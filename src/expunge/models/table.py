@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ModelError
+from expunge.models.hub import check_hub_model
+from expunge.models.libraries import library_model
 from expunge.names.code import check_name, import_object
+from expunge.names.libraries import LIBRARIES, check_package, library_of
 from expunge.names.tables import by_name, pick
 
 if TYPE_CHECKING:
@@ -66,14 +69,28 @@ ROWS = (
         "Simonyan and Zisserman, ICLR 2015",
     ),
 )
+OTHERS = {
+    "hf:FOLDER | hf:NAME": "a model of transformers that classifies texts or images, by the extra `hf`; "
+    "weights in its folder are where training begins",
+    "timm:NAME | torchvision:NAME": "an architecture of these packages, untrained, by the extra "
+    "`vision`",
+    "module:function": "a function of yours; gets shape= and classes= if it wants them",
+}
+"""What can be typed in place of a name."""
 ARCHITECTURES = by_name("architecture", ((row.name, row) for row in ROWS))
 
 
 def check_model(name: str, *, allow_code: bool) -> None:
-    """Raise ModelError for a name that is no architecture and no `module:function`, or for one of code
-    without consent. Nothing is imported; the arguments are those of `build_model`.
+    """Raise ModelError for a name that is no architecture, no model of a library that is there and no
+    `module:function`, or for one of code without consent. Nothing is imported; the arguments are
+    those of `build_model`.
     """
-    if ":" in name:
+    library = library_of(name)
+    if library is not None:
+        check_package(LIBRARIES[library], name, ModelError)
+        if library == "hf":
+            check_hub_model(name)
+    elif ":" in name:
         check_name(name, allow_code=allow_code, what="model", error=ModelError)
     else:
         pick("architecture", ARCHITECTURES, name, also=("module:function",), error=ModelError)
@@ -83,9 +100,9 @@ def build_model(name: str, shape: tuple[int, ...], classes: int, *, allow_code: 
     """A fresh model, its weights drawn from torch's global generator (seed that before).
 
     Args:
-        name: a key of `ARCHITECTURES`, or `module:function`, imported with the current directory
-            on the path. The function is called with those of the keyword arguments `shape` and
-            `classes` that it names; `**kwargs` alone gets neither.
+        name: a key of `ARCHITECTURES`, `timm:NAME`, `torchvision:NAME`, or `module:function`,
+            imported with the current directory on the path. The function is called with those of the
+            keyword arguments `shape` and `classes` that it names; `**kwargs` alone gets neither.
         shape: shape of one input, without the batch axis: (channels, height, width) or (d,).
         classes: number of logits, at least 1.
         allow_code: whether `module:function` may be imported; False for a name that comes from a
@@ -100,6 +117,8 @@ def build_model(name: str, shape: tuple[int, ...], classes: int, *, allow_code: 
         raise ModelError(f"the shape of one input must be positive sizes, not {shape}")
     if classes < 1:
         raise ModelError(f"the number of classes must be at least 1, not {classes}")
+    if library_of(name) in ("timm", "torchvision"):
+        return library_model(name, shape, classes)
     if ":" in name:
         available = {"shape": shape, "classes": classes}
         return _build_from_code(name, available, allow_code=allow_code)

@@ -12,6 +12,7 @@ import yaml
 from expunge.data.spec import DataSpec, is_code
 from expunge.errors import ConfigError, ModelError, nearest
 from expunge.models.table import check_model
+from expunge.names.libraries import names_code
 from expunge.scores.rows import ORIGINAL
 from expunge.scores.table import CHANGES, CRITERIA, DERIVED, OF_AUDITS, TRANSFERRED, score_info
 from expunge.study.claims import Claim, Side, parse_claim
@@ -144,7 +145,7 @@ def check_consent(
         return
     bases = (DataSpec.parse(spec).base for spec in specs)
     for name in (
-        *(name for name in (*models, *audits) if ":" in name),
+        *(name for name in (*models, *audits) if names_code(name)),
         *(base for base in bases if is_code(base)),
     ):
         raise ConfigError(

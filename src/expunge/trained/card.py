@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +21,7 @@ from expunge.disk.reading import MIB, UnreadableError, check_regular, read_json,
 from expunge.disk.whole import recover, short_of
 from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
+from expunge.names.libraries import names_code
 from expunge.trained.record import Record
 
 FORMAT = 4
@@ -38,14 +39,17 @@ Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{32}|[0-9a-f]{64})?$")]
 Extent = Annotated[int, Field(ge=1, lt=2**40)]
 Positive = Annotated[float, Field(gt=0)]
 
-CARD, SPLIT = "model.json", "split.json"
+CARD, SPLIT, TOKENIZER = "model.json", "split.json", "tokenizer"
 ABOUT = ("digest", "salt", "pseudonyms")
 """Texts of a split beside its ids."""
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
 FOLDER = FolderKind(
     "model folder",
     CARD,
-    re.compile(r"(model|split)\.json|(model|mask)\.safetensors|artifacts/(tensors\.safetensors)?"),
+    re.compile(
+        r"(model|split)\.json|(model|mask)\.safetensors|artifacts/(tensors\.safetensors)?"
+        r"|tokenizer/([\w-][\w.-]*)?"
+    ),
 )
 
 
@@ -78,12 +82,31 @@ class DataCard(BaseModel):
         return Drawing(self.resize, self.ground)
 
 
+class HubCard(BaseModel):
+    """What makes a model of transformers again.
+
+    kind: what it classifies. config: its settings, classes left out. base: folder or name of pretrained
+    weights that a fresh one begins with, and their digest; empty: none. length: the most tokens of a
+    text. files: of the tokenizer, name -> digest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: Literal["text", "image"]
+    config: dict[Short, Any]
+    base: Long = ""
+    digest: Digest = ""
+    length: Extent | None = None
+    files: dict[Short, Digest] = Field(default_factory=dict)
+
+
 class ModelCard(BaseModel):
     """Everything about a model but its weights.
 
     architecture: a name or `module:function`; None for a module made in Python, which must be
     given again to load. shape: of one input. seed: of the original training. lineage: how it came
     about, oldest first. weights, mask, artifacts: digests of these files, empty where there is none.
+    hub: of a model of transformers alone.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -104,6 +127,7 @@ class ModelCard(BaseModel):
     weights: Digest = ""
     mask: Digest = ""
     artifacts: Digest = ""
+    hub: HubCard | None = None
 
 
 def read_split(folder: Path) -> dict[str, Any]:
@@ -171,6 +195,14 @@ def read_card(folder: Path) -> ModelCard:
 def check_files(folder: Path, card: ModelCard) -> None:
     """Raise ModelError for a folder that lacks a file which its card speaks of, or has one too many."""
     known = {WEIGHTS: True, MASK: bool(card.mask), ARTIFACTS: bool(card.artifacts)}
+    for name, digest in (card.hub.files if card.hub is not None else {}).items():
+        file = folder / TOKENIZER / name
+        if "/" in name or not os.path.lexists(file):
+            raise ModelError(f"{folder} has no {TOKENIZER}/{name[:SHORT]}; {AGAIN}")
+        with reading(file, AGAIN, ModelError):
+            check_regular(file, within=folder)
+            if digest_file(file) != digest:
+                raise UnreadableError("it is not the file that model.json describes")
     for name, expected in known.items():
         file = folder / name
         if expected and not os.path.lexists(file):
@@ -189,7 +221,7 @@ def check_code(card: ModelCard, *, allow_code: bool) -> None:
             "the model folder does not say how to build its model, which was made in Python; load it "
             "there with fresh=..."
         )
-    if ":" in card.architecture and not allow_code:
+    if names_code(card.architecture) and not allow_code:
         check_name(card.architecture, allow_code=False, what="model", error=ModelError)
 
 

@@ -4,6 +4,7 @@ model.safetensors   weights (tied ones once)
 mask.safetensors    the pruning mask, if the model is sparse
 model.json          the card: how it was made, on what, from which parent
 split.json          ids of each part of the training data
+tokenizer/          of a model of texts, what its tokenizer is made of
 artifacts/          tensors that the method made on its way, if it left any
 """
 
@@ -24,6 +25,7 @@ from torch.nn.parameter import is_lazy
 
 from expunge.disk.reading import MIB, UnreadableError, check_regular, reading
 from expunge.errors import ConfigError, ModelError
+from expunge.models.hub import HubModel
 from expunge.models.mask import check_fits
 from expunge.models.state import check_state, load_packed, packed_state
 from expunge.models.table import build_model
@@ -33,7 +35,9 @@ from expunge.trained.card import (
     CARD,
     MASK,
     SPLIT,
+    TOKENIZER,
     WEIGHTS,
+    HubCard,
     ModelCard,
     check_code,
     digest_file,
@@ -53,11 +57,14 @@ def write_files(
     *,
     mask: Mapping[str, Tensor] | None = None,
     artifacts: Mapping[str, Tensor] | None = None,
+    tokenizer: Any = None,
 ) -> ModelCard:
     """Write a model's files into a folder that is there. Returns the card as written.
 
     Raises OSError where they cannot be written.
     """
+    if card.hub is not None and tokenizer is not None:
+        card = card.model_copy(update={"hub": _write_tokenizer(folder, card.hub, tokenizer)})
     try:
         digests = _write_tensors(folder, model, mask, artifacts)
     except SafetensorError as error:  # so it calls a full disk, too
@@ -68,6 +75,14 @@ def write_files(
     write_json(folder / CARD, card.model_dump(mode="json"))
     write_json(folder / SPLIT, dict(split))
     return card
+
+
+def _write_tokenizer(folder: Path, hub: HubCard, tokenizer: Any) -> HubCard:
+    """Write what a tokenizer of transformers is made of; the card with the digests of its files."""
+    target = folder / TOKENIZER
+    tokenizer.save_pretrained(target)
+    files = {one.name: digest_file(one) for one in sorted(target.iterdir()) if one.is_file()}
+    return hub.model_copy(update={"files": files})
 
 
 def _write_tensors(
@@ -99,7 +114,11 @@ def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) 
 
     Raises ModelError for weights that are damaged, or do not fit the model that `build` makes.
     """
-    model = build()
+    if isinstance(build, HubModel):
+        with reading(folder / WEIGHTS, AGAIN, ModelError):
+            build.check_size(check_regular(folder / WEIGHTS, within=folder).st_size)
+    # a base that a fresh one begins with is not needed for it, and may be gone
+    model = build.blank() if isinstance(build, HubModel) else build()
     _check_digest(folder, WEIGHTS, card.weights, model)
     weights = folder / WEIGHTS
     try:
@@ -171,5 +190,8 @@ def builder(card: ModelCard, *, allow_code: bool) -> Callable[[], nn.Module]:
     Raises ModelError at once if the card does not say how, or names code without consent.
     """
     check_code(card, allow_code=allow_code)
+    if card.hub is not None:
+        one = card.hub
+        return HubModel(one.kind, one.config, card.classes, one.base, one.digest)
     architecture = card.architecture or ""
     return lambda: build_model(architecture, card.shape, len(card.classes), allow_code=True)

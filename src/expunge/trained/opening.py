@@ -12,7 +12,7 @@ from expunge.errors import DataError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent
-from expunge.trained.card import ModelCard
+from expunge.trained.card import TOKENIZER, ModelCard
 from expunge.trained.papers import Papers, read_papers
 from expunge.training.recipe import Recipe
 
@@ -69,6 +69,7 @@ def open_papers(
     what = papers.data if isinstance(papers.data, str) else "data"
     with (progress or Silent()).work(f"reading {what}"):
         found = _data_of(papers)
+    found = _tokenised(found, card, path, progress or Silent())
     split, struck = split_from_plain(papers.split, found, papers.key)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
@@ -92,6 +93,18 @@ def open_papers(
         key=papers.key,
         struck=struck,
     )
+
+
+def _tokenised(data: Data, card: ModelCard, path: Path, progress: Reporter) -> Data:
+    """Texts as the tokens that the model of a folder learned from; other data as they are."""
+    from expunge.data.tokens import TextStore
+    from expunge.models.hub import load_tokenizer
+
+    if card.hub is None or not card.hub.files or not isinstance(data.train.store, TextStore):
+        return data
+    with progress.work("tokenising texts"):
+        tokenizer = load_tokenizer(path / TOKENIZER, card.hub.config)
+        return data.tokenised(tokenizer, max_length=card.hub.length)
 
 
 def _data_of(papers: Papers) -> Data:

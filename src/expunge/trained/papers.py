@@ -13,6 +13,7 @@ from expunge.disk.reading import reading
 from expunge.errors import ConfigError, DataError, ModelError
 from expunge.models.table import check_model
 from expunge.names.code import check_name
+from expunge.names.libraries import check_package
 from expunge.place import HERE, Place
 from expunge.trained.card import AGAIN, ModelCard, check_code, check_files, read_card, read_split
 from expunge.trained.record import SeedNames, initial_names
@@ -79,7 +80,10 @@ def read_papers(
     check_files(Path(path), card)
     if not own_model:
         check_code(card, allow_code=place.allow_code)
-        check_model(card.architecture or "", allow_code=place.allow_code)
+        if card.hub is None:
+            check_model(card.architecture or "", allow_code=place.allow_code)
+        else:  # what it needs lies in the folder
+            check_package("transformers", str(path), ModelError)
     _check_recipe(card, path)
     spec = card.data.spec if data is None else data
     if isinstance(spec, str) and data is None and key is not None:

@@ -21,12 +21,15 @@ from expunge.data.split import Split
 from expunge.data.split_file import gone_name, split_to_plain
 from expunge.data.struck import Struck
 from expunge.data.task import task_named
+from expunge.data.tokens import TokenStore
 from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
 from expunge.errors import ConfigError, ModelError, SplitError
+from expunge.models.hub import HubModel
+from expunge.names.libraries import names_code
 from expunge.names.text import clean_all, clean_name
 from expunge.place import Place
-from expunge.trained.card import DataCard, ModelCard, check_target
+from expunge.trained.card import DataCard, HubCard, ModelCard, check_target
 from expunge.trained.files import write_files
 from expunge.trained.record import (
     OUR_STEPS,
@@ -303,6 +306,7 @@ class Trained:
             seed=self.seed,
             split_seed=self.split_seed,
             lineage=self.history,
+            hub=_hub_card(self),
         )
 
     @property
@@ -310,7 +314,7 @@ class Trained:
         """Whether its folder cannot be opened without consent to run what it names."""
         base = DataSpec.parse(self.data.spec).base if self.data.spec else ""
         task = task_named(self.data.task, self.data.task_name) or ""
-        return ":" in (self.architecture or "") or ":" in task or is_code(base)
+        return names_code(self.architecture or "") or ":" in task or is_code(base)
 
     @property
     def _place(self) -> tuple[str | None, str | None]:
@@ -336,7 +340,13 @@ class Trained:
             self.key.keep(self._test, self._place[1])
         plain = split_to_plain(self.split, self.data, key=self.key, struck=self.struck)
         return write_files(
-            folder, self.model, self.card(), plain, mask=self.mask, artifacts=self.artifacts
+            folder,
+            self.model,
+            self.card(),
+            plain,
+            mask=self.mask,
+            artifacts=self.artifacts,
+            tokenizer=getattr(self.data.train.store, "tokenizer", None),
         )
 
     def save(
@@ -357,6 +367,21 @@ class Trained:
         """
         one = self.redacting() if redact_ids else self
         return save_together([(one, Path(out))], overwrite=overwrite)[0]
+
+
+def _hub_card(model: Trained) -> HubCard | None:
+    """What makes a model of transformers again; None for others."""
+    made = model.fresh
+    if not isinstance(made, HubModel):
+        return None
+    store = model.data.train.store
+    return HubCard(
+        kind=made.kind,
+        config=clean_all(made.config),
+        base=made.base,
+        digest=made.digest,
+        length=store.shape[0] if isinstance(store, TokenStore) else None,
+    )
 
 
 def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) -> list[Trained]:

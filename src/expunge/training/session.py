@@ -12,22 +12,27 @@ from typing import Literal
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
 from expunge.data.batch import Batch
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
+from expunge.data.tokens import TokenStore
 from expunge.data.transform import Augmentation, Transform
 from expunge.data.view import Cut, DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.models.copying import copied
+from expunge.models.hub import HubModel, lasting_hub
 from expunge.models.layout import lay_out
 from expunge.models.mask import Mask, apply_mask
 from expunge.models.state import check_state
 from expunge.models.table import build_model
+from expunge.names.libraries import HUB, library_of, names_code
 from expunge.place import Place
 from expunge.training.cost import Account, Cost, Meter
+from expunge.training.hub import hub_model
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on, cards
@@ -130,9 +135,11 @@ def constructor(model: str | Fresh, data: Data, split: Split, *, allow_code: boo
         _check_callable(model)
         return model
     name = model
+    if library_of(name) == "hf":
+        return hub_model(name, data)
 
     def build() -> nn.Module:
-        if ":" not in name:
+        if not names_code(name):
             _check_numbers(name, data)
         # only here, for a streamed store reads a sample to learn the shape
         return build_model(name, _shape(data, split), len(data.classes), allow_code=allow_code)
@@ -176,8 +183,12 @@ def _check_callable(function: Fresh) -> None:
 
 def architecture_of(model: str | Fresh | None) -> str | None:
     """How a folder names what makes a model; None for a function that nobody could import."""
-    if model is None or isinstance(model, str):
-        return model
+    if model is None:
+        return None
+    if isinstance(model, str):
+        return lasting_hub(model)
+    if isinstance(model, HubModel):
+        return f"{HUB}{model.base or model.config['model_type']}"
     module, name = getattr(model, "__module__", None), getattr(model, "__qualname__", "")
     if not module or module == "__main__" or not name.isidentifier():
         return None
@@ -239,7 +250,7 @@ def _what_is_warmed(model: nn.Module, batch: Batch, precision: str, run: Run) ->
     weights = tuple(
         (None if is_lazy(p) else p.shape, p.dtype, p.requires_grad) for p in model.parameters()
     )
-    inputs = (batch.inputs.shape, batch.inputs.dtype)
+    inputs = tuple((leaf.shape, leaf.dtype) for leaf in tree_leaves(batch.inputs))
     loss = f"{type(run.task).__module__}.{type(run.task).__qualname__}"
     return layers, weights, inputs, loss, precision, str(run.device), torch.get_num_threads()
 
@@ -255,6 +266,10 @@ def blank_batch(view: DataView, size: int, *, noise: bool = False) -> Batch | No
     Whole numbers that are no pictures stay blank, for each may mean something. None for inputs whose
     shape is known only by reading one.
     """
+    labels = torch.zeros(size, dtype=torch.int64, device=view.device)
+    store = view.samples.store
+    if isinstance(store, TokenStore):
+        return Batch(view.samples.ids[:0], store.blank(size, view.device), labels, None)
     tensor = resident(view.samples)
     if tensor is None:
         return None
@@ -265,7 +280,6 @@ def blank_batch(view: DataView, size: int, *, noise: bool = False) -> Batch | No
     elif noise and blank.dtype == torch.uint8:
         blank = torch.randint(0, 256, blank.shape, generator=generator, dtype=torch.uint8)
     blank = blank.to(view.device)
-    labels = torch.zeros(size, dtype=torch.int64, device=view.device)
     return Batch(view.samples.ids[:0], view.transform(blank), labels, None)
 
 

@@ -1,0 +1,56 @@
+"""A model of transformers and its data, fitted to each other: tokens, normalisation, classes, shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from expunge.data.load import Data
+from expunge.data.tokens import TextStore, TokenStore
+from expunge.data.transform import Normalisation
+from expunge.models.hub import (
+    HubModel,
+    check_count,
+    folder_of,
+    load_tokenizer,
+    processor_of,
+    read_config,
+)
+from expunge.names.libraries import HUB, library_of
+from expunge.progress import Reporter, Silent
+
+
+def as_read_by(model: object, data: Data, progress: Reporter | None = None) -> Data:
+    """Data as a model reads them: texts as its own tokens, images normalised as its processor does.
+
+    model: `hf:FOLDER` or `hf:NAME`; for anything else the data stay as they are.
+    """
+    if not isinstance(model, str) or library_of(model) != "hf":
+        return data
+    if isinstance(data.train.store, TextStore):
+        folder = folder_of(model)
+        with (progress or Silent()).work("tokenising texts"):
+            return data.tokenised(load_tokenizer(folder, read_config(folder)))
+    if isinstance(data.train.store, TokenStore) or not data.normalise:
+        return data
+    told = processor_of(folder_of(model))
+    if told.mean is None or told.std is None:
+        return data
+    return data.with_normalisation(Normalisation(told.mean, told.std))
+
+
+def hub_model(model: str, data: Data) -> HubModel:
+    """What makes the model `hf:FOLDER` or `hf:NAME` for the classes of some data.
+
+    Raises ConfigError for data that it cannot take, ModelError for a folder that makes no model.
+    """
+    folder = folder_of(model)
+    own = model.removeprefix(HUB)
+    store = data.train.store
+    text = isinstance(store, TextStore | TokenStore)
+    base = str(folder) if Path(own).expanduser().is_dir() else own
+    made = HubModel.of_folder(folder, "text" if text else "image", data.classes, base)
+    if isinstance(store, TokenStore):
+        check_count(made.config, 1 + int(store.tokens["input_ids"].max()))
+    elif not text:
+        made.check_pictures(data.train.shape())
+    return made

@@ -1,0 +1,42 @@
+"""The examples run as they stand, and print what lies beside them, but for numbers and verdicts."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BY_NUMBERS = re.compile(
+    r"^(verdict:|an exact model|warning:|no claim:|cleansed:|weakened).*$", re.MULTILINE
+)
+"""Lines that depend on how a processor rounds."""
+
+
+def words(text: str) -> Counter[str]:
+    """Words of letters alone, however lines break and columns stand."""
+    return Counter(re.findall(r"(?<!\S)[^\W\d_]+(?!\S)", BY_NUMBERS.sub("", text)))
+
+
+@pytest.mark.parametrize("name", sorted(one.parent.name for one in EXAMPLES.glob("*/run.sh")))
+def test_an_example(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    place = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", str(EXAMPLES / name / "run.sh"), str(out)],
+        env={**os.environ, "PATH": place, "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = (EXAMPLES / name / "printed.txt").read_text(encoding="utf-8").replace("OUT", str(out))
+    assert words(done.stdout) == words(told)
+    commands = re.compile(r"^\$ .*$", re.MULTILINE)
+    assert commands.findall(done.stdout) == commands.findall(told)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,702 @@
+"""Hugging Face: datasets as they are, texts from a table to the audited model, models of transformers.
+
+All is made here, and no hub can be reached. Whatever needs transformers is in this file, for to import
+it takes seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import sys
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import hub_helpers
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from commands import expunge as command
+from commands import refused
+from PIL import Image
+from torch import nn
+
+import expunge
+from expunge.data.arrow import digest_table
+from expunge.data.duplicates import duplicates_left
+from expunge.data.hub import load_hub
+from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
+from expunge.data.samples import resident
+from expunge.data.split import Split
+from expunge.data.tokens import TokenStore
+from expunge.data.view import DataView
+from expunge.errors import ConfigError, DataError, ModelError
+from expunge.folders.elsewhere import import_folder
+from expunge.folders.make import train_folder
+from expunge.models.hub import (
+    HubModel,
+    Processor,
+    class_names_of,
+    folder_of,
+    load_tokenizer,
+    processor_of,
+)
+from expunge.models.table import build_model, check_model
+
+RECIPE = expunge.Recipe(epochs=20, batch_size=16, optimizer="adamw", lr=0.01, weight_decay=0.0)
+SHORT = expunge.Recipe(epochs=1, batch_size=16, augmentation="none")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _offline() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("HF_DATASETS_OFFLINE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`base`: a BERT with its tokenizer; `vit`: a ViT; `reviews.csv`: 120 texts."""
+    folder = tmp_path_factory.mktemp("hub")
+    hub_helpers.text_model(folder / "base")
+    hub_helpers.image_model(folder / "vit")
+    write_reviews(folder / "reviews.csv", hub_helpers.reviews(120))
+    return folder
+
+
+def write_reviews(file: Path, rows: list[tuple[str, str]]) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "text", "label", "user"])
+        writer.writerows((f"{i:04d}", text, label, i % 7) for i, (text, label) in enumerate(rows))
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> expunge.Trained:
+    """A folder of a model that was trained on the reviews."""
+    return train_folder(
+        str(place / "reviews.csv"), f"hf:{place / 'base'}", place / "model", recipe=RECIPE
+    )
+
+
+@pytest.fixture(scope="module")
+def loaded(place: Path, trained: expunge.Trained) -> expunge.Trained:
+    """The same folder, read back while its base is elsewhere: nothing but the folder is needed."""
+    (place / "base").rename(place / "away")
+    try:
+        return expunge.load(place / "model")
+    finally:
+        (place / "away").rename(place / "base")
+
+
+def logits(model: expunge.Trained) -> torch.Tensor:
+    store = model.data.test.store
+    with torch.no_grad():
+        return model.model(
+            **store.fetch(np.arange(len(model.data.test)), torch.device("cpu"))
+        ).logits
+
+
+def learned(model: expunge.Trained) -> torch.Tensor:
+    tokens = model.data.train.store.fetch(np.arange(20), torch.device("cpu"))
+    with torch.no_grad():
+        return model.model(**tokens).logits
+
+
+# Texts, from a table to the audited model
+
+
+def test_a_csv_of_texts_names_its_samples_classes_and_groups(place: Path) -> None:
+    data = load_data(place / "reviews.csv")
+    assert data.classes == ("neg", "pos")
+    assert {"0000", "0119"} <= {*data.train.ids.tolist(), *data.test.ids.tolist()}
+    assert set(data.train.columns["user"].tolist()) == set("0123456")
+    with pytest.raises(
+        DataError, match=r"texts, which only a model with a tokenizer reads.*hf:FOLDER"
+    ):
+        expunge.train(data, "cnn", recipe=SHORT)
+
+
+def test_a_model_of_texts_learns_them(trained: expunge.Trained) -> None:
+    assert (logits(trained).argmax(1).numpy() == trained.data.test.labels).mean() > 0.9
+    told = json.loads((trained.path / "model.json").read_text())
+    assert told["hub"]["length"] == trained.data.train.shape()[0] == told["shape"][0] <= 16
+    assert not any("id2label" in name for name in told["hub"]["config"])
+    assert trained.record.cost.warmed_up  # so its time is not that of a cold start
+
+
+def test_a_folder_is_read_without_its_base(
+    trained: expunge.Trained, loaded: expunge.Trained
+) -> None:
+    assert torch.equal(logits(loaded), logits(trained))
+    assert loaded.data.train.fingerprint == trained.data.train.fingerprint
+
+
+def test_a_retrained_model_begins_with_the_base(place: Path, loaded: expunge.Trained) -> None:
+    torch.manual_seed(1)
+    fresh = loaded.fresh()
+    base = hub_helpers.weights_of(place / "base")
+    assert all(torch.equal(one, base[name]) for name, one in fresh.state_dict().items())
+
+
+def test_a_new_head_is_drawn_by_the_seed(place: Path) -> None:
+    config = HubModel.of_folder(place / "base", "text", ("a", "b", "c"), str(place / "base"))
+
+    def head(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return config().classifier.weight
+
+    assert head(1).shape == (3, 16)
+    assert torch.equal(head(1), head(1)) and not torch.equal(head(1), head(2))
+
+
+@pytest.mark.parametrize(
+    "method", ["finetune", "gradient_ascent", "neggrad_plus", "l1_sparse", "retrain"]
+)
+def test_methods_forget_texts(loaded: expunge.Trained, method: str) -> None:
+    short = dataclasses.replace(loaded, recipe=SHORT)
+    kind = expunge.METHODS[method]
+    made = kind(epochs=1) if "epochs" in kind.model_fields else kind()
+    forgot = expunge.unlearn(short, "group:user=3", made)
+    assert len(forgot.split.forget) > 5
+    scores = expunge.audit(forgot, original=short)
+    assert 0 <= scores["TA"].value <= 100 and "MIA" in {score.name for score in scores}
+
+
+def test_a_method_that_texts_are_nothing_for_says_so(loaded: expunge.Trained) -> None:
+    with pytest.raises(ConfigError, match="use neggrad_plus or finetune"):
+        expunge.unlearn(loaded, "class:neg", "unsir")
+    with pytest.raises(ConfigError, match="use omp or imp"):
+        expunge.train(loaded.data, loaded.fresh, recipe=SHORT, pruner="synflow")
+    with pytest.raises(DataError, match="laid on images"):
+        load_data(f"{loaded.data.spec}+patch")
+
+
+def test_the_command_line_forgets_texts_and_keeps_the_base_in_sight(
+    place: Path, trained: expunge.Trained
+) -> None:
+    asked = ["--forget", "group:user=3", "--method", "finetune", "--set", "epochs=1"]
+    how = ["--data", "reviews.csv", "--model", "hf:base", "--epochs", "1", "--batch-size", "16"]
+    made = command("train", *how, "--set", "optimizer=adamw", "--out", "briefly", cwd=place)
+    assert "trained hf:base on 86 samples of reviews.csv" in made.stdout
+    command("unlearn", "model", *asked, "--out", "forgot", cwd=place)
+    assert (place / "forgot/tokenizer/tokenizer.json").exists()
+    assert "RA" in command("audit", "forgot", "--original", "model", cwd=place).stdout
+    (place / "base").rename(place / "away")
+    told = refused("unlearn", "model", *asked, "--with-reference", "--out", "with", cwd=place)
+    (place / "away").rename(place / "base")
+    assert "begins with the pretrained weights of" in told
+    assert not (place / "with").exists()
+
+
+def test_a_tokenizer_that_was_changed_is_refused(trained: expunge.Trained, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "model")
+    file = tmp_path / "model/tokenizer/tokenizer.json"
+    file.write_text(file.read_text().replace("good", "evil"))
+    with pytest.raises(
+        ModelError, match=r"tokenizer\.json.*not the file that model\.json describes"
+    ):
+        expunge.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("hidden_size", 2**40, "no model of such a size"),
+        ("intermediate_size", 100_000, "is of a model of"),
+        ("model_type", "none", "module:function"),
+        ("hidden_size", "wide", "no model can be made"),
+    ],
+)
+def test_a_config_that_was_changed_costs_nothing(
+    trained: expunge.Trained, tmp_path: Path, field: str, value: object, told: str
+) -> None:
+    shutil.copytree(trained.path, tmp_path / "model")
+    card = json.loads((tmp_path / "model/model.json").read_text())
+    card["hub"]["config"][field] = value
+    (tmp_path / "model/model.json").write_text(json.dumps(card))
+    with pytest.raises(ModelError, match=told) as caught:
+        expunge.load(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_alike_are_copies(loaded: expunge.Trained) -> None:
+    texts = ["a good film", "a good film", "so bad", "it was dull"] * 3
+    table = Dataset({"text": texts, "label": [0, 0, 1, 1] * 3})
+    data = load_data((table, table)).tokenised(hub_helpers.tokenizer())
+    split = Split.ids(data, ["0"])
+    same = {"1", "4", "5", "8", "9"} & {*split.retain}
+    assert same and duplicates_left(data, split) == [("0", row) for row in sorted(same)]
+
+
+# Tokens
+
+
+def test_a_batch_is_as_wide_as_its_longest_text_and_as_good_as_all_of_them(
+    loaded: expunge.Trained,
+) -> None:
+    store = loaded.data.train.store
+    assert isinstance(store, TokenStore) and resident(loaded.data.train) is None
+    rows = np.argsort(store.lengths)[:4]
+    few = store.fetch(rows, torch.device("cpu"))
+    assert few["input_ids"].shape == (4, store.lengths[rows].max())
+    whole = {name: held[torch.from_numpy(rows)].long() for name, held in store.tokens.items()}
+    with torch.no_grad():
+        short, long = (loaded.model.double()(**one).logits for one in (few, whole))
+    loaded.model.float()
+    torch.testing.assert_close(short, long)
+
+
+def test_a_blank_text_ends_as_every_text_does(loaded: expunge.Trained) -> None:
+    store = loaded.data.train.store
+    blank = store.blank(3, torch.device("cpu"))
+    assert {tuple(one.shape) for one in blank.values()} == {(3, *store.shape)}
+    assert set(blank["input_ids"][:, -1].tolist()) == {3} and blank["attention_mask"].all()
+
+
+def test_batches_of_several_widths_are_mixed(loaded: expunge.Trained) -> None:
+    split = Split.ids(loaded.data, loaded.data.train.ids[:9].tolist())
+    view = DataView(loaded.data, split, Part.RETAIN | Part.FORGET)
+    mixed = view.mix(view.source(Part.RETAIN), view.source(Part.FORGET))
+    seen = {}
+    for batch in mixed.batches(8):
+        for name, row, mask in zip(
+            batch.ids, batch.inputs["input_ids"], batch.inputs["attention_mask"], strict=True
+        ):
+            seen[str(name)] = row[mask.bool()].tolist()
+            assert not row[~mask.bool()].any()
+    store = loaded.data.train.store
+    for row, name in enumerate(loaded.data.train.ids.tolist()):
+        if name in seen:
+            assert seen[name] == store.tokens["input_ids"][row, : store.lengths[row]].tolist()
+    assert len(seen) == len(split.retain) + 9
+
+
+def test_long_texts_are_cut_and_it_is_said(place: Path, tmp_path: Path) -> None:
+    rows = hub_helpers.reviews(30)
+    rows[4] = ("good " * 100, "neg")
+    rows[7] = ("bad " * 100, "pos")
+    write_reviews(tmp_path / "long.csv", rows)
+    data = load_data(tmp_path / "long.csv")
+    assert data.tokenised(hub_helpers.tokenizer(), max_length=4).train.shape() == (4,)
+    made = expunge.train(data, f"hf:{place / 'base'}", recipe=SHORT)
+    assert made.data.train.shape() == (16,)
+    assert "16 tokens or more" in made.data.notes[0]
+
+
+def test_a_tokenizer_that_cannot_pad_or_knows_more_than_the_model_is_refused(place: Path) -> None:
+    tokenizer = hub_helpers.tokenizer()
+    data = load_data(place / "reviews.csv")
+    tokenizer.add_tokens([f"w{number}" for number in range(9)] + ["film!"])
+    wide = Dataset({"text": ["w8", "w7", "a", "b"] * 3, "label": [0, 1] * 6})
+    with pytest.raises(ConfigError, match="give the tokenizer that belongs to it"):
+        expunge.train(load_data(wide).tokenised(tokenizer), f"hf:{place / 'base'}", recipe=SHORT)
+    tokenizer.pad_token = None
+    with pytest.raises(DataError, match=r"no token to pad.*tokenizer\.pad_token"):
+        data.tokenised(tokenizer)
+
+
+# Files of texts
+
+
+def test_parquet_of_texts_reads_as_csv_does(place: Path, tmp_path: Path) -> None:
+    first = load_data(place / "reviews.csv")
+    with (place / "reviews.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table.slice(0, 90), tmp_path / "train-0.parquet", row_group_size=20)
+    pq.write_table(table.slice(90), tmp_path / "validation-0.parquet")
+    second = load_data(tmp_path)
+    assert (len(second.train), len(second.test)) == (90, 30)
+    assert second.classes == first.classes and second.train.ids.tolist()[:2] == ["0000", "0001"]
+    assert second.train.store.read(0, 90) == [row["text"] for row in rows[:90]]
+    (tmp_path / "csv").mkdir()
+    for name, part in (("train", rows[:90]), ("test", rows[90:])):
+        write_reviews(tmp_path / f"csv/{name}.csv", [(row["text"], row["label"]) for row in part])
+    third = load_data(tmp_path / "csv")
+    assert third.train.store.read(0, 90) == second.train.store.read(0, 90)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("text,kind\na,b\n", r"no label column: it has text, kind"),
+        ("text,label\na,x\nb,\n", r"1 rows without label, the first of them row 2"),
+        ("id,text,label\n1,a,x\n,b,y\n", r"1 rows without id"),
+        ("id,text,label\n1,a,x\n1,b,y\n", r"occurs 2 times"),
+        ("text,text,label\na,b,x\n", r"two columns are called 'text'"),
+        ("text,label\n", r"holds no rows"),
+        ("text,label\na\n", r"cannot read"),
+        ("words,label\na,x\n", r"."),
+        ("", r"."),
+        (b"text,label\n\xff\xfe,x\n", r"cannot read"),
+    ],
+)
+def test_a_broken_csv_is_refused_in_one_line(
+    tmp_path: Path, content: str | bytes, told: str
+) -> None:
+    file = tmp_path / "texts.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError, match=told) as caught:
+        load_data(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_csv_keeps_line_ends_quotes_and_numbers_as_written(tmp_path: Path) -> None:
+    file = tmp_path / "texts.csv"
+    rows = [['so, "good"\nfilm', "1", "007"], ["", "0", "7"], ["ünd", "1", "1e3"]] * 4
+    with file.open("w", newline="", encoding="utf-8-sig") as stream:
+        csv.writer(stream).writerows([["sentence", "label", "person"], *rows])
+    data = load_data(file)
+    assert data.classes == ("0", "1")
+    texts = data.train.store.read(0, 99) + data.test.store.read(0, 99)
+    assert sorted(texts) == sorted(row[0] for row in rows)
+    assert {"007", "7", "1e3"} == set(data.train.columns["person"].tolist())
+
+
+# Datasets of the library
+
+
+def Dataset(columns: dict[str, list[object]]) -> object:  # noqa: N802
+    import datasets
+
+    return datasets.Dataset.from_dict(columns)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> object:
+    """A DatasetDict of small images, with names of classes, ids and persons."""
+    import datasets
+
+    drawn = np.random.default_rng(0)
+    features = datasets.Features(
+        {
+            "image": datasets.Image(),
+            "label": datasets.ClassLabel(names=["cat", "dog"]),
+            "id": datasets.Value("string"),
+            "person": datasets.Value("string"),
+        }
+    )
+
+    def part(count: int, first: str) -> object:
+        pixels = drawn.integers(0, 256, (count, 10, 10, 3), np.uint8)
+        columns = {
+            "image": [Image.fromarray(one) for one in pixels],
+            "label": [row % 2 for row in range(count)],
+            "id": [f"{first}{row}" for row in range(count)],
+            "person": [f"p{row % 5}" for row in range(count)],
+        }
+        return datasets.Dataset.from_dict(columns, features=features)
+
+    return datasets.DatasetDict(train=part(40, "a"), test=part(8, "b"), validation=part(4, "c"))
+
+
+def test_a_dictionary_of_splits_is_read_as_it_is(
+    pictures: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    def refused(*_: object) -> None:
+        raise AssertionError("a row was read")
+
+    monkeypatch.setattr(datasets.Dataset, "__iter__", refused)
+    data = load_data(pictures)
+    assert data.classes == ("cat", "dog") and data.notes == ("not read: the splits validation",)
+    assert data.train.ids[:2].tolist() == ["a0", "a1"] and data.test.ids[0] == "b0"
+    assert data.train.columns["person"][:2].tolist() == ["p0", "p1"]
+    assert "not read: the splits validation" in repr(data)
+    pixels = resident(data.train)
+    assert pixels is not None and pixels.shape == (40, 3, 10, 10) and pixels.dtype == torch.uint8
+    first = np.array(pictures["train"][:1]["image"][0])
+    assert np.array_equal(pixels[0].permute(1, 2, 0).numpy(), first)
+    pair = load_data((pictures["train"], pictures["test"]))
+    assert pair.train.fingerprint == data.train.fingerprint and not pair.notes
+
+
+def test_a_fingerprint_is_of_what_a_dataset_holds(pictures: dict[str, object]) -> None:
+    some = pictures["train"].select([5, 3, 9, 4, 20, 21, 30, 31, 8, 7])
+    data = load_data(some)
+    assert sorted(data.train.ids.tolist() + data.test.ids.tolist()) == sorted(some["id"])
+    assert data.train.fingerprint == load_data(some.flatten_indices()).train.fingerprint
+    other = load_data(pictures["train"].select([5, 3, 9, 4, 20, 21, 30, 31, 8, 6]))
+    assert data.train.fingerprint != other.train.fingerprint
+
+
+def test_a_digest_does_not_depend_on_chunks() -> None:
+    rows = {
+        "n": [1, None, 3, 4],
+        "t": ["ab", None, "", "c"],
+        "l": [[1, 2], [], None, [3]],
+        "s": [{"bytes": b"a", "path": None}, {"bytes": None, "path": "x"}, None, {"bytes": b"b"}],
+        "b": [True, None, False, True],
+    }
+    table = pa.table(rows)
+    cut = pa.concat_tables([table.slice(0, 1), table.slice(1, 2), table.slice(3)])
+    assert digest_table(table) == digest_table(cut) == digest_table(table.combine_chunks())
+    for name in rows:
+        other = {**rows, name: [*rows[name][:3], rows[name][0]]}
+        if other[name] != rows[name]:
+            assert digest_table(pa.table(other, schema=table.schema)) != digest_table(table), name
+
+
+def test_numbers_and_tokens_are_inputs_too() -> None:
+    lists = load_data(Dataset({"x": [[float(i), 1.0] for i in range(20)], "label": [0, 1] * 10}))
+    assert resident(lists.train).shape == (16, 2) and lists.normalisation is None
+    rows = {"a": [float(i) for i in range(20)], "b": [0.5] * 20, "n": [1, 2] * 10}
+    numbers = load_data(Dataset({**rows, "label": ["x", "y"] * 10}))
+    assert resident(numbers.train).shape == (16, 2) and "n" in numbers.train.columns
+    tokens = {
+        "input_ids": [[2, 4, 3], [2, 5, 6, 3]] * 10,
+        "attention_mask": [[1] * 3, [1] * 4] * 10,
+    }
+    data = load_data(Dataset({**tokens, "label": [0, 1] * 10}))
+    assert data.train.shape() == (4,)
+    batch = data.train.store.fetch(np.array([0, 1]), torch.device("cpu"))
+    assert batch["input_ids"].dtype == torch.int64
+    assert batch["attention_mask"].sum(1).tolist() == data.train.store.lengths[:2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"text": ["a"] * 8}, "no label column"),
+        (
+            {"text": ["a", None] * 4, "label": [0, 1] * 4},
+            "4 rows without text, the first of them row 2",
+        ),
+        ({"text": ["a"] * 8, "label": [0, None] * 4}, "4 rows without label"),
+        ({"x": [[1.0], [1.0, 2.0]] * 4, "label": [0, 1] * 4}, "of several sizes"),
+        ({"n": [1] * 8, "label": [0, 1] * 4}, "no inputs that can be told"),
+    ],
+)
+def test_a_dataset_that_cannot_be_read_is_refused(
+    columns: dict[str, list[object]], told: str
+) -> None:
+    with pytest.raises(DataError, match=told):
+        load_data(Dataset(columns))
+
+
+def test_streams_and_splits_without_a_training_set_are_refused(pictures: dict[str, object]) -> None:
+    import datasets
+
+    with pytest.raises(DataError, match="without streaming=True"):
+        load_data(pictures["train"].to_iterable_dataset())
+    odd = datasets.DatasetDict(a=pictures["train"], b=pictures["test"])
+    with pytest.raises(DataError, match=r"splits a, b, and none is called train"):
+        load_data(odd)
+
+
+def test_a_saved_dataset_is_data_by_name(
+    place: Path, pictures: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    with hub_helpers.quiet_datasets():
+        pictures.save_to_disk("pictures")
+    made = train_folder("hf:pictures", "hf:vit", place / "seen", recipe=SHORT)
+    assert made.data.train.shape() == (3, 8, 8)  # as the processor makes them
+    assert made.data.normalisation.mean == (0.5, 0.4, 0.3)
+    monkeypatch.chdir("/")
+    again = expunge.load(place / "seen")
+    assert again.data.normalisation == made.data.normalisation
+    forgot = expunge.unlearn(again, "group:person=p1", "retrain")
+    assert forgot.split.forget == tuple(
+        f"a{row}" for row in range(1, 40, 5) if f"a{row}" in {*again.split.retain}
+    )
+
+
+def test_images_of_another_size_are_refused_where_the_model_cannot_take_them(place: Path) -> None:
+    vit = HubModel.of_folder(place / "vit", "image", ("a", "b"), "")
+    for shape, told in (
+        ((3, 10, 10), "takes 8x8.*DATA@8x8"),
+        ((1, 8, 8), "takes 3"),
+        ((9,), "shape"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            vit.check_pictures(shape)
+    vit.check_pictures((3, 8, 8))
+    small = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "patch_size": 2}
+    convolutional = {"model_type": "convnext", "image_size": 224, **small}
+    HubModel("image", convolutional, ("a", "b")).check_pictures((3, 32, 32))
+
+
+def test_what_cannot_be_had_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"hf:no/such cannot be loaded.*save_to_disk") as caught:
+        load_hub("hf:no/such")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"hf:no-such is no folder here.*config\.json"):
+        HubModel.of_folder(folder_of("hf:no-such"), "text", ("a",), "")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setattr("expunge.names.libraries.find_spec", lambda _: None)
+    monkeypatch.delitem(sys.modules, "datasets")
+    with pytest.raises(DataError, match=r"needs the package datasets.*pip install 'expunge\[hf\]'"):
+        load_data("hf:imdb")
+
+
+# Models that were trained elsewhere
+
+
+def test_a_checkpoint_is_imported_with_its_own_classes(
+    place: Path, trained: expunge.Trained, tmp_path: Path
+) -> None:
+    fine = tmp_path / "fine"
+    trained.model.save_pretrained(fine)
+    hub_helpers.tokenizer().save_pretrained(fine)
+    data = str(place / "reviews.csv")
+    own = import_folder(f"hf:{fine}", None, data, tmp_path / "own").trained
+    assert not own.fresh.base  # it has learned what is to be forgotten
+    based = import_folder(
+        f"hf:{place / 'base'}", fine / "model.safetensors", data, tmp_path / "b"
+    ).trained
+    assert based.fresh.base == str(place / "base")
+    assert torch.equal(learned(own), learned(based)) and len(own.data.train) == 120
+    # the same classes in another order are matched by name
+    told = json.loads((fine / "config.json").read_text())
+    (fine / "config.json").write_text(json.dumps({**told, "id2label": {"0": "pos", "1": "neg"}}))
+    turned = import_folder(f"hf:{fine}", None, data, tmp_path / "turned").trained
+    assert turned.data.classes == ("pos", "neg")
+    (fine / "config.json").write_text(json.dumps({**told, "id2label": {"0": "bad", "1": "good"}}))
+    with pytest.raises(DataError, match=r"id2label.*the same names"):
+        import_folder(f"hf:{fine}", None, data, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    numbers = [(text, str(int(label == "pos"))) for text, label in hub_helpers.reviews(40)]
+    write_reviews(tmp_path / "numbers.csv", numbers)
+    named = import_folder(f"hf:{fine}", None, str(tmp_path / "numbers.csv"), tmp_path / "named")
+    assert named.trained.data.classes == ("bad", "good")
+
+
+def test_a_base_without_a_trained_head_is_no_checkpoint(place: Path, tmp_path: Path) -> None:
+    weights = hub_helpers.weights_of(place / "base")
+    shutil.copytree(place / "base", tmp_path / "bare")
+    bare = {name: one for name, one in weights.items() if not name.startswith("classifier")}
+    hub_helpers.save(bare, tmp_path / "bare/model.safetensors")
+    with pytest.raises(ModelError, match=r"lacks trained weights for classifier.*expunge train"):
+        import_folder(f"hf:{tmp_path / 'bare'}", None, str(place / "reviews.csv"), tmp_path / "out")
+
+
+def test_weights_that_would_be_unpickled_are_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "old")
+    (tmp_path / "old/model.safetensors").unlink()
+    (tmp_path / "old/pytorch_model.bin").write_bytes(b"\x80\x04N.")
+    with pytest.raises(ModelError, match="would have to be unpickled"):
+        expunge.train(load_data(place / "reviews.csv"), f"hf:{tmp_path / 'old'}", recipe=SHORT)
+
+
+def test_code_that_a_model_brings_is_not_run(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "own")
+    config = json.loads((tmp_path / "own/config.json").read_text())
+    told = {**config, "model_type": "mine", "auto_map": {"AutoConfig": "ours.Config"}}
+    (tmp_path / "own/config.json").write_text(json.dumps(told))
+    (tmp_path / "own/ours.py").write_text("open('ran', 'w')")
+    words = json.loads((tmp_path / "own/tokenizer_config.json").read_text())
+    words |= {"auto_map": {"AutoTokenizer": ["ours.Words", None]}, "tokenizer_class": "Words"}
+    (tmp_path / "own/tokenizer_config.json").write_text(json.dumps(words))
+    with pytest.raises(ModelError, match="no tokenizer can be loaded"):
+        load_tokenizer(tmp_path / "own", told)
+    with pytest.raises(ModelError, match=r"'mine'.*module:function"):
+        HubModel.of_folder(tmp_path / "own", "text", ("a", "b"), "").blank()
+    assert not Path("ran").exists()
+
+
+def test_a_base_that_changed_is_no_base_any_more(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "base")
+    made = HubModel.of_folder(tmp_path / "base", "text", ("neg", "pos"), str(tmp_path / "base"))
+    weights = {name: one + 1 for name, one in hub_helpers.weights_of(place / "base").items()}
+    hub_helpers.save(weights, tmp_path / "base/model.safetensors")
+    with pytest.raises(ModelError, match="have changed since"):
+        made()
+
+
+def test_a_module_of_transformers_is_adopted_as_it_is(
+    place: Path, trained: expunge.Trained, tmp_path: Path
+) -> None:
+    data = load_data(place / "reviews.csv").tokenised(hub_helpers.tokenizer())
+    adopted = expunge.adopt(trained.model, data, recipe=SHORT)
+    again = adopted.save(tmp_path / "adopted") and expunge.load(tmp_path / "adopted")
+    assert torch.equal(learned(again), learned(adopted)) and len(again.data.train) == 120
+    assert expunge.unlearn(again, "random:0.2", "retrain").split.forget
+    turned = load_data(place / "reviews.csv", classes=("pos", "neg"))
+    with pytest.raises(ConfigError, match=r"id2label.*classes=\['neg', 'pos'\]"):
+        expunge.adopt(trained.model, turned.tokenised(hub_helpers.tokenizer()))
+
+
+def test_a_dataset_is_trained_on_as_it_is(place: Path) -> None:
+    texts, labels = zip(*hub_helpers.reviews(30), strict=True)
+    table = Dataset({"text": list(texts), "label": list(labels)})
+    made = expunge.train(table, f"hf:{place / 'base'}", recipe=SHORT)
+    assert made.data.classes == ("neg", "pos") and isinstance(made.data, Data)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"size": 8}, Processor((8, 8))),
+        ({"size": {"shortest_edge": 9}, "crop_size": 8, "do_center_crop": True}, Processor((8, 8))),
+        (
+            {"size": {"height": 6, "width": 8}, "do_normalize": False, "image_mean": [0.1]},
+            Processor((6, 8)),
+        ),
+        ({"image_mean": [0.5], "image_std": [0.2]}, Processor(None, (0.5,), (0.2,))),
+    ],
+)
+def test_a_processor_tells_size_mean_and_deviation(
+    tmp_path: Path, told: dict[str, object], expected: Processor
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    assert processor_of(tmp_path) == expected
+
+
+def test_labels_are_names_or_none() -> None:
+    assert class_names_of({"id2label": {"1": "b", "0": "a"}}) == ("a", "b")
+    assert class_names_of({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}) is None
+    assert class_names_of({}) is None
+    with pytest.raises(ModelError, match="does not number"):
+        class_names_of({"id2label": {"1": "b"}})
+
+
+# Models of timm and torchvision
+
+
+def library(name: str, **functions: object) -> ModuleType:
+    module = ModuleType(name)
+    vars(module).update(functions)
+    return module
+
+
+def test_architectures_of_other_libraries_are_made_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def create(name: str, pretrained: bool, num_classes: int, in_chans: int) -> nn.Module:
+        assert not pretrained
+        return nn.Sequential(
+            OrderedDict(flat=nn.Flatten(), head=nn.Linear(4 * in_chans, num_classes))
+        )
+
+    timm = library("timm", list_models=lambda: ["tiny"], create_model=create)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    check_model("timm:tiny", allow_code=False)
+    assert build_model("timm:tiny", (3, 2, 2), 5, allow_code=False).head.out_features == 5
+    with pytest.raises(ModelError, match=r"timm has no model 'tine', did you mean 'tiny'\?"):
+        build_model("timm:tine", (3, 2, 2), 5, allow_code=False)
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    vision = library("torchvision")
+    models = library("torchvision.models", list_models=lambda: ["tiny"], get_model=fails)
+    monkeypatch.setitem(sys.modules, "torchvision", vision)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    with pytest.raises(ModelError, match=r"torchvision:tiny cannot be made for 5 classes.*nms"):
+        build_model("torchvision:tiny", (3, 2, 2), 5, allow_code=False)
+
+
+def test_a_library_that_is_missing_is_told_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("expunge.names.libraries.find_spec", lambda _: None)
+    for name in ("timm:tiny", "torchvision:tiny"):
+        with pytest.raises(ModelError, match=r"not installed; install it with .*expunge\[vision\]"):
+            check_model(name, allow_code=False)

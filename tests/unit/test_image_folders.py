@@ -3,6 +3,7 @@ told."""
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -346,6 +347,53 @@ def test_a_table_for_each_part_or_for_all(tmp_path: Path) -> None:
     assert again.test.labels.tolist() == data.test.labels.tolist()
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_labels_that_are_decimal_numbers_are_class_indices(tmp_path: Path, ending: str) -> None:
+    fill(tmp_path, 10)
+    rows = {
+        "file_name": [f"{i}.png" for i in range(10)],
+        "label": [float(i % 2) for i in range(10)],
+    }
+    table(tmp_path, ending, rows)
+    assert load_data(tmp_path).classes == ("0", "1")
+
+
+def test_a_table_of_texts_of_several_lines(tmp_path: Path) -> None:
+    fill(tmp_path, 60)
+    text = f"one, and\n{'x' * 30_000}\n; two"  # over a megabyte in all
+    rows = "".join(f'{i}.png;{"ab"[i % 2]};"{text} {i}"\n' for i in range(60))
+    (tmp_path / "metadata.csv").write_text(f"file_name;label;text\n{rows}")
+    data = load_data(tmp_path, test="none")
+    told_of = dict(zip(data.train.ids.tolist(), data.train.columns["text"].tolist(), strict=True))
+    assert all(told_of[f"{i}.png"].endswith(f"two {i}") for i in range(60))
+
+
+def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
+    fill(tmp_path, 6)
+    rows = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "t": "a\u2028b\x85c"} for i in range(6)]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "metadata.jsonl").write_bytes(lines.encode())
+    assert len(names(load_data(tmp_path))) == 6
+
+
+def test_a_table_that_contradicts_the_folders_is_refused(tmp_path: Path) -> None:
+    photos(tmp_path)
+    files = [f"{name}/{i}.png" for name in CLASSES for i in range(4)]
+    rows = [f"{file},{file.partition('/')[0]}\n" for file in files]
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    assert load_data(tmp_path).classes == CLASSES
+    rows[1] = "cat/1.png,dog\n"
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    with pytest.raises(
+        DataError, match=r"says dog of cat/1\.png .1 such images., which lies in the"
+    ):
+        load_data(tmp_path)
+    rows[1:] = [f"{file},{'ab'[i % 2]}\n" for i, file in enumerate(files)][1:]
+    rows[0] = "cat/0.png,a\n"
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    assert load_data(tmp_path).classes == ("a", "b"), "the folders are no classes then"
+
+
 def test_rows_whose_images_are_gone_are_told(tmp_path: Path) -> None:
     fill(tmp_path, 6)
     rows = "".join(f"{i}.png,{i % 2}\n" for i in range(9))
@@ -370,6 +418,11 @@ def test_rows_whose_images_are_gone_are_told(tmp_path: Path) -> None:
         ("", r"cannot read .*metadata\.csv"),
         ("file_name,id,label\n0.png,x,a\n1.png,x,b\n2.png,y,a\n3.png,z,b\n", "id 'x' occurs 2"),
         ("file_name,label\n0.png,a\n1.png,a\n2.png,a\n3.png,a\n", "are of one class, a"),
+        (
+            "file_name,label\n0.png,a\n1.png,NaN\n2.png,NA\n3.png,b\n",
+            "no label of 2 images, .*1.png",
+        ),
+        ("file_name,label\n0.png,-1\n1.png,0\n2.png,1\n3.png,2\n", r"label -1 is negative .1 such"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path: Path, content: str, message: str) -> None:

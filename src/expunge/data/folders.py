@@ -188,7 +188,9 @@ def _find(part: _Part, wanted: Sequence[str] | None) -> _Found:
         )
     if part.table is not None and part.labelled:
         names = tree.every_image()
-        return _Found(names, part.table.labels(part.table.at(list(map(clean_name, names)))))
+        labels = part.table.labels(part.table.at(list(map(clean_name, names))))
+        _check_contradicted(part.table, tree, names, labels)
+        return _Found(names, labels)
     folders = _class_folders(tree)
     if not tree.filled:
         raise DataError(
@@ -198,11 +200,25 @@ def _find(part: _Part, wanted: Sequence[str] | None) -> _Found:
     if tree.images:
         _tell(f"not read, being of no class: {_images(len(tree.images))} of {tree.path} itself")
     _check_nested(tree, wanted)
-    names, labels = [], []
-    for name, one in folders.items():
-        names += one.every_image()
-        labels += [name] * one.count
-    return _Found(names, np.array(labels, dtype=object), tuple(folders))
+    images = [name for one in folders.values() for name in one.every_image()]
+    classes = [name for name, one in folders.items() for _ in range(one.count)]
+    return _Found(images, np.array(classes, dtype=object), tuple(folders))
+
+
+def _check_contradicted(
+    table: ImageTable, tree: Tree, names: Sequence[str], labels: NDArray[Any]
+) -> None:
+    """Raise DataError where images lie in folders of the labels' names, and some in that of another."""
+    inner = (name.removeprefix(tree.base) for name in names)
+    folders = np.array([clean_name(name.partition("/")[0]) for name in inner], dtype=object)
+    texts = labels.astype(np.str_)
+    odd = np.flatnonzero(folders != texts)
+    if set(folders.tolist()) <= set(texts.tolist()) and len(odd):
+        raise DataError(
+            f"{table.path} says {texts[odd[0]]} of {clean_name(names[odd[0]])} ({len(odd):,} such "
+            "images), which lies in the folder of another class; correct one of "
+            "them, or move all into one folder"
+        )
 
 
 def _class_folders(tree: Tree) -> dict[str, Tree]:

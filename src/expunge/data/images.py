@@ -35,11 +35,12 @@ from expunge.data.pixels import (
     is_deep,
     is_plain,
     plain,
+    tell_pages,
 )
 from expunge.data.room import MOST_PIXELS, ROOM
 from expunge.data.samples import ResidentStore, RowsOf, Store, StreamStore
 from expunge.disk.reading import MIB, UnreadableError, open_regular, read_bytes, reading
-from expunge.errors import DataError, DataWarning
+from expunge.errors import DataError
 
 Size = tuple[int, int]
 """Height and width, in pixels."""
@@ -366,7 +367,7 @@ def encoded_images(
     if seen.modes <= set(GREY_MODES) or not fits(needed_bytes):
         seen = _headers(_spread(sources, MANY))
     sizes, colour = seen.sizes, not seen.modes <= set(GREY_MODES)
-    _tell_pages(seen.paged, where)
+    tell_pages(seen.paged, where)
     if drawing.ground is not None and seen.deep:
         _check_bright(_spread(sources, FEW), where)
     if size is None and len(sizes) > 1:
@@ -463,17 +464,6 @@ def _headers(sources: Sequence[Encoded]) -> _Seen:
                 deep = deep or is_deep(image)
                 paged += has_pages(image)
     return _Seen(modes, sizes, deep, paged)
-
-
-def _tell_pages(paged: int, where: str) -> None:
-    """Tell of pages and frames that are not read."""
-    if paged:
-        warnings.warn(
-            f"{paged:,} or more images of {where} hold several pages or frames, and of each the first "
-            "is read; save the others as images of their own",
-            DataWarning,
-            stacklevel=2,
-        )
 
 
 def _decode_all(images: EncodedImages) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from expunge.data.apart import check_apart, check_test_classes, check_test_spec, check_whole_test
 from expunge.data.aside import Home, set_aside, thin
 from expunge.data.batch import Indices
-from expunge.data.columns import Columns, TableEncoding
+from expunge.data.columns import Columns, TableEncoding, is_parquet
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw, read_npz
 from expunge.data.folders import read_folder
@@ -28,7 +28,7 @@ from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
-from expunge.data.shards import Shards, is_parquet, shards_of
+from expunge.data.shards import Shards, shards_of
 from expunge.data.spec import (
     BUILT_IN,
     DATASETS,
@@ -417,6 +417,11 @@ def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divi
         _checked(part.samples(indices))
         for part, indices in zip([train] if test is None else [train, test], encoded, strict=True)
     ]
+    if classes is None and len(names) == 1:
+        raise DataError(
+            f"all samples are of one class, {names[0]}, and there is nothing to tell it from; give two "
+            "classes or more"
+        )
     if test is None:
         return replace(divide(samples[0], names), notes=notes)
     if classes is None:

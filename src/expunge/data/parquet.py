@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import ROW_BYTES, TEXT_BYTES, VALUE_BYTES, Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import BOMB_BYTES, Encoded, ImagePart, ImageStore, Size, is_bomb
+from expunge.data.images import (
+    BOMB_BYTES,
+    Encoded,
+    ImagePart,
+    ImageStore,
+    Size,
+    is_bomb,
+    open_image,
+)
 from expunge.disk.reading import UnreadableError, open_regular, parse_json, reading
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
@@ -28,13 +37,30 @@ REMEDY = "give a parquet file of encoded images and labels"
 def holds_pictures(file: Path) -> bool:
     """Whether a parquet file has a column of encoded images; else it is a table."""
     with reading(f"{file} as parquet", REMEDY, DataError), open_regular(file) as stream:
-        schema = pq.ParquetFile(stream).schema_arrow
-        names = [field.name for field in schema if _is_image(field.type)]
-        return any(
-            name in IMAGES or pa.types.is_struct(schema.field(name).type)
-            for name in names
-            if name not in (*LABELS, "id")
-        ) or (len(names) == 1 and names[0] not in (*LABELS, "id"))
+        packed_bytes = stream.seek(0, 2)
+        parquet = pq.ParquetFile(stream)
+        schema = parquet.schema_arrow
+        names = [
+            field.name
+            for field in schema
+            if _is_image(field.type) and field.name not in (*LABELS, "id")
+        ]
+        if any(name in IMAGES or pa.types.is_struct(schema.field(name).type) for name in names):
+            return True
+        if len(names) != 1:
+            return False
+        check_sizes(parquet.metadata, packed_bytes, schema, [])
+        first = next(parquet.iter_batches(1, row_groups=[0], columns=names), None)
+        return first is not None and _shows(first.column(0)[0].as_py())
+
+
+def _shows(content: bytes | None) -> bool:
+    """Whether bytes are a picture."""
+    if content is None:
+        return False
+    with suppress(DataError), open_image(content):
+        return True
+    return False
 
 
 def read_parquet(

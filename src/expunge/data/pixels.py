@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 from expunge.data.drawing import GROUNDS
 from expunge.disk.reading import UnreadableError
+from expunge.errors import DataWarning
 
 SIXTEEN_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 GREY_MODES = ("1", "L", "LA", *SIXTEEN_MODES)
@@ -65,6 +67,17 @@ def has_pages(image: Image.Image) -> bool:
     with suppress(Exception):  # of a broken second one nothing is read
         return image.format != "MPO" and bool(getattr(image, "is_animated", False))
     return False
+
+
+def tell_pages(paged: int, where: str) -> None:
+    """Tell of pages and frames that are not read."""
+    if paged:
+        warnings.warn(
+            f"{paged:,} or more images of {where} hold several pages or frames, and of each the first "
+            "is read; save the others as images of their own",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def brightest(image: Image.Image) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from expunge.data.columns import TABLES
+from expunge.data.columns import TABLES, is_parquet
 from expunge.data.metadata import TABLES as BESIDE
 from expunge.data.tree import IMAGE_SUFFIXES, JUNK, PARTS, part_of, parts_of
 from expunge.errors import DataError, listed
@@ -85,11 +85,6 @@ def shards_of(folder: Path) -> Shards | None:
             f"away (what is known of each image may stand in {BESIDE[0]})"
         )
     return found
-
-
-def is_parquet(file: Path) -> bool:
-    """Whether a table is parquet by its name, else it is text."""
-    return file.suffix.lower() == ".parquet"
 
 
 def _tables(folder: Path) -> Shards | None:

@@ -17,6 +17,7 @@ from expunge.models.hub import check_base, folder_of, processor_of
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
+from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
@@ -197,7 +198,7 @@ def unlearn_folder(
         raise ConfigError(
             f"request id {beside.request_id!r} names what is redacted; choose one that names nobody"
         )
-    for line in asked.lines(redacted=redact):
+    for line in (*asked.lines(redacted=redact), *_kept_categories(original, forget, redact)):
         (tell or str)(line)
 
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
@@ -214,6 +215,21 @@ def unlearn_folder(
         keep(made)
         raise
     return Forgotten(original, *keep(made))
+
+
+def _kept_categories(original: Trained, forget: str | Split, redact: bool) -> list[str]:
+    """A line for a redacted request by a column that is an input too: its values stay with the model."""
+    kind, _, rest = (forget if isinstance(forget, str) else "").partition(":")
+    column = clean_name(rest.partition("=")[0])
+    table = original.data.table
+    if not redact or kind != "group" or table is None:
+        return []
+    if not any(one.name == column and one.categories is not None for one in table.features):
+        return []
+    return [
+        f"warning: the column {column!r} is an input too, and what it reads stays among the categories "
+        f"in model.json; to keep it out, train with group={column}, which makes it no input"
+    ]
 
 
 def reference_of(out: Path) -> Path:

@@ -168,7 +168,7 @@ def adopt(
     check_labels(module, data.classes)
     fresh = HubModel.of_module(module, data.classes) if fresh is None else fresh
     if split is None:
-        split = Split.whole(data := undivided(data), validation=0.0)
+        split = Split.whole(data := undivided(data, allow_code=allow_code), validation=0.0)
     check_fits(module, mask or {}, "mask")
     if isinstance(fresh, str):
         check_model(fresh, allow_code=allow_code)

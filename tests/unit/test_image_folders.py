@@ -3,6 +3,7 @@ told."""
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -108,8 +109,36 @@ def test_what_is_of_no_part_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("train", "test", "more"),
+    [
+        ("seg_train", "seg_test", "seg_pred"), ("seg_train", "seg_test", "samples"),
+        ("training_set", "test_set", "single_prediction"), ("my train", "my val", "old/cat"),
+        ("scenes_train", "scenes_test", "scenes_train_old_test/cat"),
+    ],
+)  # fmt: skip
+def test_what_lies_beside_parts_of_longer_names_is_no_class(
+    tmp_path: Path, train: str, test: str, more: str
+) -> None:
+    photos(tmp_path / train)
+    photos(tmp_path / test, count=2)
+    fill(tmp_path / more, 3)
+    data, notes = told(lambda: load_data(tmp_path))
+    assert data.classes == CLASSES and not data.test_drawn
+    assert (len(data.train), len(data.test)) == (8, 4)
+    assert notes == [f"{tmp_path / more.partition('/')[0]} is not read (3 images)"]
+
+
+def test_classes_of_words_that_name_parts_stay_classes(tmp_path: Path) -> None:
+    for classes in (("train station", "tunnel"), ("test tube", "train", "x")):
+        assert load_data(photos(tmp_path / classes[-1], classes=classes)).classes == classes
+
+
+@pytest.mark.parametrize(
     ("folders", "message"),
     [
+        (("2019/cat", "2019/dog", "2020/cat", "2021/cat", "2021/dog", "2021/cow"), "2019, 2020, 2021 "),
+        (("2019/cat", "2019/dog", "2020/cat"), "the folders cat, dog, so either may"),
+        (("training_set/cat", "training_set/dog", "test_set"), "test_set holds 4 images and no class"),
         (("test/cat", "test/dog", "val/cat"), "holds test, val and no images to train on"),
         (("train/cat", "Training/dog"), "Training and train, each train data by its name; rename one"),
         (("train", "test"), "train holds 4 images and no class folders; .*metadata.csv"),
@@ -171,6 +200,15 @@ def test_classes_without_images_are_refused(tmp_path: Path) -> None:
         DataError, match=r"holds emu, fox without images.*remove them, or add images"
     ):
         load_data(tmp_path)
+
+
+def test_photos_of_every_ending_are_read(tmp_path: Path) -> None:
+    for i, ending in enumerate(("jpg", "jfif", "JFIF", "JPEG", "pgm", "tiff", "webp")):
+        kind = {"pgm": "PPM", "tiff": "TIFF", "webp": "WEBP"}.get(ending, "JPEG")
+        for name in CLASSES:
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.new("L", (4, 4), 9 * i).save(tmp_path / name / f"{i}.{ending}", kind)
+    assert len(names(load_data(tmp_path))) == 14
 
 
 def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
@@ -309,6 +347,53 @@ def test_a_table_for_each_part_or_for_all(tmp_path: Path) -> None:
     assert again.test.labels.tolist() == data.test.labels.tolist()
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_labels_that_are_decimal_numbers_are_class_indices(tmp_path: Path, ending: str) -> None:
+    fill(tmp_path, 10)
+    rows = {
+        "file_name": [f"{i}.png" for i in range(10)],
+        "label": [float(i % 2) for i in range(10)],
+    }
+    table(tmp_path, ending, rows)
+    assert load_data(tmp_path).classes == ("0", "1")
+
+
+def test_a_table_of_texts_of_several_lines(tmp_path: Path) -> None:
+    fill(tmp_path, 60)
+    text = f"one, and\n{'x' * 30_000}\n; two"  # over a megabyte in all
+    rows = "".join(f'{i}.png;{"ab"[i % 2]};"{text} {i}"\n' for i in range(60))
+    (tmp_path / "metadata.csv").write_text(f"file_name;label;text\n{rows}")
+    data = load_data(tmp_path, test="none")
+    told_of = dict(zip(data.train.ids.tolist(), data.train.columns["text"].tolist(), strict=True))
+    assert all(told_of[f"{i}.png"].endswith(f"two {i}") for i in range(60))
+
+
+def test_lines_end_where_json_lines_do(tmp_path: Path) -> None:
+    fill(tmp_path, 6)
+    rows = [{"file_name": f"{i}.png", "label": "ab"[i % 2], "t": "a\u2028b\x85c"} for i in range(6)]
+    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "metadata.jsonl").write_bytes(lines.encode())
+    assert len(names(load_data(tmp_path))) == 6
+
+
+def test_a_table_that_contradicts_the_folders_is_refused(tmp_path: Path) -> None:
+    photos(tmp_path)
+    files = [f"{name}/{i}.png" for name in CLASSES for i in range(4)]
+    rows = [f"{file},{file.partition('/')[0]}\n" for file in files]
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    assert load_data(tmp_path).classes == CLASSES
+    rows[1] = "cat/1.png,dog\n"
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    with pytest.raises(
+        DataError, match=r"says dog of cat/1\.png .1 such images., which lies in the"
+    ):
+        load_data(tmp_path)
+    rows[1:] = [f"{file},{'ab'[i % 2]}\n" for i, file in enumerate(files)][1:]
+    rows[0] = "cat/0.png,a\n"
+    (tmp_path / "metadata.csv").write_text("file_name,label\n" + "".join(rows))
+    assert load_data(tmp_path).classes == ("a", "b"), "the folders are no classes then"
+
+
 def test_rows_whose_images_are_gone_are_told(tmp_path: Path) -> None:
     fill(tmp_path, 6)
     rows = "".join(f"{i}.png,{i % 2}\n" for i in range(9))
@@ -333,6 +418,11 @@ def test_rows_whose_images_are_gone_are_told(tmp_path: Path) -> None:
         ("", r"cannot read .*metadata\.csv"),
         ("file_name,id,label\n0.png,x,a\n1.png,x,b\n2.png,y,a\n3.png,z,b\n", "id 'x' occurs 2"),
         ("file_name,label\n0.png,a\n1.png,a\n2.png,a\n3.png,a\n", "are of one class, a"),
+        (
+            "file_name,label\n0.png,a\n1.png,NaN\n2.png,NA\n3.png,b\n",
+            "no label of 2 images, .*1.png",
+        ),
+        ("file_name,label\n0.png,-1\n1.png,0\n2.png,1\n3.png,2\n", r"label -1 is negative .1 such"),
     ],
 )
 def test_tables_that_do_not_fit(tmp_path: Path, content: str, message: str) -> None:

@@ -132,6 +132,9 @@ def test_columns_that_hold_no_classes(tmp_path: Path, labels: pa.Array, message:
         pd.Series(["a", None, "b"], dtype="category"),
         torch.tensor([0.0, torch.nan, 1.0]),
         np.ma.masked_array([0, 9, 1], mask=[False, True, False]),
+        ["a", " ", "b"],
+        [b"a", b" ", b"b"],
+        np.array(["a", "  ", "b"]),
     ],
     ids=lambda labels: f"{type(labels).__name__} {list(labels)}",
 )
@@ -168,6 +171,16 @@ def test_numbers_of_any_kind_are_class_indices(labels: Any) -> None:
     ("labels", "message"),
     [
         ([0, "a", 1], "a number and a text"),
+        ([{"a": 1}, {"a": 2}] * 3, "is a dict, and no class"),
+        ([{1}, {2}] * 3, r"label \{1\} is a set, and no class"),
+        (
+            ["a", "nan", "b"],
+            "1 of 3 labels are missing .written 'nan'., the first in row 1; .* 'nan'$",
+        ),
+        (
+            np.array(["a", "NA", "b"]),
+            "1 of 3 labels are missing .written 'NA'., the first in row 1",
+        ),
         ([0, 1, 10**30], "is no class index"),
         (np.array([0, 1, 2**64 - 1], np.uint64), "label 18446744073709551615 "),
         ([0.0, 1.0, np.inf], "label inf in row 2"),
@@ -245,6 +258,57 @@ def test_ids_and_columns_that_do_not_fit(more: Any, message: str) -> None:
 def test_ids_and_groups_of_pictures_that_are_null(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 rows without id .it is null there"):
         with_pictures(tmp_path, pa.array(PLACES), id=[None, *map(str, range(29))])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, None, "a"],
+        [b"x", pd.NA, "a"],
+        np.array(["2020-01-01", "NaT", "2020-01-02"], "M8[D]"),
+        pd.Series(pd.to_datetime(["2020-01-01", None, "2020-01-02"])),
+        [0, float("nan"), "a"],
+    ],
+    ids=str,
+)
+def test_a_gap_of_a_column_reads_as_nothing(values: Any) -> None:
+    data = load_data(Own([0, 1, 0], columns={"p": values}), test="none")
+    texts = data.train.columns["p"].tolist()
+    assert texts[1] == "" and texts[0] and texts[2]
+
+
+def test_a_class_that_is_named_may_be_called_so() -> None:
+    data = load_data(Own(["EU", "NA", "SA"] * 10), classes=["EU", "NA", "SA"])
+    assert labels_of(data)[:3] == ["EU", "NA", "SA"]
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64, torch.int8])
+def test_tensors_of_every_precision(kind: torch.dtype) -> None:
+    inputs = torch.arange(90.0).reshape(30, 3)
+    data = load_data(
+        TensorDataset(inputs.to(torch.bfloat16), torch.from_numpy(PLACES).to(kind)), test="none"
+    )
+    assert labels_of(data) == [str(one) for one in PLACES]
+    assert torch.equal(data.train.store.whole(), inputs.bfloat16().float())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (torch.zeros(30, 4).to_sparse(), "sparse, of which no rows are taken; give it dense"),
+        (torch.zeros(30, 4, dtype=torch.complex64), "holds complex numbers, of which no model"),
+    ],
+)
+def test_tensors_that_nobody_can_learn_from(inputs: torch.Tensor, message: str) -> None:
+    labels = torch.from_numpy(PLACES)
+    with pytest.raises(DataError, match=message):
+        load_data(TensorDataset(inputs, labels))
+    with pytest.raises(DataError, match=message):
+        odd = labels.to(inputs.dtype) if inputs.is_complex() else labels.to_sparse()
+        load_data(TensorDataset(torch.zeros(30, 4), odd))
+    streamed = StreamStore(Own(PLACES, lambda row: inputs[row]))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=message):
+        streamed.fetch(np.arange(4), torch.device("cpu"))
 
 
 IDS = [f"s{row}" for row in range(30)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from expunge.data.load import load_data
 from expunge.data.pixels import plain
 from expunge.data.samples import resident
 from expunge.data.spec import DataSpec, lasting
-from expunge.errors import DataError
+from expunge.errors import DataError, DataWarning
 from expunge.trained.card import DataCard, read_card, write_json
 from expunge.trained.opening import load
 
@@ -129,6 +131,60 @@ def test_what_nobody_can_scale_is_refused_by_name(
     assert str(tmp_path) in str(error.value)
 
 
+def deep_png(made: NDArray[Any]) -> bytes:
+    """A PNG (h, w, channels) of 16 bits, which Pillow reads and does not write."""
+    height, width, channels = made.shape
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        check = zlib.crc32(kind + body).to_bytes(4, "big")
+        return len(body).to_bytes(4, "big") + kind + body + check
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in made)
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    header = struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_of_16_bits_in_every_mode_dim_ones_are_refused(channels: int) -> None:
+    def content(top: int, seed: int = 0, hot: int = 0) -> bytes:
+        made = values(np.uint16, top, channels=channels, seed=seed)
+        made[1, :hot] = 2**16 - 1
+        if channels in (2, 4):
+            made[..., -1] = 2**16 - 1
+        return deep_png(made)
+
+    with pytest.raises(
+        DataError, match=r"reach [34],?\d+ of 65,535, so in 8 bits they would be nearly"
+    ):
+        images.encoded_images([content(4090)] * 3, None, "these")
+    dim = [content(1000, seed) for seed in range(9)]
+    with pytest.raises(DataError, match=r"the 16-bit images of these reach .*nearly black"):
+        images.encoded_images([content(1000, hot=1), *dim], None, "these")
+    lit = [content(2**16, seed) for seed in range(9)]
+    assert len(images.encoded_images([*dim[:4], *lit], None, "these")) == 13
+    black = [content(1)] * 8
+    assert len(images.encoded_images([*lit, *black, *black], None, "these")) == 25
+
+
+def test_hot_pixels_in_every_image_light_nothing() -> None:
+    made = np.random.default_rng(0).integers(0, 1000, (64, 64), dtype=np.uint16)
+    made[0, :4] = 2**16 - 1
+    with pytest.raises(DataError, match="reach 999 of 65,535"):
+        images.encoded_images([encoded(Image.fromarray(made))] * 2, None, "these")
+    made[1, :8] = 2**16 - 1  # a small bright thing
+    assert images.encoded_images([encoded(Image.fromarray(made))] * 2, None, "these")
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "PNG", "WEBP"])
+def test_further_pages_are_told_of(kind: str) -> None:
+    pages = [Image.fromarray(values(seed=seed)) for seed in range(3)]
+    content = encoded(pages[0], kind, save_all=True, append_images=pages[1:])
+    with pytest.warns(DataWarning, match="2 or more images of these hold several pages or frames"):
+        images.encoded_images([encoded(pages[0]), content, content], None, "these")
+
+
 def test_large_images_of_16_bits_come_out_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {kind: decoded(content) for kind, content in SIXTEEN.items()}
     monkeypatch.setattr("expunge.data.pixels.STRIP_PIXELS", 2 * SIDE)
@@ -194,6 +250,16 @@ def test_what_is_drawn_in_the_colour_of_the_ground_is_refused(folder: Path) -> N
         load_data(f"{folder},ground=black")
     clear = encoded(Image.fromarray(np.zeros((SIDE, SIDE, 4), np.uint8)))
     assert (decoded(clear) == 255).all(), "nothing at all hides nothing"
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_what_is_transparent_everywhere_is_refused(channels: int) -> None:
+    made = values(channels=channels)
+    made[..., -1] = 0
+    with pytest.raises(DataError, match="all of it is transparent, so nothing is seen"):
+        decoded(encoded(Image.fromarray(made)))
+    made[2, 2:4, -1] = 255
+    assert decoded(encoded(Image.fromarray(made))).size
 
 
 def test_images_in_parquet_are_read_alike(folder: Path, tmp_path: Path) -> None:

@@ -387,6 +387,23 @@ def test_no_byte_tells_whom_a_redacted_deletion_is_about(
     assert PERSON not in hint.stdout + hint.stderr
 
 
+def test_a_category_that_stays_with_a_redacted_model_is_told_of(tmp_path: Path) -> None:
+    rows = [f"{row},{('here', 'there', GROUP)[row % 3]},w{row % 5},{row % 2}" for row in range(60)]
+    (tmp_path / "a.csv").write_text("x,town,ward,label\n" + "\n".join(rows))
+    recipe = Recipe(epochs=1, batch_size=32)
+    source = train_folder(f"{tmp_path / 'a.csv'}:group=ward", "mlp", tmp_path / "m", recipe=recipe)
+    method = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
+    for asked, redact, count in (
+        (f"group:town={GROUP}", True, 1), (f"group:town={GROUP}", False, 0), ("group:ward=w1", True, 0),
+    ):  # fmt: skip
+        lines: list[str] = []
+        beside = Beside(redact_ids=redact)
+        to = tmp_path / f"to-{len(asked)}-{redact}"
+        unlearn_folder(source, asked, method, to, beside=beside, tell=lines.append)
+        told = [line for line in lines if "'town' is an input too" in line]
+        assert len(told) == count and not any(GROUP in line for line in told)
+
+
 def test_a_name_that_is_redacted_is_refused_where_it_would_stand(clinic: Path) -> None:
     words = ("unlearn", "original", "--forget", f"group:person={PERSON}", *EPOCH, "--redact-ids")
     for more in (

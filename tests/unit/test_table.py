@@ -17,6 +17,7 @@ from expunge.api import train, unlearn
 from expunge.data.load import Data, load_data
 from expunge.data.samples import resident
 from expunge.data.spec import DataSpec, lasting
+from expunge.data.split import Split
 from expunge.errors import DataError
 from expunge.place import Place
 from expunge.trained.opening import load
@@ -42,7 +43,7 @@ def people(rows: int = ROWS) -> dict[str, list[Any]]:
 
 
 def write(path: Path, content: dict[str, list[Any]], delimiter: str = ",") -> Path:
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         pq.write_table(pa.table(content), path)
         return path
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -283,6 +284,46 @@ def test_labels_of_a_table_are_names(tmp_path: Path) -> None:
         for one, label in zip(again.train.ids.tolist(), again.train.labels.tolist(), strict=True):
             if one in data.train.position:
                 assert label == data.train.labels[data.train.position[one]]
+
+
+LONG = 2**53
+"""From here on doubles tell no two whole numbers apart."""
+
+
+@pytest.mark.parametrize("kind", ["table", "pictures"])
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        (pa.array([LONG, LONG + 1, None]), [str(LONG), str(LONG + 1), ""]),
+        (pa.array([1, 2, 3]), ["1", "2", "3"]),
+        (pa.array([True, False, None]), ["True", "False", ""]),
+        (pa.array([10, None, 20], pa.decimal128(5, 1)), ["10.0", "", "20.0"]),
+        (pa.array([0, None, 1], pa.timestamp("ms")), [
+            "1970-01-01T00:00:00.000", "", "1970-01-01T00:00:00.001",
+        ]),
+    ],
+)  # fmt: skip
+def test_gaps_of_a_group_column_change_no_other_value(
+    tmp_path: Path, kind: str, values: pa.Array, texts: list[str]
+) -> None:
+    # a row group with a gap, and one without
+    rows = pa.concat_arrays([values] * 10 + [values.filter(values.is_valid())] * 10)
+    content = {"person": rows, "label": [row % 2 for row in range(len(rows))]}
+    image = {"bytes": encoded(picture(8, 8)), "path": None}
+    content |= {"image": [image] * len(rows)} if kind == "pictures" else {"x": range(len(rows))}
+    pq.write_table(pa.table(content), tmp_path / "a.parquet", row_group_size=10 * len(values))
+    spec = tmp_path / "a.parquet"
+    data = loaded(spec, "" if kind == "pictures" else "group=person", test="none")
+    found = [str(one) for one in data.train.columns["person"].tolist()]
+    assert found == texts * 10 + [one for one in texts if one] * 10
+    split = Split.parse(data, f"group:person={texts[0]}", base=Split.whole(data, validation=0))
+    assert len(split.forget) == 20
+
+
+def test_a_csv_column_with_gaps_that_nobody_named(tmp_path: Path) -> None:
+    content = people() | {"person": [[LONG, LONG + 1, ""][row % 3] for row in range(ROWS)]}
+    data = loaded(write(tmp_path / "a.csv", content), "missing=0", test="none")
+    assert set(data.train.columns["person"].tolist()) == {str(LONG), str(LONG + 1), ""}
 
 
 def test_columns_as_they_are_typed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from expunge.data.files import Raw
-from expunge.data.parquet import column_values, is_flat
+from expunge.data.parquet import column_values, is_flat, joined_values
 from expunge.data.samples import Store
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
@@ -66,7 +66,7 @@ def raw_of(
             _check_there(table[name], name, where)
     known: dict[Any, Any] = {}
     values = {
-        name: np.concatenate(
+        name: joined_values(
             [column_values(one, known, as_text=name == "id") for one in table[name].chunks]
         )
         for name in table.column_names

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,10 +16,26 @@ from expunge.errors import DataError, listed, nearest
 KEYS = ("label", "id", "group", "drop", "category", "missing")
 TABLES = (".csv", ".tsv", ".parquet")
 """Files that hold tables."""
+TARGETS = ("label", "labels", "target", "class")
+"""Usual names of a column of labels."""
+DELIMITERS = ",;\t|"
+HEAD_BYTES = 2**16
+"""Of a text file: what is looked at to see what stands between its columns."""
 WRITTEN = re.compile(rf"(?:{'|'.join(KEYS)})=.*", re.DOTALL)
 """How the columns in a data specification begin."""
 MOST_COLUMNS, MOST_CATEGORIES = 10_000, 50_000
 """Of a table; of one of its columns."""
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether a table is parquet by its name, else it is text."""
+    return file.suffix.lower() == ".parquet"
+
+
+def delimiter_of(head: bytes) -> str:
+    """What stands most often in the first line of a text file. head: its first `HEAD_BYTES`."""
+    line = head.split(b"\n")[0]
+    return max(DELIMITERS, key=lambda sign: line.count(sign.encode()))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.data.columns import TABLES
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
@@ -26,6 +27,7 @@ from expunge.data.images import (
     fits,
 )
 from expunge.data.metadata import FILE, ID, LABEL, ImageTable, read_image_table
+from expunge.data.metadata import TABLES as BESIDE
 from expunge.data.tree import PARTS, Tree, is_part, part_of, walk
 from expunge.disk.reading import MIB, UnreadableError, check_regular, read_bytes, reading
 from expunge.errors import DataError, DataWarning, listed, nearest
@@ -45,6 +47,11 @@ class _Part:
     def labelled(self) -> bool:
         """Whether the table tells the labels, and no folder."""
         return self.table is not None and self.table.has_labels
+
+    @property
+    def looked_through(self) -> list[Tree]:
+        """The folders in which every file should be an image."""
+        return [self.tree] if self.labelled else self.tree.filled
 
 
 @dataclass(frozen=True)
@@ -70,16 +77,18 @@ def read_folder(
 
     wanted: class names that are known, one of which may have no images by now.
     """
-    tree, tables = _unwrapped(walk(folder), wanted)
+    whole = walk(folder)
+    tree, tables = _unwrapped(whole, wanted)
     train, test = _parts(tree, tables, wanted)
     found = _find(train, wanted)
     _check_classes(train, found, wanted)
     beside = None if test is None else _find(test, wanted)
     if test is not None and beside is not None:
         _check_known(test, beside, train, found, wanted)
-    for part in (train, test):
-        if part is not None:
-            _tell_others(part)
+    parts = [part for part in (train, test) if part is not None]
+    for part in parts:
+        _tell_others(part)
+    _tell_tables(whole, parts)
     first = _raw(train, found, folder, size, drawing)
     if test is None or beside is None:
         return first, None
@@ -111,7 +120,9 @@ def _parts(
         one.name: None if one.name in (wanted or ()) else part_of(one.name) for one in tree.filled
     }
     train = [one for one in tree.filled if is_part(one.name, "train") and roles[one.name]]
-    divided = any((one.filled and not one.images) or _has_table(one) for one in train)
+    divided = any(map(_divides, train))
+    if {"train"} < set(filter(None, roles.values())):  # a part to train on, and one to test on
+        divided |= any(_divides(one) for one in tree.filled if roles[one.name] == "train")
     if roles and all(roles.values()) and all(not one.images for one in tree.filled):
         divided = True
         if "train" not in roles.values():
@@ -153,8 +164,9 @@ def _table_in(tree: Tree) -> ImageTable | None:
     return read_image_table(tree.path, tree.others, tree.base)
 
 
-def _has_table(tree: Tree) -> bool:
-    return _table_in(tree) is not None
+def _divides(tree: Tree) -> bool:
+    """Whether a folder that is called as a part holds one, and is no class."""
+    return bool(tree.filled and not tree.images) or _table_in(tree) is not None
 
 
 def _only(tables: list[ImageTable]) -> ImageTable | None:
@@ -176,7 +188,9 @@ def _find(part: _Part, wanted: Sequence[str] | None) -> _Found:
         )
     if part.table is not None and part.labelled:
         names = tree.every_image()
-        return _Found(names, part.table.labels(part.table.at(list(map(clean_name, names)))))
+        labels = part.table.labels(part.table.at(list(map(clean_name, names))))
+        _check_contradicted(part.table, tree, names, labels)
+        return _Found(names, labels)
     folders = _class_folders(tree)
     if not tree.filled:
         raise DataError(
@@ -186,11 +200,25 @@ def _find(part: _Part, wanted: Sequence[str] | None) -> _Found:
     if tree.images:
         _tell(f"not read, being of no class: {_images(len(tree.images))} of {tree.path} itself")
     _check_nested(tree, wanted)
-    names, labels = [], []
-    for name, one in folders.items():
-        names += one.every_image()
-        labels += [name] * one.count
-    return _Found(names, np.array(labels, dtype=object), tuple(folders))
+    images = [name for one in folders.values() for name in one.every_image()]
+    classes = [name for name, one in folders.items() for _ in range(one.count)]
+    return _Found(images, np.array(classes, dtype=object), tuple(folders))
+
+
+def _check_contradicted(
+    table: ImageTable, tree: Tree, names: Sequence[str], labels: NDArray[Any]
+) -> None:
+    """Raise DataError where images lie in folders of the labels' names, and some in that of another."""
+    inner = (name.removeprefix(tree.base) for name in names)
+    folders = np.array([clean_name(name.partition("/")[0]) for name in inner], dtype=object)
+    texts = labels.astype(np.str_)
+    odd = np.flatnonzero(folders != texts)
+    if set(folders.tolist()) <= set(texts.tolist()) and len(odd):
+        raise DataError(
+            f"{table.path} says {texts[odd[0]]} of {clean_name(names[odd[0]])} ({len(odd):,} such "
+            "images), which lies in the folder of another class; correct one of "
+            "them, or move all into one folder"
+        )
 
 
 def _class_folders(tree: Tree) -> dict[str, Tree]:
@@ -205,14 +233,15 @@ def _class_folders(tree: Tree) -> dict[str, Tree]:
 
 
 def _check_nested(tree: Tree, wanted: Sequence[str] | None) -> None:
-    """Raise DataError for class folders that all hold the same folders, and nothing else."""
-    inner = [set(one.folders) for one in tree.filled]
-    alike = len(inner) > 1 and len(inner[0]) > 1 and all(one == inner[0] for one in inner)
+    """Raise DataError for class folders that hold folders alone, most of them of the same names."""
+    times = Counter(name for one in tree.filled for name in one.folders)
+    again = [name for name, count in times.items() if count > 1]
+    alike = len(times) > 1 and 2 * len(again) >= len(times)
     known = wanted is not None and {one.name for one in tree.filled} <= set(wanted)
     if alike and not known and not any(one.images for one in tree.filled):
         raise DataError(
             f"{listed([one.name for one in tree.filled])} in {tree.path} hold nothing but the folders "
-            f"{listed(sorted(inner[0]))}, so either may be the classes; call parts of the data train "
+            f"{listed(sorted(times))}, so either may be the classes; call parts of the data train "
             f"and test, or tell the classes in {TABLE}"
         )
 
@@ -328,13 +357,29 @@ def _tell_lost(part: _Part, names: Collection[str]) -> None:
 
 def _tell_others(part: _Part) -> None:
     """Tell of files beside the images that are none by their names."""
-    trees = [part.tree] if part.labelled else part.tree.filled
     own = None if part.table is None else f"{part.table.base}{part.table.path.name}"
-    others = [name for one in trees for name in one.every_other() if name != own]
+    others = [name for one in part.looked_through for name in one.every_other() if name != own]
     if others:
         _tell(
             f"not read in {part.tree.path}, for their names are none of images: {len(others):,} "
             f"file{'' if len(others) == 1 else 's'}{_endings(others)}, such as {clean_name(others[0])}"
+        )
+
+
+def _tell_tables(whole: Tree, parts: Sequence[_Part]) -> None:
+    """Tell of tables that lie beside the classes."""
+    told = tuple(one.base for part in parts for one in part.looked_through)
+    found = [
+        name
+        for name in whole.every_other()
+        if name.lower().endswith(TABLES)
+        and name.rpartition("/")[2] not in BESIDE
+        and not name.startswith(told)
+    ]
+    if found:
+        _tell(
+            f"the images of {whole.path} are read, and not {listed(list(map(clean_name, found)))}: name "
+            f"a table itself to read it; what is known of each image may stand in {BESIDE[0]}"
         )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
-from expunge.data.inputs import detached
+from expunge.data.inputs import check_kind, detached
 from expunge.data.labels import is_missing
 from expunge.data.samples import ResidentStore, Samples, StreamStore, digest_arrays, row_ids
 from expunge.errors import DataError
@@ -53,6 +54,8 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
             "give TensorDataset(inputs, labels), or a dataset of your own with attributes `labels` and "
             "`columns`"
         )
+    if tensors:
+        check_kind(dataset.tensors[0])
     labels = _array(dataset.tensors[1]) if tensors else _labels(dataset)
     if len(labels) != len(dataset):
         raise DataError(
@@ -62,7 +65,7 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     ids = row_ids(len(labels)) if own is None else clean_names(_ids(own))
     digest = getattr(dataset, "fingerprint", None)
     if digest is None and tensors:
-        digest = digest_arrays(detached(dataset.tensors[0]).cpu().numpy(), labels)
+        digest = digest_arrays(_plain(dataset.tensors[0]).numpy(), labels)
     elif digest is None:  # row numbers as wide as folders of earlier versions had them
         digest = digest_arrays(ids if own is not None else ids.astype("U21"), labels)
     columns = (
@@ -73,7 +76,7 @@ def samples_from_dataset(dataset: Any) -> tuple[Samples, NDArray[Any]]:
     samples = Samples(
         ids=ids,
         labels=np.zeros(len(labels), dtype=np.int64),  # encoded by the caller, over train and test
-        store=ResidentStore(detached(dataset.tensors[0]))
+        store=ResidentStore(_in_single(detached(dataset.tensors[0])))
         if tensors
         else StreamStore(dataset, ids=ids),
         fingerprint=str(digest),
@@ -114,10 +117,21 @@ def _labels(dataset: Any) -> NDArray[Any]:
     )
 
 
+def _in_single(tensor: Tensor) -> Tensor:
+    """The same; of half precision that numpy does not know, in single."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor as numpy can read it."""
+    return _in_single(detached(tensor).cpu())
+
+
 def _array(values: Any) -> NDArray[Any]:
     """Values as an array, in which None and nan among texts stay what they are."""
     if isinstance(values, Tensor):
-        return values.detach().cpu().numpy()
+        check_kind(values)
+        return _plain(values).numpy()
     if isinstance(values, np.ndarray):
         return values
     try:

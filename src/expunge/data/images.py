@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +28,16 @@ from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.pixels import (
     GREY_MODES,
     MOST_16,
-    SIXTEEN_MODES,
     STRIP_PIXELS,
     brightest,
     check_mode,
+    has_pages,
+    is_deep,
     is_plain,
     plain,
+    tell_pages,
 )
+from expunge.data.room import MOST_PIXELS, ROOM
 from expunge.data.samples import ResidentStore, RowsOf, Store, StreamStore
 from expunge.disk.reading import MIB, UnreadableError, open_regular, read_bytes, reading
 from expunge.errors import DataError
@@ -46,8 +48,6 @@ MEMORY_SHARE = 0.5
 """Share of the memory now free that decoded images may take before they are streamed instead."""
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """All that is opened, whatever a file is called: some others start programs."""
-MOST_PIXELS = 2**26
-"""Of one image; and of all large ones that are being decoded at a time."""
 DIMMEST_16 = 4096
 """The brightest value of images of 16 bits, at the least: of less, 8 bits would keep next to nothing."""
 FEW, MANY = 100, 2000
@@ -112,7 +112,7 @@ class EncodedImages(Dataset[Tensor]):
         Raises DataError that names the file, whatever goes wrong.
         """
         source = self.sources[row]
-        with open_image(source) as image, _ROOM.taken(image.width * image.height):
+        with open_image(source) as image, ROOM.taken(image.width * image.height):
             drawn = self._drawn(image, source)
             if drawn is not image and image.width * image.height > STRIP_PIXELS:
                 image.close()  # its pixels are not needed twice
@@ -218,7 +218,7 @@ class ImageStore:
 
     def __init__(self, part: ImagePart, chosen: Indices) -> None:
         self.part: ImagePart | None = part
-        self.chosen, self.shape = chosen, part.images.shape
+        self.chosen = chosen
 
     @cached_property
     def _decoded(self) -> Store:
@@ -245,6 +245,14 @@ class ImageStore:
         self.part = None
         return ResidentStore(torch.from_numpy(pixels))
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(channels, height, width) of each; None where they are rows of others."""
+        decoded = self._decoded
+        if isinstance(decoded, ResidentStore):
+            return tuple(decoded.tensor.shape[1:])
+        return getattr(getattr(decoded, "dataset", None), "shape", None)
+
     def fetch(self, index: Indices, device: torch.device) -> Any:
         """Rows on the device."""
         return self._decoded.fetch(index, device)
@@ -265,33 +273,6 @@ class ImageStore:
     def whole(self) -> Tensor | None:
         """All images (n, channels, height, width) uint8, if they fit into memory."""
         return self._decoded.whole()
-
-
-class _Room:
-    """So many pixels may be decoded at a time, by however many threads."""
-
-    def __init__(self, pixels: int) -> None:
-        self.left = pixels
-        self.changed = threading.Condition()
-
-    @contextmanager
-    def taken(self, pixels: int) -> Iterator[None]:
-        """Wait for room, and give it back at the end."""
-        if pixels <= STRIP_PIXELS:  # small ones are no matter
-            yield
-            return
-        with self.changed:
-            self.changed.wait_for(lambda: self.left >= pixels)
-            self.left -= pixels
-        try:
-            yield
-        finally:
-            with self.changed:
-                self.left += pixels
-                self.changed.notify_all()
-
-
-_ROOM = _Room(MOST_PIXELS)
 
 
 @contextmanager
@@ -380,13 +361,14 @@ def encoded_images(
     """
     if not len(sources):
         raise DataError(f"{where} holds no images")
-    modes, sizes = _headers(_spread(sources, FEW))
-    needed_bytes = 3 * len(sources) * max(math.prod(one) for one in sizes)
+    seen = _headers(_spread(sources, FEW))
+    needed_bytes = 3 * len(sources) * max(map(math.prod, seen.sizes))
     # where some are in colour all are, and whether sizes differ shows when all are decoded
-    if modes <= set(GREY_MODES) or not fits(needed_bytes):
-        modes, sizes = _headers(_spread(sources, MANY))
-    colour = not modes <= set(GREY_MODES)
-    if drawing.ground is not None and modes & set(SIXTEEN_MODES):
+    if seen.modes <= set(GREY_MODES) or not fits(needed_bytes):
+        seen = _headers(_spread(sources, MANY))
+    sizes, colour = seen.sizes, not seen.modes <= set(GREY_MODES)
+    tell_pages(seen.paged, where)
+    if drawing.ground is not None and seen.deep:
         _check_bright(_spread(sources, FEW), where)
     if size is None and len(sizes) > 1:
         raise _sizes_differ(min(sizes), max(sizes))
@@ -406,16 +388,19 @@ def encoded_images(
 
 
 def _check_bright(sources: Sequence[Encoded], where: str) -> None:
-    """Raise DataError where images of 16 bits would be nearly black in 8."""
+    """Raise DataError where most images of 16 bits would be nearly black in 8; one that is black is no
+    matter.
+    """
     found = []
     with quiet():
         for source in sources:
             with open_image(source) as image:
-                if image.mode in SIXTEEN_MODES:
+                if is_deep(image):
                     found.append(brightest(image))
-    if 0 < max(found, default=0) < DIMMEST_16:
+    dim = [value for value in found if 0 < value < DIMMEST_16]
+    if len(dim) > sum(value >= DIMMEST_16 for value in found):
         raise DataError(
-            f"the 16-bit images of {where} reach {max(found):,} of {MOST_16:,}, so in 8 bits they would "
+            f"the 16-bit images of {where} reach {max(dim):,} of {MOST_16:,}, so in 8 bits they would "
             "be nearly black; save them with 8 bits, or brightened to all 16"
         )
 
@@ -460,15 +445,25 @@ def _spread(sources: Sequence[Encoded], count: int) -> Sequence[Encoded]:
     return sources[:: max(1, len(sources) // count)]
 
 
-def _headers(sources: Sequence[Encoded]) -> tuple[set[str], set[Size]]:
-    """Modes and sizes of some images, from their headers."""
-    modes, sizes = set(), set()
+class _Seen(NamedTuple):
+    """What headers tell. deep: whether some are of 16 bits. paged: how many hold several pages."""
+
+    modes: set[str]
+    sizes: set[Size]
+    deep: bool
+    paged: int
+
+
+def _headers(sources: Sequence[Encoded]) -> _Seen:
+    modes, sizes, deep, paged = set(), set(), False, 0
     with quiet():
         for source in sources:
             with open_image(source) as image:
                 modes.add(image.mode)
                 sizes.add(image.size[::-1])
-    return modes, sizes
+                deep = deep or is_deep(image)
+                paged += has_pages(image)
+    return _Seen(modes, sizes, deep, paged)
 
 
 def _decode_all(images: EncodedImages) -> NDArray[np.uint8]:

@@ -33,6 +33,9 @@ def stacked(items: Sequence[Any], name: NameOf) -> Any:
     try:
         batch = default_collate(list(items))
     except (RuntimeError, TypeError, KeyError, ValueError, AttributeError) as cause:
+        for leaf in tree_flatten(list(items))[0]:
+            if isinstance(leaf, Tensor):
+                check_kind(leaf)
         first = _described(items[0])
         for place, item in enumerate(items):
             if (other := _described(item)) != first:
@@ -49,9 +52,11 @@ def stacked(items: Sequence[Any], name: NameOf) -> Any:
 
 def check_finite(batch: Any, name: NameOf) -> None:
     """Raise DataError that names the first sample of a batch (n, ...) that holds nan, or inf where the
-    batch is one tensor.
+    batch is one tensor; and for tensors that `check_kind` refuses.
     """
     for leaf in tree_flatten(batch)[0]:
+        if isinstance(leaf, Tensor):
+            check_kind(leaf)
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point() or not leaf.numel():
             continue
         if math.isfinite(leaf.sum()):  # one quick look; whatever is odd makes the sum so
@@ -65,6 +70,20 @@ def check_finite(batch: Any, name: NameOf) -> None:
                 f"the input of sample {name(rows[0])!r} holds {what}{more}, of which nothing can be "
                 "learned; fill in what is missing, or leave the sample out"
             )
+
+
+def check_kind(tensor: Tensor) -> None:
+    """Raise DataError for complex numbers, and for tensors that are not dense."""
+    if tensor.layout != torch.strided:
+        raise DataError(
+            "a tensor of the data is sparse, of which no rows are taken; give it dense, as "
+            "tensor.to_dense() is"
+        )
+    if tensor.is_complex():
+        raise DataError(
+            "a tensor of the data holds complex numbers, of which no model here learns; give real ones, "
+            "such as torch.view_as_real(tensor)"
+        )
 
 
 def detached(value: Tensor) -> Tensor:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from expunge.data.classes import adopt_names, encode_labels
-from expunge.errors import DataError
+from expunge.errors import DataError, DataWarning
+from expunge.names.text import as_name
 
 FAR = 10
 """How much further than all others together one label must lie to be taken for a mark, not a class."""
 LARGEST = 2**53
 """Up to here doubles hold every whole number."""
+
+
+MISSING = {"nan", "na", "n/a", "<na>", "#n/a", "null"}
+"""What tools write where a label is missing, in any case."""
 
 
 class ClassIndices(NamedTuple):
@@ -37,7 +43,7 @@ def class_indices(
     own: class names of the data, by index. wanted: names that the indices are to be of. Raises
     DataError for labels that are no classes, or none of those.
     """
-    plain = [plain_labels(part) for part in parts]
+    plain = [plain_labels(part, known=wanted or own or ()) for part in parts]
     arrays, names = adopt_names(plain, own, wanted)
     if names is None and all(one.dtype.kind in "iu" for one in arrays if one.size):
         check_far(arrays)
@@ -45,14 +51,16 @@ def class_indices(
     return ClassIndices(labels, classes, tuple(label_notes(parts, plain, named=names is not None)))
 
 
-def plain_labels(labels: Any) -> NDArray[Any]:
+def plain_labels(labels: Any, known: Collection[str] = ()) -> NDArray[Any]:
     """Labels (n,) as integers or booleans, or as texts (also bytes and objects).
 
     Whole numbers that are written as floats become integers, objects that are all numbers too; a
     column (n, 1) is taken as (n,), and rows (n, k) that are exactly one-hot as the place of their one.
 
-    Raises DataError for labels that are missing (None, null, nan, an empty text), fractions, numbers
-    among texts, and rows that are not one-hot.
+    known: names of classes, which may be such as stand for a missing label else.
+
+    Raises DataError for labels that are missing (None, null, nan, an empty text, "NA"), fractions,
+    numbers among texts, collections, and rows that are not one-hot.
     """
     if isinstance(labels, np.ma.MaskedArray):
         _check_present(np.ma.getmaskarray(labels).reshape(len(labels), -1).any(axis=1))
@@ -63,8 +71,11 @@ def plain_labels(labels: Any) -> NDArray[Any]:
         array = _whole(array)
     if array.ndim == 2 and array.dtype.kind in "iub":
         array = array[:, 0] if array.shape[1] == 1 else _places(array)
-    if array.dtype.kind in "US" and array.ndim == 1:
-        _check_present(array == array.dtype.type())
+    if array.dtype.kind in "USO" and array.ndim == 1:
+        found = set(array.tolist())
+        odd = [one for one in found if is_missing_text(one) and one not in known]
+        if odd:
+            _check_present(np.array([one in odd for one in array.tolist()]), odd[0])
     return array
 
 
@@ -109,6 +120,28 @@ def check_far(arrays: Sequence[NDArray[Any]]) -> None:
     )
 
 
+def check_mark(found: Sequence[int], arrays: Sequence[NDArray[Any]]) -> None:
+    """Raise DataError for a label -1 beside classes that count from 0, and tell of one beside 0 and 1,
+    which may be their opposite. found: which labels (ascending) the arrays hold.
+    """
+    if len(found) < 2 or found[0] != -1 or found[1] != 0:
+        return
+    times = sum(int((array == -1).sum()) for array in arrays)
+    if len(found) > 3:
+        rows = next(np.flatnonzero(array == -1) for array in arrays if (array == -1).any())
+        raise DataError(
+            f"label -1 ({times:,} samples, the first in row {rows[0]:,}) stands beside 0 to "
+            f"{found[-1]}; leave these samples out if it means that nobody knows, else give "
+            "the class another name"
+        )
+    warnings.warn(
+        f"label -1 ({times:,} samples) is taken as a class; leave these samples out if it means that "
+        "nobody knows",
+        DataWarning,
+        stacklevel=2,
+    )
+
+
 def is_missing(value: Any) -> bool:
     """Whether a value stands for none: None, nan, and what pandas has for them."""
     if isinstance(value, float):
@@ -116,10 +149,22 @@ def is_missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")
 
 
+def is_missing_text(value: Any) -> bool:
+    """Whether a text is empty, or one of `MISSING`."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    return isinstance(text, str) and (not text.strip() or text.strip().casefold() in MISSING)
+
+
 def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
     """Objects (n,) as numbers (n,) or (n, k) where they are that, else as they are."""
     values = array.tolist()
-    _check_present(np.array([is_missing(one) or one in ("", b"") for one in map(_plain, values)]))
+    _check_present(np.array([is_missing(one) for one in values]))
+    several = next((one for one in values if isinstance(one, Mapping | Set)), None)
+    if several is not None:
+        raise DataError(
+            f"label {several!r} is a {type(several).__name__}, and no class; give one class index or "
+            "name per sample"
+        )
     if values and all(isinstance(one, list | tuple | np.ndarray) for one in values):
         lengths = {np.shape(one) for one in values}
         if len(lengths) > 1:
@@ -140,11 +185,6 @@ def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
             "text; write all labels as one or the other"
         )
     return array
-
-
-def _plain(value: Any) -> Any:
-    """A value that can be compared with a text."""
-    return 0 if isinstance(value, list | tuple | np.ndarray) else value
 
 
 def _whole(array: NDArray[Any]) -> NDArray[np.int64]:
@@ -175,13 +215,16 @@ def _places(array: NDArray[Any]) -> NDArray[np.int64]:
     return places
 
 
-def _check_present(missing: Any) -> None:
-    """Raise DataError where any of (n,) booleans is true."""
+def _check_present(missing: Any, written: str | bytes = "") -> None:
+    """Raise DataError where any of (n,) booleans is true. written: what stands there, of a text."""
     rows = np.flatnonzero(missing)
     if rows.size:
+        text = as_name(written).strip()
         raise DataError(
-            f"{rows.size:,} of {missing.size:,} labels are missing (null, None, nan or empty), the "
-            f"first in row {rows[0]:,}; leave these samples out, or give them a class of their own"
+            f"{rows.size:,} of {missing.size:,} labels are missing "
+            f"({f'written {text!r}' if text else 'null, None, nan or empty'}), the first in row "
+            f"{rows[0]:,}; leave these samples out, or give them a class of their own"
+            + (f", called otherwise than {text!r}" if text else "")
         )
 
 

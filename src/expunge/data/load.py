@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from expunge.data.apart import check_apart, check_test_classes, check_test_spec, check_whole_test
 from expunge.data.aside import Home, set_aside, thin
 from expunge.data.batch import Indices
-from expunge.data.columns import Columns, TableEncoding
+from expunge.data.columns import Columns, TableEncoding, is_parquet
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw, read_npz
 from expunge.data.folders import read_folder
@@ -273,6 +274,7 @@ def _tested(data: Data, test: str, data_dir: str | Path | None, allow_code: bool
     if test in (NO_TEST, OWN_TEST):
         nothing = data.test.subset(_no_rows())
         return replace(data, test=nothing, test_spec=NO_TEST, test_drawn=False, drawn=None)
+    check_test_spec(test)
     other = load_data(
         test,
         data_dir=data_dir,
@@ -282,9 +284,11 @@ def _tested(data: Data, test: str, data_dir: str | Path | None, allow_code: bool
         drawing=data.drawing or DRAWING,
         table=data.table,
     )
-    tested = other.test if len(other.test) else other.train
-    if tested.fingerprint == data.train.fingerprint:
-        raise DataError(f"{test} are the training data; a test set holds what was never learned")
+    part = len(other.test) > 0
+    if part:
+        check_whole_test(test)
+    tested = other.test if part else other.train
+    check_apart(data.train, tested, test, part=part)
     if other.classes != data.classes:
         raise DataError(
             f"{test} have the classes {listed(other.classes)}, and the training data "
@@ -325,7 +329,7 @@ def _load(
     if is_code(spec.base):
         made = import_object(spec.base, allow_code=allow_code, what="data", error=DataError)
         return _from_objects(made() if callable(made) else made, classes, spec.base, divide)
-    if path.suffix == ".npz" and spec.base not in BUILT_IN:
+    if path.suffix.lower() == ".npz" and spec.base not in BUILT_IN:
         return _from_raw(read_npz(path), classes, divide)
     built_in = spec.base in BUILT_IN
     folder = data_folder(spec.base, data_dir) if built_in else path
@@ -350,7 +354,7 @@ def _from_tables(
     """Data of files of encoded images, of texts, or of numbers and categories."""
     from expunge.data.parquet import holds_pictures, read_parquet  # slow to import
 
-    if shards.train[0].suffix == ".parquet" and holds_pictures(shards.train[0]):
+    if is_parquet(shards.train[0]) and holds_pictures(shards.train[0]):
         if spec.columns is not None:
             raise DataError(
                 f"{spec.base} holds images, whose columns have their usual names; leave out what is "
@@ -413,8 +417,15 @@ def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divi
         _checked(part.samples(indices))
         for part, indices in zip([train] if test is None else [train, test], encoded, strict=True)
     ]
+    if classes is None and len(names) == 1:
+        raise DataError(
+            f"all samples are of one class, {names[0]}, and there is nothing to tell it from; give two "
+            "classes or more"
+        )
     if test is None:
         return replace(divide(samples[0], names), notes=notes)
+    if classes is None:
+        check_test_classes(encoded[0], encoded[1], names)
     return Data(samples[0], samples[1], names, notes=notes)
 
 

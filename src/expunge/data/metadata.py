@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.data.columns import HEAD_BYTES, delimiter_of
+from expunge.data.labels import is_missing_text
 from expunge.disk.reading import MIB, UnreadableError, parse_json, read_bytes, reading
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name, clean_name, shared_names
@@ -29,7 +31,7 @@ TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE, ID, LABEL = "file_name", "id", "label"
 REMEDY = f"give it a column {FILE}, and a row for each image"
 MOST_TABLE_BYTES = 256 * MIB
-_INDEX = re.compile(r"0|[1-9]\d{0,9}")
+_WHOLE = re.compile(r"(-?(?:0|[1-9]\d{0,9}))(?:\.0+)?")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,11 @@ class ImageTable:
         missing.
         """
         values = np.array(self.columns[name], dtype=object)[rows]
-        empty = [row for row, value in zip(rows.tolist(), values, strict=True) if not value]
+        empty = [
+            row
+            for row, value in zip(rows.tolist(), values, strict=True)
+            if not value or (name == LABEL and is_missing_text(value))
+        ]
         if empty and name in (ID, LABEL):
             raise DataError(
                 f"{self.path} tells no {name} of {len(empty):,} images, such as "
@@ -92,11 +98,15 @@ class ImageTable:
         return values
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Labels of some rows: names, or indices where the whole column holds whole numbers."""
+        """Labels of some rows: names, or indices where the whole column holds whole numbers, which may
+        be written as 1.0.
+        """
         texts = self.column(LABEL, rows)
-        if all(_INDEX.fullmatch(one) for one in set(self.columns[LABEL])):
-            return texts.astype(np.int64)
-        return texts
+        known = {one: _WHOLE.fullmatch(one) for one in set(self.columns[LABEL])}
+        if not all(known.values()):
+            return texts
+        index = {one: int(match[1]) for one, match in known.items() if match}
+        return np.array([index[one] for one in texts.tolist()], dtype=np.int64)
 
     def groups(self, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """All columns but those that name the image, the sample and the class."""
@@ -134,17 +144,19 @@ def _read_csv(path: Path) -> dict[str, list[Any]]:
     from pyarrow import csv
 
     content = read_bytes(path, most=MOST_TABLE_BYTES)
-    names = csv.open_csv(io.BytesIO(content)).schema.names
+    parse = csv.ParseOptions(delimiter=delimiter_of(content[:HEAD_BYTES]), newlines_in_values=True)
+    whole = csv.ReadOptions(block_size=len(content) + 1)  # a text may be longer than a usual block
+    names = csv.open_csv(io.BytesIO(content), whole, parse).schema.names
     if len(set(names)) != len(names):
         raise UnreadableError("two of its columns have one name")
     as_text = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-    table = csv.read_csv(io.BytesIO(content), convert_options=as_text)
+    table = csv.read_csv(io.BytesIO(content), whole, parse, as_text)
     return {name: table.column(name).to_pylist() for name in names}
 
 
 def _read_lines(path: Path) -> dict[str, list[Any]]:
     """One JSON object a line; its lists and objects, such as boxes, are no columns."""
-    lines = read_bytes(path, most=MOST_TABLE_BYTES).decode("utf-8-sig").splitlines()
+    lines = read_bytes(path, most=MOST_TABLE_BYTES).decode("utf-8-sig").split("\n")
     rows = [parse_json(line) for line in lines if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
         raise UnreadableError("one of its lines is no JSON object")

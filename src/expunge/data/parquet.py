@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,15 @@ from numpy.typing import NDArray
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import ROW_BYTES, TEXT_BYTES, VALUE_BYTES, Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.images import BOMB_BYTES, Encoded, ImagePart, ImageStore, Size, is_bomb
+from expunge.data.images import (
+    BOMB_BYTES,
+    Encoded,
+    ImagePart,
+    ImageStore,
+    Size,
+    is_bomb,
+    open_image,
+)
 from expunge.disk.reading import UnreadableError, open_regular, parse_json, reading
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
@@ -28,13 +37,30 @@ REMEDY = "give a parquet file of encoded images and labels"
 def holds_pictures(file: Path) -> bool:
     """Whether a parquet file has a column of encoded images; else it is a table."""
     with reading(f"{file} as parquet", REMEDY, DataError), open_regular(file) as stream:
-        schema = pq.ParquetFile(stream).schema_arrow
-        names = [field.name for field in schema if _is_image(field.type)]
-        return any(
-            name in IMAGES or pa.types.is_struct(schema.field(name).type)
-            for name in names
-            if name not in (*LABELS, "id")
-        ) or (len(names) == 1 and names[0] not in (*LABELS, "id"))
+        packed_bytes = stream.seek(0, 2)
+        parquet = pq.ParquetFile(stream)
+        schema = parquet.schema_arrow
+        names = [
+            field.name
+            for field in schema
+            if _is_image(field.type) and field.name not in (*LABELS, "id")
+        ]
+        if any(name in IMAGES or pa.types.is_struct(schema.field(name).type) for name in names):
+            return True
+        if len(names) != 1:
+            return False
+        check_sizes(parquet.metadata, packed_bytes, schema, [])
+        first = next(parquet.iter_batches(1, row_groups=[0], columns=names), None)
+        return first is not None and _shows(first.column(0)[0].as_py())
+
+
+def _shows(content: bytes | None) -> bool:
+    """Whether bytes are a picture."""
+    if content is None:
+        return False
+    with suppress(DataError), open_image(content):
+        return True
+    return False
 
 
 def read_parquet(
@@ -56,7 +82,7 @@ def read_parquet(
             raise DataError(f"{path} has other columns than {paths[0]}; give files of one kind")
     with reading(f"{paths[0]} as parquet", REMEDY, DataError):
         joined = {
-            name: np.concatenate([table.values[name] for table in tables]) for name in first.values
+            name: joined_values([table.values[name] for table in tables]) for name in first.values
         }
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
@@ -146,7 +172,7 @@ class _Table:
                         "it in, or leave these rows out"
                     )
                 found[name].append(column_values(values, known, as_text=name == "id"))
-        self.values = {name: np.concatenate(arrays) for name, arrays in found.items()}
+        self.values = {name: joined_values(arrays) for name, arrays in found.items()}
 
 
 def _read(path: Path, *, images: bool = False) -> _Table:
@@ -241,9 +267,33 @@ def column_values(values: pa.Array, known: dict[Any, Any], *, as_text: bool) -> 
     if not _is_text(kind):
         if isinstance(values, pa.DictionaryArray):
             values = values.dictionary_decode()
-        array = np.asarray(values.to_numpy(zero_copy_only=False))
+        array = plain_values(values)
         return array.astype(np.str_) if as_text else array
     return np.array(_shared(values, known, as_name), dtype=object)
+
+
+def plain_values(values: pa.Array | pa.ChunkedArray) -> NDArray[Any]:
+    """Numbers or times as an array. Those with gaps become texts, "" where there is none: as doubles,
+    whole numbers would not stay what they are, and two persons of long ones would be one.
+    """
+    if not values.null_count or pa.types.is_floating(values.type):
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    there = values.drop_null().to_numpy(zero_copy_only=False)
+    found, place = np.unique(there, return_inverse=True)
+    texts = np.full(len(values), "", dtype=object)
+    texts[np.asarray(values.is_valid())] = _as_texts(found)[place]
+    return texts
+
+
+def _as_texts(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(np.str_).astype(object)
+
+
+def joined_values(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """One array of several: all texts where one of them has gaps, so that no value reads otherwise."""
+    if any(one.dtype.kind == "O" for one in arrays):
+        arrays = [one if one.dtype.kind == "O" else _as_texts(one) for one in arrays]
+    return np.concatenate(arrays)
 
 
 def _objects(values: list[Any]) -> NDArray[Any]:

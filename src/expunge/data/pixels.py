@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image
 
 from expunge.data.drawing import GROUNDS
 from expunge.disk.reading import UnreadableError
+from expunge.errors import DataWarning
 
 SIXTEEN_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 GREY_MODES = ("1", "L", "LA", *SIXTEEN_MODES)
@@ -50,9 +53,46 @@ def plain(image: Image.Image, mode: str, ground: str | None) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
+def is_deep(image: Image.Image) -> bool:
+    """Whether its file holds 16 bits a channel, of which Pillow gives the upper 8 where it is no grey
+    alone; not known any more once its pixels are read.
+    """
+    return image.mode in SIXTEEN_MODES or any(
+        ";16" in str(tile) for tile in getattr(image, "tile", ())
+    )
+
+
+def has_pages(image: Image.Image) -> bool:
+    """Whether its file holds further pages or frames, but for what a camera adds to a photo."""
+    with suppress(Exception):  # of a broken second one nothing is read
+        return image.format != "MPO" and bool(getattr(image, "is_animated", False))
+    return False
+
+
+def tell_pages(paged: int, where: str) -> None:
+    """Tell of pages and frames that are not read."""
+    if paged:
+        warnings.warn(
+            f"{paged:,} or more images of {where} hold several pages or frames, and of each the first "
+            "is read; save the others as images of their own",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
 def brightest(image: Image.Image) -> int:
-    """The largest value of a grey image of more than 8 bits."""
-    return max(int(np.asarray(strip).max()) for _, strip in strips(image))
+    """The largest value (0 to 65,535) of an image of 16 bits, but for one pixel in a thousand, which may
+    be hot.
+    """
+    counts = np.zeros(MOST_16 + 1, dtype=np.int64)
+    for _, strip in strips(image):
+        if image.mode in SIXTEEN_MODES:
+            values = np.asarray(strip).clip(0, MOST_16).astype(np.int64)
+        else:
+            values = np.asarray(strip.convert("RGB")).max(axis=-1) * np.int64(MOST_16 // 255)
+        counts += np.bincount(values.ravel(), minlength=len(counts))
+    above = counts[::-1].cumsum()[::-1]
+    return int(np.flatnonzero(above > above[0] // 1000)[-1])
 
 
 def strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
@@ -94,6 +134,10 @@ def _on_ground(image: Image.Image, mode: str, ground: str) -> Image.Image:
         values = np.asarray(alpha)
         seen += int(values.min()), int(values.max())
         out.paste(layers.convert(mode), (0, top), mask=alpha)
+    if not max(seen) and not _is_flat(image.convert(mode)):
+        raise UnreadableError(
+            "all of it is transparent, so nothing is seen of what it holds: save it without transparency"
+        )
     if min(seen) < max(seen) and _is_flat(out):
         raise UnreadableError(
             f"it is drawn in {ground} on nothing, so on a ground of {ground} nothing is seen: choose "

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from expunge.data.batch import Ids, Indices, first_tensor
 from expunge.data.id_rows import IdRows
 from expunge.data.inputs import detached, stacked
+from expunge.data.labels import is_missing
 from expunge.data.transform import Normalisation, to_device
 from expunge.errors import DataError
 from expunge.names.text import clean_name, clean_names, shared_names
@@ -315,8 +316,11 @@ def _clean_columns(columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any
     """Names and texts as by `clean_name`; of objects each text is there once, however often it comes."""
     cleaned: dict[str, NDArray[Any]] = {}
     for name, values in columns.items():
-        if values.dtype.kind == "O":
-            values = np.array(shared_names(values.tolist()), dtype=object)
+        if values.dtype.kind in "mM" and np.isnat(values).any():
+            values = np.where(np.isnat(values), "", values.astype(np.str_)).astype(object)
+        if values.dtype.kind == "O" and values.ndim == 1:
+            told = ("" if is_missing(value) else value for value in values.tolist())
+            values = np.array(shared_names(told), dtype=object)
         elif values.dtype.kind in "US":
             values = clean_names(values)
         cleaned[clean_name(name)] = values

@@ -139,7 +139,7 @@ class DataSpec:
         return self.base in ("cifar10", "mnist") or (
             is_hub(self.base)
             or _is_folder(path_of(self.base))
-            or path_of(self.base).suffix == ".parquet"
+            or path_of(self.base).suffix.lower() == ".parquet"
         )
 
     def check(self, data_dir: str | Path | None = None, *, allow_code: bool) -> None:
@@ -154,7 +154,7 @@ class DataSpec:
         if offered or self.base in BUILT_IN:
             DATASETS.check(self.base.partition(":")[0])
         code = ":" in self.base and not is_hub(self.base)
-        arrays = self.base == "digits" or path.suffix in (".npz", ".csv") or code or offered
+        arrays = self.base == "digits" or path.suffix.lower() in (".npz", ".csv") or code or offered
         if self.size is not None and arrays and not _is_folder(path):
             raise DataError(
                 f"@{self.size[0]}x{self.size[1]} resizes encoded images, and {self.base} holds none; "
@@ -175,7 +175,7 @@ class DataSpec:
         elif is_code(self.base):
             check_name(self.base, allow_code=allow_code, what="data", error=DataError)
         elif not _is_folder(path):
-            if path.suffix not in (".npz", *TABLES) or not exists(self.base):
+            if path.suffix.lower() not in (".npz", *TABLES) or not exists(self.base):
                 raise unknown(self.base)
             with reading(path, "name a file of data", DataError):
                 check_regular(path)
@@ -197,7 +197,7 @@ def _without_columns(base: str) -> tuple[str, Columns | None]:
     """The path of a table, and what was said of its columns; the same for whatever is no table."""
     for place in re.finditer(r":(?=\w+=)", base):
         path, told = path_of(base[: place.start()]), base[place.end() :]
-        table = path.suffix in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
+        table = path.suffix.lower() in TABLES or (WRITTEN.fullmatch(told) and _is_folder(path))
         if table and not is_offered(base):
             return base[: place.start()], Columns.parse(told)
     return base, None

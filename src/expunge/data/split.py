@@ -170,7 +170,12 @@ class Split:
     def groups(cls, data: Data, column: str, value: str, *, base: Split | None = None) -> Split:
         """Forget the samples whose `column` reads `value`, such as all of one person."""
         base = base or cls.whole(data)
-        rows, _, what = rows_of_group(data, column, value)
+        rows, tested, what = rows_of_group(data, column, value)
+        if not len(rows):
+            raise SplitError(
+                f"{what} names {len(tested):,} samples, all of the test set: the model never learns "
+                "from them, so there is nothing to forget; take them out of the test data instead"
+            )
         struck = set(base.excluded)
         names = [name for name in _names(data.train, rows) if name not in struck]
         return base.forgetting(names, what=what)

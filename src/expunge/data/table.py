@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,22 +17,25 @@ import torch
 from numpy.typing import NDArray
 
 from expunge.data.batch import Indices
-from expunge.data.columns import MOST_CATEGORIES, Columns, Feature, TableEncoding
+from expunge.data.columns import MOST_CATEGORIES, TARGETS, Columns, Feature, TableEncoding
 from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
-from expunge.data.labels import check_far, plain_labels
+from expunge.data.labels import check_far, check_mark, is_missing_text, plain_labels
+from expunge.data.parquet import plain_values
 from expunge.data.samples import ResidentStore, Store
 from expunge.data.table_files import FileTable, read_files
 from expunge.data.transform import Normalisation
-from expunge.errors import DataError, listed, nearest
+from expunge.errors import DataError, DataWarning, listed, nearest
 from expunge.names.text import as_name
 
-ID, TARGETS = "id", ("label", "labels", "target", "class")
-"""Usual names of columns."""
+ID = "id"
+"""The usual name of a column of names."""
 UNNAMED_COLUMNS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 """Row numbers that pandas wrote."""
 NAMING = re.compile(r"(^|[ _-])(id|key|index|uuid)$|[a-z](Id|ID)$", re.IGNORECASE)
 """Columns whose numbers name something, where all are different."""
+COMMA = re.compile(r"[+-]?\d*,\d+|[+-]?\d{1,3}(\.\d{3})+,\d+")
+"""A number as it is written in much of the world."""
 FEW_KINDS, ROWS_A_KIND = 50, 20
 """Different texts of a column that are always taken for kinds; of more, rows that each must have."""
 RESOLUTION = 0.01
@@ -92,7 +96,9 @@ def read_tables(
     Raises DataError for what cannot be read, for columns that are not there or cannot be inputs, and
     for values that are missing.
     """
-    parts = [_Part(files, columns) for files in (train, test) if files]
+    parts = [_Part(train, columns)]
+    if test:
+        parts.append(_Part(test, columns, beside=parts[0].label))
     encoding = encoding or parts[0].encoding()
     stores = [TableStore(part.inputs(encoding), encoding.indicators) for part in parts]
     labels, classes = _named([part.labels() for part in parts])
@@ -110,23 +116,34 @@ def _named(labels: list[NDArray[Any]]) -> tuple[list[NDArray[Any]], tuple[str, .
     is the name of its class, and no place in a list.
     """
     if any(one.dtype.kind not in "iub" for one in labels):
-        return labels, None
+        return [_texts_of(one) for one in labels], None
+    found = sorted({value for one in labels for value in np.unique(one).tolist()})
     if all(one.dtype.kind != "b" for one in labels):
         check_far(labels)
-    found = sorted({value for one in labels for value in np.unique(one).tolist()})
+        check_mark(found, labels)
     texts = np.array([str(value) for value in found], dtype=object)
     places = [np.searchsorted(np.array(found), one) for one in labels]
     return [texts[place] for place in places], tuple(texts.tolist())
 
 
-class _Part:
-    """One part of the data, its columns found."""
+def _texts_of(labels: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as the texts that name the same classes in another part."""
+    return labels.astype(np.str_).astype(object) if labels.dtype.kind in "iub" else labels
 
-    def __init__(self, files: Sequence[Path], columns: Columns) -> None:
+
+class _Part:
+    """One part of the data, its columns found. beside: the column of labels of the other part."""
+
+    def __init__(self, files: Sequence[Path], columns: Columns, beside: str | None = None) -> None:
         self.files, self.columns = list(files), columns
         self.read: FileTable = read_files(self.files, columns)
         self.name, self.table = self.read.name, self.read.table
         known = self.table.column_names
+        if beside is not None and beside not in known:
+            raise DataError(
+                f"{self.name} has no column {beside!r}, the labels of the training part: it has "
+                f"{listed(known)}; give it labels, or name the training file alone to draw test samples"
+            )
         gone = [name for name in columns.named if name not in (*known, *columns.dropped)]
         if gone:
             raise DataError(
@@ -159,9 +176,23 @@ class _Part:
         values = self.table[self.label]
         self.check_present(values, f"label ({self.label!r})")
         try:
-            return plain_labels(_values(values))
+            labels = plain_labels(_values(values))
+            if labels.dtype.kind == "O":
+                self.check_alike(labels)
+            return labels
         except DataError as error:
             raise DataError(f"{self.name}, column {self.label!r}: {error}") from error
+
+    def check_alike(self, labels: NDArray[Any]) -> None:
+        """Raise DataError for texts (n,) most of which are numbers, and some of which are none."""
+        found = sorted(set(labels.tolist()))
+        odd = [one for one in found if not _reads_as_number(one)]
+        if len(found) > 2 and odd and 2 * len(odd) < len(found):
+            rows = np.flatnonzero(np.isin(labels, odd))
+            raise DataError(
+                f"most labels are numbers, and {len(rows):,} are not, such as {odd[0]!r} (the first in "
+                f"row {rows[0]:,}); write numbers alone, or words alone"
+            )
 
     def ids(self) -> NDArray[Any] | None:
         """As they are written, or None where there are none."""
@@ -227,6 +258,12 @@ class _Part:
             return Feature(name=name)
         found = sorted({one for one in map(_word, _unique(values)) if one})
         most = MOST_CATEGORIES if forced else max(FEW_KINDS, len(values) // ROWS_A_KIND)
+        commas = [one for one in found if COMMA.fullmatch(one)]
+        if not forced and 2 * len(commas) > len(found):
+            raise DataError(
+                f"{self.name}: column {name!r} holds numbers with decimal commas, such as {commas[0]!r}"
+                f"; write them with points, or say category={name} if they stand for kinds"
+            )
         numeric = [one for one in found if _reads_as_number(one)]
         if not forced and len(found) > 2 and len(numeric) > len(found) / 2:
             odd = next((one for one in found if not _reads_as_number(one)), None)
@@ -240,6 +277,14 @@ class _Part:
                 f"{self.name}: column {name!r} holds {len(found):,} different texts in {len(values):,} "
                 f"rows, so it seems to name persons or things; say group={name} to keep it for "
                 f"requests, drop={name}, or category={name} to learn from it"
+            )
+        odd = next((one for one in found if is_missing_text(one)), None)
+        if odd is not None:
+            warnings.warn(
+                f"{self.name}: {odd!r} in column {name!r} is taken as a category of its own; leave the "
+                "place empty where a value is missing",
+                DataWarning,
+                stacklevel=2,
             )
         return Feature(name=name, categories=tuple(found))
 
@@ -333,7 +378,9 @@ class _Part:
 
 
 def _word(value: Any) -> str:
-    """A category as a text, "" where there is none."""
+    """A category as a text, "" where there is none; a whole number reads alike as a decimal one."""
+    if isinstance(value, float):
+        return "" if value != value else str(int(value)) if value.is_integer() else str(value)
     return "" if value is None else as_name(value).strip()
 
 
@@ -343,7 +390,7 @@ def _values(values: pa.ChunkedArray) -> NDArray[Any]:
     if not _is_words(kind):
         if pa.types.is_dictionary(kind):
             values = values.cast(kind.value_type)
-        return np.asarray(values.to_numpy())
+        return plain_values(values)
     if not pa.types.is_dictionary(kind):
         values = values.dictionary_encode()
     whole = values.unify_dictionaries().combine_chunks()

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from expunge.data.columns import MOST_COLUMNS, Columns
+from expunge.data.columns import (
+    HEAD_BYTES,
+    MOST_COLUMNS,
+    TARGETS,
+    Columns,
+    delimiter_of,
+    is_parquet,
+)
 from expunge.data.parquet import bounded_batches, check_sizes, is_flat
 from expunge.disk.reading import UnreadableError, open_regular, reading
 from expunge.errors import DataError
 from expunge.names.text import as_name
 
 REMEDY = "give a table with a header: CSV in UTF-8, or parquet"
-HEAD_BYTES, BLOCK_BYTES = 2**16, 2**31 - 2
-"""Of a CSV file: what is looked at to see how it is written, and what is read at a time."""
-DELIMITERS = ",;\t|"
+BLOCK_BYTES = 2**31 - 2
+"""Of a CSV file that are read at a time."""
 
 
 class FileTable(NamedTuple):
@@ -39,7 +45,7 @@ def read_files(files: Sequence[Path], columns: Columns) -> FileTable:
     tables = []
     for path in files:
         with reading(f"{path} as a table", REMEDY, DataError):
-            table = _parquet(path, columns) if path.suffix == ".parquet" else _csv(path, columns)
+            table = _parquet(path, columns) if is_parquet(path) else _csv(path, columns)
             if not table.num_rows:
                 raise UnreadableError("it holds no rows")
             tables.append(table)
@@ -84,6 +90,11 @@ def _parquet(path: Path, columns: Columns) -> pa.Table:
         nested = [name for name in wanted if not is_flat(schema.field(name).type)]
         if nested:
             kind = schema.field(nested[0]).type
+            if as_name(nested[0]) == columns.label or (not columns.label and nested[0] in TARGETS):
+                raise DataError(
+                    f"{path}: the labels in column {as_name(nested[0])!r} are of type {kind}; give one "
+                    "class index or name per row, of one-hot labels the place of their one"
+                )
             raise DataError(
                 f"{path}: column {as_name(nested[0])!r} is of type {kind}, of which no row of "
                 f"numbers is made; say drop={as_name(nested[0])}"
@@ -99,24 +110,18 @@ def _csv(path: Path, columns: Columns) -> pa.Table:
     with open_regular(path) as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
-        delimiter = _delimiter(stream)
+        delimiter = delimiter_of(stream.read(HEAD_BYTES))
+        stream.seek(0)
         # names stay as they are written: 007 is no 7
         words = [name for name in (columns.id, *columns.groups, *columns.categories, "id") if name]
         # of one block, so that a column's type is seen from all of its values
         table = pacsv.read_csv(
             stream,
             pacsv.ReadOptions(use_threads=False, block_size=min(BLOCK_BYTES, size + 1)),
-            pacsv.ParseOptions(delimiter=delimiter),
+            pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
             pacsv.ConvertOptions(column_types=dict.fromkeys(words, pa.string())),
         )
     odd = next((field.name for field in table.schema if pa.types.is_binary(field.type)), None)
     if odd is not None:
         raise UnreadableError(f"column {as_name(odd)!r} is no UTF-8")
     return _kept(table, columns)
-
-
-def _delimiter(stream: BinaryIO) -> str:
-    """What stands most often in the first line."""
-    head = stream.read(HEAD_BYTES).split(b"\n")[0]
-    stream.seek(0)
-    return max(DELIMITERS, key=lambda sign: head.count(sign.encode()))

@@ -34,7 +34,7 @@ WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 def holds_texts(path: Path) -> bool:
     """Whether a file has a column of texts, and none of images; a look at its columns alone."""
     with suppress(Exception):  # who reads it next says what is wrong
-        if path.suffix == ".csv":
+        if path.suffix.lower() == ".csv":
             names = _header(path)
             return text_column(pa.schema([(name, pa.string()) for name in names])) is not None
         with open_regular(path) as stream:
@@ -52,7 +52,7 @@ def read_texts(paths: Sequence[Path]) -> Raw:
     tables = []
     for path in paths:
         with reading(path, REMEDY, DataError):
-            tables.append(_csv(path) if path.suffix == ".csv" else _parquet(path))
+            tables.append(_csv(path) if path.suffix.lower() == ".csv" else _parquet(path))
         if tables[-1].column_names != tables[0].column_names:
             raise DataError(f"{path} has other columns than {paths[0]}; give files of one kind")
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"

@@ -12,7 +12,19 @@ from pathlib import Path
 from expunge.disk.reading import reading
 from expunge.errors import DataError
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".bmp",
+    ".gif",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+}
 JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 """What systems leave in folders, beside what begins with a dot."""
 PARTS = {
@@ -111,9 +123,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def part_of(name: str) -> str | None:
     """Which part of the data a folder of this name holds, if its words say so: "train", "seg_test"."""
-    words = _WORDS.findall(name.casefold())
-    parts = {part for part, names in PARTS.items() if not set(names).isdisjoint(words)}
+    parts = parts_of(name)
     return parts.pop() if len(parts) == 1 else None
+
+
+def parts_of(name: str) -> set[str]:
+    """All parts that words of a name tell."""
+    words = _WORDS.findall(name.casefold())
+    return {part for part, names in PARTS.items() if not set(names).isdisjoint(words)}
 
 
 def is_part(name: str, part: str) -> bool:

@@ -11,17 +11,20 @@ from numpy.typing import NDArray
 
 from expunge.data.aside import others
 from expunge.data.batch import Indices
+from expunge.data.drawing import DRAWING
 from expunge.data.load import Data, load_data
 from expunge.data.samples import ResidentStore, RowsOf, Samples, Store, resident
 from expunge.data.spec import NO_TEST, OWN_TEST
 from expunge.data.tokens import TextStore, TokenStore
 
 
-def undivided(data: Data) -> Data:
+def undivided(data: Data, *, allow_code: bool) -> Data:
     """The same data, all to learn from and no test set, where the test set was only drawn of them.
 
     Data that bring a test set of their own, or of which somebody asked for a number of samples or for
     poison, stay as they are. The normalisation stays what it was.
+
+    allow_code: whether data of `module:function` that are read anew may be imported.
     """
     if data.drawn is None:
         return data
@@ -30,7 +33,13 @@ def undivided(data: Data) -> Data:
     store = _joined(data.train, data.test, order)
     if store is None:  # too large to be held: read anew
         train = load_data(
-            data.spec or "", data_dir=data.data_dir, test=OWN_TEST, allow_code=True
+            data.spec or "",
+            data_dir=data.data_dir,
+            classes=data.classes,
+            test=OWN_TEST,
+            allow_code=allow_code,
+            drawing=data.drawing or DRAWING,
+            table=data.table,
         ).train
         train = replace(train, labels=_both(data.train.labels, data.test.labels)[order])
     else:

@@ -17,6 +17,7 @@ from expunge.models.hub import check_base, folder_of, processor_of
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
+from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
@@ -197,7 +198,8 @@ def unlearn_folder(
     # once: standard input is read once
     asked = original.answered(forget, seed=forget_seed, request=beside.request_id)
     check_silent(names, original.ids, original.private)
-    for line in (*_renamed(papers, original), *asked.lines(redacted=redact)):
+    kept = _kept_categories(original, forget, redact)
+    for line in (*_renamed(papers, original), *asked.lines(redacted=redact), *kept):
         (tell or str)(line)
     make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
     keep = functools.partial(keep_together, overwrite=place.overwrite)
@@ -233,6 +235,21 @@ def _renamed(before: Trained, after: Trained) -> list[str]:
         f"the request of {new.date[:10]} is called {new.request} from now on, for its name was chosen"
         for old, new in zip(before.history, after.history, strict=True)
         if old.request != new.request
+    ]
+
+
+def _kept_categories(original: Trained, forget: object, redact: bool) -> list[str]:
+    """A line for a redacted request by a column that is an input too: its values stay with the model."""
+    kind, _, rest = (forget if isinstance(forget, str) else "").partition(":")
+    column = clean_name(rest.partition("=")[0])
+    table = original.data.table
+    if not redact or kind != "group" or table is None:
+        return []
+    if not any(one.name == column and one.categories is not None for one in table.features):
+        return []
+    return [
+        f"warning: the column {column!r} is an input too, and what it reads stays among the categories "
+        f"in model.json; to keep it out, train with group={column}, which makes it no input"
     ]
 
 

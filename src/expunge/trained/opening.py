@@ -131,7 +131,9 @@ def _data_of(papers: Papers) -> Data:
         drawing=card.data.drawing,
         table=card.data.table,
     )
-    found = undivided(found) if card.data.test == NO_TEST else found
+    found = (
+        undivided(found, allow_code=papers.allow_data_code) if card.data.test == NO_TEST else found
+    )
     if card.data.task == OF_ITS_DATA and type(found.task) is Classification:
         raise DataError(f"the task of {path} came with its data, and these data bring none")
     if named and card.data.task not in (None, OF_ITS_DATA):

@@ -61,9 +61,22 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     """Architectures, and a function that writes weights of one: the class is the largest of 3 inputs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs.py").write_text(
+        "import torch\n"
         "from torch import nn\n"
         "class Pair(nn.Linear):\n"
         "    def forward(self, x): return self.nothing\n"
+        "class Counts(nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(4, 3)\n"
+        "        self.register_buffer('shown', torch.zeros(()))\n"
+        "    def forward(self, x):\n"
+        "        self.shown += 1\n"
+        "        return super().forward(x)\n"
+        "class Extra(nn.Linear):\n"
+        "    def get_extra_state(self): return {}\n"
+        "    def set_extra_state(self, state): pass\n"
+        "def counts(): return Counts()\n"
+        "def extra(): return Extra(4, 3)\n"
         "def build(): return nn.Linear(4, 3)\n"
         "def few(): return nn.Linear(4, 2)\n"
         "def pair(): return Pair(4, 3)\n"
@@ -249,6 +262,43 @@ def test_without_a_test_set_pictures_and_triggers_say_so(
 
 
 # --- a model that does not fit leaves nothing
+
+
+def test_weights_are_read_before_the_data(
+    data: str, code: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("expunge.data.load.load_data", never)
+    whole, net = code([0, 1, 2]).read_bytes(), Path("net.pt")
+    for content, says in ((whole[:200], "damaged"), (nn.Linear(4, 3), "run code"), ([], "a list")):
+        if isinstance(content, bytes):
+            net.write_bytes(content)
+        else:
+            torch.save(content, net)
+        with pytest.raises(ModelError, match=says):
+            brought(net, data, "m")
+    torch.save({"net": nn.Linear(4, 3).state_dict()}, net)
+    with pytest.raises(ModelError, match="there are: net"):
+        brought(net, data, "m", key="zz")
+
+
+def test_what_a_model_keeps_is_as_it_was_saved(data: str, code: Callable[..., Path]) -> None:
+    net = code([0, 1, 2], shown=torch.tensor(7.0))
+    made = brought(net, data, "m", "counts")
+    assert made.accuracy == 100 and made.trained.model.get_buffer("shown") == 7
+    assert load_file("m/model.safetensors")["shown"] == 7
+    with pytest.raises(ModelError, match="no tensor, which a model folder cannot hold"):
+        brought(code([0, 1, 2]), data, "other", "extra")
+    assert not Path("other").exists()
+
+
+def test_what_lies_beside_the_network_is_said(data: str, code: Callable[..., Path]) -> None:
+    state = torch.load(code([0, 1, 2]))
+    torch.save({f"net.{n}": v for n, v in state.items()} | {"loss.w": torch.ones(2)}, "net.pt")
+    taken = brought(Path("net.pt"), data, "m").taken
+    assert taken is not None and (taken.key, list(taken.beside)) == ("net", ["loss.w"])
 
 
 def test_an_import_that_fails_leaves_no_folder(data: str, code: Callable[..., Path]) -> None:

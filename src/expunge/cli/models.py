@@ -35,6 +35,7 @@ from expunge.errors import listed
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
 from expunge.folders.export import export_folder
 from expunge.folders.make import HeldOut, train_folder
+from expunge.names.text import clean_name
 from expunge.place import Place
 
 
@@ -163,6 +164,12 @@ def import_(
 
         share = sparsity_of(adopted.mask)
         screen.print(f"{share:.1%} of the weights that its masks name stay 0")
+    taken = imported.taken
+    if taken is not None and taken.beside:
+        screen.print(
+            f"taken of it: what lies under {taken.key!r}; {len(taken.beside):,} tensors beside it are "
+            f"left, such as {clean_name(taken.beside[0])!r}"
+        )
     show_notes(screen, adopted.data)
     for line in looked(imported):
         screen.print(line, style="bold" if line.startswith(NO_TEST_SET) else None)

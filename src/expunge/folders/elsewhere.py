@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from expunge.audits.outputs import PartOutputs
     from expunge.data.load import Data
     from expunge.data.split import Split
+    from expunge.models.checkpoint import Taken
     from expunge.trained.trained import Trained
     from expunge.training.recipe import Recipe
 
@@ -78,6 +79,7 @@ class Imported:
         tested: whether it was looked at on a test set, else on samples that it learned from.
         seen: what it said of them; None where its task has no class logits, and `why` says so.
         swapped: classes that look swapped, by name: each is mostly called the next, the last the first.
+        taken: what of the checkpoint the model took.
     """
 
     trained: Trained
@@ -85,6 +87,7 @@ class Imported:
     seen: PartOutputs | None
     why: str = ""
     swapped: tuple[tuple[str, ...], ...] = ()
+    taken: Taken | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -111,7 +114,7 @@ def import_folder(
     check_source(data, model, out, place)
     if how.test not in (None, NO_TEST):
         DataSpec.parse(how.test or "").check(place.data_dir, allow_code=TYPED)
-    check_weights_file(weights)
+    check_weights_file(weights)  # by its first bytes, before torch is imported
     held, learned = _listed(how.validation), _listed(how.trained_on)
     _check_normalisation(how.mean, how.std)
     _check_scale(how, images=_surely_images(data))
@@ -119,21 +122,31 @@ def import_folder(
     _check_expected(how.expect)
     with loading():
         from expunge.api import adopt
-        from expunge.models.checkpoint import load_weights
+        from expunge.models.checkpoint import read_checkpoint
+        from expunge.models.state import check_state
         from expunge.training.session import constructor
 
+    saved = read_checkpoint(weights, key=how.key)
     loaded = _loaded(data, how, names, task, place)
     split = _imported_split(loaded, learned, held)
     _check_inputs(loaded, split, how)
     network = constructor(model, loaded, split, allow_code=TYPED)()
-    mask = load_weights(network, weights, key=how.key)
+    taken = saved.into(network)
+    check_state(network)
     adopted = adopt(
-        network, loaded, recipe=how.recipe, fresh=model, split=split, mask=mask, allow_code=TYPED
+        network,
+        loaded,
+        recipe=how.recipe,
+        fresh=model,
+        split=split,
+        mask=taken.mask,
+        allow_code=TYPED,
     )
     record = adopted.record.model_copy(
         update={"settings": {"weights": clean_name(Path(weights).name)}}
     )
     looked = _looked_at(replace(adopted, history=(record,)), place)
+    looked = replace(looked, taken=taken)
     _check_accuracy(looked, how.expect)
     return replace(looked, trained=looked.trained.save(out, overwrite=place.overwrite))
 
@@ -164,18 +177,21 @@ def _loaded(
 
 
 def _looked_at(model: Trained, place: Place) -> Imported:
-    """A model's outputs on its test set, or on samples that it learned from."""
+    """Outputs of a copy of a model, for it may count or keep what it is shown, on its test set, or on
+    samples that it learned from.
+    """
     from expunge.audits.observe import observe_learned, observe_test
+    from expunge.models.copying import copied
     from expunge.training.run import Run, accelerator_on
 
-    data = model.data
+    data, twin = model.data, copied(model.model)
     run = Run(accelerator=accelerator_on(place.device), progress=place.progress, task=data.task)
     tested = bool(len(data.test))
     try:
         if tested:
-            seen = observe_test(model.model, data, run)
+            seen = observe_test(twin, data, run)
         else:
-            seen = observe_learned(model.model, data, model.split, run, most=FIRST_LOOK)
+            seen = observe_learned(twin, data, model.split, run, most=FIRST_LOOK)
     except LogitsError as error:
         return Imported(model, tested, None, str(error))
     except UserError:

@@ -131,8 +131,7 @@ def import_(
         str | None,
         typer.Option(
             "--std",
-            help="Standard deviation, likewise; both of pictures from 0 to 1, or of other numbers as "
-            "they are.",
+            help="Standard deviation, likewise; both of pictures from 0 to 1, or numbers as they are.",
         ),
     ] = None,
     expect_accuracy: Annotated[

@@ -164,7 +164,9 @@ def _nothing_in(content: Any, found: Sequence[StateDict], key: str | None) -> st
     if found:
         named = listed([clean_name(one.key)[:80] for one in found if one.key])
         return f"it holds no tensors under the key {clean_name(key or '')[:80]!r}; " + (
-            f"there are: {named}" if named else "they lie at the top, so leave --key out"
+            f"there are: {named}; name one of them"
+            if named
+            else "they lie at the top, so leave --key out"
         )
     there = listed([clean_name(str(name))[:40] for name in content])
     return (

@@ -258,7 +258,9 @@ def _fold_pruned(name: str, state: dict[str, Tensor], mask: dict[str, Tensor]) -
     original, kept = state[f"{name}_orig"], state[f"{name}_mask"]
     fits = original.shape == kept.shape and _whole(original) and _whole(kept)
     if not fits or not bool(((kept == 0) | (kept == 1)).all()):
-        raise UnreadableError(f"{name}_mask is no mask of 0 and 1 for {name}_orig")
+        raise UnreadableError(
+            f"{name}_mask is no mask of 0 and 1 for {name}_orig; save what torch.nn.utils.prune made"
+        )
     del state[f"{name}_orig"], state[f"{name}_mask"]
     mask[name] = kept != 0
     state[name] = original.masked_fill(kept == 0, 0)

@@ -161,7 +161,8 @@ def adopt(
 
     Raises:
         ConfigError: for a mask of another model.
-        ModelError: for a module that fails on two samples of the data, or cannot be copied or saved.
+        ModelError: for a module that fails on two samples of the data, or cannot be copied. One whose
+            state no folder can hold may forget, too; `save` refuses it.
         DataError: for outputs that are no logits, or fewer than there are classes.
     """
     data = as_read_by(fresh, as_data(data))

@@ -246,6 +246,7 @@ def test_the_verdict(before: Score, after: Score, cleansed: bool, words: str) ->
     assert found is cleansed
     assert text.startswith(words)
     assert f"({before.low:.1f} to {before.high:.1f})" in text
+    assert ("see to the colour, size, place and margin of --trigger" in text) is ("only" in text)
 
 
 def sa(hits: int, n: int = 100) -> Score:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import functools
 import io
 import tarfile
 import zipfile
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 from expunge.errors import ModelError
-from expunge.models.checkpoint import check_weights_file, load_weights
+from expunge.models.checkpoint import check_weights_file, load_weights, read_checkpoint
+from expunge.models.dialects import MOST
 
 
 def net() -> nn.Module:
@@ -38,10 +41,10 @@ def read(tmp_path: Path, content: Any, model: nn.Module | None = None, **options
     return made
 
 
-def refusal(tmp_path: Path, content: Any, model: nn.Module | None = None) -> str:
+def refusal(tmp_path: Path, content: Any, model: nn.Module | None = None, **options: Any) -> str:
     """What is said of a checkpoint that is not taken: one line that names the file."""
     with pytest.raises(ModelError) as error:
-        read(tmp_path, content, model)
+        read(tmp_path, content, model, **options)
     text = str(error.value)
     assert "w.pt" in text and "\n" not in text and "\x1b" not in text
     assert "weights_only" not in text
@@ -116,12 +119,81 @@ def test_wrappers_within_names_and_around_the_model(
     assert holds(read(tmp_path, state, compiled), {f"_orig_mod.{n}": v for n, v in state.items()})
 
 
+def test_a_wrapper_anywhere_in_a_name_is_taken_off(tmp_path: Path) -> None:
+    model = nn.Sequential(net(), nn.Linear(3, 2))
+    state = dict(model.state_dict())
+    within = {n.replace("0.", "0.module.", 1): v for n, v in state.items()}
+    made = nn.Sequential(net(), nn.Linear(3, 2))
+    assert holds(read(tmp_path, within, made), state)
+    own = nn.Sequential(nn.DataParallel(net()), nn.Linear(3, 2))  # a model that has it itself
+    assert holds(read(tmp_path, dict(own.state_dict()), own), dict(own.state_dict()))
+
+
+def test_the_network_is_found_beside_what_is_no_part_of_it(
+    tmp_path: Path, state: dict[str, Tensor]
+) -> None:
+    beside = {"criterion.weight": torch.ones(3), "val.total": torch.ones(())}
+    torch.save(
+        {"state_dict": beside | {f"net.{n}": v for n, v in state.items()}}, tmp_path / "w.pt"
+    )
+    made = net()
+    taken = read_checkpoint(tmp_path / "w.pt").into(made)
+    assert holds(made, state) and taken.key == "state_dict.net"
+    assert set(taken.beside) == set(beside)
+
+
+def test_a_prefix_is_named_as_a_key(tmp_path: Path, state: dict[str, Tensor]) -> None:
+    average = {f"ema_model.module.{n}": v + 1 for n, v in state.items()}
+    average["ema_model.n_averaged"] = torch.tensor(3)
+    both = {"state_dict": {f"model.{n}": v for n, v in state.items()} | average}
+    assert "state_dict.model, state_dict.ema_model; name one with --key" in refusal(tmp_path, both)
+    assert holds(read(tmp_path, both, key="state_dict.model"), state)
+    assert holds(
+        read(tmp_path, both, key="state_dict.ema_model"), {n: v + 1 for n, v in state.items()}
+    )
+    # beside the model's own names it is no guess which are meant
+    assert "too many" in refusal(tmp_path, state | {f"ema.{n}": v + 1 for n, v in state.items()})
+    assert "leave --key out" in refusal(tmp_path, state, key="zz")
+
+
+@pytest.mark.parametrize("kind", ["one shared a thousand times", "in itself", "deep", "many"])
+def test_mappings_are_visited_once(kind: str, tmp_path: Path, state: dict[str, Tensor]) -> None:
+    content: dict[str, Any] = {}
+    if kind == "one shared a thousand times":
+        for _ in range(4):
+            content = dict.fromkeys(map(str, range(60)), content)
+    elif kind == "in itself":
+        content |= dict.fromkeys(map(str, range(60)), content)
+    elif kind == "deep":
+        for _ in range(100):
+            content = {"a": content}
+    else:
+        content = {str(row): {} for row in range(MOST + 1)}
+        told = refusal(tmp_path, content)
+        assert "more than 10,000 dictionaries" in told and "save the weights alone" in told
+    content["net"] = state
+    if kind != "many":
+        assert holds(read(tmp_path, content), state)
+    assert holds(read(tmp_path, content, key="net"), state)
+
+
+def test_tied_weights_that_were_saved_apart_are_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    assert holds(read(tmp_path, state, model), state)
+    told = refusal(tmp_path, state | {"1.weight": state["1.weight"] + 1}, model)
+    assert "0.weight and 1.weight are one tensor in the model, and differ" in told
+
+
 def test_names_that_do_not_fit_are_told_as_the_model_has_them(
     tmp_path: Path, state: dict[str, Tensor]
 ) -> None:
     del state["3.bias"]
     told = refusal(tmp_path, {"net": {f"module.{n}": v for n, v in state.items()}})
-    assert "(its 'net') does not fit" in told and told.endswith("it lacks 3.bias (1 in all)")
+    assert (
+        "(its 'net') does not fit" in told and "it lacks 3.bias (1 in all); give the model" in told
+    )
 
 
 def test_counts_of_batches_may_lack(tmp_path: Path, state: dict[str, Tensor]) -> None:
@@ -161,21 +233,51 @@ def test_a_mask_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "0.weight_mask is no mask" in refusal(tmp_path, model.state_dict() | parts)
 
 
+LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "linear": lambda: nn.Linear(4, 3),
+    **{
+        f"{'transposed ' if turned else ''}convolution of {dims} axes": functools.partial(
+            getattr(nn, f"Conv{'Transpose' if turned else ''}{dims}d"), 2, 4, 3
+        )
+        for dims in (1, 2, 3)
+        for turned in (False, True)
+    },
+}
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("norm", [weight_norm, parametrizations.weight_norm])
 @pytest.mark.parametrize("dim", [0, 1, None])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_weight_normalisation_is_computed(
-    norm: Callable[..., Any], dim: int | None, tmp_path: Path
+    layer: str, norm: Callable[..., Any], dim: int | None, tmp_path: Path
 ) -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    build = LAYERS[layer]
+    model = nn.Sequential(build())
     norm(model[0], "weight", dim=dim)
     with torch.no_grad():
         for parameter in model[0].parameters():
             parameter.mul_(1.5)
-    inputs = torch.randn(5, 4)
-    made = read(tmp_path, model.state_dict(), nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)))
-    torch.testing.assert_close(made(inputs), model(inputs))
+    for hook in model[0]._forward_pre_hooks.values():  # the old one computes the weight there
+        hook(model[0], ())
+    made = read(tmp_path, model.state_dict(), nn.Sequential(build()))
+    torch.testing.assert_close(made.get_parameter("0.weight"), model[0].weight)
     assert holds(read(tmp_path, model.state_dict(), model), dict(model.state_dict()))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_one_weight_in_parts_leaves_the_others_computed(tmp_path: Path) -> None:
+    """The model has one of them in parts itself, or a parameter whose name only looks so."""
+    model, saved = net(), net()
+    weight_norm(saved[3])  # type: ignore[index]
+    model.register_parameter("log_g", nn.Parameter(torch.ones(2)))
+    saved.register_parameter("log_g", nn.Parameter(torch.zeros(2)))
+    parametrizations.weight_norm(model[0])  # type: ignore[index]
+    parametrizations.weight_norm(saved[0])  # type: ignore[index]
+    state = {f"module.{name}": value for name, value in saved.state_dict().items()}
+    made = read(tmp_path, state, model).state_dict()
+    assert torch.equal(made["log_g"], torch.zeros(2))
+    torch.testing.assert_close(made["3.weight"], saved[3].weight)  # type: ignore[index]
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -196,6 +298,11 @@ def test_sparse_and_short_numbers_are_taken(tmp_path: Path, state: dict[str, Ten
         assert holds(read(tmp_path, state | {"3.weight": shape(state["3.weight"])}), state)
     short = {n: v.bfloat16() if v.is_floating_point() else v for n, v in state.items()}
     assert holds(read(tmp_path, short), {n: short[n].to(v.dtype) for n, v in state.items()})
+    tiny = {n: v.to(torch.float8_e4m3fn) if v.is_floating_point() else v for n, v in state.items()}
+    assert holds(read(tmp_path, tiny), {n: tiny[n].to(v.dtype) for n, v in state.items()})
+    counted = {"1.running_mean": torch.tensor([2, 3]), "1.num_batches_tracked": torch.tensor(7.0)}
+    made = read(tmp_path, state | counted).state_dict()
+    assert made["1.running_mean"].tolist() == [2.0, 3.0] and made["1.num_batches_tracked"] == 7
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -210,6 +317,14 @@ def test_numbers_that_are_no_weights_are_refused(tmp_path: Path, state: dict[str
     }
     for expected, value in told.items():
         assert expected in refusal(tmp_path, state | {"3.weight": value})
+    count, half = "1.num_batches_tracked", net().half()
+    for odd in (0.7, torch.nan, 1e30):
+        assert "no whole numbers int64" in refusal(tmp_path, state | {count: torch.tensor(odd)})
+    told_of = refusal(tmp_path, state | {"3.weight": weight * 1e9}, half)
+    assert "beyond those of float16" in told_of and "make the model float32" in told_of
+    assert "beyond those of float32" in refusal(
+        tmp_path, state | {"3.weight": weight.double() * 1e60}
+    )
     assert "is quantised" in refusal(tmp_path, {"0.scale": torch.ones(1), "3.weight": packed})
 
 
@@ -261,6 +376,18 @@ NONE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "zip": (_zip, r"it holds word/document\.xml"),
     "arrays": (_arrays, "arrays of numpy"),
     "scripted": (_scripted, "TorchScript"),
+    "page with a mark": (_bytes(codecs.BOM_UTF8 + b"<!DOCTYPE html><html>"), "a web page"),
+    "page in wide letters": (_bytes("<html>\u00fc".encode("utf-16")), "a web page"),
+    "page after a comment": (_bytes(b"<!-- x --><head><title>404"), "a web page"),
+    "text with umlauts": (_bytes("Zugriff verweigert: f\u00fcr".encode()), "a text, .* 'Zugriff"),
+    "text in wide letters": (_bytes("Zugriff".encode("utf-16")), "a text, .* 'Zugriff'"),
+    "picture": (_bytes(b"\x89PNG\r\n\x1a\n" + bytes(60)), "a picture"),
+    "rar": (_bytes(b"Rar!\x1a\x07" + bytes(60)), "a RAR archive"),
+    "onnx": (_bytes(b"\x08\x08\x12\x07pytorch\x1a\x052.1.0" + bytes(60)), "an ONNX model"),
+    "index": (
+        _bytes(b'{"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}'),
+        "the index of weights in several files; join them",
+    ),
 }
 
 

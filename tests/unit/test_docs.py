@@ -282,6 +282,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         )
     rows = [f"p{row % 10:03d},{20 + row},{('CA', 'NY')[row % 2]},{row % 2}" for row in range(60)]
     (folder / "people.csv").write_text("\n".join(["person,age,state,income", *rows]))
+    (folder / "poison.txt").write_text("train/cat/2.png\ntrain/cat/4.png\n")
     (folder / "withdrawn.txt").write_text("train/cat/0.png\ntrain/dog/1.png\n")
     return {
         example: expunge(*smaller(shlex.split(example)[1:]), cwd=folder).stdout

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from helpers import CPU, digits, run_on_cpu
@@ -19,21 +22,24 @@ from torch.utils.data import Dataset
 
 from expunge.api import adopt, audit, train, unlearn
 from expunge.cli.models import looked
+from expunge.data.columns import Feature, TableEncoding
 from expunge.data.drawing import Drawing
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
-from expunge.errors import ConfigError, DataError, ModelError, UserError
+from expunge.errors import ConfigError, DataError, ModelError, SplitError, UserError
 from expunge.folders.audit import Request as Asked
 from expunge.folders.audit import TypedBackdoor, audit_folder
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder
-from expunge.folders.export import export_folder
+from expunge.folders.export import classes_file, export_folder, told_inputs
 from expunge.folders.make import unlearn_folder
 from expunge.folders.pictures import accuracy_by_class
 from expunge.methods.finetune import Finetune
+from expunge.models.table import build_model
 from expunge.place import Place
 from expunge.report.forgetting import forgetting_figures
+from expunge.trained.card import DataCard, ModelCard
 from expunge.trained.opening import load
 from expunge.training.recipe import Recipe
 
@@ -62,9 +68,22 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     """Architectures, and a function that writes weights of one: the class is the largest of 3 inputs."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "theirs.py").write_text(
+        "import torch\n"
         "from torch import nn\n"
         "class Pair(nn.Linear):\n"
         "    def forward(self, x): return self.nothing\n"
+        "class Counts(nn.Linear):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(4, 3)\n"
+        "        self.register_buffer('shown', torch.zeros(()))\n"
+        "    def forward(self, x):\n"
+        "        self.shown += 1\n"
+        "        return super().forward(x)\n"
+        "class Extra(nn.Linear):\n"
+        "    def get_extra_state(self): return {}\n"
+        "    def set_extra_state(self, state): pass\n"
+        "def counts(): return Counts()\n"
+        "def extra(): return Extra(4, 3)\n"
         "def build(): return nn.Linear(4, 3)\n"
         "def few(): return nn.Linear(4, 2)\n"
         "def pair(): return Pair(4, 3)\n"
@@ -274,6 +293,72 @@ def test_without_a_test_set_pictures_and_triggers_say_so(
 # --- a model that does not fit leaves nothing
 
 
+def test_weights_are_read_before_the_data(
+    data: str, code: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("expunge.data.load.load_data", never)
+    whole, net = code([0, 1, 2]).read_bytes(), Path("net.pt")
+    for content, says in ((whole[:200], "damaged"), (nn.Linear(4, 3), "run code"), ([], "a list")):
+        if isinstance(content, bytes):
+            net.write_bytes(content)
+        else:
+            torch.save(content, net)
+        with pytest.raises(ModelError, match=says):
+            brought(net, data, "m")
+    torch.save({"net": nn.Linear(4, 3).state_dict()}, net)
+    with pytest.raises(ModelError, match="there are: net"):
+        brought(net, data, "m", key="zz")
+
+
+def test_what_a_model_keeps_is_as_it_was_saved(data: str, code: Callable[..., Path]) -> None:
+    net = code([0, 1, 2], shown=torch.tensor(7.0))
+    made = brought(net, data, "m", "counts")
+    assert made.accuracy == 100 and made.trained.model.get_buffer("shown") == 7
+    assert load_file("m/model.safetensors")["shown"] == 7
+    with pytest.raises(ModelError, match="no tensor, which a model folder cannot hold"):
+        brought(code([0, 1, 2]), data, "other", "extra")
+    assert not Path("other").exists()
+
+
+def test_lists_are_read_as_those_of_requests_are(
+    data: str, code: Callable[..., Path], tmp_path: Path
+) -> None:
+    weights = code([0, 1, 2])
+    lists = {"learned": "# who\np1\np2  # both\np3*\n", "held": "p4\n"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    made = brought(weights, data, "m", trained_on="ids:learned", validation="ids:held")
+    ids = {"p1", "p2", "p3", *(f"p{row}" for row in range(30, 40))}
+    assert set(made.trained.split.retain) == ids and made.trained.split.validation == ("p4",)
+    assert made.read_as[-1].startswith("--trained-on: 'p3*' is read as p3, p30, ")
+    for text, says in (
+        ("# none\n", "--trained-on: the list holds comments alone; write one id"),
+        ("p1\nq7\n", "--trained-on: id 'q7' is not in the training data.*; mend the list"),
+    ):
+        (tmp_path / "learned").write_text(text)
+        with pytest.raises(SplitError, match=says):
+            brought(weights, data, "n", trained_on="ids:learned")
+
+
+def test_no_test_set_and_an_accuracy_on_one_is_a_conflict(
+    data: str, code: Callable[..., Path]
+) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--test none .* --expect-accuracy .*leave one of them out"
+    ):
+        brought(Path("nothing.pt"), data, "m", test="none", expect=93.0)
+
+
+def test_what_lies_beside_the_network_is_said(data: str, code: Callable[..., Path]) -> None:
+    state = torch.load(code([0, 1, 2]))
+    torch.save({f"net.{n}": v for n, v in state.items()} | {"loss.w": torch.ones(2)}, "net.pt")
+    taken = brought(Path("net.pt"), data, "m").taken
+    assert taken is not None and (taken.key, list(taken.beside)) == ("net", ["loss.w"])
+
+
 def test_an_import_that_fails_leaves_no_folder(data: str, code: Callable[..., Path]) -> None:
     broken = {"weight": torch.full((3, 4), torch.nan)}
     failing: list[tuple[Callable[[], Path], str]] = [
@@ -321,6 +406,9 @@ def test_classes_that_look_swapped_are_named_and_put_right(
     made = brought(weights, data, "m")
     assert made.swapped == (("ant", "bee"),) and made.accuracy == pytest.approx(100 / 3)
     assert "these two classes look swapped: 'ant' and 'bee'; give --classes" in list(looked(made))
+    (tmp_path / "order.txt").write_text("ant\nbee\ncow\n")
+    given = brought(weights, data, "g", classes="order.txt")
+    assert any("see to their order in the file of --classes" in line for line in looked(given))
     (tmp_path / "order.txt").write_text("bee\n ant \ncow\n")
     held = write(tmp_path / "held.npz", seed=1, y=2 - np.arange(60) % 3, classes=NAMES[::-1])
     right = brought(weights, data, "n", classes="order.txt", test=held)
@@ -406,14 +494,23 @@ def test_a_normalisation_of_0_to_255_is_refused_for_images_alone(
     data: str, code: Callable[..., Path], tmp_path: Path
 ) -> None:
     weights = code([0, 1, 2])
-    (tmp_path / "photos/ant").mkdir(parents=True)
+    for name in ("ant/1.png", "ant/2.png", "bee/1.png", "bee/2.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "photos" / name)
+    table = {name: np.arange(60) * 3.0 + place for place, name in enumerate("abcd")}
+    (tmp_path / "rows").mkdir()
+    pq.write_table(
+        pa.table({**table, "label": [NAMES[row % 3] for row in range(60)]}),
+        tmp_path / "rows/train.parquet",
+    )
     told = r"divide them by 255: --mean 0\.486,0\.455,0\.408 --std 0\.226,0\.224,0\.227"
     bytes_ = np.zeros((12, 3, 4, 4), np.uint8)
     np.savez(tmp_path / "bytes.npz", x=bytes_, y=np.arange(12) % 3)
-    for spec in ("photos", "bytes.npz"):  # known by its name alone, and by a look at it
+    for spec in ("photos", "bytes.npz"):
         with pytest.raises(ConfigError, match=told):
             brought(weights, spec, "m", mean=[124, 116, 104], std=[57.6, 57.2, 57.8])
     brought(weights, data, "m", mean=[0.0] * 4, std=[0.5, 1.5, 2.0, 9.0])
+    brought(weights, "rows", "n", mean=[90.0] * 4, std=[50.0] * 4)  # a table laid out as a folder
 
 
 # --- and back
@@ -431,6 +528,82 @@ def test_an_export_is_a_plain_state_dict(name: str, data: str, code: Callable[..
     assert torch.equal(state["weight"], made.model.state_dict()["weight"])
     back = brought(Path(name), data, "again")
     assert back.accuracy == 100
+
+
+PEOPLE = TableEncoding(
+    features=(Feature(name="age"), Feature(name="job", categories=("cook", "smith")))
+)
+INPUTS: dict[str, tuple[dict[str, Any], tuple[int, ...], list[str]]] = {
+    "arrays": (
+        {"spec": "/d/x.npz"},
+        (4,),
+        [r"inputs: 4, as the data hold them.*numbers as they are"],
+    ),
+    "made in Python": ({"spec": None}, (1, 8, 8), [r"inputs: 1 x 8 x 8, as the data hold them"]),
+    "pictures": (
+        {"spec": "/d/photos@32x24", "resize": "bicubic", "ground": "black"},
+        (3, 32, 24),
+        [r"RGB images of 32 x 24 .*resized by bicubic.* laid on black; bytes divided by 255, then"],
+    ),
+    "pictures as they are": (
+        {"spec": "mnist"},
+        (1, 28, 28),
+        ["grey images of 28 x 28 [^b]*; bytes"],
+    ),
+    "a table": (
+        {"spec": "/d/people.csv:label=rich,missing=-1", "table": PEOPLE},
+        (3,),
+        [
+            "in this order: 3 numbers, then",
+            "  1 age: a number",
+            "  2-3 job: 1 for cook, smith",
+            "as -1",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_what_an_export_says_of_its_inputs_is_true_of_their_kind(kind: str) -> None:
+    data, shape, expected = INPUTS[kind]
+    known = DataCard.model_construct(
+        **{"ground": None, "resize": "bilinear", "table": None, **data}
+    )
+    card = ModelCard.model_construct(data=known, shape=shape, mean=(0.5,), std=(0.25,))
+    lines = list(told_inputs(card))
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.search(pattern, line), line
+    assert "normalised by mean 0.5, std 0.25" in lines[0] and "from 0 to 1" not in lines[0]
+
+
+def test_classes_too_many_to_tell_lie_beside_an_export(tmp_path: Path) -> None:
+    names = [f"kind {row}" for row in range(25)]
+    source = write(tmp_path / "many.npz", y=np.arange(60) % 25, classes=names)
+    net = tmp_path / "net.pt"
+    adopt(nn.Linear(4, 25), load_data(source), fresh=lines_).save(tmp_path / "m")
+    with pytest.raises(ModelError):  # it was made in Python, so nothing is written
+        export_folder(tmp_path / "m", net)
+    assert not net.exists() and not classes_file(net).exists()
+    made = import_folder("mlp", _saved_mlp(tmp_path / "mlp.pt"), source, tmp_path / "n", place=CPU)
+    export_folder(tmp_path / "n", net)
+    again = import_folder(
+        "mlp", net, source, tmp_path / "o", how=Elsewhere(classes=classes_file(net)), place=CPU
+    )
+    assert again.trained.data.classes == made.trained.data.classes == tuple(names)
+    net.unlink()
+    with pytest.raises(ConfigError, match=r"classes\.txt exists"):
+        export_folder(tmp_path / "n", net)
+    assert not net.exists()
+
+
+def lines_() -> nn.Module:
+    return nn.Linear(4, 25)
+
+
+def _saved_mlp(path: Path) -> Path:
+    torch.save(build_model("mlp", (4,), 25, allow_code=False).state_dict(), path)
+    return path
 
 
 def test_an_export_under_a_key_overwrites_nothing_and_asks_for_consent(

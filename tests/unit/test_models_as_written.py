@@ -17,13 +17,14 @@ from torch.utils.data import TensorDataset
 
 from expunge.api import adopt, audit, train, unlearn
 from expunge.data.load import Data, load_data
+from expunge.data.split import Split
 from expunge.data.task import read_logits
 from expunge.data.transform import Transform
-from expunge.errors import DataError, ModelError, UserError
+from expunge.errors import ConfigError, DataError, ModelError, UserError
 from expunge.methods import make_method
 from expunge.methods.finetune import Finetune
 from expunge.models.copying import copied
-from expunge.models.layout import keep_ordinary, lay_out, stays_ordinary, take_any
+from expunge.models.layout import keep_ordinary, lay_out, stays_ordinary
 from expunge.models.mask import prunable
 from expunge.per_sample import fisher_diagonal, gram_matrix
 from expunge.per_sample.plain import per_sample_gradients
@@ -161,7 +162,7 @@ def test_models_that_can_go_on_in_the_fast_layout() -> None:
     assert all(one.is_contiguous() for one in made.model.parameters())
 
 
-def test_the_mark_goes_with_copies_and_can_be_taken_away() -> None:
+def test_the_mark_goes_with_copies() -> None:
     model = Views()
     keep_ordinary(model)
     twin = copied(model)
@@ -169,11 +170,6 @@ def test_the_mark_goes_with_copies_and_can_be_taken_away() -> None:
         lay_out(one, torch.channels_last)
         image = torch.rand(2, 8, 8, 1).movedim(3, 1)  # of a single channel, which counts as either
         assert stays_ordinary(one) and one(image).shape == (2, 10)
-    take_any(model)
-    lay_out(model, torch.channels_last)
-    assert not stays_ordinary(model) and stays_ordinary(twin)
-    with pytest.raises(RuntimeError, match="view size"):
-        model(torch.rand(2, 1, 8, 8))
 
 
 # --- what is kept in attributes
@@ -510,6 +506,138 @@ def test_a_dataset_that_cannot_be_read_now_is_adopted() -> None:
     watched, data = named_digits(40)
     data.test.store.dataset.inputs = None  # type: ignore[attr-defined]
     assert adopt(conv(), data).record.step == "import" and watched.read == []
+
+
+class Minds(nn.Module):
+    """Counts, lists and keeps what it is shown, in a buffer, an attribute and a hidden state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = conv()
+        self.register_buffer("shown", torch.zeros(()))
+        self.sizes: list[int] = []
+        self.hidden: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.shown += len(x)
+        self.sizes.append(len(x))
+        made: Tensor = self.body(x)
+        self.hidden = made if self.hidden is None else made + 0 * self.hidden.detach()
+        return self.hidden
+
+
+def test_the_trial_changes_nothing_that_a_model_keeps() -> None:
+    module = Minds()
+    for one in (module, adopt(module, few(), fresh=Minds).model):
+        assert one.get_buffer("shown") == 0 and one.sizes == [] and one.hidden is None
+    data = toy(few().train.labels.tolist(), inputs=_inputs(few()).float() / 16)
+    whole = Split.whole(data, validation=0.0)  # in batches of one size, as such a model needs them
+    made = train(data, Minds, recipe=RECIPE.but(batch_size=len(data.train)), split=whole, place=CPU)
+    assert made.record.log["losses"]
+
+
+class TrainsByView(Views):
+    def forward(self, x: Tensor) -> Tensor:
+        made = torch.relu(self.conv(x))
+        made = self.head(made.view(len(x), -1) if self.training else made.flatten(1))
+        return made
+
+
+class ViewsGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 1
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0].view(len(gradients[0]), -1).view(gradients[0].shape)
+
+
+class BacksByView(Views):
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.head(torch.relu(ViewsGradient.apply(self.conv(x))).flatten(1))
+        return made
+
+
+class Strided(Views):
+    """Reads memory as it lies: in the fast layout it says something else, and nothing fails."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = torch.relu(self.conv(x)).as_strided((len(x), 144), (144, 1))
+        made: Tensor = self.head(seen)
+        return made
+
+
+@pytest.mark.parametrize("build", [TrainsByView, BacksByView, Strided])
+def test_a_layout_that_fails_only_in_training_or_in_silence(build: Build) -> None:
+    made = train(few(), build, recipe=RECIPE, place=CPU)
+    assert made.record.log["layout"] == "contiguous"
+    module = build()
+    assert stays_ordinary(adopt(module, few()).model) and not stays_ordinary(module)
+
+
+class TrainsToPairs(Views):
+    def forward(self, x: Tensor) -> Any:
+        made = self.head(self.conv(x).flatten(1))
+        return (made, made) if self.training else made
+
+
+class FailsInTraining(Views):
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.gone if self.training else self.conv(x).flatten(1))
+
+
+class Makes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Any:
+        self.head = self.head or nn.Linear(64, 10)
+        return self.head(x.flatten(1))
+
+
+class SparseRows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.head = nn.Embedding(20, 4, sparse=True), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.rows(x.flatten(1).long().clamp(0, 19)).mean(1))
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (TrainsToPairs, "a tuple of 2 tensors"),
+        (FailsInTraining, "fails in training on the first two samples: AttributeError: .*'gone'"),
+        (lambda: Wraps(Tensor.squeeze), r"one sample alone.*shape \(10,\).*flatten\(1\)"),
+        (Makes, r"makes or drops 'head\.\w+' while it runs.*make it in __init__"),
+        (SparseRows, r"gradient of 'rows\.weight' is sparse.*sparse=False"),
+    ],
+)
+def test_faults_of_training_are_one_line_before_it(build: Any, says: str) -> None:
+    for start in (
+        lambda: train(few(), build, recipe=RECIPE, place=CPU),
+        lambda: adopt(build(), few()),
+    ):
+        with pytest.raises(UserError, match=says) as error:
+            start()
+        assert "\n" not in str(error.value)
+
+
+class ComplexWeight(Wraps):
+    def __init__(self) -> None:
+        super().__init__(lambda y: y * self.turn.abs())
+        self.turn = nn.Parameter(torch.ones(10, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("method", ["fisher", "influence"])
+def test_complex_weights_have_no_gradients_of_single_samples(method: str) -> None:
+    adopted = adopt(ComplexWeight(), few())
+    with pytest.raises(ConfigError, match=r"'turn' is complex.*finetune"):
+        unlearn(adopted, "class:3", method, place=CPU)
+    assert unlearn(adopted, "class:3", STEP, place=CPU).split.forget
 
 
 # --- what a file of tensors can hold

@@ -213,6 +213,7 @@ def test_a_cleansing_rests_on_the_trigger(
 def test_where_no_trigger_worked_there_is_nothing_to_cleanse() -> None:
     found = judged(CLEAN, CLEAN, {**BACKDOOR, "ASR": 20.0}, poison=True)
     assert found.word == CANNOT_TELL and "only 20.0 % before" in found.reason
+    assert "see to the colour, size, place and margin of --trigger" in found.reason
 
 
 def test_an_accuracy_beyond_the_interval_of_retraining_is_a_warning() -> None:

@@ -13,7 +13,7 @@ from expunge.errors import ConfigError
 from expunge.scores.score import Goal, Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import SCORES, WORKS, ScoreInfo
-from expunge.scores.verdict import beyond
+from expunge.scores.verdict import ANOTHER_TRIGGER, beyond
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,7 +113,10 @@ def cleansing(
     retrained: ASR of a retrained model; a trigger that works more often than there is only weakened.
     """
     if before.value < WORKS:
-        return False, f"no claim: the trigger worked on only {percent(before)} before"
+        return (
+            False,
+            f"no claim: the trigger worked on only {percent(before)} before; {ANOTHER_TRIGGER}",
+        )
     change = f"the trigger worked on {percent(before)} before and on {percent(after)} after"
     low, high = before.low, after.high
     if low is None or high is None or high >= low:

@@ -31,11 +31,12 @@ from expunge.cli.options import (
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line
-from expunge.errors import listed
+from expunge.errors import SHOWN, listed
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
-from expunge.folders.export import export_folder
+from expunge.folders.export import classes_file, export_folder, told_inputs
 from expunge.folders.make import HeldOut, train_folder
 from expunge.names.libraries import library_of
+from expunge.names.text import clean_name
 from expunge.place import Place
 
 
@@ -123,7 +124,11 @@ def import_(
     ] = None,
     key: Annotated[
         str | None,
-        typer.Option("--key", help="Where the weights lie in their file, if several would fit."),
+        typer.Option(
+            "--key",
+            help="Where the weights lie in their file, or what their names begin with, if several "
+            "would fit.",
+        ),
     ] = None,
     mean: Annotated[
         str | None,
@@ -131,7 +136,10 @@ def import_(
     ] = None,
     std: Annotated[
         str | None,
-        typer.Option("--std", help="Standard deviation, likewise; both for inputs from 0 to 1."),
+        typer.Option(
+            "--std",
+            help="Standard deviation, likewise; both of pictures from 0 to 1, or numbers as they are.",
+        ),
     ] = None,
     expect_accuracy: Annotated[
         float | None,
@@ -171,6 +179,14 @@ def import_(
 
         share = sparsity_of(adopted.mask)
         screen.print(f"{share:.1%} of the weights that its masks name stay 0")
+    for line in imported.read_as:
+        screen.print(line)
+    taken = imported.taken
+    if taken is not None and taken.beside:
+        screen.print(
+            f"taken of it: what lies under {taken.key!r}; {len(taken.beside):,} tensors beside it are "
+            f"left, such as {clean_name(taken.beside[0])!r}"
+        )
     show_notes(screen, adopted.data)
     for line in looked(imported):
         screen.print(line, style="bold" if line.startswith(NO_TEST_SET) else None)
@@ -202,10 +218,11 @@ def export(
     with working("export"):
         card = export_folder(model_dir, to, key=key, place=place)
     screen.print(f"written: {to}")
-    if card.mean is not None and card.std is not None:
-        mean, std = (",".join(f"{one:g}" for one in values) for values in (card.mean, card.std))
-        screen.print(f"its inputs: from 0 to 1, normalised by mean {mean}, std {std}")
-    screen.print(f"its outputs, in this order: {listed(card.classes)}")
+    for line in told_inputs(card):
+        screen.print(line)
+    beside = classes_file(to) if len(card.classes) > SHOWN else None
+    where = "" if beside is None else f" (all {len(card.classes):,} in {beside}, for --classes)"
+    screen.print(f"its outputs, in this order: {listed(card.classes)}{where}")
 
 
 def looked(imported: Imported) -> Iterator[str]:
@@ -227,4 +244,4 @@ def looked(imported: Imported) -> Iterator[str]:
             "no test accuracy"
         )
     if imported.swapped:
-        yield in_words(imported.swapped)
+        yield in_words(imported)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.data.request import read_ids
-from expunge.data.spec import BUILT_IN, NO_TEST, OWN_TEST, DataSpec, path_of
+from expunge.data.spec import BUILT_IN, NO_TEST, OWN_TEST, DataSpec
 from expunge.errors import (
     ConfigError,
     DataError,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from expunge.audits.outputs import PartOutputs
     from expunge.data.load import Data
     from expunge.data.split import Split
+    from expunge.models.checkpoint import Taken
     from expunge.trained.trained import Trained
     from expunge.training.recipe import Recipe
 
@@ -48,9 +49,9 @@ class Elsewhere:
     """How a checkpoint came about, as far as somebody says.
 
     Attributes:
-        trained_on: `ids:FILE` of the samples that it learned from; None: all.
-        validation: `ids:FILE` of samples kept for validation; None: none. What is in neither is
-            never read.
+        trained_on: `ids:FILE` of the samples that it learned from, read as a request's is; None: all.
+        validation: `ids:FILE` of samples kept for validation, likewise; None: none. What is in neither
+            is never read.
         test: data to test on, or "none"; None: the test part that the data bring, or else none.
         classes: a file of class names in the order of the model's outputs; None: the data's order.
         key: where the weights lie in their file, if several would fit.
@@ -80,6 +81,9 @@ class Imported:
         tested: whether it was looked at on a test set, else on samples that it learned from.
         seen: what it said of them; None where its task has no class logits, and `why` says so.
         swapped: classes that look swapped, by name: each is mostly called the next, the last the first.
+        taken: what of the checkpoint the model took.
+        read_as: lines of lists that are no ids, and as which ids they were read, in words.
+        ordered: whether the order of the classes was given.
     """
 
     trained: Trained
@@ -87,6 +91,9 @@ class Imported:
     seen: PartOutputs | None
     why: str = ""
     swapped: tuple[tuple[str, ...], ...] = ()
+    taken: Taken | None = None
+    read_as: tuple[str, ...] = ()
+    ordered: bool = False
 
     @property
     def accuracy(self) -> float | None:
@@ -114,42 +121,56 @@ def import_folder(
     check_source(data, model, out, place)
     if how.test not in (None, NO_TEST):
         DataSpec.parse(how.test or "").check(place.data_dir, allow_code=TYPED)
+    if how.test == NO_TEST and how.expect is not None:
+        raise ConfigError(
+            "--test none says that there is no test set, and --expect-accuracy is an accuracy on one; "
+            "leave one of them out, or name test data by --test DATA"
+        )
     if weights is not None:
-        check_weights_file(weights)
+        check_weights_file(weights)  # by its first bytes, before torch is imported
     elif library_of(model) != "hf":
         raise ConfigError(f"{model} comes without weights; name a file of them with --weights")
     held, learned = _listed(how.validation), _listed(how.trained_on)
     _check_normalisation(how.mean, how.std)
-    _check_scale(how, images=_surely_images(data))
+    _check_scale(how, images=DataSpec.parse(data).base in BUILT_IN)  # of others a look tells
     names = None if how.classes is None else _class_lines(how.classes)
     _check_expected(how.expect)
     with loading():
         from expunge.api import adopt
-        from expunge.models.checkpoint import load_weights
+        from expunge.models.checkpoint import read_checkpoint
+        from expunge.models.state import check_state
         from expunge.training.hub import as_read_by
         from expunge.training.session import constructor
 
+    saved = None if weights is None else read_checkpoint(weights, key=how.key)
     if names is None and library_of(model) == "hf":
         names = list(labels_beside(model, weights) or ()) or None
     loaded = as_read_by(model, _loaded(sized(data, model), how, names, task, place), place.progress)
     loaded = loaded.with_normalisation(loaded.fixed_normalisation)
-    split = _imported_split(loaded, learned, held)
+    split, told = _imported_split(loaded, learned, held)
     _check_inputs(loaded, split, how)
     make = constructor(model, loaded, split, allow_code=TYPED)
     fresh: str | HubModel = model
     if isinstance(make, HubModel):
         network, fresh = make.checkpoint(weights)
-        mask = None if weights is None else load_weights(network, weights, key=how.key)
     else:
         network = make()
-        mask = load_weights(network, weights or "", key=how.key)
+    taken = None if saved is None else saved.into(network)
+    check_state(network)
     adopted = adopt(
-        network, loaded, recipe=how.recipe, fresh=fresh, split=split, mask=mask, allow_code=TYPED
+        network,
+        loaded,
+        recipe=how.recipe,
+        fresh=fresh,
+        split=split,
+        mask=None if taken is None else taken.mask,
+        allow_code=TYPED,
     )
     record = adopted.record.model_copy(
         update={"settings": {"weights": clean_name(Path(weights or model).name)}}
     )
     looked = _looked_at(replace(adopted, history=(record,)), place)
+    looked = replace(looked, taken=taken, read_as=told, ordered=names is not None)
     _check_accuracy(looked, how.expect)
     return replace(looked, trained=looked.trained.save(out, overwrite=place.overwrite))
 
@@ -194,18 +215,21 @@ def _loaded(
 
 
 def _looked_at(model: Trained, place: Place) -> Imported:
-    """A model's outputs on its test set, or on samples that it learned from."""
+    """Outputs of a copy of a model, for it may count or keep what it is shown, on its test set, or on
+    samples that it learned from.
+    """
     from expunge.audits.observe import observe_learned, observe_test
+    from expunge.models.copying import copied
     from expunge.training.run import Run, accelerator_on
 
-    data = model.data
+    data, twin = model.data, copied(model.model)
     run = Run(accelerator=accelerator_on(place.device), progress=place.progress, task=data.task)
     tested = bool(len(data.test))
     try:
         if tested:
-            seen = observe_test(model.model, data, run)
+            seen = observe_test(twin, data, run)
         else:
-            seen = observe_learned(model.model, data, model.split, run, most=FIRST_LOOK)
+            seen = observe_learned(twin, data, model.split, run, most=FIRST_LOOK)
     except LogitsError as error:
         return Imported(model, tested, None, str(error))
     except UserError:
@@ -261,7 +285,7 @@ def _check_accuracy(looked: Imported, expected: float | None) -> None:
     seen, value = looked.seen, looked.accuracy
     low, high = (100 * one for one in wilson(int(seen.correct.sum()), seen.n))
     if abs(value - expected) > POINT and not low <= expected <= high:
-        told = in_words(looked.swapped)
+        told = in_words(looked)
         raise ConfigError(
             f"test accuracy {value:.2f} % ({low:.1f} to {high:.1f}) on {seen.n:,} samples, not "
             f"{expected:g} %; nothing was written: "
@@ -269,15 +293,21 @@ def _check_accuracy(looked: Imported, expected: float | None) -> None:
         )
 
 
-def in_words(swapped: Sequence[Sequence[str]]) -> str:
+def in_words(looked: Imported) -> str:
     """What to say of classes that look swapped; empty where none do."""
+    swapped = looked.swapped
     if not swapped:
         return ""
+    remedy = (
+        "see to their order in the file of --classes, and to the labels of the data"
+        if looked.ordered
+        else "give --classes"
+    )
     if len(swapped) == 1 and len(swapped[0]) == 2:
         one, other = swapped[0]
-        return f"these two classes look swapped: {one!r} and {other!r}; give --classes"
+        return f"these two classes look swapped: {one!r} and {other!r}; {remedy}"
     names = listed([name for circle in swapped for name in circle])
-    return f"these classes look to be in another order: {names}; give --classes"
+    return f"these classes look to be in another order: {names}; {remedy}"
 
 
 def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
@@ -290,12 +320,6 @@ def _check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | No
         raise ConfigError(_uneven(len(mean), len(std)))
     if not all(math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
         raise ConfigError("means must be numbers, and deviations must be above 0")
-
-
-def _surely_images(data: str) -> bool:
-    """Whether data are images by their name alone; of arrays and of code only a look tells."""
-    base = DataSpec.parse(data).base
-    return base in BUILT_IN or path_of(base).is_dir()
 
 
 def _check_scale(how: Elsewhere, *, images: bool) -> None:
@@ -368,28 +392,55 @@ def _check_classes(names: list[str], own: Sequence[str], file: str | Path | None
         )
 
 
-def _listed(source: str | None) -> list[str]:
-    return [] if source is None else read_ids(source.removeprefix("ids:"))
+def _listed(source: str | None) -> list[str] | None:
+    return None if source is None else read_ids(source.removeprefix("ids:"))
 
 
-def _imported_split(data: Data, trained_on: list[str], validation: list[str]) -> Split:
+def _imported_split(
+    data: Data, trained_on: list[str] | None, validation: list[str] | None
+) -> tuple[Split, tuple[str, ...]]:
+    """What a model learned from, and what of the lists was no id, in words."""
     from expunge.data.split import Split
 
-    for names, what in ((validation, "--validation"), (trained_on, "--trained-on")):
-        rows = data.train.rows_of(names)
-        unknown = [name for name, row in zip(names, rows, strict=True) if row < 0]
-        if unknown:
-            raise SplitError(f"{what} names {unknown[0]!r}, which is not in the training data")
-    held = set(validation)
-    learned = set(trained_on) or set(data.train.ids.tolist()) - held
+    held, told = _looked_up(data, validation, "--validation")
+    named, more = _looked_up(data, trained_on, "--trained-on")
+    learned = set(data.train.ids.tolist()) - held if trained_on is None else named
     both = held & learned
     if both:
-        raise SplitError(f"id {sorted(both)[0]!r} is in --trained-on and in --validation")
+        raise SplitError(
+            f"id {sorted(both)[0]!r} is in --trained-on and in --validation; take it out of one"
+        )
     if not learned:
         raise SplitError("no sample is left that the model learned from; shorten --validation")
     order = data.train.ids.tolist()
-    return Split(
+    split = Split(
         retain=tuple(name for name in order if name in learned),
         validation=tuple(name for name in order if name in held),
         excluded=tuple(name for name in order if name not in learned and name not in held),
+    )
+    return split, (*told, *more)
+
+
+def _looked_up(data: Data, lines: list[str] | None, what: str) -> tuple[set[str], tuple[str, ...]]:
+    """The samples of a list, read as a request's is, and what of it was no id, in words.
+
+    Raises SplitError for what is not in the training data.
+    """
+    from expunge.data.lookup import look_up
+    from expunge.data.split import unknown_ids
+
+    if lines is None:
+        return set(), ()
+    try:
+        found = look_up(lines, data)
+        rows = data.train.rows_of(found.names)
+        outside = [one for one, row in zip(found.names, rows, strict=True) if row < 0]
+        if found.unknown or outside:
+            raise unknown_ids(data, [*found.unknown, *outside], len(lines))
+    except SplitError as error:
+        raise SplitError(f"{what}: {error}; mend the list, or leave {what} out") from error
+    if not found.names:
+        raise SplitError(f"{what}: the list holds comments alone; write one id per line")
+    return set(found.names), tuple(
+        f"{what}: {line!r} is read as {listed(ids)}" for line, ids in found.read_as.items()
     )

@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from expunge.models.mask import Mask
 
 REMEDY = "save the weights alone, with safetensors or torch.save(model.state_dict(), ...)"
+OTHER = "give the model that these weights were saved of"
 _GLOBAL = re.compile(r"GLOBAL ([\w.]{1,200})")
 
 
@@ -38,6 +40,74 @@ def check_weights_file(path: str | Path) -> None:
         raise ModelError(f"{path} is no checkpoint: {told[0]}; {told[1]}")
 
 
+@dataclass(frozen=True)
+class Taken:
+    """What a model took of a checkpoint.
+
+    mask: of a model that torch.nn.utils.prune has cut; None of a dense one. key: where the weights lay;
+    empty: nowhere below. beside: names of tensors beside them that no model took.
+    """
+
+    mask: Mask | None
+    key: str
+    beside: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read. file: where it lies. found: the state dicts in it."""
+
+    file: Path
+    found: Sequence[StateDict]
+
+    def into(self, model: nn.Module) -> Taken:
+        """Load it into a model, as `load_weights` does."""
+        from torch import Tensor
+
+        from expunge.models.dialects import as_taken, filled
+        from expunge.models.state import own_memory
+
+        own_memory(model)
+        own = model.state_dict()
+        expected = {name: value for name, value in own.items() if isinstance(value, Tensor)}
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        with reading(self.file, REMEDY, ModelError):
+            try:
+                one = _chosen(self.file, self.found, expected)
+                _check_fit(self.file, one, expected)
+                state = {
+                    name: as_taken(name, value, expected[name], parameter=name in parameters)
+                    for name, value in one.state.items()
+                }
+                _check_tied(state, expected)
+            except UnreadableError as error:  # which says what to do itself
+                raise ModelError(f"cannot take the weights of {self.file}: {error}") from error
+            model.load_state_dict({**own, **filled(state, expected)})
+        return Taken(one.mask or None, one.key, one.beside)
+
+
+def read_checkpoint(path: str | Path, *, key: str | None = None) -> Checkpoint:
+    """Read a checkpoint: safetensors, or a state dict saved by torch, which is never unpickled.
+
+    key: where the state dict lies (`ema`, `a.b`), or what the names of its tensors begin with, where
+    several would fit a model.
+    Raises ModelError for what is no checkpoint.
+    """
+    from expunge.models.dialects import at_key, state_dicts
+
+    file = Path(path)
+    check_weights_file(file)
+    with reading(file, REMEDY, ModelError):
+        content = _content(file)
+        if key is not None and (named := list(at_key(content, key))):
+            return Checkpoint(file, named)
+        found = list(state_dicts(content))
+        if key is None and found:
+            return Checkpoint(file, found)
+        what = _nothing_in(content, found, key)
+    raise ModelError(f"cannot take the weights of {file}: {what}")
+
+
 def load_weights(model: nn.Module, path: str | Path, *, key: str | None = None) -> Mask | None:
     """Load a checkpoint trained elsewhere: safetensors, or a state dict saved by torch.
 
@@ -48,7 +118,7 @@ def load_weights(model: nn.Module, path: str | Path, *, key: str | None = None) 
     Args:
         model: takes the weights.
         path: a .safetensors file, or one that torch.save wrote.
-        key: where the state dict lies (`ema`, `a.b`), where several would fit.
+        key: where the state dict lies, as `read_checkpoint` takes it.
 
     Returns:
         The mask of a model that torch.nn.utils.prune has cut; None of a dense one.
@@ -56,30 +126,7 @@ def load_weights(model: nn.Module, path: str | Path, *, key: str | None = None) 
     Raises:
         ModelError: for what is no checkpoint, does not fit the model, or is ambiguous.
     """
-    from torch import Tensor
-
-    from expunge.models.dialects import as_taken, filled, state_dicts
-
-    file = Path(path)
-    check_weights_file(file)
-    own = model.state_dict()
-    expected = {name: value for name, value in own.items() if isinstance(value, Tensor)}
-    with reading(file, REMEDY, ModelError):
-        content = _content(file)
-        found = [one for one in state_dicts(content) if key is None or one.key == key]
-        if not found:
-            raise UnreadableError(_nothing_in(content, key))
-        try:
-            one = _chosen(file, found, expected)
-            _check_fit(file, one, expected)
-            state = {
-                name: as_taken(name, value, expected[name]) for name, value in one.state.items()
-            }
-            _check_numbers(state, dict(model.named_parameters()))
-        except UnreadableError as error:  # which says what to do itself
-            raise ModelError(f"cannot take the weights of {file}: {error}") from error
-        model.load_state_dict({**own, **filled(state, expected)})
-    return one.mask or None
+    return read_checkpoint(path, key=key).into(model).mask
 
 
 def _content(file: Path) -> Any:
@@ -107,14 +154,25 @@ def _content(file: Path) -> Any:
         ) from error
 
 
-def _nothing_in(content: Any, key: str | None) -> str:
-    """Why a checkpoint gives no state dict."""
+def _nothing_in(content: Any, found: Sequence[StateDict], key: str | None) -> str:
+    """Why a checkpoint gives no state dict, and what to do."""
+    from expunge.models.dialects import DEEPEST
+
     if not isinstance(content, Mapping):
-        return f"it holds a {type(content).__name__}, no state dict: names, and a tensor for each"
+        kind = type(content).__name__
+        return f"it holds a {kind}, no state dict: names, and a tensor for each; {REMEDY}"
+    if found:
+        named = listed([clean_name(one.key)[:80] for one in found if one.key])
+        return f"it holds no tensors under the key {clean_name(key or '')[:80]!r}; " + (
+            f"there are: {named}; name one of them"
+            if named
+            else "they lie at the top, so leave --key out"
+        )
     there = listed([clean_name(str(name))[:40] for name in content])
-    if key is not None:
-        return f"it holds no tensors under the key {key!r}; there are: {there}"
-    return f"it holds no state dict: names, and a tensor for each, but {there or 'nothing'}"
+    return (
+        f"it holds no state dict (names, and a tensor for each) within {DEEPEST} levels, but "
+        f"{there or 'nothing'}; {REMEDY}"
+    )
 
 
 def _chosen(file: Path, found: Sequence[StateDict], expected: Mapping[str, Tensor]) -> StateDict:
@@ -122,13 +180,19 @@ def _chosen(file: Path, found: Sequence[StateDict], expected: Mapping[str, Tenso
 
     Raises ModelError where several fit that are not the same, UnreadableError for quantised ones.
     """
-    from expunge.models.dialects import QUANTISED, as_model_names
+    from expunge.models.dialects import QUANTISED, as_model_names, beneath
 
     named = [as_model_names(one, expected) for one in found]
-    fitting = [one for one, fits in named if fits]
-    right = [one for one in fitting if not _wrong(one, expected)] or fitting
-    if len(right) > 1 and not all(_same(right[0], one) for one in right[1:]):
-        keys = listed([clean_name(one.key) or "the file itself" for one in right])
+    right = _fitting(named, expected)
+    if not any(not _wrong(one, expected) for one in right):  # then perhaps a part of one
+        parts = [part for one in found for part in beneath(one, expected)]
+        right = _fitting([as_model_names(part, expected) for part in parts], expected) or right
+    unlike: list[StateDict] = []
+    for one in right:
+        if not any(_same(one, other) for other in unlike):
+            unlike.append(one)
+    if len(unlike) > 1:
+        keys = listed([clean_name(one.key) or "the file itself" for one in unlike])
         raise ModelError(f"{file} holds several weights that fit: {keys}; name one with --key")
     if right:
         return right[0]
@@ -137,6 +201,14 @@ def _chosen(file: Path, found: Sequence[StateDict], expected: Mapping[str, Tenso
             if value.is_quantized:
                 raise UnreadableError(f"{clean_name(name)[:200]} {QUANTISED}")
     return max((one for one, _ in named), key=lambda one: len(one.state.keys() & expected.keys()))
+
+
+def _fitting(
+    named: Sequence[tuple[StateDict, bool]], expected: Mapping[str, Tensor]
+) -> list[StateDict]:
+    """Those whose names fit, and if there are any, whose shapes do, too."""
+    fitting = [one for one, fits in named if fits]
+    return [one for one in fitting if not _wrong(one, expected)] or fitting
 
 
 def _same(one: StateDict, other: StateDict) -> bool:
@@ -179,13 +251,22 @@ def _check_fit(file: Path, found: StateDict, expected: Mapping[str, Tensor]) -> 
         f"{n} is {tuple(state[n].shape)}, not {tuple(expected[n].shape)}" for n in wrong[:1]
     ]
     where = f" (its {clean_name(found.key)[:80]!r})" if found.key else ""
-    raise ModelError(f"{file}{where} does not fit the model: it {'; '.join(problems)}")
+    raise ModelError(f"{file}{where} does not fit the model: it {'; '.join(problems)}; {OTHER}")
 
 
-def _check_numbers(state: Mapping[str, Tensor], parameters: Mapping[str, object]) -> None:
-    """Raise UnreadableError for parameters that hold nan or inf; a buffer may hold them."""
-    broken = [n for n, one in state.items() if n in parameters and not one.isfinite().all()]
-    if broken:
-        raise UnreadableError(
-            f"{broken[0]} holds nan or inf, so the training had diverged: save an earlier checkpoint"
-        )
+def _check_tied(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise UnreadableError for weights that the model shares, and that were saved as different ones."""
+    import torch
+
+    from expunge.models.state import place_of
+
+    first: dict[object, str] = {}
+    for name, value in expected.items():
+        if name not in state:
+            continue
+        other = first.setdefault(place_of(value), name)
+        if other != name and not torch.equal(state[other], state[name]):
+            raise UnreadableError(
+                f"{other} and {name} are one tensor in the model, and differ here; give a model that "
+                "keeps them apart, as the one that was saved did"
+            )

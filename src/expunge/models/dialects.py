@@ -8,18 +8,19 @@ torch.nn.utils.prune, `weight_g` and `weight_v` of weight normalisation.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from expunge.disk.reading import UnreadableError
+from expunge.models.state import place_of, with_tied
 
-DEEPEST = 4
-"""Levels of mappings that are looked into for state dicts."""
+DEEPEST, MOST = 16, 10_000
+"""Levels of mappings, and how many of them, that are looked into for state dicts."""
 WRAPPERS = (
     "_orig_mod",
     "_fsdp_wrapped_module",
@@ -27,6 +28,8 @@ WRAPPERS = (
     "_forward_module",
 )
 """What torch puts in the midst of names, too."""
+PARALLEL = "module"
+"""What DataParallel puts there: a name that a model may well have itself, so it is taken off last."""
 COUNTS = "num_batches_tracked"
 """Of BatchNorm: versions of torch before 0.4.1 knew none, and averaging weights drops it."""
 AVERAGED = "n_averaged"
@@ -39,14 +42,16 @@ QUANTISED = "is quantised; save the weights from before quantisation"
 class StateDict:
     """A state dict somewhere in a checkpoint.
 
-    key: where, keys joined by dots; empty: the checkpoint itself. state: name -> tensor. mask: name ->
-    bool tensor, True = kept, of weights that torch.nn.utils.prune has cut. problem: why a weight cannot
-    be computed from its parts.
+    key: where, keys and prefixes joined by dots; empty: the checkpoint itself. state: name -> tensor.
+    mask: name -> bool tensor, True = kept, of weights that torch.nn.utils.prune has cut. beside: names
+    of tensors that lie beside these, under other prefixes. problem: why a weight cannot be computed
+    from its parts.
     """
 
     key: str
     state: dict[str, Tensor]
     mask: dict[str, Tensor]
+    beside: tuple[str, ...] = ()
     problem: str = ""
 
     def renamed(self, new: Mapping[str, str]) -> StateDict:
@@ -58,16 +63,73 @@ class StateDict:
         return replace(self, state=state, mask=mask)
 
 
-def state_dicts(content: Any, key: str = "", depth: int = 0) -> Iterator[StateDict]:
-    """Every mapping in a checkpoint that has tensors under names, the outermost first."""
-    if not isinstance(content, Mapping) or depth > DEEPEST:
+def state_dicts(content: Any) -> Iterator[StateDict]:
+    """Every mapping in a checkpoint that has tensors under names, each once, the outermost first.
+
+    Raises UnreadableError for more mappings than anybody saves.
+    """
+    left: deque[tuple[Any, str, int]] = deque([(content, "", 0)])
+    seen: set[int] = set()
+    while left:
+        one, key, depth = left.popleft()
+        if not isinstance(one, Mapping) or depth > DEEPEST or id(one) in seen:
+            continue
+        seen.add(id(one))  # several keys may lead to one mapping, and one may lie in itself
+        if len(seen) > MOST:
+            raise UnreadableError(f"it holds more than {MOST:,} dictionaries")
+        named = {name: value for name, value in one.items() if isinstance(name, str)}
+        tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)}
+        if tensors:
+            yield StateDict(key, tensors, {})
+        left.extend((named[name], _joined(key, name), depth + 1) for name in named)
+
+
+def at_key(content: Any, key: str) -> Iterator[StateDict]:
+    """The state dicts that a key means: keys joined by dots, and at the end a prefix of names."""
+    if not isinstance(content, Mapping):
         return
-    named = {name: one for name, one in content.items() if isinstance(name, str)}
-    tensors = {name: one for name, one in named.items() if isinstance(one, Tensor)}
-    if tensors:
-        yield StateDict(key, tensors, {})
-    for name, one in named.items():
-        yield from state_dicts(one, f"{key}.{name}" if key else name, depth + 1)
+    for name, one in content.items():
+        if name == key and isinstance(one, Mapping):
+            for found in state_dicts(one):
+                yield replace(found, key=_joined(key, found.key))
+        elif isinstance(name, str) and key.startswith(f"{name}."):
+            for found in at_key(one, key.removeprefix(f"{name}.")):
+                yield replace(found, key=f"{name}.{found.key}")
+    tensors = {
+        n: one for n, one in content.items() if isinstance(n, str) and isinstance(one, Tensor)
+    }
+    if any(name.startswith(f"{key}.") for name in tensors):
+        yield _under(StateDict("", tensors, {}), key)
+
+
+def _joined(key: str, name: str) -> str:
+    return f"{key}.{name}" if key and name else key or name
+
+
+def _under(found: StateDict, prefix: str) -> StateDict:
+    """What of a state dict has names that begin with a prefix, without it."""
+    inside = {name: one for name, one in found.state.items() if name.startswith(f"{prefix}.")}
+    return replace(
+        found,
+        key=_joined(found.key, prefix),
+        state={name.removeprefix(f"{prefix}."): one for name, one in inside.items()},
+        beside=tuple(name for name in found.state if name not in inside),
+    )
+
+
+def beneath(found: StateDict, expected: Mapping[str, Tensor]) -> Iterator[StateDict]:
+    """Parts of a state dict under one prefix each that have tensors enough for a model: the network
+    beside a loss's own weights, or beside its average. None where the model's own names are all there.
+    """
+    needed = {place_of(one) for name, one in expected.items() if not name.endswith(COUNTS)}
+    if expected.keys() <= found.state.keys():
+        return
+    counts = Counter(
+        name[:at] for name in found.state for at, sign in enumerate(name) if sign == "."
+    )
+    for prefix, count in counts.items():
+        if max(1, len(needed)) <= count < len(found.state):
+            yield _under(found, prefix)
 
 
 def as_model_names(found: StateDict, expected: Mapping[str, Tensor]) -> tuple[StateDict, bool]:
@@ -89,9 +151,9 @@ def as_model_names(found: StateDict, expected: Mapping[str, Tensor]) -> tuple[St
 
 def _missing(known: set[str], expected: Mapping[str, Tensor]) -> bool:
     """Whether something lacks that cannot be filled in: see `filled`."""
-    there = {_place(expected[name]) for name in known}
+    there = {place_of(expected[name]) for name in known}
     return any(
-        name not in known and not name.endswith(COUNTS) and _place(value) not in there
+        name not in known and not name.endswith(COUNTS) and place_of(value) not in there
         for name, value in expected.items()
     )
 
@@ -100,33 +162,21 @@ def filled(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[
     """With tied weights that were saved once given to all that share them, and counts of batches that
     were not saved left as they are.
     """
-    saved: dict[Any, str] = {}
-    for name, value in expected.items():
-        if name in state:
-            saved.setdefault(_place(value), name)
-    full = dict(state)
-    for name, value in expected.items():
-        if name in state:
-            continue
-        if _place(value) in saved:
-            full[name] = state[saved[_place(value)]]
-        elif name.endswith(COUNTS):
-            full[name] = value
-    return full
-
-
-def _place(value: Tensor) -> object:
-    """The same for entries that share their memory; an empty or lazy one shares with nothing."""
-    return value.data_ptr() if not is_lazy(value) and value.numel() else object()
+    counts = {name: value for name, value in expected.items() if name.endswith(COUNTS)}
+    return counts | with_tied(state, expected)
 
 
 def _renamings(names: list[str], expected: list[str]) -> Iterator[dict[str, str]]:
     """Old name -> new name, for each way in which a wrapper may have named a model's tensors."""
     bare = {name: name for name in names if name != AVERAGED or AVERAGED in expected}
-    plain = {name: _without_wrappers(new) for name, new in bare.items()}
-    inner = [_without_wrappers(name) for name in expected]
-    back = dict(zip(inner, expected, strict=True)) if len(set(inner)) == len(inner) else {}
-    for start in (bare, plain) if plain != bare else (bare,):
+    tried: list[tuple[dict[str, str], list[str]]] = []
+    for wrappers in ((), WRAPPERS, (*WRAPPERS, PARALLEL)):
+        start = {name: _without(new, wrappers) for name, new in bare.items()}
+        inner = [_without(name, wrappers or WRAPPERS) for name in expected]
+        if (start, inner) in tried:
+            continue
+        tried.append((start, inner))
+        back = dict(zip(inner, expected, strict=True)) if len(set(inner)) == len(inner) else {}
         for new in _stripped(start):
             if len(set(new.values())) < len(new):
                 continue
@@ -137,8 +187,8 @@ def _renamings(names: list[str], expected: list[str]) -> Iterator[dict[str, str]
                 yield {name: f"{prefix}.{one}" for name, one in new.items()}
 
 
-def _without_wrappers(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+def _without(name: str, wrappers: tuple[str, ...]) -> str:
+    return ".".join(part for part in name.split(".") if part not in wrappers)
 
 
 def _stripped(new: dict[str, str]) -> Iterator[dict[str, str]]:
@@ -161,17 +211,20 @@ def folded(found: StateDict, expected: Mapping[str, Tensor]) -> StateDict:
     """With each weight that is stored as its parts computed from them; `problem` says where that
     cannot be done.
     """
-    if any(
-        name.endswith(("_orig", "_g")) or ".parametrizations." in f".{name}" for name in expected
-    ):
-        return found  # the model itself is in parts
+    own = [_without(name, WRAPPERS) for name in expected if _is_part(name)]
+
+    def of_the_model(name: str) -> bool:
+        """Whether the model itself has this weight in parts, so that it takes them as they are."""
+        bare = f".{_without(name, WRAPPERS)}"
+        return any(bare.endswith(f".{one}") or f".{one}".endswith(bare) for one in own)
+
     state, mask = dict(found.state), dict(found.mask)
     try:
         for name in list(found.state):
             for end, fold in FOLDS.items():
-                if name in state and name.endswith(end):
+                if name in state and name.endswith(end) and not of_the_model(name):
                     fold(name.removesuffix(end), state, mask)
-        left = [name for name in state if ".parametrizations." in f".{name}"]
+        left = [n for n in state if ".parametrizations." in f".{n}" and not of_the_model(n)]
         if left:
             raise UnreadableError(
                 f"it holds {left[0]}, a part that its weight is computed from; before saving, call "
@@ -180,6 +233,11 @@ def folded(found: StateDict, expected: Mapping[str, Tensor]) -> StateDict:
     except UnreadableError as error:
         return replace(found, problem=str(error))
     return replace(found, state=state, mask=mask)
+
+
+def _is_part(name: str) -> bool:
+    """Whether a weight is computed from what goes by such a name."""
+    return name.endswith(("_orig", "_g")) or ".parametrizations." in f".{name}"
 
 
 def _whole(value: Tensor) -> bool:
@@ -200,7 +258,9 @@ def _fold_pruned(name: str, state: dict[str, Tensor], mask: dict[str, Tensor]) -
     original, kept = state[f"{name}_orig"], state[f"{name}_mask"]
     fits = original.shape == kept.shape and _whole(original) and _whole(kept)
     if not fits or not bool(((kept == 0) | (kept == 1)).all()):
-        raise UnreadableError(f"{name}_mask is no mask of 0 and 1 for {name}_orig")
+        raise UnreadableError(
+            f"{name}_mask is no mask of 0 and 1 for {name}_orig; save what torch.nn.utils.prune made"
+        )
     del state[f"{name}_orig"], state[f"{name}_mask"]
     mask[name] = kept != 0
     state[name] = original.masked_fill(kept == 0, 0)
@@ -214,11 +274,8 @@ def _fold_norm(name: str, state: dict[str, Tensor], length: str, direction: str)
     along = [axis for axis in range(way.dim()) if size.dim() == way.dim() and size.shape[axis] != 1]
     if size.numel() > 1 and (len(along) != 1 or size.numel() != way.shape[along[0]]):
         return
-    norm = (
-        way.norm()
-        if size.numel() == 1
-        else way.norm(dim=[axis for axis in range(way.dim()) if axis != along[0]], keepdim=True)
-    )
+    others = [axis for axis in range(way.dim()) if size.numel() == 1 or axis != along[0]]
+    norm = torch.linalg.vector_norm(way, dim=others, keepdim=True)
     del state[length], state[direction]
     state[name] = way * (size / norm)
 
@@ -245,23 +302,52 @@ FOLDS: Mapping[str, Callable[[str, dict[str, Tensor], dict[str, Tensor]], None]]
 """How the name of a weight's first part ends -> what makes the weight."""
 
 
-def as_taken(name: str, value: Tensor, wanted: Tensor) -> Tensor:
-    """A tensor as a model can take it: a sparse one made dense.
+def as_taken(name: str, value: Tensor, wanted: Tensor, *, parameter: bool) -> Tensor:
+    """A tensor as a model can take it: a sparse one made dense, in the model's type of number.
 
-    wanted: the model's own, of the same shape. Raises UnreadableError for one of another kind.
+    wanted: the model's own, of the same shape. parameter: whether it is one, and no buffer. Raises
+    UnreadableError for numbers of another kind, or that the model's type cannot hold.
     """
     if value.is_quantized:
         raise UnreadableError(f"{name} {QUANTISED}")
     if value.is_nested or value.is_meta:
         raise UnreadableError(f"{name} is a tensor without plain values; save it as a plain tensor")
+    own, given = _kind(wanted), _kind(value)
     if value.is_complex() and not wanted.is_complex():
-        raise UnreadableError(f"{name} is complex, and the model's is {_kind(wanted)}")
-    if wanted.is_floating_point() and not value.is_floating_point():
         raise UnreadableError(
-            f"{name} holds {_kind(value)} where the model has {_kind(wanted)}: integers are quantised "
+            f"{name} is complex, and the model's is {own}; give the model whose weights these are"
+        )
+    real = wanted.is_floating_point() or wanted.is_complex()
+    if parameter and real and not (value.is_floating_point() or value.is_complex()):
+        raise UnreadableError(
+            f"{name} holds {given} where the model has {own}: integers are quantised "
             "weights, of which nobody knows the scale; save the weights from before that"
         )
-    return value if value.layout == torch.strided else value.to_dense()
+    dense = value if value.layout == torch.strided else value.to_dense()
+    taken = dense.to(wanted.dtype)
+    if not real and not _equal(taken, dense):
+        raise UnreadableError(
+            f"{name} holds {given} that are no whole numbers {own} can hold, as the model has there; "
+            "give the model whose weights these are"
+        )
+    if parameter and not taken.isfinite().all():
+        if dense.to(torch.float64 if not dense.is_complex() else dense.dtype).isfinite().all():
+            raise UnreadableError(
+                f"{name} holds numbers beyond those of {own}, the model's type; make the model {given}"
+            )
+        raise UnreadableError(
+            f"{name} holds nan or inf, so the training had diverged: save an earlier checkpoint"
+        )
+    return taken
+
+
+def _equal(taken: Tensor, given: Tensor) -> bool:
+    """Whether integers are the same numbers as those that they were made of."""
+    if (
+        given.is_floating_point()
+    ):  # of 64 bits, for the cast back must not hide what the first one lost
+        return torch.equal(taken.double(), given.double())
+    return torch.equal(taken.to(given.dtype), given)
 
 
 def _kind(value: Tensor) -> str:

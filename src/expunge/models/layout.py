@@ -36,14 +36,6 @@ def keep_ordinary(model: nn.Module) -> None:
     lay_out(model, torch.contiguous_format)
 
 
-def take_any(model: nn.Module) -> None:
-    """Take the mark away."""
-    hooks = model._forward_pre_hooks
-    for key in [key for key, hook in hooks.items() if hook is _ordinary]:
-        del hooks[key]
-        model._forward_pre_hooks_with_kwargs.pop(key, None)
-
-
 def stays_ordinary(model: nn.Module) -> bool:
     """Whether a model is so marked."""
     return any(hook is _ordinary for hook in model._forward_pre_hooks.values())

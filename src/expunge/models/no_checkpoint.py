@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zipfile
 from pathlib import Path
 
@@ -14,20 +15,33 @@ SHOWN = 40
 SAFETENSORS = ".safetensors"
 AGAIN = "download the file itself"
 UNPACK = "unpack it, and name the checkpoint in it"
+CONVERT = "convert it to a state dict of torch"
+NAME = "name the file that holds the weights"
 BEGINNINGS = {
     b"version https://git-lfs": ("a Git LFS pointer, not the weights", "fetch them: git lfs pull"),
-    b"\x89HDF": ("an HDF5 file, as Keras writes", "convert it to a state dict of torch"),
+    b"\x89HDF": ("an HDF5 file, as Keras writes", CONVERT),
     b"\x1f\x8b": ("compressed with gzip", UNPACK),
     b"BZh": ("compressed with bzip2", UNPACK),
     b"\xfd7zXZ": ("compressed with xz", UNPACK),
     b"7z\xbc\xaf": ("a 7z archive", UNPACK),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", UNPACK),
-    b"\x93NUMPY": ("an array of numpy", "convert it to a state dict of torch"),
-    b"GGUF": ("a GGUF file", "convert it to a state dict of torch"),
+    b"Rar!": ("a RAR archive", UNPACK),
+    b"\x93NUMPY": ("an array of numpy", CONVERT),
+    b"GGUF": ("a GGUF file", CONVERT),
     b"%PDF": ("a PDF document", AGAIN),
+    b"\x89PNG": ("a picture (PNG)", NAME),
+    b"\xff\xd8\xff": ("a picture (JPEG)", NAME),
+    b"GIF8": ("a picture (GIF)", NAME),
 }
 """First bytes -> what begins so, and what to do."""
-PAGES = (b"<!doctype html", b"<html", b"<?xml")
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+"""How a text may begin, and what it is then written in."""
+INDEX = '"weight_map"'
+"""In what says which of several files of safetensors holds which tensor."""
 
 
 def what_else(file: Path) -> tuple[str, str] | None:
@@ -47,8 +61,8 @@ def what_else(file: Path) -> tuple[str, str] | None:
     for beginning, (what, remedy) in BEGINNINGS.items():
         if head.startswith(beginning):
             return f"it is {what}", remedy
-    if head.lstrip().lower().startswith(PAGES):
-        return "it is a web page (HTML or XML), not the weights", AGAIN
+    if _is_onnx(head):
+        return "it is an ONNX model", CONVERT
     if head[257:262] == b"ustar":
         return "it is a tar archive", UNPACK
     if zipfile.is_zipfile(file):
@@ -58,11 +72,38 @@ def what_else(file: Path) -> tuple[str, str] | None:
             "it was written by torch.save or pickle, not by safetensors",
             "rename it to end in .pt",
         )
-    text = head.strip()
-    if text and all(sign in b"\t\r\n" or 32 <= sign < 127 for sign in text):
-        shown = clean_name(text[:SHOWN].decode("ascii"))
-        return f"it is a text, which begins with {shown!r}", "name the file that holds the weights"
-    return None
+    text = _text(head)
+    return _of_text(text) if text is not None else None
+
+
+def _text(head: bytes) -> str | None:
+    """What a text begins with; None for what is none."""
+    for mark, encoding in MARKS.items():
+        if head.startswith(mark):
+            return head.removeprefix(mark).decode(encoding, "ignore").strip()
+    try:  # the last letter may be cut
+        text = codecs.getincrementaldecoder("utf-8")().decode(head).strip()
+    except UnicodeDecodeError:
+        return None
+    plain = all(sign.isprintable() or sign in "\t\r\n" for sign in text)
+    return text if text and plain else None
+
+
+def _of_text(text: str) -> tuple[str, str]:
+    """As `what_else`, of a text."""
+    if text.startswith("<"):
+        return "it is a web page (HTML or XML), not the weights", AGAIN
+    if text.startswith("{") and INDEX in text:
+        return (
+            "it is the index of weights in several files",
+            "join them: safetensors.torch.load_file of each, and save_file of all of them into one",
+        )
+    return f"it is a text, which begins with {clean_name(text[:SHOWN])!r}", NAME
+
+
+def _is_onnx(head: bytes) -> bool:
+    """Whether it begins with the version of the format, from 3, and the name of who wrote it."""
+    return head[:1] == b"\x08" and head[2:3] == b"\x12" and 3 <= head[1] < 32
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

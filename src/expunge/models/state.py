@@ -49,11 +49,11 @@ def packed_state(model: nn.Module) -> dict[str, Tensor]:
     packed: dict[str, Tensor] = {}
     places, storages = set(), set()
     for name, value in sorted(model.state_dict().items()):
-        if _place(value) in places:
+        if place_of(value) in places:
             continue
         storage = value.untyped_storage()
         alone = storage.nbytes() == value.nbytes and storage.data_ptr() not in storages
-        places.add(_place(value))
+        places.add(place_of(value))
         storages.add(storage.data_ptr())
         value = value.detach().cpu().contiguous()
         packed[name] = value if alone else value.clone()
@@ -63,15 +63,24 @@ def packed_state(model: nn.Module) -> dict[str, Tensor]:
 def load_packed(model: nn.Module, packed: Mapping[str, Tensor]) -> None:
     """Load what `packed_state` gave. Raises RuntimeError for the state of another model."""
     own_memory(model)
-    state, expected = dict(packed), model.state_dict()
-    saved = {_place(value): name for name, value in reversed(expected.items()) if name in state}
-    for name, value in expected.items():
-        if name not in state and _place(value) in saved:
-            state[name] = state[saved[_place(value)]]
-    model.load_state_dict(state)
+    model.load_state_dict(with_tied(packed, model.state_dict()))
 
 
-def _place(value: Tensor) -> object:
+def with_tied(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state with tied weights that were saved once given to all that share them.
+
+    expected: the model's own state dict.
+    """
+    own = [(name, value) for name, value in expected.items() if name in state]
+    saved = {place_of(value): name for name, value in reversed(own)}
+    return dict(state) | {
+        name: state[saved[place_of(value)]]
+        for name, value in expected.items()
+        if name not in state and place_of(value) in saved
+    }
+
+
+def place_of(value: Tensor) -> object:
     """Where a tensor lies, the same for tied ones alone."""
     if is_lazy(value) or not value.numel():
         return id(value)

@@ -94,13 +94,19 @@ def size_for(memory_bytes: int, bytes_per_sample: int) -> int:
 def wanted(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that count: those that require a gradient.
 
-    Raises ConfigError if there are none.
+    Raises ConfigError if there are none, or one is complex.
     """
     found = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not found:
         raise ConfigError(
             "no parameter of the model requires a gradient, so there is nothing to differentiate "
             "by; call model.requires_grad_(True)"
+        )
+    odd = [name for name, p in found.items() if p.is_complex()]
+    if odd:
+        raise ConfigError(
+            f"{odd[0]!r} is complex, and gradients of single samples are taken by real weights; use a "
+            "method that trains, such as finetune, or keep its real and imaginary parts"
         )
     return found
 

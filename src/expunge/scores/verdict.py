@@ -20,6 +20,11 @@ DAMAGED = "damaged"
 NOT_FORGOTTEN = "not forgotten"
 CANNOT_TELL = "cannot tell"
 VERDICTS = (WITHIN, DAMAGED, NOT_FORGOTTEN, CANNOT_TELL)
+ANOTHER_TRIGGER = (
+    "if the model learned another one, see to the colour, size, place and margin of --trigger, and to "
+    "--target"
+)
+"""What to do where a trigger does not work before the cleansing."""
 ENOUGH = 5
 """Retrained models from which on a model can be found within the margins."""
 CHEAP = 2.0
@@ -223,7 +228,9 @@ def _backdoor(sides: Mapping[str, _Side]) -> tuple[str, str] | None:
     if side.n < NEAR_EMPTY:
         return CANNOT_TELL, f"{change}, of only {side.n:,} test samples that it can change"
     if side.original < WORKS:
-        return CANNOT_TELL, f"the trigger worked on only {side.original:.1f} % before"
+        return CANNOT_TELL, (
+            f"the trigger worked on only {side.original:.1f} % before; {ANOTHER_TRIGGER}"
+        )
     kept = f", as on {side.target} % after retraining" if side.references else ""
     untouched = side.high >= _interval(side.original, side.n, side.percent)[0]
     if untouched or side.high >= WORKS:

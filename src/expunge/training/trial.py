@@ -1,14 +1,19 @@
-"""Two samples through a model, before anything costly is done with it: what is wrong shows here."""
+"""Two samples through copies of a model, before anything costly: what is wrong with it shows there."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves, tree_map
 
 from expunge.data.batch import Batch, first_tensor
 from expunge.data.load import Data
@@ -17,10 +22,15 @@ from expunge.data.split import Split
 from expunge.data.task import Classification
 from expunge.data.transform import Transform
 from expunge.errors import ConfigError, DataError, ModelError, UserError
-from expunge.models.layout import keep_ordinary, lay_out, take_any
+from expunge.models.copying import copied
+from expunge.models.layout import keep_ordinary, lay_out, stays_ordinary
 from expunge.models.state import own_memory
 from expunge.training.loop import evaluating
 from expunge.training.run import cards
+
+T = TypeVar("T")
+ROUNDING = 1e-3
+"""By how much of the largest output two layouts may differ, for they add in another order."""
 
 
 def tried_out(fresh: Callable[[], nn.Module], data: Data, split: Split) -> Callable[[], nn.Module]:
@@ -61,14 +71,16 @@ def _shape(value: object) -> tuple[int, ...] | None:
 
 
 def try_out(model: nn.Module, data: Data, split: Split) -> None:
-    """Show a model two samples, in evaluation mode and without gradients.
+    """Show copies of a model two samples: in evaluation mode, and one of them alone; in training mode,
+    with their gradients.
 
-    It settles in place what later work relies on: lazy layers get their sizes, and a model that fails
-    with channels innermost, as one does that reads activations by `view`, keeps to the ordinary layout
-    (see `models.layout`).
+    Of the model itself only what later work relies on is settled: lazy layers get their sizes, and one
+    that fails with channels innermost, as one does that reads activations by `view`, or that says
+    something else there, keeps to the ordinary layout (see `models.layout`).
 
-    Raises ModelError for a scripted model, or one that fails in either layout, DataError for outputs
-    that are no logits, or fewer than the labels need. What a task of one's own raises is left to it.
+    Raises ModelError for a scripted model, one that cannot be copied, fails in either layout, makes
+    weights while it runs, or has sparse gradients; DataError for outputs that are no logits, or fewer
+    than the labels need. What a task of one's own raises is left to it.
     """
     _check_kind(model)
     own_memory(model)
@@ -76,10 +88,168 @@ def try_out(model: nn.Module, data: Data, split: Split) -> None:
     batch = _two_samples(data, split, device)
     if batch is None:
         return
-    with torch.random.fork_rng(devices=cards(device)), evaluating(model), torch.no_grad():
-        observed = _observed(model, data, batch)
-    if observed is not None and isinstance(data.task, Classification):
-        _check_outputs(observed["logits"], data)
+    trial = _Trial(model, data, batch, device)
+    own_task = not isinstance(data.task, Classification)
+    try:
+        trial.either(trial.settle_sizes)
+        seen = trial.either(trial.look)
+        if not own_task:
+            _check_outputs(seen["logits"], data)
+        trial.either(trial.train)
+        trial.compare(seen)
+        if not own_task:
+            trial.look_at_one()
+    except _FailedError as failed:
+        if not own_task:
+            raise ModelError(
+                f"the model fails {failed}: {_last_word(failed.cause)}; {_remedy(model, batch)}"
+            ) from failed.cause
+    lay_out(model, torch.contiguous_format)
+    if trial.form == torch.contiguous_format and not stays_ordinary(model):
+        keep_ordinary(model)
+
+
+class _FailedError(Exception):
+    """Somebody's own forward or backward pass failed. cause: with what."""
+
+    def __init__(self, where: str, cause: Exception) -> None:
+        super().__init__(where)
+        self.cause = cause
+
+
+@dataclass
+class _Trial:
+    """What is tried, each time with a new copy. form: the layout that has worked so far."""
+
+    model: nn.Module
+    data: Data
+    batch: Batch
+    device: torch.device
+    form: torch.memory_format = torch.channels_last
+
+    def either(self, step: Callable[[], T]) -> T:
+        """What a step gives, in the ordinary layout if it fails in the fast one."""
+        try:
+            return step()
+        except _FailedError:
+            if self.form == torch.contiguous_format:
+                raise
+        self.form = torch.contiguous_format
+        try:
+            return step()
+        except _FailedError:
+            self.form = torch.channels_last  # it was not the layout
+            raise
+
+    def settle_sizes(self) -> None:
+        """Give lazy layers their sizes: those of a copy's inputs, in the order of its forward pass."""
+        lazy = {name: one for name, one in self.model.named_modules() if _is_lazy_layer(one)}
+        given: list[tuple[str, Any, Any]] = []
+        if not lazy:
+            return
+        with self._apart() as twin:
+            for name, module in twin.named_modules():
+                if name in lazy:
+                    module.register_forward_pre_hook(
+                        lambda _, args, kwargs, name=name: given.append((name, args, kwargs)),
+                        prepend=True,
+                        with_kwargs=True,
+                    )
+            self._observed(twin, self.batch)
+        with torch.random.fork_rng(devices=cards(self.device)):  # drawn as the copy has drawn them
+            for name, args, kwargs in given:
+                if (layer := lazy.pop(name, None)) is not None:
+                    layer._infer_parameters(layer, args, kwargs)
+
+    def look(self) -> dict[str, Tensor]:
+        """What the task sees of the samples in evaluation mode."""
+        with self._apart() as twin:
+            seen = self._observed(twin, self.batch)
+        _check_same_state(self.model, twin)
+        return seen
+
+    def train(self) -> None:
+        """One forward and backward pass in training mode."""
+        with self._apart("in training ") as twin:
+            twin.train()
+            loss = self.data.task.losses(twin, self.batch).mean()
+            if loss.requires_grad:  # a model may come frozen
+                loss.backward()  # type: ignore[no-untyped-call]
+        _check_same_state(self.model, twin)
+        sparse = [n for n, p in twin.named_parameters() if p.grad is not None and p.grad.is_sparse]
+        if sparse:
+            raise ModelError(
+                f"the gradient of {sparse[0]!r} is sparse, which no method here can work with; make the "
+                "layer with sparse=False"
+            )
+
+    def compare(self, seen: Mapping[str, Tensor]) -> None:
+        """Keep to the ordinary layout where a model says something else in it."""
+        leaves = (*self.model.parameters(), *tree_leaves(self.batch.inputs))
+        laid = any(isinstance(one, Tensor) and not is_lazy(one) and one.ndim == 4 for one in leaves)
+        if not laid or self.form == torch.contiguous_format or stays_ordinary(self.model):
+            return
+        ordinary = replace(self, form=torch.contiguous_format).look()
+        if not all(_alike(one, ordinary[name]) for name, one in seen.items() if name in ordinary):
+            self.form = torch.contiguous_format
+
+    def look_at_one(self) -> None:
+        """Raise ModelError for a model that fails on one sample alone, as the last batch may be."""
+        one = tree_map(
+            lambda leaf: leaf[:1] if isinstance(leaf, Tensor) else leaf, self.batch.inputs
+        )
+        labels = None if self.batch.labels is None else self.batch.labels[:1]
+        try:
+            with self._apart() as twin:
+                self._observed(twin, Batch(self.batch.ids[:1], one, labels, None))
+        except (_FailedError, DataError) as failed:
+            error = failed.cause if isinstance(failed, _FailedError) else failed
+            raise ModelError(
+                f"the model fails on one sample alone, as the last batch may be: {_last_word(error)}; "
+                "keep the axis of samples, as flatten(1) does and squeeze() does not"
+            ) from error
+
+    def _observed(self, twin: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        with evaluating(twin), torch.no_grad():
+            return self.data.task.observe(twin, batch)
+
+    @contextmanager
+    def _apart(self, where: str = "") -> Iterator[nn.Module]:
+        """A copy in the layout, for whatever it keeps of a pass; random draws do not count."""
+        twin = copied(self.model)
+        if self.form == torch.contiguous_format and not stays_ordinary(twin):
+            keep_ordinary(twin)
+        lay_out(twin, self.form)
+        with torch.random.fork_rng(devices=cards(self.device)):
+            try:
+                yield twin
+            except UserError:
+                raise
+            except Exception as error:  # whatever a pass of somebody's own raises
+                raise _FailedError(f"{where}on the first two samples", error) from error
+
+
+def _is_lazy_layer(module: nn.Module) -> bool:
+    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
+
+
+def _check_same_state(model: nn.Module, ran: nn.Module) -> None:
+    """Raise ModelError where a model has other weights once it ran."""
+    odd = sorted(model.state_dict().keys() ^ ran.state_dict().keys())
+    if odd:
+        raise ModelError(
+            f"the model makes or drops {odd[0]!r} while it runs, and so it cannot be trained from the "
+            "start, or read from its folder; make it in __init__, with a lazy layer where its size is "
+            "not known"
+        )
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether outputs differ by rounding alone."""
+    if one.shape != other.shape or not one.is_floating_point():
+        return torch.equal(one, other)
+    most = other.nan_to_num().abs().max() if other.numel() else 0.0
+    return torch.allclose(one, other, rtol=0.0, atol=ROUNDING * float(most), equal_nan=True)
 
 
 def _check_kind(model: nn.Module) -> None:
@@ -89,32 +259,6 @@ def _check_kind(model: nn.Module) -> None:
             "the model is scripted or traced (torch.jit): it can be run, and neither copied nor trained "
             "as layers; give the nn.Module that it was made of, with load_state_dict(it.state_dict())"
         )
-
-
-def _observed(model: nn.Module, data: Data, batch: Batch) -> dict[str, Tensor] | None:
-    """What the task sees, in the layout that the model then keeps; None where a task of one's own
-    cannot do with this batch.
-    """
-    try:
-        lay_out(model, torch.channels_last)
-        return data.task.observe(model, batch)
-    except UserError:
-        raise
-    except Exception:  # whatever a forward pass of somebody's own raises
-        keep_ordinary(model)
-    finally:
-        lay_out(model, torch.contiguous_format)
-    try:
-        return data.task.observe(model, batch)
-    except UserError:
-        raise
-    except Exception as error:
-        take_any(model)  # it was not the layout
-        if not isinstance(data.task, Classification):
-            return None
-        raise ModelError(
-            f"the model fails on the first two samples: {_last_word(error)}; {_remedy(model, batch)}"
-        ) from error
 
 
 def _two_samples(data: Data, split: Split, device: torch.device) -> Batch | None:
@@ -151,7 +295,7 @@ def _check_outputs(logits: Tensor, data: Data) -> None:
         )
 
 
-def _last_word(error: Exception) -> str:
+def _last_word(error: BaseException) -> str:
     """The kind of an error and its telling line: the first, or the last of a scripted model's trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[-1 if 'TorchScript' in str(error) else 0]}"

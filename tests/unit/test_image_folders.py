@@ -19,6 +19,7 @@ from PIL import Image
 from expunge.cli.screen import warnings_as_lines
 from expunge.data.decoded import FINGERPRINT
 from expunge.data.load import Data, load_data
+from expunge.data.read_as import ReadAs
 from expunge.data.split import Split
 from expunge.data.split_file import home_of, split_to_plain
 from expunge.data.tree import part_of
@@ -265,7 +266,7 @@ def test_the_division_of_before_is_made_again(tmp_path: Path) -> None:
     assert sorted(names(data), key=lambda name: Path(name).parts) == every
     plain = split_to_plain(Split.whole(data), data)
     fill(tmp_path / "cat-2", 7)
-    again = load_data(tmp_path, home=home_of(plain))
+    again = load_data(tmp_path, read_as=ReadAs(home_of(plain)))
     assert again.test.ids.tolist() == data.test.ids.tolist()
 
 

@@ -26,6 +26,7 @@ from expunge.data.columns import Feature, TableEncoding
 from expunge.data.drawing import Drawing
 from expunge.data.load import load_data
 from expunge.data.parts import Part
+from expunge.data.read_as import ReadAs
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, DataError, ModelError, SplitError, UserError
@@ -205,10 +206,12 @@ def test_images_too_many_to_hold_are_read_anew_as_before(
         Image.fromarray(pixels).save(folder / f"{row:02}.png")
     spec, drawing = f"{tmp_path / 'photos'}@4", Drawing("nearest", "black")
     order = NAMES[::-1]
-    expected = undivided(load_data(spec, drawing=drawing, classes=order), allow_code=False)
+    expected = undivided(
+        load_data(spec, read_as=ReadAs(drawing=drawing), classes=order), allow_code=False
+    )
     monkeypatch.setattr("expunge.data.images.fits", lambda size: size < 500)
     monkeypatch.setattr("expunge.data.images.is_bomb", lambda *_: False)
-    streamed = load_data(spec, drawing=drawing, classes=order)
+    streamed = load_data(spec, read_as=ReadAs(drawing=drawing), classes=order)
     assert streamed.train.store.whole() is None
     made = undivided(streamed, allow_code=False)
     rows, cpu = np.arange(20), torch.device("cpu")

@@ -23,6 +23,7 @@ from expunge.data.decoded import Wanted
 from expunge.data.drawing import DRAWING, GROUNDS, RESIZE_FILTERS, Drawing
 from expunge.data.load import load_data
 from expunge.data.pixels import plain
+from expunge.data.read_as import ReadAs
 from expunge.data.samples import resident
 from expunge.data.spec import DataSpec, lasting
 from expunge.errors import DataError, DataWarning
@@ -333,7 +334,7 @@ def test_a_folder_draws_as_it_did_when_it_learned(folder: Path, tmp_path: Path) 
 
 
 def test_a_folder_that_does_not_say_draws_as_it_was_done_then(folder: Path, tmp_path: Path) -> None:
-    data = load_data(f"{folder}@4", drawing=Drawing("bilinear", None))
+    data = load_data(f"{folder}@4", read_as=ReadAs(drawing=Drawing("bilinear", None)))
     assert not resident(data.train).any(), "transparency was dropped"  # type: ignore[union-attr]
     assert DataCard(spec=None, fingerprint="", positional=False, test_fingerprint="").drawing == (
         "bilinear",

@@ -521,10 +521,12 @@ def test_what_is_no_data_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_an_honest_array_of_zeros_is_read_uncompressed(tmp_path: Path) -> None:
     path, rows = tmp_path / "a.npz", 1_400_000
-    np.savez_compressed(path, x=np.zeros((rows, 1), np.uint8), y=np.zeros(rows, np.int8))
+    labels = np.zeros(rows, np.int8)
+    labels[0] = 1
+    np.savez_compressed(path, x=np.zeros((rows, 1), np.uint8), y=labels)
     with pytest.raises(DataError, match=r"if they are meant, save them uncompressed, with numpy\."):
         load_data(path)
-    np.savez(path, x=np.zeros((rows, 1), np.uint8), y=np.zeros(rows, np.int8))
+    np.savez(path, x=np.zeros((rows, 1), np.uint8), y=labels)
     assert len(load_data(path).train) == 1_120_000
 
 

@@ -15,6 +15,7 @@ import torch
 
 from expunge.api import train, unlearn
 from expunge.data.load import Data, load_data
+from expunge.data.read_as import ReadAs
 from expunge.data.samples import resident
 from expunge.data.spec import DataSpec, lasting
 from expunge.data.split import Split
@@ -152,14 +153,14 @@ def test_categories_of_a_model_stay_where_they_were(tmp_path: Path) -> None:
     content["state"] = ["NY" for _ in content["state"]]  # the others are gone
     write(file, content)
     assert loaded(file).train.shape() == (3,)
-    kept = loaded(file, table=data.table, classes=data.classes)
+    kept = loaded(file, read_as=ReadAs(table=data.table), classes=data.classes)
     inputs = resident(kept.train)
     assert inputs is not None
     assert inputs.shape[1] == 5
     assert inputs[:, 2:].sum(0).tolist() == [0.0, float(len(inputs)), 0.0]
     write(file, {name: values for name, values in content.items() if name != "age"})
     with pytest.raises(DataError, match="no column 'age', which is an input"):
-        loaded(file, table=data.table)
+        loaded(file, read_as=ReadAs(table=data.table))
 
 
 def test_another_reading_of_a_table_is_not_the_data_of_a_model(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from expunge.data.inputs import check_finite
 from expunge.data.labels import class_indices
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
+from expunge.data.read_as import AS_BY_DEFAULT, ReadAs
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
 from expunge.data.shards import Shards, shards_of
 from expunge.data.spec import (
@@ -143,9 +144,7 @@ def load_data(
     task: str | Task | None = None,
     test: str | None = None,
     allow_code: bool = True,
-    home: Home | None = None,
-    drawing: Drawing = DRAWING,
-    table: TableEncoding | None = None,
+    read_as: ReadAs = AS_BY_DEFAULT,
 ) -> Data:
     """Load a dataset by name, path, `module:function`, or from map-style torch datasets.
 
@@ -164,14 +163,12 @@ def load_data(
         stratified 20 % of the samples, set aside by a fixed seed.
     allow_code: whether `module:function` and `module:Class` may be imported; False for names from a
         file.
-    home: for data with ids of their own: id -> "train", "test" or None, to divide them as before.
-    drawing: how encoded images become pixels, as far as `spec` does not say.
-    table: of a table: which inputs its columns are, as a model knows them; by default made anew.
+    read_as: what a model knows of how they were read before.
 
     Raises DataError for anything that cannot be found or read; warns (DataWarning) of what lies beside
     and is not read.
     """
-    divide = partial(_divided, home=home, draw=test is None)
+    divide = partial(_divided, home=read_as.home, draw=test is None)
     if isinstance(spec, Data):
         data = spec if task is None else replace(spec, **_task(task, allow_code))
         return data if test is None else _tested(data, test, data_dir, allow_code)
@@ -182,11 +179,12 @@ def load_data(
         data = replace(_from_objects(spec, classes, None, divide), **asked)
         return data if test is None else _tested(data, test, data_dir, allow_code)
     parsed = DataSpec.parse(spec)
-    data = _load(parsed, data_dir, classes, allow_code, parsed.drawing(drawing), table, divide)
+    read_as = read_as._replace(drawing=parsed.drawing(read_as.drawing))
+    data = _load(parsed, data_dir, classes, allow_code, read_as, divide)
     if classes is not None and set(data.classes) == set(classes):
         data = in_order(data, classes)
     if parsed.count is not None:
-        data = replace(data, train=thin(data.train, parsed.count, spec, home), drawn=None)
+        data = replace(data, train=thin(data.train, parsed.count, spec, read_as.home), drawn=None)
     if test is not None:
         data = _tested(data, test, data_dir, allow_code)
     for samples in (data.train, data.test):
@@ -281,8 +279,7 @@ def _tested(data: Data, test: str, data_dir: str | Path | None, allow_code: bool
         classes=data.classes,
         test=OWN_TEST,
         allow_code=allow_code,
-        drawing=data.drawing or DRAWING,
-        table=data.table,
+        read_as=ReadAs(None, data.drawing or DRAWING, data.table),
     )
     part = len(other.test) > 0
     if part:
@@ -312,8 +309,7 @@ def _load(
     data_dir: str | Path | None,
     classes: Sequence[str] | None,
     allow_code: bool,
-    drawing: Drawing,
-    table: TableEncoding | None,
+    read_as: ReadAs,
     divide: Divide,
 ) -> Data:
     spec.check(data_dir, allow_code=allow_code)
@@ -335,20 +331,19 @@ def _load(
     folder = data_folder(spec.base, data_dir) if built_in else path
     shards = shards_of(folder) if folder.is_dir() else Shards([folder], [], [])
     if shards is not None:
-        data = _from_tables(shards, spec, classes, drawing, table, divide)
+        data = _from_tables(shards, spec, classes, read_as, divide)
         return replace(data, notes=(*data.notes, *shards.notes()))
     if built_in:
         raise DataError(f"{folder} holds no train*.parquet")
-    parts = read_folder(path, spec.size, drawing, classes)
-    return replace(_from_raw(parts, classes, divide), drawing=drawing)
+    parts = read_folder(path, spec.size, read_as.drawing, classes)
+    return replace(_from_raw(parts, classes, divide), drawing=read_as.drawing)
 
 
 def _from_tables(
     shards: Shards,
     spec: DataSpec,
     classes: Sequence[str] | None,
-    drawing: Drawing,
-    table: TableEncoding | None,
+    read_as: ReadAs,
     divide: Divide,
 ) -> Data:
     """Data of files of encoded images, of texts, or of numbers and categories."""
@@ -360,9 +355,9 @@ def _from_tables(
                 f"{spec.base} holds images, whose columns have their usual names; leave out what is "
                 "said of columns"
             )
-        train = read_parquet(shards.train, spec.size, drawing)
-        test = read_parquet(shards.test, spec.size, drawing) if shards.test else None
-        return replace(_from_raw((train, test), classes, divide), drawing=drawing)
+        train = read_parquet(shards.train, spec.size, read_as.drawing)
+        test = read_parquet(shards.test, spec.size, read_as.drawing) if shards.test else None
+        return replace(_from_raw((train, test), classes, divide), drawing=read_as.drawing)
     if spec.size is not None:
         raise DataError(
             f"{spec.base} holds no images, so there is nothing to resize; leave out @SIZE"
@@ -373,7 +368,7 @@ def _from_tables(
     if spec.columns is None and holds_texts(shards.train[0]):
         both = read_texts(shards.train), read_texts(shards.test) if shards.test else None
         return _from_raw(both, classes, divide)
-    read = read_tables(shards.train, shards.test, spec.columns or Columns(), table)
+    read = read_tables(shards.train, shards.test, spec.columns or Columns(), read_as.table)
     data = _from_raw((read.train, read.test), classes, divide)
     return replace(data, table=read.encoding, notes=(*data.notes, read.encoding.told()))
 

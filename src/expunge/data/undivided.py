@@ -13,6 +13,7 @@ from expunge.data.aside import others
 from expunge.data.batch import Indices
 from expunge.data.drawing import DRAWING
 from expunge.data.load import Data, load_data
+from expunge.data.read_as import ReadAs
 from expunge.data.samples import ResidentStore, RowsOf, Samples, Store, resident
 from expunge.data.spec import NO_TEST, OWN_TEST
 from expunge.data.tokens import TextStore, TokenStore
@@ -38,8 +39,7 @@ def undivided(data: Data, *, allow_code: bool) -> Data:
             classes=data.classes,
             test=OWN_TEST,
             allow_code=allow_code,
-            drawing=data.drawing or DRAWING,
-            table=data.table,
+            read_as=ReadAs(None, data.drawing or DRAWING, data.table),
         ).train
         train = replace(train, labels=_both(data.train.labels, data.test.labels)[order])
     else:

@@ -114,6 +114,7 @@ def _tokenised(data: Data, card: ModelCard, path: Path, progress: Reporter) -> D
 def _data_of(papers: Papers) -> Data:
     """The data that a folder speaks of, with its task and normalisation; checked to be these."""
     from expunge.data.load import load_data
+    from expunge.data.read_as import ReadAs
     from expunge.data.spec import OF_ITS_DATA
     from expunge.data.split_file import home_of
     from expunge.data.task import Classification, named_task
@@ -127,9 +128,7 @@ def _data_of(papers: Papers) -> Data:
         classes=card.classes,
         test=card.data.test if named else None,
         allow_code=papers.allow_data_code,
-        home=home_of(papers.split, papers.key),
-        drawing=card.data.drawing,
-        table=card.data.table,
+        read_as=ReadAs(home_of(papers.split, papers.key), card.data.drawing, card.data.table),
     )
     found = (
         undivided(found, allow_code=papers.allow_data_code) if card.data.test == NO_TEST else found

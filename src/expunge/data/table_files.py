@@ -118,7 +118,7 @@ def _csv(path: Path, columns: Columns) -> pa.Table:
         table = pacsv.read_csv(
             stream,
             pacsv.ReadOptions(use_threads=False, block_size=min(BLOCK_BYTES, size + 1)),
-            pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            pacsv.ParseOptions(delimiter=delimiter),
             pacsv.ConvertOptions(column_types=dict.fromkeys(words, pa.string())),
         )
     odd = next((field.name for field in table.schema if pa.types.is_binary(field.type)), None)

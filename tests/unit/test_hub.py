@@ -484,6 +484,51 @@ def test_a_dataset_that_cannot_be_read_is_refused(
         load_data(Dataset(columns))
 
 
+def test_parts_that_number_their_classes_differently_are_matched_by_name(tmp_path: Path) -> None:
+    import datasets
+
+    def part(names: list[str], kind: str) -> object:
+        pixels = [Image.fromarray(np.full((4, 4, 3), value, np.uint8)) for value in range(6)]
+        inputs = {"text": list("abcdef"), "image": pixels}[kind]
+        feature = datasets.Value("string") if kind == "text" else datasets.Image()
+        features = {kind: feature, "label": datasets.ClassLabel(names=names)}
+        columns = {kind: inputs, "label": [0, 0, 0, 1, 1, 0]}
+        return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+    for kind in ("text", "image"):
+        first, turned, other = (part(list(names), kind) for names in ("np", "pn", "pq"))
+        folder = tmp_path / kind
+        with hub_helpers.quiet_datasets():
+            first.to_parquet(folder / "train-0.parquet")
+            turned.to_parquet(folder / "train-1.parquet")
+            turned.to_parquet(folder / "test.parquet")
+        both = load_data(folder)
+        assert both.train.labels.tolist() == [0, 0, 0, 1, 1, 0, 1, 1, 1, 0, 0, 1]
+        pairs = (
+            load_data((first, turned)),
+            load_data(datasets.DatasetDict(train=first, test=turned)),
+        )
+        for data in (both, *pairs):
+            assert data.classes == ("n", "p") and data.test.labels.tolist() == [1, 1, 1, 0, 0, 1]
+        with pytest.raises(
+            DataError, match=r"the test part has a class 'q', which is none of.*n, p"
+        ):
+            load_data((first, other))
+        with hub_helpers.quiet_datasets():
+            other.to_parquet(folder / "train-1.parquet")
+        with pytest.raises(DataError, match=r"train-1\.parquet has a class 'q'"):
+            load_data(folder)
+
+
+def test_torch_datasets_that_number_their_classes_differently_are_matched_by_name() -> None:
+    def part(names: str) -> object:
+        made = torch.utils.data.TensorDataset(torch.rand(4, 2), torch.tensor([0, 1, 0, 0]))
+        made.classes = list(names)
+        return made
+
+    assert load_data((part("np"), part("pn"))).test.labels.tolist() == [1, 0, 1, 1]
+
+
 def test_streams_and_splits_without_a_training_set_are_refused(pictures: dict[str, object]) -> None:
     import datasets
 

@@ -23,7 +23,7 @@ from expunge.data.folders import read_folder
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.images import ImageStore
 from expunge.data.inputs import check_finite
-from expunge.data.labels import class_indices
+from expunge.data.labels import class_indices, counted_as
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
@@ -407,7 +407,9 @@ def _digits() -> Data:
 
 def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divide: Divide) -> Data:
     train, test = parts
-    labels = [part.labels for part in (train, test) if part is not None]
+    labels = [train.labels]
+    if test is not None:
+        labels.append(counted_as(test.labels, test.classes, train.classes, "the test part"))
     encoded, names, notes = class_indices(labels, train.classes, classes)
     samples = [
         _checked(part.samples(indices))
@@ -467,8 +469,10 @@ def _from_objects(
                 "__getitem__), or a pair (train, test) of them"
             )
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    given = [labels for _, labels in raws]
-    encoded, known, notes = class_indices(given, dataset_classes(pair[0]), classes)
+    given, own = [labels for _, labels in raws], dataset_classes(pair[0])
+    if len(given) == 2:
+        given[1] = counted_as(given[1], dataset_classes(pair[1]), own, "the test part")
+    encoded, known, notes = class_indices(given, own, classes)
     samples = [
         _checked(replace(part, labels=labels, checked=True))
         for (part, _), labels in zip(raws, encoded, strict=True)

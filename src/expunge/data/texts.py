@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from expunge.data.arrow import label_column, raw_of, text_column, texts_of
 from expunge.data.files import Raw
 from expunge.data.fingerprint import fingerprint_files
+from expunge.data.labels import counted_as
 from expunge.data.parquet import bounded_batches, check_sizes, classes_of_schema, is_flat
 from expunge.data.tokens import TextStore
 from expunge.disk.reading import UnreadableError, open_regular, reading
@@ -55,6 +56,7 @@ def read_texts(paths: Sequence[Path]) -> Raw:
             tables.append(_csv(path) if path.suffix == ".csv" else _parquet(path))
         if tables[-1].column_names != tables[0].column_names:
             raise DataError(f"{path} has other columns than {paths[0]}; give files of one kind")
+        tables[-1] = _counted(tables[-1], tables[0].schema, str(path))
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
     with reading(where, REMEDY, DataError):
         table = pa.concat_tables(tables, promote_options="permissive")
@@ -67,6 +69,16 @@ def read_texts(paths: Sequence[Path]) -> Raw:
         classes = classes_of_schema(table.schema, label)
         table = _numbered(table.drop_columns([column]), label)
         return raw_of(table, store, label, where, classes=classes, fingerprint=digest)
+
+
+def _counted(table: pa.Table, first: pa.Schema, where: str) -> pa.Table:
+    """The same, its labels counted in the class names of the first file."""
+    label = label_column(table.column_names, where)
+    own, names = (classes_of_schema(schema, label) for schema in (table.schema, first))
+    if own == names:
+        return table
+    counted = counted_as(table[label].to_numpy(), own, names, where)
+    return table.set_column(table.column_names.index(label), label, pa.array(counted))
 
 
 def _numbered(table: pa.Table, label: str) -> pa.Table:

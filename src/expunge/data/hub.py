@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from expunge.data.arrow import digest_table, label_column, raw_of, text_column, texts_of
+from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw, images_from_array
 from expunge.data.images import Encoded, ImagePart, ImageStore, Size
 from expunge.data.samples import ResidentStore, Store
@@ -78,10 +79,12 @@ def load_hub(base: str) -> Any:
             datasets.enable_progress_bars()
 
 
-def read_hub(made: Any, size: Size | None, where: str) -> Parts:
+def read_hub(made: Any, size: Size | None, where: str, drawing: Drawing = DRAWING) -> Parts:
     """Training and test samples of a dataset, or of a dictionary of splits.
 
-    size: that images are resized to. Raises DataError for streams, and for data without labels.
+    size: that images are resized to. drawing: how they become pixels.
+
+    Raises DataError for streams, and for data without labels.
     """
     if "Iterable" in type(made).__name__:
         raise DataError(
@@ -89,7 +92,7 @@ def read_hub(made: Any, size: Size | None, where: str) -> Parts:
             "needs the dataset itself; load it without streaming=True"
         )
     if not isinstance(made, Mapping):
-        return Parts(_read(made, size, where))
+        return Parts(_read(made, size, where, drawing))
     train = "train" if "train" in made else next(iter(made), None)
     if train is None or (train != "train" and len(made) > 1):
         raise DataError(
@@ -98,11 +101,11 @@ def read_hub(made: Any, size: Size | None, where: str) -> Parts:
         )
     test = next((one for one in TESTS if one in made and one != train), None)
     unread = tuple(as_name(one) for one in made if one not in (train, test))
-    tested = None if test is None else _read(made[test], size, f"{where}, {test}")
-    return Parts(_read(made[train], size, f"{where}, {train}"), tested, unread)
+    tested = None if test is None else _read(made[test], size, f"{where}, {test}", drawing)
+    return Parts(_read(made[train], size, f"{where}, {train}", drawing), tested, unread)
 
 
-def _read(dataset: Any, size: Size | None, where: str) -> Raw:
+def _read(dataset: Any, size: Size | None, where: str, drawing: Drawing) -> Raw:
     table: pa.Table = dataset.with_format("arrow")[:]
     names = table.column_names
     label = label_column(names, where)
@@ -115,7 +118,7 @@ def _read(dataset: Any, size: Size | None, where: str) -> Raw:
             "dataset.filter(lambda row: row['label'] >= 0)"
         )
     digest = digest_table(table.select([*inputs, *(n for n in (label, "id") if n in names)]))
-    store = _store(table, inputs, size, where, digest)
+    store = _store(table, inputs, size, where, digest, drawing)
     rest = table.drop_columns(inputs)
     return raw_of(rest, store, label, where, classes=classes, fingerprint=digest)
 
@@ -147,12 +150,17 @@ def _inputs(table: pa.Table, label: str, where: str) -> list[str]:
 
 
 def _store(
-    table: pa.Table, inputs: Sequence[str], size: Size | None, where: str, digest: str
+    table: pa.Table,
+    inputs: Sequence[str],
+    size: Size | None,
+    where: str,
+    digest: str,
+    drawing: Drawing,
 ) -> Store:
     first = inputs[0]
     kind = table.schema.field(first).type
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        part = ImagePart(lambda: _images(table[first], where), size, where, digest)
+        part = ImagePart(lambda: _images(table[first], where), size, where, digest, drawing)
         return ImageStore(part, np.arange(table.num_rows))
     if size is not None:
         raise DataError(

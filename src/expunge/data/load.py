@@ -319,7 +319,7 @@ def _load(
     if is_hub(spec.base):
         from expunge.data.hub import load_hub  # slow to import
 
-        return _from_hub(load_hub(spec.base), classes, spec, divide)
+        return _from_hub(load_hub(spec.base), classes, spec, divide, drawing)
     if is_offered(spec.base):
         return _from_objects(_offered(spec.base, data_dir), classes, spec.base, divide)
     if is_code(spec.base):
@@ -434,19 +434,29 @@ def _are_of_hub(made: tuple[Any, ...]) -> bool:
 
 
 def _from_hub(
-    made: Any, classes: Sequence[str] | None, spec: DataSpec | None, divide: Divide
+    made: Any,
+    classes: Sequence[str] | None,
+    spec: DataSpec | None,
+    divide: Divide,
+    drawing: Drawing = DRAWING,
 ) -> Data:
     """Data of a dataset of the Hugging Face library. spec: how it was asked for, if it was by name."""
     from expunge.data.hub import read_hub
 
     where = "the dataset" if spec is None else spec.base
-    parts = read_hub(made, None if spec is None else spec.size, where)
+    parts = read_hub(made, None if spec is None else spec.size, where, drawing)
     data = _from_raw((parts.train, parts.test), classes, divide)
-    tensor = None if isinstance(parts.train.store, ImageStore) else parts.train.store.whole()
+    pictures = isinstance(parts.train.store, ImageStore)
+    tensor = None if pictures else parts.train.store.whole()
     # numbers that someone made in Python are fed to the model as they are
     as_made = spec is None and tensor is not None and tensor.is_floating_point()
     notes = (f"not read: the splits {', '.join(parts.unread)}",) if parts.unread else ()
-    return replace(data, normalise=not as_made, notes=(*data.notes, *notes))
+    return replace(
+        data,
+        normalise=not as_made,
+        drawing=drawing if pictures else None,
+        notes=(*data.notes, *notes),
+    )
 
 
 def _from_objects(

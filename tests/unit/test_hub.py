@@ -11,6 +11,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ from expunge.folders.make import sized, train_folder
 from expunge.models.hub import (
     HubModel,
     _building,
+    check_base,
     class_names_of,
     folder_of,
     load_tokenizer,
@@ -54,6 +56,9 @@ from expunge.models.hub import (
 )
 from expunge.models.processor import Processor, processor_of
 from expunge.models.table import build_model, check_model
+from expunge.study.changes import with_changes
+from expunge.study.schema import Study
+from expunge.trained.papers import read_papers
 
 RECIPE = expunge.Recipe(epochs=20, batch_size=16, optimizer="adamw", lr=0.01, weight_decay=0.0)
 SHORT = expunge.Recipe(epochs=1, batch_size=16, augmentation="none")
@@ -307,6 +312,27 @@ def test_the_command_line_forgets_texts_and_keeps_the_base_in_sight(
     (place / "away").rename(place / "base")
     assert "begins with the pretrained weights of" in told
     assert not (place / "with").exists()
+
+
+def test_no_byte_of_a_redacted_folder_tells_where_its_base_lies(
+    place: Path, loaded: expunge.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    short = dataclasses.replace(loaded, recipe=SHORT)
+    forgot = expunge.unlearn(short, "group:user=3", "gradient_ascent")
+    closed = forgot.save(tmp_path / "closed", redact_ids=True)
+    assert closed.told_architecture == "hf:base"
+    for file in (tmp_path / "closed").rglob("*"):
+        assert file.is_dir() or str(place).encode() not in file.read_bytes(), file
+    again = expunge.load(tmp_path / "closed")
+    assert again.fresh.base == str(place / "base")  # the key remembers
+    again.fresh()
+    expunge.audit(again, retrained=expunge.unlearn(short, forgot.split, "retrain", seed=1))
+    (key,) = (tmp_path / "keys").glob("*.key")
+    key.write_text("\n".join(line for line in key.read_text().splitlines() if "/base" not in line))
+    papers = read_papers(tmp_path / "closed")
+    with pytest.raises(ModelError, match=r"nor its key says where they lie"):
+        check_base(papers.card.hub.base)
 
 
 def test_a_tokenizer_that_was_changed_is_refused(trained: expunge.Trained, tmp_path: Path) -> None:
@@ -641,6 +667,80 @@ def test_torch_datasets_that_number_their_classes_differently_are_matched_by_nam
     assert load_data((part("np"), part("pn"))).test.labels.tolist() == [1, 0, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ([[1, 2], None], "input_ids holds 2 missing values"),
+        ([[1, None], [3]], "input_ids holds 2 missing values"),
+        ([[1, -2], [3]], "input_ids holds -2, and tokens count from 0"),
+        ([[1, 2], []], "no token in row 2"),
+        ([[1.0, 2.0], [3.0]], "no whole numbers"),
+    ],
+)
+def test_tokens_that_no_tokenizer_gives_are_refused(tokens: list[object], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load_data(Dataset({"input_ids": tokens * 2, "label": [0, 1] * 2}))
+
+
+def test_what_of_a_dataset_is_not_read_is_told(pictures: dict[str, object]) -> None:
+    rows = {"x": [float(row) for row in range(8)], "age": [3] * 8, "list": [["a"]] * 8}
+    notes = load_data(Dataset({**rows, "label": [0, 1] * 4})).notes
+    assert notes == (
+        "not read: the columns list",
+        "the inputs are x; age serve requests alone, for they are no decimal numbers",
+    )
+    turned = pictures["train"].with_transform(lambda batch: batch)
+    assert load_data(turned).notes == (
+        "the transform of the dataset is not applied; use dataset.map to keep its result",
+    )
+    with pytest.raises(DataError, match="holds no rows"):
+        load_data(Dataset({"text": [], "label": []}))
+
+
+def test_a_folder_that_the_library_reads_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    kept, aside = tmp_path / "kept", tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", kept)
+    monkeypatch.setattr(tempfile, "tempdir", str(aside))
+    (tmp_path / "texts").mkdir()
+    write_reviews(tmp_path / "texts/train.csv", hub_helpers.reviews(20))
+    data = load_data(f"hf:{tmp_path / 'texts'}")
+    assert data.classes == ("neg", "pos") and data.train.store.read(0, 1)
+    assert not kept.exists() and not [*aside.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["semi.csv", "tabs.tsv"])
+def test_texts_are_read_whatever_parts_their_columns(tmp_path: Path, name: str) -> None:
+    sign = {"semi.csv": ";", "tabs.tsv": "\t"}[name]
+    rows = [["text", "label"], *([f"a, b{row}", f"{row % 2}.0"] for row in range(10))]
+    (tmp_path / name).write_text("\n".join(sign.join(row) for row in rows))
+    data = load_data(tmp_path / name)
+    assert data.classes == ("0", "1") and "a, b" in data.train.store.read(0, 1)[0]
+
+
+def test_texts_in_a_column_of_another_name_are_told_how_to_call_it(
+    place: Path, tmp_path: Path
+) -> None:
+    file, told = (
+        tmp_path / "some.csv",
+        "column text and that of labels label|stand in a column text",
+    )
+    for head, rows in (
+        ("review,label", [f"word{row},{row % 2}" for row in range(90)]),
+        ("Text,Label", ["good,1", "bad,0"] * 9),
+    ):
+        file.write_text("\n".join([head, *rows]))
+        with pytest.raises(DataError, match=told):
+            load_data(file)
+    file.write_text("\n".join(["review,label", *["good,1", "bad,0"] * 9]))
+    with pytest.raises(ConfigError, match=rf"table of review; .*{told}"):
+        expunge.train(load_data(file), f"hf:{place / 'base'}", recipe=SHORT)
+
+
 def test_streams_and_splits_without_a_training_set_are_refused(pictures: dict[str, object]) -> None:
     import datasets
 
@@ -928,6 +1028,14 @@ def test_a_data_specification_is_typed_as_it_was_parsed(
     made = None if poison is None else DataSpec.parse(f"digits+{poison}").poison
     spec = DataSpec(base, size, count, made, columns, resize, ground)
     assert DataSpec.parse(str(spec)) == spec
+
+
+def test_a_study_is_named_as_a_folder_and_a_change_names_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"--set =1 does not say what to change"):
+        with_changes({"name": "x"}, {"": 1})
+    for name in ("../../x", "a/b", "..", "."):
+        with pytest.raises(ConfigError, match="is no name of a folder"):
+            Study._in_a_line(name)
 
 
 def test_labels_are_names_or_none() -> None:

@@ -450,12 +450,11 @@ def _from_hub(
     tensor = None if pictures else parts.train.store.whole()
     # numbers that someone made in Python are fed to the model as they are
     as_made = spec is None and tensor is not None and tensor.is_floating_point()
-    notes = (f"not read: the splits {', '.join(parts.unread)}",) if parts.unread else ()
     return replace(
         data,
         normalise=not as_made,
         drawing=drawing if pictures else None,
-        notes=(*data.notes, *notes),
+        notes=(*data.notes, *parts.notes),
     )
 
 

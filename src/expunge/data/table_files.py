@@ -99,7 +99,7 @@ def _csv(path: Path, columns: Columns) -> pa.Table:
     with open_regular(path) as stream:
         size = stream.seek(0, 2)
         stream.seek(0)
-        delimiter = _delimiter(stream)
+        delimiter = delimiter_of(stream)
         # names stay as they are written: 007 is no 7
         words = [name for name in (columns.id, *columns.groups, *columns.categories, "id") if name]
         # of one block, so that a column's type is seen from all of its values
@@ -115,7 +115,7 @@ def _csv(path: Path, columns: Columns) -> pa.Table:
     return _kept(table, columns)
 
 
-def _delimiter(stream: BinaryIO) -> str:
+def delimiter_of(stream: BinaryIO) -> str:
     """What stands most often in the first line."""
     head = stream.read(HEAD_BYTES).split(b"\n")[0]
     stream.seek(0)

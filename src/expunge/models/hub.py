@@ -328,6 +328,12 @@ def lasting_hub(name: str) -> str:
     return f"{HUB}{folder.absolute()}" if library_of(name) == "hf" and folder.is_dir() else name
 
 
+def without_path(name: str) -> str:
+    """The name of a model without where its folder lies, which may tell of somebody."""
+    own = Path(name.removeprefix(HUB))
+    return f"{HUB}{own.name}" if library_of(name) == "hf" and own.is_absolute() else name
+
+
 def read_config(folder: Path) -> dict[str, Any]:
     """The settings of a model's folder as plain data. Raises ModelError for what is none."""
     with reading(folder / CONFIG, "give a folder that save_pretrained wrote", ModelError):
@@ -376,6 +382,11 @@ def check_labels(module: nn.Module, classes: Sequence[str]) -> None:
 
 def check_base(base: str) -> None:
     """Raise ModelError for a folder of pretrained weights that is gone; the hub is not asked."""
+    if ":" in base and not Path(base).is_absolute():  # it stands for one
+        raise ModelError(
+            "a retrained model begins with pretrained weights, and neither the folder, which is "
+            "redacted, nor its key says where they lie; bring the key back from where it was kept"
+        )
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise ModelError(
             f"a retrained model begins with the pretrained weights of {base}, which is not there any "

@@ -8,7 +8,7 @@ from pathlib import Path
 from expunge.data.load import Data
 from expunge.data.tokens import TextStore, TokenStore
 from expunge.data.transform import Normalisation
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, listed
 from expunge.models.hub import (
     HubModel,
     check_tokens,
@@ -65,6 +65,12 @@ def hub_model(model: str, data: Data) -> HubModel:
 
     Raises ConfigError for data that it cannot take, ModelError for a folder that makes no model.
     """
+    if data.table is not None:
+        raise ConfigError(
+            f"{model} reads texts or images, and the data are a table of "
+            f"{listed([one.name for one in data.table.features])}; to classify texts, call their column "
+            "text and that of labels label, and say nothing of columns"
+        )
     folder = folder_of(model)
     own = model.removeprefix(HUB)
     store = data.train.store

@@ -687,7 +687,7 @@ def test_what_of_a_dataset_is_not_read_is_told(pictures: dict[str, object]) -> N
     notes = load_data(Dataset({**rows, "label": [0, 1] * 4})).notes
     assert notes == (
         "not read: the columns list",
-        "the inputs are x; age serve requests alone, for they are no decimal numbers",
+        "the inputs are x; for requests alone, as no decimal numbers: age",
     )
     turned = pictures["train"].with_transform(lambda batch: batch)
     assert load_data(turned).notes == (

@@ -107,11 +107,8 @@ def read_hub(made: Any, size: Size | None, where: str, drawing: Drawing = DRAWIN
     unread = [as_name(one) for one in made if one not in (train, test)]
     notes = [f"not read: the splits {', '.join(unread)}"] if unread else []
     tested = None if test is None else _read(made[test], size, f"{where}, {test}", drawing)
-    return Parts(
-        _read(made[train], size, f"{where}, {train}", drawing),
-        tested,
-        (*notes, *_notes(made[train], where)),
-    )
+    notes += _notes(made[train], where)
+    return Parts(_read(made[train], size, f"{where}, {train}", drawing), tested, tuple(notes))
 
 
 def _read(dataset: Any, size: Size | None, where: str, drawing: Drawing) -> Raw:
@@ -151,8 +148,8 @@ def _notes(dataset: Any, where: str) -> tuple[str, ...]:
         notes.append(f"not read: the columns {listed(unread)}")
     if flat and pa.types.is_floating(table.schema.field(inputs[0]).type):
         notes.append(
-            f"the inputs are {listed([as_name(one) for one in inputs])}; {listed(flat)} serve requests "
-            "alone, for they are no decimal numbers"
+            f"the inputs are {listed([as_name(one) for one in inputs])}; for requests alone, as no "
+            f"decimal numbers: {listed(flat)}"
         )
     return tuple(notes)
 

@@ -239,7 +239,7 @@ class Study(Settings):
         name = clean_name(value)
         if "/" in name or not name.strip(". "):
             raise ConfigError(
-                f"the study's name {name!r:.100} is no name of a folder; write it without / and dots alone"
+                f"the study's name {name!r:.100} is no name of a folder; write it without /"
             )
         return name
 

@@ -35,7 +35,7 @@ from expunge.trained.record import SeedNames, told_of, warnings_for
 from expunge.trained.trained import Trained, record_of
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
-from expunge.training.hub import as_read_by
+from expunge.training.hub import as_read_by, with_new_head
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
@@ -81,7 +81,7 @@ def train(
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
-    data = as_read_by(model, as_data(data), place.progress)
+    data = with_new_head(model, as_read_by(model, as_data(data), place.progress))
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,31 +25,40 @@ import pytest
 import torch
 from commands import expunge as command
 from commands import refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
 import expunge
 from expunge.data.arrow import digest_table
+from expunge.data.columns import Columns
 from expunge.data.duplicates import duplicates_left
 from expunge.data.hub import load_hub
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
+from expunge.data.spec import DataSpec
 from expunge.data.split import Split
 from expunge.data.tokens import TokenStore
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError, ModelError
 from expunge.folders.elsewhere import import_folder
-from expunge.folders.make import train_folder
+from expunge.folders.make import sized, train_folder
 from expunge.models.hub import (
     HubModel,
-    Processor,
+    _building,
+    check_base,
     class_names_of,
     folder_of,
     load_tokenizer,
-    processor_of,
+    plain_config,
 )
+from expunge.models.processor import Processor, processor_of
 from expunge.models.table import build_model, check_model
+from expunge.study.changes import with_changes
+from expunge.study.schema import Study
+from expunge.trained.papers import read_papers
 
 RECIPE = expunge.Recipe(epochs=20, batch_size=16, optimizer="adamw", lr=0.01, weight_decay=0.0)
 SHORT = expunge.Recipe(epochs=1, batch_size=16, augmentation="none")
@@ -140,11 +150,118 @@ def test_a_folder_is_read_without_its_base(
     assert loaded.data.train.fingerprint == trained.data.train.fingerprint
 
 
-def test_a_retrained_model_begins_with_the_base(place: Path, loaded: expunge.Trained) -> None:
+def test_a_retrained_model_begins_with_the_base_and_a_new_head(
+    place: Path, loaded: expunge.Trained, trained: expunge.Trained
+) -> None:
     torch.manual_seed(1)
-    fresh = loaded.fresh()
+    fresh = loaded.fresh().state_dict()
     base = hub_helpers.weights_of(place / "base")
-    assert all(torch.equal(one, base[name]) for name, one in fresh.state_dict().items())
+    heads = ("classifier.weight", "classifier.bias")
+    assert all(torch.equal(fresh[name], base[name]) for name in base if name not in heads)
+    assert not torch.equal(fresh[heads[0]], base[heads[0]])  # it may have learned from the data
+    assert "pretrained weights of base and a new head" in trained.data.notes[-1]
+
+
+def test_a_base_that_lacks_its_body_is_refused(place: Path, tmp_path: Path) -> None:
+    def changed(name: str, keep: str = "", **config: object) -> HubModel:
+        shutil.copytree(place / "base", tmp_path / name)
+        file = tmp_path / name / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | config))
+        weights = hub_helpers.weights_of(place / "base")
+        some = {one: value for one, value in weights.items() if keep not in one or not keep}
+        hub_helpers.save(some, tmp_path / name / "model.safetensors")
+        return HubModel.of_folder(tmp_path / name, "text", ("a", "b"), str(tmp_path / name))
+
+    for model in (
+        changed("half", "encoder"),
+        changed("sizes", intermediate_size=8),
+        changed("other", model_type="distilbert"),
+    ):
+        with pytest.raises(
+            ModelError, match=r"lacks weights for .* of the model's body|is of a model"
+        ):
+            model()
+    changed("headless", "classifier")()
+    changed("unpooled", "pooler")()
+
+
+def test_a_folder_without_a_tokenizer_is_refused(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "base")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "base" / name).unlink()
+        with pytest.raises(
+            ModelError, match=r"no tokenizer; copy tokenizer\.json there|no tokenizer"
+        ):
+            expunge.train(load_data(place / "reviews.csv"), f"hf:{tmp_path / 'base'}", recipe=SHORT)
+
+
+@pytest.mark.parametrize("told", ["x", 0, -4, [3], float("nan")])
+def test_an_odd_length_of_a_tokenizer_is_refused(place: Path, tmp_path: Path, told: object) -> None:
+    shutil.copytree(place / "base", tmp_path / "base")
+    file = tmp_path / "base/tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": told}))
+    with pytest.raises(ModelError, match=r"model_max_length|no tokenizer can be loaded") as caught:
+        load_tokenizer(tmp_path / "base", {"model_type": "bert"})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_is_never_longer_than_its_model_reads(place: Path) -> None:
+    for told, config, expected in (
+        (512, {"model_type": "bert", "max_position_embeddings": 16}, 16),
+        (8, {"model_type": "bert", "max_position_embeddings": 16}, 8),
+        (512, {"model_type": "camembert", "max_position_embeddings": 16, "pad_token_id": 1}, 14),
+        (512, {"model_type": "t5"}, 512),
+    ):
+        shutil.copytree(place / "base", place / "long", dirs_exist_ok=True)
+        file = place / "long/tokenizer_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"model_max_length": told}))
+        assert load_tokenizer(place / "long", config).model_max_length == expected
+    data = load_data(place / "reviews.csv").tokenised(hub_helpers.tokenizer(), max_length=40)
+    data.train.store.lengths[0] = 40
+    with pytest.raises(
+        ConfigError, match=r"up to 40 tokens, and the model reads 16.*max_length=16"
+    ):
+        expunge.train(data, f"hf:{place / 'base'}", recipe=SHORT)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"hidden_size": 10**9},
+        {"vocab_size": 10**12},
+        {"num_hidden_layers": 20_000},
+        {"extra": {"num_hidden_layers": 20_000}},
+        {"id_list": [1] * 2000},
+    ],
+)
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_config_of_a_giant_is_refused_before_it_is_built(
+    place: Path, tmp_path: Path, config: dict[str, object], weights: bool
+) -> None:
+    shutil.copytree(place / "base", tmp_path / "base")
+    file = tmp_path / "base/config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    if not weights:
+        (tmp_path / "base/model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"no model of such a size|is of a model of"):
+        expunge.train(load_data(place / "reviews.csv"), f"hf:{tmp_path / 'base'}", recipe=SHORT)
+    made = HubModel.of_folder(tmp_path / "base", "text", ("neg", "pos"), str(tmp_path / "base"))
+    with pytest.raises(ModelError, match=r"no model of such a size|is of a model of"):
+        made.checkpoint(None if weights else place / "base/model.safetensors")
+
+
+def test_what_implements_a_model_is_not_for_its_config_to_say(place: Path, tmp_path: Path) -> None:
+    theirs = {"attn_implementation": "kernels-community/flash-attn"}
+    theirs |= {f"_{name}": value for name, value in theirs.items()}
+    theirs |= {f"{name}_internal": value for name, value in theirs.items()}
+    theirs |= {"experts_implementation": "x/y", "nested": {"_attn_implementation": "x/y", "n": 1}}
+    config = json.loads((place / "base/config.json").read_text())
+    assert plain_config({**config, **theirs}) == plain_config(config) | {"nested": {"n": 1}}
+    # nor for the card of a model folder
+    HubModel("text", {**plain_config(config), **theirs}, ("a", "b")).blank()
+    with pytest.raises(ModelError, match=r"a package that is not there") as caught, _building("x"):
+        raise ImportError("Unable to load: run `pip install evil`")
+    assert "evil" not in str(caught.value)
 
 
 def test_a_new_head_is_drawn_by_the_seed(place: Path) -> None:
@@ -195,6 +312,27 @@ def test_the_command_line_forgets_texts_and_keeps_the_base_in_sight(
     (place / "away").rename(place / "base")
     assert "begins with the pretrained weights of" in told
     assert not (place / "with").exists()
+
+
+def test_no_byte_of_a_redacted_folder_tells_where_its_base_lies(
+    place: Path, loaded: expunge.Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    short = dataclasses.replace(loaded, recipe=SHORT)
+    forgot = expunge.unlearn(short, "group:user=3", "gradient_ascent")
+    closed = forgot.save(tmp_path / "closed", redact_ids=True)
+    assert closed.told_architecture == "hf:base"
+    for file in (tmp_path / "closed").rglob("*"):
+        assert file.is_dir() or str(place).encode() not in file.read_bytes(), file
+    again = expunge.load(tmp_path / "closed")
+    assert again.fresh.base == str(place / "base")  # the key remembers
+    again.fresh()
+    expunge.audit(again, retrained=expunge.unlearn(short, forgot.split, "retrain", seed=1))
+    (key,) = (tmp_path / "keys").glob("*.key")
+    key.write_text("\n".join(line for line in key.read_text().splitlines() if "/base" not in line))
+    papers = read_papers(tmp_path / "closed")
+    with pytest.raises(ModelError, match=r"nor its key says where they lie"):
+        check_base(papers.card.hub.base)
 
 
 def test_a_tokenizer_that_was_changed_is_refused(trained: expunge.Trained, tmp_path: Path) -> None:
@@ -484,6 +622,125 @@ def test_a_dataset_that_cannot_be_read_is_refused(
         load_data(Dataset(columns))
 
 
+def test_parts_that_number_their_classes_differently_are_matched_by_name(tmp_path: Path) -> None:
+    import datasets
+
+    def part(names: list[str], kind: str) -> object:
+        pixels = [Image.fromarray(np.full((4, 4, 3), value, np.uint8)) for value in range(6)]
+        inputs = {"text": list("abcdef"), "image": pixels}[kind]
+        feature = datasets.Value("string") if kind == "text" else datasets.Image()
+        features = {kind: feature, "label": datasets.ClassLabel(names=names)}
+        columns = {kind: inputs, "label": [0, 0, 0, 1, 1, 0]}
+        return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+    for kind in ("text", "image"):
+        first, turned, other = (part(list(names), kind) for names in ("np", "pn", "pq"))
+        folder = tmp_path / kind
+        with hub_helpers.quiet_datasets():
+            first.to_parquet(folder / "train-0.parquet")
+            turned.to_parquet(folder / "train-1.parquet")
+            turned.to_parquet(folder / "test.parquet")
+        both = load_data(folder)
+        assert both.train.labels.tolist() == [0, 0, 0, 1, 1, 0, 1, 1, 1, 0, 0, 1]
+        pairs = (
+            load_data((first, turned)),
+            load_data(datasets.DatasetDict(train=first, test=turned)),
+        )
+        for data in (both, *pairs):
+            assert data.classes == ("n", "p") and data.test.labels.tolist() == [1, 1, 1, 0, 0, 1]
+        with pytest.raises(
+            DataError, match=r"the test part has a class 'q', which is none of.*n, p"
+        ):
+            load_data((first, other))
+        with hub_helpers.quiet_datasets():
+            other.to_parquet(folder / "train-1.parquet")
+        with pytest.raises(DataError, match=r"train-1\.parquet has a class 'q'"):
+            load_data(folder)
+
+
+def test_torch_datasets_that_number_their_classes_differently_are_matched_by_name() -> None:
+    def part(names: str) -> object:
+        made = torch.utils.data.TensorDataset(torch.rand(4, 2), torch.tensor([0, 1, 0, 0]))
+        made.classes = list(names)
+        return made
+
+    assert load_data((part("np"), part("pn"))).test.labels.tolist() == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"),
+    [
+        ([[1, 2], None], "input_ids holds 2 missing values"),
+        ([[1, None], [3]], "input_ids holds 2 missing values"),
+        ([[1, -2], [3]], "input_ids holds -2, and tokens count from 0"),
+        ([[1, 2], []], "no token in row 2"),
+        ([[1.0, 2.0], [3.0]], "no whole numbers"),
+    ],
+)
+def test_tokens_that_no_tokenizer_gives_are_refused(tokens: list[object], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        load_data(Dataset({"input_ids": tokens * 2, "label": [0, 1] * 2}))
+
+
+def test_what_of_a_dataset_is_not_read_is_told(pictures: dict[str, object]) -> None:
+    rows = {"x": [float(row) for row in range(8)], "age": [3] * 8, "list": [["a"]] * 8}
+    notes = load_data(Dataset({**rows, "label": [0, 1] * 4})).notes
+    assert notes == (
+        "not read: the columns list",
+        "the inputs are x; for requests alone, as no decimal numbers: age",
+    )
+    turned = pictures["train"].with_transform(lambda batch: batch)
+    assert load_data(turned).notes == (
+        "the transform of the dataset is not applied; use dataset.map to keep its result",
+    )
+    with pytest.raises(DataError, match="holds no rows"):
+        load_data(Dataset({"text": [], "label": []}))
+
+
+def test_a_folder_that_the_library_reads_leaves_no_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    kept, aside = tmp_path / "kept", tmp_path / "aside"
+    aside.mkdir()
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", kept)
+    monkeypatch.setattr(tempfile, "tempdir", str(aside))
+    (tmp_path / "texts").mkdir()
+    write_reviews(tmp_path / "texts/train.csv", hub_helpers.reviews(20))
+    data = load_data(f"hf:{tmp_path / 'texts'}")
+    assert data.classes == ("neg", "pos") and data.train.store.read(0, 1)
+    assert not kept.exists() and not [*aside.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["semi.csv", "tabs.tsv"])
+def test_texts_are_read_whatever_parts_their_columns(tmp_path: Path, name: str) -> None:
+    sign = {"semi.csv": ";", "tabs.tsv": "\t"}[name]
+    rows = [["text", "label"], *([f"a, b{row}", f"{row % 2}.0"] for row in range(10))]
+    (tmp_path / name).write_text("\n".join(sign.join(row) for row in rows))
+    data = load_data(tmp_path / name)
+    assert data.classes == ("0", "1") and "a, b" in data.train.store.read(0, 1)[0]
+
+
+def test_texts_in_a_column_of_another_name_are_told_how_to_call_it(
+    place: Path, tmp_path: Path
+) -> None:
+    file, told = (
+        tmp_path / "some.csv",
+        "column text and that of labels label|stand in a column text",
+    )
+    for head, rows in (
+        ("review,label", [f"word{row},{row % 2}" for row in range(90)]),
+        ("Text,Label", ["good,1", "bad,0"] * 9),
+    ):
+        file.write_text("\n".join([head, *rows]))
+        with pytest.raises(DataError, match=told):
+            load_data(file)
+    file.write_text("\n".join(["review,label", *["good,1", "bad,0"] * 9]))
+    with pytest.raises(ConfigError, match=rf"table of review; .*{told}"):
+        expunge.train(load_data(file), f"hf:{place / 'base'}", recipe=SHORT)
+
+
 def test_streams_and_splits_without_a_training_set_are_refused(pictures: dict[str, object]) -> None:
     import datasets
 
@@ -634,23 +891,151 @@ def test_a_dataset_is_trained_on_as_it_is(place: Path) -> None:
     assert made.data.classes == ("neg", "pos") and isinstance(made.data, Data)
 
 
+HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.5]}
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
         ({"size": 8}, Processor((8, 8))),
-        ({"size": {"shortest_edge": 9}, "crop_size": 8, "do_center_crop": True}, Processor((8, 8))),
+        (
+            {"size": {"shortest_edge": 9}, "crop_size": 8, "do_center_crop": True},
+            Processor((8, 8), cut=True),
+        ),
+        ({"size": {"shortest_edge": 9}}, Processor((9, 9), cut=True)),
         (
             {"size": {"height": 6, "width": 8}, "do_normalize": False, "image_mean": [0.1]},
-            Processor((6, 8)),
+            Processor((6, 8), (0.0,), (1.0,)),
         ),
-        ({"image_mean": [0.5], "image_std": [0.2]}, Processor(None, (0.5,), (0.2,))),
+        ({"size": 8, "do_resize": False}, Processor()),
+        ({"image_mean": [0.5], "image_std": 0.2}, Processor(None, (0.5,), (0.2,))),
+        ({"resample": 3, "size": 8}, Processor((8, 8), resize="bicubic")),
     ],
 )
-def test_a_processor_tells_size_mean_and_deviation(
+def test_a_processor_tells_size_filter_mean_and_deviation(
     tmp_path: Path, told: dict[str, object], expected: Processor
 ) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
     assert processor_of(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        HALF,
+        {**HALF, "rescale_factor": 1 / 127.5},
+        {**HALF, "rescale_factor": 1 / 127.5, "rescale_offset": True},
+        {"do_rescale": False, "image_mean": [120, 110, 100], "image_std": [60, 60, 60]},
+        {"rescale_factor": 1 / 127.5, "rescale_offset": True, "do_normalize": False},
+    ],
+)
+def test_rescaling_becomes_mean_and_deviation(tmp_path: Path, told: dict[str, object]) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4)).astype(np.float64)
+    made = processor_of(tmp_path)
+    mean, std = (np.array(one)[:, None, None] for one in (made.mean, made.std))
+    wanted = pixels * (told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1)
+    wanted -= bool(told.get("rescale_offset"))
+    if told.get("do_normalize", True):
+        theirs = (np.array(told[name])[:, None, None] for name in ("image_mean", "image_std"))
+        wanted = (wanted - next(theirs)) / next(theirs)
+    np.testing.assert_allclose((pixels / 255 - mean) / std, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({**HALF, "image_std": [0, 0, 0]}, "image_std holds 0"),
+        ({**HALF, "image_mean": [float("nan")] * 3}, "image_mean is"),
+        ({**HALF, "image_mean": [0.1, 0.2]}, "2 in image_mean and 3 in image_std"),
+        ({**HALF, "image_mean": [[0.1]]}, "image_mean is"),
+        ({**HALF, "image_mean": [127.5] * 3, "image_std": [127.5] * 3}, "divide them by 255"),
+        ({**HALF, "rescale_factor": 0}, "rescale_factor is 0"),
+        ({"size": {"height": -3, "width": 8}}, "size is"),
+        ({"size": True}, "size is True"),
+        ({"size": [8]}, "size is"),
+        ({"size": 10**6}, "size is"),
+        ({"crop_size": [[1]], "do_center_crop": True}, "crop_size is"),
+        ({"resample": 9}, "resample is 9"),
+        ({"do_flip_channel_order": True}, "do_flip_channel_order, which is not done"),
+        ([], "no settings"),
+    ],
+)
+def test_a_processor_that_cannot_be_meant_is_named(
+    tmp_path: Path, told: dict[str, object], why: str
+) -> None:
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match=rf"preprocessor_config\.json.*{why}") as caught:
+        processor_of(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_processor_that_cuts_is_asked_about_and_its_filter_is_used(
+    place: Path, tmp_path: Path, pictures: dict[str, object]
+) -> None:
+    shutil.copytree(place / "vit", tmp_path / "vit")
+    file = tmp_path / "vit/preprocessor_config.json"
+    told = json.loads(file.read_text()) | {"resample": 3}
+    file.write_text(json.dumps(told))
+    with hub_helpers.quiet_datasets():
+        pictures.save_to_disk(tmp_path / "saved")
+    data, model = f"hf:{tmp_path / 'saved'},ground=black", f"hf:{tmp_path / 'vit'}"
+    asked = sized(data, model)
+    assert asked == f"hf:{tmp_path / 'saved'}@8x8,resize=bicubic,ground=black"
+    drawn = load_data(asked)
+    assert str(drawn.drawing) == "resize=bicubic,ground=black"
+    plain = resident(load_data(f"hf:{tmp_path / 'saved'}@8").train)
+    assert not torch.equal(resident(drawn.train), plain)
+    file.write_text(json.dumps({**told, "crop_size": 8, "do_center_crop": True}))
+    with pytest.raises(ConfigError, match=r"cuts images.*DATA@8x8|@8x8"):
+        sized(data, model)
+    assert sized(asked, model) == asked
+    file.write_text(json.dumps({**told, "image_mean": [0.1] * 2, "image_std": [0.2] * 2}))
+    with pytest.raises(ConfigError, match=r"normalises 2 channels, and the images have 3"):
+        expunge.train(load_data(asked), model, recipe=SHORT)
+
+
+NAMES = st.text("abz_ 7", min_size=1, max_size=4).map(str.strip).filter(bool)
+
+
+@given(
+    base=st.sampled_from(["digits", "photos", "hf:a/b", "hf:a/b:c", "m.o:f", "/x y/z.npz", "a@b"]),
+    size=st.none() | st.tuples(st.integers(1, 99), st.integers(1, 99)),
+    ground=st.none() | st.sampled_from(["black", "grey"]),
+    resize=st.none() | st.just("bicubic"),
+    count=st.none() | st.integers(1, 999),
+    poison=st.none() | st.sampled_from(["patch", "patch:size=3,share=0.25", "blend:file=p.png"]),
+    names=st.none() | st.lists(NAMES, min_size=5, max_size=5, unique=True),
+    missing=st.none() | st.floats(-1e9, 1e9),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_data_specification_is_typed_as_it_was_parsed(
+    base: str,
+    size: tuple[int, int] | None,
+    ground: str | None,
+    resize: str | None,
+    count: int | None,
+    poison: str | None,
+    names: list[str] | None,
+    missing: float | None,
+) -> None:
+    columns = None
+    if names is not None:
+        base, size = "people.csv", None
+        label, own, *groups, kind = names
+        columns = Columns(label, own, tuple(groups), (), (kind,), missing)
+    resize = None if size is None else resize
+    made = None if poison is None else DataSpec.parse(f"digits+{poison}").poison
+    spec = DataSpec(base, size, count, made, columns, resize, ground)
+    assert DataSpec.parse(str(spec)) == spec
+
+
+def test_a_study_is_named_as_a_folder_and_a_change_names_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"--set =1 does not say what to change"):
+        with_changes({"name": "x"}, {"": 1})
+    for name in ("../../x", "a/b", "..", "."):
+        with pytest.raises(ConfigError, match="is no name of a folder"):
+            Study._in_a_line(name)
 
 
 def test_labels_are_names_or_none() -> None:

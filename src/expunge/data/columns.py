@@ -84,6 +84,15 @@ class Columns:
             _number(found["missing"]),
         )
 
+    def __str__(self) -> str:
+        """As it would be typed."""
+        told: dict[str, Iterable[object]] = {}
+        told |= {"label": [self.label], "id": [self.id], "group": self.groups, "drop": self.dropped}
+        told |= {"category": self.categories, "missing": [self.missing]}
+        return ",".join(
+            f"{key}={one}" for key, ones in told.items() for one in ones if one is not None
+        )
+
     @property
     def named(self) -> tuple[str, ...]:
         """All columns that are named."""

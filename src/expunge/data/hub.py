@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from expunge.data.arrow import digest_table, label_column, raw_of, text_column, texts_of
+from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw, images_from_array
 from expunge.data.images import Encoded, ImagePart, ImageStore, Size
+from expunge.data.parquet import is_flat
 from expunge.data.samples import ResidentStore, Store
 from expunge.data.tokens import TextStore, TokenStore, padded
 from expunge.errors import DataError, listed
@@ -34,11 +37,11 @@ TESTS = ("test", "validation", "valid", "val", "dev")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a dataset, or a dictionary of its splits, holds. unread: names of splits left out."""
+    """What a dataset, or a dictionary of its splits, holds. notes: what of it is not read, in words."""
 
     train: Raw
     test: Raw | None = None
-    unread: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def is_hub_dataset(value: Any) -> bool:
@@ -65,7 +68,9 @@ def load_hub(base: str) -> Any:
         if folder.is_dir():
             if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
                 return datasets.load_from_disk(str(folder))
-            return datasets.load_dataset(str(folder))
+            # the library keeps a copy of what it reads; of a folder here none is to be left
+            with tempfile.TemporaryDirectory(prefix="expunge-") as aside:
+                return datasets.load_dataset(str(folder), cache_dir=aside, keep_in_memory=True)
         path, _, configuration = name.partition(":")
         return datasets.load_dataset(path, configuration or None)
     except Exception as cause:  # whatever the library, the hub or the network say
@@ -78,10 +83,12 @@ def load_hub(base: str) -> Any:
             datasets.enable_progress_bars()
 
 
-def read_hub(made: Any, size: Size | None, where: str) -> Parts:
+def read_hub(made: Any, size: Size | None, where: str, drawing: Drawing = DRAWING) -> Parts:
     """Training and test samples of a dataset, or of a dictionary of splits.
 
-    size: that images are resized to. Raises DataError for streams, and for data without labels.
+    size: that images are resized to. drawing: how they become pixels.
+
+    Raises DataError for streams, and for data without labels.
     """
     if "Iterable" in type(made).__name__:
         raise DataError(
@@ -89,7 +96,7 @@ def read_hub(made: Any, size: Size | None, where: str) -> Parts:
             "needs the dataset itself; load it without streaming=True"
         )
     if not isinstance(made, Mapping):
-        return Parts(_read(made, size, where))
+        return Parts(_read(made, size, where, drawing), notes=_notes(made, where))
     train = "train" if "train" in made else next(iter(made), None)
     if train is None or (train != "train" and len(made) > 1):
         raise DataError(
@@ -97,13 +104,17 @@ def read_hub(made: Any, size: Size | None, where: str) -> Parts:
             "called train; give (train, test)"
         )
     test = next((one for one in TESTS if one in made and one != train), None)
-    unread = tuple(as_name(one) for one in made if one not in (train, test))
-    tested = None if test is None else _read(made[test], size, f"{where}, {test}")
-    return Parts(_read(made[train], size, f"{where}, {train}"), tested, unread)
+    unread = [as_name(one) for one in made if one not in (train, test)]
+    notes = [f"not read: the splits {', '.join(unread)}"] if unread else []
+    tested = None if test is None else _read(made[test], size, f"{where}, {test}", drawing)
+    notes += _notes(made[train], where)
+    return Parts(_read(made[train], size, f"{where}, {train}", drawing), tested, tuple(notes))
 
 
-def _read(dataset: Any, size: Size | None, where: str) -> Raw:
+def _read(dataset: Any, size: Size | None, where: str, drawing: Drawing) -> Raw:
     table: pa.Table = dataset.with_format("arrow")[:]
+    if not table.num_rows:
+        raise DataError(f"{where} holds no rows; give data with samples in them")
     names = table.column_names
     label = label_column(names, where)
     feature = dataset.features[label]
@@ -115,9 +126,32 @@ def _read(dataset: Any, size: Size | None, where: str) -> Raw:
             "dataset.filter(lambda row: row['label'] >= 0)"
         )
     digest = digest_table(table.select([*inputs, *(n for n in (label, "id") if n in names)]))
-    store = _store(table, inputs, size, where, digest)
+    store = _store(table, inputs, size, where, digest, drawing)
     rest = table.drop_columns(inputs)
     return raw_of(rest, store, label, where, classes=classes, fingerprint=digest)
+
+
+def _notes(dataset: Any, where: str) -> tuple[str, ...]:
+    """What a person should know of columns that are not read, a sentence each."""
+    table: pa.Table = dataset.with_format("arrow")[:1]
+    label = label_column(table.column_names, where)
+    inputs = _inputs(table, label, where)
+    rest = [field for field in table.schema if field.name not in (*inputs, label, "id")]
+    unread = [as_name(field.name) for field in rest if not is_flat(field.type)]
+    flat = [as_name(field.name) for field in rest if is_flat(field.type)]
+    notes = []
+    if dataset.format["type"] == "custom":
+        notes.append(
+            "the transform of the dataset is not applied; use dataset.map to keep its result"
+        )
+    if unread:
+        notes.append(f"not read: the columns {listed(unread)}")
+    if flat and pa.types.is_floating(table.schema.field(inputs[0]).type):
+        notes.append(
+            f"the inputs are {listed([as_name(one) for one in inputs])}; for requests alone, as no "
+            f"decimal numbers: {listed(flat)}"
+        )
+    return tuple(notes)
 
 
 def _inputs(table: pa.Table, label: str, where: str) -> list[str]:
@@ -147,12 +181,17 @@ def _inputs(table: pa.Table, label: str, where: str) -> list[str]:
 
 
 def _store(
-    table: pa.Table, inputs: Sequence[str], size: Size | None, where: str, digest: str
+    table: pa.Table,
+    inputs: Sequence[str],
+    size: Size | None,
+    where: str,
+    digest: str,
+    drawing: Drawing,
 ) -> Store:
     first = inputs[0]
     kind = table.schema.field(first).type
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        part = ImagePart(lambda: _images(table[first], where), size, where, digest)
+        part = ImagePart(lambda: _images(table[first], where), size, where, digest, drawing)
         return ImageStore(part, np.arange(table.num_rows))
     if size is not None:
         raise DataError(
@@ -217,11 +256,28 @@ def _array(column: pa.ChunkedArray, where: str) -> NDArray[Any]:
     return numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers
 
 
+def _check_tokens(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """Raise DataError for what no tokenizer gives: missing, negative or decimal numbers, or none."""
+    flat, lengths = pc.list_flatten(column), pc.list_value_length(column)
+    odd = None
+    if column.null_count or flat.null_count:
+        odd = f"{column.null_count + flat.null_count:,} missing values"
+    elif not pa.types.is_integer(flat.type):
+        odd = f"values of type {flat.type}, which are no whole numbers"
+    elif pc.min(lengths).as_py() == 0:
+        odd = f"no token in row {pc.index(lengths, pa.scalar(0, lengths.type)).as_py() + 1:,}"
+    elif pc.min(flat).as_py() < 0:
+        odd = f"{pc.min(flat).as_py()}, and tokens count from 0"
+    if odd is not None:
+        raise DataError(f"{where}: {name} holds {odd}; tokenise again, or leave such rows out")
+
+
 def _tokens(columns: Mapping[str, pa.ChunkedArray], where: str) -> TokenStore:
     """What a tokenizer gave, padded with 0 where texts are of several lengths."""
     tokens: dict[str, Tensor] = {}
     lengths = np.empty(0, np.int64)
     for name, column in columns.items():
+        _check_tokens(column, name, where)
         own = np.asarray(pc.list_value_length(column).to_numpy())
         if len(lengths) and not np.array_equal(own, lengths):
             raise DataError(f"{where}: {name} is of other lengths than {TOKENS[0]}; tokenise again")

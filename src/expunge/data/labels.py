@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from expunge.data.classes import adopt_names, encode_labels
-from expunge.errors import DataError, DataWarning
+from expunge.errors import DataError, DataWarning, listed
 from expunge.names.text import as_name
 
 FAR = 10
@@ -77,6 +77,30 @@ def plain_labels(labels: Any, known: Collection[str] = ()) -> NDArray[Any]:
         if odd:
             _check_present(np.array([one in odd for one in array.tolist()]), odd[0])
     return array
+
+
+def counted_as(
+    labels: Any, own: Sequence[str] | None, names: Sequence[str] | None, where: str
+) -> Any:
+    """Labels that count in class names of their own, as such that count in `names`, matched by name.
+
+    where: what they are of, in words. The same where either has no names, or the labels are texts.
+    Raises DataError for a class that is none of `names`.
+    """
+    if own is None or names is None or list(own) == list(names):
+        return labels
+    place = {as_name(name): number for number, name in enumerate(names)}
+    unknown = [name for name in map(as_name, own) if name not in place]
+    if unknown:
+        raise DataError(
+            f"{where} has a class {unknown[0]!r}, which is none of those before it, "
+            f"{listed([as_name(one) for one in names])}; give all parts the same class names"
+        )
+    plain = plain_labels(labels)
+    known = plain.dtype.kind in "iu" and plain.size and 0 <= plain.min() <= plain.max() < len(own)
+    if not known:  # texts are looked up by name, and what is out of range is refused later
+        return labels
+    return np.array([place[as_name(name)] for name in own], dtype=np.int64)[plain]
 
 
 def label_notes(given: Sequence[Any], plain: Sequence[NDArray[Any]], *, named: bool) -> list[str]:

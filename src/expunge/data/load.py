@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from expunge.data.apart import check_apart, check_test_classes, check_test_spec, check_whole_test
@@ -24,11 +23,11 @@ from expunge.data.folders import read_folder
 from expunge.data.foreign import dataset_classes, is_dataset, samples_from_dataset
 from expunge.data.images import ImageStore
 from expunge.data.inputs import check_finite
-from expunge.data.labels import class_indices
+from expunge.data.labels import class_indices, counted_as
 from expunge.data.poison import Poison, Poisoning
 from expunge.data.poisoned import poison_samples
 from expunge.data.read_as import AS_BY_DEFAULT, ReadAs
-from expunge.data.samples import ResidentStore, Samples, digest_arrays, resident, row_ids
+from expunge.data.samples import ResidentStore, Samples, resident
 from expunge.data.shards import Shards, shards_of
 from expunge.data.spec import (
     BUILT_IN,
@@ -47,7 +46,6 @@ from expunge.data.task import Classification, Task, named_task
 from expunge.data.tokens import TextStore, Tokenizer, TokenStore, tokenised
 from expunge.data.transform import Normalisation
 from expunge.errors import ConfigError, DataError, listed
-from expunge.loading import loading
 from expunge.names.code import import_object, in_a_line
 
 Divide = Callable[[Samples, tuple[str, ...]], "Data"]
@@ -319,7 +317,7 @@ def _load(
     if is_hub(spec.base):
         from expunge.data.hub import load_hub  # slow to import
 
-        return _from_hub(load_hub(spec.base), classes, spec, divide)
+        return _from_hub(load_hub(spec.base), classes, spec, divide, read_as.drawing)
     if is_offered(spec.base):
         return _from_objects(_offered(spec.base, data_dir), classes, spec.base, divide)
     if is_code(spec.base):
@@ -386,27 +384,17 @@ def _offered(base: str, data_dir: str | Path | None) -> Any:
 
 
 def _digits() -> Data:
-    with loading():
-        from sklearn.datasets import load_digits  # slow to import, needed only here
+    from expunge.data.digits import CLASSES, read_digits
 
-    bunch = load_digits()
-    # pixel values are 0 to 16; 15 * 17 = 255
-    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-    labels = bunch.target.astype(np.int64)
-    samples = Samples(
-        ids=row_ids(len(labels)),
-        labels=labels,
-        store=ResidentStore(torch.from_numpy(images)),
-        fingerprint=digest_arrays(images, labels),
-        positional=True,
-    )
-    train, test, _ = set_aside(samples)
-    return Data(train, test, tuple(str(digit) for digit in range(10)))
+    train, test, _ = set_aside(read_digits())
+    return Data(train, test, CLASSES)
 
 
 def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divide: Divide) -> Data:
     train, test = parts
-    labels = [part.labels for part in (train, test) if part is not None]
+    labels = [train.labels]
+    if test is not None:
+        labels.append(counted_as(test.labels, test.classes, train.classes, "the test part"))
     encoded, names, notes = class_indices(labels, train.classes, classes)
     samples = [
         _checked(part.samples(indices))
@@ -438,19 +426,28 @@ def _are_of_hub(made: tuple[Any, ...]) -> bool:
 
 
 def _from_hub(
-    made: Any, classes: Sequence[str] | None, spec: DataSpec | None, divide: Divide
+    made: Any,
+    classes: Sequence[str] | None,
+    spec: DataSpec | None,
+    divide: Divide,
+    drawing: Drawing = DRAWING,
 ) -> Data:
     """Data of a dataset of the Hugging Face library. spec: how it was asked for, if it was by name."""
     from expunge.data.hub import read_hub
 
     where = "the dataset" if spec is None else spec.base
-    parts = read_hub(made, None if spec is None else spec.size, where)
+    parts = read_hub(made, None if spec is None else spec.size, where, drawing)
     data = _from_raw((parts.train, parts.test), classes, divide)
-    tensor = None if isinstance(parts.train.store, ImageStore) else parts.train.store.whole()
+    pictures = isinstance(parts.train.store, ImageStore)
+    tensor = None if pictures else parts.train.store.whole()
     # numbers that someone made in Python are fed to the model as they are
     as_made = spec is None and tensor is not None and tensor.is_floating_point()
-    notes = (f"not read: the splits {', '.join(parts.unread)}",) if parts.unread else ()
-    return replace(data, normalise=not as_made, notes=(*data.notes, *notes))
+    return replace(
+        data,
+        normalise=not as_made,
+        drawing=drawing if pictures else None,
+        notes=(*data.notes, *parts.notes),
+    )
 
 
 def _from_objects(
@@ -473,8 +470,10 @@ def _from_objects(
                 "__getitem__), or a pair (train, test) of them"
             )
     raws = [samples_from_dataset(dataset) for dataset in pair if dataset is not None]
-    given = [labels for _, labels in raws]
-    encoded, known, notes = class_indices(given, dataset_classes(pair[0]), classes)
+    given, own = [labels for _, labels in raws], dataset_classes(pair[0])
+    if len(given) == 2:
+        given[1] = counted_as(given[1], dataset_classes(pair[1]), own, "the test part")
+    encoded, known, notes = class_indices(given, own, classes)
     samples = [
         _checked(replace(part, labels=labels, checked=True))
         for (part, _), labels in zip(raws, encoded, strict=True)

@@ -25,6 +25,7 @@ from expunge.data.images import (
     is_bomb,
     open_image,
 )
+from expunge.data.labels import counted_as
 from expunge.disk.reading import UnreadableError, open_regular, parse_json, reading
 from expunge.errors import DataError, listed
 from expunge.names.text import as_name
@@ -85,6 +86,12 @@ def read_parquet(
         joined = {
             name: joined_values([table.values[name] for table in tables]) for name in first.values
         }
+        joined[first.label] = np.concatenate(
+            [
+                counted_as(table.values[table.label], table.classes, first.classes, str(path))
+                for path, table in zip(paths, tables, strict=True)
+            ]
+        )
         # row numbers are no ids that would show that a file was changed under its old time
         digest = fingerprint_files(paths, paths[0].parent, remember="id" in joined)
     counts = [len(table.values[table.label]) for table in tables]

@@ -128,11 +128,14 @@ class DataSpec:
         return Drawing(self.resize or otherwise.resize, self.ground or otherwise.ground)
 
     def __str__(self) -> str:
-        """As it would be typed."""
+        """As it would be typed: what is parsed of it is the same again."""
+        columns = "" if self.columns is None else f":{self.columns}"
         size = "" if self.size is None else f"@{self.size[0]}x{self.size[1]}"
+        drawn = {"resize": self.resize, "ground": self.ground}
+        size += "".join(f",{key}={value}" for key, value in drawn.items() if value is not None)
         count = "" if self.count is None else f":{self.count}"
         poison = "" if self.poison is None else f"+{self.poison}"
-        return f"{self.base}{size}{count}{poison}"
+        return f"{self.base}{columns}{size}{count}{poison}"
 
     def resizable(self) -> bool:
         """Whether it may be of encoded images, as far as its name tells: a folder or parquet."""

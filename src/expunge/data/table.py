@@ -155,7 +155,8 @@ class _Part:
         if self.label is None or self.label in columns.groups:
             raise DataError(
                 f"{self.name} has no label column: it has {listed(known)}; say which it is, as in "
-                f"{self.files[0].name}:label=NAME"
+                f"{self.files[0].name}:label=NAME (texts to classify stand in a column text, "
+                "their labels in label)"
             )
 
     def sample(self, row: int) -> str:
@@ -276,7 +277,8 @@ class _Part:
             raise DataError(
                 f"{self.name}: column {name!r} holds {len(found):,} different texts in {len(values):,} "
                 f"rows, so it seems to name persons or things; say group={name} to keep it for "
-                f"requests, drop={name}, or category={name} to learn from it"
+                f"requests, drop={name}, or category={name} to learn from it; to classify texts, call "
+                "their column text and that of labels label, and say nothing of columns"
             )
         odd = next((one for one in found if is_missing_text(one)), None)
         if odd is not None:

@@ -13,7 +13,8 @@ from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.methods import check_scope
-from expunge.models.hub import check_base, folder_of, processor_of
+from expunge.models.hub import check_base, folder_of
+from expunge.models.processor import PROCESSOR, processor_of
 from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
@@ -91,8 +92,16 @@ def sized(data: str, model: str) -> str:
     spec = DataSpec.parse(data)
     if library_of(model) != "hf" or spec.size is not None or not spec.resizable():
         return data
-    size = processor_of(folder_of(model)).size
-    return data if size is None else str(replace(spec, size=size))
+    told = processor_of(folder_of(model))
+    if told.size is None:
+        return data
+    if told.cut:
+        size = f"{told.size[0]}x{told.size[1]}"
+        raise ConfigError(
+            f"{PROCESSOR} cuts images or keeps their proportions, which is not done here; to resize "
+            f"whole ones instead, give their size: {data}@{size}"
+        )
+    return str(replace(spec, size=told.size, resize=spec.resize or told.resize))
 
 
 def load_held(data: str, held: HeldOut, task: str | None, place: Place) -> tuple[Data, Split]:

@@ -50,7 +50,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
     request = made.record.request if done.redacted else clean_name(request)
     texts = (
         made.told_data,
-        made.architecture or "model",
+        made.told_architecture or "model",
         "as trained",
         "dense" if made.mask is None else "sparse",
         request,

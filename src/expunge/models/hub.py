@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import psutil
+
 from expunge.disk.reading import UnreadableError, check_regular, read_json, reading
 from expunge.errors import ConfigError, ModelError, UserError, listed
 from expunge.names.code import in_a_line
@@ -24,15 +26,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 HubKind = Literal["text", "image"]
-CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
+CONFIG = "config.json"
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 """What is fetched of a model of the hub: no pickles, no code."""
 OURS = ("id2label", "label2id", "num_labels", "dtype", "torch_dtype", "auto_map", "_name_or_path")
 """Settings of a config that the data and this package give, or that name code or another's folder."""
 LEAST = 2**17
 """Numbers in a config that say nothing of its model's size are no larger, in the smallest of models."""
-HUGE = 10**6
-"""A tokenizer that says this of the tokens that its model reads knows nothing of it."""
+MOST_LAYERS = 1000
+"""Of a model, and entries of a list in its config."""
+HEAD_BYTES = 2**13
+"""For each class, what a head may have that the weights of its base lack."""
+FROM_PADDING = ("roberta", "camembert", "longformer", "mpnet", "xmod", "data2vec", "ibert", "luke")
+"""Kinds of models that number the places of tokens from one after the number of padding."""
 
 
 @dataclass(frozen=True)
@@ -68,20 +74,28 @@ class HubModel:
             )
             return made.float()
 
-    def check_size(self, most_bytes: int) -> None:
-        """Raise ModelError for settings of a model with more numbers than its file has bytes, before any
-        memory is taken.
+    def check_size(self, most_bytes: int | None = None) -> None:
+        """Raise ModelError for settings of a model with more numbers than its weights have bytes, before
+        any memory is taken.
+
+        most_bytes: of the weights; None: those of its base, or without one what memory there is.
         """
         import torch
 
-        if _largest(self.config) > max(most_bytes, LEAST):
+        if most_bytes is None:
+            files = folder_of(HUB + self.base).glob("*.safetensors") if self.base else ()
+            most_bytes = sum(file.stat().st_size for file in files)
+            most_bytes += len(self.classes) * HEAD_BYTES
+            if not self.base:
+                most_bytes = psutil.virtual_memory().available // 4
+        if _largest(self.config) > max(most_bytes, LEAST) or _deepest(self.config) > MOST_LAYERS:
             raise ModelError("the config has numbers that no model of such a size has")
         with torch.device("meta"):
             numbers = sum(one.numel() for one in self.blank().parameters())
         if numbers > most_bytes:
             raise ModelError(
-                f"the config is of a model of {numbers:,} numbers, and its weights have {most_bytes:,} "
-                "bytes"
+                f"the config is of a model of {numbers:,} numbers, and there are {most_bytes:,} bytes "
+                "of weights, or of memory, for it; give the config that belongs to them"
             )
 
     def check_pictures(self, shape: tuple[int, ...]) -> None:
@@ -111,9 +125,11 @@ class HubModel:
             ) from cause
 
     def pretrained(self, *, whole: bool = False) -> nn.Module:
-        """A model with the base's weights; what it lacks, such as a head for so many classes, is drawn.
+        """A model with the base's weights and a new head, drawn from torch's global generator: one that
+        the base brings may have learned from the data.
 
-        whole: refuse a base that lacks any. Raises ModelError for a base that is gone or has changed.
+        whole: keep the base's head, and refuse a base that lacks any weights. Raises ModelError for a
+        base that is gone, has changed, or lacks weights of its body.
         """
         import torch
 
@@ -124,6 +140,8 @@ class HubModel:
                 f"the weights in {folder} have changed since this model was made of them; put them "
                 "back, or train anew"
             )
+        self.check_size()
+        drawn = None if whole else self.blank().state_dict()
         with _building(str(folder)):
             made, told = _auto(self.kind).from_pretrained(
                 folder,
@@ -143,6 +161,17 @@ class HubModel:
                 f"classifier of these {len(self.classes)} classes; train one of it: expunge train "
                 f"--model {HUB}{folder}"
             )
+        within = f"{made.base_model_prefix}."
+        # a pooler is not in every pretraining
+        body = [name for name in odd if name.startswith(within) and ".pooler." not in name]
+        if body:
+            raise ModelError(
+                f"{folder} lacks weights for {body[0]} ({len(body)} of the model's body), or has them "
+                "in another size: they are not those of its config.json; copy the whole folder again"
+            )
+        if drawn is not None:
+            heads = [name for name in drawn if not name.startswith(within)]
+            made.load_state_dict({name: drawn[name] for name in odd or heads}, strict=False)
         model: nn.Module = made
         return model
 
@@ -156,6 +185,8 @@ class HubModel:
             if not self.base:
                 raise ModelError("its folder holds no weights; name a file of them with --weights")
             return self.pretrained(whole=True), replace(self, base="", digest="")
+        with reading(weights, "name a file of weights", ModelError):
+            self.check_size(check_regular(Path(weights)).st_size)
         network = self.blank()
         with Path(weights).open("rb") as stream:
             own = hashlib.sha256(hashlib.file_digest(stream, "sha256").digest()).hexdigest()
@@ -173,7 +204,12 @@ class HubModel:
             )
         names = dict(enumerate(self.classes))
         labels = {name: number for number, name in names.items()}
-        plain = {**self.config, "return_dict": True, "id2label": names, "label2id": labels}
+        plain = {
+            **plain_config(self.config),
+            "return_dict": True,
+            "id2label": names,
+            "label2id": labels,
+        }
         return CONFIG_MAPPING[kind].from_dict(plain)
 
     @classmethod
@@ -207,6 +243,16 @@ class HubModel:
         return None
 
 
+def _deepest(value: Any, name: str = "") -> int:
+    """The most layers or experts that plain data name, or entries that a list in them has."""
+    if isinstance(value, Mapping):
+        return max((_deepest(one, str(own)) for own, one in value.items()), default=0)
+    if isinstance(value, list):
+        return max(len(value), *(_deepest(one, name) for one in value), 0)
+    counts = any(part in name for part in ("layer", "depth", "block", "expert", "stage"))
+    return value if counts and isinstance(value, int) else 0
+
+
 def _largest(value: Any) -> int:
     """The largest whole number in plain data."""
     if isinstance(value, Mapping):
@@ -223,7 +269,21 @@ def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
             "the model is quantised, and such weights cannot be trained; give the model that it was "
             "made from"
         )
-    return {name: value for name, value in config.items() if name not in OURS}
+    return {name: _own(value) for name, value in config.items() if _is_own(name)}
+
+
+def _is_own(name: str) -> bool:
+    """Whether a setting is the model's own: what implements it is chosen here, for it may be code that
+    is fetched.
+    """
+    return name not in OURS and name[:1] != "_" and "implementation" not in name
+
+
+def _own(value: Any) -> Any:
+    """The same plain data, without what is not the model's own."""
+    if isinstance(value, Mapping):
+        return {name: _own(one) for name, one in value.items() if _is_own(str(name))}
+    return [_own(one) for one in value] if isinstance(value, list) else value
 
 
 def folder_of(name: str) -> Path:
@@ -266,6 +326,12 @@ def lasting_hub(name: str) -> str:
     own = name.removeprefix(HUB)
     folder = Path(own).expanduser()
     return f"{HUB}{folder.absolute()}" if library_of(name) == "hf" and folder.is_dir() else name
+
+
+def without_path(name: str) -> str:
+    """The name of a model without where its folder lies, which may tell of somebody."""
+    own = Path(name.removeprefix(HUB))
+    return f"{HUB}{own.name}" if library_of(name) == "hf" and own.is_absolute() else name
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -316,42 +382,16 @@ def check_labels(module: nn.Module, classes: Sequence[str]) -> None:
 
 def check_base(base: str) -> None:
     """Raise ModelError for a folder of pretrained weights that is gone; the hub is not asked."""
+    if ":" in base and not Path(base).is_absolute():  # it stands for one
+        raise ModelError(
+            "a retrained model begins with pretrained weights, and neither the folder, which is "
+            "redacted, nor its key says where they lie; bring the key back from where it was kept"
+        )
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise ModelError(
             f"a retrained model begins with the pretrained weights of {base}, which is not there any "
             "more; put the folder back"
         )
-
-
-@dataclass(frozen=True)
-class Processor:
-    """How a model's images are made ready. size: (height, width); each None where nobody says."""
-
-    size: tuple[int, int] | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-
-def processor_of(folder: Path) -> Processor:
-    """What `preprocessor_config.json` says, as far as there is one."""
-    file = folder / PROCESSOR
-    if not file.exists():
-        return Processor()
-    with reading(file, "give a folder that save_pretrained wrote", ModelError):
-        told = read_json(file)
-        cropped = told.get("do_center_crop") and told.get("crop_size")
-        normal = told.get("do_normalize", True) and told.get("image_mean") and told.get("image_std")
-        mean, std = (told["image_mean"], told["image_std"]) if normal else (None, None)
-        size = _size(cropped or told.get("size"))
-        return Processor(size, mean and tuple(map(float, mean)), std and tuple(map(float, std)))
-
-
-def _size(told: Any) -> tuple[int, int] | None:
-    if isinstance(told, Mapping):
-        edge = told.get("shortest_edge")
-        told = [told.get("height", edge), told.get("width", edge)]
-    pair = told if isinstance(told, list) else [told, told]
-    return (int(pair[0]), int(pair[1])) if all(isinstance(one, int) for one in pair) else None
 
 
 def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Any:
@@ -362,16 +402,29 @@ def load_tokenizer(folder: Path, config: Mapping[str, Any]) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    if tokenizer.model_max_length > HUGE:
-        most = config.get("max_position_embeddings") or config.get("n_positions")
-        if isinstance(most, int):
-            # such models number their places from one after that of padding
-            first = (
-                (config.get("pad_token_id") or 0) + 1 if "roberta" in config["model_type"] else 0
-            )
-            tokenizer.model_max_length = most - first
+    files = tokenizer.vocab_files_names.values()  # none where tokens are bytes
+    if files and not any((folder / one).exists() for one in files):
+        raise ModelError(f"{folder} holds no tokenizer; copy tokenizer.json there")
+    told = tokenizer.model_max_length
+    if isinstance(told, bool) or not isinstance(told, int | float) or not told >= 1:
+        raise ModelError(
+            f"{folder}/tokenizer_config.json has model_max_length {told!r:.40}, and it is the most "
+            "tokens of a text; give a whole number from 1, or leave it out"
+        )
+    known = positions(config)
+    tokenizer.model_max_length = int(told if known is None else min(told, known))
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
+
+
+def positions(config: Mapping[str, Any]) -> int | None:
+    """The most tokens that a model has places for; None where its config does not say."""
+    most = config.get("max_position_embeddings") or config.get("n_positions")
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        return None
+    shifted = any(kind in str(config.get("model_type")) for kind in FROM_PADDING)
+    first = config.get("pad_token_id") or 0
+    return max(1, most - first - 1) if shifted and isinstance(first, int) else most
 
 
 def digest_weights(folder: Path) -> str:
@@ -407,8 +460,11 @@ def _building(what: str, told: str = "no model can be made of") -> Iterator[None
     except UserError:
         raise
     except Exception as cause:  # whatever the library makes of a folder
+        why = in_a_line(cause)[:300]
+        if "install" in why:  # which package to trust is not for a folder to say
+            why = "it needs a package that is not there"
         raise ModelError(
-            f"{told} {what} ({in_a_line(cause)[:300]}); give a folder that save_pretrained wrote"
+            f"{told} {what} ({why}); give a folder that save_pretrained wrote"
         ) from cause
     finally:
         logging.set_verbosity(level)
@@ -416,8 +472,17 @@ def _building(what: str, told: str = "no model can be made of") -> Iterator[None
             logging.enable_progress_bar()
 
 
-def check_count(config: Mapping[str, Any], vocabulary: int) -> None:
-    """Raise ConfigError for tokens that a model does not know. vocabulary: the largest, plus one."""
+def check_tokens(config: Mapping[str, Any], vocabulary: int, length: int) -> None:
+    """Raise ConfigError for tokens that a model does not know, or more than it has places for.
+
+    vocabulary: the largest token, plus one. length: the most tokens of a text.
+    """
+    most = positions(config)
+    if most is not None and length > most:
+        raise ConfigError(
+            f"the texts have up to {length} tokens, and the model reads {most}; tokenise them with "
+            f"max_length={most}, or give the texts themselves"
+        )
     known = config.get("vocab_size")
     if isinstance(known, int) and vocabulary > known:
         raise ConfigError(

@@ -29,6 +29,11 @@ def with_changes(
     places: dict[_Place, str] = {}
     for path, value in changes.items():
         place = _place(changed, path)
+        if not place:
+            raise ConfigError(
+                f"--set {path}={value!r:.60} does not say what to change; write it out, as in "
+                "methods.finetune.lr=0.1"
+            )
         _put(changed, place, value)
         places[place] = path
     return changed, places

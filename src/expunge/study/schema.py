@@ -236,7 +236,12 @@ class Study(Settings):
     @field_validator("name")
     @classmethod
     def _in_a_line(cls, value: str) -> str:
-        return clean_name(value)
+        name = clean_name(value)
+        if "/" in name or not name.strip(". "):
+            raise ConfigError(
+                f"the study's name {name!r:.100} is no name of a folder; write it without /"
+            )
+        return name
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -90,6 +90,9 @@ def read_papers(
         card, spec = _with_place(card, spec, key, path)
     if key is not None and card.data.test is not None:
         card = _with_test(card, card.data.test, key, path)
+    if key is not None and card.hub is not None and (base := key.place_of(card.hub.base)):
+        hub = card.hub.model_copy(update={"base": base[0]})
+        card = card.model_copy(update={"hub": hub})
     if spec is None:
         raise DataError(f"{path} does not say which data it learned from; name them with --data")
     where = place.data_dir or os.environ.get("EXPUNGE_DATA") or card.data.data_dir

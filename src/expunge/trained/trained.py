@@ -26,7 +26,7 @@ from expunge.data.tokens import TokenStore
 from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
 from expunge.errors import ConfigError, ModelError, SplitError
-from expunge.models.hub import HubModel
+from expunge.models.hub import HubModel, without_path
 from expunge.names.libraries import names_code
 from expunge.names.text import clean_all, clean_name
 from expunge.place import Place
@@ -299,7 +299,7 @@ class Trained:
                 test = self.key.hidden(test)
         kept = self.split.retain[0]
         return ModelCard(
-            architecture=self.architecture,
+            architecture=self.told_architecture,
             shape=data.train.shape(data.train.position[kept]),
             classes=data.classes,
             data=DataCard(
@@ -341,6 +341,12 @@ class Trained:
         return test if test == NO_TEST else clean_all(lasting(test))
 
     @property
+    def told_architecture(self) -> str | None:
+        """What its architecture is called where others read it."""
+        hidden = self.key is not None and self.architecture is not None
+        return without_path(self.architecture or "") if hidden else self.architecture
+
+    @property
     def told_data(self) -> str:
         """What to call its data where others read it."""
         spec = self.data.spec
@@ -351,6 +357,8 @@ class Trained:
         if self.key is not None:
             self.key.keep(*self._place)
             self.key.keep(self._test, self._place[1])
+            if isinstance(self.fresh, HubModel) and Path(self.fresh.base).is_absolute():
+                self.key.keep(self.fresh.base)
         plain = split_to_plain(self.split, self.data, key=self.key, struck=self.struck)
         return write_files(
             folder,
@@ -387,11 +395,13 @@ def _hub_card(model: Trained) -> HubCard | None:
     made = model.fresh
     if not isinstance(made, HubModel):
         return None
-    store = model.data.train.store
+    store, base = model.data.train.store, made.base
+    if model.key is not None and Path(base).is_absolute():
+        base = model.key.hidden(base)
     return HubCard(
         kind=made.kind,
         config=clean_all(made.config),
-        base=made.base,
+        base=base,
         digest=made.digest,
         length=store.shape[0] if isinstance(store, TokenStore) else None,
     )

@@ -161,6 +161,11 @@ def test_a_hash_is_of_a_name_first_and_of_a_comment_else(line: str, names: tuple
     assert (line in found.read_as) == (bool(names) and line not in HASHES)
 
 
+def test_an_id_and_a_comment_are_not_told_as_another_reading() -> None:
+    found = look_up(["cat/photo # of Anna", "cat/photo #3.jpg", "x.png # dog"], named(*HASHES))
+    assert [*found.read_as] == ["cat/photo #3.jpg", "x.png # dog"]
+
+
 def test_comments_are_told(tmp_path: Path) -> None:
     told = answer(PHOTOS, asked(tmp_path, "# a", "#b", IDS[1]), base=BASE)
     assert told.comments == 2 and "  comments in the list: 2" in told.lines()

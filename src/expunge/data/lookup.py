@@ -88,12 +88,17 @@ def look_up(
     unknown = [line for line in nothing if not line.startswith("#")]
     return LookedUp(
         names,
-        {line: ids for line, ids in meant.items() if ids},
+        {line: ids for line, ids in meant.items() if ids and not _with_comment(line, ids)},
         unknown,
         sum(map(len, told)) - len(names),
         sum(line.startswith("#") and not meant.get(line, True) for line in lines),
         {line: found for line in islice(unknown, SHOWN) if (found := index.near(line))},
     )
+
+
+def _with_comment(line: str, ids: Sequence[str]) -> bool:
+    """Whether a line is an id and a comment after `# `, of which there is nothing to tell."""
+    return len(ids) == 1 and bool(re.match(rf"{re.escape(ids[0])}\s+#\s", line))
 
 
 def _silent(number: int) -> SplitError:

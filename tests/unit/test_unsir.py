@@ -443,6 +443,7 @@ def test_trap_of_the_mnist_program_each_batch_is_seen_once() -> None:
     made = [name for batch in spy.batches for name in batch.ids.tolist() if "made:" in name]
     assert len(made) == 2 * 4 * 3
     assert all(made.count(name) == 3 for name in set(made))
-    real = [name for batch in spy.batches for name in batch.ids.tolist() if "made:" not in name]
+    seen = [one for one in spy.batches if one.part is not None or len(one.ids) > 2]  # no trial
+    real = [name for batch in seen for name in batch.ids.tolist() if "made:" not in name]
     assert all(real.count(name) == 2 for name in set(real)), "once in impair, once in repair"
     assert max(len(batch) for batch in spy.batches) <= 16 + 7

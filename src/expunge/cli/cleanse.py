@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +20,7 @@ from expunge.cli.options import (
 )
 from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.place import placed
-from expunge.cli.screen import consoles, working
+from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import audit_forgotten
 from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
@@ -88,6 +87,7 @@ def cleanse(
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     screen, messages = consoles()
     check_places(None, report, out, model_dir, place.overwrite)
+    tell, told = teller(messages)
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
             model_dir,
@@ -102,8 +102,7 @@ def cleanse(
                 shown=() if report is None else (report,),
             ),
             data=data,
-            # a result, but on a terminal the bars must know of every line
-            tell=partial((messages if messages.is_terminal else screen).print, soft_wrap=True),
+            tell=tell,
             place=replace(place, progress=bars),
         )
     try:  # what is written comes before what is shown, for the screen may be gone
@@ -113,8 +112,8 @@ def cleanse(
             asked = f"poison, {len(audited.panel.split.forget):,} samples"
             write_page(cleansed.done, audited, asked, report, overwrite=place.overwrite)
     finally:  # the folder is there, whatever fails after it
-        for note in cleansed.notes:
-            screen.print(note)
+        for note in (*told, *cleansed.notes):
+            screen.print(note, soft_wrap=note in told)
         show_forgotten(cleansed.done, screen, messages)
         show_written(cleansed.done, out, screen)
     show_scores(audited, screen, reference_of(out))

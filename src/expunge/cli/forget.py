@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ from expunge.cli.options import (
 )
 from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.place import placed
-from expunge.cli.screen import consoles, working
+from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
 from expunge.folders.make import Beside, Forgotten, reference_of, unlearn_folder
@@ -98,6 +97,7 @@ def unlearn(
     further = names(also)
     chosen_audits(further, original=True, retrained=with_reference or with_floor, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
+    tell, told = teller(messages)
     with working("unlearn") as bars:
         done = unlearn_folder(
             model_dir,
@@ -116,8 +116,7 @@ def unlearn(
                 shown=tuple(filter(None, (figures, report))),
             ),
             data=data,
-            # a result, but on a terminal the bars must know of every line
-            tell=partial((messages if messages.is_terminal else screen).print, soft_wrap=True),
+            tell=tell,
             place=replace(place, progress=bars),
         )
     drawn: list[Path] = []
@@ -131,6 +130,8 @@ def unlearn(
         if report is not None and audited is not None and audited.panel.run.rank == 0:
             write_page(done, audited, forget, report, overwrite=place.overwrite)
     finally:  # the folder is there, whatever fails after it
+        for line in told:
+            screen.print(line, soft_wrap=True)
         show_forgotten(done, screen, messages)
         show_written(done, out, screen)
     for path in drawn:

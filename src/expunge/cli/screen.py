@@ -6,9 +6,10 @@ import copy
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -107,6 +108,18 @@ def consoles() -> tuple[Console, Console]:
     if os.environ.get("RANK", "0") != "0":
         screen.quiet = messages.quiet = True
     return screen, messages
+
+
+def teller(messages: Console) -> tuple[Callable[[str], None], list[str]]:
+    """What tells of a result before the work that follows, and the lines that are still to be shown.
+
+    On a terminal a line is among the messages at once, for the bars must know of it; else it waits to
+    stand among the results, for a screen that is gone must not cost the work.
+    """
+    waiting: list[str] = []
+    if messages.is_terminal:
+        return partial(messages.print, soft_wrap=True), waiting
+    return waiting.append, waiting
 
 
 @contextmanager

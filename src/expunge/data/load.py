@@ -393,9 +393,14 @@ def _digits() -> Data:
 def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divide: Divide) -> Data:
     train, test = parts
     labels = [train.labels]
+    own = train.classes
     if test is not None:
-        labels.append(counted_as(test.labels, test.classes, train.classes, "the test part"))
-    encoded, names, notes = class_indices(labels, train.classes, classes)
+        if (
+            own is not None and classes is not None
+        ):  # of what is known, the training part may lack some
+            own = (*own, *(n for n in test.classes or () if n in classes and n not in own))
+        labels.append(counted_as(test.labels, test.classes, own, "the test part"))
+    encoded, names, notes = class_indices(labels, own, classes)
     samples = [
         _checked(part.samples(indices))
         for part, indices in zip([train] if test is None else [train, test], encoded, strict=True)

@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import psutil
-
 from expunge.disk.reading import UnreadableError, check_regular, read_json, reading
 from expunge.errors import ConfigError, ModelError, UserError, listed
 from expunge.names.code import in_a_line
@@ -80,6 +78,7 @@ class HubModel:
 
         most_bytes: of the weights; None: those of its base, or without one what memory there is.
         """
+        import psutil
         import torch
 
         if most_bytes is None:

@@ -32,7 +32,7 @@ PARALLEL = "module"
 """What DataParallel puts there: a name that a model may well have itself, so it is taken off last."""
 COUNTS = "num_batches_tracked"
 """Of BatchNorm: versions of torch before 0.4.1 knew none, and averaging weights drops it."""
-AVERAGED = "n_averaged"
+COUNTED = "n_averaged"
 """What `torch.optim.swa_utils.AveragedModel` keeps beside its module."""
 
 QUANTISED = "is quantised; save the weights from before quantisation"
@@ -168,7 +168,7 @@ def filled(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[
 
 def _renamings(names: list[str], expected: list[str]) -> Iterator[dict[str, str]]:
     """Old name -> new name, for each way in which a wrapper may have named a model's tensors."""
-    bare = {name: name for name in names if name != AVERAGED or AVERAGED in expected}
+    bare = {name: name for name in names if name != COUNTED or COUNTED in expected}
     tried: list[tuple[dict[str, str], list[str]]] = []
     for wrappers in ((), WRAPPERS, (*WRAPPERS, PARALLEL)):
         start = {name: _without(new, wrappers) for name, new in bare.items()}

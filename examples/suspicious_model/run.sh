@@ -20,6 +20,6 @@ say import $how --recipe recipe.yaml --classes classes.txt --out imported
 echo 'web_*' >suspected.txt
 poison="--poison ids:suspected.txt --trigger patch:size=3,margin=0,colour=255 --allow-code"
 say cleanse imported $poison --method finetune --set epochs=5 --out tuned
-say cleanse imported $poison --method retrain --report page --out cleansed  # exact, and cheap here
+say cleanse imported $poison --method retrain --out cleansed  # exact, and cheap here
 
 say export cleansed --to cleansed.pt --key model_state_dict --allow-code

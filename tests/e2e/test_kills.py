@@ -17,7 +17,7 @@ DEAR = "unlearn over,study results over,study report over"
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
     ("cases", "every", "at_random", "least"),
-    [(CHEAP, 1, 0, 40), (STUDY, 12, 1, 5), (DEAR, 20, 1, 8)],
+    [(CHEAP, 2, 0, 20), (STUDY, 24, 1, 3), (DEAR, 60, 1, 4)],
 )
 def test_kills_lose_nothing_and_leave_nothing(
     tmp_path: Path, cases: str, every: int, at_random: int, least: int

@@ -43,7 +43,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An original and two deletions, the second of which asks for some of the first again."""
     folder = tmp_path_factory.mktemp("chain")
     write_data(folder)
-    (folder / "tiny.py").write_text(CODE)
+    (folder / "tiny_of_chains.py").write_text(CODE)
     words = ("--epochs", "1", "--lr", "0.05", "--batch-size", "32", "--out", "original")
     done = expunge("train", "--data", "data.npz", "--model", "mlp", *words, cwd=folder)
     (folder / "trained.txt").write_text(done.stdout)
@@ -230,7 +230,7 @@ def hint_of(said: str) -> list[str]:
 
 
 MAKE = {
-    "train": ("train", "--data", "data.npz", "--model", "tiny:build", "--epochs", "1"),
+    "train": ("train", "--data", "data.npz", "--model", "tiny_of_chains:build", "--epochs", "1"),
     "prune": ("prune", "original", "--sparsity", "0.5", "--epochs", "1"),
     "import": ("import", "--data", "data.npz", "--model", "mlp", "--weights", "old.safetensors"),
     "unlearn": ("unlearn", "first", "--forget", "random:0.1", *EPOCH),

@@ -217,7 +217,11 @@ def test_small_files_that_are_none(
         secret.write_text('{"error": "secret", "message": "secret", "run": "secret"}')
     file.unlink(missing_ok=True)
     bad(file, secret)
-    for command, words in LOOKS.items():
+    # what a command does not read cannot hold it up, but as a pipe that it opens all the same
+    asked = (
+        LOOKS if bad is fifo else {c: w for c, w in LOOKS.items() if c in READ_BY.get(name, LOOKS)}
+    )
+    for command, words in asked.items():
         begun = time.monotonic()
         done = expunge(*words, what, cwd=mine, ok=None)
         assert time.monotonic() - begun < HANG

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Collection, Mapping
 
 from expunge.data.samples import Samples, resident
 from expunge.data.spec import DataSpec
@@ -64,16 +60,25 @@ def _copies(train: Samples, tested: Samples) -> bool:
 
 
 def check_test_classes(
-    labels: NDArray[np.int64], tested: NDArray[np.int64], names: Iterable[str]
+    counts: Mapping[str, int],
+    known: Collection[str],
+    *,
+    test: str = "the test part",
+    train: str = "the training part",
+    what: str = "sample",
 ) -> None:
-    """Raise DataError for classes that the test part alone has. labels, tested: class indices (n,)."""
-    known = [str(name) for name in names]
-    there = {known[label] for label in np.unique(labels).tolist()}
-    counts = Counter(known[label] for label in tested.tolist())
-    strange = [name for name in counts if name not in there]
+    """Raise DataError for classes that the test part alone has.
+
+    counts: class -> its test samples. known: classes that may be learned. test, train, what: the
+    parts, and what they hold, in words.
+    """
+    strange = [name for name in counts if name not in known]
     if strange:
-        told = listed([f"{name} ({counts[name]:,} samples)" for name in strange])
+        times = {
+            name: f"{counts[name]:,} {what}{'' if counts[name] == 1 else 's'}" for name in strange
+        }
+        told = listed([f"{name} ({count})" for name, count in times.items()])
         raise DataError(
-            f"the test part has {told}, which the training part has not{nearest(strange[0], there)}: no "
-            "model can learn it; add samples to train on, or take these away"
+            f"{test} has {told}, which {train} has not{nearest(strange[0], known)}: no model can learn "
+            f"it; add {what}s to train on, or take these away"
         )

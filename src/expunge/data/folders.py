@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from expunge.data.apart import check_test_classes
 from expunge.data.columns import TABLES
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.files import Raw
@@ -30,7 +31,7 @@ from expunge.data.metadata import FILE, ID, LABEL, ImageTable, read_image_table
 from expunge.data.metadata import TABLES as BESIDE
 from expunge.data.tree import PARTS, Tree, is_part, part_of, walk
 from expunge.disk.reading import MIB, UnreadableError, check_regular, read_bytes, reading
-from expunge.errors import DataError, DataWarning, listed, nearest
+from expunge.errors import DataError, DataWarning, listed
 from expunge.names.text import clean_name, clean_names
 
 TABLE = f"a table metadata.csv beside them, with columns {FILE} and {LABEL}"
@@ -268,15 +269,13 @@ def _check_known(
     test: _Part, beside: _Found, train: _Part, found: _Found, wanted: Sequence[str] | None
 ) -> None:
     """Raise DataError for classes that the test data alone have."""
-    known = {*map(str, found.labels.tolist()), *(clean_name(name) for name in wanted or ())}
-    counts = Counter(map(str, beside.labels.tolist()))
-    strange = [name for name in counts if name not in known]
-    if strange:
-        told = listed([f"{name} ({_images(counts[name])})" for name in strange])
-        raise DataError(
-            f"{test.tree.path} has {told}, which {train.tree.path} has not{nearest(strange[0], known)}: "
-            "no model can learn it; add images to train on, or take these away"
-        )
+    check_test_classes(
+        Counter(map(str, beside.labels.tolist())),
+        {*map(str, found.labels.tolist()), *(clean_name(name) for name in wanted or ())},
+        test=str(test.tree.path),
+        train=str(train.tree.path),
+        what="image",
+    )
 
 
 # --- what is read of them

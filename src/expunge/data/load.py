@@ -413,7 +413,11 @@ def _from_raw(parts: tuple[Raw, Raw | None], classes: Sequence[str] | None, divi
     if test is None:
         return replace(divide(samples[0], names), notes=notes)
     if classes is None:
-        check_test_classes(encoded[0], encoded[1], names)
+        learned, (there, counts) = np.unique(encoded[0]), np.unique(encoded[1], return_counts=True)
+        check_test_classes(
+            {names[label]: int(count) for label, count in zip(there, counts, strict=True)},
+            {names[label] for label in learned},
+        )
     return Data(samples[0], samples[1], names, notes=notes)
 
 

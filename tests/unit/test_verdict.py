@@ -227,6 +227,7 @@ def test_an_accuracy_beyond_the_interval_of_retraining_is_a_warning() -> None:
 
 def test_an_exact_model_that_cost_little_more_is_named() -> None:
     assert "an exact model lies in runs/exact: use it" in exact_model(2, 3, "runs/exact", "unsir")
+    assert exact_model(2, 3, None, "unsir").startswith("the retrained model is exact: use it")
     assert exact_model(2, 4.1, "runs/exact", "unsir") == ""
 
 

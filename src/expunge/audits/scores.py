@@ -109,7 +109,7 @@ class Scores:
             (one.reference or 0) >= WORKS for one in self if one.name == "ASR"
         ):
             return ""  # part of the poison stays, and the backdoor with it
-        where = where or str(exact.path or "the retrained model")
+        where = where or (None if exact.path is None else str(exact.path))
         step = made.record.step
         return exact_model(made.record.cost.seconds, exact.record.cost.seconds, where, step)
 

@@ -335,11 +335,12 @@ def _joined(texts: Sequence[str]) -> str:
     return "; ".join(texts)
 
 
-def exact_model(seconds: float, retraining: float, where: str, method: str) -> str:
-    """The hint to take the retrained model, where it was no great saving to do without; else empty."""
+def exact_model(seconds: float, retraining: float, where: str | None, method: str) -> str:
+    """The hint to take the retrained model, where it was no great saving to do without; else empty.
+
+    where: its folder; None where it lies in none.
+    """
     if not (0 < retraining < CHEAP * seconds):
         return ""
-    return (
-        f"an exact model lies in {where}: use it; retraining took {retraining:.1f} s, {method} "
-        f"{seconds:.1f} s"
-    )
+    exact = "the retrained model is exact" if where is None else f"an exact model lies in {where}"
+    return f"{exact}: use it; retraining took {retraining:.1f} s, {method} {seconds:.1f} s"

@@ -70,7 +70,7 @@ def method_section(method: type[Method | Pruner]) -> str:
     lines = [f"## `{method.name}`", "", *paragraphs(method)]
     if issubclass(method, Method):
         reads = f"Reads: {', '.join(method.reads.names())}."
-        if method.scope == "classes":
+        if method.scope == "class":
             reads += " Forgets whole classes only."
         reads += f" Guarantee: {method.guarantee}."
         for preset, values in method.presets.items():

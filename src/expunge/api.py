@@ -19,8 +19,9 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, DivergenceError, SplitError
-from expunge.methods import Method, make_method, method_name, whole_classes_only
+from expunge.methods import Method, make_method, method_name
 from expunge.methods.retrain import Retrain
+from expunge.methods.scope import check_split
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
@@ -238,7 +239,7 @@ def unlearn(
             "the split has nothing to forget; make one with Split.parse or Split.random"
         )
     data, mask = original.data, original.mask
-    check_scope_of(method, data, split)
+    outside = check_split(method, data, split)
     session = open_session(
         tuple(_names(original, method, seed) if names is None else names),
         method.name,
@@ -269,18 +270,17 @@ def unlearn(
     if isinstance(method, Retrain) and method.paired and method.floor:
         cost = _with_floor(cost, original, run, place)
     copies = duplicates_left(data, split)
-    told = run.log.pop("warnings", ())
-    told = (told,) if isinstance(told, str) else told
+    told = _warnings(run)
     record = record_of(
         method_name(method),
         split,
         original,
-        settings=method.model_dump(mode="json"),
+        **_promises(method),
         names=run.names,
         cost=cost,
         request=request,
         asked=answer.text,
-        warnings=(*warnings_for(answer, copies), *told, *original.strike(split, place)),
+        warnings=(*warnings_for(answer, copies), *outside, *told, *original.strike(split, place)),
         log={**as_plain(run.log), **told_of(answer, copies)},
     )
     return original.then(
@@ -290,6 +290,18 @@ def unlearn(
         struck=original.striking(request, split),
         artifacts=_kept(run.artifacts, method.name),
     )
+
+
+def _promises(method: Method) -> dict[str, Any]:
+    """What a record says of a method: its settings, what it is made for and what it proves."""
+    settings = method.model_dump(mode="json")
+    return {"settings": settings, "scope": method.scope, "guarantee": method.proves()}
+
+
+def _warnings(run: Run) -> Sequence[str]:
+    """What a method warned of, taken out of its log."""
+    told = run.log.pop("warnings", ())
+    return (told,) if isinstance(told, str) else told
 
 
 def _made(method: object, *, allow_code: bool) -> Method:
@@ -380,19 +392,6 @@ def _kept(artifacts: Mapping[str, Any], what: str) -> dict[str, torch.Tensor]:
             "are kept"
         )
     return {name: one.detach().cpu().clone() for name, one in artifacts.items()}
-
-
-def check_scope_of(method: Method, data: Data, split: Split) -> None:
-    """Raise ConfigError for a method that forgets whole classes only, asked for anything else."""
-    if method.scope != "classes":
-        return
-    asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())
-    staying = sorted(asked - set(split.forgotten_classes(data)))
-    if staying:
-        left = data.classes[staying[0]]
-        raise whole_classes_only(
-            method, f"this request leaves samples of class {left!r} in the retain set"
-        )
 
 
 def audit(

@@ -145,7 +145,7 @@ def test_the_list_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"guarantee: {METHODS[name].guarantee}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [n for n, method in EVERY.items() if method.scope == "classes"])
+@pytest.mark.parametrize("name", [n for n, method in EVERY.items() if method.scope == "class"])
 def test_a_refusal_names_the_methods_that_could(name: str) -> None:
     data = digits()
     with pytest.raises(ConfigError, match=rf"^{name} forgets whole classes only") as caught:

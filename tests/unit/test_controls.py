@@ -15,9 +15,10 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, ModelError
-from expunge.methods import CONTROLS, METHODS, make_method, whole_classes_only
+from expunge.methods import CONTROLS, METHODS, make_method
 from expunge.methods.head_zeroed import HeadZeroed
 from expunge.methods.last_epoch import LastEpoch
+from expunge.methods.scope import whole_classes_only
 from expunge.scores import rows
 from expunge.study.entries import is_ours
 from expunge.testing import MethodCase, PromiseError

@@ -166,7 +166,7 @@ def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
     reads = (
         "reads: "
         + ", ".join(method.reads.names())
-        + ("; forgets whole classes only" if method.scope == "classes" else "")
+        + ("; forgets whole classes only" if method.scope == "class" else "")
         + f"; guarantee: {method.guarantee}"
         if issubclass(method, Method)
         else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")

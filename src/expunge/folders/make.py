@@ -12,7 +12,7 @@ from expunge.data.request import check_names, check_share, private_words
 from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
 from expunge.loading import loading
-from expunge.methods import check_scope
+from expunge.methods.scope import check_scope
 from expunge.models.hub import check_base, folder_of
 from expunge.models.processor import PROCESSOR, processor_of
 from expunge.models.table import check_model

@@ -113,29 +113,12 @@ def _parts(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def check_scope(method: Method, forget: str) -> None:
-    """Raise ConfigError for a request, as typed, that a method of whole classes can never meet."""
-    if method.scope == "classes" and forget.startswith("random:"):
-        raise whole_classes_only(method, f"{forget} draws from all of them")
-
-
-def whole_classes_only(method: Method, why: str) -> ConfigError:
-    """The error for a request that is not of whole classes; names the methods that could meet it."""
-    able = ", ".join(name for name, other in METHODS.items() if other.scope == "any")
-    return ConfigError(
-        f"{method.name} forgets whole classes only, and {why}; ask for class:LABEL, or choose a "
-        f"method that can: {able}"
-    )
-
-
 __all__ = [
     "ALL_METHODS",
     "CONTROLS",
     "METHODS",
     "Method",
-    "check_scope",
     "find_method",
     "make_method",
     "method_name",
-    "whole_classes_only",
 ]

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from expunge.training.run import Run
 
 
+Scope = Literal["any", "class", "random", "head"]
+"""Requests that a method is made for."""
+
+
 class Method(Settings):
     """An unlearning method. Its fields are its hyper-parameters, with their paper's defaults.
 
@@ -29,9 +33,11 @@ class Method(Settings):
     at once.
 
     reads: the parts of the data that it reads; reading another raises AccessError.
-    scope: "any" request, or whole "classes" alone; others are refused.
-    guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or a
-        sentence.
+    scope: what it is made for. "any" request; whole classes, "class", and others are refused; samples
+        of all classes, "random", and a request with a whole class is warned of; "head" for models of
+        which it trained the last layer itself, and others are refused.
+    guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or
+        "certified(epsilon, delta)"; of one method with its settings, see `proves`.
     seeded: whether another seed gives other weights.
     trains: whether it uses an optimiser of torch, the first of which takes a process seconds to load:
         that is then done before the clock starts.
@@ -43,7 +49,7 @@ class Method(Settings):
     name: ClassVar[str]
     paper: ClassVar[str]
     reads: ClassVar[Part]
-    scope: ClassVar[Literal["any", "classes"]] = "any"
+    scope: ClassVar[Scope] = "any"
     guarantee: ClassVar[str] = "none"
     seeded: ClassVar[bool] = True
     trains: ClassVar[bool] = True
@@ -56,6 +62,10 @@ class Method(Settings):
 
         Reads `data` only as declared in `reads`, and draws seeds from `run` alone.
         """
+
+    def proves(self) -> str:
+        """The guarantee with these settings, as records have it: with numbers, where it has some."""
+        return self.guarantee
 
 
 Epochs = Annotated[int, Field(ge=1, description="passes over the retain set")]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from expunge.data.parts import Part
 from expunge.errors import ModelError
-from expunge.methods.base import Method
+from expunge.methods.base import Method, Scope
 from expunge.methods.fisher import check_gives_logits, last_layer
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class HeadZeroed(Method):
     name: ClassVar[str] = "head_zeroed"
     paper: ClassVar[str] = "of this package; the class rows of Golatkar et al.'s program, CVPR 2020"
     reads: ClassVar[Part] = Part.FORGET_LABELS
-    scope: ClassVar[Literal["any", "classes"]] = "classes"
+    scope: ClassVar[Scope] = "class"
     seeded: ClassVar[bool] = False
     trains: ClassVar[bool] = False
 

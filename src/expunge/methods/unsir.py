@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method, constant_rate
+from expunge.methods.base import Method, Scope, constant_rate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,7 @@ class Unsir(Method):
     name: ClassVar[str] = "unsir"
     paper: ClassVar[str] = "Tarun et al., TNNLS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
-    scope: ClassVar[Literal["any", "classes"]] = "classes"
+    scope: ClassVar[Scope] = "class"
     diverges: ClassVar[Mapping[str, object]] = {"impair_lr": 1e8}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "notebook": {"noise_used": 3, "noise_repeats": 20},

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from expunge.api import adopt, unlearn
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError
-from expunge.methods.base import Method
+from expunge.methods.base import Method, Scope
 from expunge.testing.ground import (
     CPU,
     DIGITS,
@@ -66,7 +66,7 @@ class MethodCase:
     def split(self, data: Any = None, base: Split | None = None, share: float = 0.1) -> Split:
         """A share of the data, or one class for a method that forgets nothing else."""
         data = data or digits(self.count)
-        if self.kind.scope == "classes":
+        if self.kind.scope == "class":
             return Split.classes(data, [3], base=base)
         return Split.random(data, share, base=base)
 
@@ -103,7 +103,8 @@ def explains_itself(case: MethodCase) -> None:
     kind = case.kind
     introduces_itself(kind, "reads")
     require(isinstance(kind.reads, Part) and bool(kind.reads), "`reads` is no part of the data")
-    require(kind.scope in ("any", "classes"), f"`scope` {kind.scope!r} is not 'any' or 'classes'")
+    scopes = get_args(Scope)
+    require(kind.scope in scopes, f"`scope` {kind.scope!r} is none of {', '.join(scopes)}")
     require(
         bool(kind.guarantee.strip()), "`guarantee` is empty; where nothing is proved, say 'none'"
     )
@@ -314,7 +315,7 @@ def forgets_a_single_sample(case: MethodCase) -> None:
     """A request of one sample: finite weights. For whole classes: the only one of its class."""
     data = digits(case.count)
     whole = Split.whole(data)
-    base = alone(data, whole) if case.kind.scope == "classes" else whole
+    base = alone(data, whole) if case.kind.scope == "class" else whole
     split = Split.ids(data, [whole.retain[7]], base=base)
     result = case.forget(case.model(), split=split, recipe=RECIPE.but(epochs=1)).model
     require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
@@ -349,7 +350,7 @@ def says_when_it_diverges(case: MethodCase) -> None:
 
 def refuses_what_it_cannot_forget(case: MethodCase) -> None:
     """A method for whole classes refuses every other request, in one line."""
-    if case.kind.scope == "any":
+    if case.kind.scope != "class":
         return
     data = digits(case.count)
     whole = Split.whole(data)

@@ -40,6 +40,8 @@ class Record(BaseModel):
         forgotten: how many samples it forgot.
         request: what the request that it met is called; empty in records of earlier versions.
         asked: the request as typed; empty in a redacted folder.
+        scope, guarantee: of the method, with its settings; empty in records of other steps, and of
+            earlier versions.
         cost: see `Cost`.
         warnings: what a person should know, one sentence each.
         log: what else was found on the way.
@@ -57,6 +59,8 @@ class Record(BaseModel):
     forgotten: int = 0
     request: str = ""
     asked: str = ""
+    scope: str = ""
+    guarantee: str = ""
     cost: Cost = Cost(0.0)
     warnings: Annotated[tuple[str, ...], Field(fail_fast=True)] = ()
     log: dict[str, Any] = {}
@@ -73,7 +77,19 @@ ANSWER, ANSWERED = "answer", "answered_ids"
 """In a log: how many samples of each kind the request named; some of those that were not forgotten."""
 OUR_STEPS = (
     *("train", "import", "prune", "retrain", "finetune", "gradient_ascent"),
-    *("neggrad_plus", "l1_sparse", "influence", "fisher", "unsir"),
+    *(
+        "neggrad_plus",
+        "l1_sparse",
+        "influence",
+        "fisher",
+        "unsir",
+        "random_label",
+        "salun",
+        "scrub",
+    ),
+    *("perturb", "msg", "ssd", "delete", "euk", "cfk", "amun", "bad_teacher", "lotus"),
+    *("boundary_shrink", "boundary_expand", "sfron", "certified_head", "sisa", "noisy_finetune"),
+    *("fcs", "regun"),
     *("head_zeroed", "last_epoch"),
 )
 """Steps whose log and warnings name no sample but in `COPIES`: what others log, nobody knows."""

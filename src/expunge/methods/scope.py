@@ -1,0 +1,51 @@
+"""Whether a request is one that a method is made for: refused, or warned of, where it is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expunge.data.parts import Part
+from expunge.errors import ConfigError
+from expunge.methods import METHODS, Method
+
+if TYPE_CHECKING:
+    from expunge.data.load import Data
+    from expunge.data.split import Split
+
+
+def check_scope(method: Method, forget: str) -> None:
+    """Raise ConfigError for a request, as typed, that a method of whole classes can never meet."""
+    if method.scope == "class" and forget.startswith("random:"):
+        raise whole_classes_only(method, f"{forget} draws from all of them")
+
+
+def check_split(method: Method, data: Data, split: Split) -> list[str]:
+    """Warnings for a request outside a method's scope.
+
+    Raises ConfigError for a method that forgets whole classes only, asked for anything else.
+    """
+    if method.scope not in ("class", "random"):
+        return []
+    asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())
+    whole = asked & set(split.forgotten_classes(data))
+    if method.scope == "class" and asked - whole:
+        left = data.classes[min(asked - whole)]
+        raise whole_classes_only(
+            method, f"this request leaves samples of class {left!r} in the retain set"
+        )
+    if method.scope == "class" or not whole:
+        return []
+    names = ", ".join(repr(data.classes[one]) for one in sorted(whole))
+    return [
+        f"{method.name} is made for samples of classes that stay, and this request takes all of "
+        f"{names}: its paper says nothing of that; compare it with a method for whole classes"
+    ]
+
+
+def whole_classes_only(method: Method, why: str) -> ConfigError:
+    """The error for a request that is not of whole classes; names the methods that could meet it."""
+    able = ", ".join(name for name, other in METHODS.items() if other.scope in ("any", "random"))
+    return ConfigError(
+        f"{method.name} forgets whole classes only, and {why}; ask for class:LABEL, or choose a "
+        f"method that can: {able}"
+    )

@@ -17,8 +17,9 @@ from typer.main import get_command
 
 from expunge.audits import AUDITS, Audit
 from expunge.cli import app
-from expunge.cli.listing import range_of
+from expunge.cli.listing import FORGETS, REQUESTS, range_of
 from expunge.methods import CONTROLS, METHODS, Method
+from expunge.methods.card import method_card
 from expunge.pruning import PRUNERS, Pruner
 from expunge.scores.table import SCORES
 from expunge.training.recipe import Settings
@@ -59,19 +60,29 @@ def methods_page() -> str:
         "# Controls\n\nNo methods, but what a method must beat: they do next to nothing, and some "
         "scores take\nthat for forgetting. `--method` and studies take them as they take methods.\n"
     )
+    head += "\n" + "\n".join(overview())
     methods = [method_section(method) for method in METHODS.values()]
     controls = [method_section(method) for method in CONTROLS.values()]
     pruners = [method_section(pruner) for pruner in PRUNERS.values()]
     return "\n".join([head, *methods, apart, *controls, middle, *pruners])
 
 
+def overview() -> Iterator[str]:
+    """A table of all methods to choose from, and an empty line."""
+    yield from ("| method | forgets | proof | reads | cost |", "|---|---|---|---|---|")
+    for name, method in METHODS.items():
+        reads, cost = ", ".join(method.reads.names()), method_card(method).short_cost
+        yield (
+            f"| [`{name}`](#{name}) | {REQUESTS[method.scope]} | {method.guarantee} | {reads} | {cost} |"
+        )
+    yield ""
+
+
 def method_section(method: type[Method | Pruner]) -> str:
     """One method or pruner: what it does, what it reads, its parameters, its paper."""
     lines = [f"## `{method.name}`", "", *paragraphs(method)]
     if issubclass(method, Method):
-        reads = f"Reads: {', '.join(method.reads.names())}."
-        if method.scope == "class":
-            reads += " Forgets whole classes only."
+        reads = f"Reads: {', '.join(method.reads.names())}. Forgets: {FORGETS[method.scope]}."
         reads += f" Guarantee: {method.guarantee}."
         for preset, values in method.presets.items():
             shown = ", ".join(f"`{name}={value}`" for name, value in values.items())

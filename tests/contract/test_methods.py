@@ -20,6 +20,7 @@ from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import CONTROLS, METHODS, Method, make_method
+from expunge.methods.card import method_card
 from expunge.testing import METHOD_CHECKS, METHOD_CHECKS_PER_MODEL, MethodCase
 from expunge.testing.methods import HUGE, forgets_a_single_sample
 from expunge.trained.trained import Trained
@@ -145,6 +146,23 @@ def test_the_list_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> Non
         assert f"guarantee: {METHODS[name].guarantee}" in capsys.readouterr().out
 
 
+@every_method
+def test_a_method_tells_its_equation_cost_and_when_to_use_it(name: str) -> None:
+    card = method_card(EVERY[name])
+    for text in (card.summary, card.equation, card.cost, card.use, card.avoid):
+        assert text.endswith(".")
+    assert 0 < len(card.short_cost) <= 90
+
+
+@pytest.mark.parametrize("name", [n for n, method in EVERY.items() if method.scope == "random"])
+def test_a_whole_class_is_warned_of_by_a_method_for_samples(name: str) -> None:
+    data = digits()
+    result = forget(name, original("mlp"), split=Split.classes(data, [3]))
+    assert any("takes all of '3'" in text for text in result.record.warnings)
+    result = forget(name, original("mlp"), split=Split.random(data, 0.1))
+    assert not any("takes all of" in text for text in result.record.warnings)
+
+
 @pytest.mark.parametrize("name", [n for n, method in EVERY.items() if method.scope == "class"])
 def test_a_refusal_names_the_methods_that_could(name: str) -> None:
     data = digits()
@@ -160,6 +178,7 @@ def test_the_record_says_what_was_done(name: str) -> None:
     result = forget(name, original("mlp"), method=method, seed=6)
     record = result.record
     assert record.step == name
+    assert (record.scope, record.guarantee) == (method.scope, method.proves())
     assert make_method(name, json.loads(json.dumps(record.settings)), allow_code=True) == method
     assert record.names == (("retrain", 6) if name == "retrain" else ("unlearn", name, 6))
     assert 0 < record.cost.seconds < math.inf

@@ -18,6 +18,8 @@ from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
 from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import CONTROLS, METHODS, Method, find_method
+from expunge.methods.base import Scope
+from expunge.methods.card import method_card
 from expunge.models.table import ARCHITECTURES, OTHERS
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import TYPED
@@ -33,20 +35,40 @@ CATALOGUES: Mapping[str, Catalogue[Any]] = {
     "audits": ALL_AUDITS,
 }
 """The kinds that other packages may add to."""
+FACTS: Mapping[str, tuple[str, ...]] = {
+    "methods": ("forgets", "proof"),
+    "audits": ("made",),
+}
+"""Further columns by kind."""
+FORGETS: Mapping[Scope, str] = {
+    "any": "any request",
+    "class": "whole classes only",
+    "random": "made for samples of classes that stay, and warns of a whole class",
+    "head": "any request, from the last layer alone",
+}
+"""What a method's scope means, whole."""
+REQUESTS: Mapping[Scope, str] = {
+    "any": "any request",
+    "class": "whole classes",
+    "random": "samples",
+    "head": "any, of the head alone",
+}
+"""What a method's scope means."""
 
 
 @dataclass(frozen=True)
 class Listed:
     """One line of a list.
 
-    reads: what a method reads, or when an audit is made. origin: the package that brings it; empty
-    for what is ours.
+    facts: what the further columns of its kind hold. origin: the package that brings it; empty for
+    what is ours. below: a second line of its text.
     """
 
     name: str
     text: str
-    reads: str = ""
+    facts: tuple[str, ...] = ()
     origin: str = ""
+    below: str = ""
 
 
 def listing(kind: str | None, name: str | None) -> RenderableType:
@@ -109,25 +131,28 @@ def _ours(kind: str) -> list[Listed]:
 
 
 def _line(name: str, thing: Any, origin: str = "") -> Listed:
-    reads = ""
+    facts: tuple[str, ...] = ()
     if isinstance(thing, type) and issubclass(thing, Method):
-        reads = ", ".join(thing.reads.names())
+        # two lines a method: columns for cost and reads too would leave no room on a narrow terminal
+        below = [method_card(thing).short_cost, f"reads {', '.join(thing.reads.names())}"]
+        facts = (REQUESTS[thing.scope], thing.guarantee.partition("(")[0])
+        return Listed(name, _summary(thing), facts, origin, "; ".join(filter(None, below)))
     if isinstance(thing, type) and issubclass(thing, Audit):
-        reads = "always" if thing.usual else f"--also {name}"
-    return Listed(name, _summary(thing), reads, origin)
+        facts = ("always" if thing.usual else f"--also {name}",)
+    return Listed(name, _summary(thing), facts, origin)
 
 
 def _unopened(kind: str) -> list[Listed]:
     """What other packages offer, by name alone: nothing of theirs is imported."""
     plugins = CATALOGUES[kind].plugins() if kind in CATALOGUES else ()
-    return [Listed(one.name, f"see `expunge list {kind}`", "", one.origin) for one in plugins]
+    return [Listed(one.name, f"see `expunge list {kind}`", (), one.origin) for one in plugins]
 
 
 def _opened(kind: str) -> list[Listed]:
     """What other packages offer, imported; and of what cannot be used, why."""
     offered = CATALOGUES[kind].offered() if kind in CATALOGUES else ()
     return [
-        Listed(plugin.name, f"cannot be used: {thing}", "", plugin.origin)
+        Listed(plugin.name, f"cannot be used: {thing}", (), plugin.origin)
         if isinstance(thing, UserError)
         else _line(plugin.name, thing, plugin.origin)
         for plugin, thing in offered
@@ -143,15 +168,20 @@ def _origin(kind: str, name: str) -> str:
 def _overview(kind: str, others: list[Listed]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=kind, title_justify="left", title_style="bold")
     table.add_column("name", no_wrap=kind != "datasets")
-    table.add_column("what it is")
-    third = {"methods": "reads", "audits": "made"}.get(kind)
-    if third is not None:
-        table.add_column(third)
+    facts = FACTS.get(kind, ())
+    for name in facts:
+        table.add_column(name)
+    table.add_column("what it is", ratio=1)
     if others:
         table.add_column("from")
     for line in (*_ours(kind), *others):
-        cells = [line.name, line.text]
-        cells += [line.reads] if third is not None else []
+        text = Text.assemble(line.text, (f"\n{line.below}" if line.below else "", "dim"))
+        cells: list[str | Text] = [
+            line.name,
+            *line.facts,
+            *[""] * (len(facts) - len(line.facts)),
+            text,
+        ]
         cells += [line.origin] if others else []
         table.add_row(*cells)
     return table
@@ -164,10 +194,8 @@ def _summary(thing: Any) -> str:
 def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
     paragraphs = [" ".join(part.split()) for part in (method.__doc__ or "").split("\n\n")]
     reads = (
-        "reads: "
-        + ", ".join(method.reads.names())
-        + ("; forgets whole classes only" if method.scope == "class" else "")
-        + f"; guarantee: {method.guarantee}"
+        f"reads: {', '.join(method.reads.names())}; forgets: {FORGETS[method.scope]}; "
+        f"guarantee: {method.guarantee}"
         if issubclass(method, Method)
         else ("cuts trained weights" if method.trained else "cuts untrained weights, without data")
     )

@@ -18,6 +18,16 @@ class Finetune(SgdMethod):
     """FT: stochastic gradient descent on the retain set, from the original weights.
 
     Defaults are those of Jia et al. (10 epochs, lr 0.01); momentum 0.9, weight decay 5e-4.
+
+    Equation: min over theta of loss(D_r), from the original's weights.
+
+    Cost: 10 passes over the retain set.
+
+    Use it when samples of classes that stay are to be forgotten and their influence is small; it is
+    also the least that any other method must beat.
+
+    Avoid it when a whole class or memorised samples must go: nothing pushes the model away from
+    them, so it forgets only what training on the rest happens to overwrite.
     """
 
     name: ClassVar[str] = "finetune"

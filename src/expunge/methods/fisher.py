@@ -41,6 +41,15 @@ class Fisher(Method):
     dimension. Published alpha: 1e-9 to 1e-6, tuned.
 
     Deviations: pruned weights get no noise and do not count in that average.
+
+    Equation: theta + N(0, alpha / F), F the retain set's Fisher information by weight.
+
+    Cost: one pass over the retain set with per-sample gradients of every class; dear with many
+    classes.
+
+    Use it when forgetting by noise is what is asked for, as a yardstick of the literature.
+
+    Avoid it when accuracy counts: noise strong enough to forget random samples ruins the model.
     """
 
     name: ClassVar[str] = "fisher"

@@ -24,6 +24,16 @@ class GradientAscent(SgdMethod):
 
     Deviation: normalisation layers keep their running statistics by default. The published code
     trains them on the forget set, which shifts every prediction; norm="train" does the same.
+
+    Equation: theta <- theta + lr grad loss(D_f), few steps.
+
+    Cost: 5 passes over the forget set; none over the retain set.
+
+    Use it when the retain set is no longer at hand, and the rate can be tuned on validation
+    samples.
+
+    Avoid it when accuracy must not suffer: nothing holds the rest in place. Of random samples it
+    over-forgets: a retrained model still gets most of them right.
     """
 
     name: ClassVar[str] = "gradient_ascent"

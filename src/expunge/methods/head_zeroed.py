@@ -26,6 +26,14 @@ class HeadZeroed(Method):
     The model still sees in a sample what it saw before, so nothing is forgotten; yet UA, RA, TA and
     MIA look at the outputs alone, and may be near retrain's. A method that does no better than this
     has not been shown to forget a class; `linear_probe` and `relearn_time` tell the two apart.
+
+    Equation: W_c = 0 and b_c = 0 for each forgotten class c.
+
+    Cost: nothing; one look at the last layer.
+
+    Use it when a table needs the row that every method for classes must beat.
+
+    Avoid it when something is to be forgotten.
     """
 
     name: ClassVar[str] = "head_zeroed"

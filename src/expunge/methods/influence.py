@@ -42,6 +42,15 @@ class Influence(Method):
     retrained model's objective has the gradient g_r + w theta = g_r - g = -v at the original, and the
     Hessian H + w I: the step is (H + w I)⁻¹ v. On ridge regression it is exact; without that damping
     it overshoots.
+
+    Equation: theta + alpha (C + damping I)⁻¹ v, v = (1/N) sum_f grad - N_f / (N N_r) sum_r grad.
+
+    Cost: one pass over both sets and a solve; no training.
+
+    Use it when the forget set is small and the model near a minimum; linear models and last layers
+    most of all.
+
+    Avoid it when a whole class must go: a first-order step does not reach so far.
     """
 
     name: ClassVar[str] = "influence"

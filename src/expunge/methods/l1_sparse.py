@@ -49,6 +49,15 @@ class L1Sparse(SgdMethod, Penalty):
     proximal=true soft-thresholds after each step instead, by lr gamma_t / (1 - momentum), the shrinking
     that the subgradient adds up to under momentum; then weights become exact zeros. The record has
     the share of exact zeros and of weights below 0.001 of their tensor's largest.
+
+    Equation: min over theta of loss(D_r) + gamma_t |theta|_1.
+
+    Cost: 10 passes over the retain set; as fine-tuning.
+
+    Use it when the model may become sparse, or when plain fine-tuning forgets too little.
+
+    Avoid it when accuracy is tight and gamma cannot be tuned: the penalty takes from what is kept
+    too.
     """
 
     name: ClassVar[str] = "l1_sparse"

@@ -21,6 +21,14 @@ class LastEpoch(Method):
     training, the recipe's), and the optimiser starts anew. A method that comes no nearer to retrain
     than this gained nothing from its own idea. Validation samples are read only where the schedule
     is "plateau".
+
+    Equation: min over theta of loss(D_r), for one epoch at the recipe's last rate.
+
+    Cost: one pass over the retain set; the least that training can be.
+
+    Use it when a table needs the row that every method which trains must beat.
+
+    Avoid it when something is to be forgotten.
     """
 
     name: ClassVar[str] = "last_epoch"

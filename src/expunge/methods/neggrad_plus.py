@@ -32,6 +32,15 @@ class NegGradPlus(SgdMethod, Weighing):
 
     As published, normalisation layers see both sets in training, so that their running statistics
     end up half way to the forget set; norm="eval" leaves them as the original has them.
+
+    Equation: min over theta of alpha loss(D_r) - (1 - alpha) loss(D_f).
+
+    Cost: 10 passes over the retain set, each beside as many forget samples; about 20 passes in all.
+
+    Use it when a whole class is to go and a strong, simple method is wanted; tune alpha.
+
+    Avoid it when samples of classes that stay are asked for: their loss is driven above what a
+    retrained model has, and that can be seen.
     """
 
     name: ClassVar[str] = "neggrad_plus"

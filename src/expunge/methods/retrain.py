@@ -33,6 +33,17 @@ class Retrain(Method):
     floor: training the original again, with nothing removed and a first batch half as large, ends some
     way off too. The record has that distance, and what it took stands apart in the cost. An original
     that another method has changed since has none.
+
+    Equation: theta_r = argmin over theta of loss(D_r), by the original's recipe, from fresh
+    weights.
+
+    Cost: all epochs of the recipe over the retain set; nothing is saved, and nothing of the forget
+    set can be left.
+
+    Use it when a proof is wanted, or once in a while as the reference that says how good the others
+    are.
+
+    Avoid it when requests come often: each costs the whole training.
     """
 
     name: ClassVar[str] = "retrain"

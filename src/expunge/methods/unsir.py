@@ -37,6 +37,17 @@ class Unsir(Method):
 
     Deviations from the authors' program: the noise carries its own class's label, not 0; BatchNorm
     does not follow the noise while it is learned.
+
+    Equation: impair on argmin over N of -loss(f(N), c) + noise_weight |N|^2, labelled c; then
+    repair.
+
+    Cost: noise, and two passes over 1,000 retain samples a class, whatever the size of the data.
+
+    Use it when whole classes are to go and their samples are gone already: it needs their names
+    alone.
+
+    Avoid it when samples of classes that stay are asked for, which it refuses; or when inputs
+    cannot be changed a little, as token ids.
     """
 
     name: ClassVar[str] = "unsir"

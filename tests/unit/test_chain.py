@@ -19,6 +19,7 @@ from expunge.data.struck import Struck
 from expunge.folders.audit import audit_folder
 from expunge.folders.make import Beside, unlearn_folder
 from expunge.methods import make_method
+from expunge.trained.record import Record, proved
 
 COUNT = 90
 IDS = [f"ward/p{row // 6:02d}_{row % 6}.png" for row in range(COUNT)]
@@ -198,6 +199,35 @@ def test_pruning_keeps_what_each_request_struck_and_redaction_opens_it_again(
     )
     assert load(tmp_path / "closed").struck == second.struck
     assert audit_folder(tmp_path / "sparse", all_forgotten=True).panel.split.forget
+
+
+@pytest.mark.parametrize(
+    ("steps", "claim"),
+    [
+        ([], ""),
+        ([("retrain", "exact")], "exact"),
+        ([("retrain", "")], "exact"),  # an earlier version, which did not record it
+        ([("finetune", "none")], "none"),
+        ([("finetune", "")], "none"),
+        ([("sisa", "exact"), ("finetune", "none")], "none"),
+        ([("finetune", "none"), ("retrain", "exact")], "exact"),
+        ([("theirs", "certified(1, 0.1)"), ("sisa", "exact")], "certified(1, 0.1), then exact"),
+        ([("theirs", "none (seeded)"), ("sisa", "exact")], "none (seeded)"),
+    ],
+)
+def test_what_is_proved_of_a_chain_is_what_its_weakest_step_proves(
+    steps: list[tuple[str, str]], claim: str
+) -> None:
+    records = [Record(step="train"), *(Record(step=s, guarantee=g, forgotten=3) for s, g in steps)]
+    assert proved(records) == claim
+
+
+def test_what_a_method_proves_is_said_where_its_scores_are_shown(chain: Path) -> None:
+    told = audit_folder(chain / "second").proof()
+    assert told == "Empirical evidence, no formal guarantee."
+    found = audit_folder(chain / "second-retrained")
+    assert found.proof().startswith("The method's own guarantee: exact; the scores are empirical")
+    assert found.to_dict()["guarantee"] == "exact"
 
 
 def test_names_of_requests(chain: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from expunge.scores.score import Score
 from expunge.scores.shown import as_text, taught_by
 from expunge.scores.table import NEAR_EMPTY, WORKS, ScoreInfo
 from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
+from expunge.trained.record import proved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 NO_GUARANTEE = "empirical evidence, no formal guarantee"
+"""What scores are, whatever the method proves."""
 NO_TEST_SET = (
     "TA and MIA are n/a: the model has no test set, for it learned all that it was given; import it "
     "with --test DATA to have them"
@@ -151,6 +153,15 @@ class Scores:
         ]
         return pd.DataFrame(rows)
 
+    def proof(self) -> str:
+        """What can be relied on, in a sentence: the scores, and what the method itself proves."""
+        record = self.panel.subject.record
+        claim = proved(self.panel.subject.history)
+        if not claim or claim.startswith("none"):
+            return f"{NO_GUARANTEE[:1].upper()}{NO_GUARANTEE[1:]}."
+        part = " of the last layer alone" if record.scope == "head" else ""
+        return f"The method's own guarantee{part}: {claim}; the scores are empirical evidence beside it."
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; of a redacted model without what tells of single samples."""
         split, redacted = self.panel.split, self.panel.subject.redacted
@@ -162,6 +173,7 @@ class Scores:
             "forget_losses": [] if redacted else [asdict(loss) for loss in self.losses],
             "notes": list(self.notes),
             "verdict": {**asdict(self.verdict), "margins": stated_margins(), "exact": self.exact()},
+            "guarantee": proved(self.panel.subject.history),
             "note": NO_GUARANTEE,
         }
 

@@ -206,4 +206,4 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
         screen.print(line, soft_wrap=True)
     if scores.verdict.word:
         screen.print(f"Margins: {stated_margins()}.", style="dim")
-    screen.print("Empirical evidence, no formal guarantee.", style="dim")
+    screen.print(scores.proof(), style="dim")

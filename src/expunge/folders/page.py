@@ -70,6 +70,8 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         configuration=yaml.safe_dump(
             {
                 "method": made.record.step,
+                "forgets": made.record.scope,
+                "guarantee": made.record.guarantee,
                 "settings": made.record.settings,
                 "forgotten": len(split.forget),
                 "retained": len(split.retain),
@@ -92,6 +94,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         ],
         verdict=audited.verdict,
         hint=audited.exact(_folder_name(done)),
+        proof=audited.proof(),
     )
 
 
@@ -109,6 +112,7 @@ def chain_table(history: History) -> PlainTable:
             clean_name(one.asked),
             one.date[:10],
             one.step,
+            one.guarantee or "not recorded",
             f"{one.forgotten:,}",
             f"{one.cost.seconds:,.1f}",
             f"{one.cost.epoch_equivalents:.2f}",
@@ -116,10 +120,12 @@ def chain_table(history: History) -> PlainTable:
         for one in history
         if one.forgotten
     ]
-    headers = ["request", "asked for", "date", "method", "samples forgotten", "seconds", "epochs"]
+    headers = ["request", "asked for", "date", "method", "guarantee", "samples forgotten"]
+    headers += ["seconds", "epochs"]
     told = [place for place in range(len(headers)) if place != 1 or any(row[1] for row in rows)]
     return PlainTable(
-        "Each request: when it was met, by which method, how many samples were forgotten, and the cost",
+        "Each request: when it was met, by which method, what that proves, how many samples were "
+        "forgotten, and the cost",
         [headers[place] for place in told],
         [[row[place] for place in told] for row in rows],
     )

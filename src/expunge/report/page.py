@@ -82,6 +82,8 @@ class Report:
         command: that makes this page again.
         warnings: that runs gave.
         verdict, hint: on one deletion; what else to do, in a sentence.
+        proof: of one deletion, what the method itself proves, in a sentence.
+        methods: of a study, what each of its methods forgets, proves and reads.
     """
 
     title: str
@@ -103,6 +105,8 @@ class Report:
     warnings: Sequence[str] = ()
     verdict: PageVerdict | None = None
     hint: str = ""
+    proof: str = ""
+    methods: PlainTable | None = None
 
     def __post_init__(self) -> None:
         for name, cleaned in (
@@ -132,6 +136,10 @@ def as_markdown(report: Report) -> str:
     """The tables, and below them how settings were chosen and what became of the claims."""
     said = [*report.tuned, *(sentence(claim) for claim in report.claims)]
     lines = items(said)
+    if report.methods is not None:
+        lines += (
+            f"\n{plain_markdown(report.methods.title, report.methods.headers, report.methods.rows)}"
+        )
     if report.looks is not None:
         lines += f"\n{plain_markdown(report.looks.title, report.looks.headers, report.looks.rows)}"
     if report.chain is not None:

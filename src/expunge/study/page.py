@@ -8,11 +8,13 @@ from typing import Any
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
+from expunge.methods import make_method
 from expunge.report.page import PlainTable, Report, printed_time
 from expunge.scores.rows import SETTING
 from expunge.scores.sequential import SIMULATED, simulated_findings
 from expunge.study.decide import LOOK_HEADERS, look_rows
 from expunge.study.differences import finished_seeds
+from expunge.study.entries import Entry, is_ours, variants
 from expunge.study.launch import Planned
 from expunge.study.results import for_tables, results, with_settings
 from expunge.study.scenarios import scenario_of
@@ -73,6 +75,7 @@ def study_report(study: Planned, command: str) -> Report:
         table=for_tables(frame),
         claims=claims,
         chance="" if asked.until_decided else by_chance(len(claims)),
+        methods=_methods(asked.methods),
         looks=_looks(study, claims, len(finished_seeds(frame, study.rows))),
         published=[PlainTable(p.title, p.headers, p.rows) for p in study.study.published],
         tuned=sentences(study.study, study.searches),
@@ -81,6 +84,24 @@ def study_report(study: Planned, command: str) -> Report:
         command=command,
         warnings=list(warnings),
         environment={name: text for name, text in environment.items() if text},
+    )
+
+
+def _methods(entries: Mapping[str, Entry]) -> PlainTable:
+    """What each method of a study forgets, proves and reads. Code of others is not imported for it."""
+    rows = []
+    for label, entry in entries.items():
+        if not is_ours(entry.method):
+            rows.append((label, "not known here", "", ""))
+            continue
+        for row, made in variants(label, entry, allow_code=False).items():
+            method = make_method(made["method"], made["settings"], allow_code=False)
+            reads = ", ".join(method.reads.names())
+            rows.append((row, method.scope, method.proves(), reads))
+    return PlainTable(
+        "Requests that each method is made for, what it proves, and what it reads",
+        ("method", "scope", "guarantee", "reads"),
+        rows,
     )
 
 

@@ -181,6 +181,22 @@ def saw_data(history: Sequence[Record]) -> bool | None:
     return any(bool(log.get("saw_data", True)) for log in steps)
 
 
+def proved(history: Sequence[Record]) -> str:
+    """What is proved of a model's forgetting: of each request since it was last trained anew.
+
+    "none" where one of the methods proves nothing, or nobody recorded what it proves; empty for a model
+    that forgot nothing.
+    """
+    claims: list[str] = []
+    for record in history:
+        if record.step == "retrain":  # it began anew, and struck samples were not read
+            claims = []
+        if record.forgotten:
+            claims.append(record.guarantee or ("exact" if record.step == "retrain" else "none"))
+    unproved = [one for one in claims if one.startswith("none")]
+    return unproved[-1] if unproved else ", then ".join(dict.fromkeys(claims))
+
+
 def initial_names(history: Sequence[Record]) -> SeedNames | None:
     """Seed names of the training that a model began with; None for one imported or pruned."""
     names: SeedNames | None = None

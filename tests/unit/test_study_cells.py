@@ -26,6 +26,7 @@ from expunge.study.results import for_tables, results
 from expunge.study.runner import Counts
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
+from expunge.study.tuning import searches
 from expunge.trained.trained import Trained
 
 
@@ -55,6 +56,19 @@ def keys(cells: list[Cell]) -> list[str]:
 
 
 # --- the plan
+
+
+def test_a_method_for_whole_classes_has_no_row_in_a_random_request_and_that_is_told() -> None:
+    tuning = {"seed": 9, "trials": 2, "methods": {"unsir": {"impair_lr": [0.01, 0.02]}}}
+    both = study(methods={"unsir": {}, "finetune": {"epochs": 1}}, tuning=tuning)
+    _, rows = plan_cells(both, load)
+    made = {(row.setting[-1].partition(":")[0], row.method) for row in rows}
+    assert {method for scenario, method in made if scenario == "random"} >= {"finetune", "retrain"}
+    assert ("random", "unsir") not in made and ("class", "unsir") in made
+    tried, _ = searches(both, load, CellStore(Path("none")), lambda _: "")
+    assert {cell.config["scenario"] for cell in tried if cell.kind == "unlearn"} == {"class:#9"}
+    assert both.left_out == ("random:0.2: unsir left out, made for whole classes only",)
+    assert study().left_out == ()
 
 
 def test_originals_and_references_are_shared_and_stand_before_what_needs_them() -> None:

@@ -382,6 +382,8 @@ def _show_status(study: Planned, screen: Console) -> None:
     screen.print(
         f"study {study.study.name}: {counts.done} of {len(study.cells)} cells done{more}",
     )
+    for line in study.study.left_out:
+        screen.print(line, soft_wrap=True)
     for cell in study.cells:
         failure = study.store.failure(cell.key)
         if failure is not None:

@@ -33,7 +33,7 @@ from expunge.scores.rows import FLOOR, NO_METHODS, ORIGINAL, RETRAIN
 from expunge.scores.table import AVERAGED
 
 AXES = (*AVERAGED, "RTE")
-RADARS, SERIES, NAMED = 8, 6, 12
+RADARS, SERIES, NAMED = 8, 6, 30
 """At most so many are drawn: radars, lines, names of points."""
 LOGARITHMIC = 20.0
 """From such a ratio of largest to smallest value, an axis is logarithmic."""

@@ -54,6 +54,14 @@ def is_ours(method: str) -> bool:
     return method.partition(":")[0] in ALL_METHODS.own
 
 
+def can_meet(entry: Entry, scenario: str) -> bool:
+    """Whether a method of ours is made for a scenario at all; of others nobody knows it here."""
+    if not is_ours(entry.method):
+        return True
+    method = find_method(entry.method, allow_code=False)
+    return not (method.scope == "class" and scenario.startswith("random:"))
+
+
 def method_record(method: Method) -> dict[str, Any]:
     """What a cell records of a method: the name by which it can be made again, and its settings."""
     return {"method": method_name(method), "settings": method.model_dump(mode="json")}

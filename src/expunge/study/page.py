@@ -60,6 +60,7 @@ def study_report(study: Planned, command: str) -> Report:
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
     warnings |= dict.fromkeys(_masked(study))
     warnings |= dict.fromkeys(_without_controls(study))
+    warnings |= dict.fromkeys(study.study.left_out)
     warnings |= dict.fromkeys(_classes_unasked(shown))
     if len(made["machine"]) > 1 or len(made["device"]) > 1:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None

@@ -18,7 +18,15 @@ from expunge.scores.looks import MAX_SEEDS, Plan
 from expunge.scores.rows import CONTROLS, FLOOR, ORIGINAL, RETRAIN
 from expunge.scores.table import DERIVED, SCORES
 from expunge.study.check import check_claims, check_distinct, check_models
-from expunge.study.entries import Entry, check_label, check_space, entry_of, is_ours, variants
+from expunge.study.entries import (
+    Entry,
+    can_meet,
+    check_label,
+    check_space,
+    entry_of,
+    is_ours,
+    variants,
+)
 from expunge.study.scenarios import scenario_of
 from expunge.training.recipe import Recipe, Settings
 from expunge.transfer.target import TargetTask
@@ -226,6 +234,18 @@ class Study(Settings):
     def further(self) -> tuple[str, ...]:
         """All further scores of any scenario."""
         return tuple(dict.fromkeys(name for text in self.scenarios for name in self.also_of(text)))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Which methods have no row in which scenario, and why, a sentence for each scenario."""
+        found = []
+        for scenario in self.scenarios:
+            names = [one for one, entry in self.methods.items() if not can_meet(entry, scenario)]
+            if names:
+                found.append(
+                    f"{scenario}: {', '.join(names)} left out, made for whole classes only"
+                )
+        return tuple(found)
 
     def margin_of(self, score: str) -> float | None:
         """What is no difference worth speaking of, in the score's unit; None where nobody said."""

@@ -47,7 +47,7 @@ from expunge.trained.trained import _within
 from expunge.training.session import constructor
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
-FEW = settings(max_examples=120, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(autouse=True)
@@ -1166,7 +1166,7 @@ def test_any_parquet(place: Path, content: bytes) -> None:
 
 
 @given(data=st.data(), kind=st.sampled_from(images.FORMATS))
-@settings(FEW, max_examples=80)
+@settings(FEW, max_examples=40)
 def test_any_picture(place: Path, data: st.DataObject, kind: str) -> None:
     content = data.draw(mutated(encoded(picture(), kind)) | st.binary(max_size=100))
     for name in ("cat", "dog"):

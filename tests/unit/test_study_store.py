@@ -384,7 +384,7 @@ scales: {small: {}, large: {seeds: [0, 1, 2], recipes: {quick: {epochs: 2}}}}
 """
 )
 FUZZ = settings(
-    max_examples=300,
+    max_examples=120,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -497,7 +497,7 @@ def test_any_value_anywhere_in_a_cell(where: tuple[Any, ...], value: Any, gone: 
     assert float(found["cost"]["seconds"]) < 1e31 and isinstance(found["date"], str)
 
 
-@settings(parent=FUZZ, max_examples=60)
+@settings(parent=FUZZ, max_examples=25)
 @given(where=st.sampled_from(list(places(CONTENT))), value=anything(), gone=st.booleans())
 def test_whatever_passes_can_be_shown(
     place: Path, where: tuple[Any, ...], value: Any, gone: bool, tmp_path: Path

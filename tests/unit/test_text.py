@@ -353,7 +353,7 @@ def test_a_recipe_is_a_regular_file_of_settings(tmp_path: Path) -> None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(text=st.text(max_size=60) | st.text(alphabet="[]{}:,&*!|>-? \n'\"01e.", max_size=60))
 def test_any_recipe_is_read_or_refused(text: str, tmp_path: Path) -> None:

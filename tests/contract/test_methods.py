@@ -41,6 +41,10 @@ QUICK: dict[str, dict[str, Any]] = {
         "noise_repeats": 2,
         "batch_size": 64,
     },
+    "random_label": {"epochs": 1, "batch_size": 64},
+    "salun": {"epochs": 1, "batch_size": 64},
+    "perturb": {"kind": "noise", "epochs": 1},
+    "cfk": {"epochs": 1, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -120,10 +124,11 @@ def test_a_rate_that_is_too_high_is_named(name: str, key: str, architecture: str
 
 
 @both_models
-def test_retraining_at_too_high_a_rate_names_the_recipes(architecture: str) -> None:
-    told = r"^retrain diverged in epoch \d+ of \d+, step \d+: .*; lower lr \(now 1e\+08\)"
+@pytest.mark.parametrize("name", ["retrain", "euk"])
+def test_retraining_at_too_high_a_rate_names_the_recipes(name: str, architecture: str) -> None:
+    told = rf"^{name} diverged in epoch \d+ of \d+, step \d+: .*; lower lr \(now 1e\+08\)"
     with pytest.raises(DivergenceError, match=told):
-        forget("retrain", original(architecture), architecture, recipe=RECIPE.but(lr=HUGE))
+        forget(name, original(architecture), architecture, recipe=RECIPE.but(lr=HUGE))
 
 
 @both_models
@@ -135,8 +140,8 @@ def test_weights_set_at_once_that_explode_say_so(name: str, architecture: str) -
 
 
 def test_every_method_but_retraining_can_diverge() -> None:
-    """So that a new one does not leave `diverges` empty by oversight."""
-    assert {name for name, method in METHODS.items() if not method.diverges} == {"retrain"}
+    """So that a new one does not leave `diverges` empty by oversight; these two have no rate."""
+    assert {name for name, method in METHODS.items() if not method.diverges} == {"retrain", "euk"}
 
 
 def test_the_list_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None:

@@ -253,6 +253,8 @@ def range_of(schema: Mapping[str, Any]) -> str:
     """A JSON schema's bounds as a person writes them."""
     if "anyOf" in schema:
         return " or ".join(range_of(option) for option in schema["anyOf"])
+    if "const" in schema:
+        return str(schema["const"])
     if "enum" in schema:
         return " | ".join(str(value) for value in schema["enum"])
     kind = {

@@ -8,6 +8,8 @@ from inspect import isabstract
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
 from expunge.methods.base import Method
+from expunge.methods.cfk import Cfk
+from expunge.methods.euk import Euk
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -16,7 +18,10 @@ from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.neggrad_plus import NegGradPlus
+from expunge.methods.perturb import Perturb
+from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
+from expunge.methods.salun import Salun
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -30,6 +35,11 @@ CLASSES: tuple[type[Method], ...] = (
     Influence,
     Fisher,
     Unsir,
+    RandomLabel,
+    Salun,
+    Perturb,
+    Euk,
+    Cfk,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from expunge.training.loop import (
     Hook,
     Loop,
     Loss,
+    Norm,
     StepRule,
     Update,
     evaluating,
@@ -54,7 +55,7 @@ def fit(
     recipe: Recipe,
     run: Run,
     update: Update | None = None,
-    norm: Literal["train", "eval"] = "train",
+    norm: Norm = "train",
     steps: int | None = None,
     first_epoch: int = 0,
     name: str | None = None,
@@ -73,7 +74,8 @@ def fit(
     update: parameter name -> True, or a bool tensor of its shape: what may change. Everything else
         stays bit-identical, buffers of modules whose own parameters are all frozen too (a BatchNorm
         without parameters goes on counting). None: all may change.
-    norm: "eval" makes normalisation layers use their running statistics and leave them alone.
+    norm: "eval" makes normalisation layers use their running statistics and leave them alone; modules,
+        those in them.
     steps: train for so many steps, whatever the recipe's epochs: `batches` is asked for epoch after
         epoch until they are made, and the learning rate goes over them.
     first_epoch: rewinding: batches and rate as in a run from epoch 0, with a fresh optimiser.
@@ -181,10 +183,15 @@ def train_from(
     run: Run,
     recipe: Recipe,
     *,
+    update: Update | None = None,
+    norm: Norm = "train",
     first_epoch: int = 0,
     after_epoch: Callable[[nn.Module, int], None] | None = None,
 ) -> FitLog:
-    """Ordinary training on the retain set, as originals and retrained models get it."""
+    """Ordinary training on the retain set, as originals and retrained models get it.
+
+    What may be asked for is as `fit` has it.
+    """
     validate = None
     if recipe.schedule == "plateau" and data.size(Part.VALIDATION):
         validate = _validation_loss(data, run, recipe)
@@ -194,6 +201,8 @@ def train_from(
         lambda model, batch, _: run.loss(model, batch),
         recipe=recipe,
         run=run,
+        update=update,
+        norm=norm,
         first_epoch=first_epoch,
         after_epoch=after_epoch,
         validate=validate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,6 +24,8 @@ from expunge.training.run import Mask, Run, cards
 
 Loss = Callable[[nn.Module, Any, float], Tensor]
 Update = Mapping[str, Tensor | bool]
+Norm = Literal["train", "eval"] | Collection[nn.Module]
+"""Which normalisation layers use their running statistics: none, all, or those in some modules."""
 Hook = Callable[[nn.Module, Any, float], None]
 """Called with the bare model, the step's batch and the progress."""
 Held = list[tuple[nn.Parameter, Tensor, Tensor | None]]
@@ -201,7 +203,7 @@ def prepared(
     run: Run,
     pace: Pace,
     update: Update | None,
-    norm: Literal["train", "eval"],
+    norm: Norm,
 ) -> Iterator[Loop]:
     """Optimiser, processes, frozen parts and modes; undone on the way out."""
     modes = {module: module.training for module in model.modules()}
@@ -215,7 +217,7 @@ def prepared(
                 "requires_grad_(True) on those that may change"
             )
         model.train()
-        frozen = _freeze_norms(model, everything=norm == "eval")
+        frozen = _freeze_norms(model, norm)
         optimizer = make_optimizer(trainable, recipe)
         wrapped: nn.Module = model
         if run.world > 1:
@@ -303,13 +305,17 @@ def _holds(model: nn.Module, mask: Mask | None, update: Update | None) -> Held:
     return hold + masked  # the mask last: it holds in what must not change, too
 
 
-def _freeze_norms(model: nn.Module, *, everything: bool) -> set[nn.Module]:
-    """Put normalisation layers in evaluation mode: all, or those without trainable parameters."""
+def _freeze_norms(model: nn.Module, norm: Norm) -> set[nn.Module]:
+    """Put normalisation layers in evaluation mode: those asked for, and those whose own parameters are
+    all frozen.
+    """
+    asked = () if norm == "train" else [model] if norm == "eval" else norm
+    inside = {module for outer in asked for module in outer.modules()}
     frozen: set[nn.Module] = set()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
         still = bool(own) and not any(p.requires_grad for p in own)
-        if isinstance(module, NORMS) and (everything or still):
+        if isinstance(module, NORMS) and (still or module in inside):
             module.eval()
             frozen.add(module)
     return frozen

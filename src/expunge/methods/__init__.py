@@ -7,7 +7,9 @@ from inspect import isabstract
 
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
+from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.base import Method
+from expunge.methods.delete import Delete
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -15,8 +17,10 @@ from expunge.methods.head_zeroed import HeadZeroed
 from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
+from expunge.methods.lotus import Lotus
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
+from expunge.methods.scrub import Scrub
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -30,6 +34,10 @@ CLASSES: tuple[type[Method], ...] = (
     Influence,
     Fisher,
     Unsir,
+    Scrub,
+    Delete,
+    BadTeacher,
+    Lotus,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -45,6 +45,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "salun": {"epochs": 1, "batch_size": 64},
     "perturb": {"kind": "noise", "epochs": 1},
     "cfk": {"epochs": 1, "batch_size": 64},
+    "scrub": {"epochs": 2, "batch_size": 64, "lr": 0.01, "rewind": True},
+    "delete": {"epochs": 2, "batch_size": 16},
+    "bad_teacher": {"batch_size": 64, "lr": 1e-3},
+    "lotus": {"epochs": 1, "batch_size": 64, "margin": 1.0},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)

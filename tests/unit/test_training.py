@@ -198,6 +198,14 @@ def test_after_epoch_sees_the_bare_model_and_the_number() -> None:
     assert torch.equal(seen[2][1], model.get_parameter("0.weight"))
 
 
+def test_after_epoch_ends_training_where_it_says_so() -> None:
+    short, whole = small(), small()
+    log = trained(short, PLAIN.but(epochs=9), after_epoch=lambda _, epoch: epoch == 1)
+    trained(whole, PLAIN.but(epochs=2), after_epoch=lambda *_: False)
+    assert len(log.losses) == 2
+    assert same_state(short, whole)
+
+
 def test_the_same_run_gives_the_same_bits_whatever_ran_before() -> None:
     def dropped() -> nn.Module:
         return seeded(lambda: nn.Sequential(nn.Linear(6, 9), nn.Dropout(0.5), nn.Linear(9, 3)))

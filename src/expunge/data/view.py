@@ -146,6 +146,11 @@ class PartSource:
         """Class indices (n,) on the device."""
         return torch.from_numpy(self.view.samples.labels[self.rows]).to(self.view.device)
 
+    def of_classes(self, classes: Tensor) -> PartSource:
+        """Those of its samples that are of one of these classes (n,), by index; perhaps none."""
+        among = np.isin(self.view.samples.labels[self.rows], classes.cpu().numpy())
+        return replace(self, rows=self.rows[among])
+
     def batches(
         self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
     ) -> Stream:

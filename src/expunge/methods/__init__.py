@@ -7,8 +7,10 @@ from inspect import isabstract
 
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
+from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.base import Method
 from expunge.methods.cfk import Cfk
+from expunge.methods.delete import Delete
 from expunge.methods.euk import Euk
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
@@ -17,11 +19,13 @@ from expunge.methods.head_zeroed import HeadZeroed
 from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
+from expunge.methods.lotus import Lotus
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.perturb import Perturb
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
+from expunge.methods.scrub import Scrub
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -40,6 +44,10 @@ CLASSES: tuple[type[Method], ...] = (
     Perturb,
     Euk,
     Cfk,
+    Scrub,
+    Delete,
+    BadTeacher,
+    Lotus,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -111,7 +111,7 @@ def constant_rate(
     batch_size: int,
     momentum: float = 0.9,
     weight_decay: float = 0.0,
-    optimizer: Literal["sgd", "adam"] = "sgd",
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd",
 ) -> Recipe:
     """A recipe without a schedule, in the original's precision where that is known."""
     original = run.recipe or Recipe(augmentation="none")

@@ -24,6 +24,7 @@ from expunge.training.loop import (
     Norm,
     StepRule,
     Update,
+    average_buffers,
     evaluating,
     prepared,
 )
@@ -63,7 +64,7 @@ def fit(
     by_part: Mapping[Part, StepRule] | None = None,
     after_backward: Hook | None = None,
     after_step: Callable[[nn.Module, float], None] | None = None,
-    after_epoch: Callable[[nn.Module, int], None] | None = None,
+    after_epoch: Callable[[nn.Module, int], bool | None] | None = None,
     validate: Callable[[nn.Module], float] | None = None,
 ) -> FitLog:
     """Train `model` in place.
@@ -89,7 +90,8 @@ def fit(
         where the loss does not reach, and 0 in what must not change.
     after_step: called with the bare model and the progress after every update, before what must not
         change is put back.
-    after_epoch: called with the bare model and the epoch's number, from 0.
+    after_epoch: called with the bare model and the epoch's number, from 0, when buffers are the same in
+        all processes; where it returns True, training ends.
     validate: model -> loss, once an epoch; schedule `plateau` needs it.
 
     `run.mask` is held: masked-out weights are 0 after every step, whatever the optimiser does.
@@ -125,7 +127,11 @@ def fit(
                         log.validation.append(validate(model))
                 schedule.after_epoch(log.validation[-1] if log.validation else None)
                 if after_epoch is not None:
-                    after_epoch(model, epoch)
+                    average_buffers(
+                        model, run
+                    )  # at the end, or here and at the end: it is one mean
+                    if after_epoch(model, epoch):
+                        break
                 if log.steps == steps:
                     break
     log.seconds = time.perf_counter() - start

@@ -242,7 +242,7 @@ def prepared(
             # dropout and the like: the same numbers for the same run, whatever ran before
             torch.manual_seed(seed_for(*run.names, "fit", run.rank))
             yield loop
-        _average_buffers(model, run)
+        average_buffers(model, run)
     finally:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(flags[name])
@@ -321,7 +321,7 @@ def _freeze_norms(model: nn.Module, norm: Norm) -> set[nn.Module]:
     return frozen
 
 
-def _average_buffers(model: nn.Module, run: Run) -> None:
+def average_buffers(model: nn.Module, run: Run) -> None:
     """Processes see different samples, so their running statistics differ: take the mean."""
     if run.world == 1:
         return

@@ -40,6 +40,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "noise_repeats": 2,
         "batch_size": 64,
     },
+    "msg": {"epochs": 1, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)

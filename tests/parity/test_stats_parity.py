@@ -15,6 +15,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.methods.msg import Msg
+from expunge.methods.ssd import Ssd
 from expunge.names.seeds import torch_generator
 
 NAMES = ("parity", 0)
@@ -117,3 +118,25 @@ def test_msg_equals_its_loop() -> None:
             sgd(slow, velocity, 0.05 * rise)
     for name, value in fast.state_dict().items():  # new weights are drawn in single precision
         torch.testing.assert_close(value, slow.state_dict()[name], rtol=0, atol=1e-6)
+
+
+def test_ssd_equals_its_loop() -> None:
+    fast, slow = network(), network()
+    start = network()
+    Ssd(alpha=1.2, dampening=0.9, batch_size=32).unlearn(fast, view(), run_on_cpu(names=NAMES))
+
+    data = view()
+    forget = sample_gradients(slow, all_of(data, Part.FORGET))
+    every = [*forget, *sample_gradients(slow, all_of(data, Part.RETAIN))]
+    chosen = 0
+    with torch.no_grad():
+        for name, p in slow.named_parameters():
+            i_f = torch.stack([one[name] ** 2 for one in forget]).sum(0) / len(forget)
+            i_d = torch.stack([one[name] ** 2 for one in every]).sum(0) / len(every)
+            for at in range(p.numel()):
+                a, b = float(i_f.view(-1)[at]), float(i_d.view(-1)[at])
+                if a > 1.2 * b:
+                    chosen += 1
+                    p.view(-1)[at] *= min(0.9 * b / a, 1)
+    assert 0 < chosen < sum(p.numel() for p in slow.parameters())
+    assert_same(fast, slow, start)

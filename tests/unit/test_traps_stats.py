@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import changed, digits, original, random_mask, run_on_cpu, view_of
+from helpers import changed, digits, original, random_mask, run_on_cpu, toy, unlearned, view_of
 from torch import Tensor, nn
 
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
+from expunge.errors import ConfigError
 from expunge.methods.msg import Msg, redraw
+from expunge.methods.ssd import Ssd
 from expunge.training.pace import Pace
 from expunge.training.recipe import Recipe
 from expunge.training.schedule import Schedule, triangle
@@ -105,20 +108,20 @@ def redraw_of(model: nn.Module, run: Any, size: int = 64) -> dict[str, Tensor]:
     before = copy.deepcopy(model)
     seen: dict[str, Tensor] = {}
 
-    class Stop(Exception):
+    class ReachedError(Exception):
         pass
 
     class Data(DataView):
         def batches(self, *_: Any, **__: Any) -> Any:
             for name, p in model.named_parameters():
                 seen[name] = p != before.get_parameter(name)
-            raise Stop
+            raise ReachedError
 
     data = small_view()
     data = Data(
         **{name: getattr(data, name) for name in ("data", "split", "declared", "transform")}
     )
-    with pytest.raises(Stop):
+    with pytest.raises(ReachedError):
         Msg(batch_size=size).unlearn(model, data, run)
     return seen
 
@@ -159,3 +162,164 @@ def test_msg_rate_rises_then_falls_by_epoch() -> None:
     schedule = Schedule(recipe, optimizer, 4, Pace(5, None, 3))
     schedule.after_step()
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.2)
+
+
+# --- ssd
+
+
+def line(weights: list[float]) -> nn.Module:
+    """Two classes, of logits w x and 0, in float64."""
+
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.tensor(weights, dtype=torch.float64))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            score = inputs.double() @ self.w
+            return torch.stack([score, torch.zeros_like(score)], 1)
+
+    return Line()
+
+
+def rows(inputs: list[list[float]], labels: list[int], forget: int) -> DataView:
+    """Samples of which the first are to be forgotten."""
+    data = toy(labels, inputs=torch.tensor(inputs))
+    return view_of(data, Split.indices(data, range(forget), base=Split.whole(data, validation=0)))
+
+
+def test_ssd_by_hand() -> None:
+    """The gradient of the loss of label 0 is (p - 1) x, of label 1 p x, with p = 1 / (1 + exp(-w x))."""
+    model = line([2.0, -1.0, 3.0, 4.0])
+    inputs = [[0.0, 4.0, 0.0, 1.0], [0.0] * 4, [0.0, 0.0, 0.0, 4.0], [0.0, 0.0, 0.0, 4.0]]
+    run = run_on_cpu()
+    Ssd(alpha=3.0, dampening=2.0).unlearn(model, rows(inputs, [0, 0, 1, 1], forget=1), run)
+    # at the first w x = 0: of the second weight I_F = 4, I_D = 1, so that 2 I_D / I_F = 1 / 2 is left;
+    # of the last I_F = 1 / 4, I_D is about 8; of the others both are 0
+    assert model.w.tolist() == [2.0, -0.5, 3.0, 4.0]
+    assert run.log["dampened_fraction"] == 0.25
+
+
+def test_ssd_never_divides_0_by_0() -> None:
+    """Of a weight that nothing depends on, I_F = I_D = 0."""
+    model = line([2.0, -1.0])
+    Ssd(alpha=0.0, dampening=1e-3).unlearn(
+        model, rows([[0.0, 1.0], [0.0, 1.0]], [0, 1], 1), run_on_cpu()
+    )
+    assert model.w[0] == 2.0
+    assert torch.isfinite(model.w).all()
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.9])
+def test_ssd_selects_nothing_where_the_forget_set_is_as_all_data(alpha: float) -> None:
+    inputs = torch.randn(20, 3, generator=torch.Generator().manual_seed(3)).tolist()
+    labels = [i % 2 for i in range(20)]
+    model = line([1.0, -2.0, 0.5])
+    before = copy.deepcopy(model)
+    run = run_on_cpu()
+    Ssd(alpha=alpha).unlearn(model, rows([*inputs, *inputs], [*labels, *labels], forget=20), run)
+    assert not changed(before, model)
+    assert run.log["dampened_fraction"] == 0
+    assert "lower alpha" in run.log["warnings"][0]
+
+
+def test_ssd_refuses_an_alpha_that_no_weight_can_reach() -> None:
+    """All data hold the forget set, so of a tenth of them I_F is at most 10 I_D: 10 would do nothing."""
+    model = original("mlp")
+    data = small_view(share=0.1)
+    with pytest.raises(
+        ConfigError, match=r"alpha = 10 selects no weight.* 10 times I_D; set alpha"
+    ):
+        Ssd(alpha=10.0).unlearn(model, data, run_on_cpu())
+    assert not data.reads
+    for share, expected in ((0.1, 5.0), (1 / 60, 10.0)):
+        run = run_on_cpu()
+        Ssd().unlearn(original("mlp"), small_view(share=share), run)
+        assert run.log["alpha"] == expected
+
+
+def test_ssd_never_squares_the_gradient_of_a_batch_mean() -> None:
+    """Else alpha means another thing at each batch size."""
+    found = []
+    for size in (1, 7, 64):
+        model = original("mlp").double()
+        Ssd(alpha=2.0, batch_size=size).unlearn(Doubled(model), small_view(), run_on_cpu())
+        found.append(model)
+    start = original("mlp").double()
+    assert changed(start, found[0])
+    for other in found[1:]:
+        for name, value in found[0].state_dict().items():
+            torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+
+
+class Doubled(nn.Module):
+    """A model in float64 that takes what the view hands out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.model(inputs.double())
+        return logits
+
+
+@pytest.mark.parametrize("forget", [0.25, 1 / 60])
+def test_ssd_grows_no_weight_and_turns_no_sign(forget: float) -> None:
+    """Of one sample too, which is all for which some weights matter."""
+    model = original("cnn")
+    before = copy.deepcopy(model)
+    Ssd(alpha=1.0, dampening=1.2).unlearn(model, small_view(share=forget), run_on_cpu())
+    moved = changed(before, model)
+    assert moved
+    assert moved <= {name for name, _ in model.named_parameters()}  # no statistics of BatchNorm
+    for name, weight in model.named_parameters():
+        old = before.get_parameter(name)
+        assert (weight.abs() <= old.abs()).all()
+        assert (weight * old >= 0).all()
+
+
+def test_ssd_dampens_shared_weights_once() -> None:
+    class Tied(nn.Module):
+        def __init__(self, tie: bool) -> None:
+            super().__init__()
+            self.first = nn.Linear(2, 2, bias=False)
+            self.second = nn.Linear(2, 2, bias=False)
+            with torch.no_grad():
+                self.first.weight.copy_(torch.tensor([[1.0, 0.5], [-0.5, 1.0]]))
+            if tie:
+                self.second.weight = self.first.weight
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            logits: Tensor = self.second(torch.tanh(self.first(inputs)))
+            return logits
+
+    model = Tied(tie=True)
+    start = model.first.weight.detach().clone()
+    data = rows([[3.0, 1.0], [0.1, 0.1], [0.1, -0.1], [-0.1, 0.1]], [1, 0, 1, 0], forget=1)
+    run = run_on_cpu()
+    Ssd(alpha=1.0).unlearn(model, data, run)
+    assert model.second.weight is model.first.weight
+    grads = []
+    for part in (Part.FORGET, Part.RETAIN):
+        for batch in data.batches(part, 1, shuffle=False):
+            twin = Tied(tie=True)
+            loss = nn.functional.cross_entropy(twin(batch.inputs), batch.labels)
+            grads.append(torch.autograd.grad(loss, twin.first.weight)[0] ** 2)
+    i_f, i_d = grads[0], torch.stack(grads).mean(0)
+    factor = torch.where(i_f > i_d, (i_d / i_f).clamp(max=1), 1.0)
+    assert (factor < 1).any()
+    torch.testing.assert_close(model.first.weight.detach(), start * factor)
+
+
+# --- both
+
+
+@pytest.mark.parametrize("method", [Msg(epochs=1, batch_size=64), Ssd(alpha=1.0)])
+def test_a_recipe_in_bfloat16(method: Any) -> None:
+    recipe = Recipe(precision="bfloat16", augmentation="none")
+    data = digits()
+    model = original("cnn")
+    made = unlearned(model, data, Split.random(data, 0.1), method, recipe=recipe)
+    assert changed(model, made.model)
+    assert all(torch.isfinite(p).all() for p in made.model.parameters())

@@ -31,6 +31,7 @@ from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
 from expunge.trained.again import trained_again
+from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
 from expunge.trained.record import SeedNames, told_of, warnings_for
 from expunge.trained.trained import Trained, record_of
@@ -252,6 +253,8 @@ def unlearn(
         place=place,
     )
     run = session.run
+    if place.strike:
+        run = replace(run, statistics=statistics_of(original, split, method.name))
     before = next((p.device for p in original.model.parameters()), run.device)
     private = copied(original.model).to(run.device)
     if mask:

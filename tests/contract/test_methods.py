@@ -49,6 +49,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "delete": {"epochs": 2, "batch_size": 16},
     "bad_teacher": {"batch_size": 64, "lr": 1e-3},
     "lotus": {"epochs": 1, "batch_size": 64, "margin": 1.0},
+    "msg": {"epochs": 1, "batch_size": 64},
+    "ssd": {"alpha": 1.0, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -146,6 +148,11 @@ def test_weights_set_at_once_that_explode_say_so(name: str, architecture: str) -
 def test_every_method_but_retraining_can_diverge() -> None:
     """So that a new one does not leave `diverges` empty by oversight; these two have no rate."""
     assert {name for name, method in METHODS.items() if not method.diverges} == {"retrain", "euk"}
+    """So that a new one does not leave `diverges` empty by oversight."""
+    assert {name for name, method in METHODS.items() if not method.diverges} == {
+        "retrain",
+        "ssd",  # only ever shrinks weights
+    }
 
 
 def test_the_list_says_what_is_proved(capsys: pytest.CaptureFixture[str]) -> None:

@@ -167,6 +167,8 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
         f"{len(made.split.retain):,} retained",
     )
     screen.print(cost_line(made.record.cost))
+    for name, told in made.record.log.get("statistics", {}).items():
+        screen.print(f"{name} of the weights: {told}")
     mask = made.record.log.get("mask")
     if mask is not None:
         saw = {

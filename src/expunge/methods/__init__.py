@@ -20,12 +20,14 @@ from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.lotus import Lotus
+from expunge.methods.msg import Msg
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.perturb import Perturb
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
 from expunge.methods.scrub import Scrub
+from expunge.methods.ssd import Ssd
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -48,6 +50,8 @@ CLASSES: tuple[type[Method], ...] = (
     Delete,
     BadTeacher,
     Lotus,
+    Msg,
+    Ssd,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

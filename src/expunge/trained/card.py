@@ -43,11 +43,14 @@ CARD, SPLIT, TOKENIZER = "model.json", "split.json", "tokenizer"
 ABOUT = ("digest", "salt", "pseudonyms")
 """Texts of a split beside its ids."""
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
+STATISTIC = "artifacts/statistic-{}.safetensors"
+"""Of the model that lies there, by the statistic's name: no card speaks of it."""
 FOLDER = FolderKind(
     "model folder",
     CARD,
     re.compile(
         r"(model|split)\.json|(model|mask)\.safetensors|artifacts/(tensors\.safetensors)?"
+        r"|artifacts/(statistic-[a-z_]+\.safetensors|\.statistic-[a-z_.]+\.expunge-new-[0-9a-f]{8})"
         r"|tokenizer/([\w-][\w.-]*)?"
     ),
 )

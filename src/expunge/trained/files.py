@@ -5,7 +5,8 @@ mask.safetensors    the pruning mask, if the model is sparse
 model.json          the card: how it was made, on what, from which parent
 split.json          ids of each part of the training data
 tokenizer/          of a model of texts, what its tokenizer is made of
-artifacts/          tensors that the method made on its way, if it left any
+artifacts/          tensors that the method made on its way, if it left any; statistics of this model
+                    over its samples, kept for further requests (training/statistics.py)
 """
 
 from __future__ import annotations

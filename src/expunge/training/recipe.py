@@ -36,8 +36,10 @@ class Recipe(Settings):
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD; Adam's first beta")
     nesterov: bool = Field(default=False, description="Nesterov momentum, SGD only")
     weight_decay: float = Field(default=5e-4, ge=0, description="L2 penalty; decoupled in adamw")
-    schedule: Literal["constant", "step", "cosine", "onecycle", "plateau"] = Field(
-        default="onecycle", description="of the learning rate; plateau watches the validation loss"
+    schedule: Literal["constant", "step", "cosine", "onecycle", "triangle", "plateau"] = Field(
+        default="onecycle",
+        description="of the learning rate; triangle rises epoch by epoch to lr half way, then falls; "
+        "plateau watches the validation loss",
     )
     milestones: tuple[int, ...] = Field(
         default=(), description="epochs at which `step` multiplies by gamma"

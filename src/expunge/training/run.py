@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,9 @@ from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
 from expunge.training.cost import Account
+from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
+from expunge.training.statistics import Statistics
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -93,7 +95,8 @@ class Run:
     constructor: makes an untrained model, seeded by the caller.
     mask: of a sparse model; `fit` holds it, methods never mention it.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
-    account: what the run reads, and its meter.
+    account: what the run reads, and its meter. statistics: what is kept of the original; None in trials,
+    whose costs are compared.
     """
 
     names: tuple[str | int, ...] = ("run", 0)
@@ -107,6 +110,7 @@ class Run:
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    statistics: Statistics | None = None
 
     @property
     def device(self) -> torch.device:
@@ -179,6 +183,33 @@ class Run:
             return tensor
         reduced: Tensor = self.accelerator.reduce(tensor, reduction="sum")
         return reduced
+
+    def statistic(
+        self, name: str, model: nn.Module, take: Callable[[], Mapping[str, Tensor]], **settings: str
+    ) -> Mapping[str, Tensor]:
+        """A statistic of `model` over retain and forget set together. It is taken once for its weights
+        and these samples, and kept beside the original: a further request reads nothing for it.
+
+        name: of lower-case letters and _; say so in the record's log. take: makes it, parameter name ->
+        tensor of its shape and type, for all that are trained. settings: on which it depends too. It is
+        kept apart for bfloat16 and float32, whichever `precision="auto"` means here. Several processes
+        call this alike.
+        """
+        if self.statistics is None:
+            return take()
+
+        def everywhere(here: bool) -> bool:
+            return int(self.sum(torch.tensor(int(here), device=self.device))) == self.world
+
+        found, self.log.setdefault("statistics", {})[name] = self.statistics.get(
+            name,
+            model,
+            take,
+            {**settings, "precision": resolve_precision("auto", model, self.device)},
+            everywhere=everywhere,
+            writes=self.rank == 0,
+        )
+        return found
 
     def only_reported(self) -> AbstractContextManager[None]:
         """For what a method computes only to record it: no part of what its result costs.

@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
+    LambdaLR,
     LRScheduler,
     MultiStepLR,
     OneCycleLR,
@@ -52,6 +53,8 @@ class Schedule:
                 cycle_momentum=False,
                 pct_start=rising,
             )
+        elif recipe.schedule == "triangle":
+            self.by_epoch = LambdaLR(optimizer, lambda epoch: triangle(epoch, recipe.epochs))
         elif recipe.schedule == "plateau":
             self.plateau = ReduceLROnPlateau(
                 optimizer, factor=recipe.gamma, patience=recipe.patience
@@ -79,3 +82,13 @@ class Schedule:
             self.by_epoch.step()
         if self.plateau is not None and validation is not None:
             self.plateau.step(validation)
+
+
+def triangle(epoch: int, epochs: int) -> float:
+    """Share of the learning rate in an epoch from 0: it rises by equal parts to 1 in the first
+    (epochs + 1) // 2, then falls by equal parts; 0 after the last.
+    """
+    rising = (epochs + 1) // 2
+    if epoch < rising:
+        return (epoch + 1) / rising
+    return max(0, epochs - epoch) / (epochs + 1 - rising)

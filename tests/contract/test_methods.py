@@ -40,6 +40,11 @@ QUICK: dict[str, dict[str, Any]] = {
         "noise_repeats": 2,
         "batch_size": 64,
     },
+    "amun": {"epochs": 1, "batch_size": 64, "steps": 10},
+    "boundary_shrink": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
+    "boundary_expand": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
+    "fcs": {"rounds": 1, "batch_size": 64},
+    "regun": {"epochs": 1, "batch_size": 32},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)

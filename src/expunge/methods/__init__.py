@@ -7,7 +7,11 @@ from inspect import isabstract
 
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
+from expunge.methods.amun import Amun
 from expunge.methods.base import Method
+from expunge.methods.boundary_expand import BoundaryExpand
+from expunge.methods.boundary_shrink import BoundaryShrink
+from expunge.methods.fcs import Fcs
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -16,6 +20,7 @@ from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.neggrad_plus import NegGradPlus
+from expunge.methods.regun import Regun
 from expunge.methods.retrain import Retrain
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
@@ -30,6 +35,11 @@ CLASSES: tuple[type[Method], ...] = (
     Influence,
     Fisher,
     Unsir,
+    Amun,
+    BoundaryShrink,
+    BoundaryExpand,
+    Fcs,
+    Regun,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

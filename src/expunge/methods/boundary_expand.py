@@ -118,8 +118,8 @@ def one_row_more(model: nn.Module, names: set[str], run: Run) -> Iterator[Run]:
     reach = max(parameter[0].numel() for parameter in own.values()) ** -0.5
     mask = dict(run.mask or {})
     for name, parameter in own.items():
-        row = torch.rand((1, *parameter.shape[1:]), generator=generator).mul_(2).sub_(1).mul_(reach)
-        wider = torch.cat([parameter.detach(), row.to(parameter)])
+        row = torch.rand((1, *parameter.shape[1:]), generator=generator).to(parameter)
+        wider = torch.cat([parameter.detach(), reach * (2 * row - 1)])
         setattr(layer, name, nn.Parameter(wider))
     for name in names & mask.keys():
         mask[name] = torch.cat([mask[name], torch.ones_like(mask[name][:1])])

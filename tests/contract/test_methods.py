@@ -51,6 +51,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "lotus": {"epochs": 1, "batch_size": 64, "margin": 1.0},
     "msg": {"epochs": 1, "batch_size": 64},
     "ssd": {"alpha": 1.0, "batch_size": 64},
+    "amun": {"epochs": 1, "batch_size": 64, "steps": 10},
+    "boundary_shrink": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
+    "boundary_expand": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
+    "fcs": {"rounds": 1, "batch_size": 64},
+    "regun": {"epochs": 1, "batch_size": 32},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)

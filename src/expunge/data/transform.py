@@ -95,6 +95,19 @@ class Transform:
             outputs = inputs.float() * factor + shift
         return outputs.contiguous(memory_format=torch.channels_last) if images else outputs
 
+    def bounds(self, inputs: Any, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Lowest and highest value that each channel of a picture, or feature of bytes, may have.
+
+        inputs: a batch as it is stored. Two tensors, (channels, 1, 1) or (features,), that go with a
+        batch of model inputs. None for all but bytes: how far other numbers may go nobody knows.
+        """
+        if not isinstance(inputs, Tensor) or inputs.dtype != torch.uint8:
+            return None
+        extent = (inputs.shape[1], 1, 1) if inputs.ndim == 4 else inputs.shape[1:]
+        ends = torch.tensor([0, 255], dtype=torch.uint8, device=device)
+        low, high = self.normalise(ends.reshape(2, *[1] * len(extent)).expand(2, *extent))
+        return low, high
+
 
 @dataclass(frozen=True)
 class Draws:

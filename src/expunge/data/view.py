@@ -19,7 +19,7 @@ from expunge.data.batch import Batch, Indices, first_tensor
 from expunge.data.classes import rows_by_class
 from expunge.data.load import Data
 from expunge.data.parts import Part
-from expunge.data.samples import Samples
+from expunge.data.samples import Samples, resident
 from expunge.data.split import Split
 from expunge.data.tokens import TokenStore
 from expunge.data.transform import Draws, Transform, to_device
@@ -150,6 +150,19 @@ class PartSource:
         """Those of its samples that are of one of these classes (n,), by index; perhaps none."""
         among = np.isin(self.view.samples.labels[self.rows], classes.cpu().numpy())
         return replace(self, rows=self.rows[among])
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor] | None:
+        """Black and white as the model reads them, see `Transform.bounds`; None for all but bytes.
+
+        Of streamed data the first sample is read, and counted.
+        """
+        view = self.view
+        raw: Any = resident(view.samples)
+        if raw is None:
+            raw = view.samples.store.fetch(self.rows[:1], view.device)
+            view.reads[self.part] += int(view.rank == 0)  # all processes look at the same one
+        return view.transform.bounds(raw, view.device)
 
     def batches(
         self, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True

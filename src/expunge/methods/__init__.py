@@ -7,11 +7,15 @@ from inspect import isabstract
 
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
+from expunge.methods.amun import Amun
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.base import Method
+from expunge.methods.boundary_expand import BoundaryExpand
+from expunge.methods.boundary_shrink import BoundaryShrink
 from expunge.methods.cfk import Cfk
 from expunge.methods.delete import Delete
 from expunge.methods.euk import Euk
+from expunge.methods.fcs import Fcs
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -24,6 +28,7 @@ from expunge.methods.msg import Msg
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.perturb import Perturb
 from expunge.methods.random_label import RandomLabel
+from expunge.methods.regun import Regun
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
 from expunge.methods.scrub import Scrub
@@ -43,15 +48,20 @@ CLASSES: tuple[type[Method], ...] = (
     Unsir,
     RandomLabel,
     Salun,
-    Perturb,
-    Euk,
-    Cfk,
     Scrub,
-    Delete,
-    BadTeacher,
-    Lotus,
+    Perturb,
     Msg,
     Ssd,
+    Delete,
+    Euk,
+    Cfk,
+    Amun,
+    BadTeacher,
+    Lotus,
+    BoundaryShrink,
+    BoundaryExpand,
+    Fcs,
+    Regun,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

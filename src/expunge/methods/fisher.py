@@ -24,6 +24,8 @@ LARGEST, LARGEST_LAST = 1e3, 1e2
 CLASS_ROW_VARIANCE = 1e-4
 NOISE = 64
 """Inputs of noise on which it is looked at whether a layer gives the logits."""
+ZEROES = "sets a class's row of the last layer to 0"
+"""What is done to rows of the last layer, for errors."""
 MORE_NOISE = 10.0
 """Factor of the variance in the last layer and in parameters of one dimension."""
 
@@ -144,8 +146,36 @@ def last_layer(model: nn.Module, classes: int) -> set[str]:
     return found
 
 
+def logit_rows(
+    model: nn.Module, gone: Tensor, data: DataView, run: Run, does: str, remedy: str
+) -> set[str]:
+    """Names of the weight and bias that give the logits, for a method that changes their rows.
+
+    gone: classes. does: what is done to the rows, and remedy: what to do instead, for errors. Raises
+    ModelError where no layer has a row for each class, it is frozen, or does not give the logits.
+    """
+    parameters = dict(model.named_parameters())
+    names = last_layer(model, len(data.classes))
+    if not any(parameters[name].ndim > 1 for name in names):
+        raise ModelError(
+            f"{run.label} {does}, and no linear or convolutional layer of the model has a row for each "
+            f"of the {len(data.classes)} classes; {remedy}"
+        )
+    frozen = [name for name in sorted(names) if not parameters[name].requires_grad]
+    if frozen:
+        raise ModelError(f"{run.label} {does}, and {frozen[0]!r} is frozen; thaw it, or {remedy}")
+    check_gives_logits(model, names, gone, data, run, remedy, does)
+    return names
+
+
 def check_gives_logits(
-    model: nn.Module, names: set[str], gone: Tensor, data: DataView, run: Run, remedy: str
+    model: nn.Module,
+    names: set[str],
+    gone: Tensor,
+    data: DataView,
+    run: Run,
+    remedy: str,
+    does: str = ZEROES,
 ) -> None:
     """Raise ModelError where rows of the layer that `last_layer` found are not those of the logits.
 
@@ -182,6 +212,6 @@ def check_gives_logits(
     moved = blank or not torch.equal(after[:, gone], before[:, gone])
     if not moved or not torch.allclose(after[:, kept], before[:, kept], rtol=1e-4, atol=1e-4):
         raise ModelError(
-            f"{run.label} sets a class's row of the last layer to 0, and {min(names)!r}, the last one "
-            f"with a row for each class, does not give the logits; {remedy}"
+            f"{run.label} {does}, and {min(names)!r}, the last one with a row for each class, does not "
+            f"give the logits; {remedy}"
         )

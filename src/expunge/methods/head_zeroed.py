@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from expunge.data.parts import Part
-from expunge.errors import ModelError
 from expunge.methods.base import Method, Scope
-from expunge.methods.fisher import check_gives_logits, last_layer
+from expunge.methods.fisher import ZEROES, logit_rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,22 +47,8 @@ class HeadZeroed(Method):
         import torch
 
         gone = torch.unique(data.forget_labels())
-        parameters = dict(model.named_parameters())
-        names = last_layer(model, len(data.classes))
-        if not any(parameters[name].ndim > 1 for name in names):
-            raise ModelError(
-                f"{run.label} sets a class's row of the last layer to 0, and no linear or "
-                f"convolutional layer of the model has a row for each of the {len(data.classes)} "
-                f"classes; {WITHOUT}"
-            )
-        frozen = [name for name in sorted(names) if not parameters[name].requires_grad]
-        if frozen:
-            raise ModelError(
-                f"{run.label} changes the last layer alone, and {frozen[0]!r} is frozen; thaw it, or "
-                f"{WITHOUT}"
-            )
-        check_gives_logits(model, names, gone, data, run, WITHOUT)
+        names = logit_rows(model, gone, data, run, ZEROES, WITHOUT)
         with torch.no_grad():
             for name in names:
-                parameters[name][gone] = 0.0
+                model.get_parameter(name)[gone] = 0.0
         return model

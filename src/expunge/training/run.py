@@ -211,6 +211,20 @@ class Run:
         )
         return found
 
+    def gathered(self, rows: Tensor, batch: Batch) -> Tensor:
+        """All processes' rows of a batch of one part, in its order, without gradient.
+
+        rows: (batch, ...) of this process; those of the whole batch come out, alike in each process.
+        """
+        rows = rows.detach()
+        if self.world == 1:
+            return rows
+        own = len(rows) if batch.weight else 0  # a stand-in has no place of its own
+        total = int(self.sum(torch.tensor(own, device=rows.device)))
+        whole = rows.new_zeros(total, *rows.shape[1:])
+        whole[self.rank :: self.world] = rows[:own]
+        return self.sum(whole)
+
     def only_reported(self) -> AbstractContextManager[None]:
         """For what a method computes only to record it: no part of what its result costs.
 

@@ -1,0 +1,134 @@
+"""ReGUn: answer for forgotten samples as one answers for samples that were never seen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from expunge.data.parts import Part
+from expunge.errors import ConfigError
+from expunge.methods.base import BatchSize, Epochs, Scope, SgdMethod, WeightDecay
+from expunge.training.recipe import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from expunge.data.batch import Batch
+    from expunge.data.view import DataView
+    from expunge.training.run import Run
+
+
+class Balance(Settings):
+    """What `Regun` has beside SGD's settings."""
+
+    retain_weight: float = Field(
+        default=0.5, ge=0, le=1, description="of the retain loss; the rest is the forget loss's"
+    )
+
+
+class Regun(SgdMethod, Balance):
+    """ReGUn: distil the forget set to what the original says of held-out samples of the same classes.
+
+    Equation: (1 - retain_weight) KL(q || p(x)) on the forget set + retain_weight * cross-entropy on
+    the retain set, where q = sum_c h_c m_c: h_c is the share of class c in the forget batch, and m_c the
+    mean of the original's probabilities over the validation samples of class c (over all of them for a
+    class that has none there).
+
+    The authors draw as many held-out samples as the batch has, anew in each step; here their mean stands
+    for them, which has the same gradient on average and none of the drawing's noise. Evaluation mode, no
+    augmentation, probabilities at temperature 1.
+
+    The validation samples so used may judge no more: scores on them say too much good of this model. The
+    record and a warning tell how many, and tuning takes one half of them and judges by the other. The
+    test set is not touched.
+
+    Defaults are those of the authors' program: SGD at 0.01 without decay, 10 epochs, batch 128. Only
+    workshops have reviewed it.
+
+    Cost: 10 passes over the forget set and as many retain samples; one over the validation samples.
+
+    Use it when single samples of classes that stay are to be forgotten, and validation samples are at
+    hand that nobody needs to judge by: it aims at what a retrained model says, not at being wrong.
+
+    Avoid it when a whole class must go, for it keeps naming the class; without enough validation samples
+    of each class; and to report scores on these. All samples of a batch get the same target, so large
+    batches flatten what is said of each.
+    """
+
+    name: ClassVar[str] = "regun"
+    paper: ClassVar[str] = "Mirlach et al., ICLR 2026 workshops"
+    reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
+    scope: ClassVar[Scope] = "random"
+
+    epochs: Epochs = Field(default=10, description="passes over the forget set")
+    weight_decay: WeightDecay = 0.0
+    batch_size: BatchSize = Field(default=128, description="samples of each set a step")
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class. Raises ConfigError without validation samples."""
+        import torch
+        from torch.nn import functional
+
+        from expunge.data.task import class_logits
+        from expunge.methods.beside import retain_beside_forget
+        from expunge.training.fit import fit
+
+        means = held_out_means(model, data, run, self.batch_size)
+        observe = class_logits(run.task)
+
+        def loss(model: nn.Module, pair: tuple[Batch, Batch], _: float) -> Tensor:
+            struck, kept = pair
+            assert struck.labels is not None  # samples of a part have some
+            own = torch.bincount(struck.labels, minlength=len(means)) * bool(struck.weight)
+            counts = run.sum(own).to(means)
+            target = (counts[:, None] * means).sum(0) / counts.sum()
+            says = observe(model, struck).log_softmax(1)
+            apart = functional.kl_div(says, target.expand_as(says), reduction="none").sum(1)
+            forget = run.mean(apart, struck)
+            return (1 - self.retain_weight) * forget + self.retain_weight * run.loss(model, kept)
+
+        fit(
+            model,
+            lambda epoch: retain_beside_forget(data, self.batch_size, epoch=epoch),
+            loss,
+            recipe=self.recipe(run),
+            run=run,
+        )
+        return model
+
+
+def held_out_means(model: nn.Module, data: DataView, run: Run, size: int) -> Tensor:
+    """Mean probabilities (classes, classes) of the validation samples of each class, under the model.
+
+    A class without any has the mean of all. Raises ConfigError where there is no validation sample.
+    """
+    import torch
+
+    from expunge.data.task import class_logits
+    from expunge.training.loop import evaluating
+
+    count = data.size(Part.VALIDATION)
+    if not count:
+        raise ConfigError(
+            f"{run.label} learns from validation samples what the model says of the unseen, and there "
+            "are none; keep some when it is trained or imported (--validation 0.1)"
+        )
+    classes = len(data.classes)
+    sums = torch.zeros(classes, classes + 1, device=run.device)
+    observe = class_logits(run.task)
+    with evaluating(model), torch.no_grad(), run.progress.work(f"{run.label}, held-out"):
+        for batch in data.batches(Part.VALIDATION, size, shuffle=False, augment=False):
+            says = observe(model, batch).softmax(1)
+            sums = sums.to(says.dtype)
+            counted = torch.cat([says, torch.ones_like(says[:, :1])], dim=1) * bool(batch.weight)
+            sums.index_add_(0, batch.labels, counted)  # type: ignore[arg-type]
+    sums = run.sum(sums)
+    seen = sums[:, -1:]
+    run.log["held_out"] = count
+    run.log.setdefault("warnings", []).append(
+        f"{run.label} took its targets from all {count} validation samples: what is scored on them from "
+        "now on says too much good of this model; judge it on the test set"
+    )
+    everything = sums.sum(0, keepdim=True)
+    return torch.where(seen > 0, sums / seen.clamp(min=1), everything / count)[:, :-1]

@@ -202,7 +202,7 @@ def scrubbed(method: Scrub, states: list[dict[str, Tensor]]) -> Network:
 
 @pytest.mark.parametrize("optimizer", SCRUB)
 def test_scrub_equals_its_loop(optimizer: str) -> None:
-    settings = {"alpha": 0.5, "gamma": 0.7, "temperature": 3.0, "milestones": (2,)}
+    settings: dict[str, Any] = {"alpha": 0.5, "gamma": 0.7, "temperature": 3.0, "milestones": (2,)}
     method = Scrub(batch_size=16, forget_batch_size=8, **settings, **SCRUB[optimizer])
     fast, states = network(), []  # type: ignore[var-annotated]
     method.unlearn(fast, view(), run())

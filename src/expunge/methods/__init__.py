@@ -18,6 +18,7 @@ from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.msg import Msg
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
+from expunge.methods.sfron import Sfron
 from expunge.methods.ssd import Ssd
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
@@ -34,6 +35,7 @@ CLASSES: tuple[type[Method], ...] = (
     Unsir,
     Msg,
     Ssd,
+    Sfron,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -56,6 +56,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "boundary_expand": {"epochs": 2, "batch_size": 16, "lr": 1e-3},
     "fcs": {"rounds": 1, "batch_size": 64},
     "regun": {"epochs": 1, "batch_size": 32},
+    "sfron": {"steps": 6, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -127,7 +128,8 @@ def test_a_rate_that_is_too_high_is_named(name: str, key: str, architecture: str
     model = original(architecture)
     before = copy.deepcopy(model)
     method = quick(name, **{key: HUGE})
-    where = rf"^{name}( \([a-z]+\))? diverged in epoch \d+ of \d+, step \d+: "
+    place = r"(epoch \d+ of \d+, step \d+|step \d+ of \d+)"
+    where = rf"^{name}( \([a-z]+\))? diverged in {place}: "
     told = rf"{where}.*; lower {key} \(now 1e\+08\)"
     with pytest.raises(DivergenceError, match=told):
         forget(name, model, architecture, method=method)

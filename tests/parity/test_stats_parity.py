@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 
+import pytest
 import torch
 from helpers import digits, run_on_cpu, view_of
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.methods.msg import Msg
+from expunge.methods.sfron import Sfron
 from expunge.methods.ssd import Ssd
 from expunge.names.seeds import torch_generator
 
@@ -139,4 +141,49 @@ def test_ssd_equals_its_loop() -> None:
                     chosen += 1
                     p.view(-1)[at] *= min(0.9 * b / a, 1)
     assert 0 < chosen < sum(p.numel() for p in slow.parameters())
+    assert_same(fast, slow, start)
+
+
+@pytest.mark.parametrize(("beta", "gamma"), [(1.0, 1.0), (0.6, 1.3)])
+def test_sfron_equals_its_loop(beta: float, gamma: float) -> None:
+    fast, slow = network(), network()
+    start = network()
+    method = Sfron(steps=7, every=3, alpha=2.0, beta=beta, gamma=gamma, lr=0.05, batch_size=32)
+    method.unlearn(fast, view(), run_on_cpu(names=NAMES))
+
+    data = view()
+    squares = {}
+    for part in (Part.FORGET, Part.RETAIN):
+        found = sample_gradients(slow, all_of(data, part))
+        squares[part] = {n: sum(one[n] ** 2 for one in found) / len(found) for n in found[0]}
+    mask = {n: f - gamma * squares[Part.RETAIN][n] >= 0 for n, f in squares[Part.FORGET].items()}
+    forget = [b for e in range(3) for b in data.batches(Part.FORGET, 32, epoch=e)]
+    retain = [b for e in range(3) for b in data.batches(Part.RETAIN, 32, epoch=e)]
+    velocity: dict[str, Tensor] = {}
+    made = 0
+    for step in range(7):
+        before = {n: p.detach().clone() for n, p in slow.named_parameters()}
+        for kind in (["forget"] if step % 3 == 0 else []) + ["retain"]:
+            lr = 0.05 * (1 + math.cos(math.pi * made / 10)) / 2  # ten steps in all
+            made += 1
+            batch = (forget if kind == "forget" else retain).pop(0)
+            losses = cross_entropy(slow.train()(batch.inputs), batch.labels, reduction="none")
+            if kind == "retain":
+                losses.mean().backward()
+                sgd(slow, velocity, lr)
+                continue
+            weights = torch.stack([1 / one.detach().sqrt() for one in losses])
+            dose = 2.0 * (1 + math.cos(math.pi * step / 7)) / 2
+            (-dose * (weights / weights.sum() * losses).sum()).backward()
+            for name, p in slow.named_parameters():
+                p.grad *= mask[name]
+            nn.utils.clip_grad_norm_(slow.parameters(), 7.0)
+            at = {n: p.detach().clone() for n, p in slow.named_parameters()}
+            sgd(slow, velocity, lr)
+            with torch.no_grad():
+                for name, p in slow.named_parameters():
+                    p[~mask[name]] = at[name][~mask[name]]
+        with torch.no_grad():
+            for name, p in slow.named_parameters():
+                p.copy_((1 - beta) * before[name] + beta * p)
     assert_same(fast, slow, start)

@@ -15,6 +15,7 @@ from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
 from expunge.methods.msg import Msg, redraw
+from expunge.methods.sfron import Sfron
 from expunge.methods.ssd import Ssd
 from expunge.training.pace import Pace
 from expunge.training.recipe import Recipe
@@ -312,10 +313,129 @@ def test_ssd_dampens_shared_weights_once() -> None:
     torch.testing.assert_close(model.first.weight.detach(), start * factor)
 
 
-# --- both
+# --- sfron
 
 
-@pytest.mark.parametrize("method", [Msg(epochs=1, batch_size=64), Ssd(alpha=1.0)])
+def sfron_on(model: nn.Module, data: DataView | None = None, **settings: Any) -> nn.Module:
+    values = {"steps": 6, "every": 3, "batch_size": 16, "alpha": 1.0, **settings}
+    run = run_on_cpu()
+    return Sfron(**values).unlearn(model, data or small_view(), run)
+
+
+def test_sfron_with_power_0_is_plain_ascent() -> None:
+    """Every w_i is 1 / n, so that the weighted sum is the mean."""
+    model = original("mlp")
+    run = run_on_cpu()
+    batch = next(iter(small_view().batches(Part.FORGET, 16)))
+    plain = Sfron(power=0.0)._weighted(model, batch, run)
+    torch.testing.assert_close(plain, run.loss(model, batch))
+    weighted = Sfron(power=2.0)._weighted(model, batch, run)
+    assert weighted < plain  # what is nearly forgotten weighs less than what is known
+    losses = run.task.losses(model, batch).detach()
+    shares = losses**-2 / (losses**-2).sum()
+    torch.testing.assert_close(weighted, (shares * losses).sum())
+
+
+def test_sfron_weights_are_detached_and_bounded() -> None:
+    """Of a loss of 0 the weight would be infinite, and its gradient would turn ascent round."""
+    model = line([50.0])
+    data = rows([[2.0], [-0.01], [1.0]], [0, 0, 1], forget=2)
+    batch = next(iter(data.batches(Part.FORGET, 2, shuffle=False)))
+    run = run_on_cpu()
+    value = Sfron(power=1.0)._weighted(model, batch, run)
+    assert torch.isfinite(value)
+    (gradient,) = torch.autograd.grad(value, model.w)
+    losses = run.task.losses(model, batch)
+    weights = losses.detach().clamp(min=1e-6) ** -1.0
+    (exact,) = torch.autograd.grad((weights / weights.sum() * losses).sum(), model.w)
+    torch.testing.assert_close(gradient, exact)
+
+
+@pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"weight_decay": 0.1}])
+def test_sfron_moves_no_weight_outside_the_mask_in_forget_steps(settings: dict[str, float]) -> None:
+    """Momentum of the retain steps, and weight decay, move weights that have no gradient."""
+    model = original("cnn")
+    data = small_view()
+    before, after = copy.deepcopy(model), []
+
+    class Data(DataView):
+        def batches(self, part: Part, *given: Any, **options: Any) -> Any:
+            stream = super().batches(part, *given, **options)
+            for batch in stream:
+                after.append((batch.part, copy.deepcopy(model)))
+                yield batch
+
+    watched = Data(**{n: getattr(data, n) for n in ("data", "split", "declared", "transform")})
+    method = Sfron(steps=6, every=3, batch_size=16, alpha=1.0, **settings)
+    run = run_on_cpu()
+    mask = method._mask(model, data, run)
+    assert 0 < run.log["mask_fraction"] < 1
+    method.unlearn(model, watched, run)
+    seen = [(part, one) for part, one in after if changed(before, one)]
+    # the second forget step: between its batch and the retain batch that follows
+    first = next(i for i, (part, _) in enumerate(seen) if part is Part.FORGET)
+    start, end = seen[first][1], seen[first + 1][1]
+    inside = 0
+    for name, chosen in mask.items():
+        moved = start.get_parameter(name) != end.get_parameter(name)
+        assert not moved[~chosen].any()
+        inside += int(moved[chosen].sum())
+    assert inside
+
+
+def test_sfron_with_beta_1_has_no_slow_copy() -> None:
+    fast, slow, still = (original("mlp") for _ in range(3))
+    sfron_on(fast, beta=1.0)
+    sfron_on(slow, beta=0.5)
+    sfron_on(still, beta=1e-6)
+    weights = nn.utils.parameters_to_vector(original("mlp").parameters())
+    assert changed(fast, slow)
+    far, near = (
+        float(nn.utils.parameters_to_vector(one.parameters()).sub(weights).norm().detach())
+        for one in (fast, still)
+    )
+    assert near < 1e-3 * far
+
+
+def test_sfron_with_gamma_0_masks_nothing() -> None:
+    run = run_on_cpu()
+    mask = Sfron(gamma=0.0)._mask(original("cnn"), small_view(), run)
+    assert all(bool(one.all()) for one in mask.values())
+    assert run.log["mask_fraction"] == 1.0
+
+
+def test_sfron_masks_are_of_samples_whatever_the_batch() -> None:
+    """Squares of batch means would depend on it; so would a quotient, 0 / 0 at pruned weights."""
+    model = original("mlp")
+    pruned = random_mask(model, kept=0.5)
+    found = [
+        Sfron(batch_size=size)._mask(model, small_view(), run_on_cpu(mask=pruned))
+        for size in (1, 7, 64)
+    ]
+    for other in found[1:]:
+        for name, one in found[0].items():
+            assert int((one != other[name]).sum()) <= 0.002 * one.numel()  # rounding alone
+    for name, kept in pruned.items():
+        assert found[0][name][~kept].all()
+
+
+def test_sfron_reads_a_forget_batch_ahead_of_every_fifth() -> None:
+    parts = [batch.part for batch in Sfron(steps=7, batch_size=16)._turns(small_view())]
+    f, r = Part.FORGET, Part.RETAIN
+    assert parts == [f, r, r, r, r, r, f, r, r]
+    batches = list(Sfron(steps=4, every=1, batch_size=16)._turns(small_view()))
+    for part, size in ((f, 15), (r, 45)):  # both begin again where they end, in another order
+        ids = [str(name) for batch in batches if batch.part is part for name in batch.ids]
+        assert len(set(ids[:size])) == len(set(ids)) == size < len(ids)
+        assert ids[size:] != ids[: len(ids) - size]
+
+
+# --- all
+
+ALL = [Msg(epochs=1, batch_size=64), Ssd(alpha=1.0), Sfron(steps=4, batch_size=64)]
+
+
+@pytest.mark.parametrize("method", ALL)
 def test_a_recipe_in_bfloat16(method: Any) -> None:
     recipe = Recipe(precision="bfloat16", augmentation="none")
     data = digits()

@@ -32,6 +32,7 @@ from expunge.methods.regun import Regun
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
 from expunge.methods.scrub import Scrub
+from expunge.methods.sfron import Sfron
 from expunge.methods.ssd import Ssd
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
@@ -62,6 +63,7 @@ CLASSES: tuple[type[Method], ...] = (
     BoundaryExpand,
     Fcs,
     Regun,
+    Sfron,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

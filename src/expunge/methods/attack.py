@@ -106,8 +106,7 @@ def looked_at(
             def logits(inputs: Tensor, like: Batch = batch) -> Tensor:
                 return observe(teacher, replace(like, inputs=inputs))
 
-            assert batch.labels is not None  # samples of a part have some
-            values = look(logits, batch.inputs, batch.labels, bounds)
+            values = look(logits, batch.inputs, batch.labels, bounds)  # type: ignore[arg-type]
             found.append(tuple(run.gathered(value, batch).cpu() for value in values))
             bar.advance()
     names = source.view.samples.ids[source.rows].tolist()

@@ -79,9 +79,8 @@ class Regun(SgdMethod, Balance):
 
         def loss(model: nn.Module, pair: tuple[Batch, Batch], _: float) -> Tensor:
             struck, kept = pair
-            assert struck.labels is not None  # samples of a part have some
-            own = torch.bincount(struck.labels, minlength=len(means)) * bool(struck.weight)
-            counts = run.sum(own).to(means)
+            own = torch.bincount(struck.labels, minlength=len(means))  # type: ignore[arg-type]
+            counts = run.sum(own * bool(struck.weight)).to(means)
             target = (counts[:, None] * means).sum(0) / counts.sum()
             says = observe(model, struck).log_softmax(1)
             apart = functional.kl_div(says, target.expand_as(says), reduction="none").sum(1)

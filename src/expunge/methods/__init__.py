@@ -16,6 +16,7 @@ from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.neggrad_plus import NegGradPlus
+from expunge.methods.noisy_finetune import NoisyFinetune
 from expunge.methods.retrain import Retrain
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
@@ -30,6 +31,7 @@ CLASSES: tuple[type[Method], ...] = (
     Influence,
     Fisher,
     Unsir,
+    NoisyFinetune,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

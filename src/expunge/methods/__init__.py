@@ -29,6 +29,7 @@ from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.perturb import Perturb
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.regun import Regun
+from expunge.methods.noisy_finetune import NoisyFinetune
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
 from expunge.methods.scrub import Scrub
@@ -64,6 +65,7 @@ CLASSES: tuple[type[Method], ...] = (
     Fcs,
     Regun,
     Sfron,
+    NoisyFinetune,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -38,6 +38,7 @@ class Method(Settings):
         which it trained the last layer itself, and others are refused.
     guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or
         "certified(epsilon, delta)"; of one method with its settings, see `proves`.
+    takes_statistics: whether it takes models with running statistics (BatchNorm); others it refuses.
     seeded: whether another seed gives other weights.
     trains: whether it uses an optimiser of torch, the first of which takes a process seconds to load:
         that is then done before the clock starts.
@@ -51,6 +52,7 @@ class Method(Settings):
     reads: ClassVar[Part]
     scope: ClassVar[Scope] = "any"
     guarantee: ClassVar[str] = "none"
+    takes_statistics: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     trains: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {}

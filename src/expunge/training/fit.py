@@ -117,6 +117,8 @@ def fit(
         with _bar(run, _length(first), pace) as bar:
             for epoch in pace.rounds():
                 stream = first if epoch == first_epoch else batches(epoch)
+                short = None if run.rehearsal is None else run.rehearsal.training(batches, pace)
+                stream = stream if short is None else short
                 _epoch(loop, stream, loss, epoch, schedule, bar, log)
                 if validate is not None:
                     with evaluating(model), torch.no_grad(), arithmetic(log.precision, run.device):
@@ -124,7 +126,9 @@ def fit(
                 schedule.after_epoch(log.validation[-1] if log.validation else None)
                 if after_epoch is not None:
                     after_epoch(model, epoch)
-                if log.steps == steps:
+                if short is not None:
+                    short.end()
+                if short is not None or log.steps == steps:
                     break
     log.seconds = time.perf_counter() - start
     return log

@@ -20,6 +20,7 @@ from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
 from expunge.training.cost import Account
 from expunge.training.recipe import Recipe
+from expunge.training.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -94,6 +95,7 @@ class Run:
     mask: of a sparse model; `fit` holds it, methods never mention it.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
     account: what the run reads, and its meter.
+    rehearsal: where it is only a rehearsal, whose results mean nothing: they must not be kept.
     """
 
     names: tuple[str | int, ...] = ("run", 0)
@@ -107,6 +109,7 @@ class Run:
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    rehearsal: Rehearsal | None = None
 
     @property
     def device(self) -> torch.device:

@@ -57,10 +57,14 @@ def all_gone(split: Split, data: Data) -> bool:
     return split.only_whole_classes(data) or not poison.isdisjoint(split.forget)
 
 
-def judged_unseen(made: Trained, original: Trained, data: Data, run: Run) -> Score:
-    """The criterion of a model beside its original; data: as `tested_on` gives them."""
-    panel = Panel(replace(made, data=data), made.split, run, original=replace(original, data=data))
+def unseen_panel(made: Trained, original: Trained, data: Data, run: Run) -> Panel:
+    """A model beside its original, both on data as `tested_on` gives them."""
+    return Panel(replace(made, data=data), made.split, run, original=replace(original, data=data))
+
+
+def judged_unseen(panel: Panel) -> Score:
+    """The criterion of the panel's subject beside its original."""
     if panel.original_outputs is None:
         raise ConfigError("settings are judged against the original, which is not there")
-    gone = all_gone(made.split, data)
+    gone = all_gone(panel.split, panel.subject.data)
     return criterion(panel.outputs, panel.original_outputs, all_gone=gone)

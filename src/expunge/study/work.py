@@ -17,7 +17,7 @@ from expunge.audits.criterion import CRITERION
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
-from expunge.audits.unseen import judged_unseen, set_aside, tested_on
+from expunge.audits.unseen import judged_unseen, set_aside, tested_on, unseen_panel
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -325,7 +325,7 @@ def _scores(
         data = tested_on(judged, original)
     if CRITERION in cell.config:
         run = bench.run(("audit", cell.seed), "audit")
-        return {"scores": [judged_unseen(made, original, data, run).to_dict()]}
+        return {"scores": [judged_unseen(unseen_panel(made, original, data, run)).to_dict()]}
     also = cell.config.get("also", [])
     subject = replace(made, data=data)
     if also:

@@ -10,6 +10,7 @@ from expunge.version import VERSION
 __version__ = VERSION
 
 if TYPE_CHECKING:
+    from expunge.advice.recommend import Recommendation, recommend
     from expunge.api import adopt, audit, train, unlearn
     from expunge.audits import AUDITS
     from expunge.audits.base import Audit
@@ -76,6 +77,7 @@ _HOMES = {
     "Pruned": "pruning.original",
     "Pruner": "pruning.base",
     "Recipe": "training.recipe",
+    "Recommendation": "advice.recommend",
     "Record": "trained.record",
     "Run": "training.run",
     "Score": "scores.score",
@@ -99,6 +101,7 @@ _HOMES = {
     "load": "trained.opening",
     "load_data": "data.load",
     "prune": "pruning.original",
+    "recommend": "advice.recommend",
     "train": "api",
     "unlearn": "api",
     "weighted_gradient": "per_sample.products",
@@ -128,6 +131,7 @@ __all__ = [
     "Pruned",
     "Pruner",
     "Recipe",
+    "Recommendation",
     "Record",
     "Run",
     "Score",
@@ -152,6 +156,7 @@ __all__ = [
     "load",
     "load_data",
     "prune",
+    "recommend",
     "train",
     "unlearn",
     "weighted_gradient",

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from commands import ENVIRONMENT, expunge, train_digits
 from safetensors.torch import load_file
 

@@ -46,6 +46,7 @@ LAYERS = {
     "pruning": 7,
     "transfer": 7,
     "api": 8,
+    "advice": 9,
     "theory": 9,
     "testing": 10,
     "folders": 9,

@@ -471,14 +471,14 @@ def test_a_method_that_reads_validation_samples_is_judged_by_the_others(tmp_path
             return model
 
     judged: list[list[str]] = []
-    real = work._judged_on
+    real = work.tested_on
 
     def note(samples: Any, original: Any) -> Any:
         judged.append(sorted(samples.ids.tolist()))
         return real(samples, original)
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(work, "_judged_on", note)
+        patched.setattr(work, "tested_on", note)
         patched.setattr(work, "make_method", lambda *_, **__: Peeks())
         tuning = {"seed": 7, "trials": 2, "methods": {"finetune": {"lr": [0.01, 0.02]}}}
         asked = study(tuning=tuning, scenarios=["random:0.2"], methods={"finetune": {}})

@@ -21,6 +21,7 @@ from expunge.cli.cleanse import cleanse
 from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import export, import_, train
 from expunge.cli.overview import demo, list_
+from expunge.cli.recommend import recommend
 from expunge.cli.screen import warnings_as_lines
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
@@ -79,6 +80,7 @@ for _name, _command, _example in (
         "--data digits --model cnn --epochs 20 --lr 0.05 --batch-size 128 --pruner omp"
         " --sparsity 0.95 --out runs/sparse",
     ),
+    ("recommend", recommend, "runs/original --forget class:3 --budget 60"),
     (
         "unlearn",
         unlearn,

@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from expunge.data.transform import Draws, Transform, to_device
 from expunge.errors import AccessError
 from expunge.names.seeds import numpy_generator, torch_generator
 
+T = TypeVar("T")
 SMALLEST_LAST = 8
 """A last batch under this joins the batch before it: BatchNorm cannot train on one sample, and no
 process of up to this many is left without a share. The same for any number of processes."""
@@ -57,7 +58,8 @@ class Stream:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = [self.order[start:stop] for start, stop in self.cuts]
-        return self.source.read(batches, self.epoch, self.augment)
+        read = self.source.read(batches, self.epoch, self.augment)
+        return self.source.view.handed_out(read, len(batches))
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,9 @@ class Pairs:
 
     def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
         steps = len(self)
-        for _, one, other in zip(
-            range(steps), self._cycle(self.a), self._cycle(self.b), strict=False
-        ):
-            yield one, other
+        sides = zip(range(steps), self._cycle(self.a), self._cycle(self.b), strict=False)
+        pairs = ((one, other) for _, one, other in sides)
+        return self.a.view.handed_out(pairs, steps)
 
     def _stream(self, source: Source, round_: int) -> Stream:
         epoch = self.epoch if round_ == 0 else self.epoch + 1_000_003 * round_
@@ -116,6 +117,11 @@ class Chain:
 
 class Source(Protocol):
     """Anything that hands out batches: a part, a subset of one, tensors, or a mix of these."""
+
+    @property
+    def view(self) -> DataView:
+        """Through which it is read."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -269,6 +275,7 @@ class DataView:
     names: seed names; the same names give the same batches.
     reads: samples read so far per part, in this process.
     cut: how `batches` cuts the shuffled retain set; for trainings that repeat an original's.
+    rehearsal: sees each pass with its number of batches, and may end it early; see `Rehearsal`.
     """
 
     data: Data
@@ -281,6 +288,7 @@ class DataView:
     world: int = 1
     reads: Counter[Part] = field(default_factory=Counter)
     cut: Cut = "filled"
+    rehearsal: Callable[[Iterator[Any], int], Iterator[Any]] | None = None
     _rows: dict[Part, Indices] = field(default_factory=dict, repr=False)
 
     def _rows_of(self, part: Part) -> Indices:
@@ -395,6 +403,10 @@ class DataView:
         Its batches come in another order, with other augmentation; what it reads counts in `reads`.
         """
         return replace(self, names=(*self.names, name))
+
+    def handed_out(self, batches: Iterator[T], count: int) -> Iterator[T]:
+        """The batches of one pass; in a rehearsal only some of the `count`."""
+        return batches if self.rehearsal is None else self.rehearsal(batches, count)
 
     def shuffled(self, rows: Indices, epoch: int) -> Indices:
         """Positions of some rows of the training data, in this epoch's order."""

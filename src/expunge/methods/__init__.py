@@ -26,10 +26,10 @@ from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.lotus import Lotus
 from expunge.methods.msg import Msg
 from expunge.methods.neggrad_plus import NegGradPlus
+from expunge.methods.noisy_finetune import NoisyFinetune
 from expunge.methods.perturb import Perturb
 from expunge.methods.random_label import RandomLabel
 from expunge.methods.regun import Regun
-from expunge.methods.noisy_finetune import NoisyFinetune
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
 from expunge.methods.scrub import Scrub

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import torch
 
 from expunge.api import DistanceFloor, distance_floor, train, unlearn
 from expunge.audits import chosen_audits
-from expunge.audits.criterion import CRITERION, criterion
+from expunge.audits.criterion import CRITERION
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
+from expunge.audits.unseen import judged_unseen, set_aside, tested_on, unseen_panel
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -27,7 +27,6 @@ from expunge.errors import ConfigError
 from expunge.hardware import machine_name
 from expunge.methods import make_method
 from expunge.models.mask import Mask, overlap
-from expunge.names.seeds import numpy_generator
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
 from expunge.pruning.original import mask_in_other_order, mask_without
@@ -266,9 +265,8 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         return made, scored
     judged: Samples | None = None
     if config.get("on") == "validation":  # tuning never sees the test set
-        judged = _validation(original)
-        if cell.kind == "unlearn" and Part.VALIDATION in method.reads:
-            split, judged = _halved(original, split)
+        reads = method.reads if cell.kind == "unlearn" else Part.RETAIN
+        split, judged = set_aside(original, split, reads)
     made = unlearn(
         original,
         split,
@@ -281,29 +279,6 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
     if config.get("paired"):  # others are compared with its weights, and nothing else
         return bench.with_floor(made, original), {"scores": []}
     return made, _scores(cell, made, original, bench, judged)
-
-
-def _validation(original: Trained) -> Samples:
-    """The samples that no model learned from."""
-    samples = original.data.train
-    return samples.subset(original.split.rows(samples, Part.VALIDATION))
-
-
-def _halved(original: Trained, split: Split) -> tuple[Split, Samples]:
-    """A split with one half of the validation samples, and the other half to judge by.
-
-    What a method has looked at says too much good of it.
-    """
-    shuffled = numpy_generator("tuning", "halves").permutation(sorted(split.validation)).tolist()
-    half = len(shuffled) // 2
-    if not half:
-        raise ConfigError(
-            "a method that reads validation samples is tuned on one half of them and judged by the "
-            "other, and there is no half of one; raise validation"
-        )
-    samples = original.data.train
-    rows = np.sort(samples.rows_of(shuffled[half:]))
-    return replace(split, validation=tuple(shuffled[:half])), samples.subset(rows)
 
 
 def _nothing(original: Trained, split: Split) -> Record:
@@ -347,9 +322,10 @@ def _scores(
     """judged: samples in place of the test set."""
     data = made.data
     if judged is not None:
-        data = _judged_on(judged, original)
+        data = tested_on(judged, original)
     if CRITERION in cell.config:
-        return {"scores": [_criterion(cell, made, original, data, bench).to_dict()]}
+        run = bench.run(("audit", cell.seed), "audit")
+        return {"scores": [judged_unseen(unseen_panel(made, original, data, run)).to_dict()]}
     also = cell.config.get("also", [])
     subject = replace(made, data=data)
     if also:
@@ -387,30 +363,6 @@ def _transferred(made: Trained, target: TargetTask, seed: int, bench: Bench) -> 
     recipe = resolve_recipe(target.recipe, data, Split.whole(data))
     tuned = full_finetune(made.model, data, run, recipe)
     return [*probed.scores("linear_probe"), *tuned.scores("full_finetune")]
-
-
-def _criterion(cell: Cell, made: Trained, original: Trained, data: Data, bench: Bench) -> Score:
-    """What a trial of tuning is judged by, without a retrained model."""
-    panel = Panel(
-        replace(made, data=data),
-        made.split,
-        bench.run(("audit", cell.seed), "audit"),
-        original=replace(original, data=data),
-    )
-    if panel.original_outputs is None:
-        raise ConfigError("settings are judged against the original, which is not there")
-    poison = data.poison.ids if data.poison is not None else frozenset()
-    gone = made.split.only_whole_classes(data) or not poison.isdisjoint(made.split.forget)
-    return criterion(panel.outputs, panel.original_outputs, all_gone=gone)
-
-
-def _judged_on(judged: Samples, original: Trained) -> Data:
-    """The data with samples of their own in place of the test set."""
-    data = original.data
-    if data.poison is not None:  # a test set is clean
-        clean = [name not in data.poison.ids for name in judged.ids.tolist()]
-        judged = judged.subset(np.flatnonzero(np.array(clean, dtype=bool)))
-    return replace(data, test=judged)
 
 
 def _dates(cell: Cell, store: CellStore) -> dict[str, str]:

@@ -121,18 +121,20 @@ def fit(
         with _bar(run, _length(first), pace) as bar:
             for epoch in pace.rounds():
                 stream = first if epoch == first_epoch else batches(epoch)
+                short = None if run.rehearsal is None else run.rehearsal.training(batches, pace)
+                stream = stream if short is None else short
                 _epoch(loop, stream, loss, epoch, schedule, bar, log)
                 if validate is not None:
                     with evaluating(model), torch.no_grad(), arithmetic(log.precision, run.device):
                         log.validation.append(validate(model))
                 schedule.after_epoch(log.validation[-1] if log.validation else None)
+                ended = False
                 if after_epoch is not None:
-                    average_buffers(
-                        model, run
-                    )  # at the end, or here and at the end: it is one mean
-                    if after_epoch(model, epoch):
-                        break
-                if log.steps == steps:
+                    average_buffers(model, run)  # here too, for what it looks at is one model
+                    ended = bool(after_epoch(model, epoch))
+                if short is not None:
+                    short.end()
+                if ended or short is not None or log.steps == steps:
                     break
     log.seconds = time.perf_counter() - start
     return log

@@ -21,6 +21,7 @@ from expunge.progress import Reporter, Silent
 from expunge.training.cost import Account
 from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
+from expunge.training.rehearsal import Rehearsal
 from expunge.training.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Run:
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
     account: what the run reads, and its meter. statistics: what is kept of the original; None in trials,
     whose costs are compared.
+    rehearsal: where it is only a rehearsal, whose results mean nothing: they must not be kept.
     """
 
     names: tuple[str | int, ...] = ("run", 0)
@@ -111,6 +113,7 @@ class Run:
     artifacts: dict[str, Tensor] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     statistics: Statistics | None = None
+    rehearsal: Rehearsal | None = None
 
     @property
     def device(self) -> torch.device:

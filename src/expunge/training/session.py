@@ -35,6 +35,7 @@ from expunge.training.cost import Account, Cost, Meter
 from expunge.training.hub import hub_model
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
+from expunge.training.rehearsal import going_on
 from expunge.training.run import Run, accelerator_on, cards
 from expunge.training.trial import tried_out
 
@@ -92,7 +93,7 @@ def open_session(
     reads: what may be read. fresh: makes an untrained model. mask: of a sparse model, held throughout.
     cut: how the order of the retain set is cut into batches.
     """
-    account = Account()
+    account, rehearsal = Account(), going_on()
     if fresh is not None:
         fresh = tried_out(fresh, data, split)
     run = Run(
@@ -105,7 +106,10 @@ def open_session(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
         account=account,
+        rehearsal=rehearsal,
     )
+    if rehearsal is not None:
+        rehearsal.device = run.device
     augmentation: Augmentation | Literal["auto"] = "none"
     if recipe is not None:
         augmentation = recipe.augmentation
@@ -122,6 +126,7 @@ def open_session(
         world=run.world,
         reads=account.reads,
         cut=cut,
+        rehearsal=None if rehearsal is None else rehearsal.a_pass,
     )
     return Session(run, view)
 

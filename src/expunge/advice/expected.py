@@ -1,0 +1,120 @@
+"""How many seconds a method would take on a model, measured by a rehearsal of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from expunge.advice.duration import in_seconds
+from expunge.api import unlearn
+from expunge.data.answer import Answered
+from expunge.data.parts import Part
+from expunge.errors import DivergenceError, UserError
+from expunge.methods import Method
+from expunge.methods.finetune import Finetune
+from expunge.place import HERE, Place
+from expunge.progress import Silent
+from expunge.trained.trained import Trained
+from expunge.training.rehearsal import Rehearsal, RehearsalError, rehearsing
+
+MOST_EACH, MOST_ALL = 20.0, 60.0
+"""Seconds that one rehearsal may take, and all of them together."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """seconds: of work, loading and audits apart; None: nobody can tell. rough: guessed by the number of
+    its passes, where a rehearsal told nothing.
+    """
+
+    seconds: float | None
+    rough: bool = False
+
+    def __str__(self) -> str:
+        if self.seconds is None:
+            return "unknown"
+        return f"{'roughly ' if self.rough else ''}{in_seconds(self.seconds)}"
+
+
+@dataclass
+class Stopwatch:
+    """Rehearses methods on one model and one request.
+
+    most: seconds that all rehearsals may take. clock: in seconds.
+    """
+
+    original: Trained
+    asked: Answered
+    seed: int = 0
+    place: Place = HERE
+    most: float = MOST_ALL
+    clock: Callable[[], float] = time.perf_counter
+    begin: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.begin = self.clock()
+        self.place = replace(self.place, progress=Silent(), strike=False)
+
+    @property
+    def spent(self) -> float:
+        """Seconds since it was made."""
+        return self.clock() - self.begin
+
+    def expect(self, method: Method) -> Expected:
+        """What a method would take with its settings.
+
+        Raises UserError or DivergenceError where the method itself refuses this model or request.
+        """
+        for whole_passes in (False, True):
+            try:
+                return Expected(self._rehearsed(method, whole_passes=whole_passes))
+            except RehearsalError:
+                break
+            except (UserError, DivergenceError):
+                if whole_passes:  # or it may be for what the rehearsal left out
+                    raise
+            except (
+                Exception
+            ):  # it missed what the rehearsal left out, and others' code may do anything
+                continue
+        return self._guessed(method)
+
+    def _rehearsed(self, method: Method, *, whole_passes: bool) -> float:
+        now = self.clock()
+        until = now + min(MOST_EACH, self.begin + self.most - now)
+        rehearsal = Rehearsal(until=until, whole_passes=whole_passes, clock=self.clock)
+        with rehearsing(rehearsal):
+            made = unlearn(
+                self.original,
+                self.asked,
+                method,
+                seed=self.seed,
+                place=self.place,
+                allow_code=self.place.allow_code,
+            )
+        return made.record.cost.seconds + rehearsal.skipped
+
+    def _guessed(self, method: Method) -> Expected:
+        """By the number of its passes over what it reads, each taken for one of plain training."""
+        if self.an_epoch is None:
+            return Expected(None, rough=True)
+        split = self.asked.split
+        parts = {Part.RETAIN: split.retain, Part.FORGET: split.forget}
+        read = sum(len(ids) for part, ids in parts.items() if part in method.reads)
+        passes = sum(
+            value
+            for name, value in method
+            if isinstance(value, int) and (name == "epochs" or name.endswith("_epochs"))
+        )
+        epochs = (passes or 1) * read / max(1, len(split.retain))
+        return Expected(epochs * self.an_epoch, rough=True)
+
+    @cached_property
+    def an_epoch(self) -> float | None:
+        """Seconds of one pass of training over the retain set; None where even that cannot be told."""
+        try:
+            return self._rehearsed(Finetune(epochs=1), whole_passes=False)
+        except (UserError, DivergenceError, RehearsalError):
+            return None

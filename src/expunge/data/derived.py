@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from expunge.data.batch import Batch, Indices
-from expunge.data.view import Source, Stream
+from expunge.data.view import DataView, Source, Stream
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,11 @@ class DerivedSource:
 
     source: Source
     change: Callable[[Batch], Batch]
+
+    @property
+    def view(self) -> DataView:
+        """Of the samples."""
+        return self.source.view
 
     def __len__(self) -> int:
         return len(self.source)

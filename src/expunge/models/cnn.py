@@ -12,11 +12,22 @@ and a global mean in place of the hidden linear layers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 
 from expunge.models.blocks import ConvNet, Sides, conv3x3, image_shape
 
 WIDTHS = (32, 64, 128)
+
+
+def cnn_groupnorm(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The same with GroupNorm in 8 groups (Wu and He, ECCV 2018), which keeps nothing of the data.
+
+    Raises:
+        ModelError: `shape` is not (channels, height, width).
+    """
+    return _blocks(shape, classes, "cnn_groupnorm", lambda filters: nn.GroupNorm(8, filters))
 
 
 def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -25,10 +36,16 @@ def cnn(shape: tuple[int, ...], classes: int) -> nn.Module:
     Raises:
         ModelError: `shape` is not (channels, height, width).
     """
-    channels, height, width = image_shape(shape, "cnn")
+    return _blocks(shape, classes, "cnn", nn.BatchNorm2d)
+
+
+def _blocks(
+    shape: tuple[int, ...], classes: int, name: str, norm: Callable[[int], nn.Module]
+) -> nn.Module:
+    channels, height, width = image_shape(shape, name)
     sides = Sides(height, width)
     layers: list[nn.Module] = []
     for filters in WIDTHS:
-        layers += [conv3x3(channels, filters), nn.BatchNorm2d(filters), nn.ReLU(), sides.pool()]
+        layers += [conv3x3(channels, filters), norm(filters), nn.ReLU(), sides.pool()]
         channels = filters
     return ConvNet(layers, channels, classes)

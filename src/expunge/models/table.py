@@ -45,6 +45,12 @@ class Architecture:
 ROWS = (
     Architecture("mlp", "two hidden layers, 256 and 128 units; any input", "LeCun et al., 1998"),
     Architecture("cnn", "three convolutions, quick on a CPU", "after LeCun et al., 1998"),
+    Architecture(
+        "cnn_groupnorm",
+        "the same without running statistics, as proofs want it",
+        "Wu and He, ECCV 2018",
+        "cnn",
+    ),
     Architecture("resnet20", "the CIFAR ResNet, 0.27 M weights", "He et al., CVPR 2016", "resnet"),
     Architecture(
         "resnet18",

@@ -54,6 +54,18 @@ def write(tmp_path: Path, text: str) -> Path:
     return file
 
 
+def test_a_setting_that_is_a_list_is_one_value_and_survives_the_file() -> None:
+    entry = Entry(method="scrub", settings={"milestones": [2, 4], "lr": [0.1, 0.2]})
+    rows = variants("scrub", entry, allow_code=False)
+    assert list(rows) == ["scrub (lr=0.1)", "scrub (lr=0.2)"]
+    assert all(one["settings"]["milestones"] == [2, 4] for one in rows.values())
+    two = Entry(method="scrub", settings={"milestones": [[2], [2, 4]]})
+    assert list(variants("scrub", two, allow_code=False)) == [
+        "scrub (milestones=[2])",
+        "scrub (milestones=[2, 4])",
+    ]
+
+
 def test_everything_is_filled_in_and_reads_back_the_same(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, GOOD))
     assert study.recipes["quick"].lr == 0.01, "1e-2 is a number"

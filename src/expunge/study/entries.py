@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, get_args, get_origin
 
 from pydantic import Field
+from pydantic.fields import FieldInfo
 
 from expunge.errors import ConfigError
 from expunge.methods import ALL_METHODS, Method, find_method, make_method, method_name
@@ -81,19 +82,37 @@ def variants(label: str, entry: Entry, *, allow_code: bool) -> dict[str, dict[st
             make_method(entry.method, {name: value}, allow_code=allow_code)  # says what there is
     return {
         named: method_record(make_method(entry.method, one, allow_code=allow_code))
-        for named, one in combinations(label, entry.settings).items()
+        for named, one in combinations(label, entry.settings, takes_lists(fields)).items()
     }
 
 
-def combinations(label: str, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Label of each row -> settings with one value of each that is listed."""
+def takes_lists(fields: Mapping[str, FieldInfo]) -> set[str]:
+    """Settings of which one value is a list already, such as milestones; two of them are lists of it."""
+    return {
+        name
+        for name, field in fields.items()
+        if tuple in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation)))
+    }
+
+
+def combinations(
+    label: str, settings: Mapping[str, Any], lists: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Label of each row -> settings with one value of each that is listed.
+
+    lists: settings of which one value is a list already.
+    """
+
+    def is_grid(name: str, value: Any) -> bool:
+        each = value if isinstance(value, list) else []
+        return bool(each) and isinstance(each[0], list) if name in lists else value is each
+
     each: list[dict[str, Any]] = [{}]
+    listed = [name for name, value in settings.items() if is_grid(name, value)]
     for name, value in settings.items():
-        if isinstance(value, list) and not value:
+        if name in listed and not value:
             raise ConfigError(f"{label}: {name} lists no values; give one or more")
-        values = value if isinstance(value, list) else [value]
-        each = [{**one, name: choice} for one in each for choice in values]
-    listed = [name for name, value in settings.items() if isinstance(value, list)]
+        each = [{**one, name: c} for one in each for c in (value if name in listed else [value])]
     found = {}
     for one in each:
         told = ", ".join(

@@ -29,8 +29,9 @@ class Scrub(SgdMethod):
     that momentum goes over from one pass to the next.
 
     The defaults are the authors' program's for large models (preset `large`); `mia` has those of its
-    membership experiments, `small` those for small data sets. As there, the student's normalisation
-    layers follow both sets; norm="eval" leaves their statistics alone.
+    membership experiments, `small` those for small data sets. As there, the rate falls to a tenth
+    after some epochs, which three do not reach, and the student's normalisation layers follow both
+    sets; norm="eval" leaves their statistics alone.
 
     At the original's weights d is 0 and so is its gradient, but for what normalisation layers in
     training mode bring in: without these the first forget step changes nothing, and a request of one

@@ -32,10 +32,13 @@ from expunge.methods.amun import Amun
 from expunge.methods.attack import sign_step
 from expunge.methods.base import Method
 from expunge.methods.beside import retain_beside_forget
-from expunge.methods.boundary_expand import BoundaryExpand, one_row_more
+from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.boundary_shrink import BoundaryShrink
-from expunge.methods.fcs import Fcs, losses
-from expunge.methods.regun import Regun, held_out_means
+from expunge.methods.contrast import flat_and_apart
+from expunge.methods.extra_row import one_row_more
+from expunge.methods.fcs import Fcs
+from expunge.methods.held_out import held_out_means
+from expunge.methods.regun import Regun
 from expunge.training import loop
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run
@@ -377,7 +380,7 @@ def batches(count: int) -> tuple[Batch, Batch]:
 
 def test_one_retain_sample_gives_no_contrast() -> None:
     model = Linear()
-    _, apart, _ = losses(run_on_cpu(), 1.15)
+    _, apart = flat_and_apart(run_on_cpu(), 1.15)
     value = apart(model, batches(1), 0.0)
     assert value == 0
     assert not any(g.any() for g in torch.autograd.grad(value, list(model.parameters())))
@@ -389,7 +392,7 @@ def test_one_retain_sample_gives_no_contrast() -> None:
 def test_the_contrast_has_no_gradient_in_the_retain_samples_and_is_least_where_all_are_alike() -> (
     None
 ):
-    _, apart, _ = losses(run_on_cpu(), 1.15)
+    _, apart = flat_and_apart(run_on_cpu(), 1.15)
     struck, kept = batches(4)
     kept.inputs.requires_grad_(True)
     value = apart(Linear(), (struck, kept), 0.0)
@@ -402,7 +405,7 @@ def test_the_contrast_has_no_gradient_in_the_retain_samples_and_is_least_where_a
 
 
 def test_outputs_are_flat_where_the_first_loss_is_0() -> None:
-    flat, _, _ = losses(run_on_cpu(), 1.15)
+    flat, _ = flat_and_apart(run_on_cpu(), 1.15)
     model = Linear()
     assert flat(model, batches(1)[0], 0.0) > 0
     with torch.no_grad():

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.errors import ConfigError
 from expunge.methods.base import BatchSize, Scope, SgdMethod
 from expunge.training.recipe import Settings
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from expunge.data.batch import Batch
     from expunge.data.view import DataView, Source
-    from expunge.methods.attack import Bounds, Logits
     from expunge.training.run import Run
 
 
@@ -80,35 +76,15 @@ class Amun(SgdMethod, Adversaries):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError where no sample can be fooled, or none can be moved."""
-        import torch
-
-        from expunge.data.derived import DerivedSource
-        from expunge.methods.attack import Attack, looked_at, within
+        from expunge.methods.adversaries import adversaries_of
+        from expunge.methods.attack import Attack
         from expunge.training.fit import fit
 
         struck = data.source(Part.FORGET)
-        bounds = struck.bounds
         sources: list[Source] = [data.source(Part.RETAIN)] if self.retain else []
         sources += [] if self.adv_only else [struck]
         attack = Attack(self.epsilon, self.steps, self.step_size, self.rounds)
-
-        def look(
-            logits: Logits, inputs: Tensor, labels: Tensor, bounds: Bounds
-        ) -> tuple[Tensor, ...]:
-            move = attack(logits, inputs, labels, bounds) - inputs
-            with torch.no_grad():
-                return move, logits(within(inputs + move, bounds)).argmax(1)
-
-        moves, labels = looked_at(model, struck, bounds, run, self.batch_size, look)
-        fooled = labels.values != struck.labels.cpu()
-        self._tell(moves.values[fooled], len(struck), run)
-
-        def moved(batch: Batch) -> Batch:
-            inputs = within(batch.inputs + moves.of(batch), bounds)
-            return replace(batch, inputs=inputs).relabelled(labels.of(batch))
-
-        victims = replace(struck, rows=struck.rows[fooled.numpy()])
-        mixed = data.mix(*sources, DerivedSource(victims, moved))
+        mixed = data.mix(*sources, adversaries_of(model, struck, attack, run, self.batch_size))
         fit(
             model,
             lambda epoch: mixed.batches(self.batch_size, epoch=epoch),
@@ -117,20 +93,3 @@ class Amun(SgdMethod, Adversaries):
             run=run,
         )
         return model
-
-    def _tell(self, moves: Tensor, asked: int, run: Run) -> None:
-        """Log how many samples have an adversary, and how far away; ConfigError where none has."""
-        far = self.epsilon * 2.0 ** (self.rounds - 1)
-        if not len(moves):
-            raise ConfigError(
-                f"{run.label}: none of {asked} samples is taken for another class within a radius of "
-                f"{far:g}, so there is nothing to learn; raise rounds (now {self.rounds})"
-            )
-        left = asked - len(moves)
-        mean = float(moves.flatten(1).norm(dim=1).mean())
-        run.log["adversaries"] = {"made": len(moves), "left_out": left, "mean_length": mean}
-        if left:
-            run.log.setdefault("warnings", []).append(
-                f"{run.label}: {left} of {asked} samples have no adversary within a radius of {far:g}, "
-                f"and were left out of those; raise rounds (now {self.rounds}) to reach them"
-            )

@@ -37,6 +37,11 @@ class Attack:
     step_size: float
     rounds: int
 
+    @property
+    def radii(self) -> list[float]:
+        """What is tried, one after another."""
+        return [self.epsilon * 2.0**each for each in range(self.rounds)]
+
     def __call__(self, logits: Logits, inputs: Tensor, labels: Tensor, bounds: Bounds) -> Tensor:
         """Inputs (batch, ...) within the smallest radius at which another class wins.
 
@@ -44,7 +49,7 @@ class Attack:
         """
         found = inputs.clone()
         left = torch.arange(len(inputs), device=inputs.device)
-        for radius in [0.0, *(self.epsilon * 2.0**each for each in range(self.rounds))]:
+        for radius in (0.0, *self.radii):
             moved = self._within(radius, logits, inputs[left], labels[left], bounds)
             with torch.no_grad():
                 wrong = logits(moved).argmax(1) != labels[left]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -68,9 +68,14 @@ class Fcs(Method):
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         from expunge.methods.beside import retain_beside_forget
+        from expunge.methods.contrast import flat_and_apart
 
         struck, retain = data.source(Part.FORGET), data.source(Part.RETAIN)
-        flat, apart, plain = losses(run, self.temperature)
+        flat, apart = flat_and_apart(run, self.temperature)
+
+        def plain(model: nn.Module, batch: Batch, _: float) -> Tensor:
+            return run.loss(model, batch)
+
         self._pass(model, "uniform", struck.batches(self.batch_size), flat, self.uniform_lr, run)
         for number in range(self.rounds):
             now = replace(run, names=(*run.names, number))
@@ -104,29 +109,3 @@ class Fcs(Method):
             weight_decay=self.weight_decay if name == "retain" else 0.0,
         )
         fit(model, lambda _: stream, loss, recipe=recipe, run=run, name=name, rate=f"{name}_lr")
-
-
-def losses(run: Run, temperature: float) -> tuple[Loss, Loss, Loss]:
-    """The losses of the three kinds of pass: to uniform outputs, contrast, repair."""
-    import torch
-    from torch.nn import functional
-
-    from expunge.data.task import class_logits
-
-    observe: Callable[[nn.Module, Batch], Tensor] = class_logits(run.task)
-
-    def flat(model: nn.Module, batch: Batch, _: float) -> Tensor:
-        says = observe(model, batch).log_softmax(1)
-        return run.mean(-says.mean(1) - math.log(says.shape[1]), batch)
-
-    def apart(model: nn.Module, pair: tuple[Batch, Batch], _: float) -> Tensor:
-        struck, kept = pair
-        with torch.no_grad():
-            others = run.gathered(observe(model, kept), kept)
-        with torch.autocast(
-            run.device.type, enabled=False
-        ):  # whole numbers would be lost in scores
-            scores = functional.linear(observe(model, struck), others) / temperature
-        return run.mean(-scores.log_softmax(1).mean(1), struck)
-
-    return flat, apart, lambda model, batch, _: run.loss(model, batch)

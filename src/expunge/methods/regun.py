@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.errors import ConfigError
 from expunge.methods.base import BatchSize, Epochs, Scope, SgdMethod, WeightDecay
 from expunge.training.recipe import Settings
 
@@ -72,6 +71,7 @@ class Regun(SgdMethod, Balance):
 
         from expunge.data.task import class_logits
         from expunge.methods.beside import retain_beside_forget
+        from expunge.methods.held_out import held_out_means
         from expunge.training.fit import fit
 
         means = held_out_means(model, data, run, self.batch_size)
@@ -95,39 +95,3 @@ class Regun(SgdMethod, Balance):
             run=run,
         )
         return model
-
-
-def held_out_means(model: nn.Module, data: DataView, run: Run, size: int) -> Tensor:
-    """Mean probabilities (classes, classes) of the validation samples of each class, under the model.
-
-    A class without any has the mean of all. Raises ConfigError where there is no validation sample.
-    """
-    import torch
-
-    from expunge.data.task import class_logits
-    from expunge.training.loop import evaluating
-
-    count = data.size(Part.VALIDATION)
-    if not count:
-        raise ConfigError(
-            f"{run.label} learns from validation samples what the model says of the unseen, and there "
-            "are none; keep some when it is trained or imported (--validation 0.1)"
-        )
-    classes = len(data.classes)
-    sums = torch.zeros(classes, classes + 1, device=run.device)
-    observe = class_logits(run.task)
-    with evaluating(model), torch.no_grad(), run.progress.work(f"{run.label}, held-out"):
-        for batch in data.batches(Part.VALIDATION, size, shuffle=False, augment=False):
-            says = observe(model, batch).softmax(1)
-            sums = sums.to(says.dtype)
-            counted = torch.cat([says, torch.ones_like(says[:, :1])], dim=1) * bool(batch.weight)
-            sums.index_add_(0, batch.labels, counted)  # type: ignore[arg-type]
-    sums = run.sum(sums)
-    seen = sums[:, -1:]
-    run.log["held_out"] = count
-    run.log.setdefault("warnings", []).append(
-        f"{run.label} took its targets from all {count} validation samples: what is scored on them from "
-        "now on says too much good of this model; judge it on the test set"
-    )
-    everything = sums.sum(0, keepdim=True)
-    return torch.where(seen > 0, sums / seen.clamp(min=1), everything / count)[:, :-1]

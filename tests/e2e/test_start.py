@@ -41,7 +41,18 @@ HEAVY = [
     "torch",
     "transformers",
 ]
-COMMANDS = ["demo", "train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list"]
+COMMANDS = [
+    "demo",
+    "train",
+    "import",
+    "prune",
+    "recommend",
+    "unlearn",
+    "cleanse",
+    "audit",
+    "export",
+]
+COMMANDS += ["list"]
 OTHERS = [
     "diagnose sparsity",
     "study list",
@@ -142,6 +153,12 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["prune", "original", "--sparsity", "1.5", *TO], ["sparsity = 1.5"]),
     (["prune", "original", "--rewind", "none.pt", *TO], ["no weights file"]),
     (["prune", "--data", "digits", "--model", "cnn", "--criteria", "clas:3", *TO], ["clas:3"]),
+    (["recommend", "nowhere", "--forget", "class:1"], ["nowhere", "expunge train"]),
+    (["recommend", "original", "--forget", "class:11"], ["no class '11'"]),
+    (["recommend", "original", "--forget", "class:1", "--try"], ["--out FOLDER"]),
+    (["recommend", "original", "--forget", "class:1", *TO], ["--try"]),
+    (["recommend", "original", "--forget", "class:1", "--budget", "0"], ["budget = 0"]),
+    (["recommend", "original", "--forget", "class:1", "--guarantee", "prooof"], ["certified"]),
     (["unlearn", "nowhere", "--forget", "class:1", *FINE], ["nowhere", "expunge train"]),
     ([*ASK, "class:1", "--method", "magic", *TO], ["magic", "finetune"]),
     ([*ASK, "class:1", "--method", "evil:Method", *TO], ["cannot import 'evil'", "PYTHONPATH"]),

@@ -25,8 +25,17 @@ def check_budget(budget: float | None) -> None:
 def check_can_judge(validation: int, name: str) -> None:
     """Raise ConfigError for a model without enough samples to judge by."""
     if validation < NEAR_EMPTY:
-        what = f"only {validation}" if validation else "no"
+        has = f"only {validation} of them ({NEAR_EMPTY} are needed)" if validation else "none"
         raise ConfigError(
             f"trials are judged on validation samples, which no model learned from, and {name} has "
-            f"{what} of them; import it with --validation ids:FILE, or train it with --validation 0.1"
+            f"{has}; import it with --validation ids:FILE, or train it with --validation 0.1"
+        )
+
+
+def check_enough(forget: int) -> None:
+    """Raise ConfigError for a request too small to judge by."""
+    if forget < NEAR_EMPTY:
+        raise ConfigError(
+            f"no trial can be judged by so few samples to forget ({forget}; {NEAR_EMPTY} are needed); "
+            "take one of the methods that are named without a trial, or retrain"
         )

@@ -14,13 +14,17 @@ from expunge.data.parts import Part
 from expunge.errors import DivergenceError, UserError
 from expunge.methods import Method
 from expunge.methods.finetune import Finetune
+from expunge.methods.retrain import Retrain
 from expunge.place import HERE, Place
 from expunge.progress import Silent
 from expunge.trained.trained import Trained
-from expunge.training.rehearsal import Rehearsal, RehearsalError, rehearsing
+from expunge.training.rehearsal import ENOUGH_SECONDS, Rehearsal, RehearsalError, rehearsing
+from expunge.training.session import load_optimizers
 
-MOST_EACH, MOST_ALL = 20.0, 60.0
+MOST_EACH, MOST_ALL = 10.0, 60.0
 """Seconds that one rehearsal may take, and all of them together."""
+LEAST = 1.0
+"""Seconds without which a rehearsal tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Stopwatch:
     begin: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
+        load_optimizers()  # so that it counts nowhere
         self.begin = self.clock()
         self.place = replace(self.place, progress=Silent(), strike=False)
 
@@ -69,7 +74,9 @@ class Stopwatch:
         """
         for whole_passes in (False, True):
             try:
-                return Expected(self._rehearsed(method, whole_passes=whole_passes))
+                seconds = self._rehearsed(method, whole_passes=whole_passes)
+                self._note_epoch(method, seconds)
+                return Expected(seconds)
             except RehearsalError:
                 break
             except (UserError, DivergenceError):
@@ -82,9 +89,15 @@ class Stopwatch:
         return self._guessed(method)
 
     def _rehearsed(self, method: Method, *, whole_passes: bool) -> float:
-        now = self.clock()
-        until = now + min(MOST_EACH, self.begin + self.most - now)
-        rehearsal = Rehearsal(until=until, whole_passes=whole_passes, clock=self.clock)
+        left = self.most - self.spent
+        if left <= 0:
+            raise RehearsalError("there is no time left for a rehearsal")
+        rehearsal = Rehearsal(
+            seconds=min(ENOUGH_SECONDS, self.most / 8),
+            most=min(MOST_EACH, max(LEAST, left)),
+            whole_passes=whole_passes,
+            clock=self.clock,
+        )
         with rehearsing(rehearsal):
             made = unlearn(
                 self.original,
@@ -95,6 +108,11 @@ class Stopwatch:
                 allow_code=self.place.allow_code,
             )
         return made.record.cost.seconds + rehearsal.skipped
+
+    def _note_epoch(self, method: Method, seconds: float) -> None:
+        """Retraining is so many passes of training: it tells how long one is."""
+        if isinstance(method, Retrain) and self.original.recipe is not None:
+            self.__dict__["an_epoch"] = seconds / self.original.recipe.epochs
 
     def _guessed(self, method: Method) -> Expected:
         """By the number of its passes over what it reads, each taken for one of plain training."""

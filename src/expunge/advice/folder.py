@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.advice.checks import check_budget, check_can_judge, check_guarantee
+from expunge.advice.checks import check_budget, check_can_judge, check_enough, check_guarantee
 from expunge.advice.preference import Guarantee
 from expunge.data.request import check_names, private_words
 from expunge.loading import loading
@@ -69,6 +69,8 @@ def recommend_folder(
         closed = original.redacting()
         original = replace(closed, private=(*closed.private, *words))
     asked = original.answered(forget, seed=forget_seed)
+    if out is not None:
+        check_enough(len(asked.split.forget))
     for line in asked.lines(redacted=original.redacted):
         (tell or str)(line)
     found = recommend(original, asked, budget=budget, guarantee=guarantee, seed=seed, place=place)

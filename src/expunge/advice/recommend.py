@@ -237,12 +237,15 @@ def _notes(search: _Search, guarantee: Guarantee) -> Sequence[str]:
     notes = []
     exact = None if search.retrain is None else search.retrain.expected.seconds
     times = [one.expected.seconds for one in search.found if one.expected.seconds is not None]
-    if exact is not None and (not times or exact < CHEAP * min(times)):
+    if exact is not None and times and exact < CHEAP * min(times):
         notes.append(
-            f"Retraining takes {in_seconds(exact)}, {'hardly more than' if times else 'no more than'} "
-            "a method, and is exact: retrain."
+            f"Retraining takes less than {CHEAP:g} times as long as any of these methods, and is exact: "
+            "retrain."
         )
-    if exact is not None and search.budget is not None and exact > search.budget:
+    beyond = exact is not None and search.budget is not None and exact > search.budget
+    if exact is not None and not search.found and guarantee == "none" and not beyond:
+        notes.append("No method is left that is quicker than retraining, which is exact: retrain.")
+    if beyond and search.budget is not None:
         notes.append(f"Retraining is beyond the budget of {in_seconds(search.budget)}.")
     if guarantee != "none" and not search.found:
         notes.append(f"No method but retraining is {guarantee} for this model and request.")

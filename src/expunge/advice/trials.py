@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from expunge.advice.checks import check_can_judge
+from expunge.advice.checks import check_can_judge, check_enough
 from expunge.advice.recommend import Recommendation
 from expunge.api import unlearn
 from expunge.audits.panel import Panel
@@ -17,7 +17,6 @@ from expunge.errors import ConfigError, DivergenceError, UserError, told
 from expunge.methods import Method
 from expunge.place import HERE, Place
 from expunge.scores.score import Score
-from expunge.scores.table import NEAR_EMPTY
 from expunge.scores.verdict import MARGINS
 from expunge.training.run import Run, accelerator_on
 
@@ -115,11 +114,7 @@ def try_candidates(
         ConfigError: for a request or a model with too few samples to judge by.
     """
     original, asked = recommendation.original, recommendation.asked
-    if len(asked.split.forget) < NEAR_EMPTY:
-        raise ConfigError(
-            f"{len(asked.split.forget)} samples to forget are too few to judge a trial by "
-            f"({NEAR_EMPTY} are needed); choose one of the methods named, or retrain"
-        )
+    check_enough(len(asked.split.forget))
     check_can_judge(len(asked.split.validation), original.name)
     bench = _Bench(recommendation, seed, replace(place, strike=False))
     settings = [

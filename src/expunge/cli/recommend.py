@@ -147,7 +147,7 @@ def show_found(found: Recommendation, screen: Console) -> None:
         table.add_row(one.name, str(one.expected), one.method.proves(), one.why)
     screen.print(table)
     for name, why in found.left_out.items():
-        screen.print(f"left out: {name}: {why}")
+        screen.print(f"left out: {why if why.startswith(name) else f'{name}: {why}'}")
     for note in found.notes:
         screen.print(note)
 
@@ -191,5 +191,5 @@ def _say_nothing_passed(found: Recommendation, words: list[str], screen: Console
     if found.retrain is None:
         screen.print(f"This model cannot be retrained either: {found.left_out.get(LAST, '')}")
         return
-    screen.print(f"Retraining is exact and takes {found.retrain.expected}:")
+    screen.print(f"Retraining is exact; expected time: {found.retrain.expected}")
     screen.print(typed(words), soft_wrap=True)

@@ -23,8 +23,10 @@ from expunge.errors import ExpungeError
 from expunge.training.pace import Pace
 
 T = TypeVar("T")
-ENOUGH_SECONDS, ENOUGH_STEPS = 0.4, 4
+ENOUGH_SECONDS, ENOUGH_STEPS = 0.4, 3
 """Of each kind of step so many seconds are spent, and so many steps are made at least."""
+PATIENCE = 3
+"""So many times as long as it may take it goes on, for what cannot be cut short; then it is given up."""
 MOST_STREAMS = 64
 """Epochs whose streams are kept at hand for these steps."""
 
@@ -37,28 +39,33 @@ class RehearsalError(ExpungeError):
 class Rehearsal:
     """What is known so far of how long a run would take.
 
-    seconds: that a kind of step is measured for. until: the clock's time at which it is given up.
+    seconds: that a kind of step is measured for. most: that all of it may take: after that a single
+        step of a kind must do.
     whole_passes: passes over data outside of a training are made in full, for methods that keep what
         they find of each sample. clock: in seconds. skipped: seconds of what was left out.
     """
 
     seconds: float = ENOUGH_SECONDS
-    until: float = math.inf
+    most: float = math.inf
     whole_passes: bool = False
     clock: Callable[[], float] = time.perf_counter
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     skipped: float = 0.0
     _busy: bool = False
+    _begin: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._begin = self.clock()
 
     def now(self) -> float:
         """Seconds on the clock, as if all that was left out had been done.
 
-        Raises RehearsalError where it has taken too long.
+        Raises RehearsalError where it has taken far too long.
         """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         real = self.clock()
-        if real > self.until:
+        if real - self._begin > PATIENCE * self.most:
             raise RehearsalError("the rehearsal took longer than it may")
         return real + self.skipped
 
@@ -84,7 +91,9 @@ class Rehearsal:
         for made, batch in enumerate(batches, 1):
             yield batch
             first = self.now() if made == 1 else first
-            if made >= ENOUGH_STEPS and self.clock() - begin >= self.seconds:
+            clock = self.clock()
+            enough = made >= ENOUGH_STEPS and clock - begin >= self.seconds
+            if enough or clock - self._begin > self.most:
                 break
         if made:
             now = self.now()

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from typer.main import get_command
 
@@ -179,7 +179,9 @@ def option_line(option: Any) -> str:
     argument = not option.opts[0].startswith("-")
     name = option.metavar or option.name.upper() if argument else ", ".join(option.opts)
     flag = getattr(option, "is_flag", False)
-    takes = "" if flag else TYPES[option.type_descriptor.annotation]
+    annotation = option.type_descriptor.annotation
+    choices = " \\| ".join(map(str, get_args(annotation)))  # of a Literal; of list[...] it is known
+    takes = "" if flag else TYPES.get(annotation) or choices
     if option.required:
         default = "required"
     elif isinstance(option.show_default, str):

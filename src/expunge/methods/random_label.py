@@ -84,14 +84,14 @@ class RandomLabel(SgdMethod, Relabelling):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError for data of a single class."""
-        self.train(model, data, run)
+        self.teach(model, data, run)
         return model
 
     def recipe(self, run: Run) -> Recipe:
         """See `SgdMethod`; with the update rule that is asked for."""
         return super().recipe(run).but(optimizer=self.optimizer)
 
-    def train(
+    def teach(
         self, model: nn.Module, data: DataView, run: Run, update: Update | None = None
     ) -> None:
         """The training itself, in place. update: what of the model may change, as `fit` takes it."""

@@ -60,7 +60,7 @@ class Salun(RandomLabel, Saliency):
         salient = self.salient(model, data, run)
         with run.only_reported():
             run.log["salient"] = {name: float(m.double().mean()) for name, m in salient.items()}
-        self.train(model, data, run, update=salient)
+        self.teach(model, data, run, update=salient)
         return model
 
     def salient(self, model: nn.Module, data: DataView, run: Run) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
 from expunge.training.cost import Account
+from expunge.training.kept import Kept
 from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.rehearsal import Rehearsal
@@ -96,8 +97,9 @@ class Run:
     constructor: makes an untrained model, seeded by the caller.
     mask: of a sparse model; `fit` holds it, methods never mention it.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
-    account: what the run reads, and its meter. statistics: what is kept of the original; None in trials,
-    whose costs are compared.
+    kept: what a method that takes part in training keeps beside its model. account: what the run
+    reads, and its meter. shown: called with what a person should read before the work begins.
+    statistics: what is kept of the original; None in trials, whose costs are compared.
     rehearsal: where it is only a rehearsal, whose results mean nothing: they must not be kept.
     """
 
@@ -111,7 +113,9 @@ class Run:
     accelerator: Accelerator = field(default_factory=lambda: accelerator_on(None))
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
     account: Account = field(default_factory=Account)
+    shown: Callable[[str], object] = str
     statistics: Statistics | None = None
     rehearsal: Rehearsal | None = None
 
@@ -236,6 +240,12 @@ class Run:
         Several processes enter it alike.
         """
         return self.account.only_reported()
+
+    def tell(self, line: str) -> None:
+        """Say something before the work begins, such as what it will cost; the record has it, too."""
+        self.log.setdefault("told", []).append(line)
+        if self.rank == 0:
+            self.shown(line)
 
     def named(self, name: str) -> Run:
         """The same run for a part of its work: seeds of its own, and progress says its name."""

@@ -141,6 +141,7 @@ def test_what_was_struck_is_left_out(folder: Path, tmp_path: Path) -> None:
     )
     for name, value in exact.items():
         torch.testing.assert_close(kept[name], value)
+        assert (kept[name] >= 0).all()
     assert reads(forget(load(folder))) == (0, 2)  # the original's own is still there
 
 

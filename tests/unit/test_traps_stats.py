@@ -437,10 +437,16 @@ ALL = [Msg(epochs=1, batch_size=64), Ssd(alpha=1.0), Sfron(steps=4, batch_size=6
 
 
 @pytest.mark.parametrize("method", ALL)
-def test_a_recipe_in_bfloat16(method: Any) -> None:
+def test_a_whole_class_under_a_mask_in_bfloat16(method: Any) -> None:
     recipe = Recipe(precision="bfloat16", augmentation="none")
     data = digits()
     model = original("cnn")
-    made = unlearned(model, data, Split.random(data, 0.1), method, recipe=recipe)
-    assert changed(model, made.model)
-    assert all(torch.isfinite(p).all() for p in made.model.parameters())
+    mask = random_mask(model, kept=0.5)
+    asked = Split.classes(data, [3])
+    made = unlearned(model, data, asked, method, recipe=recipe, mask=mask)
+    assert any("takes all of '3'" in one for one in made.record.warnings) == (method.name == "msg")
+    for name, weight in made.model.named_parameters():
+        assert torch.isfinite(weight).all()
+        assert name not in mask or not weight[~mask[name]].any()
+    moved = changed(model, made.model)
+    assert moved >= {name for name, p in model.named_parameters() if p.ndim == 4}

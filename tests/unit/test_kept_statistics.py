@@ -103,12 +103,24 @@ def test_it_never_serves_other_weights(folder: Path) -> None:
     assert reads(forget(frozen))[0] > 0
 
 
-def test_it_never_serves_under_another_mask_or_normalisation(folder: Path) -> None:
+def test_it_never_serves_when_other_weights_are_trained() -> None:
+    one = adopted()
+    forget(one)
+    next(one.model.parameters()).requires_grad_(False)
+    assert reads(forget(one))[0] > 0
+
+
+def test_it_never_serves_under_another_mask(folder: Path) -> None:
     forget(load(folder))
     one = load(folder)
     name = next(n for n, p in one.model.named_parameters() if p.ndim > 1)
     mask = {name: torch.ones_like(one.model.get_parameter(name), dtype=torch.bool)}
     assert reads(forget(replace(one, mask=mask)))[0] > 0
+
+
+def test_it_never_serves_under_another_normalisation(folder: Path) -> None:
+    forget(load(folder))
+    one = load(folder)
     assert one.data.normalisation is not None
     normal = replace(one.data.normalisation, mean=(0.4,))
     assert reads(forget(replace(one, data=one.data.with_normalisation(normal))))[0] > 0
@@ -129,6 +141,7 @@ def test_what_was_struck_is_left_out(folder: Path, tmp_path: Path) -> None:
     )
     for name, value in exact.items():
         torch.testing.assert_close(kept[name], value)
+        assert (kept[name] >= 0).all()
     assert reads(forget(load(folder))) == (0, 2)  # the original's own is still there
 
 
@@ -206,8 +219,12 @@ def test_nothing_is_written_through_a_link(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_folder_with_one_can_be_replaced(folder: Path) -> None:
+    left = folder / "artifacts/.statistic-importance.safetensors.expunge-new-0123abcd"
+    left.parent.mkdir()
+    left.touch()  # by a kill
     made = forget(load(folder))
-    (folder / "artifacts/.statistic-importance.safetensors.expunge-new-0123abcd").touch()
+    assert not left.exists()
+    left.touch()
     made.save(folder, overwrite=True)
     assert not (folder / "artifacts").exists()
     assert len(load(folder).split.forget) == 2

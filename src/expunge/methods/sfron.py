@@ -34,7 +34,8 @@ class Sfron(Method):
     ahead of every fifth, the first among them, it climbs on m a_t sum w_i loss_i over a batch of the
     forget set, its gradient clipped to norm 7, with w_i in proportion to loss_i^(-power), the sum of
     w_i 1, and a_t = alpha (1 + cos(pi t / steps)) / 2. After each step t theta becomes
-    (1 - beta) theta_before + beta theta. The rate of SGD falls along a cosine.
+    (1 - beta) theta_before + beta theta. The rate of SGD falls along a cosine over all steps, those of
+    the forget set counted.
 
     Squares are taken sample by sample and compared without division; the released program squares the
     mean gradient of a batch. With beta = 1, which is released, there is no slow copy of the weights.
@@ -173,12 +174,11 @@ def confined(mask: Mapping[str, Tensor], model: nn.Module, beta: float) -> tuple
                 parameter.grad.mul_(mask[name])
 
     def after(model: nn.Module, _: float) -> None:
-        forgetting = bool(held)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in held:
                     parameter.copy_(torch.where(mask[name], parameter, held.pop(name)))
-                elif name in slow and not forgetting:
+                elif name in slow:
                     parameter.copy_(slow[name].lerp_(parameter, beta))
 
     return before, after

@@ -81,8 +81,8 @@ class Ssd(Method):
             for name, weight in model.named_parameters():
                 if name in forget:
                     above = forget[name] > alpha * everything[name]
-                    # the divisor of what is not chosen may be 0
-                    left = self.dampening * everything[name] / forget[name].where(above, 1.0)
+                    left = self.dampening * everything[name] / forget[name]
+                    # not by a mask that is multiplied: 0 / 0 stands where nothing is chosen
                     weight.mul_(left.clamp(max=1).where(above, 1.0))
                     chosen, total = chosen + int(above.sum()), total + above.numel()
         run.log["alpha"], run.log["dampened_fraction"] = alpha, chosen / total

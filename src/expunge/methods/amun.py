@@ -49,12 +49,12 @@ class Amun(SgdMethod, Adversaries):
     memory, as much as the forget set takes; adversaries are never augmented. With retain=false it reads
     the forget set alone; adv_only=true leaves the true labels of the forget set out.
 
-    Defaults are the authors': 50 steps of a tenth of the radius from 0.04, lr 0.01, 10 epochs, batch 128.
-    They double the radius without end; 12 rounds end at 82.
+    Defaults are the authors': 50 steps of a tenth of the radius from 0.04, lr 0.01, 10 epochs, batch
+    128. They double the radius without end; 12 rounds end at 82.
 
     Cost: 10 passes over all data and the adversaries; before, for each radius tried, 50 passes forward
-    and backward over those of the forget set that still withstand, which for a tenth of the data may take
-    longer than all the rest.
+    and backward over those of the forget set that still withstand, which for a tenth of the data may
+    take longer than all the rest.
 
     Use it when single samples of classes that stay are to be forgotten, few of them above all: it
     hardly changes anything else, and needs no retain set where none is left.

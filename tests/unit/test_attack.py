@@ -236,6 +236,15 @@ def test_the_direction_is_that_of_cross_entropy_and_of_no_other_sample() -> None
     assert (lengths(torch.zeros(3, 2)) > 0).all()
 
 
+def test_half_precision_has_a_direction_too() -> None:
+    """A fill of -1e10 would be none in float16."""
+    weights = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).half()
+    found = ascent(lambda x: x @ weights, points(4).half(), torch.tensor([0, 1, 2, 0]))
+    assert found.dtype == torch.float16
+    assert bool(found.isfinite().all())
+    assert bool((lengths(found) > 0.1).all())
+
+
 def test_moved_pictures_stay_between_black_and_white() -> None:
     data = pictures().with_normalisation(COLOURS)
     source = first(data)

@@ -163,10 +163,13 @@ def test_amun_attacks_the_original_once_and_never_the_model_in_training(
 
 def test_amun_leaves_out_what_cannot_be_fooled_and_says_so() -> None:
     """One radius reaches some of the six."""
-    _, (run, _) = on_vectors(range(6), Amun(epochs=1, epsilon=0.5, rounds=1), Linear())
+    _, (run, view) = on_vectors(range(6), Amun(epochs=1, epsilon=0.5, rounds=1), Linear())
     made, left = run.log["adversaries"]["made"], run.log["adversaries"]["left_out"]
     assert made + left == 6
     assert 0 < left < 6
+    assert view.reads[Part.FORGET] == 6 + 6 + made, (
+        "looked at, trained on, and what has an adversary"
+    )
     told = [
         text for text in run.log["warnings"] if f"{left} of 6 samples have no adversary" in text
     ]
@@ -509,6 +512,39 @@ def test_regun_with_its_own_target_has_nothing_to_learn() -> None:
 
 
 # --- all of them
+
+
+def test_published_defaults() -> None:
+    """The settings of each method's own paper or program, not another's."""
+    sgd = {"momentum": 0.9, "weight_decay": 0.0}
+    assert Amun().model_dump() == {
+        "epochs": 10,
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "batch_size": 128,
+        "epsilon": 0.04,
+        "steps": 50,
+        "step_size": 0.1,
+        "rounds": 12,
+        "retain": True,
+        "adv_only": False,
+    }
+    boundary = {"epochs": 20, "lr": 1e-5, "batch_size": 64, "norm": "eval", **sgd}
+    assert BoundaryShrink().model_dump() == {**boundary, "epsilon": 0.1}
+    assert BoundaryExpand().model_dump() == boundary
+    assert Fcs().model_dump() == {
+        "rounds": 8,
+        "uniform_lr": 5e-3,
+        "contrast_lr": 3e-4,
+        "retain_lr": 0.001 * 256 / 64,
+        "temperature": 1.15,
+        "weight_decay": 0.01,
+        "momentum": 0.9,
+        "batch_size": 256,
+    }
+    regun = {"epochs": 10, "lr": 0.01, "batch_size": 128, "retain_weight": 0.5, **sgd}
+    assert Regun().model_dump() == regun
 
 
 @each_method

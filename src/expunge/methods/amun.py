@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import BatchSize, Scope, SgdMethod
+from expunge.methods.base import BatchSize, Epochs, Scope, SgdMethod
 from expunge.training.recipe import Settings
 
 if TYPE_CHECKING:
@@ -45,15 +45,16 @@ class Amun(SgdMethod, Adversaries):
 
     Adversaries of pictures stay between black and white as the model reads them, channel by channel
     through the normalisation, where public code cuts normalised inputs to [0, 1]; other inputs have no
-    bounds, of which a warning tells. Token ids are refused. They are held in memory, as large as the
-    forget set, and are never augmented. With retain=false it reads the forget set alone; adv_only=true
-    leaves the true labels of the forget set out.
+    bounds, of which a warning tells. Token ids are refused. How far each adversary has moved is held in
+    memory, as much as the forget set takes; adversaries are never augmented. With retain=false it reads
+    the forget set alone; adv_only=true leaves the true labels of the forget set out.
 
-    Defaults are the authors' program's: 50 steps of a tenth of the radius from 0.04, lr 0.01, 10 epochs,
-    batch 128. Theirs doubles the radius without end; 12 rounds end at 82.
+    Defaults are the authors': 50 steps of a tenth of the radius from 0.04, lr 0.01, 10 epochs, batch
+    128. They double the radius without end; 12 rounds end at 82.
 
-    Cost: 10 passes over all data and as many over the adversaries; before, for each radius tried, 50
-    passes forward and backward over those of the forget set that still withstand.
+    Cost: 10 passes over all data and the adversaries; before, for each radius tried, 50 passes forward
+    and backward over those of the forget set that still withstand, which for a tenth of the data may
+    take longer than all the rest.
 
     Use it when single samples of classes that stay are to be forgotten, few of them above all: it
     hardly changes anything else, and needs no retain set where none is left.
@@ -72,6 +73,7 @@ class Amun(SgdMethod, Adversaries):
         "forget_only": {"retain": False},
     }
 
+    epochs: Epochs = Field(default=10, description="passes over all that it trains on")
     batch_size: BatchSize = 128
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:

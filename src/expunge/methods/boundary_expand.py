@@ -35,8 +35,8 @@ class BoundaryExpand(SgdMethod):
     Deviation: normalisation layers keep their running statistics by default. The authors' program trains
     them on the forgotten class alone, which shifts every prediction; norm="train" does the same.
 
-    Defaults are the authors': lr 1e-5, batch 64, no decay; their program makes 10 epochs, the paper 20.
-    At this rate a small class hardly moves: tune it, on a seed not reported.
+    Defaults are those of the released program (lr 1e-5, batch 64, no decay), but for 20 epochs where it
+    makes 10. At this rate a small class hardly moves: tune it, on a seed not reported.
 
     Cost: 20 passes over the forget set; it reads nothing else.
 

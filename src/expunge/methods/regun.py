@@ -51,8 +51,9 @@ class Regun(SgdMethod, Balance):
     hand that nobody needs to judge by: it aims at what a retrained model says, not at being wrong.
 
     Avoid it when a whole class must go, for it keeps naming the class; without enough validation samples
-    of each class; and to report scores on these. All samples of a batch get the same target, so large
-    batches flatten what is said of each.
+    of each class; and to report scores on these. All samples of a batch get the same target, so a forget
+    set of many classes is taught to name none, and gets more wrong than a retrained model would: a small
+    retain set feels it, too.
     """
 
     name: ClassVar[str] = "regun"

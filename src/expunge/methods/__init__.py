@@ -17,6 +17,7 @@ from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
 from expunge.methods.neggrad_plus import NegGradPlus
 from expunge.methods.retrain import Retrain
+from expunge.methods.sisa import Sisa
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -30,6 +31,7 @@ CLASSES: tuple[type[Method], ...] = (
     Influence,
     Fisher,
     Unsir,
+    Sisa,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -10,10 +10,11 @@ from helpers import digits, run_on_cpu, view_of
 from torch import Tensor, nn
 
 from expunge.api import adopt, train
+from expunge.data.cuts import Cut
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.data.view import Cut, DataView
+from expunge.data.view import DataView
 from expunge.models.mask import Mask
 from expunge.models.table import build_model
 from expunge.place import Place

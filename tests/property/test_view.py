@@ -15,11 +15,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from expunge.data.batch import Batch
+from expunge.data.cuts import SMALLEST_LAST
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Transform
-from expunge.data.view import SMALLEST_LAST, DataView
+from expunge.data.view import DataView
 from expunge.errors import AccessError
 
 SIZES = st.integers(1, 40)

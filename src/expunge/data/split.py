@@ -360,11 +360,8 @@ def rows_of_group(
 
     Raises SplitError for a column that is not there, or never reads that.
     """
-    columns, column = data.train.columns, clean_name(column)
-    if column not in columns:
-        there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
-        raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
-    values = _texts(columns[column])
+    column = clean_name(column)
+    values = texts_of(data, column)
     theirs = _texts(data.test.columns.get(column, []))
     value = _as_written(clean_name(value), values, theirs)
     rows = np.flatnonzero(values == value)
@@ -432,6 +429,15 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
         )
     order = numpy_generator("some of", seed).permutation(len(ids))
     return [ids[row] for row in order[:count]]
+
+
+def texts_of(data: Data, column: str) -> NDArray[Any]:
+    """What a column reads of each training sample (n,). Raises SplitError for one that is not there."""
+    columns, column = data.train.columns, clean_name(column)
+    if column not in columns:
+        there = listed(columns) or "none (they come from parquet, metadata.csv and npz)"
+        raise SplitError(f"no column {column!r}{nearest(column, columns)}; there are: {there}")
+    return _texts(columns[column])
 
 
 def _texts(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:

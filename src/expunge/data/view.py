@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,25 +16,21 @@ from torch.utils._pytree import tree_map
 
 from expunge.data.batch import Batch, Indices, first_tensor
 from expunge.data.classes import rows_by_class
+from expunge.data.cuts import Cut, Cuts, cuts_of, struck_cuts
+from expunge.data.keyed import Hashes, hashes_of, mixed
+from expunge.data.labels import is_missing_text
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples, resident
-from expunge.data.split import Split
+from expunge.data.split import Split, texts_of
 from expunge.data.tokens import TokenStore
 from expunge.data.transform import Draws, Transform, to_device
 from expunge.errors import AccessError
 from expunge.names.seeds import numpy_generator, torch_generator
 
 T = TypeVar("T")
-SMALLEST_LAST = 8
-"""A last batch under this joins the batch before it: BatchNorm cannot train on one sample, and no
-process of up to this many is left without a share. The same for any number of processes."""
-Cut = Literal["filled", "struck", "shifted"]
-"""How the shuffled retain set is cut into batches. filled: each as large as asked. struck: as retain and
-forget set together would be, with the forget set left out of each batch, so that of a training of both
-nothing changes but that. shifted: the first half as large, and so all others elsewhere."""
-Cuts = Sequence[tuple[int, int]]
-"""Start and end of each batch in an order."""
+CHOICES = 2**16
+"""Random choices of an augmentation that samples share by their ids, several to one."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +175,7 @@ class PartSource:
         """
         count = len(self.rows)
         order = self.view.shuffled(self.rows, epoch) if shuffle else np.arange(count)
-        return Stream(self, order, _cuts(count, size), epoch, augment)
+        return Stream(self, order, cuts_of(count, size), epoch, augment)
 
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
         """Read, count, augment and normalise.
@@ -222,7 +217,7 @@ class TensorSource:
     ) -> Stream:
         """The batches of one epoch; they are never augmented."""
         order = self.view.order(len(self), epoch, shuffle)
-        return Stream(self, order, _cuts(len(self), size), epoch, augment)
+        return Stream(self, order, cuts_of(len(self), size), epoch, augment)
 
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
         """Index the tensors; nothing is copied through the host."""
@@ -252,7 +247,7 @@ class MixSource:
     ) -> Stream:
         """The batches of one epoch."""
         order = self.view.order(len(self), epoch, shuffle)
-        return Stream(self, order, _cuts(len(self), size), epoch, augment)
+        return Stream(self, order, cuts_of(len(self), size), epoch, augment)
 
     def read(self, batches: Sequence[Indices], epoch: int, augment: bool) -> Iterator[Batch]:
         """Read each source's rows of a batch and join them."""
@@ -276,6 +271,7 @@ class DataView:
     reads: samples read so far per part, in this process.
     cut: how `batches` cuts the shuffled retain set; for trainings that repeat an original's.
     rehearsal: sees each pass with its number of batches, and may end it early; see `Rehearsal`.
+    apart: order and augmentation are drawn by each sample's id alone, see `by_id`.
     """
 
     data: Data
@@ -289,7 +285,9 @@ class DataView:
     reads: Counter[Part] = field(default_factory=Counter)
     cut: Cut = "filled"
     rehearsal: Callable[[Iterator[Any], int], Iterator[Any]] | None = None
+    apart: bool = False
     _rows: dict[Part, Indices] = field(default_factory=dict, repr=False)
+    _hashed: dict[str, Hashes] = field(default_factory=dict, repr=False)
 
     def _rows_of(self, part: Part) -> Indices:
         if part not in self._rows:
@@ -326,6 +324,36 @@ class DataView:
         """How many samples a part has; allowed for any part, since no sample is read."""
         return len(self._rows_of(part))
 
+    @property
+    def normalised_by_its_own(self) -> bool:
+        """Whether inputs are normalised by statistics of these very samples, and not by constants."""
+        data = self.data
+        return data.normalise and not data.fixed_normalisation and bool(data.normalisation)
+
+    def keys(self, part: Part, column: str | None = None) -> NDArray[Any]:
+        """Texts (n,): ids of a declared part's samples, or what a column of the data reads of them, the
+        id where it reads nothing. No sample is read.
+
+        Raises SplitError for a column that is not there.
+        """
+        rows = self.source(part).rows
+        ids = self.samples.ids[rows]
+        if column is None:
+            return ids
+        values = texts_of(self.data, column)[rows]
+        missing = np.array([is_missing_text(str(value)) for value in values], dtype=bool)
+        return np.where(missing, ids, values.astype(np.str_))
+
+    def some(self, part: Part, chosen: NDArray[np.bool_]) -> PartSource:
+        """Some samples of a declared part, (n,) bool in the order of `keys`."""
+        return PartSource(self, part, self.source(part).rows[chosen])
+
+    def by_id(self) -> DataView:
+        """The same view, in which a sample's place in an order and its augmentation are drawn by its id
+        alone: they are the same in data of which other samples are missing.
+        """
+        return replace(self, apart=True)
+
     def batches(
         self, part: Part, size: int, *, epoch: int = 0, shuffle: bool = True, augment: bool = True
     ) -> Stream:
@@ -338,11 +366,11 @@ class DataView:
         if self.cut == "filled" or not shuffle or part is not Part.RETAIN:
             return stream
         if self.cut == "shifted":
-            return replace(stream, cuts=_cuts(len(source), size, first=(size + 1) // 2))
+            return replace(stream, cuts=cuts_of(len(source), size, first=(size + 1) // 2))
         # of the forget set its place in the order alone is asked for: no sample of it is read
         whole = np.sort(np.concatenate([source.rows, self._rows_of(Part.FORGET)]))
         stays = np.isin(whole[self.shuffled(whole, epoch)], source.rows)
-        return replace(stream, cuts=_struck_cuts(stays, size), steps=len(_cuts(len(whole), size)))
+        return replace(stream, cuts=struck_cuts(stays, size), steps=len(cuts_of(len(whole), size)))
 
     def forget_labels(self) -> Tensor:
         """Class indices (n,) of the forget set, counted as FORGET_LABELS; no input is touched."""
@@ -410,6 +438,8 @@ class DataView:
 
     def shuffled(self, rows: Indices, epoch: int) -> Indices:
         """Positions of some rows of the training data, in this epoch's order."""
+        if self.apart:
+            return np.argsort(self._hashes(rows, "order", epoch), kind="stable")
         keys = numpy_generator(*self.names, "order", epoch).random(len(self.samples))[rows]
         order = np.argsort(keys)  # faster than a stable sort, and the same where all keys differ
         drawn = keys[order]
@@ -426,11 +456,20 @@ class DataView:
             extent = tuple(raw.shape[2:]) if isinstance(raw, Tensor) else ()
             if extent not in made:
                 generator = torch_generator(*self.names, "augment", epoch)
-                made[extent] = self.transform.draw(raw, len(self.samples), generator)
+                count = CHOICES if self.apart else len(self.samples)
+                made[extent] = self.transform.draw(raw, count, generator)
             whole = made[extent]
+            if whole is not None and self.apart:
+                rows = (self._hashes(rows, "augment", epoch) % CHOICES).astype(np.int64)
             return None if whole is None else whole.of(rows)
 
         return of
+
+    def _hashes(self, rows: Indices, *key: str | int) -> Hashes:
+        """Of the ids of some rows, for this view's seed names."""
+        if "ids" not in self._hashed:
+            self._hashed["ids"] = hashes_of(self.samples.ids, "ids")
+        return mixed(self._hashed["ids"][rows], *self.names, *key)
 
     def order(self, count: int, epoch: int, shuffle: bool) -> Indices:
         """Positions 0 to count - 1, shuffled by (seed names, epoch) if asked."""
@@ -444,43 +483,6 @@ class DataView:
         if len(mine):
             return mine, len(mine) * self.world / len(batch)
         return batch[:1], 0.0  # keeps this process in step, and counts for nothing
-
-
-def _cuts(count: int, size: int, first: int = 0) -> list[tuple[int, int]]:
-    """Start and end of each batch; a last one under SMALLEST_LAST joins the one before it.
-
-    first: samples of a shorter batch before all others; 0: none.
-    """
-    if 0 < first < count:
-        rest = _cuts(count - first, size)
-        return [(0, first), *((first + start, first + stop) for start, stop in rest)]
-    steps = math.ceil(count / size)
-    if steps > 1 and count - (steps - 1) * size < min(SMALLEST_LAST, size):
-        steps -= 1
-    return [
-        (step * size, count if step == steps - 1 else (step + 1) * size) for step in range(steps)
-    ]
-
-
-def _struck_cuts(stays: NDArray[np.bool_], size: int) -> list[tuple[int, int]]:
-    """Start and end of each batch among those that stay, cut where all of them would be.
-
-    stays: in the order of all. A batch of which fewer than two are left, for BatchNorm cannot train on
-    one, joins the one before it; the first joins the next.
-    """
-    count = int(stays.sum())
-    cuts: list[tuple[int, int]] = []
-    start = 0
-    for _, place in _cuts(len(stays), size):
-        stop = int(stays[:place].sum())
-        if stop - start >= min(2, size):
-            cuts.append((start, stop))
-        elif cuts:
-            cuts[-1] = (cuts[-1][0], stop)
-        else:
-            continue
-        start = stop
-    return cuts or [(0, count)][:count]
 
 
 def _join(pieces: list[Batch], view: DataView, total: int) -> Batch:

@@ -34,6 +34,7 @@ from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
 from expunge.methods.scrub import Scrub
 from expunge.methods.sfron import Sfron
+from expunge.methods.sisa import Sisa
 from expunge.methods.ssd import Ssd
 from expunge.methods.unsir import Unsir
 from expunge.names.catalogue import Catalogue
@@ -66,6 +67,7 @@ CLASSES: tuple[type[Method], ...] = (
     Regun,
     Sfron,
     NoisyFinetune,
+    Sisa,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -284,10 +284,13 @@ def check_room(target: Path, source: Path | None, *, models: int = 1) -> None:
     """Raise ModelError early where so many models as large as that of `source` would not fit beside
     the target; nothing of a source that is no folder.
     """
-    weights = None if source is None else source / WEIGHTS
-    if weights is None or not weights.is_file():
+    if source is None or not (source / WEIGHTS).is_file():
         return
-    if (why := short_of(target, models * weights.stat().st_size)) is not None:
+    kept = (source / ARTIFACTS_FOLDER / name for name in _listed(source / ARTIFACTS_FOLDER))
+    size = (source / WEIGHTS).stat().st_size + sum(
+        one.stat().st_size for one in kept if one.is_file()
+    )
+    if (why := short_of(target, models * size)) is not None:
         raise ModelError(f"{target} has no room ({why}); make some, or choose another folder")
 
 

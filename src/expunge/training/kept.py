@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.disk.reading import UnreadableError, check_regular, reading
-from expunge.disk.whole import PRIVATE
+from expunge.disk.whole import PRIVATE, short_of
 from expunge.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -132,6 +132,13 @@ class Kept:
             raise ModelError(
                 f"{lost[0]} is not there, and {method} forgets from it ({len(lost)} of "
                 f"{len(self.groups)} files are missing); {LOST}, or retrain"
+            )
+
+    def expect(self, size: int) -> None:
+        """Raise ConfigError early where so many bytes would not fit into the room."""
+        if self.room is not None and (why := short_of(self.room / "kept", size)) is not None:
+            raise ConfigError(
+                f"what is kept beside the model has no room ({why}); make some, or choose another folder"
             )
 
     def copied(self, room: Path | None) -> Kept:

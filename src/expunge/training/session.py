@@ -15,13 +15,14 @@ from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from expunge.data.batch import Batch
+from expunge.data.cuts import Cut
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import resident
 from expunge.data.split import Split
 from expunge.data.tokens import TokenStore
 from expunge.data.transform import Augmentation, Transform
-from expunge.data.view import Cut, DataView
+from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, lasting_hub

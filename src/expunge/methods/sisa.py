@@ -1,0 +1,190 @@
+"""SISA: models of shards, trained slice by slice, so that a deletion takes few stages again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from pydantic import Field
+
+from expunge.data.parts import Part
+from expunge.methods.base import Method
+from expunge.methods.stages import Stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from expunge.data.view import DataView
+    from expunge.models.ensemble import Ensemble
+    from expunge.training.run import Run
+
+COUNTS = "samples"
+"""The group that says how many samples each slice had when its stage was trained."""
+
+
+class Sisa(Method):
+    """Models of separate shards of the data; a deletion trains again from the stages that saw it.
+
+    Equation: each sample belongs to one of S shards and, there, to one of R slices, by a hash of its
+    id; shard s has a model of its own, theta_s, trained in stages: stage i goes on from stage i - 1 for
+    floor(2 i E / (R + 1)) - floor(2 (i - 1) E / (R + 1)) of E epochs on slices 1 to i. The prediction
+    is the mean of softmax f(theta_s, x) over s. Deletion: in each shard the stages from the earliest
+    slice hit on are done again without what is forgotten.
+
+    It takes part in training: `expunge train --method sisa`, and then `unlearn --method sisa` on that
+    folder, which needs what lies in its artifacts/. The result is bit for bit what SISA gives on the
+    same machine where those samples never were, in whatever order requests come. `retrain` of such a
+    model is SISA again, from another seed; other methods and pruning are refused, for the weights
+    would no longer be those of the shards that are kept.
+
+    Every stage has a fresh optimiser and schedule: momentum carried on would carry what it saw. Short
+    last batches are trained on. Slices are thresholds of hashes, no counts, so a deletion moves nobody
+    to another slice, and slices and shards may be empty; an empty shard is not asked. Order and
+    augmentation go by ids. Nothing else may look at all samples: schedule `plateau` is refused, and
+    where inputs are normalised by statistics of the data themselves, these stay as they were, here as
+    in retraining; give constants where that counts.
+
+    Cost: (2 R + 1) / (3 R S) of the training for one sample; K samples hit S (1 - (1 - 1/S)^K) of the
+    shards, so a request for much of the data takes nearly all of it again. Training takes R / (R + 1) x
+    2 E epochs of each shard; S R checkpoints lie on the disk, S models answer each question.
+
+    Use it when requests will come one by one or in small numbers, must be met exactly, and can be
+    foreseen: it has to be there before the training. With group=COLUMN all samples of a person lie in
+    one slice.
+
+    Avoid it when a class or much of the data is to go, for retraining costs as much; and where each
+    shard has few samples of a class: the ensemble is then clearly worse than one model of all.
+    """
+
+    name: ClassVar[str] = "sisa"
+    paper: ClassVar[str] = "Bourtoule et al., IEEE S&P 2021"
+    reads: ClassVar[Part] = Part.RETAIN
+    guarantee: ClassVar[str] = "exact"
+    seeded: ClassVar[bool] = False
+    takes_part: ClassVar[bool] = True
+
+    shards: int = Field(default=20, ge=1, description="models, each of its own part of the data")
+    slices: int = Field(default=5, ge=1, description="parts of a shard, learned one after another")
+    group: str | None = Field(
+        default=None, description="column of the data; what reads the same lies in one slice"
+    )
+    predict: Literal["mean", "vote"] = Field(
+        default="mean",
+        description="mean softmax of the models, or the class that most of them name",
+    )
+
+    def built(self, fresh: Callable[[], nn.Module]) -> Ensemble:
+        """See the base: an ensemble of as many models as there are shards."""
+        from expunge.data.task import read_logits
+        from expunge.models.ensemble import Ensemble
+
+        members = [fresh() for _ in range(self.shards)]
+        return Ensemble(members, read_logits, vote=self.predict == "vote")
+
+    def train(self, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        import numpy as np
+
+        stages = self._stages
+        stages.check(run.original_recipe())
+        model = self.built(run.fresh)
+        size = sum(one.nbytes for one in model.members[0].state_dict().values())
+        for line in stages.told(size):
+            run.tell(line)
+        if data.normalised_by_its_own:
+            run.tell(
+                "warning: inputs are normalised by statistics of all samples, which no deletion "
+                "changes; where that counts, give constants (Data.with_normalisation)"
+            )
+        run.kept.expect(size * self.shards * self.slices)
+        return self._taught(model, data, run, np.zeros(self.shards, dtype=np.int64))
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        """See the class."""
+        import numpy as np
+
+        stages, recipe = self._stages, run.original_recipe()
+        now = stages.counts(*self._places(data, run))
+        before = run.kept.read(COUNTS)["count"].numpy().reshape(now.shape)
+        # what is retained only ever shrinks, so as many samples are the same samples
+        changed = before != now
+        first = np.where(changed.any(1), changed.argmax(1), self.slices)
+        told = stages.again(first, now, recipe)
+        run.tell(told.line)
+        run.log.update(told.log)
+        if told.warning:
+            run.log["warnings"] = [told.warning]
+        return self._taught(cast("Ensemble", model), data, run, first)
+
+    @property
+    def _stages(self) -> Stages:
+        return Stages(self.shards, self.slices)
+
+    def _places(self, data: DataView, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard and slice of each retain sample (n,)."""
+        from expunge.data.keyed import hashes_of
+
+        hashes = hashes_of(data.keys(Part.RETAIN, self.group), *run.names, "shards")
+        return self._stages.place(hashes)
+
+    def _taught(
+        self, model: Ensemble, data: DataView, run: Run, first: NDArray[np.int64]
+    ) -> Ensemble:
+        """The ensemble, with the stages of each shard done from `first` (shards,) on."""
+        import torch
+
+        from expunge.models.state import load_packed, packed_state
+
+        shard_of, slice_of = self._places(data, run)
+        counts, left = self._stages.counts(shard_of, slice_of), int((self.slices - first).sum())
+        with run.progress.work(f"{run.label}, all stages", max(left, 1), unit="stages") as bar:
+            for shard in (first < self.slices).nonzero()[0].tolist():
+                start = int(first[shard])
+                member = run.fresh("shard", shard)
+                if start:
+                    load_packed(member, run.kept.read(_kept(shard, start - 1)))
+                for stage in range(start, self.slices):
+                    mine = (shard_of == shard) & (slice_of <= stage)
+                    if mine.any():
+                        name = f"shard {shard + 1}, stage {stage + 1}"
+                        self._learn(member, data, run, mine, stage, name)
+                    if stage < self.slices - 1:  # the last one is in the ensemble
+                        run.kept.write(_kept(shard, stage), packed_state(member))
+                    bar.advance()
+                model.members[shard] = member
+        model.taught.copy_(torch.from_numpy(counts.any(1)))
+        run.kept.write(COUNTS, {"count": torch.from_numpy(counts)})
+        return model
+
+    def _learn(
+        self,
+        member: nn.Module,
+        data: DataView,
+        run: Run,
+        mine: NDArray[np.bool_],
+        stage: int,
+        name: str,
+    ) -> None:
+        """One stage of a shard, in place. mine: which retain samples it learns, (n,)."""
+        from expunge.training.fit import fit
+
+        recipe = self._stages.recipe(run.original_recipe(), stage)
+        source = data.by_id().named(name).some(Part.RETAIN, mine)
+        fitted = fit(
+            member,
+            lambda epoch: source.batches(recipe.batch_size, epoch=epoch),
+            lambda model, batch, _: run.loss(model, batch),
+            recipe=recipe,
+            run=run,
+            name=name,
+        )
+        run.log["precision"] = fitted.precision
+        run.log.setdefault("losses_of_stages", {})[name] = fitted.losses[-1]
+
+
+def _kept(shard: int, stage: int) -> str:
+    """The group of a checkpoint."""
+    return f"shard-{shard + 1}-stage-{stage + 1}"

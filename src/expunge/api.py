@@ -22,6 +22,7 @@ from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.methods import Method, make_method, method_name
 from expunge.methods.retrain import Retrain
 from expunge.methods.scope import check_split
+from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
 from expunge.models.mask import Mask, apply_mask, check_fits, sparsity_of
@@ -41,6 +42,7 @@ from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import (
     Fresh,
+    Session,
     architecture_of,
     constructor,
     finished,
@@ -59,6 +61,7 @@ def train(
     recipe: Recipe | None = None,
     split: Split | None = None,
     pruner: str | Pruner | None = None,
+    method: str | Method | None = None,
     seed: int = 0,
     place: Place = HERE,
     allow_code: bool = True,
@@ -73,15 +76,20 @@ def train(
         split: says what to learn from (its retain and forget sets together) and what to validate
             on; by default all is learned from but 10 % for validation.
         pruner: makes it sparse: trains where the pruner needs it, cuts, rewinds, trains again.
+        method: an unlearning method that takes part in training, such as `sisa`, which then forgets
+            from this model cheaply; None: ordinary training.
         seed: of the weights, the order and the augmentation, under the name ("original", seed).
         place: device and progress.
-        allow_code: whether a model or a pruner that is `module:object` may be imported; False for
-            names from a file.
+        allow_code: whether a model, a pruner or a method that is `module:object` may be imported;
+            False for names from a file.
 
     Raises:
         DivergenceError: if training diverges.
         ConfigError: for settings that do not fit.
     """
+    method = None if method is None else _made(method, allow_code=allow_code)
+    if method is not None:
+        check_trains(method, pruned=pruner is not None)
     data = with_new_head(model, as_read_by(model, as_data(data), place.progress))
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
@@ -111,10 +119,12 @@ def train(
     )
     network = session.untrained()
     with session.measured(network):
-        fitted = train_from(network, session.view, session.run, recipe)
-    log = {**session.run.log, "losses": fitted.losses, "precision": fitted.precision}
-    if fitted.validation:
-        log["validation"] = fitted.validation
+        if method is not None:
+            network = method.train(session.view, session.run)
+        else:
+            fitted = train_from(network, session.view, session.run, recipe)
+            session.run.log.update(fitted.told())
+    log = as_plain(session.run.log)
     record = record_of(
         "train",
         learned,
@@ -131,7 +141,10 @@ def train(
         recipe,
         fresh,
         architecture=architecture_of(model),
+        artifacts=_kept(session.run.artifacts, "training"),
         seed=seed,
+        trained_by=method,
+        kept=session.run.kept,
     )
 
 
@@ -231,7 +244,9 @@ def unlearn(
         DivergenceError: if the method diverges.
     """
     _check_trained(original, "the model that is to forget")
-    method = _made(method, allow_code=allow_code)
+    method = as_trained(_made(method, allow_code=allow_code), original.trained_by, original.name)
+    if method.takes_part:
+        original.kept.check(method.name, original.name)
     answer = original.answered(forget, seed=forget_seed)
     split, request = answer.split, original.next_request(answer.request)
     if not split.forget:
@@ -250,6 +265,7 @@ def unlearn(
         fresh=original.fresh,
         mask=mask,
         place=place,
+        kept=original.kept if method.takes_part else None,
     )
     run = session.run
     before = next((p.device for p in original.model.parameters()), run.device)
@@ -263,9 +279,7 @@ def unlearn(
     step = getattr(method, "batch_size", None)
     step = step if isinstance(step, int) else None
     with session.measured(private, step=step, trains=method.trains):
-        forgotten = method.unlearn(private, session.view, run)
-    if not isinstance(forgotten, nn.Module):
-        raise ConfigError(f"{method.name} must return the model, not {type(forgotten).__name__}")
+        forgotten = _forgotten(method, original, private, session)
     cost = session.cost
     if isinstance(method, Retrain) and method.paired and method.floor:
         cost = _with_floor(cost, original, run, place)
@@ -289,7 +303,20 @@ def unlearn(
         split=split,
         struck=original.striking(request, split),
         artifacts=_kept(run.artifacts, method.name),
+        kept=run.kept,
     )
+
+
+def _forgotten(
+    method: Method, original: Trained, private: nn.Module, session: Session
+) -> nn.Module:
+    """What a method makes of a model; of one that a method trained, its retraining is that once more."""
+    if isinstance(method, Retrain) and original.trained_by is not None:
+        return original.trained_by.train(session.view, session.run)
+    forgotten = method.unlearn(private, session.view, session.run)
+    if not isinstance(forgotten, nn.Module):
+        raise ConfigError(f"{method.name} must return the model, not {type(forgotten).__name__}")
+    return forgotten
 
 
 def _promises(method: Method) -> dict[str, Any]:
@@ -316,6 +343,8 @@ def _made(method: object, *, allow_code: bool) -> Method:
 
 def _names(original: Trained, method: Method, seed: int) -> SeedNames:
     """Seed names of a run that nobody gave any. Raises ConfigError where a pair cannot be known."""
+    if method.takes_part:  # what it does again, it does as it did it
+        return original.began or ("original", seed)
     if not isinstance(method, Retrain):
         return ("unlearn", method.name, seed)
     if not method.paired:
@@ -374,7 +403,7 @@ def distance_floor(
     names: the seed names that the original's training began with. None for an original that has come
     away from where that training ended.
     """
-    if original.record.step not in ("train", "retrain"):
+    if original.record.step not in ("train", "retrain") or original.trained_by is not None:
         return None
     try:
         again, cost = trained_again(original, names, place=place)

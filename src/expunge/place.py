@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,8 @@ class Place:
         allow_code: run code that a file from elsewhere names (`module:function`).
         strike: what `unlearn` forgets also goes from the cache of decoded images; False for trials,
             which are no deletions.
+        tell: called with each line that a person should read before the work begins.
+        room: a folder for temporary files of what a method keeps while it trains; None: memory.
     """
 
     data_dir: str | Path | None = None
@@ -28,6 +31,8 @@ class Place:
     overwrite: bool = False
     allow_code: bool = False
     strike: bool = True
+    tell: Callable[[str], object] = str
+    room: Path | None = None
 
 
 HERE = Place()

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.arguments import read_floats, read_recipe
+from expunge.cli.arguments import read_floats, read_pairs, read_recipe
 from expunge.cli.options import (
     MODEL_DIR,
     BatchSizeOption,
@@ -29,12 +29,15 @@ from expunge.cli.options import (
     show_notes,
 )
 from expunge.cli.place import placed
-from expunge.cli.screen import consoles, working
+from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import cost_line
 from expunge.errors import SHOWN, listed
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
 from expunge.folders.export import classes_file, export_folder, told_inputs
 from expunge.folders.make import HeldOut, train_folder
+from expunge.methods import make_method
+from expunge.methods.taking_part import check_trains
+from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
 from expunge.names.text import clean_name
 from expunge.place import Place
@@ -50,6 +53,13 @@ def train(
     batch_size: BatchSizeOption = None,
     recipe: RecipeFile = None,
     settings: SetFields = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="Of `expunge list methods`, one that takes part in training; --set is then of it.",
+        ),
+    ] = None,
     seed: Seed = 0,
     validation: Validation = 0.1,
     split_seed: SplitSeed = 0,
@@ -58,8 +68,12 @@ def train(
     place: Place,
 ) -> None:
     """Train an original model and write its folder."""
-    screen, _ = consoles()
-    changes = recipe_changes(epochs, lr, batch_size, settings)
+    screen, messages = consoles()
+    own = None if method is None else make_method(method, read_pairs(settings), allow_code=TYPED)
+    if own is not None:
+        check_trains(own)
+    changes = recipe_changes(epochs, lr, batch_size, None if own is not None else settings)
+    tell, told = teller(messages)
     with working("train") as bars:
         trained = train_folder(
             data,
@@ -68,14 +82,16 @@ def train(
             recipe=read_recipe(recipe, changes),
             seed=seed,
             held=HeldOut(validation, split_seed),
+            method=own,
             task=task,
-            place=replace(place, progress=bars),
+            place=replace(place, progress=bars, tell=tell),
         )
-    losses = trained.record.log["losses"]
-    screen.print(
-        f"trained {model} on {len(trained.split.retain):,} samples of {data}: loss "
-        f"{losses[0]:.3f} to {losses[-1]:.3f}",
-    )
+    for line in told:
+        screen.print(line, soft_wrap=True)
+    losses = trained.record.log.get("losses", ())
+    ran = f": loss {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
+    by = "" if own is None else f" by {own.name}"
+    screen.print(f"trained {model}{by} on {len(trained.split.retain):,} samples of {data}{ran}")
     show_notes(screen, trained.data)
     show_accuracy(screen, trained.model, trained.data, place)
     screen.print(cost_line(trained.record.cost))

@@ -116,7 +116,8 @@ def show_notes(screen: Console, data: Data) -> None:
 
 def next_step(screen: Console, out: Path, trained: Trained) -> None:
     """What was written, and the command that a person would want next: to forget something of it."""
-    words = ["unlearn", str(out), "--forget", "random:0.1", "--method", "finetune"]
+    by = "finetune" if trained.trained_by is None else trained.trained_by.name
+    words = ["unlearn", str(out), "--forget", "random:0.1", "--method", by]
     words += ["--with-reference"] if trained.recipe is not None else []
     words += ["--allow-code"] if trained.names_code else []
     screen.print(f"written: {out}")

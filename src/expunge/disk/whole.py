@@ -36,6 +36,8 @@ _MADE = re.compile(r"\.(?P<name>.+)\.expunge-(?P<what>new|old|plan)-[0-9a-f]{8}"
 old one that was moved aside, a journal."""
 _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
+PRIVATE = "private-"
+"""Begins the names of files that their owner alone may read."""
 TRIAL_BYTES = 4096
 """What there must be room for, whatever is written."""
 
@@ -126,6 +128,21 @@ def written_together(targets: Sequence[Path], *, overwrite: bool) -> Iterator[li
             if held.path not in kept:
                 shutil.rmtree(held.path, ignore_errors=True)
             held.release()
+
+
+@contextmanager
+def scratch_beside(target: Path) -> Iterator[Path]:
+    """A folder for temporary files on the file system of `target`, gone at the end; after a kill the
+    next start removes it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
+    held = _begin(target)
+    try:
+        yield held.path
+    finally:
+        shutil.rmtree(held.path, ignore_errors=True)
+        held.release()
 
 
 def sweep(folder: Path) -> int:
@@ -270,7 +287,8 @@ def _settle(folder: Path) -> None:
     umask = os.umask(0o022)
     os.umask(umask)
     for path in (*folder.rglob("*"), folder):
-        rights = (0o777 if path.is_dir() else 0o666) & ~umask
+        whole = 0o777 if path.is_dir() else 0o600 if path.name.startswith(PRIVATE) else 0o666
+        rights = whole & ~umask
         _tolerated(functools.partial(path.chmod, rights))
         flush(path)
 

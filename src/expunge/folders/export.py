@@ -56,9 +56,11 @@ def export_folder(
         import torch
         from safetensors.torch import save
 
+        from expunge.trained.by_method import training_method
         from expunge.trained.files import builder, read_weights
 
-    model = read_weights(folder, card, builder(card, allow_code=place.allow_code))
+    method = training_method(card, folder, allow_code=place.allow_code)
+    model = read_weights(folder, card, builder(card, allow_code=place.allow_code), method)
     state = {
         name: value.detach().cpu().clone().contiguous()
         for name, value in model.state_dict().items()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.data.request import check_names, check_share, private_words
 from expunge.data.spec import DataSpec
+from expunge.disk.whole import scratch_beside
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.methods.scope import check_scope
+from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.hub import check_base, folder_of
 from expunge.models.processor import PROCESSOR, processor_of
 from expunge.models.table import check_model
@@ -59,30 +62,48 @@ def train_folder(
     pruner: Pruner | None = None,
     seed: int = 0,
     held: HeldOut = HeldOut(),
+    method: Method | None = None,
     task: str | None = None,
     place: Place = HERE,
 ) -> Trained:
-    """Train an original model, sparse if a pruner is given, and write its folder."""
+    """Train an original model, sparse if a pruner is given, and write its folder.
+
+    method: one that takes part in training, which can then forget from the folder.
+    """
     check_source(data, model, out, place)
     check_share(held.share)
+    if method is not None:
+        check_trains(method, pruned=pruner is not None)
     with loading():
         from expunge.api import train
         from expunge.trained.trained import keep_together
 
     loaded, split = load_held(sized(data, model), held, task, place)
-    trained = train(
-        loaded,
-        model,
-        recipe=recipe,
-        split=split,
-        pruner=pruner,
-        seed=seed,
-        place=place,
-        allow_code=TYPED,
-    )
-    return keep_together(
-        [(replace(trained, split_seed=held.seed), Path(out))], overwrite=place.overwrite
-    )[0]
+    with _room(Path(out), method, place) as roomy:
+        trained = train(
+            loaded,
+            model,
+            recipe=recipe,
+            split=split,
+            pruner=pruner,
+            method=method,
+            seed=seed,
+            place=roomy,
+            allow_code=TYPED,
+        )
+        return keep_together(
+            [(replace(trained, split_seed=held.seed), Path(out))], overwrite=place.overwrite
+        )[0]
+
+
+@contextmanager
+def _room(out: Path, method: Method | None, place: Place) -> Iterator[Place]:
+    """The place, with a folder for what a method keeps while it works, until `out` is written."""
+    if method is None or not method.takes_part:
+        yield place
+        return
+    with scratch_beside(out.absolute()) as room:
+        yield replace(place, room=room)
 
 
 def sized(data: str, model: str) -> str:
@@ -184,6 +205,7 @@ def unlearn_folder(
         check_target(folder, overwrite=place.overwrite, apart=apart)
     check_room(target, source, models=1 + len(retrained))
     papers = read_papers(path, data=data, place=place) if isinstance(path, str | Path) else path
+    method = as_trained(method, papers.trained_by, str(papers.path or "this model"))
     _check_reference(papers, method, beside)
     if isinstance(forget, str) and isinstance(papers, Papers):
         check_names(forget, papers.card.classes)
@@ -210,20 +232,21 @@ def unlearn_folder(
     kept = _kept_categories(original, forget, redact)
     for line in (*_renamed(papers, original), *asked.lines(redacted=redact), *kept):
         (tell or str)(line)
-    make = functools.partial(unlearn, original, asked, seed=seed, place=place, allow_code=TYPED)
-    keep = functools.partial(keep_together, overwrite=place.overwrite)
-    made = [(make(method), target)]
-    try:
-        if beside.reference:
-            exact = make("retrain:paired" if beside.paired else "retrain")
-            made.append((exact, reference_of(target)))
-        if beside.floor:
-            second = make("retrain", names=("retrain", seed, "floor"))
-            made.append((second, floor_of(target)))
-    except Exception:  # what has been made is kept, though nothing stands beside it
-        keep(made)
-        raise
-    return Forgotten(original, *keep(made))
+    with _room(target, original.trained_by, replace(place, tell=tell or str)) as roomy:
+        make = functools.partial(unlearn, original, asked, seed=seed, place=roomy, allow_code=TYPED)
+        keep = functools.partial(keep_together, overwrite=place.overwrite)
+        made = [(make(method), target)]
+        try:
+            if beside.reference:
+                exact = make("retrain:paired" if beside.paired else "retrain")
+                made.append((exact, reference_of(target)))
+            if beside.floor:
+                second = make("retrain", names=("retrain", seed, "floor"))
+                made.append((second, floor_of(target)))
+        except Exception:  # what has been made is kept, though nothing stands beside it
+            keep(made)
+            raise
+        return Forgotten(original, *keep(made))
 
 
 def _chosen_names(target: Path, beside: Beside) -> list[tuple[str, str]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.errors import DivergenceError
+from expunge.errors import ConfigError, DivergenceError
 from expunge.training.recipe import Recipe, Settings
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ class Method(Settings):
     diverges: settings with which it must raise DivergenceError, for the contract suite. Empty for a
         method that has none, such as one that only ever shrinks weights.
     presets: published settings other than the defaults, by name: `make_method("unsir:notebook")`.
+    takes_part: whether it takes part in training: it trains the original by `train`, may keep tensors
+        beside it in `run.kept`, and forgets from such models alone, with the settings that they were
+        trained with and under the seed names of their training.
     """
 
     name: ClassVar[str]
@@ -57,6 +60,7 @@ class Method(Settings):
     trains: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    takes_part: ClassVar[bool] = False
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
@@ -64,6 +68,20 @@ class Method(Settings):
 
         Reads `data` only as declared in `reads`, and draws seeds from `run` alone.
         """
+
+    def train(self, data: DataView, run: Run) -> nn.Module:
+        """Train an original on the retain set; for methods that take part in training.
+
+        `retrain` of such a model is this, under other seed names and with nothing kept before.
+        """
+        raise ConfigError(
+            f"{self.name} takes no part in training: it makes any trained model forget; train without a "
+            f"method, then give {self.name} to unlearn"
+        )
+
+    def built(self, fresh: Callable[[], nn.Module]) -> nn.Module:
+        """An untrained module of the shape that `train` returns, of what makes one untrained model."""
+        return fresh()
 
     def proves(self) -> str:
         """The guarantee with these settings, as records have it: with numbers, where it has some."""

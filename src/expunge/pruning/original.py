@@ -121,6 +121,11 @@ def prune(
         DivergenceError: if a training diverges.
     """
     pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
+    if original.trained_by is not None:
+        raise ConfigError(
+            f"{original.name} was trained by {original.trained_by.name}, and what that kept is not of a "
+            "pruned model; prune one that was trained without a method"
+        )
     data, split = original.data, original.split.settled()
     used = _recipe_under_mask(original.recipe, recipe, rewound=rewind is not None)
     used = resolve_recipe(used, data, split)

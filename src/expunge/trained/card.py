@@ -23,12 +23,13 @@ from expunge.errors import ModelError, SplitError, UserError
 from expunge.names.code import check_name
 from expunge.names.libraries import names_code
 from expunge.trained.record import Record
+from expunge.training.kept import GROUP, file_of
 
-FORMAT = 4
-READABLE = (1, 2, 3, 4)
+FORMAT = 5
+READABLE = (1, 2, 3, 4, 5)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
 ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck, and knew
-no test set but the data's own and drawn ones."""
+no test set but the data's own and drawn ones; 4 knew no method that takes part in training."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""
@@ -43,11 +44,12 @@ CARD, SPLIT, TOKENIZER = "model.json", "split.json", "tokenizer"
 ABOUT = ("digest", "salt", "pseudonyms")
 """Texts of a split beside its ids."""
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
+ARTIFACTS_FOLDER = "artifacts"
 FOLDER = FolderKind(
     "model folder",
     CARD,
     re.compile(
-        r"(model|split)\.json|(model|mask)\.safetensors|artifacts/(tensors\.safetensors)?"
+        r"(model|split)\.json|(model|mask)\.safetensors|artifacts/([a-z0-9_-]+\.safetensors)?"
         r"|tokenizer/([\w-][\w.-]*)?"
     ),
 )
@@ -100,13 +102,32 @@ class HubCard(BaseModel):
     files: dict[Short, Digest] = Field(default_factory=dict)
 
 
+class TrainingCard(BaseModel):
+    """The method that a model was trained by: its name or `module:Class`, and its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Short
+    settings: dict[Short, Any] = Field(default_factory=dict)
+
+
+class KeptCard(BaseModel):
+    """A group of tensors that this method kept: the digest of its file, and whose it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    private: bool = False
+
+
 class ModelCard(BaseModel):
     """Everything about a model but its weights.
 
     architecture: a name or `module:function`; None for a module made in Python, which must be
     given again to load. shape: of one input. seed: of the original training. lineage: how it came
     about, oldest first. weights, mask, artifacts: digests of these files, empty where there is none.
-    hub: of a model of transformers alone.
+    hub: of a model of transformers alone. trained_by: a method that took part in training; None where
+    none did. kept: what it keeps, by name, in artifacts/.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -128,6 +149,8 @@ class ModelCard(BaseModel):
     mask: Digest = ""
     artifacts: Digest = ""
     hub: HubCard | None = None
+    trained_by: TrainingCard | None = None
+    kept: dict[Annotated[str, Field(pattern=GROUP)], KeptCard] = Field(default_factory=dict)
 
 
 def read_split(folder: Path) -> dict[str, Any]:
@@ -212,6 +235,23 @@ def check_files(folder: Path, card: ModelCard) -> None:
                 check_regular(file, within=folder)
         elif os.path.lexists(file):
             raise ModelError(f"{folder} has {name}, of which its {CARD} does not speak; {AGAIN}")
+    # what a method keeps may have stayed elsewhere: it is missed where it is needed
+    told = {
+        f"{ARTIFACTS_FOLDER}/{file_of(name, one.private)}" for name, one in card.kept.items()
+    } | {ARTIFACTS}
+    beside = {f"{ARTIFACTS_FOLDER}/{name}" for name in _listed(folder / ARTIFACTS_FOLDER)}
+    if odd := sorted(beside - told):
+        raise ModelError(
+            f"{folder} has {odd[0][:SHORT]}, of which its {CARD} does not speak; {AGAIN}"
+        )
+
+
+def _listed(folder: Path) -> list[str]:
+    """Names in a folder, none of one that is not there."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def check_code(card: ModelCard, *, allow_code: bool) -> None:

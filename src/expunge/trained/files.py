@@ -5,7 +5,8 @@ mask.safetensors    the pruning mask, if the model is sparse
 model.json          the card: how it was made, on what, from which parent
 split.json          ids of each part of the training data
 tokenizer/          of a model of texts, what its tokenizer is made of
-artifacts/          tensors that the method made on its way, if it left any
+artifacts/          tensors that the method made on its way, if it left any; and what a method that
+                    took part in training keeps, a file for each group
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.nn.parameter import is_lazy
 
 from expunge.disk.reading import MIB, UnreadableError, check_regular, reading
 from expunge.errors import ConfigError, ModelError
+from expunge.methods import Method
 from expunge.models.hub import HubModel
 from expunge.models.mask import check_fits
 from expunge.models.state import check_state, load_packed, packed_state
@@ -38,11 +40,13 @@ from expunge.trained.card import (
     TOKENIZER,
     WEIGHTS,
     HubCard,
+    KeptCard,
     ModelCard,
     check_code,
     digest_file,
     write_json,
 )
+from expunge.training.kept import Kept, KeptFile, file_of
 
 BYTES_PER_NUMBER = 16
 ROOM = {WEIGHTS: 16 * MIB, MASK: 16 * MIB, ARTIFACTS: 512 * MIB}
@@ -57,6 +61,7 @@ def write_files(
     *,
     mask: Mapping[str, Tensor] | None = None,
     artifacts: Mapping[str, Tensor] | None = None,
+    kept: Kept | None = None,
     tokenizer: Any = None,
 ) -> ModelCard:
     """Write a model's files into a folder that is there. Returns the card as written.
@@ -67,11 +72,12 @@ def write_files(
         card = card.model_copy(update={"hub": _write_tokenizer(folder, card.hub, tokenizer)})
     try:
         digests = _write_tensors(folder, model, mask, artifacts)
+        groups = _write_kept(folder, kept or Kept())
     except SafetensorError as error:  # so it calls a full disk, too
         told = re.search(r"os error (\d+)", str(error))
         number = int(told[1]) if told else errno.EIO
         raise OSError(number, os.strerror(number), str(folder)) from error
-    card = card.model_copy(update=digests)
+    card = card.model_copy(update={**digests, "kept": groups})
     write_json(folder / CARD, card.model_dump(mode="json"))
     write_json(folder / SPLIT, dict(split))
     return card
@@ -109,16 +115,48 @@ def _write_tensors(
     return digests
 
 
-def read_weights(folder: Path, card: ModelCard, build: Callable[[], nn.Module]) -> nn.Module:
+def _write_kept(folder: Path, kept: Kept) -> dict[str, KeptCard]:
+    """Write what a method keeps, a file for each group; what the card says of it."""
+    names = kept.names()
+    if names:
+        (folder / ARTIFACTS).parent.mkdir(exist_ok=True)
+    return {
+        name: KeptCard(
+            digest=kept.save(name, (folder / ARTIFACTS).parent), private=kept.is_private(name)
+        )
+        for name in names
+    }
+
+
+def read_kept(folder: Path, card: ModelCard, model: nn.Module) -> Kept:
+    """What a method keeps; no file is looked at before it is asked for."""
+    most = ROOM[ARTIFACTS] + BYTES_PER_NUMBER * sum(map(_numbers, model.state_dict().values()))
+    files = {
+        name: KeptFile(
+            (folder / ARTIFACTS).parent / file_of(name, one.private), one.digest, one.private, most
+        )
+        for name, one in card.kept.items()
+    }
+    return Kept(None, {**files})
+
+
+def read_weights(
+    folder: Path,
+    card: ModelCard,
+    build: Callable[[], nn.Module],
+    method: Method | None = None,
+) -> nn.Module:
     """The model of a folder, in evaluation mode. Nothing in the folder is executed or unpickled.
 
+    method: that the model was trained by, if it took part.
     Raises ModelError for weights that are damaged, or do not fit the model that `build` makes.
     """
     if isinstance(build, HubModel):
         with reading(folder / WEIGHTS, AGAIN, ModelError):
             build.check_size(check_regular(folder / WEIGHTS, within=folder).st_size)
     # a base that a fresh one begins with is not needed for it, and may be gone
-    model = build.blank() if isinstance(build, HubModel) else build()
+    plain = build.blank if isinstance(build, HubModel) else build
+    model = plain() if method is None else method.built(plain)
     _check_digest(folder, WEIGHTS, card.weights, model)
     weights = folder / WEIGHTS
     try:

@@ -65,7 +65,13 @@ def open_papers(
     """
     with loading():
         from expunge.data.split_file import split_from_plain
-        from expunge.trained.files import builder, read_artifacts, read_mask, read_weights
+        from expunge.trained.files import (
+            builder,
+            read_artifacts,
+            read_kept,
+            read_mask,
+            read_weights,
+        )
         from expunge.trained.trained import Trained
         from expunge.training.trial import try_out
 
@@ -77,7 +83,7 @@ def open_papers(
     split, struck = split_from_plain(papers.split, found, papers.key, all_there=all_there)
     _check_shape(found, split, card, path)
     build = fresh or builder(card, allow_code=papers.allow_code)
-    model = read_weights(path, card, build)
+    model = read_weights(path, card, build, papers.trained_by)
     try_out(model, found, split)
     return Trained(
         model=model,
@@ -96,6 +102,8 @@ def open_papers(
         redacted=papers.redacted,
         key=papers.key,
         struck=struck,
+        trained_by=papers.trained_by,
+        kept=read_kept(path, card, model),
     )
 
 

@@ -11,11 +11,20 @@ from expunge.data.pseudonyms import HIDDEN, Key, open_key
 from expunge.data.spec import NO_TEST, OF_ITS_DATA, UNNAMED, DataSpec
 from expunge.disk.reading import reading
 from expunge.errors import ConfigError, DataError, ModelError
+from expunge.methods import Method
 from expunge.models.table import check_model
 from expunge.names.code import check_name
 from expunge.names.libraries import check_package
 from expunge.place import HERE, Place
-from expunge.trained.card import AGAIN, ModelCard, check_code, check_files, read_card, read_split
+from expunge.trained.by_method import training_method
+from expunge.trained.card import (
+    AGAIN,
+    ModelCard,
+    check_code,
+    check_files,
+    read_card,
+    read_split,
+)
 from expunge.trained.record import SeedNames, initial_names
 from expunge.training.recipe import Recipe
 
@@ -36,6 +45,7 @@ class Papers:
         allow_code: consent to run what the card names.
         allow_data_code: consent to run what `data` names.
         key: to the pseudonyms in the split.
+        trained_by: the method that took part in training; None where none did.
     """
 
     path: Path
@@ -46,6 +56,7 @@ class Papers:
     allow_code: bool
     allow_data_code: bool
     key: Key | None = None
+    trained_by: Method | None = None
 
     @property
     def redacted(self) -> bool:
@@ -85,6 +96,7 @@ def read_papers(
         else:  # what it needs lies in the folder
             check_package("transformers", str(path), ModelError)
     _check_recipe(card, path)
+    method = training_method(card, path, allow_code=place.allow_code)
     spec = card.data.spec if data is None else data
     if isinstance(spec, str) and data is None and key is not None:
         card, spec = _with_place(card, spec, key, path)
@@ -102,7 +114,7 @@ def read_papers(
         if card.data.test is not None and card.data.test != NO_TEST:
             DataSpec.parse(card.data.test).check(where, allow_code=place.allow_code)
     _check_task(card, data, path, place)
-    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key)
+    return Papers(Path(path), card, split, spec, where, place.allow_code, allowed, key, method)
 
 
 def _with_place(card: ModelCard, spec: str, key: Key, path: str | Path) -> tuple[ModelCard, str]:

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +25,19 @@ from expunge.data.tokens import TokenStore
 from expunge.disk.reading import reason
 from expunge.disk.whole import written_together
 from expunge.errors import ConfigError, ModelError, SplitError
+from expunge.methods import Method, method_name
 from expunge.models.hub import HubModel, without_path
 from expunge.names.libraries import names_code
 from expunge.names.text import clean_all, clean_name
 from expunge.place import Place
-from expunge.trained.card import DataCard, HubCard, ModelCard, check_target
+from expunge.trained.by_method import training_card
+from expunge.trained.card import (
+    ARTIFACTS_FOLDER,
+    DataCard,
+    HubCard,
+    ModelCard,
+    check_target,
+)
 from expunge.trained.files import write_files
 from expunge.trained.record import (
     OUR_STEPS,
@@ -43,6 +50,8 @@ from expunge.trained.record import (
     saw_data,
     without_ids,
 )
+from expunge.trained.within import within
+from expunge.training.kept import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -79,6 +88,8 @@ class Trained:
         key: to the pseudonyms that stand there instead; None where there are none yet.
         private: words of requests that no redacted folder may hold.
         struck: what each request of the chain struck, oldest first; empty of models of earlier versions.
+        trained_by: the method that took part in training; None where none did.
+        kept: what that method keeps beside the model.
     """
 
     model: nn.Module
@@ -98,6 +109,8 @@ class Trained:
     key: Key | None = None
     private: tuple[str, ...] = ()
     struck: tuple[Struck, ...] = ()
+    trained_by: Method | None = None
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def record(self) -> Record:
@@ -189,7 +202,7 @@ class Trained:
     def _split_of(self, forget: Any, base: Split) -> Split:
         """Of a request that is no text."""
         if isinstance(forget, Split):
-            return _within(forget, base)
+            return within(forget, base)
         given = forget.tolist() if hasattr(forget, "tolist") else forget
         names = list(given) if isinstance(given, Iterable) else [given]
         if names and all(isinstance(one, bool | np.bool_) for one in names):
@@ -253,7 +266,14 @@ class Trained:
             replace(one, request=names.get(one.request, one.request)) for one in self.struck
         )
         artifacts = self.artifacts if self.record.step in OUR_STEPS else {}
-        return replace(closed, history=history, struck=struck, artifacts=artifacts)
+        ours = self.trained_by is None or self.trained_by.name in OUR_STEPS
+        return replace(
+            closed,
+            history=history,
+            struck=struck,
+            artifacts=artifacts,
+            kept=self.kept if ours else Kept(),  # nobody knows what others keep
+        )
 
     @property
     def ids(self) -> Collection[str]:
@@ -320,6 +340,7 @@ class Trained:
             split_seed=self.split_seed,
             lineage=self.history,
             hub=_hub_card(self),
+            trained_by=training_card(self.trained_by),
         )
 
     @property
@@ -327,7 +348,8 @@ class Trained:
         """Whether its folder cannot be opened without consent to run what it names."""
         base = DataSpec.parse(self.data.spec).base if self.data.spec else ""
         task = task_named(self.data.task, self.data.task_name) or ""
-        return names_code(self.architecture or "") or ":" in task or is_code(base)
+        by = "" if self.trained_by is None else method_name(self.trained_by)
+        return names_code(self.architecture or "") or ":" in task + by or is_code(base)
 
     @property
     def _place(self) -> tuple[str | None, str | None]:
@@ -367,6 +389,7 @@ class Trained:
             plain,
             mask=self.mask,
             artifacts=self.artifacts,
+            kept=self.kept,
             tokenizer=getattr(self.data.train.store, "tokenizer", None),
         )
 
@@ -419,17 +442,22 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
         check_target(target, overwrite=overwrite)
     state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
     models = [(one.redacting() if one.redacted else one, target) for one, target in models]
-    digests = [model.weights for model, _ in models]
+    found = [(model.weights, dict[str, str]()) for model, _ in models]
     if state.is_main_process:
         with written_together([target for _, target in models], overwrite=overwrite) as folders:
-            digests = [
-                model.write(folder).weights
-                for (model, _), folder in zip(models, folders, strict=True)
+            cards = [
+                model.write(folder) for (model, _), folder in zip(models, folders, strict=True)
             ]
+        found = [(one.weights, {k: v.digest for k, v in one.kept.items()}) for one in cards]
     state.wait_for_everyone()
     return [
-        replace(model, path=target, weights=digest)
-        for (model, target), digest in zip(models, digests, strict=True)
+        replace(
+            model,
+            path=target,
+            weights=digest,
+            kept=model.kept.saved(target / ARTIFACTS_FOLDER, kept),
+        )
+        for (model, target), (digest, kept) in zip(models, found, strict=True)
     ]
 
 
@@ -459,32 +487,6 @@ def _kept_elsewhere(models: Sequence[tuple[Trained, Path]], why: str) -> str:
         shutil.rmtree(aside, ignore_errors=True)
         return f"{why}, nor could {aside}: the model is lost; make room, and run again"
     return f"{why}; the model lies in {aside} instead: move it to where it belongs"
-
-
-def _within(split: Split, base: Split) -> Split:
-    """A split as a request to a model, of which nothing that was struck before is read again.
-
-    base: the model's own, settled.
-    """
-    if split.made_of(base) and set(base.excluded) <= set(split.excluded):
-        return split
-    struck, learned = set(base.excluded), set(base.retain)
-    asked = chain(split.retain, split.forget)
-    strange = [key for key in asked if key not in learned and key not in struck]
-    if strange:
-        raise SplitError(
-            f"the split keeps or forgets {strange[0]!r}, which this model never learned from "
-            f"({len(strange)} such samples); make it with base=model.split"
-        )
-    forget = tuple(key for key in split.forget if key not in struck)
-    if split.forget and not forget:
-        raise SplitError("all of these samples were struck before; name some that were not")
-    return Split(
-        retain=tuple(key for key in split.retain if key not in struck),
-        forget=forget,
-        validation=tuple(key for key in split.validation if key not in struck),
-        excluded=tuple(sorted({*split.excluded, *struck})),
-    )
 
 
 def record_of(step: str, split: Split, before: Trained | None = None, **fields: Any) -> Record:

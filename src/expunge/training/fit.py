@@ -45,6 +45,11 @@ class FitLog:
     seconds: float = 0.0
     precision: str = "float32"
 
+    def told(self) -> dict[str, Any]:
+        """What a record of ordinary training says of it."""
+        log: dict[str, Any] = {"losses": self.losses, "precision": self.precision}
+        return log | ({"validation": self.validation} if self.validation else {})
+
 
 def fit(
     model: nn.Module,

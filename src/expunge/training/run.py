@@ -19,6 +19,7 @@ from expunge.models.mask import Mask
 from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
 from expunge.training.cost import Account
+from expunge.training.kept import Kept
 from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Run:
     constructor: makes an untrained model, seeded by the caller.
     mask: of a sparse model; `fit` holds it, methods never mention it.
     log: plain values for the record. artifacts: tensors that a picture may show; not recorded.
-    account: what the run reads, and its meter.
+    kept: what a method that takes part in training keeps beside its model. account: what the run
+    reads, and its meter. shown: called with what a person should read before the work begins.
     """
 
     names: tuple[str | int, ...] = ("run", 0)
@@ -106,7 +108,9 @@ class Run:
     accelerator: Accelerator = field(default_factory=lambda: accelerator_on(None))
     log: dict[str, Any] = field(default_factory=dict)
     artifacts: dict[str, Tensor] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
     account: Account = field(default_factory=Account)
+    shown: Callable[[str], object] = str
 
     @property
     def device(self) -> torch.device:
@@ -188,6 +192,12 @@ class Run:
         Several processes enter it alike.
         """
         return self.account.only_reported()
+
+    def tell(self, line: str) -> None:
+        """Say something before the work begins, such as what it will cost; the record has it, too."""
+        self.log.setdefault("told", []).append(line)
+        if self.rank == 0:
+            self.shown(line)
 
     def named(self, name: str) -> Run:
         """The same run for a part of its work: seeds of its own, and progress says its name."""

@@ -33,6 +33,7 @@ from expunge.names.libraries import HUB, library_of, names_code
 from expunge.place import Place
 from expunge.training.cost import Account, Cost, Meter
 from expunge.training.hub import hub_model
+from expunge.training.kept import Kept
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on, cards
@@ -86,11 +87,12 @@ def open_session(
     mask: Mask | None,
     place: Place,
     cut: Cut = "filled",
+    kept: Kept | None = None,
 ) -> Session:
     """A run under these seed names, and the data as it may read them, augmented as the recipe says.
 
     reads: what may be read. fresh: makes an untrained model. mask: of a sparse model, held throughout.
-    cut: how the order of the retain set is cut into batches.
+    cut: how the order of the retain set is cut into batches. kept: by the method that trained the model.
     """
     account = Account()
     if fresh is not None:
@@ -105,6 +107,8 @@ def open_session(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
         account=account,
+        kept=Kept(place.room) if kept is None else kept.copied(place.room),
+        shown=place.tell,
     )
     augmentation: Augmentation | Literal["auto"] = "none"
     if recipe is not None:

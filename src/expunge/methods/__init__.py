@@ -8,6 +8,7 @@ from inspect import isabstract
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
 from expunge.methods.base import Method
+from expunge.methods.certified_head import CertifiedHead
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -31,6 +32,7 @@ CLASSES: tuple[type[Method], ...] = (
     Influence,
     Fisher,
     Unsir,
+    CertifiedHead,
     NoisyFinetune,
 )
 STEPS = ("train", "prune", "import", "original", "floor")

@@ -16,6 +16,7 @@ from expunge.methods.cfk import Cfk
 from expunge.methods.delete import Delete
 from expunge.methods.euk import Euk
 from expunge.methods.fcs import Fcs
+from expunge.methods.certified_head import CertifiedHead
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -66,6 +67,7 @@ CLASSES: tuple[type[Method], ...] = (
     Fcs,
     Regun,
     Sfron,
+    CertifiedHead,
     NoisyFinetune,
     Sisa,
 )

@@ -48,6 +48,7 @@ class Method(Settings):
     takes_part: whether it takes part in training: it trains the original by `train`, may keep tensors
         beside it in `run.kept`, and forgets from such models alone, with the settings that they were
         trained with and under the seed names of their training.
+    per_request: of a method that takes part, settings that each request may choose anew.
     """
 
     name: ClassVar[str]
@@ -61,6 +62,7 @@ class Method(Settings):
     diverges: ClassVar[Mapping[str, object]] = {}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     takes_part: ClassVar[bool] = False
+    per_request: ClassVar[frozenset[str]] = frozenset()
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:

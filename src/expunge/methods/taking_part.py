@@ -44,11 +44,12 @@ def as_trained(method: Method, trained_by: Method | None, where: str) -> Method:
             f"{where} was trained by {trained_by.name}, and {method.name} would change weights to which "
             f"what {trained_by.name} kept no longer belongs; forget by {trained_by.name}, or retrain"
         )
-    for key in method.model_fields_set:
+    for key in method.model_fields_set - method.per_request:
         asked, trained = getattr(method, key), getattr(trained_by, key)
         if asked != trained:
             raise ConfigError(
                 f"{where} was trained by {method.name} with {key} {trained}, not {asked}; leave it out, "
                 "or train anew"
             )
-    return trained_by
+    chosen = method.model_fields_set & method.per_request
+    return trained_by.model_copy(update={key: getattr(method, key) for key in chosen})

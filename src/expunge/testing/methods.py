@@ -14,7 +14,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from expunge.api import adopt, unlearn
+from expunge.api import adopt, train, unlearn
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError, ModelError
@@ -62,6 +62,8 @@ class MethodCase:
 
     def model(self) -> nn.Module:
         """The model that is to forget."""
+        if self.kind.takes_part:
+            return self.trained().model
         return original(self.architecture, self.count)
 
     def split(self, data: Any = None, base: Split | None = None, share: float = 0.1) -> Split:
@@ -73,6 +75,8 @@ class MethodCase:
 
     def adopted(self, model: nn.Module, split: Split | None = None, **changes: Any) -> Trained:
         """The model as everybody would bring it; no copy of it, for it must stay as it is."""
+        if self.kind.takes_part:
+            return replace(self.trained(split, **changes), model=model)
         data = changes.get("data") or digits(self.count)
         original = adopt(
             model,
@@ -84,6 +88,20 @@ class MethodCase:
             allow_code=False,
         )
         return replace(original, model=model)
+
+    def trained(self, split: Split | None = None, **changes: Any) -> Trained:
+        """An original that the method trained itself, always the same of the same data."""
+        data = changes.get("data") or digits(self.count)
+        with global_randomness_stays():
+            return train(
+                data,
+                changes.get("fresh", lambda: untrained(self.architecture)),
+                recipe=changes.get("recipe", RECIPE),
+                split=(split or self.split(data)).whole_again(),
+                method=self.method(),
+                place=CPU,
+                allow_code=False,
+            )
 
     def forget(self, model: nn.Module, given: Trained | None = None, **changes: Any) -> Trained:
         """`unlearn` on a tenth of the digits, as everybody calls it."""
@@ -249,6 +267,7 @@ def _is_refused(case: MethodCase, declared: Part) -> None:
 
 def _directly(case: MethodCase, declared: Part) -> None:
     """The method itself on a view of our making, without `unlearn` around it."""
+    model = case.model()
     session = open_session(
         ("directly", 0),
         case.kind.name,
@@ -259,8 +278,9 @@ def _directly(case: MethodCase, declared: Part) -> None:
         fresh=lambda: untrained(case.architecture),
         mask=None,
         place=CPU,
+        kept=case.adopted(model).kept if case.kind.takes_part else None,
     )
-    case.method().unlearn(case.model(), session.view, session.run)
+    case.method().unlearn(model, session.view, session.run)
 
 
 def _streamed(case: MethodCase, *, gone: bool) -> tuple[Watched, Any, Split]:
@@ -281,6 +301,8 @@ def never_reads_what_is_struck(case: MethodCase) -> None:
     for gone in (False, True):
         watched, data, split = _streamed(case, gone=gone)
         watched.forbidden = set(split.excluded)
+        model = case.model()
+        given = case.adopted(model, split, data=data)
         for part, ids in (
             (Part.FORGET, split.forget),
             (Part.RETAIN, split.retain),
@@ -288,14 +310,17 @@ def never_reads_what_is_struck(case: MethodCase) -> None:
         ):
             if part not in case.kind.reads:
                 watched.forbidden |= set(ids)
-        result = case.forget(case.model(), data=data, split=split).model
+        result = case.forget(model, given, data=data, split=split).model
         require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
 
 
 def counts_every_sample(case: MethodCase) -> None:
     """The record's counts are those of the dataset itself."""
     watched, data, split = _streamed(case, gone=False)
-    counted = _all_reads(case.forget(case.model(), data=data, split=split))
+    model = case.model()
+    given = case.adopted(model, split, data=data)
+    watched.read.clear()
+    counted = _all_reads(case.forget(model, given, data=data, split=split))
     for part, ids in (("retain", split.retain), ("forget", split.forget)):
         wanted = set(ids)
         read = sum(key in wanted for key in watched.read)
@@ -333,7 +358,12 @@ def repeats_itself(case: MethodCase) -> None:
 
 @on_models_it_takes
 def keeps_masked_weights_at_zero(case: MethodCase) -> None:
-    """Nine weights in ten are cut, and stay 0; of the parameters that are kept, some move."""
+    """Nine weights in ten are cut, and stay 0; of the parameters that are kept, some move.
+
+    No method that takes part in training trains a sparse model.
+    """
+    if case.kind.takes_part:
+        return
     model = case.model()
     mask = random_mask(model)
     result = case.forget(model, mask=mask).model
@@ -376,7 +406,8 @@ def says_when_it_diverges(case: MethodCase) -> None:
     method = case.method(**case.kind.diverges)
     recipe = RECIPE if case.kind.diverges else RECIPE.but(lr=HUGE)
     try:
-        result = case.forget(model, method=method, recipe=recipe).model
+        given = case.adopted(model) if case.kind.takes_part else None
+        result = case.forget(model, given, method=method, recipe=recipe).model
     except DivergenceError as error:
         text = str(error)
         named = [key for key in (*case.kind.model_fields, "lr") if re.search(rf"\b{key}\b", text)]

@@ -12,11 +12,11 @@ from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.base import Method
 from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.boundary_shrink import BoundaryShrink
+from expunge.methods.certified_head import CertifiedHead
 from expunge.methods.cfk import Cfk
 from expunge.methods.delete import Delete
 from expunge.methods.euk import Euk
 from expunge.methods.fcs import Fcs
-from expunge.methods.certified_head import CertifiedHead
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
@@ -64,12 +64,12 @@ CLASSES: tuple[type[Method], ...] = (
     Lotus,
     BoundaryShrink,
     BoundaryExpand,
-    Fcs,
-    Regun,
     Sfron,
     CertifiedHead,
-    NoisyFinetune,
     Sisa,
+    NoisyFinetune,
+    Fcs,
+    Regun,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

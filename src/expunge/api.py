@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from expunge.audits import Audit, chosen_audits, make_audit
+from expunge.audits.distance_floor import distance_floor
 from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores, score_panel
-from expunge.audits.weights import DISTANCE_FLOOR, as_log, layer_distances
+from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data, as_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
-from expunge.errors import ConfigError, DivergenceError, SplitError
+from expunge.errors import ConfigError, SplitError
 from expunge.methods import Method, make_method, method_name
 from expunge.methods.retrain import Retrain
 from expunge.methods.scope import check_split
@@ -31,7 +32,6 @@ from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
-from expunge.trained.again import trained_again
 from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
 from expunge.trained.record import SeedNames, told_of, warnings_for
@@ -256,21 +256,9 @@ def unlearn(
         )
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
-    session = open_session(
-        tuple(_names(original, method, seed) if names is None else names),
-        method.name,
-        data,
-        split,
-        method.reads,
-        recipe=original.recipe,
-        fresh=original.fresh,
-        mask=mask,
-        place=place,
-        kept=original.kept if method.takes_part else None,
-    )
+    names = tuple(_names(original, method, seed) if names is None else names)
+    session = _session(original, method, split, names, place)
     run = session.run
-    if place.strike:
-        run = replace(run, statistics=statistics_of(original, split, method.name))
     before = next((p.device for p in original.model.parameters()), run.device)
     private = copied(original.model).to(run.device)
     if mask:
@@ -308,6 +296,28 @@ def unlearn(
         artifacts=_kept(run.artifacts, method.name),
         kept=run.kept,
     )
+
+
+def _session(
+    original: Trained, method: Method, split: Split, names: SeedNames, place: Place
+) -> Session:
+    """A session of a method on an original, with what is kept of that."""
+    session = open_session(
+        names,
+        method.name,
+        original.data,
+        split,
+        method.reads,
+        recipe=original.recipe,
+        fresh=original.fresh,
+        mask=original.mask,
+        place=place,
+        kept=original.kept if method.takes_part else None,
+    )
+    if place.strike:
+        kept = statistics_of(original, split, method.name)
+        session.run = replace(session.run, statistics=kept)
+    return session
 
 
 def _forgotten(
@@ -373,46 +383,6 @@ def _with_floor(cost: Cost, original: Trained, run: Run, place: Place) -> Cost:
     else:
         run.log[DISTANCE_FLOOR] = found.distances
     return found.booked(cost)
-
-
-@dataclass(frozen=True)
-class DistanceFloor:
-    """How far an original is from its own training again: distances as `as_log` has them, empty where
-    that training diverged (`warning`), and what it took.
-    """
-
-    distances: dict[str, Any]
-    cost: Cost
-    warning: str = ""
-
-    def booked(self, cost: Cost) -> Cost:
-        """The cost of a retraining, with what this took standing apart."""
-        return replace(
-            cost,
-            reported_seconds=cost.reported_seconds + self.cost.seconds,
-            reported_reads={
-                part: cost.reported_reads.get(part, 0) + count
-                for part, count in self.cost.reads.items()
-                if count
-            },
-        )
-
-
-def distance_floor(
-    original: Trained, names: SeedNames, *, place: Place = HERE
-) -> DistanceFloor | None:
-    """The floor of distances to a paired retraining; it does not depend on what is forgotten.
-
-    names: the seed names that the original's training began with. None for an original that has come
-    away from where that training ended.
-    """
-    if original.record.step not in ("train", "retrain") or original.trained_by is not None:
-        return None
-    try:
-        again, cost = trained_again(original, names, place=place)
-    except DivergenceError as error:
-        return DistanceFloor({}, Cost(), f"no floor of the distance: {error}")
-    return DistanceFloor(as_log(layer_distances(again, original.model)), cost)
 
 
 def _kept(artifacts: Mapping[str, Any], what: str) -> dict[str, torch.Tensor]:

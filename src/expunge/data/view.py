@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from expunge.data.batch import Batch, Indices, first_tensor
+from expunge.data.chain import Chain, Steps
 from expunge.data.classes import rows_by_class
 from expunge.data.cuts import Cut, Cuts, cuts_of, struck_cuts
 from expunge.data.keyed import Hashes, hashes_of, mixed
@@ -87,27 +87,6 @@ class Pairs:
         while True:
             yield from self._stream(source, round_)
             round_ += 1
-
-
-class Steps(Protocol):
-    """Batches, or tuples of them, and how many: a `Stream`, `Pairs`, a `Chain`, or a list."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-@dataclass(frozen=True)
-class Chain:
-    """One stream after another; `len()` is the number of steps of all."""
-
-    streams: tuple[Steps, ...]
-
-    def __len__(self) -> int:
-        return sum(len(stream) for stream in self.streams)
-
-    def __iter__(self) -> Iterator[Any]:
-        return itertools.chain.from_iterable(self.streams)
 
 
 class Source(Protocol):

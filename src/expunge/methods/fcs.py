@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from expunge.data.batch import Batch
-    from expunge.data.view import DataView, Steps
+    from expunge.data.chain import Steps
+    from expunge.data.view import DataView
     from expunge.training.loop import Loss
     from expunge.training.run import Run
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from expunge.api import DistanceFloor, distance_floor, train, unlearn
+from expunge.api import train, unlearn
 from expunge.audits import chosen_audits
 from expunge.audits.criterion import CRITERION
 from expunge.audits.details import details
+from expunge.audits.distance_floor import DistanceFloor, distance_floor
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
 from expunge.audits.unseen import judged_unseen, set_aside, tested_on, unseen_panel

@@ -46,6 +46,7 @@ ABOUT = ("digest", "salt", "pseudonyms")
 WEIGHTS, MASK, ARTIFACTS = "model.safetensors", "mask.safetensors", "artifacts/tensors.safetensors"
 STATISTIC = "artifacts/statistic-{}.safetensors"
 """Of the model that lies there, by the statistic's name: no card speaks of it."""
+_STATISTIC = re.compile(r"artifacts/\.?statistic-[a-z_.]+\.(safetensors|expunge-new-[0-9a-f]{8})")
 ARTIFACTS_FOLDER = "artifacts"
 FOLDER = FolderKind(
     "model folder",
@@ -243,7 +244,7 @@ def check_files(folder: Path, card: ModelCard) -> None:
         f"{ARTIFACTS_FOLDER}/{file_of(name, one.private)}" for name, one in card.kept.items()
     } | {ARTIFACTS}
     beside = {f"{ARTIFACTS_FOLDER}/{name}" for name in _listed(folder / ARTIFACTS_FOLDER)}
-    if odd := sorted(beside - told):
+    if odd := sorted(one for one in beside - told if not _STATISTIC.fullmatch(one)):
         raise ModelError(
             f"{folder} has {odd[0][:SHORT]}, of which its {CARD} does not speak; {AGAIN}"
         )

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from expunge.data.view import Chain, MixSource, Pairs, Stream
+from expunge.data.chain import Chain
+from expunge.data.view import MixSource, Pairs, Stream
 from expunge.errors import ExpungeError
 from expunge.training.pace import Pace
 

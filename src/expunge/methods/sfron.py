@@ -51,8 +51,8 @@ class Sfron(Method):
     climb is confined, weighed towards what the model still knows best, and repaired at once.
 
     Avoid it when the data are few: 1,500 steps of 128 are 4 passes over 50,000 samples, and 107 over
-    1,800, where retraining is cheaper; set steps. On random samples it forgets too much if it goes on:
-    a retrained model still knows most of them. Look at how certain the model is of what it forgot.
+    1,800, where retraining is cheaper; set steps. On random samples of classes that stay, the repair can
+    bring back what the climbs took: it then ends near the original, and scores well by that alone.
     """
 
     name: ClassVar[str] = "sfron"

@@ -206,4 +206,7 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
         screen.print(line, soft_wrap=True)
     if scores.verdict.word:
         screen.print(f"Margins: {stated_margins()}.", style="dim")
-    screen.print("Empirical evidence, no formal guarantee.", style="dim")
+    proved = scores.panel.subject.record.guarantee == "exact"
+    by = f", and {scores.panel.subject.record.step} is exact by its making" if proved else ""
+    last = f"Empirical evidence{by}." if by else "Empirical evidence, no formal guarantee."
+    screen.print(last, style="dim")

@@ -107,6 +107,7 @@ class Sisa(Method):
         import numpy as np
 
         stages, recipe = self._stages, run.original_recipe()
+        stages.check(recipe)
         now = stages.counts(*self._places(data, run))
         before = run.kept.read(COUNTS)["count"].numpy().reshape(now.shape)
         # what is retained only ever shrinks, so as many samples are the same samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from collections import Counter
@@ -13,11 +14,12 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from expunge.api import adopt, unlearn
+from expunge.api import adopt, train, unlearn
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods.base import Method, Scope
+from expunge.models.copying import copied
 from expunge.testing.ground import (
     CPU,
     DIGITS,
@@ -35,7 +37,7 @@ from expunge.testing.ground import (
 )
 from expunge.testing.promises import by_promise, introduces_itself, require, run_suite
 from expunge.trained.trained import Trained
-from expunge.training.session import open_session
+from expunge.training.session import open_session, resolve_recipe
 
 EVERYTHING = Part.RETAIN | Part.FORGET | Part.FORGET_LABELS | Part.VALIDATION
 HUGE = 1e8
@@ -61,7 +63,14 @@ class MethodCase:
 
     def model(self) -> nn.Module:
         """The model that is to forget."""
+        if self.kind.takes_part:
+            return copied(self.trained().model)
         return original(self.architecture, self.count)
+
+    def trained(self) -> Trained:
+        """A model that the method took part in training."""
+        settings = json.dumps(self.settings, sort_keys=True)
+        return _trained(self.kind, settings, self.architecture, self.count)
 
     def split(self, data: Any = None, base: Split | None = None, share: float = 0.1) -> Split:
         """A share of the data, or one class for a method that forgets nothing else."""
@@ -73,6 +82,15 @@ class MethodCase:
     def adopted(self, model: nn.Module, split: Split | None = None, **changes: Any) -> Trained:
         """The model as everybody would bring it; no copy of it, for it must stay as it is."""
         data = changes.get("data") or digits(self.count)
+        if self.kind.takes_part:
+            return replace(
+                self.trained(),
+                model=model,
+                data=data,
+                split=(split or self.split(data)).whole_again(),
+                recipe=resolve_recipe(changes.get("recipe", RECIPE), data, Split.whole(data)),
+                fresh=changes.get("fresh", lambda: untrained(self.architecture)),
+            )
         original = adopt(
             model,
             data,
@@ -93,6 +111,19 @@ class MethodCase:
         original = given or self.adopted(model, split, data=data, **own)
         with global_randomness_stays():
             return unlearn(original, split, method, place=CPU, allow_code=False, **changes)
+
+
+@functools.cache
+def _trained(kind: type[Method], settings: str, architecture: str, count: int) -> Trained:
+    """A model that a method took part in training, on all that a request may name."""
+    return train(
+        digits(count),
+        functools.partial(untrained, architecture),
+        recipe=RECIPE,
+        split=Split.whole(digits(count)),
+        method=kind(**json.loads(settings)),
+        place=CPU,
+    )
 
 
 MethodCheck = Callable[[MethodCase], None]
@@ -229,6 +260,7 @@ def _directly(case: MethodCase, declared: Part) -> None:
         fresh=lambda: untrained(case.architecture),
         mask=None,
         place=CPU,
+        kept=case.trained().kept if case.kind.takes_part else None,
     )
     case.method().unlearn(case.model(), session.view, session.run)
 
@@ -295,7 +327,11 @@ def repeats_itself(case: MethodCase) -> None:
 
 
 def keeps_masked_weights_at_zero(case: MethodCase) -> None:
-    """Nine weights in ten are cut, and stay 0; of the parameters that are kept, some move."""
+    """Nine weights in ten are cut, and stay 0; of the parameters that are kept, some move. No pruner
+    takes a model that a method took part in training.
+    """
+    if case.kind.takes_part:
+        return
     model = case.model()
     mask = random_mask(model)
     result = case.forget(model, mask=mask).model
@@ -317,7 +353,8 @@ def forgets_a_single_sample(case: MethodCase) -> None:
     whole = Split.whole(data)
     base = alone(data, whole) if case.kind.scope == "class" else whole
     split = Split.ids(data, [whole.retain[7]], base=base)
-    result = case.forget(case.model(), split=split, recipe=RECIPE.but(epochs=1)).model
+    recipe = RECIPE if case.kind.takes_part else RECIPE.but(epochs=1)  # the one that it has
+    result = case.forget(case.model(), split=split, recipe=recipe).model
     require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
 
 

@@ -287,6 +287,7 @@ def test_what_cannot_be_is_refused_before_data_are_read(folder: Path, tmp_path: 
     nowhere = str(tmp_path / "nothing.npz")
     (tmp_path / "nothing.npz").write_bytes(b"no data")
     sisa = make_method("sisa", {"slices": 9}, allow_code=False)
+    pruner = make_pruner("omp", allow_code=False)
     with pytest.raises(ConfigError, match=r"^sisa: 9 slices share 3 epochs"):
         train_folder(nowhere, "mlp", tmp_path / "m", recipe=RECIPE.but(epochs=3), method=sisa)
     with pytest.raises(ConfigError, match=r"a pruner would cut that model"):

@@ -90,7 +90,7 @@ def train(
     """
     method = None if method is None else _made(method, allow_code=allow_code)
     if method is not None:
-        check_trains(method, pruned=pruner is not None)
+        check_trains(method, recipe or Recipe(), pruned=pruner is not None)
     data = with_new_head(model, as_read_by(model, as_data(data), place.progress))
     split = split or Split.whole(data)
     recipe = resolve_recipe(recipe or Recipe(), data, split)

@@ -17,13 +17,18 @@ from torch import nn
 from expunge.api import train, unlearn
 from expunge.data.load import load_data
 from expunge.data.parts import Part
+from expunge.disk.whole import scratch_beside, sweep
 from expunge.errors import ConfigError, ModelError
-from expunge.folders.export import export_folder
+from expunge.folders.export import export_folder, told_inputs
 from expunge.folders.make import Beside, train_folder, unlearn_folder
+from expunge.folders.sparse import prune_folder
 from expunge.methods import Method, make_method
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
+from expunge.pruning import make_pruner
 from expunge.pruning.original import prune
+from expunge.study.entries import Entry, variants
+from expunge.trained.card import read_card
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
 from expunge.training.kept import Kept
@@ -276,3 +281,52 @@ def test_a_folder_of_an_earlier_format_opens_as_before(tmp_path: Path) -> None:
     (tmp_path / "m" / "model.json").write_text(json.dumps(card))
     opened = load(tmp_path / "m", data=digits(), place=HERE)
     assert opened.trained_by is None and same_state(opened.model, made.model)
+
+
+def test_what_cannot_be_is_refused_before_data_are_read(folder: Path, tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nothing.npz")
+    (tmp_path / "nothing.npz").write_bytes(b"no data")
+    sisa = make_method("sisa", {"slices": 9}, allow_code=False)
+    with pytest.raises(ConfigError, match=r"^sisa: 9 slices share 3 epochs"):
+        train_folder(nowhere, "mlp", tmp_path / "m", recipe=RECIPE.but(epochs=3), method=sisa)
+    with pytest.raises(ConfigError, match=r"a pruner would cut that model"):
+        train_folder(
+            nowhere,
+            "mlp",
+            tmp_path / "m",
+            method=Twice(),
+            pruner=make_pruner("omp", allow_code=False),
+        )
+    with pytest.raises(ConfigError, match=r"twice, and what that kept is not of a pruned model"):
+        prune_folder(
+            folder, make_pruner("omp", allow_code=False), tmp_path / "m", data=nowhere, place=CODE
+        )
+    with pytest.raises(ConfigError, match=r"a study trains its originals without a method"):
+        variants("sisa", Entry(method="sisa", settings={}), allow_code=False)
+
+
+def test_an_export_says_whose_module_it_is(folder: Path) -> None:
+    assert "trained by" in next(told_inputs(read_card(folder)))
+
+
+def test_a_disk_that_is_full_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(tmp_path)
+    kept.expect(1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 5))
+    with pytest.raises(ConfigError, match=r"has no room \(0\.0 MiB are free, and 9\.5 MiB"):
+        kept.expect(10**7)
+    Kept().expect(10**12)  # memory is not asked
+
+
+def test_a_killed_training_leaves_nothing(tmp_path: Path) -> None:
+    with scratch_beside(tmp_path / "m") as room:
+        (room / "file").write_text("checkpoint")
+        assert sweep(tmp_path) == 0  # who is at work on it is not disturbed
+    assert not list(tmp_path.iterdir())
+    left = tmp_path / ".m.expunge-new-0123abcd"  # what a kill leaves
+    left.mkdir()
+    (left / "file").write_text("checkpoint")
+    with scratch_beside(tmp_path / "m"):
+        assert not left.exists()

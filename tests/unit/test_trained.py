@@ -672,4 +672,6 @@ def test_a_place_is_what_a_call_needs_to_know_of_the_machine() -> None:
         "overwrite",
         "allow_code",
         "strike",
+        "tell",
+        "room",
     }

@@ -107,6 +107,8 @@ class Scores:
         made, exact = self.panel.subject, self.panel.retrained
         if exact is None or not made.split.forget or made.record.step == exact.record.step:
             return ""
+        if made.record.guarantee == "exact":  # as exact as the other
+            return ""
         if self.asked.poison and any(
             (one.reference or 0) >= WORKS for one in self if one.name == "ASR"
         ):

@@ -26,7 +26,7 @@ from expunge.cli.options import (
 )
 from expunge.cli.pages import Page, check_places, write_page
 from expunge.cli.place import placed
-from expunge.cli.screen import consoles, teller, working
+from expunge.cli.screen import at_once, consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
 from expunge.folders.make import Beside, Forgotten, reference_of, unlearn_folder
@@ -117,7 +117,7 @@ def unlearn(
             ),
             data=data,
             tell=tell,
-            place=replace(place, progress=bars),
+            place=replace(place, progress=bars, tell=at_once(messages)),
         )
     drawn: list[Path] = []
     audited = None

@@ -29,14 +29,13 @@ from expunge.cli.options import (
     show_notes,
 )
 from expunge.cli.place import placed
-from expunge.cli.screen import consoles, teller, working
+from expunge.cli.screen import at_once, consoles, working
 from expunge.cli.show import cost_line
 from expunge.errors import SHOWN, listed
 from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
 from expunge.folders.export import classes_file, export_folder, told_inputs
 from expunge.folders.make import HeldOut, train_folder
 from expunge.methods import make_method
-from expunge.methods.taking_part import check_trains
 from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
 from expunge.names.text import clean_name
@@ -70,10 +69,7 @@ def train(
     """Train an original model and write its folder."""
     screen, messages = consoles()
     own = None if method is None else make_method(method, read_pairs(settings), allow_code=TYPED)
-    if own is not None:
-        check_trains(own)
     changes = recipe_changes(epochs, lr, batch_size, None if own is not None else settings)
-    tell, told = teller(messages)
     with working("train") as bars:
         trained = train_folder(
             data,
@@ -84,10 +80,8 @@ def train(
             held=HeldOut(validation, split_seed),
             method=own,
             task=task,
-            place=replace(place, progress=bars, tell=tell),
+            place=replace(place, progress=bars, tell=at_once(messages)),
         )
-    for line in told:
-        screen.print(line, soft_wrap=True)
     losses = trained.record.log.get("losses", ())
     ran = f": loss {losses[0]:.3f} to {losses[-1]:.3f}" if losses else ""
     by = "" if own is None else f" by {own.name}"

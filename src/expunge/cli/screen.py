@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -120,6 +120,16 @@ def teller(messages: Console) -> tuple[Callable[[str], None], list[str]]:
     if messages.is_terminal:
         return partial(messages.print, soft_wrap=True), waiting
     return waiting.append, waiting
+
+
+def at_once(messages: Console) -> Callable[[str], None]:
+    """What tells of the cost of some work among the messages before it begins, in a log too."""
+
+    def tell(line: str) -> None:
+        with suppress(OSError, ValueError):  # a screen that is gone must not cost the work
+            messages.print(line, soft_wrap=True)
+
+    return tell
 
 
 @contextmanager

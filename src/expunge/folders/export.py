@@ -90,6 +90,11 @@ def classes_file(to: str | Path) -> Path:
 
 def told_inputs(card: ModelCard) -> Iterator[str]:
     """What a model takes, for code that knows nothing of Expunge, line by line."""
+    if card.trained_by is not None:
+        yield (
+            f"it was trained by {card.trained_by.name}: the file holds the module that this method "
+            "trains (see Method.built), and nothing of what it keeps"
+        )
     spec = None if card.data.spec is None else DataSpec.parse(card.data.spec)
     encoding = card.data.table
     normal = ""

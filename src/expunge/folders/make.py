@@ -27,6 +27,7 @@ from expunge.trained.card import check_room, check_target
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 from expunge.trained.telling import check_silent
+from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from expunge.data.answer import Answered
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from expunge.methods import Method
     from expunge.pruning import Pruner
     from expunge.trained.trained import Trained
-    from expunge.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def train_folder(
     check_source(data, model, out, place)
     check_share(held.share)
     if method is not None:
-        check_trains(method, pruned=pruner is not None)
+        check_trains(method, recipe or Recipe(), pruned=pruner is not None)
     with loading():
         from expunge.api import train
         from expunge.trained.trained import keep_together
@@ -232,7 +232,7 @@ def unlearn_folder(
     kept = _kept_categories(original, forget, redact)
     for line in (*_renamed(papers, original), *asked.lines(redacted=redact), *kept):
         (tell or str)(line)
-    with _room(target, original.trained_by, replace(place, tell=tell or str)) as roomy:
+    with _room(target, original.trained_by, place) as roomy:
         make = functools.partial(unlearn, original, asked, seed=seed, place=roomy, allow_code=TYPED)
         keep = functools.partial(keep_together, overwrite=place.overwrite)
         made = [(make(method), target)]

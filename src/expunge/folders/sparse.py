@@ -10,6 +10,7 @@ from expunge.data.request import check_names, check_share
 from expunge.errors import ConfigError
 from expunge.folders.make import HeldOut, check_source, load_held
 from expunge.loading import loading
+from expunge.methods.taking_part import check_prunes
 from expunge.models.checkpoint import check_weights_file
 from expunge.names.code import TYPED
 from expunge.place import HERE, Place
@@ -103,6 +104,7 @@ def prune_folder(
     if rewind is not None:
         check_weights_file(rewind)
     papers = read_papers(path, data=data, place=place)
+    check_prunes(papers.trained_by, str(path))
     with loading():
         from expunge.pruning.original import prune
         from expunge.trained.trained import keep_together

@@ -81,6 +81,9 @@ class Method(Settings):
             f"method, then give {self.name} to unlearn"
         )
 
+    def check_recipe(self, recipe: Recipe) -> None:
+        """Raise ConfigError for a recipe that `train` cannot go by; asked before data are read."""
+
     def built(self, fresh: Callable[[], nn.Module]) -> nn.Module:
         """An untrained module of the shape that `train` returns, of what makes one untrained model."""
         return fresh()

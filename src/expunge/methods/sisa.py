@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from expunge.data.view import DataView
     from expunge.models.ensemble import Ensemble
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 COUNTS = "samples"
@@ -76,6 +77,10 @@ class Sisa(Method):
         description="mean softmax of the models, or the class that most of them name",
     )
 
+    def check_recipe(self, recipe: Recipe) -> None:
+        """See the base: every stage must have an epoch, and nothing may look at other samples."""
+        self._stages.check(recipe)
+
     def built(self, fresh: Callable[[], nn.Module]) -> Ensemble:
         """See the base: an ensemble of as many models as there are shards."""
         from expunge.data.task import read_logits
@@ -89,7 +94,7 @@ class Sisa(Method):
         import numpy as np
 
         stages = self._stages
-        stages.check(run.original_recipe())
+        self.check_recipe(run.original_recipe())
         model = self.built(run.fresh)
         size = sum(one.nbytes for one in model.members[0].state_dict().values())
         for line in stages.told(size):
@@ -107,6 +112,7 @@ class Sisa(Method):
         import numpy as np
 
         stages, recipe = self._stages, run.original_recipe()
+        self.check_recipe(recipe)
         now = stages.counts(*self._places(data, run))
         before = run.kept.read(COUNTS)["count"].numpy().reshape(now.shape)
         # what is retained only ever shrinks, so as many samples are the same samples

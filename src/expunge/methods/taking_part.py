@@ -5,16 +5,20 @@ from __future__ import annotations
 from expunge.errors import ConfigError
 from expunge.methods import METHODS, Method
 from expunge.methods.retrain import Retrain
+from expunge.training.recipe import Recipe
 
 
-def check_trains(method: Method, *, pruned: bool = False) -> None:
-    """Raise ConfigError for a method that takes no part in training; and for a sparse model by one."""
+def check_trains(method: Method, recipe: Recipe, *, pruned: bool = False) -> None:
+    """Raise ConfigError for a method that takes no part in training, or cannot go by a recipe; and for
+    one where a pruner is to make the model sparse.
+    """
     if method.takes_part and pruned:
         raise ConfigError(
-            f"{method.name} trains a model of its own, and a pruner would cut what it keeps no longer "
-            "fits: leave one of them out"
+            f"{method.name} keeps what belongs to the model as it trains it, and a pruner would cut "
+            "that model: leave one of them out"
         )
     if method.takes_part:
+        method.check_recipe(recipe)
         return
     able = [name for name, one in METHODS.items() if one.takes_part]
     told = f"; methods that take part: {', '.join(able)}" if able else ""
@@ -22,6 +26,15 @@ def check_trains(method: Method, *, pruned: bool = False) -> None:
         f"{method.name} takes no part in training: it makes any trained model forget; leave --method "
         f"out here, and give {method.name} to unlearn{told}"
     )
+
+
+def check_prunes(trained_by: Method | None, where: str) -> None:
+    """Raise ConfigError for a model to prune that a method took part in training."""
+    if trained_by is not None:
+        raise ConfigError(
+            f"{where} was trained by {trained_by.name}, and what that kept is not of a pruned model; "
+            "prune one that was trained without a method"
+        )
 
 
 def as_trained(method: Method, trained_by: Method | None, where: str) -> Method:

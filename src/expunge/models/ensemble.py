@@ -38,7 +38,7 @@ class Ensemble(nn.Module):
         logits = logits if logits.dtype == torch.float64 else logits.float()
         asked = self.taught[:, None, None]
         shares = logits.log_softmax(2).masked_fill(~asked, -math.inf)
-        count = self.taught.sum()
+        count = self.taught.sum().to(shares.dtype)
         mean = shares.logsumexp(0) - count.log()
         if not self.vote:
             return mean

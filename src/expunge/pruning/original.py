@@ -13,6 +13,7 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError
+from expunge.methods.taking_part import check_prunes
 from expunge.models.copying import copied
 from expunge.models.mask import Mask, apply_mask, layer_sparsity, sparsity_of
 from expunge.place import HERE, Place
@@ -121,11 +122,7 @@ def prune(
         DivergenceError: if a training diverges.
     """
     pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
-    if original.trained_by is not None:
-        raise ConfigError(
-            f"{original.name} was trained by {original.trained_by.name}, and what that kept is not of a "
-            "pruned model; prune one that was trained without a method"
-        )
+    check_prunes(original.trained_by, original.name)
     data, split = original.data, original.split.settled()
     used = _recipe_under_mask(original.recipe, recipe, rewound=rewind is not None)
     used = resolve_recipe(used, data, split)

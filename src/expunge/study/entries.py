@@ -76,7 +76,13 @@ def variants(label: str, entry: Entry, *, allow_code: bool) -> dict[str, dict[st
     """
     if entry.recorded is not None:
         return dict(entry.recorded)
-    fields = find_method(entry.method, allow_code=allow_code).model_fields
+    method = find_method(entry.method, allow_code=allow_code)
+    if method.takes_part:
+        raise ConfigError(
+            f"{label}: {method.name} takes part in training, and a study trains its originals without a "
+            f"method; leave it out, and see what it costs by `expunge train --method {method.name}`"
+        )
+    fields = method.model_fields
     for name, value in entry.settings.items():
         if not isinstance(value, list) and name not in fields:
             make_method(entry.method, {name: value}, allow_code=allow_code)  # says what there is

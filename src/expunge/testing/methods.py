@@ -19,6 +19,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import AccessError, ConfigError, DivergenceError, ModelError
 from expunge.methods.base import Method, Scope
+from expunge.models.copying import copied
 from expunge.testing.ground import (
     CPU,
     DIGITS,
@@ -36,6 +37,7 @@ from expunge.testing.ground import (
 )
 from expunge.testing.promises import by_promise, introduces_itself, require, run_suite
 from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
 from expunge.training.session import open_session
 
 EVERYTHING = Part.RETAIN | Part.FORGET | Part.FORGET_LABELS | Part.VALIDATION
@@ -63,7 +65,7 @@ class MethodCase:
     def model(self) -> nn.Module:
         """The model that is to forget."""
         if self.kind.takes_part:
-            return self.trained().model
+            return copied(self.trained().model)
         return original(self.architecture, self.count)
 
     def split(self, data: Any = None, base: Split | None = None, share: float = 0.1) -> Split:
@@ -91,17 +93,12 @@ class MethodCase:
 
     def trained(self, split: Split | None = None, **changes: Any) -> Trained:
         """An original that the method trained itself, always the same of the same data."""
-        data = changes.get("data") or digits(self.count)
-        with global_randomness_stays():
-            return train(
-                data,
-                changes.get("fresh", lambda: untrained(self.architecture)),
-                recipe=changes.get("recipe", RECIPE),
-                split=(split or self.split(data)).whole_again(),
-                method=self.method(),
-                place=CPU,
-                allow_code=False,
-            )
+        whole = (split or self.split(changes.get("data"))).whole_again()
+        given = changes.get("data")
+        if "fresh" not in changes and (given is None or given is digits(self.count)):
+            recipe = changes.get("recipe", RECIPE)
+            return _trained(self.method(), self.architecture, self.count, whole, recipe)
+        return _train(self.method(), self.architecture, self.count, whole, **changes)
 
     def forget(self, model: nn.Module, given: Trained | None = None, **changes: Any) -> Trained:
         """`unlearn` on a tenth of the digits, as everybody calls it."""
@@ -120,6 +117,27 @@ class MethodCase:
             return False
         modules = untrained(self.architecture).modules()
         return any(getattr(module, "running_mean", None) is not None for module in modules)
+
+
+def _train(method: Method, architecture: str, count: int, split: Split, **changes: Any) -> Trained:
+    with global_randomness_stays():
+        return train(
+            changes.get("data") or digits(count),
+            changes.get("fresh", functools.partial(untrained, architecture)),
+            recipe=changes.get("recipe", RECIPE),
+            split=split,
+            method=method,
+            place=CPU,
+            allow_code=False,
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _trained(
+    method: Method, architecture: str, count: int, split: Split, recipe: Recipe
+) -> Trained:
+    """One that several checks begin with."""
+    return _train(method, architecture, count, split, recipe=recipe)
 
 
 MethodCheck = Callable[[MethodCase], None]
@@ -386,7 +404,8 @@ def forgets_a_single_sample(case: MethodCase) -> None:
     whole = Split.whole(data)
     base = alone(data, whole) if case.kind.scope == "class" else whole
     split = Split.ids(data, [whole.retain[7]], base=base)
-    result = case.forget(case.model(), split=split, recipe=RECIPE.but(epochs=1)).model
+    recipe = RECIPE if case.kind.takes_part else RECIPE.but(epochs=1)  # the one that it has
+    result = case.forget(case.model(), split=split, recipe=recipe).model
     require(not not_finite(result), f"not finite: {', '.join(not_finite(result))}")
 
 

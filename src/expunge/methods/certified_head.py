@@ -45,7 +45,7 @@ class CertifiedHead(Method, Certificate):
     (epsilon, delta)-indistinguishable from heads fitted to what was to stay each time, above the same
     layers; requests may depend on what was released, but not on w. A second removal from the same folder
     begins another chain, and two chains tell more than one. Taken as public: the settings, the number of
-    samples, the list of classes.
+    samples, the list of classes, and how inputs are normalised.
 
     Deviations: Guo et al. put the noise into the loss, as b·w, keep b, and step from weights that depend
     on it. What the step leaves then depends on b, and a Gaussian that is shifted by what depends on its

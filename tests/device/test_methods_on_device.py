@@ -27,7 +27,7 @@ from helpers import (
 from sparse_helpers import made_sparse
 from torch import nn
 
-from expunge.api import train
+from expunge.api import train, unlearn
 from expunge.audits.observe import accuracy, observe
 from expunge.data.split import Split
 from expunge.methods import METHODS
@@ -38,7 +38,9 @@ from expunge.pruning.criteria import pruning_criteria
 from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
-every_method = pytest.mark.parametrize("name", METHODS)
+every_method = pytest.mark.parametrize(
+    "name", [name for name, one in METHODS.items() if one.takes_statistics and not one.takes_part]
+)
 
 
 def forget(name: str, model: nn.Module, device: str, **options: Any) -> Any:
@@ -69,6 +71,18 @@ def test_a_method_comes_back_from_the_device(name: str, device: str) -> None:
     assert torch.device(cost.device).type == torch.device(device).type
     assert cost.memory == ("device" if device.startswith("cuda") else "resident set")
     assert cost.peak_memory_bytes > 0 and cost.warmed_up
+
+
+def test_certificates_come_back_from_the_device(device: str) -> None:
+    """Of models that others are not: without running statistics, and with a head of its own."""
+    place = Place(device=device)
+    plain = train(digits(), "mlp", recipe=RECIPE, place=place)
+    head = train(digits(), "cnn", recipe=RECIPE, method=quick("certified_head"), place=place)
+    for before, name in ((plain, "noisy_finetune"), (head, "certified_head")):
+        result = unlearn(before, "random:0.02", quick(name), place=place)
+        assert devices_of(result.model) == {"cpu"}
+        assert finite(result.model)
+        assert changed(before.model, result.model)
 
 
 @every_method

@@ -19,7 +19,7 @@ from expunge.errors import ConfigError, DivergenceError, ModelError
 from expunge.folders.export import export_folder
 from expunge.methods.certified_head import CertifiedHead
 from expunge.methods.one_vs_rest import OneVsRest
-from expunge.methods.unit_head import UnitHead, features, with_unit_head
+from expunge.methods.unit_head import UnitHead, head_inputs, with_unit_head
 from expunge.models.table import build_model
 from expunge.place import Place
 from expunge.testing.methods import METHOD_CHECKS_PER_MODEL, MethodCase
@@ -44,7 +44,7 @@ def usual() -> Trained:
 def problem_of(model: Trained, split: Split) -> OneVsRest:
     view = view_of(model.data, split)
     batches = view.batches(Part.RETAIN, 64, shuffle=False, augment=False)
-    found, labels = features(model.model, batches, run_on_cpu())
+    found, labels = head_inputs(model.model, batches, run_on_cpu())
     return OneVsRest(found, labels, len(labels), 0.05)
 
 
@@ -230,7 +230,7 @@ def test_features_of_norm_0_and_no_label_of_a_class() -> None:
     batches = view_of(data, Split.whole(data, validation=0.0)).batches(
         Part.RETAIN, 4, augment=False
     )
-    found, labels = features(model, batches, run_on_cpu())
+    found, labels = head_inputs(model, batches, run_on_cpu())
     assert found.tolist() == [[0.0, 0.0, pytest.approx(1 / math.sqrt(2))]] * 4
     gone = OneVsRest(found, labels, 4, 0.01).fit(2)
     assert float(found[0] @ gone) < -1

@@ -19,6 +19,7 @@ from expunge.errors import ConfigError, ModelError
 from expunge.methods.certified import SecretNoise
 from expunge.methods.noisy_descent import NoisyDescent, concentration
 from expunge.methods.noisy_finetune import NoisyFinetune
+from expunge.methods.noisy_steps import descend
 from expunge.models.table import build_model
 from expunge.testing.methods import METHOD_CHECKS_PER_MODEL, MethodCase
 from expunge.trained.trained import Trained
@@ -145,7 +146,8 @@ def test_momentum_in_the_steps_with_noise() -> None:
         run, noise = run_on_cpu(recipe=RECIPE), SecretNoise(run_on_cpu(), 4)
         view = view_of(data, tenth())
         before = [p.detach().clone() for p in copied.parameters()]
-        method._noisy(copied, view.mix(view.source(Part.RETAIN)), run, noise)
+        retain = view.mix(view.source(Part.RETAIN))
+        descend(copied, method.descent(), retain, 64, run, noise)
         after.append([p.detach().clone() for p in copied.parameters()])
         with torch.no_grad():
             for p, b in zip(copied.parameters(), before, strict=True):

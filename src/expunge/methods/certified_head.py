@@ -41,10 +41,11 @@ class CertifiedHead(Method, Certificate):
     beta², over classes and over all removals since the last fit, is at most
     sigma epsilon / sqrt(2 ln(1.5 / delta)).
 
-    What is proved: all heads that one chain of removals releases are together
+    What is proved: all heads that one chain of removals releases, from one fit to the next, are together
     (epsilon, delta)-indistinguishable from heads fitted to what was to stay each time, above the same
-    layers. A second removal from the same folder begins another chain, and two chains tell more than
-    one. Taken as public: the settings, the number of samples, the list of classes.
+    layers; requests may depend on what was released, but not on w. A second removal from the same folder
+    begins another chain, and two chains tell more than one. Taken as public: the settings, the number of
+    samples, the list of classes, and how inputs are normalised.
 
     Deviations: Guo et al. put the noise into the loss, as b·w, keep b, and step from weights that depend
     on it. What the step leaves then depends on b, and a Gaussian that is shifted by what depends on its
@@ -151,13 +152,13 @@ class CertifiedHead(Method, Certificate):
     def _problem(self, model: nn.Module, data: DataView, run: Run) -> OneVsRest:
         """What is to be minimised, on what the layers below make of the retain set."""
         from expunge.methods.one_vs_rest import OneVsRest
-        from expunge.methods.unit_head import features
+        from expunge.methods.unit_head import head_inputs
 
         run.tell(f"{self.name} is about the head only: the layers below keep what they learned")
         source = data.source(Part.RETAIN)
         batches = source.batches(self.batch_size, shuffle=False, augment=False)
         with run.progress.work(f"{run.label}, features"):
-            found, labels = features(model, batches, run)
+            found, labels = head_inputs(model, batches, run)
 
         def total(tensor: Tensor) -> Tensor:
             return tensor if run.world == 1 else run.sum(tensor.to(run.device)).cpu()

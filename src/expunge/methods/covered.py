@@ -1,7 +1,8 @@
-"""What noise on the weights cannot hide: frozen weights, buffers and masks that saw the data."""
+"""What noise on the weights cannot hide, and what it is to be held against: an untrained model."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -54,3 +55,16 @@ def check_covered(model: nn.Module, fresh: nn.Module | None, run: Run, *, public
             f"{run.label} proves nothing of a mask, and this model's was found with sight of the data; "
             f"prune by pruner random or synflow, which see none, {vouch}"
         )
+
+
+def initial_deviation(model: nn.Module, fresh: nn.Module | None) -> float:
+    """Of the weights of an untrained model, over all its matrices and kernels together.
+
+    fresh: such a model; None: taken as 1 / sqrt(fan_in) of each.
+    """
+    own = [p.detach() for p in (fresh or model).parameters() if p.ndim > 1]
+    squares = [
+        float(p.double().square().sum()) if fresh is not None else p.numel() / p[0].numel()
+        for p in own
+    ]
+    return math.sqrt(sum(squares) / max(1, sum(p.numel() for p in own)))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-Batch = TypeVar("Batch")
+OneBatch = TypeVar("OneBatch")
 
 MARGIN = 1e-9
 """Relative, of the noise, for the rounding of float64."""
@@ -74,8 +74,8 @@ class NoisyDescent:
     def descend(
         self,
         start: Tensor,
-        batches: Iterable[Batch],
-        gradient: Callable[[Tensor, Batch], Tensor],
+        batches: Iterable[OneBatch],
+        gradient: Callable[[Tensor, OneBatch], Tensor],
         noise: Callable[[], Tensor],
     ) -> Tensor:
         """The last iterate (weights,) in float64. Nothing else of the path may be told to anyone.

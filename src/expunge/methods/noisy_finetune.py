@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,14 +11,13 @@ from pydantic import Field, model_validator
 from expunge.data.parts import Part
 from expunge.methods.base import BatchSize, Epochs, Rate, SgdMethod
 from expunge.methods.certified import Certificate
+from expunge.methods.covered import initial_deviation
 from expunge.methods.noisy_descent import NoisyDescent, concentration
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from expunge.data.batch import Batch
-    from expunge.data.view import DataView, Source
-    from expunge.methods.certified import SecretNoise
+    from expunge.data.view import DataView
     from expunge.training.run import Run
 
 HALF = 0.5
@@ -56,7 +53,8 @@ class NoisyFinetune(SgdMethod, Noising):
     step with noise is recorded. Batches come in an order of the retain set by itself, and in the steps
     with noise without augmentation, dropout and momentum, or they would tell of the forget set. Sums are
     made in float64, where noise counts as real numbers do. Taken as public: the settings, the list of
-    classes, and the mean and deviation that inputs are normalised with, as for retrain.
+    classes, and the mean and deviation that inputs are normalised with, as for retrain. Two runs from
+    one original tell more than one.
 
     Noise comes of the operating system (Philox under 128 bits of it), so that no run can be repeated;
     with `noise_seed` it can, and nothing is proved. Refused: running statistics, which no noise on the
@@ -116,6 +114,7 @@ class NoisyFinetune(SgdMethod, Noising):
         """See the class. Raises ModelError for what it proves nothing of."""
         from expunge.methods.certified import SecretNoise
         from expunge.methods.covered import check_covered
+        from expunge.methods.noisy_steps import descend
         from expunge.training.fit import fit
 
         fresh = run.fresh() if run.constructor is not None else None
@@ -124,11 +123,10 @@ class NoisyFinetune(SgdMethod, Noising):
         noise = SecretNoise(run, self.noise_seed)
         secret = noise.name()
         view, run = data.named(secret), replace(run, names=(*run.names, secret))
-        retain = view.mix(
-            view.source(Part.RETAIN)
-        )  # in an order that the forget set has no part in
+        # a mix has an order of its own; a part by itself has that of all data, with gaps
+        retain = view.mix(view.source(Part.RETAIN))
         with run.progress.work(f"{run.label}, steps with noise"):
-            self._noisy(model, retain, run, noise)
+            descend(model, self.descent(), retain, self.batch_size, run, noise)
         fit(
             model,
             lambda epoch: retain.batches(self.batch_size, epoch=epoch),
@@ -137,40 +135,6 @@ class NoisyFinetune(SgdMethod, Noising):
             run=run,
         )
         return model
-
-    def _noisy(self, model: nn.Module, retain: Source, run: Run, noise: SecretNoise) -> None:
-        """Take the steps with noise, in place; kept weights alone move under a mask."""
-        import torch
-
-        from expunge.training.loop import evaluating
-        from expunge.training.precision import arithmetic, resolve_precision
-
-        weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        whole = {name: torch.ones_like(p, dtype=torch.bool) for name, p in weights.items()}
-        kept = _flat(
-            {**whole, **{n: m for n, m in (run.mask or {}).items() if n in whole}}.values()
-        )
-        precision = resolve_precision(self.recipe(run).precision, model, run.device)
-
-        def gradient(theta: Tensor, batch: Batch) -> Tensor:
-            _set(weights.values(), theta)
-            with arithmetic(precision, run.device):
-                loss = run.loss(model, batch)
-            found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
-            return run.sum(_flat(found).to(run.device)).cpu() / run.world * kept
-
-        def batches() -> Iterator[Batch]:
-            for epoch in itertools.count():
-                yield from retain.batches(self.batch_size, epoch=epoch, augment=False)
-
-        with evaluating(model):
-            last = self.descent().descend(
-                _flat(p.detach() for p in weights.values()) * kept,
-                itertools.islice(batches(), self.noise_steps),
-                gradient,
-                lambda: noise.normal(len(kept)) * kept,
-            )
-        _set(weights.values(), last)
 
     def _tell(self, model: nn.Module, fresh: nn.Module | None, data: DataView, run: Run) -> None:
         """Log the noise on a weight beside an initialiser's; warn where they differ, and of the cost."""
@@ -204,33 +168,3 @@ class NoisyFinetune(SgdMethod, Noising):
                 f"with noise, then {self.epochs} epochs), and retraining, which is exact, takes "
                 f"{run.recipe.epochs}"
             )
-
-
-def initial_deviation(model: nn.Module, fresh: nn.Module | None) -> float:
-    """Of the weights of an untrained model, over all its matrices and kernels together.
-
-    fresh: such a model; None: taken as 1 / sqrt(fan_in) of each.
-    """
-    own = [p.detach() for p in (fresh or model).parameters() if p.ndim > 1]
-    squares = [
-        float(p.double().square().sum()) if fresh is not None else p.numel() / p[0].numel()
-        for p in own
-    ]
-    return math.sqrt(sum(squares) / max(1, sum(p.numel() for p in own)))
-
-
-def _flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All of them as one vector on the processor."""
-    import torch
-
-    return torch.cat([each.cpu().flatten() for each in tensors])
-
-
-def _set(parameters: Iterable[Tensor], vector: Tensor) -> None:
-    """Put a vector into parameters, in place."""
-    import torch
-
-    with torch.no_grad():
-        for each in parameters:
-            each.copy_(vector[: each.numel()].view(each.shape))
-            vector = vector[each.numel() :]

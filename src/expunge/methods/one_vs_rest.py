@@ -31,7 +31,7 @@ ITERATIONS = 200
 
 
 @dataclass(frozen=True)
-class Step:
+class NewtonStep:
     """Weights (d,) after a Newton step; the bound of their gradient's norm, and the norm itself.
 
     Both hold what a fit leaves, too, and rounding.
@@ -109,7 +109,7 @@ class OneVsRest:
             f"the head does not converge with lambda {self.penalty:g}; raise penalty"
         )
 
-    def step(self, weights: Tensor, label: int) -> Step:
+    def step(self, weights: Tensor, label: int) -> NewtonStep:
         """One Newton step from weights (d,) that fit more samples, or nearly these."""
         gradient, hessian = self.gradient(weights, label), self.hessian(weights, label)
         step = torch.linalg.solve(hessian, -gradient)
@@ -119,7 +119,7 @@ class OneVsRest:
         bound = CURVING[self.loss] * self.spectral_norm * float(step.norm()) * moved * ROUNDED_UP
         measured = float(self.gradient(after, label).norm())
         slack = 2 * self.tolerance  # of a fit in its place, and of these sums
-        return Step(after, bound + unsolved + slack, measured + slack)
+        return NewtonStep(after, bound + unsolved + slack, measured + slack)
 
     def _of(self, weights: Tensor, label: int) -> tuple[Tensor, Tensor]:
         """Signs and scores, (n,) each."""

@@ -38,15 +38,14 @@ def with_unit_head(model: nn.Module) -> nn.Module:
 
     Raises ModelError for a model without such a layer.
     """
-    names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not names or not names[-1]:
+    found = [(name, one) for name, one in model.named_modules() if isinstance(one, nn.Linear)]
+    name, old = found[-1] if found else ("", None)
+    if old is None or not name:
         raise ModelError(
             "the model has no linear layer at its end that a certified head could take the place of; "
             "choose a model that ends in nn.Linear"
         )
-    parent, _, own = names[-1].rpartition(".")
-    old = model.get_submodule(names[-1])
-    assert isinstance(old, nn.Linear)
+    parent, _, own = name.rpartition(".")
     made = nn.utils.skip_init(UnitHead, old.in_features, old.out_features)  # type: ignore[no-untyped-call]
     head: UnitHead = made.to(old.weight)
     bias = old.weight.new_zeros(old.out_features) if old.bias is None else old.bias
@@ -63,7 +62,7 @@ def head_of(model: nn.Module, run: Run) -> UnitHead:
     return found[-1]
 
 
-def features(model: nn.Module, batches: Stream, run: Run) -> tuple[Tensor, Tensor]:
+def head_inputs(model: nn.Module, batches: Stream, run: Run) -> tuple[Tensor, Tensor]:
     """What the head reads, (n, d + 1) float64 of norm 1 with the constant last, and labels (n,).
 
     On the processor, of this process's share. Raises ModelError where the head does not give the logits.

@@ -182,7 +182,7 @@ def test_what_cannot_be_meant_is_refused(model: Trained) -> None:
     with pytest.raises(ConfigError, match="budget = 0"):
         recommend(model, "class:3", budget=0, place=CPU)
     with pytest.raises(ConfigError, match="did you mean 'exact'"):
-        recommend(model, "class:3", guarantee="exat", place=CPU)  # type: ignore[arg-type]
+        recommend(model, "class:3", guarantee="exat", place=CPU)
     with pytest.raises(ConfigError, match="`adopt`"):
         recommend(model.model, "class:3", place=CPU)  # type: ignore[arg-type]
     with pytest.raises(SplitError, match="no class"):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from expunge.advice.preference import GUARANTEES
+from expunge.advice.preference import GUARANTEES, Guarantee
 from expunge.errors import ConfigError, nearest
 from expunge.scores.table import NEAR_EMPTY
 
 
-def check_guarantee(guarantee: str) -> None:
-    """Raise ConfigError for a guarantee that there is none of."""
-    if guarantee not in GUARANTEES:
-        raise ConfigError(
-            f"no guarantee {guarantee!r}{nearest(guarantee, GUARANTEES)}; there are: "
-            f"{', '.join(GUARANTEES)}"
-        )
+def known_guarantee(word: str) -> Guarantee:
+    """The guarantee of that name. Raises ConfigError where there is none."""
+    for one in GUARANTEES:
+        if one == word:
+            return one
+    raise ConfigError(
+        f"no guarantee {word!r}{nearest(word, GUARANTEES)}; there are: {', '.join(GUARANTEES)}"
+    )
 
 
 def check_budget(budget: float | None) -> None:

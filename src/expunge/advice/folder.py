@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.advice.checks import check_budget, check_can_judge, check_enough, check_guarantee
-from expunge.advice.preference import Guarantee
+from expunge.advice.checks import check_budget, check_can_judge, check_enough, known_guarantee
 from expunge.data.request import check_names, private_words
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -35,7 +34,7 @@ def recommend_folder(
     forget: str,
     *,
     budget: float | None = None,
-    guarantee: Guarantee = "none",
+    guarantee: str = "none",
     out: Path | None = None,
     seed: int = 0,
     forget_seed: int = 0,
@@ -48,7 +47,7 @@ def recommend_folder(
     out: where a folder of the best is going to be written; None: nothing is tried. tell: called before
     the work with each line of what the request names. The other arguments are those of `recommend`.
     """
-    check_guarantee(guarantee)
+    proof = known_guarantee(guarantee)
     check_budget(budget)
     source = Path(path).absolute()
     if out is not None:
@@ -73,7 +72,7 @@ def recommend_folder(
         check_enough(len(asked.split.forget))
     for line in asked.lines(redacted=original.redacted):
         (tell or str)(line)
-    found = recommend(original, asked, budget=budget, guarantee=guarantee, seed=seed, place=place)
+    found = recommend(original, asked, budget=budget, guarantee=proof, seed=seed, place=place)
     if out is None:
         return Advice(found)
     return Advice(found, try_candidates(found, budget=budget, seed=seed, place=place))

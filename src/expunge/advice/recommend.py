@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expunge.advice.checks import check_budget, check_guarantee
+from expunge.advice.checks import check_budget, known_guarantee
 from expunge.advice.duration import in_seconds
 from expunge.advice.expected import MOST_ALL, Expected, Stopwatch
 from expunge.advice.preference import LAST, Guarantee, RequestKind, preferred
@@ -96,7 +96,7 @@ def recommend(
     forget: Any,
     *,
     budget: float | None = None,
-    guarantee: Guarantee = "none",
+    guarantee: str = "none",
     seed: int = 0,
     forget_seed: int = 0,
     place: Place = HERE,
@@ -123,7 +123,7 @@ def recommend(
         raise ConfigError(
             f"the model that is to forget is what `train`, `adopt` or `load` made, not {original!r}"
         )
-    check_guarantee(guarantee)
+    proof = known_guarantee(guarantee)
     check_budget(budget)
     if accelerator_on(place.device).num_processes > 1:
         raise ConfigError(
@@ -133,10 +133,10 @@ def recommend(
     asked = original.answered(forget, seed=forget_seed)
     if not asked.split.forget:
         raise SplitError("the request has nothing to forget; name some samples")
-    kind = kind_of(asked.split, original.data)
-    reasons = preferred(kind, guarantee)
+    kind = request_kind(asked.split, original.data)
+    reasons = preferred(kind, proof)
     watch = Stopwatch(original, asked, seed, place, min(MOST_ALL, budget or MOST_ALL))
-    search = _Search(watch, budget, guarantee)
+    search = _Search(watch, budget, proof)
     names = [name for name in reasons if name in ALL_METHODS.names()]
     with place.progress.work("measuring", 1 + len(names), unit="methods") as bar:
         bar.note(LAST)
@@ -153,12 +153,12 @@ def recommend(
         tuple(search.found),
         search.retrain,
         search.left_out,
-        tuple(_notes(search, guarantee)),
+        tuple(_notes(search, proof)),
         watch.spent,
     )
 
 
-def kind_of(split: Split, data: Data) -> RequestKind:
+def request_kind(split: Split, data: Data) -> RequestKind:
     """What kind of request a split is."""
     if split.only_whole_classes(data):
         return "classes"

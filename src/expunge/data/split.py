@@ -361,7 +361,7 @@ def rows_of_group(
     Raises SplitError for a column that is not there, or never reads that.
     """
     column = clean_name(column)
-    values = texts_of(data, column)
+    values = column_texts(data, column)
     theirs = _texts(data.test.columns.get(column, []))
     value = _as_written(clean_name(value), values, theirs)
     rows = np.flatnonzero(values == value)
@@ -431,7 +431,7 @@ def some_of(ids: Sequence[str], share: float, seed: int) -> list[str]:
     return [ids[row] for row in order[:count]]
 
 
-def texts_of(data: Data, column: str) -> NDArray[Any]:
+def column_texts(data: Data, column: str) -> NDArray[Any]:
     """What a column reads of each training sample (n,). Raises SplitError for one that is not there."""
     columns, column = data.train.columns, clean_name(column)
     if column not in columns:

@@ -22,7 +22,7 @@ from expunge.data.labels import is_missing_text
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples, resident
-from expunge.data.split import Split, texts_of
+from expunge.data.split import Split, column_texts
 from expunge.data.tokens import TokenStore
 from expunge.data.transform import Draws, Transform, to_device
 from expunge.errors import AccessError
@@ -319,7 +319,7 @@ class DataView:
         ids = self.samples.ids[rows]
         if column is None:
             return ids
-        values = texts_of(self.data, column)[rows]
+        values = column_texts(self.data, column)[rows]
         missing = np.array([is_missing_text(str(value)) for value in values], dtype=bool)
         return np.where(missing, ids, values.astype(np.str_))
 

@@ -11,7 +11,7 @@ from expunge.data.batch import Batch
 from expunge.data.derived import DerivedSource
 from expunge.data.view import PartSource
 from expunge.errors import ConfigError
-from expunge.methods.attack import Attack, Bounds, Logits, looked_at, within
+from expunge.methods.attack import Attack, Bounds, Logits, in_bounds, looked_at
 from expunge.training.run import Run
 
 
@@ -28,14 +28,14 @@ def adversaries_of(
     def look(logits: Logits, inputs: Tensor, labels: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
         move = attack(logits, inputs, labels, bounds) - inputs
         with torch.no_grad():
-            return move, logits(within(inputs + move, bounds)).argmax(1)
+            return move, logits(in_bounds(inputs + move, bounds)).argmax(1)
 
     moves, labels = looked_at(model, source, bounds, run, size, look)
     fooled = labels.values != source.labels.cpu()
     _tell(moves.values[fooled], len(source), attack, run)
 
     def moved(batch: Batch) -> Batch:
-        inputs = within(batch.inputs + moves.of(batch), bounds)
+        inputs = in_bounds(batch.inputs + moves.of(batch), bounds)
         return replace(batch, inputs=inputs).relabelled(labels.of(batch))
 
     return DerivedSource(replace(source, rows=source.rows[fooled.numpy()]), moved)

@@ -67,7 +67,7 @@ class Attack:
         for _ in range(self.steps if radius else 0):
             slope = ascent(logits, moved, labels)
             move = moved + self.step_size * radius * slope / lengths(slope) - inputs
-            moved = within(inputs + move * (radius / lengths(move)).clamp(max=1.0), bounds)
+            moved = in_bounds(inputs + move * (radius / lengths(move)).clamp(max=1.0), bounds)
         return moved
 
 
@@ -151,7 +151,7 @@ def lengths(moves: Tensor) -> Tensor:
     return found.reshape(-1, *[1] * (moves.ndim - 1))
 
 
-def within(inputs: Tensor, bounds: Bounds) -> Tensor:
+def in_bounds(inputs: Tensor, bounds: Bounds) -> Tensor:
     """Inputs cut to the bounds."""
     return inputs if bounds is None else torch.clamp(inputs, *bounds)
 
@@ -164,4 +164,4 @@ def sign_step(
     Without bounds the share is the length itself, in units of what the model reads.
     """
     size = share if bounds is None else share * (bounds[1] - bounds[0])
-    return within(inputs + size * ascent(logits, inputs, labels).sign(), bounds)
+    return in_bounds(inputs + size * ascent(logits, inputs, labels).sign(), bounds)

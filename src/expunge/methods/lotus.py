@@ -42,8 +42,8 @@ class Lotus(Method):
     `many_classes` (alpha 2; CIFAR-100, Tiny ImageNet) and `transformer` have that program's other
     settings.
 
-    Cost: at most 10 passes over the forget set and 30 percent of the retain set, each with a pass of
-    the teacher; one pass over the forget set an epoch measures accuracy.
+    Cost: at most 10 passes over the forget set and 30 percent of the retain set; each with a pass of
+    the teacher. One pass over the forget set an epoch measures accuracy.
 
     Use it when the original is overconfident on what it learned, random samples are to go, and
     validation samples are at hand.

@@ -8,7 +8,7 @@ from typing import Any
 from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
-from expunge.methods import make_method
+from expunge.methods import find_method, make_method
 from expunge.report.page import PlainTable, Report, printed_time
 from expunge.scores.rows import SETTING
 from expunge.scores.sequential import SIMULATED, simulated_findings
@@ -61,6 +61,7 @@ def study_report(study: Planned, command: str) -> Report:
     warnings |= dict.fromkeys(_masked(study))
     warnings |= dict.fromkeys(_without_controls(study))
     warnings |= dict.fromkeys(study.study.left_out)
+    warnings |= dict.fromkeys(_took_part(study.study.methods))
     warnings |= dict.fromkeys(_classes_unasked(shown))
     if len(made["machine"]) > 1 or len(made["device"]) > 1:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None
@@ -86,6 +87,19 @@ def study_report(study: Planned, command: str) -> Report:
         warnings=list(warnings),
         environment={name: text for name, text in environment.items() if text},
     )
+
+
+def _took_part(entries: Mapping[str, Entry]) -> list[str]:
+    """What to know of rows whose originals are not those of the others."""
+    ours = {label: entry.method for label, entry in entries.items() if is_ours(entry.method)}
+    names = [n for n, one in ours.items() if find_method(one, allow_code=False).takes_part]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: takes part in training, so each row begins with an original of its own making; "
+        "the gap is to the ordinary retrained model, and holds what that making costs besides; seconds "
+        "are of the deletion alone"
+    ]
 
 
 def _methods(entries: Mapping[str, Entry]) -> PlainTable:

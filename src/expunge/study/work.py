@@ -26,7 +26,7 @@ from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.errors import ConfigError
 from expunge.hardware import machine_name
-from expunge.methods import make_method
+from expunge.methods import Method, make_method
 from expunge.models.mask import Mask, overlap
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
@@ -216,7 +216,8 @@ def _is_reference(cell: Cell) -> bool:
     return cell.kind == "retrain" and not cell.config["floor"]
 
 
-def _original(cell: Cell, bench: Bench) -> Trained:
+def _original(cell: Cell, bench: Bench, method: Method | None = None) -> Trained:
+    """An original, trained as usual or by a method that takes part in training."""
     config = cell.config
     data = bench.data(config["data"])
     split = Split.whole(data, validation=config["validation"], split_seed=config["split_seed"])
@@ -232,6 +233,7 @@ def _original(cell: Cell, bench: Bench) -> Trained:
             recipe=Recipe(**config["recipe"]),
             split=split,
             pruner=pruner,
+            method=method,
             seed=config["seed"],
             place=bench.place,
             allow_code=bench.place.allow_code,
@@ -256,6 +258,10 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         method = make_method(
             config["method"], config["settings"], allow_code=bench.place.allow_code
         )
+        if (
+            method.takes_part
+        ):  # what this costs is no part of forgetting, as no original's training is
+            original = _original(cell.starts[0], bench, method)
     else:
         made = replace(
             original, split=split, history=(*original.history, _nothing(original, split))

@@ -296,12 +296,10 @@ def test_what_cannot_be_is_refused_before_data_are_read(folder: Path, tmp_path: 
             "mlp",
             tmp_path / "m",
             method=Twice(),
-            pruner=make_pruner("omp", allow_code=False),
+            pruner=pruner,
         )
     with pytest.raises(ConfigError, match=r"twice, and what that kept is not of a pruned model"):
-        prune_folder(
-            folder, make_pruner("omp", allow_code=False), tmp_path / "m", data=nowhere, place=CODE
-        )
+        prune_folder(folder, pruner, tmp_path / "m", data=nowhere, place=CODE)
     with pytest.raises(ConfigError, match=r"a study trains its originals without a method"):
         variants("sisa", Entry(method="sisa", settings={}), allow_code=False)
 

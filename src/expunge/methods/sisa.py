@@ -39,8 +39,9 @@ class Sisa(Method):
     slice hit on are done again without what is forgotten.
 
     It takes part in training: `expunge train --method sisa`, and then `unlearn --method sisa` on that
-    folder, which needs what lies in its artifacts/. The result is bit for bit what SISA gives on the
-    same machine where those samples never were, in whatever order requests come. `retrain` of such a
+    folder, which needs what lies in its artifacts/. The result is bit for bit what SISA gives where
+    those samples never were, in whatever order requests come, as far as the machine repeats its own
+    arithmetic: a processor with as many threads does, a GPU to the last digits. `retrain` of such a
     model is SISA again, from another seed; other methods and pruning are refused, for the weights
     would no longer be those of the shards that are kept.
 

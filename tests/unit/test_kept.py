@@ -15,7 +15,6 @@ from helpers import digits, same_state
 from torch import nn
 
 from expunge.api import train, unlearn
-from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.disk.whole import scratch_beside, sweep
 from expunge.errors import ConfigError, ModelError
@@ -57,6 +56,7 @@ class Twice(Method):
     paper: ClassVar[str] = "none"
     reads: ClassVar[Part] = Part.RETAIN
     takes_part: ClassVar[bool] = True
+    rooms: ClassVar[list[Path | None]] = []
 
     lr: float = 0.05
 
@@ -69,6 +69,7 @@ class Twice(Method):
         from expunge.training.fit import train_from
 
         run.tell("two models will be trained")
+        Twice.rooms.append(run.kept.room)
         pair = Pair(run.fresh("one"), run.fresh("other"))
         train_from(pair, data, run, run.original_recipe().but(lr=self.lr))
         run.kept.write("first", packed_state(pair.members[0]))
@@ -89,9 +90,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("twice") / "m"
     told: list[str] = []
     train_folder(
-        "digits", "mlp", path, recipe=RECIPE, method=Twice(), place=Place(tell=told.append)
+        "digits:300", "mlp", path, recipe=RECIPE, method=Twice(), place=Place(tell=told.append)
     )
     assert told == ["two models will be trained"]
+    room = Twice.rooms[-1]  # beside the folder, so that memory does not hold what is kept
+    assert room is not None and room.parent == path.parent and not room.exists()
     return path
 
 
@@ -163,7 +166,7 @@ def test_unlearning_writes_to_the_new_folder_alone(folder: Path, tmp_path: Path)
     before = contents(folder)
     done = unlearn_folder(
         folder,
-        "random:0.01",
+        "random:0.02",
         Twice(),
         tmp_path / "n",
         place=CODE,
@@ -182,14 +185,14 @@ def test_unlearning_writes_to_the_new_folder_alone(folder: Path, tmp_path: Path)
 
 def test_a_reference_is_trained_by_the_same_method(folder: Path, tmp_path: Path) -> None:
     done = unlearn_folder(
-        folder, "random:0.01", Twice(), tmp_path / "n", beside=Beside(reference=True), place=CODE
+        folder, "random:0.02", Twice(), tmp_path / "n", beside=Beside(reference=True), place=CODE
     )
     assert done.reference is not None
     opened = load(tmp_path / "n-retrained", place=CODE)
     assert isinstance(opened.model, Pair) and opened.kept.names() == ("first", "secret")
     paired = unlearn(load(folder, place=CODE), done.result.split, "retrain:paired")
     split = done.result.split
-    direct = train(load_data("digits"), "mlp", recipe=RECIPE, split=split.settled(), method=Twice())
+    direct = train(digits(), "mlp", recipe=RECIPE, split=split.settled(), method=Twice())
     assert same_state(paired.model, direct.model)
 
 
@@ -295,12 +298,10 @@ def test_what_cannot_be_is_refused_before_data_are_read(folder: Path, tmp_path: 
             "mlp",
             tmp_path / "m",
             method=Twice(),
-            pruner=make_pruner("omp", allow_code=False),
+            pruner=pruner,
         )
     with pytest.raises(ConfigError, match=r"twice, and what that kept is not of a pruned model"):
-        prune_folder(
-            folder, make_pruner("omp", allow_code=False), tmp_path / "m", data=nowhere, place=CODE
-        )
+        prune_folder(folder, pruner, tmp_path / "m", data=nowhere, place=CODE)
     with pytest.raises(ConfigError, match=r"a study trains its originals without a method"):
         variants("sisa", Entry(method="sisa", settings={}), allow_code=False)
 

@@ -21,7 +21,7 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Normalisation
-from expunge.errors import ConfigError, DivergenceError, SplitError
+from expunge.errors import ConfigError, DivergenceError, ModelError, SplitError
 from expunge.methods.sisa import Sisa
 from expunge.methods.stages import Stages
 from expunge.models.ensemble import Ensemble
@@ -458,3 +458,18 @@ def test_nothing_is_said_of_who_is_kept() -> None:
     assert {name: tuple(one.shape) for name, one in group.items()} == {"count": (SHARDS, SLICES)}
     assert run_on_cpu().kept.names() == ()
     assert copy.deepcopy(SISA) == SISA
+
+
+def test_which_stages_a_deletion_did_again_stands_in_no_log() -> None:
+    """Shard and slice follow from an id, so they would tell who was struck."""
+    log = forgotten(sisa(), in_place(2, 0)[0]).record.log
+    assert "losses_of_stages" in sisa().record.log and "losses_of_stages" not in log
+    assert "stage 1" not in str(log) and "shard 3" not in str(log)
+
+
+@pytest.mark.parametrize("name", ["samples", "shard-1-stage-1"])
+def test_what_another_training_kept_is_refused(name: str) -> None:
+    kept = sisa().kept.copied(None)
+    kept.write(name, {"count": torch.zeros(2, 2, dtype=torch.int64)})
+    with pytest.raises(ModelError, match=r"copy the whole folder again"):
+        forgotten(replace(sisa(), kept=kept), in_place(0, 1)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -139,7 +140,9 @@ def _second(
 
     used = [tuple(one.record.names) for one in references]
     names = next(new for n in itertools.count() if (new := ("retrain", n, "floor")) not in used)
-    return unlearn(original, split, "retrain", names=names, place=place, allow_code=TYPED)
+    with tempfile.TemporaryDirectory() as room:  # for what a method keeps, which nobody needs here
+        place = replace(place, room=Path(room))
+        return unlearn(original, split, "retrain", names=names, place=place, allow_code=TYPED)
 
 
 def _check_floor(papers: Papers, beside: Sequence[Papers | None], floor: bool) -> None:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from pydantic import Field
 
 from expunge.data.parts import Part
+from expunge.disk.reading import reading
+from expunge.errors import ModelError
 from expunge.methods.base import Method
 from expunge.methods.stages import Stages
+from expunge.training.kept import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +39,9 @@ class Sisa(Method):
     slice hit on are done again without what is forgotten.
 
     It takes part in training: `expunge train --method sisa`, and then `unlearn --method sisa` on that
-    folder, which needs what lies in its artifacts/. The result is bit for bit what SISA gives on the
-    same machine where those samples never were, in whatever order requests come. `retrain` of such a
+    folder, which needs what lies in its artifacts/. The result is bit for bit what SISA gives where
+    those samples never were, in whatever order requests come, as far as the machine repeats its own
+    arithmetic: a processor with as many threads does, a GPU to the last digits. `retrain` of such a
     model is SISA again, from another seed; other methods and pruning are refused, for the weights
     would no longer be those of the shards that are kept.
 
@@ -49,8 +53,9 @@ class Sisa(Method):
     in retraining; give constants where that counts.
 
     Cost: (2 R + 1) / (3 R S) of the training for one sample; K samples hit S (1 - (1 - 1/S)^K) of the
-    shards, so a request for much of the data takes nearly all of it again. Training takes R / (R + 1) x
-    2 E epochs of each shard; S R checkpoints lie on the disk, S models answer each question.
+    shards, so a request for much of the data takes nearly all of it again. Training reads about
+    as many samples as E epochs of one model; S R checkpoints lie on the disk, S models answer each
+    question.
 
     Use it when requests will come one by one or in small numbers, must be met exactly, and can be
     foreseen: it has to be there before the training. With group=COLUMN all samples of a person lie in
@@ -110,11 +115,14 @@ class Sisa(Method):
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         import numpy as np
+        import torch
 
         stages, recipe = self._stages, run.original_recipe()
         self.check_recipe(recipe)
         now = stages.counts(*self._places(data, run))
-        before = run.kept.read(COUNTS)["count"].numpy().reshape(now.shape)
+        before = run.kept.read(COUNTS).get("count", torch.empty(0)).numpy()
+        if before.shape != now.shape:
+            raise ModelError(f"what {run.label} kept is of another training; {LOST}")
         # what is retained only ever shrinks, so as many samples are the same samples
         changed = before != now
         first = np.where(changed.any(1), changed.argmax(1), self.slices)
@@ -146,21 +154,26 @@ class Sisa(Method):
 
         shard_of, slice_of = self._places(data, run)
         counts, left = self._stages.counts(shard_of, slice_of), int((self.slices - first).sum())
+        losses: dict[str, float] = {}
         with run.progress.work(f"{run.label}, all stages", max(left, 1), unit="stages") as bar:
             for shard in (first < self.slices).nonzero()[0].tolist():
                 start = int(first[shard])
                 member = run.fresh("shard", shard)
                 if start:
-                    load_packed(member, run.kept.read(_kept(shard, start - 1)))
+                    name = _kept(shard, start - 1)
+                    with reading(f"what is kept as {name}", LOST, ModelError):
+                        load_packed(member, run.kept.read(name))
                 for stage in range(start, self.slices):
                     mine = (shard_of == shard) & (slice_of <= stage)
                     if mine.any():
                         name = f"shard {shard + 1}, stage {stage + 1}"
-                        self._learn(member, data, run, mine, stage, name)
+                        losses[name] = self._learn(member, data, run, mine, stage, name)
                     if stage < self.slices - 1:  # the last one is in the ensemble
                         run.kept.write(_kept(shard, stage), packed_state(member))
                     bar.advance()
                 model.members[shard] = member
+        if not first.any():  # which ones a deletion did again would tell who was in them
+            run.log["losses_of_stages"] = losses
         model.taught.copy_(torch.from_numpy(counts.any(1)))
         run.kept.write(COUNTS, {"count": torch.from_numpy(counts)})
         return model
@@ -173,8 +186,8 @@ class Sisa(Method):
         mine: NDArray[np.bool_],
         stage: int,
         name: str,
-    ) -> None:
-        """One stage of a shard, in place. mine: which retain samples it learns, (n,)."""
+    ) -> float:
+        """One stage of a shard, in place; its last loss. mine: which retain samples it learns, (n,)."""
         from expunge.training.fit import fit
 
         recipe = self._stages.recipe(run.original_recipe(), stage)
@@ -188,7 +201,7 @@ class Sisa(Method):
             name=name,
         )
         run.log["precision"] = fitted.precision
-        run.log.setdefault("losses_of_stages", {})[name] = fitted.losses[-1]
+        return fitted.losses[-1]
 
 
 def _kept(shard: int, stage: int) -> str:

@@ -85,6 +85,12 @@ def test_steps_are_foretold_whatever_the_epochs(clock: Clock) -> None:
     assert made.now() == 500 and clock.steps == module.ENOUGH_STEPS
 
 
+def test_steps_are_foretold_of_streams_of_any_length_too(clock: Clock) -> None:
+    made, view = rehearsed(clock)
+    training(clock, made, lambda epoch: iter(view.batches(Part.RETAIN, 32, epoch=epoch)), steps=100)
+    assert made.now() == 500 and clock.steps == module.ENOUGH_STEPS
+
+
 def test_pairs_are_a_kind_of_their_own(clock: Clock) -> None:
     made, view = rehearsed(clock)
     retain, forget = view.source(Part.RETAIN), view.source(Part.FORGET)

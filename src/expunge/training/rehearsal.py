@@ -132,6 +132,8 @@ class ShortTraining:
             for stream in _parts(batches(epoch)):
                 left = math.inf if pace.steps is None else pace.steps - self.counts.total()
                 length = _length(stream)
+                if length is None and pace.steps is not None:
+                    length = pace.steps  # it is asked for no more
                 kind = _kind(stream) if length is not None else None
                 self.streams.setdefault(kind, [])
                 if len(self.streams[kind]) < MOST_STREAMS:

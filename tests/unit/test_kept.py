@@ -26,7 +26,6 @@ from expunge.models.state import packed_state
 from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
 from expunge.pruning.original import prune
-from expunge.study.entries import Entry, variants
 from expunge.trained.card import read_card
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
@@ -290,6 +289,7 @@ def test_what_cannot_be_is_refused_before_data_are_read(folder: Path, tmp_path: 
     nowhere = str(tmp_path / "nothing.npz")
     (tmp_path / "nothing.npz").write_bytes(b"no data")
     sisa = make_method("sisa", {"slices": 9}, allow_code=False)
+    pruner = make_pruner("omp", allow_code=False)
     with pytest.raises(ConfigError, match=r"^sisa: 9 slices share 3 epochs"):
         train_folder(nowhere, "mlp", tmp_path / "m", recipe=RECIPE.but(epochs=3), method=sisa)
     with pytest.raises(ConfigError, match=r"a pruner would cut that model"):
@@ -302,8 +302,6 @@ def test_what_cannot_be_is_refused_before_data_are_read(folder: Path, tmp_path: 
         )
     with pytest.raises(ConfigError, match=r"twice, and what that kept is not of a pruned model"):
         prune_folder(folder, pruner, tmp_path / "m", data=nowhere, place=CODE)
-    with pytest.raises(ConfigError, match=r"a study trains its originals without a method"):
-        variants("sisa", Entry(method="sisa", settings={}), allow_code=False)
 
 
 def test_an_export_says_whose_module_it_is(folder: Path) -> None:

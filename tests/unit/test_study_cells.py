@@ -69,6 +69,11 @@ def test_a_method_for_whole_classes_has_no_row_in_a_random_request_and_that_is_t
     assert {cell.config["scenario"] for cell in tried if cell.kind == "unlearn"} == {"class:#9"}
     assert both.left_out == ("random:0.2: unsir left out, made for whole classes only",)
     assert study().left_out == ()
+    sparse = [{}, {"pruner": "omp", "sparsity": 0.5}]
+    taught = study(methods={"sisa": {}}, scenarios=["class"], densities=sparse)
+    assert taught.left_out == ("50 % omp: sisa left out, trains no sparse model",)
+    _, rows = plan_cells(taught, load)
+    assert {row.setting[3] for row in rows if row.method == "sisa"} == {"dense"}
 
 
 def test_originals_and_references_are_shared_and_stand_before_what_needs_them() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from expunge.names.text import clean_name
 from expunge.scores.rows import CONTROLS, HEAD_ZEROED, ORIGINAL, RETRAIN
-from expunge.study.entries import Entry, can_meet, tuned, variants
+from expunge.study.entries import Entry, tuned, unfit, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 
@@ -174,7 +174,7 @@ def _runs(
         if control != HEAD_ZEROED or scenario_of(setting[-1]).whole_classes(setting[-1]):
             found |= variants(control, Entry(method=control), allow_code=False)
     for label, entry in study.methods.items():
-        if not can_meet(entry, setting[-1]):
+        if unfit(entry, setting[-1], dense=setting[3] == "dense"):
             continue
         fields = chosen.get((setting, label))
         if fields is None:

@@ -55,12 +55,17 @@ def is_ours(method: str) -> bool:
     return method.partition(":")[0] in ALL_METHODS.own
 
 
-def can_meet(entry: Entry, scenario: str) -> bool:
-    """Whether a method of ours is made for a scenario at all; of others nobody knows it here."""
+def unfit(entry: Entry, scenario: str, *, dense: bool = True) -> str:
+    """Why a method of ours has no row in a scenario, or for a sparse model; empty where it has one.
+
+    Of methods of others nobody knows it here.
+    """
     if not is_ours(entry.method):
-        return True
+        return ""
     method = find_method(entry.method, allow_code=False)
-    return not (method.scope == "class" and scenario.startswith("random:"))
+    if method.scope == "class" and scenario.startswith("random:"):
+        return "made for whole classes only"
+    return "" if dense or not method.takes_part else "trains no sparse model"
 
 
 def method_record(method: Method) -> dict[str, Any]:
@@ -76,13 +81,7 @@ def variants(label: str, entry: Entry, *, allow_code: bool) -> dict[str, dict[st
     """
     if entry.recorded is not None:
         return dict(entry.recorded)
-    method = find_method(entry.method, allow_code=allow_code)
-    if method.takes_part:
-        raise ConfigError(
-            f"{label}: {method.name} takes part in training, and a study trains its originals without a "
-            f"method; leave it out, and see what it costs by `expunge train --method {method.name}`"
-        )
-    fields = method.model_fields
+    fields = find_method(entry.method, allow_code=allow_code).model_fields
     for name, value in entry.settings.items():
         if not isinstance(value, list) and name not in fields:
             make_method(entry.method, {name: value}, allow_code=allow_code)  # says what there is

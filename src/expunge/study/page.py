@@ -96,9 +96,9 @@ def _took_part(entries: Mapping[str, Entry]) -> list[str]:
     if not names:
         return []
     return [
-        f"{', '.join(names)}: takes part in training, so each row begins with an original of its own making; "
-        "the gap is to the ordinary retrained model, and holds what that making costs besides; seconds "
-        "are of the deletion alone"
+        f"{', '.join(names)}: takes part in training, so each row begins with an original of its own "
+        "making; the gap is to the ordinary retrained model, and holds what that making costs besides; "
+        "seconds are of the deletion alone"
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -20,11 +21,11 @@ from expunge.scores.table import DERIVED, SCORES
 from expunge.study.check import check_claims, check_distinct, check_models
 from expunge.study.entries import (
     Entry,
-    can_meet,
     check_label,
     check_space,
     entry_of,
     is_ours,
+    unfit,
     variants,
 )
 from expunge.study.scenarios import scenario_of
@@ -238,14 +239,18 @@ class Study(Settings):
     @property
     def left_out(self) -> tuple[str, ...]:
         """Which methods have no row in which scenario, and why, a sentence for each scenario."""
-        found = []
-        for scenario in self.scenarios:
-            names = [one for one, entry in self.methods.items() if not can_meet(entry, scenario)]
-            if names:
-                found.append(
-                    f"{scenario}: {', '.join(names)} left out, made for whole classes only"
-                )
-        return tuple(found)
+        found: dict[tuple[str, str], list[str]] = {}
+        for scenario, density in itertools.product(self.scenarios, self.densities):
+            for label, entry in self.methods.items():
+                why = unfit(entry, scenario, dense=density.pruner is None)
+                where = density.label if why and not unfit(entry, scenario) else scenario
+                names = found.setdefault((where, why), [])
+                names += [label] if label not in names else []
+        return tuple(
+            f"{where}: {', '.join(names)} left out, {why}"
+            for (where, why), names in found.items()
+            if why
+        )
 
     def margin_of(self, score: str) -> float | None:
         """What is no difference worth speaking of, in the score's unit; None where nobody said."""

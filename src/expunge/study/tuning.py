@@ -19,7 +19,7 @@ from expunge.errors import ConfigError
 from expunge.names.seeds import seed_for
 from expunge.scores.gaps import average_gap
 from expunge.study.cells import Cell, Cells, Facts, Setting, originals, request
-from expunge.study.entries import Entry, can_meet, is_whole, tuned
+from expunge.study.entries import Entry, is_whole, tuned, unfit
 from expunge.study.schema import Study, Tuning
 from expunge.study.store import CellStore
 
@@ -83,7 +83,7 @@ def searches(
             else:
                 asked = {**asked, CRITERION: tuning.criterion}
             for label, space in tuning.methods.items():
-                if not can_meet(study.methods[label], scenario):
+                if unfit(study.methods[label], scenario, dense=setting[3] == "dense"):
                     continue
                 here: Setting = (*setting, scenario)
                 trials = _trials(

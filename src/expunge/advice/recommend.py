@@ -133,7 +133,7 @@ def recommend(
     asked = original.answered(forget, seed=forget_seed)
     if not asked.split.forget:
         raise SplitError("the request has nothing to forget; name some samples")
-    kind = kind_of(asked.split, original.data)
+    kind = request_kind(asked.split, original.data)
     reasons = preferred(kind, proof)
     watch = Stopwatch(original, asked, seed, place, min(MOST_ALL, budget or MOST_ALL))
     search = _Search(watch, budget, proof)
@@ -158,7 +158,7 @@ def recommend(
     )
 
 
-def kind_of(split: Split, data: Data) -> RequestKind:
+def request_kind(split: Split, data: Data) -> RequestKind:
     """What kind of request a split is."""
     if split.only_whole_classes(data):
         return "classes"
@@ -251,6 +251,6 @@ def _notes(search: _Search, guarantee: Guarantee) -> Sequence[str]:
         notes.append(f"No method but retraining is {guarantee} for this model and request.")
     if any(one.expected.rough for one in search.found):
         notes.append(
-            "roughly: the method could not be rehearsed (in the time there was); its passes were counted."
+            "roughly: the method could not be rehearsed in time, or at all; its passes were counted."
         )
     return notes

@@ -251,7 +251,6 @@ def _notes(search: _Search, guarantee: Guarantee) -> Sequence[str]:
         notes.append(f"No method but retraining is {guarantee} for this model and request.")
     if any(one.expected.rough for one in search.found):
         notes.append(
-            "roughly: the method could not be rehearsed (in the time there was); its passes were "
-            "counted."
+            "roughly: the method could not be rehearsed in time, or at all; its passes were counted."
         )
     return notes

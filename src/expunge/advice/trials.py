@@ -11,7 +11,7 @@ from expunge.advice.checks import check_can_judge, check_enough
 from expunge.advice.recommend import Recommendation
 from expunge.api import unlearn
 from expunge.audits.panel import Panel
-from expunge.audits.unseen import halved, judged_unseen, tested_on, unseen_panel
+from expunge.audits.unseen import held_apart, judged_unseen, tested_on, unseen_panel
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, DivergenceError, UserError, told
 from expunge.methods import Method
@@ -210,7 +210,7 @@ class _Bench:
         """The original judged like an attempt of a method that reads so."""
         looks = Part.VALIDATION in reads
         if looks not in self.panels:
-            split, judged = halved(self.original, self.asked.split, reads)
+            split, judged = held_apart(self.original, self.asked.split, reads)
             run = Run(
                 names=("audit", self.seed),
                 label="audit",

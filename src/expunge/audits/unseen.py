@@ -22,7 +22,7 @@ from expunge.trained.trained import Trained
 from expunge.training.run import Run
 
 
-def halved(original: Trained, split: Split, reads: Part) -> tuple[Split, Samples]:
+def held_apart(original: Trained, split: Split, reads: Part) -> tuple[Split, Samples]:
     """What a method gets that reads so, and the samples to judge it by, which no model learned from.
 
     A method that reads validation samples gets one half of them, and is judged by the other: what it

@@ -116,8 +116,10 @@ def show_notes(screen: Console, data: Data) -> None:
 
 def next_step(screen: Console, out: Path, trained: Trained) -> None:
     """What was written, and the command that a person would want next: to forget something of it."""
-    by = "finetune" if trained.trained_by is None else trained.trained_by.name
-    words = ["unlearn", str(out), "--forget", "random:0.1", "--method", by]
+    forget, by = "random:0.1", "finetune"
+    if trained.trained_by is not None:  # what it is for are small requests
+        forget, by = "random:0.01", trained.trained_by.name
+    words = ["unlearn", str(out), "--forget", forget, "--method", by]
     words += ["--with-reference"] if trained.recipe is not None else []
     words += ["--allow-code"] if trained.names_code else []
     screen.print(f"written: {out}")

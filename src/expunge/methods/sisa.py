@@ -10,7 +10,6 @@ from expunge.data.parts import Part
 from expunge.disk.reading import reading
 from expunge.errors import ModelError
 from expunge.methods.base import Method
-from expunge.methods.stages import Stages
 from expunge.training.kept import LOST
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
+    from expunge.methods.stages import Stages
     from expunge.models.ensemble import Ensemble
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
@@ -135,6 +135,8 @@ class Sisa(Method):
 
     @property
     def _stages(self) -> Stages:
+        from expunge.methods.stages import Stages
+
         return Stages(self.shards, self.slices)
 
     def _places(self, data: DataView, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

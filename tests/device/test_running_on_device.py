@@ -26,7 +26,7 @@ from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.triggers import read_trigger
-from expunge.methods.noise import Objective, learn_noise
+from expunge.methods.shared.noise import Objective, learn_noise
 from expunge.place import Place
 from expunge.theory.sparsity import diagnose_sparsity
 from expunge.training.cost import Meter

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
-from expunge.methods.noisy_descent import NoisyDescent, concentration
 from expunge.methods.noisy_finetune import NoisyFinetune
+from expunge.methods.shared.noisy_descent import NoisyDescent, concentration
 from expunge.training.recipe import Recipe
 
 SIZE = 64

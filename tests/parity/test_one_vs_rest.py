@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from expunge.methods.one_vs_rest import OneVsRest, hidden
+from expunge.methods.shared.one_vs_rest import OneVsRest, hidden
 
 
 def seeded(seed: int) -> torch.Generator:

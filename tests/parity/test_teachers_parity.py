@@ -20,9 +20,9 @@ from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.delete import Delete
-from expunge.methods.distillation import divergence
 from expunge.methods.lotus import Lotus
 from expunge.methods.scrub import Scrub
+from expunge.methods.shared.distillation import divergence
 from expunge.names.seeds import numpy_generator, seed_for
 from expunge.training.run import Run
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
-from expunge.methods.noise import Noise, Objective, learn_noise, sizes
+from expunge.methods.shared.noise import Noise, Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
 from expunge.names.seeds import torch_generator
 from expunge.training.recipe import Recipe

@@ -20,8 +20,15 @@ from expunge.data.split import Split
 from expunge.data.transform import Normalisation, Transform
 from expunge.errors import AccessError, ConfigError
 from expunge.methods.amun import Amun
-from expunge.methods.attack import Attack, ascent, check_movable, lengths, looked_at, sign_step
 from expunge.methods.boundary_shrink import BoundaryShrink
+from expunge.methods.shared.attack import (
+    Attack,
+    ascent,
+    check_movable,
+    lengths,
+    looked_at,
+    sign_step,
+)
 
 COLOURS = Normalisation((0.2, 0.5, 0.9), (0.1, 0.25, 0.5))
 

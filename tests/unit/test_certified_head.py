@@ -18,8 +18,8 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, ModelError
 from expunge.folders.export import export_folder
 from expunge.methods.certified_head import CertifiedHead
-from expunge.methods.one_vs_rest import OneVsRest
-from expunge.methods.unit_head import UnitHead, head_inputs, with_unit_head
+from expunge.methods.shared.one_vs_rest import OneVsRest
+from expunge.methods.shared.unit_head import UnitHead, head_inputs, with_unit_head
 from expunge.models.table import build_model
 from expunge.place import Place
 from expunge.testing.methods import METHOD_CHECKS_PER_MODEL, MethodCase

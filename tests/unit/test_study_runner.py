@@ -511,10 +511,10 @@ def test_what_ships_is_followed_within_methods_and_pruning() -> None:
     """Trap: only the method's own file was looked at, so a change of the noise was not seen."""
     assert set(source.sources_of("expunge.methods.unsir")) == {
         "expunge.methods.unsir",
-        "expunge.methods.noise",
+        "expunge.methods.shared.noise",
         "expunge.methods.base",
     }
-    assert source.sources_of("expunge.methods.unsir")["expunge.methods.noise"] == Path(
+    assert source.sources_of("expunge.methods.unsir")["expunge.methods.shared.noise"] == Path(
         noise.__file__
     )
     assert set(source.sources_of("expunge.pruning.imp")) == {

@@ -29,16 +29,16 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, ModelError
 from expunge.methods import make_method
 from expunge.methods.amun import Amun
-from expunge.methods.attack import sign_step
 from expunge.methods.base import Method
-from expunge.methods.beside import retain_beside_forget
 from expunge.methods.boundary_expand import BoundaryExpand
 from expunge.methods.boundary_shrink import BoundaryShrink
-from expunge.methods.contrast import flat_and_apart
-from expunge.methods.extra_row import one_row_more
 from expunge.methods.fcs import Fcs
-from expunge.methods.held_out import held_out_means
 from expunge.methods.regun import Regun
+from expunge.methods.shared.attack import sign_step
+from expunge.methods.shared.beside import retain_beside_forget
+from expunge.methods.shared.contrast import flat_and_apart
+from expunge.methods.shared.extra_row import one_row_more
+from expunge.methods.shared.held_out import held_out_means
 from expunge.training import loop
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run

@@ -16,10 +16,10 @@ from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, ModelError
-from expunge.methods.certified import SecretNoise
-from expunge.methods.noisy_descent import NoisyDescent, concentration
 from expunge.methods.noisy_finetune import NoisyFinetune
-from expunge.methods.noisy_steps import descend
+from expunge.methods.shared.certified import SecretNoise
+from expunge.methods.shared.noisy_descent import NoisyDescent, concentration
+from expunge.methods.shared.noisy_steps import descend
 from expunge.models.table import build_model
 from expunge.testing.methods import METHOD_CHECKS_PER_MODEL, MethodCase
 from expunge.trained.trained import Trained

@@ -32,11 +32,11 @@ from expunge.methods import make_method
 from expunge.methods.cfk import Cfk
 from expunge.methods.euk import Euk
 from expunge.methods.finetune import Finetune
-from expunge.methods.last_blocks import blocks_of, last_blocks
 from expunge.methods.perturb import Perturb
 from expunge.methods.random_label import RandomLabel, relabelled
 from expunge.methods.retrain import Retrain
 from expunge.methods.salun import Salun
+from expunge.methods.shared.last_blocks import blocks_of, last_blocks
 from expunge.models.table import build_model
 from expunge.training.recipe import Recipe
 

@@ -22,8 +22,8 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Normalisation
 from expunge.errors import ConfigError, DivergenceError, ModelError, SplitError
+from expunge.methods.shared.stages import Stages
 from expunge.methods.sisa import Sisa
-from expunge.methods.stages import Stages
 from expunge.models.ensemble import Ensemble
 from expunge.names.seeds import seed_for
 from expunge.place import Place

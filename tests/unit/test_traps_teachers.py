@@ -34,12 +34,12 @@ from expunge.errors import ConfigError, DataError, DivergenceError
 from expunge.methods import Method, unseen
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.delete import Delete, without_label
-from expunge.methods.distillation import divergence, given_labels
-from expunge.methods.epoch_states import EpochStates
 from expunge.methods.finetune import Finetune
 from expunge.methods.lotus import Lotus, gumbel
 from expunge.methods.scrub import Scrub
-from expunge.methods.unseen import Unseen, share_right, unseen_like
+from expunge.methods.shared.distillation import divergence, given_labels
+from expunge.methods.shared.epoch_states import EpochStates
+from expunge.methods.shared.unseen import Unseen, share_right, unseen_like
 from expunge.training import loop
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run

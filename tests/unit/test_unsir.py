@@ -32,7 +32,7 @@ from expunge.data.split import Split
 from expunge.data.task import Classification
 from expunge.errors import AccessError, ConfigError, DivergenceError
 from expunge.methods import make_method
-from expunge.methods.noise import Objective, learn_noise, sizes
+from expunge.methods.shared.noise import Objective, learn_noise, sizes
 from expunge.methods.unsir import Unsir
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe

@@ -78,8 +78,8 @@ class Amun(SgdMethod, Adversaries):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError where no sample can be fooled, or none can be moved."""
-        from expunge.methods.adversaries import adversaries_of
-        from expunge.methods.attack import Attack
+        from expunge.methods.shared.adversaries import adversaries_of
+        from expunge.methods.shared.attack import Attack
         from expunge.training.fit import fit
 
         struck = data.source(Part.FORGET)

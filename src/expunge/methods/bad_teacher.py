@@ -62,7 +62,7 @@ class BadTeacher(Method):
         import torch
 
         from expunge.data.task import class_logits
-        from expunge.methods.distillation import divergence, taught
+        from expunge.methods.shared.distillation import divergence, taught
         from expunge.training.fit import fit
 
         bad, good = run.teacher(run.fresh("bad_teacher")), run.teacher(model)

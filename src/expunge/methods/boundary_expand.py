@@ -67,7 +67,7 @@ class BoundaryExpand(SgdMethod):
         from torch.nn import functional
 
         from expunge.data.task import class_logits
-        from expunge.methods.extra_row import one_row_more
+        from expunge.methods.shared.extra_row import one_row_more
         from expunge.training.fit import fit
 
         classes = len(data.classes)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from expunge.data.batch import Batch
     from expunge.data.view import DataView
-    from expunge.methods.attack import Bounds, Logits
+    from expunge.methods.shared.attack import Bounds, Logits
     from expunge.training.run import Run
 
 
@@ -72,7 +72,7 @@ class BoundaryShrink(SgdMethod):
         import torch
 
         from expunge.data.derived import DerivedSource
-        from expunge.methods.attack import looked_at, sign_step
+        from expunge.methods.shared.attack import looked_at, sign_step
         from expunge.training.fit import fit
 
         struck = data.source(Part.FORGET)

@@ -11,13 +11,13 @@ from pydantic import Field
 from expunge.data.parts import Part
 from expunge.errors import ConfigError
 from expunge.methods.base import Method, Scope, check_weights
-from expunge.methods.certified import Certificate
+from expunge.methods.shared.certified import Certificate
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from expunge.data.view import DataView
-    from expunge.methods.one_vs_rest import OneVsRest
+    from expunge.methods.shared.one_vs_rest import OneVsRest
     from expunge.training.run import Run
 
 KEPT = "head"
@@ -105,7 +105,7 @@ class CertifiedHead(Method, Certificate):
 
     def built(self, fresh: Callable[[], nn.Module]) -> nn.Module:
         """An untrained model with such a head. Raises ModelError for one that ends otherwise."""
-        from expunge.methods.unit_head import with_unit_head
+        from expunge.methods.shared.unit_head import with_unit_head
 
         return with_unit_head(fresh())
 
@@ -128,7 +128,7 @@ class CertifiedHead(Method, Certificate):
         """See the class. Raises ConfigError where the budget is spent."""
         import torch
 
-        from expunge.methods.one_vs_rest import hidden
+        from expunge.methods.shared.one_vs_rest import hidden
 
         problem = self._problem(model, data, run)
         kept = run.kept.read(KEPT)
@@ -151,8 +151,8 @@ class CertifiedHead(Method, Certificate):
 
     def _problem(self, model: nn.Module, data: DataView, run: Run) -> OneVsRest:
         """What is to be minimised, on what the layers below make of the retain set."""
-        from expunge.methods.one_vs_rest import OneVsRest
-        from expunge.methods.unit_head import head_inputs
+        from expunge.methods.shared.one_vs_rest import OneVsRest
+        from expunge.methods.shared.unit_head import head_inputs
 
         run.tell(f"{self.name} is about the head only: the layers below keep what they learned")
         source = data.source(Part.RETAIN)
@@ -171,8 +171,8 @@ class CertifiedHead(Method, Certificate):
         """Keep the head as it is, and put it into the model with noise drawn anew."""
         import torch
 
-        from expunge.methods.certified import SecretNoise
-        from expunge.methods.unit_head import head_of
+        from expunge.methods.shared.certified import SecretNoise
+        from expunge.methods.shared.unit_head import head_of
 
         deviation = self.sigma / problem.modulus
         noise = SecretNoise(run, self.noise_seed).normal(weights.numel()).view_as(weights)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from expunge.data.parts import Part
 from expunge.methods.base import SgdMethod
-from expunge.methods.last_blocks import LastBlocks, last_blocks
+from expunge.methods.shared.last_blocks import LastBlocks, last_blocks
 
 if TYPE_CHECKING:
     from torch import nn

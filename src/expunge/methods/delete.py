@@ -60,7 +60,7 @@ class Delete(SgdMethod):
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         from expunge.data.task import class_logits
-        from expunge.methods.distillation import divergence, given_labels, taught
+        from expunge.methods.shared.distillation import divergence, given_labels, taught
         from expunge.training.fit import fit
 
         teacher, logits_of = run.teacher(model), class_logits(run.task)

@@ -68,8 +68,8 @@ class Fcs(Method):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
-        from expunge.methods.beside import retain_beside_forget
-        from expunge.methods.contrast import flat_and_apart
+        from expunge.methods.shared.beside import retain_beside_forget
+        from expunge.methods.shared.contrast import flat_and_apart
 
         struck, retain = data.source(Part.FORGET), data.source(Part.RETAIN)
         flat, apart = flat_and_apart(run, self.temperature)

@@ -82,8 +82,8 @@ class Lotus(Method):
         from torch.nn import functional
 
         from expunge.data.task import class_logits
-        from expunge.methods.distillation import taught
-        from expunge.methods.unseen import share_right, unseen_like
+        from expunge.methods.shared.distillation import taught
+        from expunge.methods.shared.unseen import share_right, unseen_like
         from expunge.training.fit import fit
 
         teacher, logits_of = run.teacher(model), class_logits(run.task)

@@ -10,9 +10,9 @@ from pydantic import Field, model_validator
 
 from expunge.data.parts import Part
 from expunge.methods.base import BatchSize, Epochs, Rate, SgdMethod
-from expunge.methods.certified import Certificate
-from expunge.methods.covered import initial_deviation
-from expunge.methods.noisy_descent import NoisyDescent, concentration
+from expunge.methods.shared.certified import Certificate
+from expunge.methods.shared.covered import initial_deviation
+from expunge.methods.shared.noisy_descent import NoisyDescent, concentration
 
 if TYPE_CHECKING:
     from torch import nn
@@ -112,9 +112,9 @@ class NoisyFinetune(SgdMethod, Noising):
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ModelError for what it proves nothing of."""
-        from expunge.methods.certified import SecretNoise
-        from expunge.methods.covered import check_covered
-        from expunge.methods.noisy_steps import descend
+        from expunge.methods.shared.certified import SecretNoise
+        from expunge.methods.shared.covered import check_covered
+        from expunge.methods.shared.noisy_steps import descend
         from expunge.training.fit import fit
 
         fresh = run.fresh() if run.constructor is not None else None

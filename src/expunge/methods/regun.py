@@ -71,8 +71,8 @@ class Regun(SgdMethod, Balance):
         from torch.nn import functional
 
         from expunge.data.task import class_logits
-        from expunge.methods.beside import retain_beside_forget
-        from expunge.methods.held_out import held_out_means
+        from expunge.methods.shared.beside import retain_beside_forget
+        from expunge.methods.shared.held_out import held_out_means
         from expunge.training.fit import fit
 
         means = held_out_means(model, data, run, self.batch_size)

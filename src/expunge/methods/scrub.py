@@ -109,9 +109,9 @@ class Scrub(SgdMethod):
         from torch.nn import functional
 
         from expunge.data.task import class_logits
-        from expunge.methods.distillation import divergence, given_labels, taught
-        from expunge.methods.epoch_states import EpochStates
-        from expunge.methods.unseen import unseen_like
+        from expunge.methods.shared.distillation import divergence, given_labels, taught
+        from expunge.methods.shared.epoch_states import EpochStates
+        from expunge.methods.shared.unseen import unseen_like
         from expunge.training.fit import fit
 
         teacher, logits_of = run.teacher(model), class_logits(run.task)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
-    from expunge.methods.stages import Stages
+    from expunge.methods.shared.stages import Stages
     from expunge.models.ensemble import Ensemble
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
@@ -135,7 +135,7 @@ class Sisa(Method):
 
     @property
     def _stages(self) -> Stages:
-        from expunge.methods.stages import Stages
+        from expunge.methods.shared.stages import Stages
 
         return Stages(self.shards, self.slices)
 

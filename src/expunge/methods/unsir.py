@@ -105,7 +105,7 @@ class Unsir(Method):
         """See the class."""
         import torch
 
-        from expunge.methods.noise import Objective, input_shape, learn_noise
+        from expunge.methods.shared.noise import Objective, input_shape, learn_noise
 
         retain = data.take(Part.RETAIN, self.retain_per_class, per_class=True)
         classes = torch.unique(data.forget_labels())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from expunge.data.view import PartSource
-from expunge.methods.unseen import Unseen, share_right
+from expunge.methods.shared.unseen import Unseen, share_right
 from expunge.training.run import Run
 
 

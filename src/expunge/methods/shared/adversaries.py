@@ -11,7 +11,7 @@ from expunge.data.batch import Batch
 from expunge.data.derived import DerivedSource
 from expunge.data.view import PartSource
 from expunge.errors import ConfigError
-from expunge.methods.attack import Attack, Bounds, Logits, in_bounds, looked_at
+from expunge.methods.shared.attack import Attack, Bounds, Logits, in_bounds, looked_at
 from expunge.training.run import Run
 
 

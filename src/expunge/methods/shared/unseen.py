@@ -11,7 +11,7 @@ from expunge.data.parts import Part
 from expunge.data.task import class_logits
 from expunge.data.view import DataView, PartSource
 from expunge.errors import ConfigError
-from expunge.methods.distillation import given_labels
+from expunge.methods.shared.distillation import given_labels
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from expunge.data.batch import Batch
 from expunge.data.view import Source
-from expunge.methods.certified import SecretNoise
-from expunge.methods.noisy_descent import NoisyDescent
+from expunge.methods.shared.certified import SecretNoise
+from expunge.methods.shared.noisy_descent import NoisyDescent
 from expunge.training.loop import evaluating
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.run import Run

@@ -20,7 +20,7 @@ class Place:
         overwrite: replace folders that exist.
         allow_code: run code that a file from elsewhere names (`module:function`).
         strike: what `unlearn` forgets also goes from the cache of decoded images; False for trials,
-            which are no deletions.
+            which are no deletions, and whose costs are compared: they keep no statistics of a model.
         tell: called with each line that a person should read before the work begins.
         room: a folder for temporary files of what a method keeps while it trains; None: memory.
     """

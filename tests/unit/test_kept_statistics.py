@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.methods.ssd import Ssd
 from expunge.per_sample import fisher_diagonal
+from expunge.trained import kept
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
 from expunge.training import statistics
@@ -244,6 +246,29 @@ def test_a_redacted_folder_tells_of_no_id(tmp_path: Path, monkeypatch: pytest.Mo
     assert json.loads(content[8 : 8 + size])["__metadata__"]["key"].startswith("keyed:")
     again = load(tmp_path / "closed", data=data)
     assert reads(forget(again, asked)) == (0, 1)
+
+
+def test_a_request_whose_ids_are_redacted_uses_and_spares_what_an_open_folder_keeps(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key is new, and nobody could find again what stands there under it."""
+    monkeypatch.setenv("EXPUNGE_KEYS", str(folder / "keys"))
+    forget(load(folder))
+    before = (folder / FILE).read_bytes()
+    assert reads(forget(load(folder).redacting()))[0] == 0
+    assert (folder / FILE).read_bytes() == before
+    assert reads(forget(load(folder)))[0] == 0
+
+
+def test_it_never_serves_other_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The same weights under a file of another text, which may compute something else."""
+    before = kept._code([original("mlp")])
+    assert len(before) == 1
+    other = tmp_path / "other.py"
+    other.write_text("changed")
+    module = sys.modules[type(original("mlp")).__module__]
+    monkeypatch.setattr(module, "__file__", str(other))
+    assert kept._code([original("mlp")]) != before
 
 
 def test_a_task_without_a_name_keeps_it_in_memory_alone(folder: Path) -> None:

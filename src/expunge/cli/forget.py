@@ -139,7 +139,9 @@ def unlearn(
     if drawn and not len(done.result.data.test):
         screen.print("accuracy by class is not drawn: there is no test set")
     if audited is None:
-        command = ["audit", str(out), "--original", str(model_dir)]
+        command = ["audit", str(out)]
+        if out.absolute() != model_dir.absolute():  # else the original is gone
+            command += ["--original", str(model_dir)]
         command += ["--allow-code"] if done.result.names_code else []
         screen.print(f"next: {typed(command)}", soft_wrap=True)
         return

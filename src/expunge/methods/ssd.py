@@ -32,14 +32,17 @@ class Ssd(Method):
     reach is refused. A weight that nothing depends on, 0 in both, stays.
 
     I_D is taken once for a model and kept beside its folder, or in memory for a model without one; it
-    serves these weights and samples alone, and never holds what was struck before. The record says
-    which share of the weights was dampened; where that is none, nothing was forgotten.
+    serves these weights and samples alone, and never holds what was struck before. Its file is as
+    large as the weights and may be removed at any time; its last bits depend on which request came
+    first. The record says which share of the weights was dampened; where that is none, nothing was
+    forgotten.
 
     Cost: one pass over all samples, per sample; a second request to the same model costs one pass over
     its forget set. No training.
 
     Use it when requests are small and come often, or whole classes go: it takes seconds where others
-    train. Compare several alphas on validation samples, each of which costs a pass over the forget set.
+    train. Compare several alphas on validation samples: beside a folder each costs a pass over the
+    forget set; studies and trials take I_D each time, for costs are compared there.
 
     Avoid it when a large forget set looks like the samples that stay: then hardly any weight stands
     out, the model stays where it is, and scores well on a random request for that alone. With alpha too

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import Field
@@ -91,12 +91,16 @@ def variants(label: str, entry: Entry, *, allow_code: bool) -> dict[str, dict[st
     }
 
 
+LISTS = {tuple, list, set, frozenset, Sequence}
+"""Types of which one value is written as a list."""
+
+
 def takes_lists(fields: Mapping[str, FieldInfo]) -> set[str]:
     """Settings of which one value is a list already, such as milestones; two of them are lists of it."""
     return {
         name
         for name, field in fields.items()
-        if tuple in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation)))
+        if LISTS & {get_origin(field.annotation), *map(get_origin, get_args(field.annotation))}
     }
 
 

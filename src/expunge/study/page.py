@@ -97,8 +97,8 @@ def _took_part(entries: Mapping[str, Entry]) -> list[str]:
         return []
     return [
         f"{', '.join(names)}: takes part in training, so each row begins with an original of its own "
-        "making; the gap is to the ordinary retrained model, and holds what that making costs besides; "
-        "seconds are of the deletion alone"
+        "making, and is read against that; the gap is to the ordinary retrained model, and holds what "
+        "that making costs besides; seconds are of the deletion alone"
     ]
 
 

@@ -116,7 +116,9 @@ class Bench:
         """A model beside its original and its retrained reference; what is known of these two is kept
         for the cells that are compared with the same.
         """
-        key = json.dumps([cell.needs, cell.config["scenario"], cell.config["forget_seed"]])
+        # an original of the row's own making, where its method took part in training
+        mine = "" if original is self.original(cell.starts[0]) else cell.key
+        key = json.dumps([cell.needs, cell.config["scenario"], cell.config["forget_seed"], mine])
         if key not in self._panels:
             retrained, *pair = (
                 read_model(self.store, one, subject.data, self.place) for one in cell.starts[1:]
@@ -258,9 +260,7 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         method = make_method(
             config["method"], config["settings"], allow_code=bench.place.allow_code
         )
-        if (
-            method.takes_part
-        ):  # what this costs is no part of forgetting, as no original's training is
+        if method.takes_part:  # what this costs is no cost of forgetting
             original = _original(cell.starts[0], bench, method)
     else:
         made = replace(

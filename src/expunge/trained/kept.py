@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Iterable, MutableMapping
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,19 @@ from expunge.trained.trained import Trained
 from expunge.training.statistics import Statistic, Statistics
 
 _IN_MEMORY: WeakKeyDictionary[Trained, MutableMapping[str, Statistic]] = WeakKeyDictionary()
+
+
+def _code(things: Iterable[object]) -> list[str]:
+    """Digests of the files that others' classes among these come from: the same weights compute
+    something else where such a file was changed.
+    """
+    names = {type(thing).__module__ for thing in things}
+    files = {
+        getattr(sys.modules.get(name), "__file__", None)
+        for name in names
+        if name.partition(".")[0] not in ("torch", "builtins")
+    }
+    return sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file)
 
 
 def statistics_of(original: Trained, split: Split, step: str) -> Statistics:
@@ -35,6 +50,7 @@ def statistics_of(original: Trained, split: Split, step: str) -> Statistics:
         "classes": data.classes,
         "inputs": (data.normalisation, data.drawing, data.table),
         "task": task,
+        "code": _code([*original.model.modules(), data.task]),
     }
     lies = path is not None and (path / CARD).is_file()
     lasting = task != UNNAMED and (key is None or step in OUR_STEPS)
@@ -44,5 +60,6 @@ def statistics_of(original: Trained, split: Split, step: str) -> Statistics:
         folder=path if lies and lasting else None,
         called=STATISTIC,
         known=_IN_MEMORY.setdefault(original, {}),
-        hide=str if key is None else key.digest,
+        # a key that was made for this request alone is not the folder's, which holds its ids in the open
+        hide=str if key is None or not key.file.exists() else key.digest,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -118,6 +119,8 @@ class Statistics:
             write_file(file, save(plain, {"key": key, "digest": _digest(plain)}))
         except OSError as error:
             return reason(error)
+        except (RuntimeError, ValueError, SafetensorError) as error:  # a type that no file takes
+            return str(error).partition("\n")[0]
         return None
 
 

@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from helpers import digits, original, same_state
 from rich.console import Console
 from torch import nn
@@ -22,6 +23,7 @@ from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import CONTROLS, METHODS, Method, make_method
 from expunge.methods.card import method_card
 from expunge.testing import METHOD_CHECKS, METHOD_CHECKS_PER_MODEL, MethodCase
+from expunge.testing.ground import alone
 from expunge.testing.methods import HUGE, forgets_a_single_sample
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
@@ -216,7 +218,6 @@ def test_the_record_says_what_was_done(name: str) -> None:
     assert (record.scope, record.guarantee) == (method.scope, method.proves())
     assert make_method(name, json.loads(json.dumps(record.settings)), allow_code=True) == method
     names = ("retrain", 6) if name == "retrain" else ("unlearn", name, 6)
-    assert record.names == (("original", 0) if method.takes_part else names)
     if EVERY[name].takes_part:
         names = ("original", 0)  # what it does again, it does as in training
     assert record.names == names
@@ -230,7 +231,27 @@ def test_the_record_says_what_was_done(name: str) -> None:
 @every_method
 def test_a_request_of_one_sample_is_warned_of(name: str) -> None:
     data = digits()
-    one = Split.ids(data, [Split.whole(data).retain[7]])
-    if EVERY[name].scope == "any":
-        result = forget(name, case(name).model(), split=one)
-        assert any("only 1 samples to forget" in text for text in result.record.warnings)
+    whole = Split.whole(data)
+    base = alone(data, whole) if EVERY[name].scope == "class" else whole
+    one = Split.ids(data, [whole.retain[7]], base=base)
+    result = forget(name, case(name).model(), split=one)
+    assert any("only 1 samples to forget" in text for text in result.record.warnings)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        n
+        for n, one in EVERY.items()
+        if not one.trains and not one.takes_part and "batch_size" in one.model_fields
+    ],
+)
+def test_what_only_takes_statistics_does_not_depend_on_the_batch(name: str) -> None:
+    model = original("cnn")
+    small, large = (
+        forget(name, model, "cnn", method=quick(name, batch_size=size)).model.state_dict()
+        for size in (7, 64)
+    )
+    for key, start in model.state_dict().items():
+        moved = float((small[key].double() - start).abs().max())
+        assert torch.allclose(small[key], large[key], rtol=0, atol=1e-2 * moved + 1e-7), key

@@ -147,6 +147,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_makes_the_same_of_two_processes(tables: tuple[Path, Path], name: str) -> None:
     facts = [json.loads((folder / f"{name}.json").read_text()) for folder in tables]
+    assert [one.get("refused") for one in facts] == [None, None]
     assert [one["processes"] for one in facts] == [1, 2]
     assert facts[0]["reads"] == facts[1]["reads"]
     alone, together = (load_file(folder / f"{name}.safetensors") for folder in tables)

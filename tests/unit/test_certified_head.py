@@ -22,7 +22,8 @@ from expunge.methods.shared.one_vs_rest import OneVsRest
 from expunge.methods.shared.unit_head import UnitHead, head_inputs, with_unit_head
 from expunge.models.table import build_model
 from expunge.place import Place
-from expunge.testing.methods import METHOD_CHECKS_PER_MODEL, MethodCase
+from expunge.testing.method_case import MethodCase
+from expunge.testing.methods import METHOD_CHECKS_PER_MODEL
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe

@@ -1,4 +1,4 @@
-"""The traps of METHODS.md: mistakes that public code makes, each with a test of its name."""
+"""Traps: mistakes that public code makes, each with a test of its name."""
 
 from __future__ import annotations
 
@@ -471,7 +471,7 @@ def test_a_teacher_shares_nothing_with_its_student() -> None:
     assert changed(student, teacher) >= {"classifier.weight", "features.1.running_var"}
 
 
-# --- the traps of METHODS.md for influence unlearning and Fisher forgetting, each with a test
+# --- the traps of influence unlearning and Fisher forgetting, each with a test
 
 
 # --- influence

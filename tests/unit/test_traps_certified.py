@@ -21,7 +21,8 @@ from expunge.methods.shared.certified import SecretNoise
 from expunge.methods.shared.noisy_descent import NoisyDescent, concentration
 from expunge.methods.shared.noisy_steps import descend
 from expunge.models.table import build_model
-from expunge.testing.methods import METHOD_CHECKS_PER_MODEL, MethodCase
+from expunge.testing.method_case import MethodCase
+from expunge.testing.methods import METHOD_CHECKS_PER_MODEL
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 

@@ -10,12 +10,8 @@ Each check is a function by itself, so that a test runner can name it: see `METH
 
 from __future__ import annotations
 
-from expunge.testing.methods import (
-    METHOD_CHECKS,
-    METHOD_CHECKS_PER_MODEL,
-    MethodCase,
-    check_method,
-)
+from expunge.testing.method_case import MethodCase
+from expunge.testing.methods import METHOD_CHECKS, METHOD_CHECKS_PER_MODEL, check_method
 from expunge.testing.promises import PromiseError
 from expunge.testing.pruners import (
     PRUNER_CHECKS,

@@ -197,6 +197,21 @@ def test_radar_needs_all_five_scores_and_a_retrained_model() -> None:
     assert "Left out: 1 method, farthest away or without all five scores." in drawn.caption
 
 
+def test_nearer_than_the_floor_is_chance_and_no_merit() -> None:
+    """On a logarithmic axis 0.0001 points would look like the best of all."""
+    table = rows()
+    floor = float(table.loc[table["method"] == "floor", "avg_gap"].iloc[0])
+    own = nearest_methods(table)
+    table.loc[table["method"].isin(own[:2]), "avg_gap"] = [floor / 100, floor / 10]
+    drawn = cost_figure(table)
+    assert drawn is not None
+    heights = [
+        float(d.get_ydata()[0]) for d in drawn.figure.axes[0].get_lines() if d.get_marker() == "o"
+    ]
+    assert min(heights) == floor and heights.count(floor) == 2
+    assert f"Nearer than the floor is chance, and drawn at it: {own[0]}, {own[1]}" in drawn.caption
+
+
 def test_thirty_methods_fit() -> None:
     table = rows(methods=MANY)
     radar, cost = radar_figure(table), cost_figure(table)

@@ -98,6 +98,9 @@ def cost_figure(table: pd.DataFrame) -> Drawn | None:
         for name in nearest_methods(table)
     }
     points = {name: at for name, at in points.items() if all(map(math.isfinite, at)) and at[0] > 0}
+    floor = float(rows[FLOOR]["avg_gap"]) if FLOOR in rows else math.nan
+    chance = [name for name, (_, gap) in points.items() if gap < floor]
+    points |= {name: (points[name][0], floor) for name in chance}
     if len(points) < 2:  # nothing to compare
         return None
     front = pareto(points)
@@ -133,6 +136,8 @@ def cost_figure(table: pd.DataFrame) -> Drawn | None:
         "Low and to the left is good. Filled dots and the line: the Pareto front, the methods that "
         f"no other beats in both. Front: {', '.join(front)}.{left_out(left, 'name')}"
     )
+    if chance:  # on a logarithmic axis they would look like merit
+        caption += f" Nearer than the floor is chance, and drawn at it: {', '.join(chance)}."
     return Drawn(figure, "How near, at what cost", caption)
 
 

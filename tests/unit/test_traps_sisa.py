@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -255,7 +257,6 @@ def test_remainders_are_not_dropped() -> None:
         for stage in range(SLICES)
     )
     assert record.cost.reads["retain"] == wanted
-    assert len(record.log["losses_of_stages"]) == SHARDS * SLICES
 
 
 def test_a_deletion_moves_no_boundary() -> None:
@@ -357,9 +358,49 @@ def test_cost_is_told_before_the_work() -> None:
     result = forgotten(sisa(), in_place(0, 1)[0])
     log = result.record.log
     assert log["told"][0].startswith("sisa: the request hits 1 of 3 shards; 1 of 6 stages")
+    assert "6 checkpoints: 0.0 MiB on the disk" in log["told"][0]
     assert (log["shards_hit"], log["stages_redone"], log["stages"]) == (1, 1, 6)
     assert 0 < log["share_redone"] < 0.4
     assert not any("hits all shards" in one for one in result.record.warnings)
+
+
+def test_a_full_disk_is_told_before_models_are_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a training and of a deletion, both of which write all checkpoints."""
+    made = sisa()
+    monkeypatch.setattr(Sisa, "built", lambda *_: pytest.fail("built before the disk was checked"))
+    monkeypatch.setattr(Sisa, "_taught", lambda *_: pytest.fail("begun on a full disk"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6, 5))
+    place = Place(device="cpu", room=tmp_path)
+    split = Split.whole(data_of(), validation=0)
+    with pytest.raises(ConfigError, match=r"has no room"):
+        train(data_of(), Small, recipe=RECIPE, split=split, method=SISA, place=place)
+    with pytest.raises(ConfigError, match=r"has no room"):
+        unlearn(made, in_place(0, 1)[:1], SISA, place=place)
+
+
+@pytest.mark.parametrize("shards", [10**7, 999, 2])
+def test_a_strangers_card_builds_no_more_than_its_weights(tmp_path: Path, shards: int) -> None:
+    sisa().save(tmp_path / "m")
+    card = json.loads((tmp_path / "m" / "model.json").read_text())
+    card["trained_by"]["settings"]["shards"] = shards
+    (tmp_path / "m" / "model.json").write_text(json.dumps(card))
+    made: list[int] = []
+
+    def build() -> nn.Module:
+        made.append(1)
+        return Small()
+
+    with pytest.raises(ModelError, match=r"model\.json: trained_by: .*(shards|1000)"):
+        load(tmp_path / "m", data=data_of(), fresh=build, place=CPU)
+    assert len(made) <= 1
+
+
+def test_a_header_of_many_small_members_is_no_ensemble() -> None:
+    shapes = {f"members.{n}.x": (1,) for n in range(1000)}
+    with pytest.raises(ModelError, match="fewer weights than the model"):
+        Sisa(shards=1000).check_stored(shapes, Small)
 
 
 def test_where_nothing_is_saved_it_warns() -> None:
@@ -463,8 +504,9 @@ def test_nothing_is_said_of_who_is_kept() -> None:
 def test_which_stages_a_deletion_did_again_stands_in_no_log() -> None:
     """Shard and slice follow from an id, so they would tell who was struck."""
     log = forgotten(sisa(), in_place(2, 0)[0]).record.log
-    assert "losses_of_stages" in sisa().record.log and "losses_of_stages" not in log
-    assert "stage 1" not in str(log) and "shard 3" not in str(log)
+    assert "mean_loss_of_stages" in sisa().record.log and "mean_loss_of_stages" not in log
+    for each in (log, sisa().record.log):  # a later folder has the record of the training, too
+        assert "stage 1" not in str(each) and "shard 3" not in str(each)
 
 
 @pytest.mark.parametrize("name", ["samples", "shard-1-stage-1"])

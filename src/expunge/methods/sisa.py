@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -13,7 +15,7 @@ from expunge.methods.base import Method
 from expunge.training.kept import LOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
+MOST = 1000
+"""Shards, and slices of each: there is a model for every shard, and a file for every slice."""
 COUNTS = "samples"
 """The group that says how many samples each slice had when its stage was trained."""
 
@@ -55,7 +59,8 @@ class Sisa(Method):
     Cost: (2 R + 1) / (3 R S) of the training for one sample; K samples hit S (1 - (1 - 1/S)^K) of the
     shards, so a request for much of the data takes nearly all of it again. Training reads about
     as many samples as E epochs of one model; S R checkpoints lie on the disk, S models answer each
-    question.
+    question. The record has one mean loss of the training: the loss of a stage would, in every later
+    folder, speak of the few who were in it.
 
     Use it when requests will come one by one or in small numbers, must be met exactly, and can be
     foreseen: it has to be there before the training. With group=COLUMN all samples of a person lie in
@@ -72,8 +77,12 @@ class Sisa(Method):
     seeded: ClassVar[bool] = False
     takes_part: ClassVar[bool] = True
 
-    shards: int = Field(default=20, ge=1, description="models, each of its own part of the data")
-    slices: int = Field(default=5, ge=1, description="parts of a shard, learned one after another")
+    shards: int = Field(
+        default=20, ge=1, le=MOST, description="models, each of its own part of the data"
+    )
+    slices: int = Field(
+        default=5, ge=1, le=MOST, description="parts of a shard, learned one after another"
+    )
     group: str | None = Field(
         default=None, description="column of the data; what reads the same lies in one slice"
     )
@@ -94,14 +103,30 @@ class Sisa(Method):
         members = [fresh() for _ in range(self.shards)]
         return Ensemble(members, read_logits, vote=self.predict == "vote")
 
+    def check_stored(
+        self, shapes: Mapping[str, tuple[int, ...]], fresh: Callable[[], nn.Module]
+    ) -> None:
+        """See the base: there must be a member for each shard, none smaller than an untrained one."""
+        from expunge.models.state import numbers_in
+
+        held: Counter[str] = Counter()
+        for name, shape in shapes.items():
+            if name.startswith("members."):
+                held[name.split(".")[1]] += math.prod(shape)
+        if len(held) != self.shards:
+            raise ModelError(
+                f"there are weights of {len(held):,} members, and {self.shards:,} shards are told"
+            )
+        if min(held.values()) < numbers_in(fresh()):
+            raise ModelError("a member has fewer weights than the model that it should be")
+
     def train(self, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         import numpy as np
 
         stages = self._stages
         self.check_recipe(run.original_recipe())
-        model = self.built(run.fresh)
-        size = sum(one.nbytes for one in model.members[0].state_dict().values())
+        size = _size(run.fresh())
         for line in stages.told(size):
             run.tell(line)
         if data.normalised_by_its_own:
@@ -110,7 +135,8 @@ class Sisa(Method):
                 "changes; where that counts, give constants (Data.with_normalisation)"
             )
         run.kept.expect(size * self.shards * self.slices)
-        return self._taught(model, data, run, np.zeros(self.shards, dtype=np.int64))
+        first = np.zeros(self.shards, dtype=np.int64)
+        return self._taught(self.built(run.fresh), data, run, first)
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
@@ -126,8 +152,10 @@ class Sisa(Method):
         # what is retained only ever shrinks, so as many samples are the same samples
         changed = before != now
         first = np.where(changed.any(1), changed.argmax(1), self.slices)
-        told = stages.again(first, now, recipe)
+        size = _size(cast("Ensemble", model).members[0])
+        told = stages.again(first, now, recipe, size)
         run.tell(told.line)
+        run.kept.expect(size * self.shards * self.slices)
         run.log.update(told.log)
         if told.warning:
             run.log["warnings"] = [told.warning]
@@ -156,7 +184,7 @@ class Sisa(Method):
 
         shard_of, slice_of = self._places(data, run)
         counts, left = self._stages.counts(shard_of, slice_of), int((self.slices - first).sum())
-        losses: dict[str, float] = {}
+        losses: list[float] = []
         with run.progress.work(f"{run.label}, all stages", max(left, 1), unit="stages") as bar:
             for shard in (first < self.slices).nonzero()[0].tolist():
                 start = int(first[shard])
@@ -169,13 +197,13 @@ class Sisa(Method):
                     mine = (shard_of == shard) & (slice_of <= stage)
                     if mine.any():
                         name = f"shard {shard + 1}, stage {stage + 1}"
-                        losses[name] = self._learn(member, data, run, mine, stage, name)
+                        losses.append(self._learn(member, data, run, mine, stage, name))
                     if stage < self.slices - 1:  # the last one is in the ensemble
                         run.kept.write(_kept(shard, stage), packed_state(member))
                     bar.advance()
                 model.members[shard] = member
-        if not first.any():  # which ones a deletion did again would tell who was in them
-            run.log["losses_of_stages"] = losses
+        if losses and not first.any():  # one number: those of stages would tell who was in them
+            run.log["mean_loss_of_stages"] = sum(losses) / len(losses)
         model.taught.copy_(torch.from_numpy(counts.any(1)))
         run.kept.write(COUNTS, {"count": torch.from_numpy(counts)})
         return model
@@ -204,6 +232,11 @@ class Sisa(Method):
         )
         run.log["precision"] = fitted.precision
         return fitted.losses[-1]
+
+
+def _size(member: nn.Module) -> int:
+    """Bytes of a checkpoint."""
+    return sum(one.nbytes for one in member.state_dict().values())
 
 
 def _kept(shard: int, stage: int) -> str:

@@ -104,8 +104,12 @@ class Stages:
             )
         return lines
 
-    def again(self, first: NDArray[np.int64], counts: NDArray[np.int64], recipe: Recipe) -> Again:
-        """What is done again where each shard goes on from a stage `first` (shards,)."""
+    def again(
+        self, first: NDArray[np.int64], counts: NDArray[np.int64], recipe: Recipe, size: int
+    ) -> Again:
+        """What is done again where each shard goes on from a stage `first` (shards,). size: bytes of a
+        model.
+        """
         work, redone = self.work(counts, recipe), np.arange(self.slices) >= first[:, None]
         share = float(work[redone].sum()) / max(1.0, float(work.sum()))
         hit = int((first < self.slices).sum())
@@ -118,7 +122,8 @@ class Stages:
         }
         line = (
             f"sisa: the request hits {hit} of {self.shards} shards; {redone.sum()} of {redone.size} "
-            f"stages are done again, {share:.1%} of the training"
+            f"stages are done again, {share:.1%} of the training. The new folder keeps all "
+            f"{redone.size:,} checkpoints: {redone.size * size / 2**20:,.1f} MiB on the disk"
         )
         warning = ""
         if hit == self.shards and share > LITTLE:

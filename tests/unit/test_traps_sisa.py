@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from expunge.api import audit, train, unlearn
 from expunge.data.keyed import hashes_of, mixed
+from expunge.data.labels import whole_text
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -316,6 +317,54 @@ def test_a_missing_value_is_a_person_of_its_own() -> None:
     samples = replace(data.train, columns={"person": odd})
     view = view_of(replace(data, train=samples), Split.whole(data, validation=0))
     assert view.keys(Part.RETAIN, "person")[:5].tolist() == ["s00", "s01", "s02", "p", "q"]
+
+
+def with_persons(persons: list[Any], kind: Any = object) -> Data:
+    data = data_of()
+    columns = {"person": np.array(persons, dtype=kind)}
+    return replace(data, train=replace(data.train, columns=columns))
+
+
+def test_values_of_a_group_that_change_places_are_refused(tmp_path: Path) -> None:
+    """As many samples as before, and others: the stages that saw them would count as clean."""
+    method = Sisa(shards=SHARDS, slices=SLICES, group="person")
+    persons = [f"p{row // 4}" for row in range(COUNT)]
+    data = with_persons(persons)
+    split = Split.whole(data, validation=0.2)
+    made = train(data, Small, recipe=RECIPE, split=split, method=method, place=CPU)
+    done = unlearn(made, "group:person=p3", method, place=CPU)
+    unlearn(done, "group:person=p5", method, place=CPU)  # one request after another
+    places = {
+        name: hashes_of([name], "original", 0, "shards")[0] >> np.uint64(63) for name in persons
+    }
+    one, other = next(n for n in persons if not places[n]), next(n for n in persons if places[n])
+    exchanged = [{one: other, other: one}.get(name, name) for name in persons]
+    edited = replace(made, data=with_persons(exchanged))
+    with pytest.raises(ModelError, match=r"column 'person' does not read as it did"):
+        unlearn(edited, [split.retain[0]], method, place=CPU)
+    open_, closed = (made.save(tmp_path / n, redact_ids=n == "r") for n in ("m", "r"))
+    assert "of-ids" in _digests(open_.path) and "of-ids" not in _digests(closed.path)
+    again = unlearn(closed, "group:person=p3", method, place=CPU).save(tmp_path / "s")
+    assert "of-ids" not in _digests(again.path) and not list((tmp_path / "s").glob("*/*of-ids*"))
+    assert same_state(again.model, done.model)
+
+
+def test_a_column_whose_only_missing_value_is_deleted(tmp_path: Path) -> None:
+    """Whole numbers are decimals while one is missing, and are written without a point afterwards."""
+    numbers = [float(row // 4) for row in range(COUNT)]
+    ways = (
+        with_persons([*numbers[:-1], float("nan")], np.float64),
+        with_persons([*map(str, numbers[:-1]), ""]),
+        with_persons([int(one) for one in numbers], np.int64),
+    )
+    keys = [
+        view_of(data, Split.whole(data, validation=0)).keys(Part.RETAIN, "person")[:-1].tolist()
+        for data in ways
+    ]
+    assert keys[0] == keys[1] == keys[2]
+    assert [
+        whole_text(one) for one in ("1.5", "007", "1.0.0", "1e+16", "-2.0", "v1.0", "1e999")
+    ] == ["1.5", "007", "1.0.0", "1" + 16 * "0", "-2", "v1.0", "1e999"]
 
 
 # --- what it costs is told

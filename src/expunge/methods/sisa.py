@@ -12,7 +12,7 @@ from expunge.data.parts import Part
 from expunge.disk.reading import reading
 from expunge.errors import ModelError
 from expunge.methods.base import Method
-from expunge.training.kept import LOST
+from expunge.training.kept import LOST, OF_IDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,7 +64,8 @@ class Sisa(Method):
 
     Use it when requests will come one by one or in small numbers, must be met exactly, and can be
     foreseen: it has to be there before the training. With group=COLUMN all samples of a person lie in
-    one slice.
+    one slice: what the column reads may not change later, and a deletion from data where it did is
+    refused. A redacted folder has no digest of ids to know that by.
 
     Avoid it when a class or much of the data is to go, for retraining costs as much; and where each
     shard has few samples of a class: the ensemble is then clearly worse than one model of all.
@@ -149,8 +150,11 @@ class Sisa(Method):
         before = run.kept.read(COUNTS).get("count", torch.empty(0)).numpy()
         if before.shape != now.shape:
             raise ModelError(f"what {run.label} kept is of another training; {LOST}")
-        # what is retained only ever shrinks, so as many samples are the same samples
+        # what is retained only ever shrinks, so as many samples are the same samples, unless a column
+        # says where they are
         changed = before != now
+        if self.group is not None and OF_IDS in run.kept.names():
+            changed |= self._struck(data, run)
         first = np.where(changed.any(1), changed.argmax(1), self.slices)
         size = _size(cast("Ensemble", model).members[0])
         told = stages.again(first, now, recipe, size)
@@ -167,12 +171,37 @@ class Sisa(Method):
 
         return Stages(self.shards, self.slices)
 
-    def _places(self, data: DataView, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Shard and slice of each retain sample (n,)."""
+    def _places(
+        self, data: DataView, run: Run, part: Part = Part.RETAIN
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard and slice of each sample of a part (n,)."""
         from expunge.data.keyed import hashes_of
 
-        hashes = hashes_of(data.keys(Part.RETAIN, self.group), *run.names, "shards")
-        return self._stages.place(hashes)
+        return self._stages.place(hashes_of(data.keys(part, self.group), *run.names, "shards"))
+
+    def _sums(self, data: DataView, run: Run, part: Part = Part.RETAIN) -> NDArray[np.uint64]:
+        """Which samples of a part each slice has, whatever their order: (shards, slices)."""
+        from expunge.data.keyed import hashes_of
+
+        hashes = hashes_of(data.keys(part), *run.names, "who")
+        return self._stages.sums(hashes, *self._places(data, run, part))
+
+    def _struck(self, data: DataView, run: Run) -> NDArray[np.bool_]:
+        """Which slices had samples that are to be forgotten: (shards, slices). Raises ModelError where
+        they are not what is retained and what is forgotten together.
+        """
+        import numpy as np
+
+        before = run.kept.read(OF_IDS).get("sums")
+        was = np.empty(0) if before is None else before.numpy().view(np.uint64)
+        now, gone = self._sums(data, run), self._sums(data, run, Part.FORGET)
+        if was.shape != now.shape or (was != now + gone).any():
+            raise ModelError(
+                f"column {self.group!r} does not read as it did when {run.label} trained this model, so "
+                "other samples are in its slices; give the data as they were, or train anew"
+            )
+        found: NDArray[np.bool_] = was != now
+        return found
 
     def _taught(
         self, model: Ensemble, data: DataView, run: Run, first: NDArray[np.int64]
@@ -206,6 +235,9 @@ class Sisa(Method):
             run.log["mean_loss_of_stages"] = sum(losses) / len(losses)
         model.taught.copy_(torch.from_numpy(counts.any(1)))
         run.kept.write(COUNTS, {"count": torch.from_numpy(counts)})
+        if self.group is not None:
+            sums = self._sums(data, run).view("int64")
+            run.kept.write(OF_IDS, {"sums": torch.from_numpy(sums)})
         return model
 
     def _learn(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GROUP = r"^[a-z0-9][a-z0-9_-]{0,99}$"
 """What a group may be called."""
+OF_IDS = "of-ids"
+"""The group from which a guess of who was learned can be tested: no redacted folder has it."""
 LOST = "copy the whole folder again, with all that lies in artifacts/, or train anew"
 OWNER_ONLY = 0o600
 
@@ -145,6 +147,10 @@ class Kept:
             raise ConfigError(
                 f"what is kept beside the model has no room ({why}); make some, or choose another folder"
             )
+
+    def redacted(self) -> Kept:
+        """The same groups but for the one that tells of ids."""
+        return Kept(self.room, {k: one for k, one in self.groups.items() if k != OF_IDS})
 
     def copied(self, room: Path | None) -> Kept:
         """The same groups, for a further step that may change them: nothing here changes with it."""

@@ -50,6 +50,14 @@ class Stages:
         flat = np.bincount(shard * self.slices + slice_, minlength=self.shards * self.slices)
         return flat.reshape(self.shards, self.slices).astype(np.int64)
 
+    def sums(
+        self, hashes: Hashes, shard: NDArray[np.int64], slice_: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        """Of the hashes in each slice, modulo 2^64: (shards, slices)."""
+        found = np.zeros((self.shards, self.slices), dtype=np.uint64)
+        np.add.at(found, (shard, slice_), hashes)
+        return found
+
     def recipe(self, recipe: Recipe, stage: int) -> Recipe:
         """What a stage is trained by: its own epochs, milestones in proportion."""
         whole = recipe.epochs

@@ -25,11 +25,14 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.transform import Normalisation
 from expunge.errors import ConfigError, DivergenceError, ModelError, SplitError
+from expunge.folders.export import told_inputs
 from expunge.methods.shared.stages import Stages
 from expunge.methods.sisa import Sisa
+from expunge.models.checkpoint import load_weights
 from expunge.models.ensemble import Ensemble
 from expunge.names.seeds import seed_for
 from expunge.place import Place
+from expunge.trained.card import read_card
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
 from expunge.training import fit as fitting
@@ -525,6 +528,16 @@ def test_voting_is_told_to_the_folder(tmp_path: Path) -> None:
     assert opened.trained_by == method and opened.model.vote
     inputs = torch.rand(5, 1, 4, 4)
     assert torch.equal(opened.model(inputs), made.model(inputs))
+
+
+def test_an_export_is_no_dead_end(tmp_path: Path) -> None:
+    sisa().save(tmp_path / "m")
+    lines = list(told_inputs(read_card(tmp_path / "m")))
+    assert "an ensemble of 3 models, members.0 to members.2" in lines[0]
+    assert "mean of their softmax" in lines[0] and "cannot be imported whole" in lines[0]
+    torch.save(sisa().model.state_dict(), tmp_path / "m.pt")
+    with pytest.raises(ModelError, match=r"ensemble of 3 models .*cannot be imported whole"):
+        load_weights(Small(), tmp_path / "m.pt")
 
 
 # --- numbers by id

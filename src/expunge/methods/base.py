@@ -88,6 +88,14 @@ class Method(Settings):
         """An untrained module of the shape that `train` returns, of what makes one untrained model."""
         return fresh()
 
+    @classmethod
+    def exported(cls, settings: Mapping[str, object]) -> str:
+        """What a plain checkpoint of such a model holds, for code that knows nothing of the method.
+
+        settings: of its training, whole.
+        """
+        return "the module that this method trains (see Method.built), and nothing of what it keeps"
+
     def check_stored(
         self, shapes: Mapping[str, tuple[int, ...]], fresh: Callable[[], nn.Module]
     ) -> None:

@@ -104,6 +104,21 @@ class Sisa(Method):
         members = [fresh() for _ in range(self.shards)]
         return Ensemble(members, read_logits, vote=self.predict == "vote")
 
+    @classmethod
+    def exported(cls, settings: Mapping[str, object]) -> str:
+        """See the base."""
+        own = cls.model_validate(settings)
+        how = (
+            "the answer is the mean of their softmax"
+            if own.predict == "mean"
+            else "the answer is the class that most of them name"
+        )
+        return (
+            f"an ensemble of {own.shards} models, members.0 to members.{own.shards - 1}, each a state "
+            f"dict of its own; {how}, over those that the tensor `taught` marks. It cannot be imported "
+            "whole, and a single member is another model, of one part of the data"
+        )
+
     def check_stored(
         self, shapes: Mapping[str, tuple[int, ...]], fresh: Callable[[], nn.Module]
     ) -> None:

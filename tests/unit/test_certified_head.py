@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 import stat
 from pathlib import Path
 from typing import Any
@@ -101,6 +103,8 @@ def test_a_budget_that_is_spent_refuses(usual: Trained) -> None:
     with pytest.raises(ConfigError, match=r"spends the budget of 0\.228.*refit=true") as told:
         unlearn(usual, "class:3", CertifiedHead(), place=CPU)
     assert "\n" not in str(told.value)
+    numbers = re.findall(r"[0-9]+\.[0-9]+", str(told.value))
+    assert numbers == ["0.228"]  # of the settings alone: what is spent is of the secret head
     assert torch.equal(usual.kept.read("head")["weights"], before["weights"])
     anew = unlearn(usual, "class:3", CertifiedHead(refit=True), place=CPU)
     problem = problem_of(anew, anew.split)
@@ -212,6 +216,15 @@ def test_a_model_that_ends_otherwise_is_refused() -> None:
     convolutions = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
     with pytest.raises(ModelError, match=r"no linear layer at its end"):
         with_unit_head(convolutions)
+
+
+def test_outputs_that_are_not_finite_are_told_as_that(usual: Trained) -> None:
+    model = copy.deepcopy(usual.model)
+    with torch.no_grad():
+        model.fc1.weight.fill_(math.nan)  # type: ignore[union-attr, operator]
+    batches = view_of(usual.data, usual.split).batches(Part.RETAIN, 64, augment=False)
+    with pytest.raises(DivergenceError, match=r"outputs are not finite.*lower lr"):
+        head_inputs(model, batches, run_on_cpu())
 
 
 def test_the_new_head_has_the_old_names_and_draws_nothing() -> None:

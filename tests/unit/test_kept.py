@@ -275,6 +275,34 @@ def test_a_link_out_of_the_folder_is_refused(folder: Path, tmp_path: Path) -> No
         unlearn(load(copy, place=CODE), "random:0.1", Twice())
 
 
+def test_damage_of_a_group_that_is_not_asked_for_is_found_before_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be found where the new folder is written, when all is done."""
+    monkeypatch.setattr(Twice, "unlearn", lambda *_: pytest.fail("begun on a damaged folder"))
+    kinds = {
+        "digest differs": lambda file: file.write_bytes(file.read_bytes()[:-1] + b"x"),
+        "would be many": lambda file: os.truncate(file, 2**40),
+        "it is no regular file": lambda file: (file.unlink(), os.mkfifo(file)),
+        "it is a folder": lambda file: (file.unlink(), file.mkdir()),
+    }
+    for number, (told, damage) in enumerate(kinds.items()):
+        copy = Path(shutil.copytree(folder, tmp_path / str(number)))
+        damage(copy / "artifacts" / "kept-first.safetensors")
+        with pytest.raises(ModelError, match=told):
+            unlearn(load(copy, place=CODE), "random:0.1", Twice())
+
+
+def test_artifacts_that_are_a_link_out_of_the_folder_are_refused(
+    folder: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "m"))
+    shutil.rmtree(copy / "artifacts")
+    os.symlink(folder / "artifacts", copy / "artifacts")
+    with pytest.raises(ModelError, match="leads out of its folder"):
+        unlearn(load(copy, place=CODE), "random:0.1", Twice())
+
+
 def test_a_folder_of_an_earlier_format_opens_as_before(tmp_path: Path) -> None:
     made: Trained = train(digits(), "mlp", recipe=RECIPE).save(tmp_path / "m")
     card = json.loads((tmp_path / "m" / "model.json").read_text())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import CPU, digits, original, random_mask, run_on_cpu, same_state, toy, view_of
@@ -18,6 +20,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, ModelError
 from expunge.methods.noisy_finetune import NoisyFinetune
 from expunge.methods.shared.certified import SecretNoise
+from expunge.methods.shared.covered import check_covered, untrained
 from expunge.methods.shared.noisy_descent import NoisyDescent, concentration
 from expunge.methods.shared.noisy_steps import descend
 from expunge.models.table import build_model
@@ -214,11 +217,103 @@ class WithBuffer(nn.Module):
 
 def test_buffers_that_saw_data_are_refused() -> None:
     forgotten(WithBuffer(), fresh=WithBuffer)
-    with pytest.raises(ModelError, match="proves nothing of buffers, and 'scale'"):
+    with pytest.raises(ModelError, match="proves nothing of buffers and the like, and 'scale'"):
         forgotten(WithBuffer(2.0), fresh=WithBuffer)
     with pytest.raises(ModelError, match="give fresh="):
         forgotten(WithBuffer(), fresh=None)
     forgotten(WithBuffer(2.0), {"public": True}, fresh=WithBuffer)
+
+
+class Remembers(nn.Module):
+    """Keeps what it saw where neither parameters nor buffers are."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.inner, self.how = fresh(), how
+        self.seen: Any = {"list": [torch.zeros(1)], "array": np.zeros(1)}.get(how, torch.zeros(1))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        value = inputs.detach().double().mean()
+        if self.training and self.how == "tensor":
+            self.seen = value.reshape(1)
+        elif self.training and self.how == "list":
+            self.seen[0] = value.reshape(1)
+        elif self.training:
+            self.seen[0] = float(value)
+        logits: Tensor = self.inner(inputs)
+        return logits
+
+
+class Extra(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = fresh()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.inner(inputs)
+        return logits
+
+    def get_extra_state(self) -> Tensor:
+        return torch.zeros(1)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """It has none."""
+
+
+@pytest.mark.parametrize("how", ["tensor", "list", "array"])
+def test_state_that_is_neither_weight_nor_buffer_is_refused(how: str) -> None:
+    make = functools.partial(Remembers, how)
+    check_covered(make(), make(), run_on_cpu(), public=False)  # as its author made it
+    model = make()
+    model(torch.rand(4, 1, 8, 8))
+    with pytest.raises(ModelError, match=r"'seen' is not as an untrained model has it"):
+        check_covered(model, make(), run_on_cpu(), public=False)
+    check_covered(model, None, run_on_cpu(), public=True)
+
+
+def test_state_of_its_own_kind_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"get_extra_state"):
+        check_covered(Extra(), Extra(), run_on_cpu(), public=False)
+
+
+def test_a_recurrent_model_has_nothing_beside_its_weights() -> None:
+    """It lists them a second time; and its gradients in evaluation mode do without cuDNN."""
+    model = nn.Sequential(nn.Flatten(1, 2), nn.GRU(8, 4, batch_first=True))
+    check_covered(model, None, run_on_cpu(), public=False)
+
+
+def test_cudnn_has_no_gradients_of_recurrent_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    states: list[bool] = []
+    model = Recurrent()
+    monkeypatch.setattr(torch.backends.cudnn, "enabled", True)
+    model.register_forward_hook(lambda *_: states.append(torch.backends.cudnn.enabled))
+    method, view = NoisyFinetune(**QUICK), view_of(digits(), tenth())
+    run = run_on_cpu(recipe=RECIPE)
+    retain = view.mix(view.source(Part.RETAIN))
+    descend(model, method.descent(), retain, 64, run, SecretNoise(run, 4))
+    assert states and not any(states) and torch.backends.cudnn.enabled
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.GRU(8, 4, batch_first=True), nn.Linear(4, 10)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layer(inputs[:, 0])[0][:, -1])
+        return logits
+
+
+def gone() -> nn.Module:
+    raise ModelError("the base is not there")
+
+
+def test_an_untrained_model_that_is_gone_is_missed_where_it_is_needed() -> None:
+    run = run_on_cpu(constructor=gone)
+    assert untrained(original("mlp"), run, public=False) is None
+    assert untrained(WithBuffer(), run, public=True) is None
+    with pytest.raises(ModelError, match="base is not there"):
+        untrained(WithBuffer(), run, public=False)
 
 
 def test_a_mask_that_saw_data_is_refused() -> None:

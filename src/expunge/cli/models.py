@@ -56,7 +56,8 @@ def train(
         str | None,
         typer.Option(
             "--method",
-            help="Of `expunge list methods`, one that takes part in training; --set is then of it.",
+            help="One that takes part in training (sisa, certified_head): it can forget from the folder "
+            "later. --set is then of it; the recipe is of --recipe, --epochs, --lr, --batch-size.",
         ),
     ] = None,
     seed: Seed = 0,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numbers
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence, Set
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ LARGEST = 2**53
 """Up to here doubles hold every whole number."""
 
 
+_DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]*|\.[0-9]*e\+?[0-9]+|e\+?[0-9]+)")
 MISSING = {"nan", "na", "n/a", "<na>", "#n/a", "null"}
 """What tools write where a label is missing, in any case."""
 
@@ -177,6 +180,15 @@ def is_missing_text(value: Any) -> bool:
     """Whether a text is empty, or one of `MISSING`."""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     return isinstance(text, str) and (not text.strip() or text.strip().casefold() in MISSING)
+
+
+def whole_text(text: str) -> str:
+    """A decimal number that is whole, as one without a point (`1.0` and `1e+16`); other texts as they
+    are. A column of whole numbers is one of decimals as soon as one of them is missing.
+    """
+    if _DECIMAL.fullmatch(text) is None or not float(text).is_integer():
+        return text
+    return str(int(Decimal(text)))
 
 
 def _of_objects(array: NDArray[Any]) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from expunge.data.chain import Chain, Steps
 from expunge.data.classes import rows_by_class
 from expunge.data.cuts import Cut, Cuts, cuts_of, struck_cuts
 from expunge.data.keyed import Hashes, hashes_of, mixed
-from expunge.data.labels import is_missing_text
+from expunge.data.labels import is_missing_text, whole_text
 from expunge.data.load import Data
 from expunge.data.parts import Part
 from expunge.data.samples import Samples, resident
@@ -311,17 +311,21 @@ class DataView:
 
     def keys(self, part: Part, column: str | None = None) -> NDArray[Any]:
         """Texts (n,): ids of a declared part's samples, or what a column of the data reads of them, the
-        id where it reads nothing. No sample is read.
+        id where it reads nothing. No sample is read, so they are told of the forget set, too. Whole
+        numbers read alike whether they are written as 1 or as 1.0, for that depends on other rows.
 
         Raises SplitError for a column that is not there.
         """
-        rows = self.source(part).rows
+        rows = self._rows_of(part) if part is Part.FORGET else self.source(part).rows
         ids = self.samples.ids[rows]
         if column is None:
             return ids
-        values = column_texts(self.data, column)[rows]
-        missing = np.array([is_missing_text(str(value)) for value in values], dtype=bool)
-        return np.where(missing, ids, values.astype(np.str_))
+        values = [str(one) for one in column_texts(self.data, column)[rows]]
+        texts = [
+            own if is_missing_text(one) else whole_text(one)
+            for one, own in zip(values, ids.tolist(), strict=True)
+        ]
+        return np.array(texts, dtype=np.str_)
 
     def some(self, part: Part, chosen: NDArray[np.bool_]) -> PartSource:
         """Some samples of a declared part, (n,) bool in the order of `keys`."""

@@ -12,6 +12,7 @@ from expunge.data.spec import DataSpec, is_offered
 from expunge.disk.whole import unwritable, write_file
 from expunge.errors import SHOWN, ConfigError, nearest
 from expunge.loading import loading
+from expunge.methods import METHODS, Method
 from expunge.models.no_checkpoint import SAFETENSORS
 from expunge.place import HERE, Place
 from expunge.trained.card import check_code, check_files, read_card
@@ -91,10 +92,9 @@ def classes_file(to: str | Path) -> Path:
 def told_inputs(card: ModelCard) -> Iterator[str]:
     """What a model takes, for code that knows nothing of Expunge, line by line."""
     if card.trained_by is not None:
-        yield (
-            f"it was trained by {card.trained_by.name}: the file holds the module that this method "
-            "trains (see Method.built), and nothing of what it keeps"
-        )
+        kind = METHODS.get(card.trained_by.name, Method)
+        holds = kind.exported(card.trained_by.settings)
+        yield f"it was trained by {card.trained_by.name}: the file holds {holds}"
     spec = None if card.data.spec is None else DataSpec.parse(card.data.spec)
     encoding = card.data.table
     normal = ""

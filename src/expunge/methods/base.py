@@ -88,6 +88,21 @@ class Method(Settings):
         """An untrained module of the shape that `train` returns, of what makes one untrained model."""
         return fresh()
 
+    @classmethod
+    def exported(cls, settings: Mapping[str, object]) -> str:
+        """What a plain checkpoint of such a model holds, for code that knows nothing of the method.
+
+        settings: of its training, whole.
+        """
+        return "the module that this method trains (see Method.built), and nothing of what it keeps"
+
+    def check_stored(
+        self, shapes: Mapping[str, tuple[int, ...]], fresh: Callable[[], nn.Module]
+    ) -> None:
+        """Raise ModelError where a file of weights of these shapes cannot be of a module that `built`
+        makes, before that makes one: a card and its settings may come from strangers.
+        """
+
     def proves(self) -> str:
         """The guarantee with these settings, as records have it: with numbers, where it has some."""
         return self.guarantee

@@ -44,7 +44,10 @@ class CertifiedHead(Method, Certificate):
     What is proved: all heads that one chain of removals releases, from one fit to the next, are together
     (epsilon, delta)-indistinguishable from heads fitted to what was to stay each time, above the same
     layers; requests may depend on what was released, but not on w. A second removal from the same folder
-    begins another chain, and two chains tell more than one. Taken as public: the settings, the number of
+    begins another chain, and two chains tell more than one. When a removal is refused, and when a head
+    is fitted anew, depends on w through what is spent, and is outside of the certificate: do not show
+    refusals to those from whom the data are to be hidden, and let none of them steer requests. How much
+    is spent is told to nobody. Taken as public: the settings, the number of
     samples, the list of classes, and how inputs are normalised.
 
     Deviations: Guo et al. put the noise into the loss, as b·w, keep b, and step from weights that depend
@@ -138,12 +141,11 @@ class CertifiedHead(Method, Certificate):
         budget = self.sigma * hidden(self.epsilon, self.delta)
         weights = torch.stack([each.weights for each in steps])
         if not spent <= budget:
-            if not self.refit:
+            if not self.refit:  # what is spent depends on the secret head: nobody is told how much
                 raise ConfigError(
-                    f"{run.label}: this request spends the budget of {budget:.3g}, for it takes what is "
-                    f"spent to {spent:.3g}; count what a step left in place of its bound with "
-                    "spend=measured, fit the head anew with refit=true, or train with more sigma or "
-                    "penalty"
+                    f"{run.label}: this request spends the budget of {budget:.3g}; count what a step "
+                    "left in place of its bound with spend=measured, fit the head anew with refit=true, "
+                    "or train with more sigma or penalty"
                 )
             weights, spent = torch.stack([problem.fit(k) for k in range(len(steps))]), 0.0
         self._release(model, weights, problem, run, spent=spent)

@@ -34,7 +34,7 @@ class Noising(Certificate):
     decay: float = Field(default=50.0, ge=0, description="lambda_w, pull to 0 of those steps")
     public: bool = Field(
         default=False,
-        description="you vouch that frozen weights, buffers and the mask never saw the forget set",
+        description="you vouch that all but the trained weights never saw the forget set",
     )
 
 
@@ -58,8 +58,9 @@ class NoisyFinetune(SgdMethod, Noising):
 
     Noise comes of the operating system (Philox under 128 bits of it), so that no run can be repeated;
     with `noise_seed` it can, and nothing is proved. Refused: running statistics, which no noise on the
-    weights hides, and, unless `public` vouches for them, frozen weights, buffers and masks found with
-    sight of the data.
+    weights hides, and, unless `public` vouches for them, frozen weights, masks found with sight of the
+    data, and whatever else a model may keep of them: buffers, tensors that are plain attributes, and
+    state of its own (get_extra_state).
 
     The noise on a weight ends as Z / sqrt(2 rho), which the record has beside the deviation of an
     initialiser. At the middle of what the paper swept (preset `swept`) it is 1.96 against some 0.05, and
@@ -113,11 +114,11 @@ class NoisyFinetune(SgdMethod, Noising):
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ModelError for what it proves nothing of."""
         from expunge.methods.shared.certified import SecretNoise
-        from expunge.methods.shared.covered import check_covered
+        from expunge.methods.shared.covered import check_covered, untrained
         from expunge.methods.shared.noisy_steps import descend
         from expunge.training.fit import fit
 
-        fresh = run.fresh() if run.constructor is not None else None
+        fresh = untrained(model, run, public=self.public)
         check_covered(model, fresh, run, public=self.public)
         self._tell(model, fresh, data, run)
         noise = SecretNoise(run, self.noise_seed)

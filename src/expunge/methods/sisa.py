@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from pydantic import Field
@@ -10,10 +12,10 @@ from expunge.data.parts import Part
 from expunge.disk.reading import reading
 from expunge.errors import ModelError
 from expunge.methods.base import Method
-from expunge.training.kept import LOST
+from expunge.training.kept import LOST, OF_IDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
+MOST = 1000
+"""Shards, and slices of each: there is a model for every shard, and a file for every slice."""
 COUNTS = "samples"
 """The group that says how many samples each slice had when its stage was trained."""
 
@@ -55,11 +59,13 @@ class Sisa(Method):
     Cost: (2 R + 1) / (3 R S) of the training for one sample; K samples hit S (1 - (1 - 1/S)^K) of the
     shards, so a request for much of the data takes nearly all of it again. Training reads about
     as many samples as E epochs of one model; S R checkpoints lie on the disk, S models answer each
-    question.
+    question. The record has one mean loss of the training: the loss of a stage would, in every later
+    folder, speak of the few who were in it.
 
     Use it when requests will come one by one or in small numbers, must be met exactly, and can be
     foreseen: it has to be there before the training. With group=COLUMN all samples of a person lie in
-    one slice.
+    one slice: what the column reads may not change later, and a deletion from data where it did is
+    refused. A redacted folder has no digest of ids to know that by.
 
     Avoid it when a class or much of the data is to go, for retraining costs as much; and where each
     shard has few samples of a class: the ensemble is then clearly worse than one model of all.
@@ -72,8 +78,12 @@ class Sisa(Method):
     seeded: ClassVar[bool] = False
     takes_part: ClassVar[bool] = True
 
-    shards: int = Field(default=20, ge=1, description="models, each of its own part of the data")
-    slices: int = Field(default=5, ge=1, description="parts of a shard, learned one after another")
+    shards: int = Field(
+        default=20, ge=1, le=MOST, description="models, each of its own part of the data"
+    )
+    slices: int = Field(
+        default=5, ge=1, le=MOST, description="parts of a shard, learned one after another"
+    )
     group: str | None = Field(
         default=None, description="column of the data; what reads the same lies in one slice"
     )
@@ -94,14 +104,45 @@ class Sisa(Method):
         members = [fresh() for _ in range(self.shards)]
         return Ensemble(members, read_logits, vote=self.predict == "vote")
 
+    @classmethod
+    def exported(cls, settings: Mapping[str, object]) -> str:
+        """See the base."""
+        own = cls.model_validate(settings)
+        how = (
+            "the answer is the mean of their softmax"
+            if own.predict == "mean"
+            else "the answer is the class that most of them name"
+        )
+        return (
+            f"an ensemble of {own.shards} models, members.0 to members.{own.shards - 1}, each a state "
+            f"dict of its own; {how}, over those that the tensor `taught` marks. It cannot be imported "
+            "whole, and a single member is another model, of one part of the data"
+        )
+
+    def check_stored(
+        self, shapes: Mapping[str, tuple[int, ...]], fresh: Callable[[], nn.Module]
+    ) -> None:
+        """See the base: there must be a member for each shard, none smaller than an untrained one."""
+        from expunge.models.state import numbers_in
+
+        held: Counter[str] = Counter()
+        for name, shape in shapes.items():
+            if name.startswith("members."):
+                held[name.split(".")[1]] += math.prod(shape)
+        if len(held) != self.shards:
+            raise ModelError(
+                f"there are weights of {len(held):,} members, and {self.shards:,} shards are told"
+            )
+        if min(held.values()) < numbers_in(fresh()):
+            raise ModelError("a member has fewer weights than the model that it should be")
+
     def train(self, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         import numpy as np
 
         stages = self._stages
         self.check_recipe(run.original_recipe())
-        model = self.built(run.fresh)
-        size = sum(one.nbytes for one in model.members[0].state_dict().values())
+        size = _size(run.fresh())
         for line in stages.told(size):
             run.tell(line)
         if data.normalised_by_its_own:
@@ -110,7 +151,8 @@ class Sisa(Method):
                 "changes; where that counts, give constants (Data.with_normalisation)"
             )
         run.kept.expect(size * self.shards * self.slices)
-        return self._taught(model, data, run, np.zeros(self.shards, dtype=np.int64))
+        first = np.zeros(self.shards, dtype=np.int64)
+        return self._taught(self.built(run.fresh), data, run, first)
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
@@ -123,11 +165,16 @@ class Sisa(Method):
         before = run.kept.read(COUNTS).get("count", torch.empty(0)).numpy()
         if before.shape != now.shape:
             raise ModelError(f"what {run.label} kept is of another training; {LOST}")
-        # what is retained only ever shrinks, so as many samples are the same samples
+        # what is retained only ever shrinks, so as many samples are the same samples, unless a column
+        # says where they are
         changed = before != now
+        if self.group is not None and OF_IDS in run.kept.names():
+            changed |= self._struck(data, run)
         first = np.where(changed.any(1), changed.argmax(1), self.slices)
-        told = stages.again(first, now, recipe)
+        size = _size(cast("Ensemble", model).members[0])
+        told = stages.again(first, now, recipe, size)
         run.tell(told.line)
+        run.kept.expect(size * self.shards * self.slices)
         run.log.update(told.log)
         if told.warning:
             run.log["warnings"] = [told.warning]
@@ -139,12 +186,37 @@ class Sisa(Method):
 
         return Stages(self.shards, self.slices)
 
-    def _places(self, data: DataView, run: Run) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Shard and slice of each retain sample (n,)."""
+    def _places(
+        self, data: DataView, run: Run, part: Part = Part.RETAIN
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Shard and slice of each sample of a part (n,)."""
         from expunge.data.keyed import hashes_of
 
-        hashes = hashes_of(data.keys(Part.RETAIN, self.group), *run.names, "shards")
-        return self._stages.place(hashes)
+        return self._stages.place(hashes_of(data.keys(part, self.group), *run.names, "shards"))
+
+    def _sums(self, data: DataView, run: Run, part: Part = Part.RETAIN) -> NDArray[np.uint64]:
+        """Which samples of a part each slice has, whatever their order: (shards, slices)."""
+        from expunge.data.keyed import hashes_of
+
+        hashes = hashes_of(data.keys(part), *run.names, "who")
+        return self._stages.sums(hashes, *self._places(data, run, part))
+
+    def _struck(self, data: DataView, run: Run) -> NDArray[np.bool_]:
+        """Which slices had samples that are to be forgotten: (shards, slices). Raises ModelError where
+        they are not what is retained and what is forgotten together.
+        """
+        import numpy as np
+
+        before = run.kept.read(OF_IDS).get("sums")
+        was = np.empty(0) if before is None else before.numpy().view(np.uint64)
+        now, gone = self._sums(data, run), self._sums(data, run, Part.FORGET)
+        if was.shape != now.shape or (was != now + gone).any():
+            raise ModelError(
+                f"column {self.group!r} does not read as it did when {run.label} trained this model, so "
+                "other samples are in its slices; give the data as they were, or train anew"
+            )
+        found: NDArray[np.bool_] = was != now
+        return found
 
     def _taught(
         self, model: Ensemble, data: DataView, run: Run, first: NDArray[np.int64]
@@ -156,7 +228,7 @@ class Sisa(Method):
 
         shard_of, slice_of = self._places(data, run)
         counts, left = self._stages.counts(shard_of, slice_of), int((self.slices - first).sum())
-        losses: dict[str, float] = {}
+        losses: list[float] = []
         with run.progress.work(f"{run.label}, all stages", max(left, 1), unit="stages") as bar:
             for shard in (first < self.slices).nonzero()[0].tolist():
                 start = int(first[shard])
@@ -169,15 +241,18 @@ class Sisa(Method):
                     mine = (shard_of == shard) & (slice_of <= stage)
                     if mine.any():
                         name = f"shard {shard + 1}, stage {stage + 1}"
-                        losses[name] = self._learn(member, data, run, mine, stage, name)
+                        losses.append(self._learn(member, data, run, mine, stage, name))
                     if stage < self.slices - 1:  # the last one is in the ensemble
                         run.kept.write(_kept(shard, stage), packed_state(member))
                     bar.advance()
                 model.members[shard] = member
-        if not first.any():  # which ones a deletion did again would tell who was in them
-            run.log["losses_of_stages"] = losses
+        if losses and not first.any():  # one number: those of stages would tell who was in them
+            run.log["mean_loss_of_stages"] = sum(losses) / len(losses)
         model.taught.copy_(torch.from_numpy(counts.any(1)))
         run.kept.write(COUNTS, {"count": torch.from_numpy(counts)})
+        if self.group is not None:
+            sums = self._sums(data, run).view("int64")
+            run.kept.write(OF_IDS, {"sums": torch.from_numpy(sums)})
         return model
 
     def _learn(
@@ -204,6 +279,11 @@ class Sisa(Method):
         )
         run.log["precision"] = fitted.precision
         return fitted.losses[-1]
+
+
+def _size(member: nn.Module) -> int:
+    """Bytes of a checkpoint."""
+    return sum(one.nbytes for one in member.state_dict().values())
 
 
 def _kept(shard: int, stage: int) -> str:

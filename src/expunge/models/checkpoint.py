@@ -193,6 +193,12 @@ def _chosen(file: Path, found: Sequence[StateDict], expected: Mapping[str, Tenso
             unlike.append(one)
     if len(unlike) > 1:
         keys = listed([clean_name(one.key) or "the file itself" for one in unlike])
+        if all(_MEMBER.search(one.key) for one in unlike):
+            raise ModelError(
+                f"{file} holds an ensemble of {len(unlike)} models ({keys}), which cannot be imported "
+                "whole: keep the model folder that it came from, or name one with --key, which alone is "
+                "another model"
+            )
         raise ModelError(f"{file} holds several weights that fit: {keys}; name one with --key")
     if right:
         return right[0]
@@ -201,6 +207,10 @@ def _chosen(file: Path, found: Sequence[StateDict], expected: Mapping[str, Tenso
             if value.is_quantized:
                 raise UnreadableError(f"{clean_name(name)[:200]} {QUANTISED}")
     return max((one for one, _ in named), key=lambda one: len(one.state.keys() & expected.keys()))
+
+
+_MEMBER = re.compile(r"(^|\.)members\.[0-9]+\.?$")
+"""A key of a member of an ensemble."""
 
 
 def _fitting(

@@ -80,6 +80,12 @@ def with_tied(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> di
     }
 
 
+def numbers_in(model: nn.Module) -> int:
+    """Numbers in the parameters of a model, tied ones counted once; lazy ones have none yet."""
+    own = {place_of(one): one.numel() for one in model.parameters() if not is_lazy(one)}
+    return sum(own.values())
+
+
 def place_of(value: Tensor) -> object:
     """Where a tensor lies, the same for tied ones alone."""
     if is_lazy(value) or not value.numel():

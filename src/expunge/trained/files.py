@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -134,7 +134,11 @@ def read_kept(folder: Path, card: ModelCard, model: nn.Module) -> Kept:
     most = ROOM[ARTIFACTS] + BYTES_PER_NUMBER * sum(map(_numbers, model.state_dict().values()))
     files = {
         name: KeptFile(
-            (folder / ARTIFACTS).parent / file_of(name, one.private), one.digest, one.private, most
+            (folder / ARTIFACTS).parent / file_of(name, one.private),
+            one.digest,
+            one.private,
+            most,
+            within=folder,
         )
         for name, one in card.kept.items()
     }
@@ -157,6 +161,14 @@ def read_weights(
             build.check_size(check_regular(folder / WEIGHTS, within=folder).st_size)
     # a base that a fresh one begins with is not needed for it, and may be gone
     plain = build.blank if isinstance(build, HubModel) else build
+    if method is not None:
+        with reading(folder / WEIGHTS, AGAIN, ModelError):
+            check_regular(folder / WEIGHTS, within=folder)
+            shapes = _shapes(folder / WEIGHTS)
+        try:
+            method.check_stored(shapes, plain)
+        except ModelError as error:
+            raise ModelError(f"{folder / CARD}: trained_by: {error}; {AGAIN}") from error
     model = plain() if method is None else method.built(plain)
     _check_digest(folder, WEIGHTS, card.weights, model)
     weights = folder / WEIGHTS
@@ -168,6 +180,12 @@ def read_weights(
             f"{str(error).splitlines()[-1].strip()}"
         ) from error
     return model.eval()
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Of the tensors of a file, by its header alone."""
+    with safe_open(file, "pt") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
 
 
 def read_mask(folder: Path, card: ModelCard, model: nn.Module) -> dict[str, Tensor] | None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GROUP = r"^[a-z0-9][a-z0-9_-]{0,99}$"
 """What a group may be called."""
+OF_IDS = "of-ids"
+"""The group from which a guess of who was learned can be tested: no redacted folder has it."""
 LOST = "copy the whole folder again, with all that lies in artifacts/, or train anew"
 OWNER_ONLY = 0o600
 
@@ -29,18 +31,19 @@ OWNER_ONLY = 0o600
 @dataclass(frozen=True)
 class KeptFile:
     """A group on the disk. digest: SHA-256 of its bytes, empty where nobody knows it. most: bytes that
-    it may have.
+    it may have. within: the folder that no link may lead out of; None: the one it lies in.
     """
 
     path: Path
     digest: str = ""
     private: bool = False
     most: int | None = None
+    within: Path | None = None
 
     def check(self) -> None:
         """Raise ModelError for a file that is not there, or is not the one described."""
         with reading(self.path, LOST, ModelError):
-            size = check_regular(self.path, within=self.path.parent).st_size
+            size = check_regular(self.path, within=self.within or self.path.parent).st_size
             if self.most is not None and size > self.most:
                 raise UnreadableError(f"of {size:,} bytes, where {self.most:,} would be many")
             if self.digest and file_digest(self.path) != self.digest:
@@ -119,10 +122,11 @@ class Kept:
     def lost(self) -> list[Path]:
         """Files of groups that are not there."""
         files = (one.path for one in self.groups.values() if isinstance(one, KeptFile))
-        return [path for path in files if not path.is_file()]
+        return [path for path in files if not os.path.exists(path)]
 
     def check(self, method: str, where: str) -> None:
-        """Raise ModelError where nothing is kept of what a method needs, or files are not there.
+        """Raise ModelError where nothing is kept of what a method needs, or files are not there, or are
+        others than those described: all of them are read once, before the work.
 
         where: what to call the model.
         """
@@ -133,6 +137,9 @@ class Kept:
                 f"{lost[0]} is not there, and {method} forgets from it ({len(lost)} of "
                 f"{len(self.groups)} files are missing); {LOST}, or retrain"
             )
+        for one in self.groups.values():
+            if isinstance(one, KeptFile):
+                one.check()
 
     def expect(self, size: int) -> None:
         """Raise ConfigError early where so many bytes would not fit into the room."""
@@ -140,6 +147,10 @@ class Kept:
             raise ConfigError(
                 f"what is kept beside the model has no room ({why}); make some, or choose another folder"
             )
+
+    def redacted(self) -> Kept:
+        """The same groups but for the one that tells of ids."""
+        return Kept(self.room, {k: one for k, one in self.groups.items() if k != OF_IDS})
 
     def copied(self, room: Path | None) -> Kept:
         """The same groups, for a further step that may change them: nothing here changes with it."""
@@ -168,12 +179,15 @@ class Kept:
         return digest
 
     def saved(self, folder: Path, digests: Mapping[str, str]) -> Kept:
-        """The same groups, as they lie in a folder now; digests: of those that are known."""
+        """The same groups, as they lie in a folder of a model folder now; digests: of those known."""
         return Kept(
             None,
             {
                 name: KeptFile(
-                    folder / file_of(name, one.private), digests.get(name, ""), one.private
+                    folder / file_of(name, one.private),
+                    digests.get(name, ""),
+                    one.private,
+                    within=folder.parent,
                 )
                 for name, one in self.groups.items()
             },

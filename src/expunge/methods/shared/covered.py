@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ModelError
 
@@ -20,7 +20,7 @@ def check_covered(model: nn.Module, fresh: nn.Module | None, run: Run, *, public
     fresh: an untrained model, None where nobody said how to make one: buffers that are as it has them
     are its author's. public: the caller vouches for all but running statistics.
     """
-    import torch
+    import torch.nn
 
     running = [
         name
@@ -42,12 +42,18 @@ def check_covered(model: nn.Module, fresh: nn.Module | None, run: Run, *, public
             f"{run.label} proves nothing of weights that stay as they are, and {frozen[0]!r} is frozen; "
             f"thaw it, {vouch}"
         )
-    new = dict(fresh.named_buffers()) if fresh is not None else {}
-    for name, buffer in model.named_buffers():
-        if name not in new or not torch.equal(buffer, new[name].to(buffer)):
+    new = dict(_beside(fresh)) if fresh is not None else {}
+    for name, own in _beside(model):
+        if name not in new or not _same(own, new[name]):
             raise ModelError(
-                f"{run.label} proves nothing of buffers, and {name!r} is not as an untrained model has "
-                f"it; give fresh=..., which makes one, {vouch}"
+                f"{run.label} proves nothing of buffers and the like, and {name!r} is not as an "
+                f"untrained model has it; give fresh=..., which makes one, {vouch}"
+            )
+    for name, module in model.named_modules():
+        if type(module).get_extra_state is not torch.nn.Module.get_extra_state:
+            raise ModelError(
+                f"{run.label} proves nothing of state that a model keeps in its own way, and "
+                f"{name or 'this model'!r} does (get_extra_state); keep it in buffers, {vouch}"
             )
     mask: Mapping[str, object] = run.log.get("mask", {})
     if mask and mask["saw_forget_set"] is not False:
@@ -55,6 +61,47 @@ def check_covered(model: nn.Module, fresh: nn.Module | None, run: Run, *, public
             f"{run.label} proves nothing of a mask, and this model's was found with sight of the data; "
             f"prune by pruner random or synflow, which see none, {vouch}"
         )
+
+
+def untrained(model: nn.Module, run: Run, *, public: bool) -> nn.Module | None:
+    """An untrained model; None where nobody said how to make one, or it cannot be made (what a
+    pretrained one begins with may be gone) and nothing is to be compared with it.
+    """
+    if run.constructor is None:
+        return None
+    try:
+        return run.fresh()
+    except Exception:  # whatever a constructor does
+        if not public and any(True for _ in _beside(model)):
+            raise
+        return None
+
+
+def _beside(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Buffers, and tensors and arrays that are plain attributes, alone or in lists and dictionaries."""
+    import numpy as np
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    yield from model.named_buffers()
+    registered = {id(one) for one in (*model.parameters(), *model.buffers())}
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                continue
+            for place, leaf in enumerate(tree_leaves(value)):
+                if isinstance(leaf, torch.Tensor | np.ndarray) and id(leaf) not in registered:
+                    yield f"{path}.{name}".lstrip(".") + (f" ({place})" if place else ""), leaf
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two tensors, or two arrays, have the same values."""
+    import numpy as np
+    import torch
+
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.shape == other.shape and torch.equal(one, other.to(one))
+    return type(one) is type(other) and np.array_equal(one, other)
 
 
 def initial_deviation(model: nn.Module, fresh: nn.Module | None) -> float:

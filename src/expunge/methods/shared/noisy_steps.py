@@ -12,7 +12,7 @@ from expunge.data.batch import Batch
 from expunge.data.view import Source
 from expunge.methods.shared.certified import SecretNoise
 from expunge.methods.shared.noisy_descent import NoisyDescent
-from expunge.training.loop import evaluating
+from expunge.per_sample.chunks import held_still
 from expunge.training.precision import arithmetic, resolve_precision
 from expunge.training.run import Run
 
@@ -41,7 +41,7 @@ def descend(
         for epoch in itertools.count():
             yield from retain.batches(size, epoch=epoch, augment=False)
 
-    with evaluating(model):
+    with held_still(model):
         last = descent.descend(
             _flat(p.detach() for p in weights.values()) * kept,
             itertools.islice(batches(), descent.steps),

@@ -50,6 +50,14 @@ class Stages:
         flat = np.bincount(shard * self.slices + slice_, minlength=self.shards * self.slices)
         return flat.reshape(self.shards, self.slices).astype(np.int64)
 
+    def sums(
+        self, hashes: Hashes, shard: NDArray[np.int64], slice_: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        """Of the hashes in each slice, modulo 2^64: (shards, slices)."""
+        found = np.zeros((self.shards, self.slices), dtype=np.uint64)
+        np.add.at(found, (shard, slice_), hashes)
+        return found
+
     def recipe(self, recipe: Recipe, stage: int) -> Recipe:
         """What a stage is trained by: its own epochs, milestones in proportion."""
         whole = recipe.epochs
@@ -104,8 +112,12 @@ class Stages:
             )
         return lines
 
-    def again(self, first: NDArray[np.int64], counts: NDArray[np.int64], recipe: Recipe) -> Again:
-        """What is done again where each shard goes on from a stage `first` (shards,)."""
+    def again(
+        self, first: NDArray[np.int64], counts: NDArray[np.int64], recipe: Recipe, size: int
+    ) -> Again:
+        """What is done again where each shard goes on from a stage `first` (shards,). size: bytes of a
+        model.
+        """
         work, redone = self.work(counts, recipe), np.arange(self.slices) >= first[:, None]
         share = float(work[redone].sum()) / max(1.0, float(work.sum()))
         hit = int((first < self.slices).sum())
@@ -118,7 +130,8 @@ class Stages:
         }
         line = (
             f"sisa: the request hits {hit} of {self.shards} shards; {redone.sum()} of {redone.size} "
-            f"stages are done again, {share:.1%} of the training"
+            f"stages are done again, {share:.1%} of the training. The new folder keeps all "
+            f"{redone.size:,} checkpoints: {redone.size * size / 2**20:,.1f} MiB on the disk"
         )
         warning = ""
         if hit == self.shards and share > LITTLE:

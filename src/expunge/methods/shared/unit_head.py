@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from expunge.data.task import logits_of_task
 from expunge.data.view import Stream
-from expunge.errors import ModelError
+from expunge.errors import DivergenceError, ModelError
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
 
@@ -65,7 +65,8 @@ def head_of(model: nn.Module, run: Run) -> UnitHead:
 def head_inputs(model: nn.Module, batches: Stream, run: Run) -> tuple[Tensor, Tensor]:
     """What the head reads, (n, d + 1) float64 of norm 1 with the constant last, and labels (n,).
 
-    On the processor, of this process's share. Raises ModelError where the head does not give the logits.
+    On the processor, of this process's share. Raises ModelError where the head does not give the logits,
+    DivergenceError where these are not finite.
     """
     head = head_of(model, run)
     seen: list[tuple[Tensor, Tensor]] = []
@@ -77,6 +78,11 @@ def head_inputs(model: nn.Module, batches: Stream, run: Run) -> tuple[Tensor, Te
             for batch in batches:
                 seen.clear()
                 logits = logits_of_task(run.task.observe(model, batch))
+                if not torch.isfinite(logits).all():
+                    raise DivergenceError(
+                        f"{run.label} diverged: the model's outputs are not finite, so no head can be "
+                        "fitted to what is below it; lower lr, or look for inputs that are not finite"
+                    )
                 if len(seen) != 1 or not torch.equal(seen[0][1].to(logits), logits):
                     raise ModelError(
                         f"{run.label} trains the last linear layer, and that of this model does not "

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
+from expunge.methods.base import Method
+
 RequestKind = Literal["classes", "samples", "tiny"]
 """Whole classes; samples of classes that stay; and of these so few that no verdict is given."""
 Guarantee = Literal["none", "certified", "exact"]
@@ -75,3 +77,18 @@ def preferred(kind: RequestKind, guarantee: Guarantee) -> dict[str, str]:
     if guarantee == "exact":
         return dict(EXACT)
     return {**EXACT, **(CERTIFIED if guarantee == "certified" else BY_KIND[kind])}
+
+
+def of_its_own(trained_by: Method, guarantee: Guarantee) -> dict[str, str]:
+    """The same for a model that a method trained: no other one may forget from it, but retraining.
+
+    Nothing where that method proves less than is wanted.
+    """
+    proves = trained_by.guarantee.partition("(")[0]
+    order = [str(one) for one in GUARANTEES]
+    if proves in order and order.index(proves) < order.index(guarantee):
+        return {}
+    why = {**EXACT, **CERTIFIED}.get(
+        trained_by.name, "trained this model, to forget from what it kept"
+    )
+    return {trained_by.name: why}

@@ -147,7 +147,7 @@ def show_found(found: Recommendation, screen: Console) -> None:
     table.add_column("why")
     for one in (*found.candidates, *([found.retrain] if found.retrain else [])):
         table.add_row(one.name, str(one.expected), one.method.proves(), one.why)
-    screen.print(table)
+    screen.print(table if table.rows else found.headline)
     for name, why in found.left_out.items():
         screen.print(f"left out: {why if why.startswith(name) else f'{name}: {why}'}")
     for note in found.notes:

@@ -21,7 +21,7 @@ from expunge.data.split import Split
 from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, SplitError
 from expunge.methods import Method, make_method, method_name
-from expunge.methods.needs import check_needs
+from expunge.methods.needs import check_supplied
 from expunge.methods.retrain import Retrain
 from expunge.methods.scope import check_split
 from expunge.methods.taking_part import as_trained, check_trains
@@ -257,7 +257,7 @@ def unlearn(
         )
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
-    check_needs(
+    check_supplied(
         method,
         original.recipe,
         len(split.validation),

@@ -317,6 +317,8 @@ def test_the_best_that_passes_is_kept_and_doing_nothing_stands_beside(model: Tra
         "finetune (lr=0.0003)",
     ]
     assert str(tried.best) == "head_zeroed" and tried.best.points < 2
+    assert [str(one) for one in tried.controls] == ["head_zeroed", "last_epoch"]
+    assert [str(one) for one in tried.equals] == ["head_zeroed"]
     assert tried.before.points > 50 and not tried.before.passes
     assert "right on the forget set" in tried.attempts[0].beyond[0]
 
@@ -388,9 +390,12 @@ def folders(model: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("told")
 def test_the_command_names_methods_with_commands_that_run_them(folders: Path) -> None:
     done = expunge("recommend", "original", "--forget", "class:3", "--seed", "2", cwd=folders)
-    assert re.search(r"unsir +5.0 s +none +reads no sample", done.stdout)
-    line = "expunge unlearn original --forget class:3 --seed 2 --method unsir --out original-forgot"
+    assert re.search(r"delete +20 s +none +reads the class alone", done.stdout)
+    line = (
+        "expunge unlearn original --forget class:3 --seed 2 --method delete --out original-forgot"
+    )
     assert line in done.stdout.splitlines()
+    assert "tuned to no model" in done.stdout and "--try --out FOLDER" in done.stdout
     assert not (folders / "original-forgot").exists()
 
 
@@ -401,7 +406,9 @@ def test_the_command_tries_and_writes_the_best(
     monkeypatch.setattr("expunge.advice.recommend.preferred", lambda *_: {"head_zeroed": "quick"})
     asked = ("recommend", "original", "--forget", "class:3", "--try", "--out", "best")
     done = expunge(*asked, cwd=folders)
-    assert "yes, the best" in done.stdout and "nothing done" in done.stdout
+    assert "yes, the best; head_zeroed passes too" in " ".join(done.stdout.split())
+    assert "nothing done" in done.stdout and "control: head_zeroed" in done.stdout
+    assert "A control that forgets nothing passes too (head_zeroed)" in done.stdout
     assert "retraining, which is exact, would have taken 100 s" in done.stdout
     made = package.load(folders / "best")
     assert made.record.step == "head_zeroed" and len(made.split.forget) > 30
@@ -418,6 +425,17 @@ def test_the_command_writes_nothing_where_nothing_passes(
     assert "Nothing that was tried passes, and nothing was written." in done.stdout
     line = "expunge unlearn original --forget class:3 --method retrain --out none"
     assert line in done.stdout.splitlines()
+
+
+def test_no_table_is_shown_without_rows_and_the_remedy_is(
+    model: Trained, tmp_path: Path, told: Any
+) -> None:
+    told({})
+    replace(model, recipe=None).save(tmp_path / "bare")
+    done = expunge("recommend", "bare", "--forget", "class:3", "--guarantee", "exact", cwd=tmp_path)
+    assert "would take" not in done.stdout and "to forget 55 of 540 samples" in done.stdout
+    assert "cannot be retrained. Import it with --recipe FILE" in " ".join(done.stdout.split())
+    assert "tuned to no model" not in done.stdout
 
 
 def test_trials_without_validation_samples_are_refused_at_once(folders: Path) -> None:

@@ -16,7 +16,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, SplitError, UserError, told
 from expunge.methods import ALL_METHODS, METHODS, Method, method_name
 from expunge.methods.card import method_card
-from expunge.methods.needs import check_needs
+from expunge.methods.needs import check_supplied
 from expunge.methods.scope import check_split
 from expunge.methods.taking_part import as_trained
 from expunge.place import HERE, Place
@@ -176,14 +176,14 @@ class _Search:
 
     def look_at_retraining(self) -> None:
         """Retraining is named whatever it takes, for all else is measured by it."""
-        method = METHODS[LAST]()
-        card = method_card(type(method))
         try:
+            method = self._fitting(LAST)
             expected = self.watch.expect(method)
         except (UserError, DivergenceError) as error:
             self.left_out[LAST] = told(error)
             return
         why = "exact: a new model that never saw the samples"
+        card = method_card(type(method))
         self.retrain = Candidate(method, expected, why, card.use, card.avoid)
 
     def look_at(self, name: str, why: str) -> None:
@@ -215,7 +215,7 @@ class _Search:
         method = method or ALL_METHODS.find(name, allow_code=False)()
         method = as_trained(method, own, original.name)
         check_split(method, original.data, split)
-        check_needs(
+        check_supplied(
             method,
             original.recipe,
             len(split.validation),

@@ -14,7 +14,7 @@ from expunge.data.spec import DataSpec
 from expunge.disk.whole import scratch_beside
 from expunge.errors import ConfigError
 from expunge.loading import loading
-from expunge.methods.needs import check_needs
+from expunge.methods.needs import check_supplied
 from expunge.methods.scope import check_scope
 from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.hub import check_base, folder_of
@@ -214,7 +214,7 @@ def unlearn_folder(
         validation = len(papers.split["validation"])
         whole = not forget.startswith("random:")  # which other requests are, only the data tell
         recipe = Recipe(**papers.card.recipe) if papers.card.recipe is not None else None
-        check_needs(method, recipe, validation, str(path), whole_classes=whole)
+        check_supplied(method, recipe, validation, str(path), whole_classes=whole)
     with loading():
         from expunge.api import unlearn
         from expunge.audits.observe import check_logits

@@ -7,7 +7,7 @@ from expunge.methods.base import Method
 from expunge.training.recipe import Recipe
 
 
-def check_needs(
+def check_supplied(
     method: Method, recipe: Recipe | None, validation: int, where: str, *, whole_classes: bool
 ) -> None:
     """Raise ConfigError for a model that lacks what a method needs; known before anything is loaded.

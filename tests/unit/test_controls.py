@@ -46,7 +46,7 @@ def test_controls_are_found_by_name_and_are_no_methods() -> None:
     with console.capture() as shown:
         console.print(listing("methods", None))
     lines = [line.split() for line in shown.get().splitlines()]
-    assert [line[0] for line in lines if line[1:2] == ["Control:"]] == list(CONTROLS)
+    assert [line[0] for line in lines if "Control:" in line] == list(CONTROLS)
     told = str(whole_classes_only(HeadZeroed(), "this is not one"))
     assert "last_epoch" not in told, "a control is nothing to choose"
 

@@ -322,8 +322,9 @@ def _session(
         place=place,
         kept=original.kept if method.takes_part else None,
     )
-    if place.strike:
-        kept = statistics_of(original, split, method.name)
+    rehearsed = session.run.rehearsal is not None  # it goes as the run will: by what is kept
+    if place.strike or rehearsed:
+        kept = replace(statistics_of(original, split, method.name), keeps=not rehearsed)
         session.run = replace(session.run, statistics=kept)
     return session
 

@@ -409,6 +409,7 @@ def test_the_command_tries_and_writes_the_best(
     assert "yes, the best; head_zeroed passes too" in " ".join(done.stdout.split())
     assert "nothing done" in done.stdout and "control: head_zeroed" in done.stdout
     assert "A control that forgets nothing passes too (head_zeroed)" in done.stdout
+    assert "audit best --original original --also relearn_time" in done.stdout
     assert "retraining, which is exact, would have taken 100 s" in done.stdout
     made = package.load(folders / "best")
     assert made.record.step == "head_zeroed" and len(made.split.forget) > 30

@@ -128,6 +128,7 @@ def recommend(
     screen.print(spent)
     screen.print(NO_PROOF)
     audit = ["audit", str(out), "--original", str(model_dir)]
+    audit += ["--also", "relearn_time"] if advice.tried.equals else []
     audit += ["--allow-code"] if done.result.names_code else []
     screen.print(f"next: {typed(audit)}", soft_wrap=True)
     return 0

@@ -21,6 +21,7 @@ from expunge.data.split import Split
 from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, SplitError
 from expunge.methods import Method, make_method, method_name
+from expunge.methods.needs import check_supplied
 from expunge.methods.retrain import Retrain
 from expunge.methods.scope import check_split
 from expunge.methods.taking_part import as_trained, check_trains
@@ -256,6 +257,13 @@ def unlearn(
         )
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
+    check_supplied(
+        method,
+        original.recipe,
+        len(split.validation),
+        original.name,
+        whole_classes=split.only_whole_classes(data),
+    )
     names = tuple(_names(original, method, seed) if names is None else names)
     session = _session(original, method, split, names, place)
     run = session.run
@@ -314,8 +322,9 @@ def _session(
         place=place,
         kept=original.kept if method.takes_part else None,
     )
-    if place.strike:
-        kept = statistics_of(original, split, method.name)
+    rehearsed = session.run.rehearsal is not None  # it goes as the run will: by what is kept
+    if place.strike or rehearsed:
+        kept = replace(statistics_of(original, split, method.name), keeps=not rehearsed)
         session.run = replace(session.run, statistics=kept)
     return session
 

@@ -180,6 +180,14 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ["unlearn", "bare", "--forget", "class:1", "--method", "retrain", *TO],
         ["comes without a recipe"],
     ),
+    (
+        ["unlearn", "bare", "--forget", "class:1", "--method", "euk", *TO],
+        ["euk trains as the original was trained", "--recipe"],
+    ),
+    *(
+        (["unlearn", "unseen", "--forget", "random:0.1", "--method", name, *TO], [name, told])
+        for name, told in (("regun", "--validation"), ("lotus", "--validation"))
+    ),
     (["unlearn", "unknown", "--forget", "class:1", *FINE], ["no architecture 'resnet99'"]),
     (["unlearn", "odd", "--forget", "class:1", *FINE], ["epochs = -1", "odd/model.json"]),
     (["unlearn", "cut", "--forget", "class:1", *FINE], ["lacks a list 'retain'"]),
@@ -305,6 +313,7 @@ def answers(
 def lay_out(folder: Path, original: Path) -> None:
     """A trained folder, the same without a recipe, of a stranger's code, and one that forgot."""
     names = ("original", "bare", "stranger", "forgot", "unknown", "odd", "cut", "empty", "poisoned")
+    names += ("unseen",)
     for name in names:
         shutil.copytree(original, folder / name)
     change(folder / "unknown/model.json", architecture="resnet99")
@@ -314,6 +323,7 @@ def lay_out(folder: Path, original: Path) -> None:
     card = json.loads((original / "model.json").read_text())
     change(folder / "poisoned/model.json", data={**card["data"], "spec": "digits+patch:size=3"})
     change(folder / "bare/model.json", recipe=None)
+    change(folder / "unseen/split.json", validation=[])
     change(folder / "stranger/model.json", architecture="evil:build")
     split = json.loads((original / "split.json").read_text())
     change(folder / "forgot/split.json", retain=split["retain"][5:], forget=split["retain"][:5])

@@ -18,6 +18,7 @@ from expunge.errors import ConfigError, ModelError
 from expunge.methods import CONTROLS, METHODS, make_method
 from expunge.methods.head_zeroed import HeadZeroed
 from expunge.methods.last_epoch import LastEpoch
+from expunge.methods.needs import check_supplied
 from expunge.methods.scope import whole_classes_only
 from expunge.scores import rows
 from expunge.study.entries import is_ours
@@ -46,9 +47,29 @@ def test_controls_are_found_by_name_and_are_no_methods() -> None:
     with console.capture() as shown:
         console.print(listing("methods", None))
     lines = [line.split() for line in shown.get().splitlines()]
-    assert [line[0] for line in lines if line[1:2] == ["Control:"]] == list(CONTROLS)
+    assert [line[0] for line in lines if "Control:" in line] == list(CONTROLS)
     told = str(whole_classes_only(HeadZeroed(), "this is not one"))
     assert "last_epoch" not in told, "a control is nothing to choose"
+
+
+def test_what_a_method_lacks_is_told_alike_for_all() -> None:
+    def lacking(name: str, recipe: Recipe | None, whole: bool, **settings: object) -> str:
+        method = make_method(name, settings, allow_code=False)
+        try:
+            check_supplied(method, recipe, 0, "it", whole_classes=whole)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    trained, watched = Recipe(), Recipe(schedule="plateau")
+    for name in ("retrain", "euk", "last_epoch"):
+        assert f"{name} trains as the original was trained" in lacking(name, None, True)
+        assert not lacking(name, trained, False) and "'plateau'" in lacking(name, watched, False)
+    assert "has none" in lacking("regun", trained, True)
+    assert "has none" in lacking("lotus", None, False) and not lacking("lotus", None, True)
+    assert not lacking("scrub", None, False)
+    assert "or set rewind=false" in lacking("scrub", None, False, rewind=True)
+    assert not lacking("scrub", None, True, rewind=True) and not lacking("finetune", None, False)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn", "allcnn"])

@@ -23,6 +23,7 @@ from expunge.trained import kept
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
 from expunge.training import statistics
+from expunge.training.rehearsal import Rehearsal, rehearsing
 
 TRIAL = replace(CPU, strike=False)
 FILE = "artifacts/statistic-importance.safetensors"
@@ -80,6 +81,23 @@ def test_a_trial_takes_it_anew(folder: Path) -> None:
     """Its seconds are compared with those of other methods."""
     forget(load(folder))
     assert reads(anew(load(folder)))[0] > 0
+
+
+def test_a_rehearsal_uses_it_and_never_writes_one(folder: Path) -> None:
+    """Or a method that has next to nothing left to do would be foretold as dear as the first time."""
+
+    def rehearsed() -> Trained:
+        with rehearsing(Rehearsal(seconds=0.0)):
+            return forget(load(folder), ASKED, TRIAL)
+
+    first = rehearsed()
+    assert reads(first)[0] > 0 and told(first) == "taken, and kept nowhere"
+    assert not (folder / FILE).exists()
+    assert told(rehearsed()) == "taken, and kept nowhere", "nor in memory"
+    forget(load(folder))
+    before = (folder / FILE).read_bytes()
+    assert reads(rehearsed())[0] == 0 and told(rehearsed()) == "used as kept beside the original"
+    assert (folder / FILE).read_bytes() == before
 
 
 def test_it_is_kept_in_memory_for_a_model_without_a_folder() -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 import expunge as package
 from expunge.advice import expected as measured
+from expunge.advice.duration import beyond_budget
 from expunge.advice.expected import Expected, Stopwatch, in_seconds
 from expunge.advice.preference import BY_KIND, CERTIFIED, EXACT, LAST, preferred
 from expunge.advice.recommend import Candidate, Recommendation, recommend
@@ -62,7 +63,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[Mapping[str, float | None
 
 
 def names(found: Recommendation) -> list[str]:
-    return [one.name for one in found.candidates]
+    return [one.method.name for one in found.candidates]
 
 
 # --- the table of preferences
@@ -108,9 +109,9 @@ def test_what_takes_longer_than_the_budget_is_left_out_and_said(model: Trained, 
     told({**dict.fromkeys(METHODS, 40.0), **SECONDS})
     found = recommend(model, "class:3", budget=8.0, place=CPU)
     assert names(found) == ["unsir"]
-    assert found.left_out["neggrad_plus"] == "would take 30 s, more than the 8.0 s of the budget"
+    assert found.left_out["neggrad_plus"] == "would take 30 s, more than the 8 s of the budget"
     assert found.retrain is not None, "retraining is always named"
-    assert "Retraining is beyond the budget of 8.0 s." in found.notes
+    assert "Retraining is beyond the budget of 8 s." in found.notes
 
 
 def test_what_takes_longer_than_retraining_is_left_out(model: Trained, told: Any) -> None:
@@ -134,7 +135,14 @@ def test_an_exact_result_is_retraining_where_no_method_gives_one(model: Trained)
 def test_a_model_without_a_recipe_cannot_be_retrained_and_why_is_said(model: Trained) -> None:
     found = recommend(replace(model, recipe=None), "random:0.2", guarantee="exact", place=CPU)
     assert found.retrain is None
-    assert "expunge import --recipe" in found.left_out["retrain"]
+    assert "import it with --recipe" in found.left_out["retrain"]
+    (note,) = found.notes
+    assert note.startswith(
+        "No method is exact for this model and request, and it cannot be retrained"
+    )
+    assert "Import it with --recipe" in note
+    bare = replace(model, recipe=None)
+    assert "euk" not in names(recommend(bare, "random:0.2", place=CPU))
 
 
 class ReadsValidation(Finetune):
@@ -142,6 +150,9 @@ class ReadsValidation(Finetune):
 
     name: ClassVar[str] = "euk"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+
+    def needs_validation(self, *, whole_classes: bool) -> bool:
+        return True
 
 
 class WholeClasses(Finetune):
@@ -153,7 +164,8 @@ class WholeClasses(Finetune):
 
 @pytest.mark.usefixtures("told")
 def test_what_a_method_lacks_is_said(model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("expunge.advice.recommend.WANTED", 9)
+    for most in ("WANTED", "MOST_LOOKED_AT"):
+        monkeypatch.setattr(f"expunge.advice.recommend.{most}", 20)
     others = {"euk": ReadsValidation, "scrub": WholeClasses}
     own = {**package.METHODS, **others}
     monkeypatch.setattr("expunge.advice.recommend.ALL_METHODS", Methods(own))
@@ -162,6 +174,31 @@ def test_what_a_method_lacks_is_said(model: Trained, monkeypatch: pytest.MonkeyP
     assert "--validation" in found.left_out["euk"]
     assert "forgets whole classes only" in found.left_out["scrub"]
     assert "euk" in names(recommend(model, "random:0.2", place=CPU))
+
+
+@pytest.mark.usefixtures("told")
+def test_what_forgets_from_what_it_kept_is_named_for_its_own_models_alone(model: Trained) -> None:
+    asked = recommend(model, "random:0.2", guarantee="certified", place=CPU)
+    assert "was trained without a method" in asked.left_out["sisa"]
+    assert not {"sisa", "certified_head"} & {*names(asked)}
+    plain = recommend(model, "random:0.2", place=CPU)
+    assert "sisa" not in {*names(plain), *plain.left_out}, "of which nobody asked"
+    own = METHODS["sisa"](shards=2)
+    made = recommend(replace(model, trained_by=own), "random:0.2", place=CPU)
+    assert names(made) == ["sisa"] and made.candidates[0].method == own and not made.left_out
+    assert made.retrain is not None
+    head = replace(model, trained_by=METHODS["certified_head"]())
+    assert not names(recommend(head, "random:0.2", guarantee="exact", place=CPU))
+    assert names(recommend(head, "random:0.2", place=CPU)) == ["certified_head"]
+
+
+def test_no_comparison_is_made_false_by_rounding() -> None:
+    told = [beyond_budget(*pair) for pair in ((0.05, 0.01), (8.04, 8.0), (30.0, 8.0))]
+    assert told == [
+        "would take 0.05 s, more than the 0.01 s of the budget",
+        "would take 8.0 s, slightly more than the 8 s of the budget",
+        "would take 30 s, more than the 8 s of the budget",
+    ]
 
 
 class Methods:
@@ -251,7 +288,7 @@ def test_retraining_tells_how_long_an_epoch_is(watch: Stopwatch) -> None:
     assert found.seconds is not None and watch.an_epoch == found.seconds / 12
     assert str(Expected(None)) == "unknown"
     told = [in_seconds(s) for s in (0.01, 3.14159, 42.4, 1800, 9000)]
-    assert told == ["0.1 s", "3.1 s", "42 s", "30 min", "2.5 h"]
+    assert told == ["under 0.1 s", "3.1 s", "42 s", "30 min", "2.5 h"]
 
 
 # --- trials
@@ -280,6 +317,8 @@ def test_the_best_that_passes_is_kept_and_doing_nothing_stands_beside(model: Tra
         "finetune (lr=0.0003)",
     ]
     assert str(tried.best) == "head_zeroed" and tried.best.points < 2
+    assert [str(one) for one in tried.controls] == ["head_zeroed", "last_epoch"]
+    assert [str(one) for one in tried.equals] == ["head_zeroed"]
     assert tried.before.points > 50 and not tried.before.passes
     assert "right on the forget set" in tried.attempts[0].beyond[0]
 
@@ -351,9 +390,12 @@ def folders(model: Trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.usefixtures("told")
 def test_the_command_names_methods_with_commands_that_run_them(folders: Path) -> None:
     done = expunge("recommend", "original", "--forget", "class:3", "--seed", "2", cwd=folders)
-    assert re.search(r"unsir +5.0 s +none +reads no sample", done.stdout)
-    line = "expunge unlearn original --forget class:3 --seed 2 --method unsir --out original-forgot"
+    assert re.search(r"delete +20 s +none +reads the class alone", done.stdout)
+    line = (
+        "expunge unlearn original --forget class:3 --seed 2 --method delete --out original-forgot"
+    )
     assert line in done.stdout.splitlines()
+    assert "tuned to no model" in done.stdout and "--try --out FOLDER" in done.stdout
     assert not (folders / "original-forgot").exists()
 
 
@@ -364,7 +406,10 @@ def test_the_command_tries_and_writes_the_best(
     monkeypatch.setattr("expunge.advice.recommend.preferred", lambda *_: {"head_zeroed": "quick"})
     asked = ("recommend", "original", "--forget", "class:3", "--try", "--out", "best")
     done = expunge(*asked, cwd=folders)
-    assert "yes, the best" in done.stdout and "nothing done" in done.stdout
+    assert "yes, the best; head_zeroed passes too" in " ".join(done.stdout.split())
+    assert "nothing done" in done.stdout and "control: head_zeroed" in done.stdout
+    assert "A control that forgets nothing passes too (head_zeroed)" in done.stdout
+    assert "audit best --original original --also relearn_time" in done.stdout
     assert "retraining, which is exact, would have taken 100 s" in done.stdout
     made = package.load(folders / "best")
     assert made.record.step == "head_zeroed" and len(made.split.forget) > 30
@@ -381,6 +426,17 @@ def test_the_command_writes_nothing_where_nothing_passes(
     assert "Nothing that was tried passes, and nothing was written." in done.stdout
     line = "expunge unlearn original --forget class:3 --method retrain --out none"
     assert line in done.stdout.splitlines()
+
+
+def test_no_table_is_shown_without_rows_and_the_remedy_is(
+    model: Trained, tmp_path: Path, told: Any
+) -> None:
+    told({})
+    replace(model, recipe=None).save(tmp_path / "bare")
+    done = expunge("recommend", "bare", "--forget", "class:3", "--guarantee", "exact", cwd=tmp_path)
+    assert "would take" not in done.stdout and "to forget 55 of 540 samples" in done.stdout
+    assert "cannot be retrained. Import it with --recipe FILE" in " ".join(done.stdout.split())
+    assert "tuned to no model" not in done.stdout
 
 
 def test_trials_without_validation_samples_are_refused_at_once(folders: Path) -> None:

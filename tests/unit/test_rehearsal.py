@@ -14,8 +14,12 @@ from expunge.api import unlearn
 from expunge.data.batch import Batch
 from expunge.data.parts import Part
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.data.view import DataView
 from expunge.methods.finetune import Finetune
+from expunge.methods.noisy_finetune import NoisyFinetune
+from expunge.methods.shared.certified import SecretNoise
+from expunge.methods.shared.noisy_steps import descend
 from expunge.trained.trained import Trained
 from expunge.training import rehearsal as module
 from expunge.training.fit import fit
@@ -89,6 +93,46 @@ def test_steps_are_foretold_of_streams_of_any_length_too(clock: Clock) -> None:
     made, view = rehearsed(clock)
     training(clock, made, lambda epoch: iter(view.batches(Part.RETAIN, 32, epoch=epoch)), steps=100)
     assert made.now() == 500 and clock.steps == module.ENOUGH_STEPS
+
+
+def test_steps_of_a_loop_of_ones_own_that_span_cut_passes_are_foretold(clock: Clock) -> None:
+    """Slow steps: each pass by itself would be cut after a few, and booked whole over and over."""
+    made, view = rehearsed(clock, seconds=0.4)
+    passes: list[int] = []
+
+    def batches(epoch: int) -> Any:
+        passes.append(epoch)
+        return view.batches(Part.RETAIN, 16, epoch=epoch, augment=False)
+
+    wanted = 4 * len(view.batches(Part.RETAIN, 16)) + 2
+    for _ in run_on_cpu(rehearsal=made).steps(batches, wanted):
+        clock.work(1.0)
+    assert made.now() == wanted and clock.steps == module.ENOUGH_STEPS
+    real = replace(view, rehearsal=None)
+    taken = [*run_on_cpu().steps(lambda n: real.batches(Part.RETAIN, 16, epoch=n), wanted)]
+    assert len(taken) == wanted
+    again = [one for n in range(5) for one in real.batches(Part.RETAIN, 16, epoch=n)]
+    assert all((a.ids == b.ids).all() for a, b in zip(taken, again[:wanted], strict=True))
+
+
+def test_the_steps_with_noise_are_foretold(clock: Clock) -> None:
+    made, view = rehearsed(clock)
+    descent = NoisyFinetune(noise_steps=60).descent()
+
+    run = run_on_cpu(rehearsal=made, task=SlowTask(clock))
+    descend(original("mlp"), descent, view.source(Part.RETAIN), 16, run, SecretNoise(run, 1))
+    assert made.now() == 60 * 5 and clock.steps == module.ENOUGH_STEPS
+
+
+class SlowTask(Classification):
+    """Each look at a batch takes 5 seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        self.clock.work(5.0)
+        return super().losses(model, batch)
 
 
 def test_pairs_are_a_kind_of_their_own(clock: Clock) -> None:

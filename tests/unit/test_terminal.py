@@ -15,9 +15,10 @@ from commands import ENVIRONMENT
 from rich.console import RenderableType
 
 from expunge import cli
-from expunge.cli.listing import listing
+from expunge.cli.listing import first_clause, listing
 from expunge.cli.screen import PlainConsole
 from expunge.cli.show import study_tables
+from expunge.methods import METHODS
 from expunge.progress import Bars
 from expunge.scores.score import Score
 from expunge.scores.shown import scores_table
@@ -194,3 +195,18 @@ def test_colours_in_a_log_do_not_make_it_a_terminal(
     with Bars(PlainConsole(file=file, width=80, **settings), 0.0, 0.0).work("w", 2) as bar:
         bar.advance()
     assert ("\x1b[?25l" in file.getvalue()) is drawn
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 75), (120, 45)])
+def test_the_methods_fit_a_page_to_choose_from(width: int, lines: int) -> None:
+    text = shown(listing("methods", None), width)
+    assert len(text.splitlines()) <= lines
+    for name, method in METHODS.items():
+        line = next(line for line in text.splitlines() if line.split()[:1] == [name])
+        assert method.guarantee.partition("(")[0] in line.split()
+
+
+def test_a_summary_is_cut_at_a_mark_or_a_word() -> None:
+    assert first_clause("Short and whole.", 20) == "Short and whole."
+    assert first_clause("Cut here, at the mark and not before.", 20) == "Cut here, at the …"
+    assert first_clause("Cut just here, at the mark.", 20) == "Cut just here …"

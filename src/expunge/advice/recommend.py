@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from expunge.advice.checks import check_budget, known_guarantee
-from expunge.advice.duration import in_seconds
+from expunge.advice.duration import beyond_budget, in_seconds
 from expunge.advice.expected import MOST_ALL, Expected, Stopwatch
-from expunge.advice.preference import LAST, Guarantee, RequestKind, preferred
+from expunge.advice.preference import LAST, Guarantee, RequestKind, of_its_own, preferred
 from expunge.data.answer import Answered
 from expunge.data.load import Data
-from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError, SplitError, UserError, told
-from expunge.methods import ALL_METHODS, METHODS, Method
+from expunge.methods import ALL_METHODS, METHODS, Method, method_name
 from expunge.methods.card import method_card
+from expunge.methods.needs import check_supplied
 from expunge.methods.scope import check_split
+from expunge.methods.taking_part import as_trained
 from expunge.place import HERE, Place
 from expunge.scores.table import NEAR_EMPTY
 from expunge.scores.verdict import CHEAP
@@ -26,9 +27,6 @@ from expunge.training.run import accelerator_on
 
 WANTED, MOST_LOOKED_AT = 3, 6
 """Methods that are named, and that are rehearsed for it at most."""
-NO_VALIDATION = (
-    "there are none; import the model with --validation ids:FILE, or train it with --validation 0.1"
-)
 IN_WORDS: Mapping[RequestKind, str] = {
     "classes": "whole classes",
     "samples": "samples of classes that stay",
@@ -48,8 +46,8 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Of the method."""
-        return self.method.name
+        """Of the method, as `--method` takes it."""
+        return method_name(self.method)
 
 
 @dataclass(frozen=True)
@@ -134,10 +132,11 @@ def recommend(
     if not asked.split.forget:
         raise SplitError("the request has nothing to forget; name some samples")
     kind = request_kind(asked.split, original.data)
-    reasons = preferred(kind, proof)
+    own = original.trained_by
+    reasons = preferred(kind, proof) if own is None else of_its_own(own, proof)
     watch = Stopwatch(original, asked, seed, place, min(MOST_ALL, budget or MOST_ALL))
     search = _Search(watch, budget, proof)
-    names = [name for name in reasons if name in ALL_METHODS.names()]
+    names = [name for name in reasons if own is not None or name in ALL_METHODS.names()]
     with place.progress.work("measuring", 1 + len(names), unit="methods") as bar:
         bar.note(LAST)
         search.look_at_retraining()
@@ -177,21 +176,20 @@ class _Search:
 
     def look_at_retraining(self) -> None:
         """Retraining is named whatever it takes, for all else is measured by it."""
-        method = METHODS[LAST]()
-        card = method_card(type(method))
         try:
+            method = self._fitting(LAST)
             expected = self.watch.expect(method)
         except (UserError, DivergenceError) as error:
             self.left_out[LAST] = told(error)
             return
         why = "exact: a new model that never saw the samples"
+        card = method_card(type(method))
         self.retrain = Candidate(method, expected, why, card.use, card.avoid)
 
     def look_at(self, name: str, why: str) -> None:
         """Take a method up, or say why not."""
         try:
-            method = ALL_METHODS.find(name, allow_code=False)()
-            self._check(method)
+            method = self._fitting(name)
             self.looked_at += 1
             expected = self.watch.expect(method)
         except (UserError, DivergenceError) as error:
@@ -205,19 +203,33 @@ class _Search:
         card = method_card(type(method))
         self.found.append(Candidate(method, expected, why, card.use, card.avoid))
 
-    def _check(self, method: Method) -> None:
-        """Raise UserError for what is known before a rehearsal: scope, and samples that it needs."""
+    def _fitting(self, name: str) -> Method:
+        """A method as it would forget from this model.
+
+        Raises UserError for what is known before a rehearsal: it did not train the model or another one
+        did, its scope, and what it needs.
+        """
         original, split = self.watch.original, self.watch.asked.split
+        own = original.trained_by
+        method = own if own is not None and own.name == name else None
+        method = method or ALL_METHODS.find(name, allow_code=False)()
+        method = as_trained(method, own, original.name)
         check_split(method, original.data, split)
-        if Part.VALIDATION in method.reads and not split.validation:
-            raise ConfigError(f"reads validation samples, and {NO_VALIDATION}")
+        check_supplied(
+            method,
+            original.recipe,
+            len(split.validation),
+            original.name,
+            whole_classes=split.only_whole_classes(original.data),
+        )
+        return method
 
     def _too_long(self, expected: Expected) -> str:
         """Why a method is too dear; empty where it is not."""
         if expected.seconds is None:
             return ""
         if self.budget is not None and expected.seconds > self.budget:
-            return f"would take {expected}, more than the {in_seconds(self.budget)} of the budget"
+            return beyond_budget(expected.seconds, self.budget, rough=expected.rough)
         exact = self.retrain and self.retrain.expected.seconds
         if exact and not expected.rough and expected.seconds >= exact:
             return f"would take {expected}, and retraining, which is exact, {in_seconds(exact)}"
@@ -230,6 +242,13 @@ def _is_ordinary(name: str) -> bool:
     """
     method = METHODS.get(name)
     return method is None or method.guarantee == "none"
+
+
+def _remedy(search: _Search) -> str:
+    """What makes retraining possible."""
+    if search.watch.original.recipe is None:
+        return "Import it with --recipe FILE, which says how it was trained: then it can be."
+    return "Mend what stands in the way of retraining, or train a new model (expunge train)."
 
 
 def _notes(search: _Search, guarantee: Guarantee) -> Sequence[str]:
@@ -246,9 +265,14 @@ def _notes(search: _Search, guarantee: Guarantee) -> Sequence[str]:
     if exact is not None and not search.found and guarantee == "none" and not beyond:
         notes.append("No method is left that is quicker than retraining, which is exact: retrain.")
     if beyond and search.budget is not None:
-        notes.append(f"Retraining is beyond the budget of {in_seconds(search.budget)}.")
-    if guarantee != "none" and not search.found:
+        notes.append(f"Retraining is beyond the budget of {search.budget:g} s.")
+    if not search.found and guarantee != "none" and search.retrain is not None:
         notes.append(f"No method but retraining is {guarantee} for this model and request.")
+    if not search.found and search.retrain is None:
+        fits = "fits" if guarantee == "none" else f"is {guarantee} for"
+        notes.append(
+            f"No method {fits} this model and request, and it cannot be retrained. {_remedy(search)}"
+        )
     if any(one.expected.rough for one in search.found):
         notes.append(
             "roughly: the method could not be rehearsed in time, or at all; its passes were counted."

@@ -14,7 +14,7 @@ from expunge.audits.panel import Panel
 from expunge.audits.unseen import held_apart, judged_unseen, tested_on, unseen_panel
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, DivergenceError, UserError, told
-from expunge.methods import Method
+from expunge.methods import CONTROLS, Method
 from expunge.place import HERE, Place
 from expunge.scores.score import Score
 from expunge.scores.verdict import MARGINS
@@ -78,17 +78,24 @@ class Tried:
             its method makes it again.
         before: the original's own criterion: what doing nothing would score.
         untried: settings for which there was no time left.
+        controls: what forgets nothing, judged alike; of whole classes.
     """
 
     attempts: tuple[Attempt, ...]
     best: Attempt | None
     before: Attempt
     untried: int = 0
+    controls: tuple[Attempt, ...] = ()
 
     @property
     def seconds(self) -> float:
         """What all attempts took."""
-        return sum(one.seconds for one in self.attempts)
+        return sum(one.seconds for one in (*self.attempts, *self.controls))
+
+    @property
+    def equals(self) -> tuple[Attempt, ...]:
+        """Controls that pass as the best does, so that the criterion cannot tell them apart."""
+        return tuple(one for one in self.controls if self.best is not None and one.passes)
 
 
 def try_candidates(
@@ -102,6 +109,8 @@ def try_candidates(
 
     Judged is as `audits.criterion` says, on validation samples and without a retrained model; an attempt
     passes where each term is within the margin that a verdict has for such a score.
+    Beside whole classes stand the controls, which forget nothing: where one of them passes, too, passing
+    says little.
 
     Args:
         recommendation: as `recommend` makes it.
@@ -135,7 +144,22 @@ def try_candidates(
                 spent += attempts[-1].seconds
             bar.advance()
     best = min((one for one in attempts if one.passes), key=lambda one: one.points, default=None)
-    return Tried(tuple(attempts), best, bench.before(), untried)
+    # a control that does not fit the time left is no loss where the cheap one stands
+    controls = [
+        bench.attempt(control, {})
+        for control in _controls(recommendation)
+        if not control.trains or budget is None or spent < budget
+    ]
+    return Tried(tuple(attempts), best, bench.before(), untried, tuple(controls))
+
+
+def _controls(recommendation: Recommendation) -> list[Method]:
+    """What stands beside the attempts: for whole classes, and where it can be made at all."""
+    original = recommendation.original
+    if recommendation.kind != "classes" or original.trained_by is not None:
+        return []
+    made = [control() for control in CONTROLS.values()]
+    return [one for one in made if not one.needs_recipe or original.recipe is not None]
 
 
 def few_settings(method: Method) -> list[tuple[Method, dict[str, Any]]]:

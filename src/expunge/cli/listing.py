@@ -19,7 +19,6 @@ from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import CONTROLS, METHODS, Method, find_method
 from expunge.methods.base import Scope
-from expunge.methods.card import method_card
 from expunge.models.table import ARCHITECTURES, OTHERS
 from expunge.names.catalogue import Catalogue
 from expunge.names.code import TYPED
@@ -48,12 +47,14 @@ FORGETS: Mapping[Scope, str] = {
 }
 """What a method's scope means, whole."""
 REQUESTS: Mapping[Scope, str] = {
-    "any": "any request",
-    "class": "whole classes",
+    "any": "any",
+    "class": "classes",
     "random": "samples",
-    "head": "any, of the head alone",
+    "head": "any (head)",
 }
-"""What a method's scope means."""
+"""What a method's scope means, in a column."""
+SHORT = 64
+"""Letters of a method's summary in the table to choose from; its card has all of it."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,13 @@ class Listed:
     """One line of a list.
 
     facts: what the further columns of its kind hold. origin: the package that brings it; empty for
-    what is ours. below: a second line of its text.
+    what is ours.
     """
 
     name: str
     text: str
     facts: tuple[str, ...] = ()
     origin: str = ""
-    below: str = ""
 
 
 def listing(kind: str | None, name: str | None) -> RenderableType:
@@ -133,10 +133,9 @@ def _ours(kind: str) -> list[Listed]:
 def _line(name: str, thing: Any, origin: str = "") -> Listed:
     facts: tuple[str, ...] = ()
     if isinstance(thing, type) and issubclass(thing, Method):
-        # two lines a method: columns for cost and reads too would leave no room on a narrow terminal
-        below = [method_card(thing).short_cost, f"reads {', '.join(thing.reads.names())}"]
+        # cost and reads are told by its card: they would leave no room on a narrow terminal
         facts = (REQUESTS[thing.scope], thing.guarantee.partition("(")[0])
-        return Listed(name, _summary(thing), facts, origin, "; ".join(filter(None, below)))
+        return Listed(name, first_clause(_summary(thing)), facts, origin)
     if isinstance(thing, type) and issubclass(thing, Audit):
         facts = ("always" if thing.usual else f"--also {name}",)
     return Listed(name, _summary(thing), facts, origin)
@@ -174,17 +173,23 @@ def _overview(kind: str, others: list[Listed]) -> Table:
     table.add_column("what it is", ratio=1)
     if others:
         table.add_column("from")
+    if kind == "methods":
+        table.caption = "`expunge list methods NAME`: what it costs, what it reads, when to use it"
+        table.caption_justify = "left"
     for line in (*_ours(kind), *others):
-        text = Text.assemble(line.text, (f"\n{line.below}" if line.below else "", "dim"))
-        cells: list[str | Text] = [
-            line.name,
-            *line.facts,
-            *[""] * (len(facts) - len(line.facts)),
-            text,
-        ]
+        cells = [line.name, *line.facts, *[""] * (len(facts) - len(line.facts)), line.text]
         cells += [line.origin] if others else []
         table.add_row(*cells)
     return table
+
+
+def first_clause(text: str, most: int = SHORT) -> str:
+    """A text of at most so many letters: cut at a mark where one is near the end, else at a word."""
+    if len(text) <= most:
+        return text
+    head = text[: most - 1]  # and two letters for the end
+    cut = max(head.rfind(mark) for mark in (", ", "; ", ": ", ". "))
+    return f"{head[: cut if cut > most // 2 else head.rfind(' ')]} …"
 
 
 def _summary(thing: Any) -> str:

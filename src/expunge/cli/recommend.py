@@ -33,6 +33,14 @@ DOES_NOTHING = (
     "The model passes as it is, before anything is forgotten: here the criterion cannot tell whether "
     "the samples were learned, so passing says little."
 )
+CONTROL_PASSES = (
+    "A control that forgets nothing passes too ({names}): these criteria cannot tell whether the best "
+    "forgot more than that; relearn_time and linear_probe can."
+)
+UNTUNED = (
+    "These commands use default settings, which are tuned to no model: one may end worse than doing "
+    "nothing. --try --out FOLDER runs each with a few settings and judges them."
+)
 NONE_PASSED = 1
 """The exit code where nothing that was tried is good enough."""
 
@@ -120,6 +128,7 @@ def recommend(
     screen.print(spent)
     screen.print(NO_PROOF)
     audit = ["audit", str(out), "--original", str(model_dir)]
+    audit += ["--also", "relearn_time"] if advice.tried.equals else []
     audit += ["--allow-code"] if done.result.names_code else []
     screen.print(f"next: {typed(audit)}", soft_wrap=True)
     return 0
@@ -147,7 +156,7 @@ def show_found(found: Recommendation, screen: Console) -> None:
     table.add_column("why")
     for one in (*found.candidates, *([found.retrain] if found.retrain else [])):
         table.add_row(one.name, str(one.expected), one.method.proves(), one.why)
-    screen.print(table)
+    screen.print(table if table.rows else found.headline)
     for name, why in found.left_out.items():
         screen.print(f"left out: {why if why.startswith(name) else f'{name}: {why}'}")
     for note in found.notes:
@@ -156,6 +165,8 @@ def show_found(found: Recommendation, screen: Console) -> None:
 
 def show_commands(found: Recommendation, words: list[str], out: str, screen: Console) -> None:
     """How each is run, and when it is the right choice, as its card says."""
+    if found.candidates:
+        screen.print(UNTUNED)
     for one in (*found.candidates, *([found.retrain] if found.retrain else [])):
         screen.print()
         screen.print(one.name, style="bold")
@@ -176,16 +187,22 @@ def show_tried(tried: Tried, screen: Console) -> None:
     table.add_column("took", justify="right")
     table.add_column("points", justify="right")
     table.add_column("passes")
-    for one in (tried.before, *tried.attempts):
+    equal = ", ".join(str(one) for one in tried.equals)
+    for one in (tried.before, *tried.controls, *tried.attempts):
+        control = any(one is each for each in tried.controls)
         took = "" if one.method is None else in_seconds(one.seconds)
         points = "" if one.score is None else f"{one.score.value:.1f}"
         why = one.failed or "; ".join(one.beyond) or "yes"
-        table.add_row(str(one), took, points, f"{why}, the best" if one is tried.best else why)
+        if one is tried.best:
+            why += f", the best; {equal} passes too" if equal else ", the best"
+        table.add_row(f"control: {one}" if control else str(one), took, points, why)
     screen.print(table)
     if tried.untried:
         screen.print(f"not tried, for the budget: {tried.untried} settings")
     if tried.before.passes:
         screen.print(DOES_NOTHING)
+    if equal:
+        screen.print(CONTROL_PASSES.format(names=equal))
 
 
 def _say_nothing_passed(found: Recommendation, words: list[str], screen: Console) -> None:

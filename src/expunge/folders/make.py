@@ -14,6 +14,7 @@ from expunge.data.spec import DataSpec
 from expunge.disk.whole import scratch_beside
 from expunge.errors import ConfigError
 from expunge.loading import loading
+from expunge.methods.needs import check_supplied
 from expunge.methods.scope import check_scope
 from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.hub import check_base, folder_of
@@ -210,6 +211,10 @@ def unlearn_folder(
     if isinstance(forget, str) and isinstance(papers, Papers):
         check_names(forget, papers.card.classes)
         check_scope(method, forget)
+        validation = len(papers.split["validation"])
+        whole = not forget.startswith("random:")  # which other requests are, only the data tell
+        recipe = Recipe(**papers.card.recipe) if papers.card.recipe is not None else None
+        check_supplied(method, recipe, validation, str(path), whole_classes=whole)
     with loading():
         from expunge.api import unlearn
         from expunge.audits.observe import check_logits
@@ -304,11 +309,6 @@ def _check_reference(papers: Papers | Trained, method: Method, beside: Beside) -
     """Raise ConfigError for a retrained reference that cannot be had."""
     where = papers.path
     recipe = papers.card.recipe if isinstance(papers, Papers) else papers.recipe
-    if method.name == "retrain" and recipe is None:
-        raise ConfigError(
-            f"retrain trains as the original was trained, and {where} comes without a recipe: import it "
-            "with --recipe"
-        )
     if beside.floor and not beside.reference:
         raise ConfigError(
             "--with-floor stands beside a reference; ask for it with --with-reference"

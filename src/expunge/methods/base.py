@@ -49,6 +49,9 @@ class Method(Settings):
         beside it in `run.kept`, and forgets from such models alone, with the settings that they were
         trained with and under the seed names of their training.
     per_request: of a method that takes part, settings that each request may choose anew.
+    needs_recipe: whether it trains as the original was trained, and so needs to know how.
+    without_validation: a setting with which it needs no validation samples, as it is typed; see
+        `needs_validation`.
     """
 
     name: ClassVar[str]
@@ -63,6 +66,8 @@ class Method(Settings):
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     takes_part: ClassVar[bool] = False
     per_request: ClassVar[frozenset[str]] = frozenset()
+    needs_recipe: ClassVar[bool] = False
+    without_validation: ClassVar[str] = ""
 
     @abstractmethod
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
@@ -102,6 +107,10 @@ class Method(Settings):
         """Raise ModelError where a file of weights of these shapes cannot be of a module that `built`
         makes, before that makes one: a card and its settings may come from strangers.
         """
+
+    def needs_validation(self, *, whole_classes: bool) -> bool:
+        """Whether it is guided by validation samples for such a request: without any it is refused."""
+        return False
 
     def proves(self) -> str:
         """The guarantee with these settings, as records have it: with numbers, where it has some."""

@@ -43,6 +43,7 @@ class Euk(Method, LastBlocks):
     name: ClassVar[str] = "euk"
     paper: ClassVar[str] = "Goel et al., 2022 (EU-k)"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+    needs_recipe: ClassVar[bool] = True
 
     def proves(self) -> str:
         """Exact where everything is trained anew, for that is retraining."""

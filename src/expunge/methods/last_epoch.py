@@ -34,6 +34,7 @@ class LastEpoch(Method):
     name: ClassVar[str] = "last_epoch"
     paper: ClassVar[str] = "of this package"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+    needs_recipe: ClassVar[bool] = True
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -76,6 +76,10 @@ class Lotus(Method):
     weight_decay: WeightDecay = Field(default=5e-4, description="of AdamW, decoupled")
     batch_size: BatchSize = Field(default=128, description="samples of both sets a step")
 
+    def needs_validation(self, *, whole_classes: bool) -> bool:
+        """See `Method.needs_validation`."""
+        return not whole_classes
+
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
         import torch

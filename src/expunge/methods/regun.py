@@ -65,6 +65,10 @@ class Regun(SgdMethod, Balance):
     weight_decay: WeightDecay = 0.0
     batch_size: BatchSize = Field(default=128, description="samples of each set a step")
 
+    def needs_validation(self, *, whole_classes: bool) -> bool:
+        """See `Method.needs_validation`."""
+        return True
+
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError without validation samples."""
         import torch

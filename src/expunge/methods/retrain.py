@@ -49,6 +49,7 @@ class Retrain(Method):
     name: ClassVar[str] = "retrain"
     paper: ClassVar[str] = "exact unlearning; the reference of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
+    needs_recipe: ClassVar[bool] = True
     guarantee: ClassVar[str] = "exact"
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {"paired": {"paired": True}}
 

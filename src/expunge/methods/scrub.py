@@ -61,6 +61,7 @@ class Scrub(SgdMethod):
     name: ClassVar[str] = "scrub"
     paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023; settings of its program"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
+    without_validation: ClassVar[str] = "rewind=false"
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "large": {},
         "mia": {"gamma": 1.0, "alpha": 0.5, "forget_epochs": 3, "epochs": 5},
@@ -103,6 +104,10 @@ class Scrub(SgdMethod):
         schedule = "step" if self.milestones else "constant"
         changes = {"optimizer": self.optimizer, "schedule": schedule, "milestones": self.milestones}
         return super().recipe(run).but(**changes)
+
+    def needs_validation(self, *, whole_classes: bool) -> bool:
+        """See `Method.needs_validation`."""
+        return self.rewind and not whole_classes
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from expunge.names.seeds import seed_for
 from expunge.progress import Reporter, Silent
 from expunge.training.cost import Account
 from expunge.training.kept import Kept
+from expunge.training.pace import Pace
 from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.training.rehearsal import Rehearsal
@@ -27,6 +29,8 @@ from expunge.training.statistics import Statistics
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+T = TypeVar("T")
 
 __all__ = ["Mask", "Run", "accelerator_on", "cards", "check_here"]
 
@@ -231,6 +235,17 @@ class Run:
         whole = rows.new_zeros(total, *rows.shape[1:])
         whole[self.rank :: self.world] = rows[:own]
         return self.sum(whole)
+
+    def steps(self, batches: Callable[[int], Iterable[T]], count: int) -> Iterator[T]:
+        """The first `count` batches of epoch after epoch, for a loop of a method's own.
+
+        batches: epoch -> its batches. A rehearsal hands out only some, and books the rest.
+        """
+        pace = Pace(0, count)
+        if self.rehearsal is not None:
+            return iter(self.rehearsal.training(batches, pace))
+        epochs = (batches(epoch) for epoch in pace.rounds())
+        return itertools.islice(itertools.chain.from_iterable(epochs), count)
 
     def only_reported(self) -> AbstractContextManager[None]:
         """For what a method computes only to record it: no part of what its result costs.

@@ -37,7 +37,8 @@ class Statistics:
     about: what the samples are, as plain data: their ids, classes, normalisation. mask: of a sparse
     model. folder: of the model; None: they are kept in memory alone. called: a file's path in it, by the
     statistic's name in place of {}. known: those in memory. hide: what stands for a digest in
-    a folder that may tell of no id.
+    a folder that may tell of no id. keeps: False where what is taken now is kept nowhere, as in a
+    rehearsal, which takes but a part of it.
     """
 
     about: Mapping[str, Any]
@@ -46,6 +47,7 @@ class Statistics:
     called: str = "statistic-{}.safetensors"
     known: MutableMapping[str, Statistic] = field(default_factory=dict)
     hide: Callable[[str], str] = str
+    keeps: bool = True
 
     def get(
         self,
@@ -68,6 +70,8 @@ class Statistics:
             where = "in memory" if key in self.known else "beside the original"
             return _like(found, parameters), f"used as kept {where}"
         made = take()
+        if not self.keeps:
+            return made, "taken, and kept nowhere"
         why = self._write(name, key, made) if writes else None
         if self.folder is not None and everywhere(why is None):
             return made, "taken over all samples, and kept beside the original"

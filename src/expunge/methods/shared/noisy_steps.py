@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -37,14 +36,10 @@ def descend(
         found = torch.autograd.grad(loss, list(weights.values()), materialize_grads=True)
         return run.sum(_flat(found).to(run.device)).cpu() / run.world * kept
 
-    def batches() -> Iterator[Batch]:
-        for epoch in itertools.count():
-            yield from retain.batches(size, epoch=epoch, augment=False)
-
     with held_still(model):
         last = descent.descend(
             _flat(p.detach() for p in weights.values()) * kept,
-            itertools.islice(batches(), descent.steps),
+            run.steps(lambda n: retain.batches(size, epoch=n, augment=False), descent.steps),
             gradient,
             lambda: noise.normal(len(kept)) * kept,
         )

@@ -1,0 +1,35 @@
+"""What a method needs of a model beside its weights: a recipe to train by, samples to be guided by."""
+
+from __future__ import annotations
+
+from expunge.errors import ConfigError
+from expunge.methods.base import Method
+from expunge.training.recipe import Recipe
+
+
+def check_supplied(
+    method: Method, recipe: Recipe | None, validation: int, where: str, *, whole_classes: bool
+) -> None:
+    """Raise ConfigError for a model that lacks what a method needs; known before anything is loaded.
+
+    validation: samples that the model never learned from. where: what to call the model. whole_classes:
+    whether the request takes all samples of some classes, and none of others.
+    """
+    if method.needs_recipe and recipe is None:
+        raise ConfigError(
+            f"{method.name} trains as the original was trained, and {where} comes without a recipe: "
+            "import it with --recipe FILE (in Python, recipe=Recipe(...))"
+        )
+    keep = "import the model with --validation ids:FILE, or train it with --validation 0.1"
+    if validation:
+        return
+    if method.needs_recipe and recipe is not None and recipe.schedule == "plateau":
+        raise ConfigError(
+            f"{method.name} trains as the original was trained, whose schedule 'plateau' watches "
+            f"validation samples, and {where} has none: {keep}"
+        )
+    if method.needs_validation(whole_classes=whole_classes):
+        without = f", or set {method.without_validation}" if method.without_validation else ""
+        raise ConfigError(
+            f"{method.name} is guided by validation samples, and {where} has none: {keep}{without}"
+        )

@@ -22,7 +22,7 @@ from expunge.data.undivided import undivided
 from expunge.errors import ConfigError, SplitError
 from expunge.methods import Method, make_method, method_name
 from expunge.methods.retrain import Retrain
-from expunge.methods.scope import check_split
+from expunge.methods.scope import check_split, check_task
 from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
@@ -119,6 +119,8 @@ def train(
         place=place,
     )
     network = session.untrained()
+    if method is not None:
+        check_task(method, network, session.view, session.run)
     with session.measured(network):
         if method is not None:
             network = method.train(session.view, session.run)
@@ -267,6 +269,7 @@ def unlearn(
             "saw_forget_set": original.mask_saw_data,
         }
         apply_mask(private, mask)
+    check_task(method, private, session.view, run)
     step = getattr(method, "batch_size", None)
     step = step if isinstance(step, int) else None
     with session.measured(private, step=step, trains=method.trains):

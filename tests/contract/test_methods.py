@@ -11,12 +11,15 @@ import math
 from typing import Any
 
 import pytest
-from helpers import digits, original, same_state
+import torch
+from helpers import CPU, digits, original, same_state
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
+from expunge.api import adopt, train, unlearn
 from expunge.cli.listing import listing
-from expunge.data.load import Data
+from expunge.data.batch import Batch
+from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import CONTROLS, METHODS, Method, make_method
@@ -234,3 +237,44 @@ def test_a_request_of_one_sample_is_warned_of(name: str) -> None:
     if EVERY[name].scope == "any":
         result = forget(name, case(name).model(), split=one)
         assert any("only 1 samples to forget" in text for text in result.record.warnings)
+
+
+class Copying:
+    """A task without classes: to give back what goes in."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        return (model(batch.inputs) - batch.inputs.flatten(1)).square().mean(1)
+
+    def observe(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"copy": model(batch.inputs)}
+
+
+@every_method
+def test_a_task_without_classes_is_met_or_refused(name: str) -> None:
+    """Who changes labels, or needs logits, would learn what is to be forgotten by an ordinary loss."""
+    kind, data = EVERY[name], load_data(digits(), task=Copying())
+    split = request(name, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 64))
+    told = f"^{name} needs classes, and the task's .*'copy'.*; choose .*: retrain, finetune"
+
+    def made() -> nn.Module:
+        if kind.takes_part:
+            return train(
+                data, lambda: copy.deepcopy(model), recipe=RECIPE, method=quick(name), place=CPU
+            ).model
+        given = adopt(
+            model,
+            data,
+            recipe=RECIPE,
+            fresh=lambda: copy.deepcopy(model),
+            split=split.whole_again(),
+        )
+        return unlearn(given, split, quick(name), place=CPU).model
+
+    if not kind.needs_classes:
+        assert not same_state(made(), model)
+        return
+    with pytest.raises(ConfigError, match=told):
+        made()

@@ -68,6 +68,7 @@ class Amun(SgdMethod, Adversaries):
     paper: ClassVar[str] = "Ebrahimpour-Boroojeny et al., ICML 2025"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
     scope: ClassVar[Scope] = "random"
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "adv_only": {"adv_only": True},
         "forget_only": {"retain": False},

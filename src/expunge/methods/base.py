@@ -38,6 +38,8 @@ class Method(Settings):
         which it trained the last layer itself, and others are refused.
     guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or
         "certified(epsilon, delta)"; of one method with its settings, see `proves`.
+    needs_classes: whether it needs the class logits of a model, or changes labels; for a task without
+        classes it is refused then.
     takes_statistics: whether it takes models with running statistics (BatchNorm); others it refuses.
     seeded: whether another seed gives other weights.
     trains: whether it uses an optimiser of torch, the first of which takes a process seconds to load:
@@ -56,6 +58,7 @@ class Method(Settings):
     reads: ClassVar[Part]
     scope: ClassVar[Scope] = "any"
     guarantee: ClassVar[str] = "none"
+    needs_classes: ClassVar[bool] = False
     takes_statistics: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     trains: ClassVar[bool] = True

@@ -44,6 +44,7 @@ class Delete(SgdMethod):
     paper: ClassVar[str] = "Zhou et al., CVPR 2025"
     reads: ClassVar[Part] = Part.FORGET
     scope: ClassVar[Scope] = "class"
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "released": {"lr": 1e-4, "norm": "train"}
     }

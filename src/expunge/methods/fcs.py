@@ -53,6 +53,7 @@ class Fcs(Method):
     paper: ClassVar[str] = "team fanchuan, first place of the NeurIPS 2023 unlearning challenge"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
     scope: ClassVar[Scope] = "random"
+    needs_classes: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {"retain_lr": 1e8}
 
     rounds: int = Field(default=8, ge=1, description="of contrast and repair")

@@ -57,6 +57,7 @@ class Lotus(Method):
     name: ClassVar[str] = "lotus"
     paper: ClassVar[str] = "Spartalis et al., CVPR 2025; settings of its program"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
+    needs_classes: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {"lr": 1e8}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "classes": {"alpha": 32.0},

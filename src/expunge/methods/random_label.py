@@ -68,6 +68,7 @@ class RandomLabel(SgdMethod, Relabelling):
         "Graves et al., AAAI 2021 (amnesiac); Golatkar et al., CVPR 2020; settings of SalUn, ICLR 2024"
     )
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "salun": {"draw": "all"},
         "amnesiac": {

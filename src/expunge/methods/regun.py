@@ -60,6 +60,7 @@ class Regun(SgdMethod, Balance):
     paper: ClassVar[str] = "Mirlach et al., ICLR 2026 workshops"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
     scope: ClassVar[Scope] = "random"
+    needs_classes: ClassVar[bool] = True
 
     epochs: Epochs = Field(default=10, description="passes over the forget set")
     weight_decay: WeightDecay = 0.0

@@ -61,6 +61,7 @@ class Scrub(SgdMethod):
     name: ClassVar[str] = "scrub"
     paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023; settings of its program"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "large": {},
         "mia": {"gamma": 1.0, "alpha": 0.5, "forget_epochs": 3, "epochs": 5},

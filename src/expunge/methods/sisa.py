@@ -69,6 +69,7 @@ class Sisa(Method):
     paper: ClassVar[str] = "Bourtoule et al., IEEE S&P 2021"
     reads: ClassVar[Part] = Part.RETAIN
     guarantee: ClassVar[str] = "exact"
+    needs_classes: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     takes_part: ClassVar[bool] = True
 

@@ -20,7 +20,8 @@ class Euk(Method, LastBlocks):
 
     Equation: the original's recipe on loss(x, y) over the retain set, in the parameters of the last k
     blocks and the head, from a fresh draw of these. With k=all it is `retrain`, bit for bit where the
-    seed names are the same, and exact.
+    seed names are the same, and exact. With k the number of blocks nothing is promised: what lies in no
+    block, such as a class token, stays the original's.
 
     Blocks are those of `cfk`. What is frozen stays bit-identical, and its normalisation layers use their
     running statistics; those of what is drawn anew start anew. Validation samples are read only where
@@ -45,7 +46,7 @@ class Euk(Method, LastBlocks):
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
 
     def proves(self) -> str:
-        """Exact where everything is trained anew, for that is retraining."""
+        """Exact where the whole model is trained anew, for that is retraining."""
         return "exact" if self.k == "all" else self.guarantee
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:

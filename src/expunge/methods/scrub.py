@@ -44,7 +44,8 @@ class Scrub(SgdMethod):
     never saw it is always wrong: its samples count in V as an error of 1. Each state is kept whole,
     statistics of normalisation layers too, in the processor's memory: epochs times the model's size.
     The program may choose the original too, of which it keeps no state; here it is none of them.
-    Validation samples are read only with rewind=true, and may not judge the result then.
+    Validation samples are read only with rewind=true, and not where only whole classes go; the record
+    warns that they may not judge the result then.
 
     Cost: 3 passes over the retain set and 2 over the forget set, each with a pass of the teacher;
     rewind=true adds one pass over the forget set an epoch, without gradients.

@@ -131,7 +131,7 @@ class Sisa(Method):
         run.tell(told.line)
         run.log.update(told.log)
         if told.warning:
-            run.log["warnings"] = [told.warning]
+            run.log.setdefault("warnings", []).append(told.warning)
         return self._taught(cast("Ensemble", model), data, run, first)
 
     @property

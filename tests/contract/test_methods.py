@@ -20,6 +20,7 @@ from expunge.api import adopt, train, unlearn
 from expunge.cli.listing import listing
 from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import CONTROLS, METHODS, Method, make_method
@@ -278,3 +279,28 @@ def test_a_task_without_classes_is_met_or_refused(name: str) -> None:
         return
     with pytest.raises(ConfigError, match=told):
         made()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "plateau", "whole", "looks"),
+    [
+        ("scrub", {}, False, False, False),
+        ("scrub", {"rewind": True}, False, False, True),
+        ("scrub", {"rewind": True}, False, True, False),
+        ("lotus", {}, False, False, True),
+        ("lotus", {}, False, True, False),
+        ("regun", {}, False, False, True),
+        *((name, {}, plateau, False, plateau) for name in ("euk", "retrain") for plateau in (0, 1)),
+    ],
+)
+def test_validation_samples_are_read_where_it_is_said(
+    name: str, settings: dict[str, Any], plateau: bool, whole: bool, looks: bool
+) -> None:
+    """Nobody is refused for them, or has them halved, whose settings read none."""
+    data = digits()
+    split = Split.classes(data, [3]) if whole else Split.random(data, 0.1)
+    recipe = RECIPE.but(schedule="plateau" if plateau else "cosine", epochs=1)
+    method = quick(name, **({"rewind": False} if name == "scrub" else {}) | settings)
+    told = Part.VALIDATION in method.reads_now(recipe, whole=split.only_whole_classes(data))
+    made = forget(name, original("mlp"), method=method, split=split, recipe=recipe)
+    assert told == looks == bool(made.record.cost.reads["validation"])

@@ -10,6 +10,7 @@ from expunge.advice.checks import check_budget, known_guarantee
 from expunge.advice.duration import in_seconds
 from expunge.advice.expected import MOST_ALL, Expected, Stopwatch
 from expunge.advice.preference import LAST, Guarantee, RequestKind, preferred
+from expunge.audits.unseen import reads_on
 from expunge.data.answer import Answered
 from expunge.data.load import Data
 from expunge.data.parts import Part
@@ -209,7 +210,7 @@ class _Search:
         """Raise UserError for what is known before a rehearsal: scope, and samples that it needs."""
         original, split = self.watch.original, self.watch.asked.split
         check_split(method, original.data, split)
-        if Part.VALIDATION in method.reads and not split.validation:
+        if Part.VALIDATION in reads_on(method, original, split) and not split.validation:
             raise ConfigError(f"reads validation samples, and {NO_VALIDATION}")
 
     def _too_long(self, expected: Expected) -> str:

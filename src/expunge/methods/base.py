@@ -32,7 +32,8 @@ class Method(Settings):
     What is built in imports torch only where it computes, so that name, settings and scope are read
     at once.
 
-    reads: the parts of the data that it reads; reading another raises AccessError.
+    reads: the parts of the data that it reads; reading another raises AccessError. With its settings
+        it may read less, see `reads_now`.
     scope: what it is made for. "any" request; whole classes, "class", and others are refused; samples
         of all classes, "random", and a request with a whole class is warned of; "head" for models of
         which it trained the last layer itself, and others are refused.
@@ -95,6 +96,13 @@ class Method(Settings):
         """The guarantee with these settings, as records have it: with numbers, where it has some."""
         return self.guarantee
 
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """What it reads with these settings: `reads`, or less of it.
+
+        recipe: the original's, None where it is not known. whole: whether only whole classes are to go.
+        """
+        return self.reads
+
 
 Epochs = Annotated[int, Field(ge=1, description="passes over the retain set")]
 Rate = Annotated[float, Field(gt=0, description="learning rate")]
@@ -154,6 +162,12 @@ def constant_rate(
         precision=original.precision,
         augmentation=original.augmentation,
     )
+
+
+def read_in_training(reads: Part, recipe: Recipe | None) -> Part:
+    """Of these, what ordinary training reads: validation samples for schedule "plateau" alone."""
+    plateau = recipe is not None and recipe.schedule == "plateau"
+    return reads if plateau else reads & ~Part.VALIDATION
 
 
 @contextmanager

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method
+from expunge.methods.base import Method, read_in_training
 from expunge.methods.shared.last_blocks import LastBlocks, last_blocks
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 
@@ -48,6 +49,10 @@ class Euk(Method, LastBlocks):
     def proves(self) -> str:
         """Exact where the whole model is trained anew, for that is retraining."""
         return "exact" if self.k == "all" else self.guarantee
+
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: validation samples for the recipe's schedule alone."""
+        return read_in_training(self.reads, recipe)
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError for more blocks than the model has."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from expunge.data.batch import Batch, Ids
     from expunge.data.view import DataView
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 
@@ -78,6 +79,10 @@ class Lotus(Method):
     lr: Rate = Field(default=1e-4, description="learning rate of AdamW")
     weight_decay: WeightDecay = Field(default=5e-4, description="of AdamW, decoupled")
     batch_size: BatchSize = Field(default=128, description="samples of both sets a step")
+
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: of whole classes nobody asks what unseen samples are like."""
+        return self.reads if not whole else self.reads & ~Part.VALIDATION
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

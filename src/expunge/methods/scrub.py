@@ -100,6 +100,10 @@ class Scrub(SgdMethod):
         default=False, description="SCRUB+R: return the epoch that validation samples single out"
     )
 
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: validation samples to rewind by alone, and for none of a whole class."""
+        return self.reads if self.rewind and not whole else self.reads & ~Part.VALIDATION
+
     def recipe(self, run: Run) -> Recipe:
         """See the base."""
         schedule = "step" if self.milestones else "constant"

@@ -23,7 +23,7 @@ from expunge.errors import ConfigError, SplitError
 from expunge.methods import Method, make_method, method_name
 from expunge.methods.needs import check_supplied
 from expunge.methods.retrain import Retrain
-from expunge.methods.scope import check_split
+from expunge.methods.scope import check_split, check_task
 from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
@@ -120,6 +120,8 @@ def train(
         place=place,
     )
     network = session.untrained()
+    if method is not None:
+        check_task(method, network, session.view, session.run)
     with session.measured(network):
         if method is not None:
             network = method.train(session.view, session.run)
@@ -275,6 +277,7 @@ def unlearn(
             "saw_forget_set": original.mask_saw_data,
         }
         apply_mask(private, mask)
+    check_task(method, private, session.view, run)
     step = getattr(method, "batch_size", None)
     step = step if isinstance(step, int) else None
     with session.measured(private, step=step, trains=method.trains):

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import digits, original, same_state
+from helpers import CPU, digits, original, same_state
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
+from expunge.api import adopt, train, unlearn
 from expunge.cli.listing import listing
-from expunge.data.load import Data
+from expunge.data.batch import Batch
+from expunge.data.load import Data, load_data
+from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import CONTROLS, METHODS, Method, make_method
@@ -255,3 +258,69 @@ def test_what_only_takes_statistics_does_not_depend_on_the_batch(name: str) -> N
     for key, start in model.state_dict().items():
         moved = float((small[key].double() - start).abs().max())
         assert torch.allclose(small[key], large[key], rtol=0, atol=1e-2 * moved + 1e-7), key
+
+
+class Copying:
+    """A task without classes: to give back what goes in."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        return (model(batch.inputs) - batch.inputs.flatten(1)).square().mean(1)
+
+    def observe(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"copy": model(batch.inputs)}
+
+
+@every_method
+def test_a_task_without_classes_is_met_or_refused(name: str) -> None:
+    """Who changes labels, or needs logits, would learn what is to be forgotten by an ordinary loss."""
+    kind, data = EVERY[name], load_data(digits(), task=Copying())
+    split = request(name, data)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(144, 64))
+    told = f"^{name} needs classes, and the task's .*'copy'.*; choose .*: retrain, finetune"
+
+    def made() -> nn.Module:
+        if kind.takes_part:
+            return train(
+                data, lambda: copy.deepcopy(model), recipe=RECIPE, method=quick(name), place=CPU
+            ).model
+        given = adopt(
+            model,
+            data,
+            recipe=RECIPE,
+            fresh=lambda: copy.deepcopy(model),
+            split=split.whole_again(),
+        )
+        return unlearn(given, split, quick(name), place=CPU).model
+
+    if not kind.needs_classes:
+        assert not same_state(made(), model)
+        return
+    with pytest.raises(ConfigError, match=told):
+        made()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "plateau", "whole", "looks"),
+    [
+        ("scrub", {}, False, False, False),
+        ("scrub", {"rewind": True}, False, False, True),
+        ("scrub", {"rewind": True}, False, True, False),
+        ("lotus", {}, False, False, True),
+        ("lotus", {}, False, True, False),
+        ("regun", {}, False, False, True),
+        *((name, {}, plateau, False, plateau) for name in ("euk", "retrain") for plateau in (0, 1)),
+    ],
+)
+def test_validation_samples_are_read_where_it_is_said(
+    name: str, settings: dict[str, Any], plateau: bool, whole: bool, looks: bool
+) -> None:
+    """Nobody is refused for them, or has them halved, whose settings read none."""
+    data = digits()
+    split = Split.classes(data, [3]) if whole else Split.random(data, 0.1)
+    recipe = RECIPE.but(schedule="plateau" if plateau else "cosine", epochs=1)
+    method = quick(name, **({"rewind": False} if name == "scrub" else {}) | settings)
+    told = Part.VALIDATION in method.reads_now(recipe, whole=split.only_whole_classes(data))
+    made = forget(name, original("mlp"), method=method, split=split, recipe=recipe)
+    assert told == looks == bool(made.record.cost.reads["validation"])

@@ -211,6 +211,10 @@ def test_pruning_keeps_what_each_request_struck_and_redaction_opens_it_again(
         ([("finetune", "")], "none"),
         ([("sisa", "exact"), ("finetune", "none")], "none"),
         ([("finetune", "none"), ("retrain", "exact")], "exact"),
+        ([("finetune", "none"), ("euk", "exact")], "exact"),  # k=all
+        ([("finetune", "none"), ("euk", "none")], "none"),
+        ([("finetune", "none"), ("theirs", "exact")], "none"),
+        ([("euk", "exact"), ("finetune", "none")], "none"),
         ([("theirs", "certified(1, 0.1)"), ("sisa", "exact")], "certified(1, 0.1), then exact"),
         ([("theirs", "none (seeded)"), ("sisa", "exact")], "none (seeded)"),
     ],

@@ -43,7 +43,7 @@ from expunge.data.triggers import read_trigger
 from expunge.errors import DataError, ModelError, SplitError, UserError, listed, nearest
 from expunge.models.checkpoint import check_weights_file, load_weights
 from expunge.study.scenarios.base import AsTyped
-from expunge.trained.trained import _within
+from expunge.trained.within import within
 from expunge.training.session import constructor
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
@@ -907,7 +907,7 @@ def test_a_split_is_held_against_that_of_its_model_in_one_pass() -> None:
     base = Split(retain=keys)
     split = Split(retain=keys[:1900], forget=keys[1900:])
     Counted.looked = 0
-    _within(split, base)
+    within(split, base)
     assert Counted.looked < 20 * len(keys)
 
 

@@ -151,9 +151,6 @@ class ReadsValidation(Finetune):
     name: ClassVar[str] = "euk"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
 
-    def needs_validation(self, *, whole_classes: bool) -> bool:
-        return True
-
 
 class WholeClasses(Finetune):
     """Fine-tuning of somebody else's, for whole classes."""

@@ -24,7 +24,8 @@ from expunge.audits.unseen import held_apart, tested_on
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, SplitError
-from expunge.methods import METHODS, noise
+from expunge.methods import METHODS
+from expunge.methods.shared import noise
 from expunge.place import Place
 from expunge.progress import Silent, Step
 from expunge.pruning import PRUNERS, omp

@@ -434,7 +434,11 @@ def test_cfk_of_all_blocks_is_finetuning_bit_for_bit() -> None:
     assert changed(model, found[2])
 
 
-TAILS = {0: ("head",), 1: ("hidden", "last", "head")}
+TAILS = {
+    0: ("head",),
+    1: ("hidden", "last", "head"),
+    2: ("body", "norm", "hidden", "last", "head"),  # all blocks; the token is in none
+}
 
 
 @pytest.mark.parametrize("k", TAILS)

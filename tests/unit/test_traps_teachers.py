@@ -31,12 +31,13 @@ from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, DataError, DivergenceError
-from expunge.methods import Method, unseen
+from expunge.methods import Method, make_method
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.delete import Delete, without_label
 from expunge.methods.finetune import Finetune
 from expunge.methods.lotus import Lotus, gumbel
 from expunge.methods.scrub import Scrub
+from expunge.methods.shared import unseen
 from expunge.methods.shared.distillation import divergence, given_labels
 from expunge.methods.shared.epoch_states import EpochStates
 from expunge.methods.shared.unseen import Unseen, share_right, unseen_like
@@ -580,20 +581,22 @@ def test_lotus_stops_when_it_is_no_better_than_on_unseen_samples(
     assert log["accuracy_gaps"] == pytest.approx([0.4, 0.0, -0.005, -0.25])
     assert log["temperatures"] == pytest.approx([math.exp(2 * gap) for gap in log["accuracy_gaps"]])
     assert changed(original("mlp"), found)
-    assert "warnings" not in log
+    (told,) = log["warnings"]
+    assert "validation samples" in told and "judge it on the test set" in told
 
 
 def test_lotus_that_has_nothing_to_do_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     log, found = lotus_log(Lotus(), [0.9, 0.85], monkeypatch)
     assert same_state(found, original("mlp"))
-    assert "changed nothing" in log["warnings"] and "85.0%" in log["warnings"]
+    _, told = log["warnings"]
+    assert "changed nothing" in told and "85.0%" in told
 
 
 def test_accuracies_of_lotus_are_not_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """To whole percents 0.504 and 0.496 are one percent apart, or none."""
     log, _ = lotus_log(Lotus(epochs=1), [0.5, 0.496], monkeypatch)
     assert log["accuracy_gaps"] == pytest.approx([-0.004])
-    assert "warnings" not in log
+    assert not any("changed nothing" in one for one in log["warnings"])
 
 
 def test_retain_targets_of_lotus_are_what_the_original_says() -> None:
@@ -647,3 +650,16 @@ def test_a_batch_without_labels_is_refused() -> None:
     assert given_labels(batch).tolist() == [0, 1]
     with pytest.raises(DataError, match="needs labels"):
         given_labels(replace(batch, labels=None))
+
+
+@pytest.mark.parametrize("name", ["lotus", "scrub"])
+def test_who_aims_by_validation_samples_says_that_they_judge_no_more(name: str) -> None:
+    """Where they are read, and only there: a class that goes whole has no unseen samples."""
+    settings: Any = {"rewind": True, "epochs": 1} if name == "scrub" else {"epochs": 1}
+    data, told = digits(), {}
+    for split in (Split.random(data, 0.2), Split.classes(data, [3])):
+        run, view = run_on_cpu(label=name), view_of(data, split)
+        make_method(name, settings, allow_code=False).unlearn(original("mlp"), view, run)
+        warnings = [one for one in run.log.get("warnings", ()) if "too much good" in one]
+        told[view.reads[Part.VALIDATION] > 0] = len(warnings)
+    assert told == {True: 1, False: 0}

@@ -16,10 +16,16 @@ from expunge.data.parts import Part
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.errors import ConfigError
+from expunge.methods import Method
 from expunge.names.seeds import numpy_generator
 from expunge.scores.score import Score
 from expunge.trained.trained import Trained
 from expunge.training.run import Run
+
+
+def reads_on(method: Method, original: Trained, split: Split) -> Part:
+    """What a method reads with its settings, of this original and for this request."""
+    return method.reads_now(original.recipe, whole=split.only_whole_classes(original.data))
 
 
 def held_apart(original: Trained, split: Split, reads: Part) -> tuple[Split, Samples]:

@@ -284,6 +284,13 @@ class DataView:
         return self.data.classes
 
     @property
+    def forgotten_classes(self) -> tuple[int, ...]:
+        """Classes of which nothing is retained, by index: forgotten whole, now or by an earlier request.
+        Labels alone say so; no sample is read.
+        """
+        return self.split.forgotten_classes(self.data)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one input; read off a retain sample, uncounted, where the data are streamed."""
         return self.samples.shape(self.samples.position[self.split.retain[0]])

@@ -35,7 +35,9 @@ class Amun(SgdMethod, Adversaries):
     Equation: cross-entropy on retain and forget set with their own labels, and on (x', y') for each
     forget sample x: x' lies within the smallest radius epsilon 2^k around x at which projected
     gradient ascent makes the original f predict another class, and y' = argmax f(x') is that class.
-    So the model grows unsure just where it knew too well, and stays what it is elsewhere.
+    So the model grows unsure just where it knew too well, and stays what it is elsewhere. No class that
+    is forgotten whole, now or before, is a y' of another's samples while there are others: the attack
+    takes its logit for minus infinity.
 
     The attack is made once, against the original in evaluation mode, and not each epoch against the
     model that is being trained. A sample that the original gets wrong already is its own adversary.
@@ -68,6 +70,7 @@ class Amun(SgdMethod, Adversaries):
     paper: ClassVar[str] = "Ebrahimpour-Boroojeny et al., ICML 2025"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
     scope: ClassVar[Scope] = "random"
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "adv_only": {"adv_only": True},
         "forget_only": {"retain": False},
@@ -85,7 +88,8 @@ class Amun(SgdMethod, Adversaries):
         struck = data.source(Part.FORGET)
         sources: list[Source] = [data.source(Part.RETAIN)] if self.retain else []
         sources += [] if self.adv_only else [struck]
-        attack = Attack(self.epsilon, self.steps, self.step_size, self.rounds)
+        gone = data.forgotten_classes
+        attack = Attack(self.epsilon, self.steps, self.step_size, self.rounds, gone)
         mixed = data.mix(*sources, adversaries_of(model, struck, attack, run, self.batch_size))
         fit(
             model,

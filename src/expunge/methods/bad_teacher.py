@@ -47,6 +47,7 @@ class BadTeacher(Method):
     name: ClassVar[str] = "bad_teacher"
     paper: ClassVar[str] = "Chundawat et al., AAAI 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
+    needs_classes: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {"lr": 1e8}
 
     epochs: Epochs = Field(default=1, description="passes over both sets")

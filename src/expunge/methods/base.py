@@ -32,12 +32,15 @@ class Method(Settings):
     What is built in imports torch only where it computes, so that name, settings and scope are read
     at once.
 
-    reads: the parts of the data that it reads; reading another raises AccessError.
+    reads: the parts of the data that it reads; reading another raises AccessError. With its settings
+        it may read less, see `reads_now`.
     scope: what it is made for. "any" request; whole classes, "class", and others are refused; samples
         of all classes, "random", and a request with a whole class is warned of; "head" for models of
         which it trained the last layer itself, and others are refused.
     guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or
         "certified(epsilon, delta)"; of one method with its settings, see `proves`.
+    needs_classes: whether it needs the class logits of a model, or changes labels; for a task without
+        classes it is refused then.
     takes_statistics: whether it takes models with running statistics (BatchNorm); others it refuses.
     seeded: whether another seed gives other weights.
     trains: whether it uses an optimiser of torch, the first of which takes a process seconds to load:
@@ -50,8 +53,8 @@ class Method(Settings):
         trained with and under the seed names of their training.
     per_request: of a method that takes part, settings that each request may choose anew.
     needs_recipe: whether it trains as the original was trained, and so needs to know how.
-    without_validation: a setting with which it needs no validation samples, as it is typed; see
-        `needs_validation`.
+    without_validation: a setting with which it reads no validation samples, as it is typed; see
+        `reads_now`.
     """
 
     name: ClassVar[str]
@@ -59,6 +62,7 @@ class Method(Settings):
     reads: ClassVar[Part]
     scope: ClassVar[Scope] = "any"
     guarantee: ClassVar[str] = "none"
+    needs_classes: ClassVar[bool] = False
     takes_statistics: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     trains: ClassVar[bool] = True
@@ -108,13 +112,16 @@ class Method(Settings):
         makes, before that makes one: a card and its settings may come from strangers.
         """
 
-    def needs_validation(self, *, whole_classes: bool) -> bool:
-        """Whether it is guided by validation samples for such a request: without any it is refused."""
-        return False
-
     def proves(self) -> str:
         """The guarantee with these settings, as records have it: with numbers, where it has some."""
         return self.guarantee
+
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """What it reads with these settings: `reads`, or less of it.
+
+        recipe: the original's, None where it is not known. whole: whether only whole classes are to go.
+        """
+        return self.reads
 
 
 Epochs = Annotated[int, Field(ge=1, description="passes over the retain set")]
@@ -175,6 +182,12 @@ def constant_rate(
         precision=original.precision,
         augmentation=original.augmentation,
     )
+
+
+def read_in_training(reads: Part, recipe: Recipe | None) -> Part:
+    """Of these, what ordinary training reads: validation samples for schedule "plateau" alone."""
+    plateau = recipe is not None and recipe.schedule == "plateau"
+    return reads if plateau else reads & ~Part.VALIDATION
 
 
 @contextmanager

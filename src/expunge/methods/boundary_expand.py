@@ -51,6 +51,7 @@ class BoundaryExpand(SgdMethod):
     paper: ClassVar[str] = "Chen et al., CVPR 2023"
     reads: ClassVar[Part] = Part.FORGET
     scope: ClassVar[Scope] = "class"
+    needs_classes: ClassVar[bool] = True
 
     epochs: Epochs = Field(default=20, description="passes over the forget set")
     lr: Rate = Field(default=1e-5, description="learning rate; tune it, on a seed not reported")

@@ -27,8 +27,8 @@ class BoundaryShrink(SgdMethod):
 
     The step is made once, against the original in evaluation mode. Where it fails to reach another
     class, the authors' program takes y' = y, and trains the sample in rather than out; here y' is then
-    the runner-up, and the record says for how many (`step_failed`). Where several classes go, none of
-    them is a y' either.
+    the runner-up, and the record says for how many (`step_failed`). Where several classes go, or
+    went by an earlier request, none of them is a y' either.
 
     epsilon is a share of a channel's range, so 0.1 is a tenth of the way from black to white, and the
     moved picture stays between these, through the normalisation. It is not rounded to bytes. Inputs
@@ -54,6 +54,7 @@ class BoundaryShrink(SgdMethod):
     paper: ClassVar[str] = "Chen et al., CVPR 2023"
     reads: ClassVar[Part] = Part.FORGET
     scope: ClassVar[Scope] = "class"
+    needs_classes: ClassVar[bool] = True
 
     epochs: Epochs = Field(default=20, description="passes over the forget set")
     lr: Rate = Field(default=1e-5, description="learning rate; tune it, on a seed not reported")
@@ -73,17 +74,17 @@ class BoundaryShrink(SgdMethod):
 
         from expunge.data.derived import DerivedSource
         from expunge.methods.shared.attack import looked_at, sign_step
+        from expunge.methods.shared.targets import open_classes
         from expunge.training.fit import fit
 
-        struck = data.source(Part.FORGET)
-        gone = torch.unique(struck.labels)
+        struck, gone = data.source(Part.FORGET), data.forgotten_classes
 
         def look(
             logits: Logits, inputs: Tensor, labels: Tensor, bounds: Bounds
         ) -> tuple[Tensor, ...]:
             with torch.no_grad():
                 there = logits(sign_step(logits, inputs, labels, bounds, self.epsilon))
-            staying = there.index_fill(1, gone, -torch.inf)
+            staying = there.masked_fill(~open_classes(labels, there.shape[1], gone), -torch.inf)
             return staying.argmax(1), (there.argmax(1) == labels).long()
 
         nearest, failed = looked_at(model, struck, struck.bounds, run, self.batch_size, look)

@@ -79,6 +79,7 @@ class CertifiedHead(Method, Certificate):
     reads: ClassVar[Part] = Part.RETAIN
     scope: ClassVar[Scope] = "head"
     guarantee: ClassVar[str] = "certified(epsilon, delta)"
+    needs_classes: ClassVar[bool] = True
     takes_part: ClassVar[bool] = True
     per_request: ClassVar[frozenset[str]] = frozenset({"spend", "refit"})
     seeded: ClassVar[bool] = False

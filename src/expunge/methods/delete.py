@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -22,11 +22,14 @@ class Delete(SgdMethod):
     """DELETE: learn, on the forget set alone, what the original says of it besides its class.
 
     Equation: minimise the mean over the forget set of KL(q || p), p = softmax(f(x)), and q the
-    softmax of the original's logits with that of the sample's label set to minus infinity: the other
-    classes keep the ratios that the original gives them. With two classes q is one-hot.
+    softmax of the original's logits with those of the sample's label and of all other forgotten
+    classes set to minus infinity: the classes that stay keep the ratios that the original gives them.
+    With one of these q is one-hot.
 
-    The original is in evaluation mode. The label is struck out by minus infinity itself, and never
-    by a large number, which half precision cannot hold. Deviation: normalisation layers keep their
+    The original is in evaluation mode. Classes are struck out by minus infinity itself, and never by a
+    large number, which half precision cannot hold. Deviations: the program strikes out the sample's
+    label alone, so that of several classes that go, now or by an earlier request, each is taught the
+    others; normalisation layers keep their
     running statistics by default; the program lets them follow the forget set, as norm="train" does.
     Preset `released` has that and the rate of its settings for CIFAR-10.
 
@@ -44,6 +47,7 @@ class Delete(SgdMethod):
     paper: ClassVar[str] = "Zhou et al., CVPR 2025"
     reads: ClassVar[Part] = Part.FORGET
     scope: ClassVar[Scope] = "class"
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "released": {"lr": 1e-4, "norm": "train"}
     }
@@ -64,9 +68,10 @@ class Delete(SgdMethod):
         from expunge.training.fit import fit
 
         teacher, logits_of = run.teacher(model), class_logits(run.task)
+        gone = data.forgotten_classes
 
         def loss(model: nn.Module, batch: Batch, _: float) -> Tensor:
-            others = without_label(taught(teacher, batch, run.task), given_labels(batch))
+            others = without_label(taught(teacher, batch, run.task), given_labels(batch), gone)
             return run.mean(divergence(logits_of(model, batch), others), batch)
 
         fit(
@@ -80,6 +85,10 @@ class Delete(SgdMethod):
         return model
 
 
-def without_label(logits: Tensor, labels: Tensor) -> Tensor:
-    """Logits (batch, classes) of any precision with that of each sample's label (batch,) at -inf."""
-    return logits.scatter(1, labels.unsqueeze(1), float("-inf"))
+def without_label(logits: Tensor, labels: Tensor, gone: Collection[int] = ()) -> Tensor:
+    """Logits (batch, classes) of any precision, those of each sample's label (batch,) and of forgotten
+    classes `gone` at -inf.
+    """
+    from expunge.methods.shared.targets import open_classes
+
+    return logits.masked_fill(~open_classes(labels, logits.shape[1], gone), float("-inf"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method
+from expunge.methods.base import Method, read_in_training
 from expunge.methods.shared.last_blocks import LastBlocks, last_blocks
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 
@@ -20,7 +21,8 @@ class Euk(Method, LastBlocks):
 
     Equation: the original's recipe on loss(x, y) over the retain set, in the parameters of the last k
     blocks and the head, from a fresh draw of these. With k=all it is `retrain`, bit for bit where the
-    seed names are the same, and exact.
+    seed names are the same, and exact. With k the number of blocks nothing is promised: what lies in no
+    block, such as a class token, stays the original's.
 
     Blocks are those of `cfk`. What is frozen stays bit-identical, and its normalisation layers use their
     running statistics; those of what is drawn anew start anew. Validation samples are read only where
@@ -46,8 +48,12 @@ class Euk(Method, LastBlocks):
     needs_recipe: ClassVar[bool] = True
 
     def proves(self) -> str:
-        """Exact where everything is trained anew, for that is retraining."""
+        """Exact where the whole model is trained anew, for that is retraining."""
         return "exact" if self.k == "all" else self.guarantee
+
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: validation samples for the recipe's schedule alone."""
+        return read_in_training(self.reads, recipe)
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError for more blocks than the model has."""

@@ -33,7 +33,8 @@ class Fcs(Method):
     samples apart, and the repair puts back what the retain set has to say.
 
     Three optimisers, as published: SGD at 0.005, at 3e-4 falling along a cosine, and at 0.001 for each
-    64 samples of a batch with a decay of 0.01. The contrast's rate falls from round to round here, not
+    64 samples of a batch with a decay of 0.01: 0.004 for the 256 here, and not by itself another where
+    batch_size is another, so set both. The contrast's rate falls from round to round here, not
     from step to step, and momentum begins anew with each pass.
 
     Each forget sample is read once a round, beside as many retain samples drawn anew, or a whole batch
@@ -53,6 +54,7 @@ class Fcs(Method):
     paper: ClassVar[str] = "team fanchuan, first place of the NeurIPS 2023 unlearning challenge"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
     scope: ClassVar[Scope] = "random"
+    needs_classes: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {"retain_lr": 1e8}
 
     rounds: int = Field(default=8, ge=1, description="of contrast and repair")
@@ -60,7 +62,10 @@ class Fcs(Method):
         default=5e-3, description="learning rate of the pass to uniform outputs"
     )
     contrast_lr: Rate = Field(default=3e-4, description="learning rate of the first contrast")
-    retain_lr: Rate = Field(default=4e-3, description="learning rate of repairs: 0.001 B / 64")
+    retain_lr: Rate = Field(
+        default=4e-3,
+        description="learning rate of repairs; with another batch_size B set it to 0.001 B / 64",
+    )
     temperature: float = Field(default=1.15, gt=0, description="of the contrast")
     weight_decay: WeightDecay = Field(default=0.01, description="L2 penalty of repairs alone")
     momentum: Momentum = 0.9

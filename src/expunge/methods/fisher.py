@@ -57,6 +57,7 @@ class Fisher(Method):
     name: ClassVar[str] = "fisher"
     paper: ClassVar[str] = "Golatkar et al., CVPR 2020; settings of Jia et al., NeurIPS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
+    needs_classes: ClassVar[bool] = True
     trains: ClassVar[bool] = False
     diverges: ClassVar[Mapping[str, object]] = {"alpha": 1e12}
 

@@ -39,6 +39,7 @@ class HeadZeroed(Method):
     paper: ClassVar[str] = "of this package; the class rows of Golatkar et al.'s program, CVPR 2020"
     reads: ClassVar[Part] = Part.FORGET_LABELS
     scope: ClassVar[Scope] = "class"
+    needs_classes: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     trains: ClassVar[bool] = False
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method
+from expunge.methods.base import Method, read_in_training
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 
@@ -35,6 +36,10 @@ class LastEpoch(Method):
     paper: ClassVar[str] = "of this package"
     reads: ClassVar[Part] = Part.RETAIN | Part.VALIDATION
     needs_recipe: ClassVar[bool] = True
+
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: validation samples for the recipe's schedule alone."""
+        return read_in_training(self.reads, recipe)
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

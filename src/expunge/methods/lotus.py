@@ -16,23 +16,26 @@ if TYPE_CHECKING:
 
     from expunge.data.batch import Batch, Ids
     from expunge.data.view import DataView
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 
 class Lotus(Method):
-    """LoTUS: smooth the outputs on the forget set until it is classified no better than unseen samples.
+    """LoTUS: smooth the outputs on the forget set until it is classified worse than unseen samples.
 
     Equation: ahead of epoch e, D_e is the accuracy on the forget set less that of the original on
     validation samples, both in [0, 1], and tau_e = exp(alpha * D_e). The epoch minimises the mean
     cross-entropy of the student with softmax((z + g) / tau_e) on the forget set, z being the
     original's logits and g Gumbel(0, 1) noise drawn anew in each epoch, and with the class that the
-    original says on a share of the retain set, both shuffled together. It ends when D_e <= -margin.
+    original says on a share of the retain set, both shuffled together. It ends when D_e <= -margin, by
+    default when it is a whole point worse than on unseen samples.
 
     Of a class that goes whole no model is ever right that never saw it: the validation accuracy is
     replaced by 0 for that share of the forget set which is of such classes, as the paper does it
-    where all of it is. A model that is no better on the forget set than on validation samples from
-    the start comes back as it was, and the record warns of it. The record has D_e and tau_e of each
-    epoch. Validation samples are read unless only whole classes go, and may not judge the result
+    where all of it is; no accuracy is below that, so it then makes all epochs unless margin is 0. A
+    model that is so far below from the start comes back as it was, and the record warns of it. The
+    record has D_e and tau_e ahead of each epoch, and after an early end those that ended it. Validation
+    samples are read unless only whole classes go; the record warns that they may not judge the result
     then.
 
     Noise is each sample's own, by the run's seed, its id and the epoch: it is the same in any batch,
@@ -57,6 +60,7 @@ class Lotus(Method):
     name: ClassVar[str] = "lotus"
     paper: ClassVar[str] = "Spartalis et al., CVPR 2025; settings of its program"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
+    needs_classes: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {"lr": 1e8}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "classes": {"alpha": 32.0},
@@ -76,9 +80,9 @@ class Lotus(Method):
     weight_decay: WeightDecay = Field(default=5e-4, description="of AdamW, decoupled")
     batch_size: BatchSize = Field(default=128, description="samples of both sets a step")
 
-    def needs_validation(self, *, whole_classes: bool) -> bool:
-        """See `Method.needs_validation`."""
-        return not whole_classes
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: of whole classes nobody asks what unseen samples are like."""
+        return self.reads if not whole else self.reads & ~Part.VALIDATION
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
@@ -95,7 +99,7 @@ class Lotus(Method):
         count = max(1, round(self.retain_share * data.size(Part.RETAIN)))
         both = data.mix(struck, data.take(Part.RETAIN, count))
         reference = unseen_like(data, run, same_classes=False).right(teacher, run, self.batch_size)
-        gaps: list[float] = []  # D_e, and so one for each epoch that has begun
+        gaps: list[float] = []  # D_e, the one that ends it too
 
         def enough(model: nn.Module, epoch: int) -> bool:
             if epoch + 1 < self.epochs:
@@ -128,7 +132,7 @@ class Lotus(Method):
                 after_epoch=enough,
             )
         else:
-            run.log["warnings"] = (
+            run.log.setdefault("warnings", []).append(
                 f"lotus changed nothing: the model is right on {reference + gaps[0]:.1%} of the forget "
                 f"set and on {reference:.1%} of unseen samples, so it has nothing to smooth"
             )

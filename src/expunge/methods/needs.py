@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from expunge.data.parts import Part
 from expunge.errors import ConfigError
 from expunge.methods.base import Method
 from expunge.training.recipe import Recipe
@@ -28,7 +29,7 @@ def check_supplied(
             f"{method.name} trains as the original was trained, whose schedule 'plateau' watches "
             f"validation samples, and {where} has none: {keep}"
         )
-    if method.needs_validation(whole_classes=whole_classes):
+    if Part.VALIDATION in method.reads_now(recipe, whole=whole_classes):
         without = f", or set {method.without_validation}" if method.without_validation else ""
         raise ConfigError(
             f"{method.name} is guided by validation samples, and {where} has none: {keep}{without}"

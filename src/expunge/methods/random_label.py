@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -43,9 +43,8 @@ class RandomLabel(SgdMethod, Relabelling):
     Equation: SGD on loss(x, y') over the forget set and on loss(x, y) over the retain set, y the true
     label. With draw=other, y' is uniform over the classes but y and fixed per sample: it follows from
     the run's seed and the sample's id alone, not from batches, order or the number of processes. With
-    draw=all it is uniform over all classes, the true one too, and drawn anew in each epoch.
-
-    Of several forgotten classes, one may be drawn for another.
+    draw=all it is uniform over all classes, the true one too, and drawn anew in each epoch. A class that
+    is forgotten whole, now or by an earlier request, is never drawn while another can be.
 
     Settings are those of SalUn's program for CIFAR-10. Preset `salun` draws as that does, preset
     `amnesiac` is amnesiac unlearning's in the form of the bad teacher's program: 3 epochs of Adam over
@@ -68,6 +67,7 @@ class RandomLabel(SgdMethod, Relabelling):
         "Graves et al., AAAI 2021 (amnesiac); Golatkar et al., CVPR 2020; settings of SalUn, ICLR 2024"
     )
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "salun": {"draw": "all"},
         "amnesiac": {
@@ -104,11 +104,11 @@ class RandomLabel(SgdMethod, Relabelling):
                 "needs none, such as finetune"
             )
         forget, retain = data.source(Part.FORGET), data.source(Part.RETAIN)
-        size = self.batch_size
+        size, gone = self.batch_size, data.forgotten_classes
 
         def loss(model: nn.Module, batch: Batch, progress: float) -> Tensor:
             epoch = int(progress * self.epochs + 1e-6)  # labels are drawn by whole epochs
-            return run.loss(model, relabelled(batch, classes, self.draw, epoch, run))
+            return run.loss(model, relabelled(batch, classes, self.draw, epoch, run, gone))
 
         fit(
             model,
@@ -127,24 +127,35 @@ class RandomLabel(SgdMethod, Relabelling):
 
 
 def relabelled(
-    batch: Batch, classes: int, draw: Literal["other", "all"], epoch: int, run: Run
+    batch: Batch,
+    classes: int,
+    draw: Literal["other", "all"],
+    epoch: int,
+    run: Run,
+    gone: Collection[int] = (),
 ) -> Batch:
     """The batch with random labels for those of its samples that are to be forgotten.
 
-    classes: how many there are, at least 2. epoch: counts for draw "all" alone.
+    classes: how many there are, at least 2. epoch: counts for draw "all" alone. gone: classes that are
+    not drawn while others can be.
     """
     import torch
+
+    from expunge.methods.shared.targets import open_classes
 
     if (
         batch.part is Part.RETAIN or batch.labels is None
     ):  # without labels the loss says what is wrong
         return batch
     labels = batch.labels.tolist()
+    others = open_classes(batch.labels, classes, gone).tolist()
+    stay = [one for one in range(classes) if one not in gone]
     for place in batch.forget.nonzero().flatten().tolist():
         key = str(batch.ids[place])
         if draw == "other":
-            step = 1 + run.seed_for("label", key) % (classes - 1)
-            labels[place] = (labels[place] + step) % classes
+            after = [(labels[place] + step) % classes for step in range(1, classes)]
+            able = [one for one in after if others[place][one]]
+            labels[place] = able[run.seed_for("label", key) % len(able)]
         else:
-            labels[place] = run.seed_for("label", key, epoch) % classes
+            labels[place] = stay[run.seed_for("label", key, epoch) % len(stay)]
     return batch.relabelled(torch.tensor(labels))

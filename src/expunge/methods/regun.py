@@ -60,14 +60,11 @@ class Regun(SgdMethod, Balance):
     paper: ClassVar[str] = "Mirlach et al., ICLR 2026 workshops"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
     scope: ClassVar[Scope] = "random"
+    needs_classes: ClassVar[bool] = True
 
     epochs: Epochs = Field(default=10, description="passes over the forget set")
     weight_decay: WeightDecay = 0.0
     batch_size: BatchSize = Field(default=128, description="samples of each set a step")
-
-    def needs_validation(self, *, whole_classes: bool) -> bool:
-        """See `Method.needs_validation`."""
-        return True
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError without validation samples."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import Method
+from expunge.methods.base import Method, read_in_training
 
 if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.view import DataView
+    from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
 
@@ -59,6 +60,10 @@ class Retrain(Method):
     floor: bool = Field(
         default=True, description="with paired: train the original again, for the distance's floor"
     )
+
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: validation samples for the recipe's schedule alone."""
+        return read_in_training(self.reads, recipe)
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -1,16 +1,20 @@
-"""Whether a request is one that a method is made for: refused, or warned of, where it is not."""
+"""Whether request and task are such as a method is made for: refused, or warned of, where not."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from expunge.data.parts import Part
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, LogitsError
 from expunge.methods import METHODS, Method
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from expunge.data.load import Data
     from expunge.data.split import Split
+    from expunge.data.view import DataView
+    from expunge.training.run import Run
 
 
 def check_scope(method: Method, forget: str) -> None:
@@ -49,3 +53,31 @@ def whole_classes_only(method: Method, why: str) -> ConfigError:
         f"{method.name} forgets whole classes only, and {why}; ask for class:LABEL, or choose a "
         f"method that can: {able}"
     )
+
+
+def check_task(method: Method, model: nn.Module, data: DataView, run: Run) -> None:
+    """Raise ConfigError for a method that needs classes, and a task that observes no class logits.
+
+    model: of the kind that it is to be used on. A task of one's own is asked what it observes of blank
+    inputs; where nobody knows their shape, of one sample that the method may read, which counts.
+    """
+    import torch
+
+    from expunge.data.task import Classification, logits_of_task
+    from expunge.training.loop import evaluating
+    from expunge.training.session import blank_batch
+
+    if not method.needs_classes or isinstance(run.task, Classification):
+        return
+    batch = blank_batch(data, 1, noise=True)
+    if batch is None:
+        mine = (part for part in (Part.FORGET, Part.RETAIN) if part in data.declared)
+        batch = next(iter(data.take(next(mine), 1).batches(1, shuffle=False, augment=False)))
+    try:
+        with evaluating(model), torch.no_grad():
+            logits_of_task(run.task.observe(model.to(run.device), batch))
+    except LogitsError as error:
+        able = ", ".join(name for name, other in METHODS.items() if not other.needs_classes)
+        raise ConfigError(
+            f"{method.name} needs classes, and {error}; choose a method that needs none: {able}"
+        ) from error

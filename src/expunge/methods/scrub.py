@@ -44,7 +44,8 @@ class Scrub(SgdMethod):
     never saw it is always wrong: its samples count in V as an error of 1. Each state is kept whole,
     statistics of normalisation layers too, in the processor's memory: epochs times the model's size.
     The program may choose the original too, of which it keeps no state; here it is none of them.
-    Validation samples are read only with rewind=true, and may not judge the result then.
+    Validation samples are read only with rewind=true, and not where only whole classes go; the record
+    warns that they may not judge the result then.
 
     Cost: 3 passes over the retain set and 2 over the forget set, each with a pass of the teacher;
     rewind=true adds one pass over the forget set an epoch, without gradients.
@@ -62,6 +63,7 @@ class Scrub(SgdMethod):
     paper: ClassVar[str] = "Kurmanji et al., NeurIPS 2023; settings of its program"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET | Part.VALIDATION
     without_validation: ClassVar[str] = "rewind=false"
+    needs_classes: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "large": {},
         "mia": {"gamma": 1.0, "alpha": 0.5, "forget_epochs": 3, "epochs": 5},
@@ -99,15 +101,15 @@ class Scrub(SgdMethod):
         default=False, description="SCRUB+R: return the epoch that validation samples single out"
     )
 
+    def reads_now(self, recipe: Recipe | None, *, whole: bool) -> Part:
+        """See the base: validation samples to rewind by alone, and for none of a whole class."""
+        return self.reads if self.rewind and not whole else self.reads & ~Part.VALIDATION
+
     def recipe(self, run: Run) -> Recipe:
         """See the base."""
         schedule = "step" if self.milestones else "constant"
         changes = {"optimizer": self.optimizer, "schedule": schedule, "milestones": self.milestones}
         return super().recipe(run).but(**changes)
-
-    def needs_validation(self, *, whole_classes: bool) -> bool:
-        """See `Method.needs_validation`."""
-        return self.rewind and not whole_classes
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -75,6 +75,7 @@ class Sisa(Method):
     paper: ClassVar[str] = "Bourtoule et al., IEEE S&P 2021"
     reads: ClassVar[Part] = Part.RETAIN
     guarantee: ClassVar[str] = "exact"
+    needs_classes: ClassVar[bool] = True
     seeded: ClassVar[bool] = False
     takes_part: ClassVar[bool] = True
 
@@ -177,7 +178,7 @@ class Sisa(Method):
         run.kept.expect(size * self.shards * self.slices)
         run.log.update(told.log)
         if told.warning:
-            run.log["warnings"] = [told.warning]
+            run.log.setdefault("warnings", []).append(told.warning)
         return self._taught(cast("Ensemble", model), data, run, first)
 
     @property

@@ -54,6 +54,7 @@ class Unsir(Method):
     paper: ClassVar[str] = "Tarun et al., TNNLS 2023"
     reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
     scope: ClassVar[Scope] = "class"
+    needs_classes: ClassVar[bool] = True
     diverges: ClassVar[Mapping[str, object]] = {"impair_lr": 1e8}
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "notebook": {"noise_used": 3, "noise_repeats": 20},

@@ -18,7 +18,7 @@ from expunge.audits.details import details
 from expunge.audits.distance_floor import DistanceFloor, distance_floor
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
-from expunge.audits.unseen import held_apart, judged_unseen, tested_on, unseen_panel
+from expunge.audits.unseen import held_apart, judged_unseen, reads_on, tested_on, unseen_panel
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -272,7 +272,7 @@ def _forget(cell: Cell, bench: Bench) -> tuple[Trained, dict[str, Any]]:
         return made, scored
     judged: Samples | None = None
     if config.get("on") == "validation":  # tuning never sees the test set
-        reads = method.reads if cell.kind == "unlearn" else Part.RETAIN
+        reads = reads_on(method, original, split) if cell.kind == "unlearn" else Part.RETAIN
         split, judged = held_apart(original, split, reads)
     made = unlearn(
         original,

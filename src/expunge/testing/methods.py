@@ -158,8 +158,10 @@ def reads_what_it_declares(case: MethodCase) -> None:
     counted = _all_reads(case.forget(case.model()))
     read = [part for part in Part if counted[part.names()[0]]]
     require(bool(read), "it reads nothing at all")
+    now = case.method().reads_now(RECIPE, whole=kind.scope == "class")
     for part in read:
         require(part in kind.reads, f"it reads {part.names()[0]}, which it does not declare")
+        require(part in now, f"it reads {part.names()[0]}, and `reads_now` says that it does not")
         if part is Part.FORGET_LABELS and Part.FORGET in kind.reads:
             continue  # who reads the samples may read their labels
         _is_refused(case, kind.reads & ~part)

@@ -181,6 +181,11 @@ def saw_data(history: Sequence[Record]) -> bool | None:
     return any(bool(log.get("saw_data", True)) for log in steps)
 
 
+def began_anew(record: Record) -> bool:
+    """Whether a step left nothing of the model before it, and read no struck sample: a retraining."""
+    return record.step == "retrain" or (record.step == "euk" and record.guarantee == "exact")
+
+
 def proved(history: Sequence[Record]) -> str:
     """What is proved of a model's forgetting: of each request since it was last trained anew.
 
@@ -189,7 +194,7 @@ def proved(history: Sequence[Record]) -> str:
     """
     claims: list[str] = []
     for record in history:
-        if record.step == "retrain":  # it began anew, and struck samples were not read
+        if began_anew(record):
             claims = []
         if record.forgotten:
             claims.append(record.guarantee or ("exact" if record.step == "retrain" else "none"))

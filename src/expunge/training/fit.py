@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,8 @@ def fit(
     batches: epoch -> iterable of batches, or of tuples of batches; with `len` where it can be.
     loss: (model, batch, progress in [0, 1)) -> scalar, this process's share of the global mean
         (`run.loss` gives it).
+    recipe: a schedule that changes with every step, such as cosine, takes all epochs for as long as the
+        first.
     update: parameter name -> True, or a bool tensor of its shape: what may change. Everything else
         stays bit-identical, buffers of modules whose own parameters are all frozen too (a BatchNorm
         without parameters goes on counting). None: all may change.
@@ -145,11 +147,40 @@ def fit(
     return log
 
 
-def _bar(run: Run, steps: int | None, pace: Pace) -> AbstractContextManager[Step]:
-    """Progress by steps; by epochs where nobody knows how many steps one has."""
+@dataclass
+class _Whole:
+    """A piece of work whose steps were counted as if epochs were equally long: it never has more of
+    them than that, and can be brought to its end. left: steps that are not done yet.
+    """
+
+    step: Step
+    left: int
+    noted: str = ""
+
+    def advance(self, note: str = "") -> None:
+        """One more step is done."""
+        self.noted, self.left = note, self.left - 1
+        (self.step.advance if self.left >= 0 else self.step.note)(note)
+
+    def note(self, text: str) -> None:
+        """Something new to tell, no step."""
+        self.step.note(text)
+
+
+@contextmanager
+def _bar(run: Run, steps: int | None, pace: Pace) -> Iterator[Step]:
+    """Progress by steps; by epochs where nobody knows how many steps one has.
+
+    Its end is reached where training ends early too, or epochs are shorter than the first.
+    """
     epochs = pace.epochs - pace.first_epoch
     total = pace.steps or epochs * (steps or 1)
-    return run.progress.work(run.label, total, unit="steps" if pace.total(steps) else "epochs")
+    unit = "steps" if pace.total(steps) else "epochs"
+    with run.progress.work(run.label, total, unit=unit) as bar:
+        whole = _Whole(bar, total)
+        yield whole
+        while whole.left > 0:
+            whole.advance(whole.noted)
 
 
 def _epoch(

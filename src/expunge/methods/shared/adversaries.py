@@ -26,9 +26,10 @@ def adversaries_of(
     bounds = source.bounds
 
     def look(logits: Logits, inputs: Tensor, labels: Tensor, bounds: Bounds) -> tuple[Tensor, ...]:
+        able = attack.among(logits, labels)
         move = attack(logits, inputs, labels, bounds) - inputs
         with torch.no_grad():
-            return move, logits(in_bounds(inputs + move, bounds)).argmax(1)
+            return move, able(in_bounds(inputs + move, bounds)).argmax(1)
 
     moves, labels = looked_at(model, source, bounds, run, size, look)
     fooled = labels.values != source.labels.cpu()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.task import class_logits
 from expunge.errors import ConfigError
+from expunge.methods.shared.targets import open_classes
 from expunge.training.loop import evaluating
 
 if TYPE_CHECKING:
@@ -29,13 +30,15 @@ class Attack:
     """Projected gradient ascent in L2, radius after radius.
 
     epsilon: the first radius, in units of what the model reads; each round doubles it. steps: of a
-    round, each `step_size` times the radius long. rounds: how many radii are tried at most.
+    round, each `step_size` times the radius long. rounds: how many radii are tried at most. gone:
+    classes that no sample of another is moved to, while there are others.
     """
 
     epsilon: float
     steps: int
     step_size: float
     rounds: int
+    gone: tuple[int, ...] = ()
 
     @property
     def radii(self) -> list[float]:
@@ -50,14 +53,25 @@ class Attack:
         found = inputs.clone()
         left = torch.arange(len(inputs), device=inputs.device)
         for radius in (0.0, *self.radii):
-            moved = self._within(radius, logits, inputs[left], labels[left], bounds)
+            able = self.among(logits, labels[left])
+            moved = self._within(radius, able, inputs[left], labels[left], bounds)
             with torch.no_grad():
-                wrong = logits(moved).argmax(1) != labels[left]
+                wrong = able(moved).argmax(1) != labels[left]
             found[left[wrong]] = moved[wrong]
             left = left[~wrong]
             if not len(left):
                 break
         return found
+
+    def among(self, logits: Logits, labels: Tensor) -> Logits:
+        """The logits of samples of these labels; those of classes to leave out are minus infinity."""
+
+        def able(inputs: Tensor) -> Tensor:
+            found = logits(inputs)
+            shut = ~open_classes(labels, found.shape[1], self.gone)
+            return found.masked_fill(shut.scatter(1, labels[:, None], False), -math.inf)
+
+        return able
 
     def _within(
         self, radius: float, logits: Logits, inputs: Tensor, labels: Tensor, bounds: Bounds

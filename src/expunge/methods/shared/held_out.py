@@ -9,6 +9,7 @@ from expunge.data.parts import Part
 from expunge.data.task import class_logits
 from expunge.data.view import DataView
 from expunge.errors import ConfigError
+from expunge.methods.shared.unseen import tell_aimed_by
 from expunge.training.loop import evaluating
 from expunge.training.run import Run
 
@@ -36,9 +37,6 @@ def held_out_means(model: nn.Module, data: DataView, run: Run, size: int) -> Ten
     sums = run.sum(sums)
     seen = sums[:, -1:]
     run.log["held_out"] = count
-    run.log.setdefault("warnings", []).append(
-        f"{run.label} took its targets from all {count} validation samples: what is scored on them from "
-        "now on says too much good of this model; judge it on the test set"
-    )
+    tell_aimed_by(count, run)
     everything = sums.sum(0, keepdim=True)
     return torch.where(seen > 0, sums / seen.clamp(min=1), everything / count)[:, :-1]

@@ -41,7 +41,8 @@ class LastBlocks(Settings):
     """The field of a method that trains the end of a model."""
 
     k: Depth = Field(
-        default=1, description="blocks that are trained with the head; 0: the head alone; all: all"
+        default=1,
+        description="blocks that are trained with the head; 0: the head alone; all: the whole model",
     )
 
 
@@ -72,7 +73,9 @@ class Tail:
 def last_blocks(model: nn.Module, k: Depth, classes: int, run: Run) -> Tail:
     """The last k blocks and the head.
 
-    A weight stays if a block ahead of these holds it too, or if none of the blocks does (a class token).
+    A weight stays if a block ahead of these holds it too, or if none of the blocks does (a class token):
+    so with k the number of blocks too, where nothing else stays, and k "all" alone trains whatever there
+    is.
     Raises ConfigError for more blocks than there are, ModelError for a model that does not name its head
     last.
     """
@@ -93,8 +96,6 @@ def last_blocks(model: nn.Module, k: Depth, classes: int, run: Run) -> Tail:
             f"{blocks[-1].name!r}, is not the layer with a row for each class; define the layers in the "
             "order of their use, or set k to all"
         )
-    if k == before:
-        return Tail()
     ahead = blocks[: before - k]
     stays = {one for block in ahead for one in block.holds()}
     trained = {one for block in blocks[before - k :] for one in block.holds()} - stays

@@ -31,6 +31,14 @@ def share_right(model: nn.Module, source: PartSource, run: Run, size: int) -> fl
     return float(right / count)
 
 
+def tell_aimed_by(count: int, run: Run) -> None:
+    """Warn that a method took what it aims at from so many validation samples."""
+    run.log.setdefault("warnings", []).append(
+        f"{run.label} took what it aims at from {count} validation samples: what is scored on them from "
+        "now on says too much good of this model; judge it on the test set"
+    )
+
+
 @dataclass(frozen=True)
 class Unseen:
     """Validation samples in place of the forget set, which no model can be asked for unseen.
@@ -43,9 +51,13 @@ class Unseen:
     gone: float
 
     def right(self, model: nn.Module, run: Run, size: int) -> float:
-        """Share right that is to be expected of samples like the forget set, by this model."""
+        """Share right that is to be expected of samples like the forget set, by this model.
+
+        Warns where it reads samples for that, which may judge no more.
+        """
         if self.gone == 1:
             return 0.0
+        tell_aimed_by(len(self.source), run)
         return (1 - self.gone) * share_right(model, self.source, run, size)
 
 

@@ -454,13 +454,8 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
         found = [(one.weights, {k: v.digest for k, v in one.kept.items()}) for one in cards]
     state.wait_for_everyone()
     return [
-        replace(
-            model,
-            path=target,
-            weights=digest,
-            kept=model.kept.saved(target / ARTIFACTS_FOLDER, kept),
-        )
-        for (model, target), (digest, kept) in zip(models, found, strict=True)
+        replace(model, path=to, weights=digest, kept=model.kept.saved(to / ARTIFACTS_FOLDER, kept))
+        for (model, to), (digest, kept) in zip(models, found, strict=True)
     ]
 
 

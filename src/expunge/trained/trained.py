@@ -430,11 +430,6 @@ def _hub_card(model: Trained) -> HubCard | None:
     )
 
 
-def _closed(model: Trained) -> Trained:
-    """A redacted model as its folder may have it."""
-    return replace(model.redacting(), kept=model.kept.redacted())
-
-
 def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) -> list[Trained]:
     """`Trained.save` for models whose folders, of one parent, appear together.
 
@@ -446,7 +441,10 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
     for _, target in models:
         check_target(target, overwrite=overwrite)
     state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
-    models = [(_closed(one) if one.redacted else one, target) for one, target in models]
+    models = [
+        (replace(one.redacting(), kept=one.kept.redacted()) if one.redacted else one, target)
+        for one, target in models
+    ]
     found = [(model.weights, dict[str, str]()) for model, _ in models]
     if state.is_main_process:
         with written_together([target for _, target in models], overwrite=overwrite) as folders:
@@ -456,13 +454,8 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
         found = [(one.weights, {k: v.digest for k, v in one.kept.items()}) for one in cards]
     state.wait_for_everyone()
     return [
-        replace(
-            model,
-            path=target,
-            weights=digest,
-            kept=model.kept.saved(target / ARTIFACTS_FOLDER, kept),
-        )
-        for (model, target), (digest, kept) in zip(models, found, strict=True)
+        replace(model, path=to, weights=digest, kept=model.kept.saved(to / ARTIFACTS_FOLDER, kept))
+        for (model, to), (digest, kept) in zip(models, found, strict=True)
     ]
 
 

@@ -370,6 +370,28 @@ class Vague(Sound):
             raise DivergenceError("vague went wrong") from None
 
 
+class Picky(Sound):
+    """Weights that are not numbers where a whole class goes."""
+
+    reads: ClassVar[Part] = Part.RETAIN | Part.FORGET_LABELS
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        model = super().unlearn(model, data, run)
+        if len(data.forget_labels().unique()) == 1:
+            next(model.parameters()).data.fill_(torch.nan)
+        return model
+
+
+class Coarse(Sound):
+    """Weights that are not numbers where training is in half precision."""
+
+    def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
+        model = super().unlearn(model, data, run)
+        if run.recipe is not None and run.recipe.precision == "bfloat16":
+            next(model.parameters()).data.fill_(torch.nan)
+        return model
+
+
 FAULTS: Mapping[str, tuple[type[Method], str]] = {
     "name": (Nameless, "explains_itself"),
     "description": (Undescribed, "explains_itself"),
@@ -388,6 +410,8 @@ FAULTS: Mapping[str, tuple[type[Method], str]] = {
     "says seeded": (Stubborn, "repeats_itself"),
     "thawing": (Thawing, "keeps_frozen_parameters"),
     "one sample": (Needy, "forgets_a_single_sample"),
+    "whole class": (Picky, "forgets_a_whole_class"),
+    "half precision": (Coarse, "works_in_half_precision"),
     "silent": (Silent, "says_when_it_diverges"),
     "vague": (Vague, "says_when_it_diverges"),
 }
@@ -401,6 +425,8 @@ def test_a_fault_is_found(fault: str) -> None:
         "undeclared": AccessError,
         "not finite": DivergenceError,
         "one sample": DivergenceError,
+        "whole class": DivergenceError,
+        "half precision": DivergenceError,
     }
     with torch.random.fork_rng(), pytest.raises(found.get(fault, PromiseError)):
         CHECKS[check](MethodCase(kind))

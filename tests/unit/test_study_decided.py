@@ -338,16 +338,16 @@ def test_what_does_not_depend_on_the_request_is_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The floor of distances is the original's own, whatever it is to forget."""
-    from expunge import api
+    from expunge.audits import distance_floor
 
     made_again: list[int] = []
-    real = api.trained_again
+    real = distance_floor.trained_again
 
     def count(*given: Any, **named: Any) -> Any:
         made_again.append(1)
         return real(*given, **named)
 
-    monkeypatch.setattr(api, "trained_again", count)
+    monkeypatch.setattr(distance_floor, "trained_again", count)
     asked = study(also=["weight_distance"], seeds=[0], claims=[], scenarios=["class", "random:0.2"])
     made = run_study(planned(asked, tmp_path / "out"))
     assert len(made_again) == 1

@@ -20,7 +20,8 @@ import pytest
 import torch
 from helpers import CPU, cell_of_study, changed_source
 
-from expunge.audits.unseen import held_apart, tested_on
+from expunge.audits.unseen import held_apart
+from expunge.audits.unseen import tested_on as on_these
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, SplitError
@@ -357,7 +358,7 @@ def test_an_interrupt_prints_one_line(tmp_path: Path) -> None:
 def test_tuning_judges_on_clean_validation_samples(tmp_path: Path) -> None:
     made = run_study(planned(study(data=["digits:300+patch:size=3"]), tmp_path / "out"))
     base = made.bench.original(made.cells[0])
-    judged = tested_on(held_apart(base, base.split, Part.RETAIN)[1], base)
+    judged = on_these(held_apart(base, base.split, Part.RETAIN)[1], base)
     assert base.data.poison is not None
     held = set(base.split.validation)
     poisoned = held & base.data.poison.ids

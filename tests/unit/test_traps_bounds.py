@@ -21,6 +21,7 @@ from helpers import (
     view_of,
 )
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
 
 from expunge.data.batch import Batch
 from expunge.data.load import Data
@@ -465,6 +466,59 @@ def test_the_target_is_the_mean_of_held_out_samples_of_the_class(size: int) -> N
     assert model.training
 
 
+class TiedHead(nn.Module):
+    """Its last weights are those of the layer before it, which the model names first or last."""
+
+    def __init__(self, first: bool) -> None:
+        super().__init__()
+        head, middle = nn.Linear(10, 10), nn.Linear(10, 10)
+        middle.weight = head.weight
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        parts = [("head", head), ("middle", middle)]
+        for name, part in parts if first else parts[::-1]:
+            self.add_module(name, part)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.tanh(self.middle(self.body(inputs))))
+        return logits
+
+
+def plain_with(change: Any) -> nn.Module:
+    head = nn.Linear(8, 10)
+    change(head)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), head)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: TiedHead(first=True), "also the weight of another layer"),
+        (lambda: TiedHead(first=False), "also the weight of another layer"),
+        (lambda: plain_with(parametrizations.weight_norm), "gives the last layer a row more"),
+        (lambda: plain_with(nn.utils.weight_norm), "made of"),
+        (lambda: plain_with(nn.utils.spectral_norm), "a row more"),
+        (
+            lambda: plain_with(lambda head: prune.random_unstructured(head, "weight", 0.5)),
+            "made of",
+        ),
+        (
+            lambda: plain_with(lambda head: parametrizations.orthogonal(head, "weight")),
+            "a row more",
+        ),
+    ],
+)
+def test_a_head_that_cannot_have_a_row_more_is_refused(make: Any, told: str) -> None:
+    """Tied weights would be parted for the training, and written over afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make()
+    view = view_of(digits(), request("boundary"))
+    with pytest.raises(ModelError, match=told) as caught:
+        BoundaryExpand(epochs=1).unlearn(model, view, run_on_cpu(label="boundary_expand"))
+    assert "\n" not in str(caught.value) and "boundary_shrink" in str(caught.value)
+
+
 def test_held_out_samples_that_taught_may_not_judge_and_that_is_told() -> None:
     data, split = held([0, 1, 2])
     view = view_of(data, split, Regun.reads)
@@ -494,7 +548,7 @@ def test_without_held_out_samples_it_says_how_to_keep_some() -> None:
     data = digits()
     split = Split.random(data, 0.1, base=Split.whole(data, validation=0))
     with pytest.raises(
-        ConfigError, match=r"^regun learns from validation samples.*--validation 0.1"
+        ConfigError, match=r"^regun is guided by validation samples.*--validation 0.1"
     ):
         unlearned(original("mlp"), data, split, Regun(epochs=1))
 

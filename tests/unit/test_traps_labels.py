@@ -639,3 +639,11 @@ def test_a_whole_class_is_met_too(method: Any) -> None:
     split = Split.classes(digits(), [3])
     result = unlearned(original("mlp"), digits(), split, method)
     assert result.record.cost.reads["forget" if "forget" in method.reads.names() else "retain"] > 0
+
+
+@pytest.mark.parametrize("kind", ["transpose", "noise"])
+def test_layers_that_would_be_ignored_are_refused(kind: str) -> None:
+    told = rf"layers .'0'. are of kind negate, and kind is {kind}; leave layers out"
+    with pytest.raises(ConfigError, match=told):
+        make_method("perturb", {"kind": kind, "layers": ["0"]}, allow_code=False)
+    assert Perturb(kind="negate", layers=("0",)).layers == ("0",)

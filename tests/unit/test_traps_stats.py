@@ -224,6 +224,21 @@ def test_ssd_selects_nothing_where_the_forget_set_is_as_all_data(alpha: float) -
     assert "lower alpha" in run.log["warnings"][0]
 
 
+def test_ssd_warns_where_it_selects_next_to_nothing() -> None:
+    """One weight of thousands, and the record would say that it forgot."""
+    told = {}
+    for width in (500, 2000):
+        one, other = ([float(at == place) for at in range(width)] for place in (0, 1))
+        run, model = run_on_cpu(label="ssd"), line([1.0] * width)
+        Ssd(alpha=2.0).unlearn(model, rows([one, *[other] * 9], [0] * 10, forget=1), run)
+        assert run.log["dampened_fraction"] == 1 / width
+        told[width] = run.log.get("warnings", [])
+    assert not told[500]
+    (warning,) = told[2000]
+    assert warning.startswith("ssd: 0.0500% of the weights matter alpha = 2 times as much")
+    assert "little is forgotten; lower alpha" in warning
+
+
 def test_ssd_refuses_an_alpha_that_no_weight_can_reach() -> None:
     """All data hold the forget set, so of a tenth of them I_F is at most 10 I_D: 10 would do nothing."""
     model = original("mlp")

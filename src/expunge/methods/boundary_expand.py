@@ -30,7 +30,7 @@ class BoundaryExpand(SgdMethod):
 
     The returned model has the very shapes, names and classes that it had: the row is there while it is
     trained, and no longer. The last layer must be a linear or convolutional one with a row per class
-    that gives the logits, and not be frozen; other models are refused.
+    that gives the logits, with a weight of its own that is not frozen; other models are refused.
 
     Deviation: normalisation layers keep their running statistics by default. The authors' program trains
     them on the forgotten class alone, which shifts every prediction; norm="train" does the same.
@@ -68,13 +68,19 @@ class BoundaryExpand(SgdMethod):
         from torch.nn import functional
 
         from expunge.data.task import class_logits
-        from expunge.methods.shared.extra_row import one_row_more
+        from expunge.methods.shared.extra_row import is_plain, one_row_more
         from expunge.training.fit import fit
 
         classes = len(data.classes)
         gone = torch.unique(data.source(Part.FORGET).labels)
         does = "gives the last layer a row more"
         names = logit_rows(model, gone, data, run, does, INSTEAD)
+        head = min(names).rpartition(".")[0]
+        if not is_plain(model.get_submodule(head)):
+            raise ModelError(
+                f"{run.label} {does}, and the weight of {head!r} is made of others, normalised or "
+                f"masked; make it an ordinary one, or {INSTEAD}"
+            )
         observe = class_logits(run.task)
 
         def loss(model: nn.Module, batch: Batch, _: float) -> Tensor:

@@ -41,7 +41,8 @@ class Fcs(Method):
     of them: public code stops at the end of the shorter set. One retain sample alone would have a
     softmax of 1 and teach nothing, so a batch has two samples or more.
 
-    Cost: 8 passes over the retain set; 17 over the forget set or as many retain samples.
+    Cost: 8 passes over the retain set; 9 over the forget set, and beside 8 of these as many retain
+    samples, or a whole batch of them where the forget set is smaller.
 
     Use it when single samples of classes that stay are to be forgotten and the retain set is at hand: it
     was built for the challenge, whose judge compared outputs on such samples with retrained models'.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -153,10 +154,18 @@ def logit_rows(
     """Names of the weight and bias that give the logits, for a method that changes their rows.
 
     gone: classes. does: what is done to the rows, and remedy: what to do instead, for errors. Raises
-    ModelError where no layer has a row for each class, it is frozen, or does not give the logits.
+    ModelError where no layer has a row for each class, it is frozen or shared, or does not give the
+    logits.
     """
-    parameters = dict(model.named_parameters())
+    parameters = dict(model.named_parameters(remove_duplicate=False))
     names = last_layer(model, len(data.classes))
+    places = Counter(id(p) for one in model.modules() for p in one.parameters(recurse=False))
+    shared = [name for name in sorted(names) if places[id(parameters[name])] > 1]
+    if shared:
+        raise ModelError(
+            f"{run.label} {does}, and {shared[0]!r} is also the weight of another layer, which would "
+            f"change with it; {remedy}"
+        )
     if not any(parameters[name].ndim > 1 for name in names):
         raise ModelError(
             f"{run.label} {does}, and no linear or convolutional layer of the model has a row for each "

@@ -46,7 +46,7 @@ class Msg(SgdMethod, Redrawing):
     first. Pruned weights are not among the n. A model without convolutions has its linear layers
     treated so. There is no setting for Adam, under which a gradient times 0.1 makes the same step.
 
-    Cost: epochs passes over the retain set; before them two of the size of the forget set.
+    Cost: 5 passes over the retain set; before them two of the size of the forget set.
 
     Use it when some samples of classes that stay are to be forgotten from a convolutional network: with
     tuned settings it was among the best of eighteen methods (Cadet et al., 2024), at a small part of

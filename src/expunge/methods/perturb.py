@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, ModelError
@@ -80,6 +80,15 @@ class Perturb(SgdMethod, Disturbance):
     epochs: Epochs = 3
     lr: Rate = 1e-3
     batch_size: BatchSize = 64
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Perturb:
+        if self.layers is not None and self.kind != "negate":
+            raise ValueError(
+                f"layers {list(self.layers)} are of kind negate, and kind is {self.kind}; leave layers "
+                "out, or set kind to negate"
+            )
+        return self
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ModelError where there is nothing to disturb, before any training."""

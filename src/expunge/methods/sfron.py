@@ -44,8 +44,8 @@ class Sfron(Method):
     other. After a forget step the weights outside m are put back to the bit: neither momentum nor decay
     moves them there, as they do in the released program; their momentum fades by its factor meanwhile.
 
-    Cost: steps passes of batch_size retain samples, and a fifth as many of forget samples; before them
-    one pass over all samples, per sample.
+    Cost: 1,500 batches of 128 retain samples; a fifth as many of forget samples, and before them one
+    pass over all samples, per sample.
 
     Use it when a class or many samples are to be forgotten and accuracy on the rest must hold: each
     climb is confined, weighed towards what the model still knows best, and repaired at once.

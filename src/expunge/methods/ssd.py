@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from expunge.data.view import DataView, Source
     from expunge.training.run import Run
 
+NEXT_TO_NOTHING = 1e-3
+"""Share of the weights below which dampening is warned of."""
+
 
 class Ssd(Method):
     """Selective synaptic dampening: shrink each weight that matters more to the forget set than to all.
@@ -34,8 +37,8 @@ class Ssd(Method):
     I_D is taken once for a model and kept beside its folder, or in memory for a model without one; it
     serves these weights and samples alone, and never holds what was struck before. Its file is as
     large as the weights and may be removed at any time; its last bits depend on which request came
-    first. The record says which share of the weights was dampened; where that is none, nothing was
-    forgotten.
+    first. The record says which share of the weights was dampened; it warns where that is less than one
+    in a thousand, for then little or nothing was forgotten.
 
     Cost: one pass over all samples, per sample; a second request to the same model costs one pass over
     its forget set. No training.
@@ -89,10 +92,12 @@ class Ssd(Method):
                     weight.mul_(left.clamp(max=1).where(above, 1.0))
                     chosen, total = chosen + int(above.sum()), total + above.numel()
         run.log["alpha"], run.log["dampened_fraction"] = alpha, chosen / total
-        if not chosen:
+        if chosen < NEXT_TO_NOTHING * total:
+            which = f"{chosen / total:.4%} of the weights matter" if chosen else "no weight matters"
             run.log.setdefault("warnings", []).append(
-                f"{run.label}: no weight matters alpha = {alpha:g} times as much to the forget set as "
-                "to all samples, so none was dampened and nothing is forgotten; lower alpha"
+                f"{run.label}: {which} alpha = {alpha:g} times as much to the forget set as to all "
+                f"samples, so {'hardly any' if chosen else 'none'} was dampened and "
+                f"{'little' if chosen else 'nothing'} is forgotten; lower alpha"
             )
         return model
 

@@ -13,6 +13,13 @@ from expunge.names.seeds import torch_generator
 from expunge.training.run import Run
 
 
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer computes with its own weight and bias, and nothing else goes by their rows."""
+    own = {name for name, _ in layer.named_parameters(recurse=False)}
+    uses = {name for name in ("weight", "bias") if getattr(layer, name, None) is not None}
+    return own == uses and not [*layer.buffers()] and not [*layer.children()]
+
+
 @contextmanager
 def one_row_more(model: nn.Module, names: set[str], run: Run) -> Iterator[Run]:
     """The parameters of a layer with a row more, and the run with a mask to fit; cut off on the way out.

@@ -68,7 +68,7 @@ class BoundaryExpand(SgdMethod):
         from torch.nn import functional
 
         from expunge.data.task import class_logits
-        from expunge.methods.shared.extra_row import is_plain, one_row_more
+        from expunge.methods.shared.extra_row import is_ordinary_layer, one_row_more
         from expunge.training.fit import fit
 
         classes = len(data.classes)
@@ -76,7 +76,7 @@ class BoundaryExpand(SgdMethod):
         does = "gives the last layer a row more"
         names = logit_rows(model, gone, data, run, does, INSTEAD)
         head = min(names).rpartition(".")[0]
-        if not is_plain(model.get_submodule(head)):
+        if not is_ordinary_layer(model.get_submodule(head)):
             raise ModelError(
                 f"{run.label} {does}, and the weight of {head!r} is made of others, normalised or "
                 f"masked; make it an ordinary one, or {INSTEAD}"

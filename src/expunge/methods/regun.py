@@ -45,7 +45,7 @@ class Regun(SgdMethod, Balance):
     Defaults are those of the authors' program: SGD at 0.01 without decay, 10 epochs, batch 128. Only
     workshops have reviewed it.
 
-    Cost: 10 passes over the forget set and as many retain samples, or a batch of them where the
+    Cost: 10 passes over the forget set and as many retain samples; a batch of them where the
     forget set is smaller; one over the validation samples.
 
     Use it when single samples of classes that stay are to be forgotten, and validation samples are at

@@ -13,7 +13,7 @@ from expunge.names.seeds import torch_generator
 from expunge.training.run import Run
 
 
-def is_plain(layer: nn.Module) -> bool:
+def is_ordinary_layer(layer: nn.Module) -> bool:
     """Whether a layer computes with its own weight and bias, and nothing else goes by their rows."""
     own = {name for name, _ in layer.named_parameters(recurse=False)}
     uses = {name for name in ("weight", "bias") if getattr(layer, name, None) is not None}

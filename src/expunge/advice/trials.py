@@ -11,7 +11,7 @@ from expunge.advice.checks import check_can_judge, check_enough
 from expunge.advice.recommend import Recommendation
 from expunge.api import unlearn
 from expunge.audits.panel import Panel
-from expunge.audits.unseen import held_apart, judged_unseen, tested_on, unseen_panel
+from expunge.audits.unseen import held_apart, judged_unseen, reads_on, tested_on, unseen_panel
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, DivergenceError, UserError, told
 from expunge.methods import CONTROLS, Method
@@ -255,7 +255,7 @@ class _Bench:
         """One run, judged; a method that fails is no reason to stop."""
         attempt = Attempt(method, changed)
         try:
-            panel = self.panel(method.reads)
+            panel = self.panel(reads_on(method, self.original, self.asked.split))
             made = unlearn(
                 self.original,
                 replace(self.asked, split=panel.split),

@@ -31,7 +31,7 @@ ALIKE: dict[str, dict[str, object]] = {
     "fisher": {"labels": "all", "alpha": 1e-6},  # each process draws labels of its own
 }
 MASKED = {"influence", "fisher"}
-RECIPE = Recipe(epochs=1, batch_size=32, lr=0.05, augmentation="none", precision="float32")
+RECIPE = Recipe(epochs=2, batch_size=32, lr=0.05, augmentation="none", precision="float32")
 
 
 def main(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from expunge.disk.reading import read_yaml
 from expunge.errors import ConfigError, nearest
 from expunge.study.cells import Facts, originals, plan_cells
+from expunge.study.entries import unfit
 from expunge.study.file import SCALES, read_study
 from expunge.study.schema import Study
 
@@ -82,6 +84,9 @@ def cells_of(study: Study) -> int:
     tuning = study.tuning
     if tuning is not None:
         settings = len(list(originals(study, lambda _: facts, (tuning.seed,))))
-        each = tuning.trials * len(tuning.methods) + (tuning.criterion == "oracle")
-        cells += settings * (1 + len(study.scenarios) * each)
+        cells += settings * (1 + len(study.scenarios) * (tuning.criterion == "oracle"))
+        for _, setting, _, _ in originals(study, lambda _: facts, (tuning.seed,)):
+            for scenario, label in itertools.product(study.scenarios, tuning.methods):
+                made = not unfit(study.methods[label], scenario, dense=setting[3] == "dense")
+                cells += tuning.trials * made
     return cells

@@ -111,8 +111,19 @@ def test_a_promise(name: str, check: str) -> None:
     METHOD_CHECKS[check](case(name))
 
 
-@both_models
-@pytest.mark.parametrize("check", METHOD_CHECKS_PER_MODEL)
+# Whose modes, flags and gradients these are does not depend on the layers.
+ON_MLP_ALONE = {"leaves_the_callers_model_alone", "keeps_frozen_parameters", "repeats_itself"}
+
+
+@pytest.mark.parametrize(
+    ("check", "architecture"),
+    [
+        (check, architecture)
+        for check in METHOD_CHECKS_PER_MODEL
+        for architecture in ("mlp", "cnn")
+        if architecture == "mlp" or check not in ON_MLP_ALONE
+    ],
+)
 @every_method
 def test_a_promise_on_a_model(name: str, check: str, architecture: str) -> None:
     METHOD_CHECKS_PER_MODEL[check](case(name, architecture))

@@ -484,9 +484,11 @@ def test_a_task_of_ones_own_is_named_on_the_command_line_and_in_the_folder(tmp_p
 def test_the_smoke_study_runs_and_tells(tmp_path: Path) -> None:
     text = study_file("smoke").read_text(encoding="utf-8")
     assert "seeds: [0, 1, 2]" in text
-    (tmp_path / "smoke.yaml").write_text(text.replace("seeds: [0, 1, 2]", "seeds: [0]"))
+    (tmp_path / "smoke.yaml").write_text(
+        text.replace("seeds: [0, 1, 2]", "seeds: [0]").replace('[class, "random:0.1"]', "[class]")
+    )
     where = ["smoke.yaml", "--out", "smoke", "--workers", "2"]
-    assert "16 of 16 cells done" in process("study", "run", *where, cwd=tmp_path).stdout
+    assert "9 of 9 cells done" in process("study", "run", *where, cwd=tmp_path).stdout
     scores = pd.read_csv(tmp_path / "smoke/results/scores.csv")
     means = scores.groupby(["scenario", "method", "score"])["value"].mean()
     # what must hold whatever the numbers: a class that was never seen is never recognised

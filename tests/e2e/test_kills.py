@@ -1,4 +1,4 @@
-"""A sample of the campaign of `scripts/kills`: fifty kills, and none loses anything."""
+"""A sample of the campaign of `scripts/kills`: some thirty kills, and none loses anything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEAR = "unlearn over,study results over,study report over"
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
     ("cases", "every", "at_random", "least"),
-    [(CHEAP, 2, 0, 20), (STUDY, 24, 1, 3), (DEAR, 60, 1, 4)],
+    [(CHEAP, 4, 0, 10), (STUDY, 48, 1, 2), (DEAR, 120, 1, 3)],
 )
 def test_kills_lose_nothing_and_leave_nothing(
     tmp_path: Path, cases: str, every: int, at_random: int, least: int

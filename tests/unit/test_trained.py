@@ -339,7 +339,7 @@ def test_a_task_without_classes_is_judged_by_its_losses() -> None:
         audit(done, original=first, also=["relearn_time"], place=CPU)
     with pytest.raises(LogitsError):
         audit(done, original=first, also=f"{RelearnTime.__module__}:RelearnTime", place=CPU)
-    with pytest.raises(LogitsError, match="gives 'number', and what looks at classes needs"):
+    with pytest.raises(ConfigError, match=r"^fisher needs classes, .* gives 'number'"):
         unlearn(first, "random:0.2", "fisher", place=CPU)
 
 

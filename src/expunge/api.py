@@ -264,7 +264,7 @@ def unlearn(
         original.recipe,
         len(split.validation),
         original.name,
-        whole_classes=split.only_whole_classes(data),
+        whole_classes=lambda: split.only_whole_classes(data),
     )
     names = tuple(_names(original, method, seed) if names is None else names)
     session = _session(original, method, split, names, place)

@@ -56,7 +56,7 @@ def test_what_a_method_lacks_is_told_alike_for_all() -> None:
     def lacking(name: str, recipe: Recipe | None, whole: bool, **settings: object) -> str:
         method = make_method(name, settings, allow_code=False)
         try:
-            check_supplied(method, recipe, 0, "it", whole_classes=whole)
+            check_supplied(method, recipe, 0, "it", whole_classes=lambda whole=whole: whole)
         except ConfigError as error:
             return str(error)
         return ""

@@ -278,6 +278,20 @@ def test_a_request_whose_ids_are_redacted_uses_and_spares_what_an_open_folder_ke
     assert reads(forget(load(folder)))[0] == 0
 
 
+def test_a_method_that_asks_for_none_costs_none(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a statistic is of is every id, and every file of code."""
+
+    def refuse(things: Any) -> list[str]:
+        raise AssertionError("nobody asked for a statistic")
+
+    monkeypatch.setattr(kept, "_code", refuse)
+    unlearn(load(folder), ASKED, "finetune", place=CPU)
+    with pytest.raises(AssertionError, match="nobody asked"):
+        forget(load(folder))
+
+
 def test_it_never_serves_other_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The same weights under a file of another text, which may compute something else."""
     before = kept._code([original("mlp")])

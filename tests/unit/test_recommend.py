@@ -267,8 +267,28 @@ def test_a_method_that_needs_whole_passes_is_rehearsed_with_these(watch: Stopwat
 
 def test_a_method_that_cannot_be_rehearsed_is_guessed_by_its_passes(watch: Stopwatch) -> None:
     watch.__dict__["an_epoch"] = 3.0
-    assert watch.expect(NeverTells()) == Expected(21.0, rough=True)
-    assert str(watch.expect(NeverTells())) == "roughly 21 s"
+    found = watch.expect(NeverTells())
+    assert (found.seconds, found.rough) == (21.0, True) and "KeyError" in found.failed
+    assert str(found) == "roughly 21 s"
+
+
+class CountsOtherwise(Method):
+    """Fails too, and counts in no epochs what it takes."""
+
+    name: ClassVar[str] = "counts_otherwise"
+    paper: ClassVar[str] = "none"
+    reads: ClassVar[Part] = Part.RETAIN
+
+    rounds: int = 8
+
+    def unlearn(self, model: nn.Module, data: Any, run: Any) -> nn.Module:
+        raise KeyError("rounds")
+
+
+def test_of_a_method_that_counts_in_no_epochs_nothing_is_guessed(watch: Stopwatch) -> None:
+    watch.__dict__["an_epoch"] = 3.0
+    assert watch.expect(CountsOtherwise()).seconds is None
+    assert watch._guessed(Retrain()).seconds == 12 * 3.0
 
 
 def test_nothing_is_rehearsed_when_the_time_for_it_is_spent(model: Trained) -> None:

@@ -30,11 +30,12 @@ LEAST = 1.0
 @dataclass(frozen=True)
 class Expected:
     """seconds: of work, loading and audits apart; None: nobody can tell. rough: guessed by the number of
-    its passes, where a rehearsal told nothing.
+    its epochs, where a rehearsal told nothing. failed: what a rehearsal broke off with, in words.
     """
 
     seconds: float | None
     rough: bool = False
+    failed: str = ""
 
     def __str__(self) -> str:
         if self.seconds is None:
@@ -72,6 +73,7 @@ class Stopwatch:
 
         Raises UserError or DivergenceError where the method itself refuses this model or request.
         """
+        failed = ""
         for whole_passes in (False, True):
             try:
                 seconds = self._rehearsed(method, whole_passes=whole_passes)
@@ -82,11 +84,9 @@ class Stopwatch:
             except (UserError, DivergenceError):
                 if whole_passes:  # or it may be for what the rehearsal left out
                     raise
-            except (
-                Exception
-            ):  # it missed what the rehearsal left out, and others' code may do anything
-                continue
-        return self._guessed(method)
+            except Exception as error:  # it missed what was left out; others' code may do anything
+                failed = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return replace(self._guessed(method), failed=failed)
 
     def _rehearsed(self, method: Method, *, whole_passes: bool) -> float:
         left = self.most - self.spent
@@ -115,9 +115,9 @@ class Stopwatch:
             self.__dict__["an_epoch"] = seconds / self.original.recipe.epochs
 
     def _guessed(self, method: Method) -> Expected:
-        """By the number of its passes over what it reads, each taken for one of plain training."""
-        if self.an_epoch is None:
-            return Expected(None, rough=True)
+        """By its epochs over what it reads, each taken for one of plain training; unknown for a method
+        that counts in anything else.
+        """
         split = self.asked.split
         parts = {Part.RETAIN: split.retain, Part.FORGET: split.forget}
         read = sum(len(ids) for part, ids in parts.items() if part in method.reads)
@@ -126,7 +126,11 @@ class Stopwatch:
             for name, value in method
             if isinstance(value, int) and (name == "epochs" or name.endswith("_epochs"))
         )
-        epochs = (passes or 1) * read / max(1, len(split.retain))
+        if not passes and method.needs_recipe and self.original.recipe is not None:
+            passes = self.original.recipe.epochs
+        if not passes or self.an_epoch is None:
+            return Expected(None, rough=True)
+        epochs = passes * read / max(1, len(split.retain))
         return Expected(epochs * self.an_epoch, rough=True)
 
     @cached_property

@@ -135,7 +135,7 @@ def recommend(
     own = original.trained_by
     reasons = preferred(kind, proof) if own is None else of_its_own(own, proof)
     watch = Stopwatch(original, asked, seed, place, min(MOST_ALL, budget or MOST_ALL))
-    search = _Search(watch, budget, proof)
+    search = _Search(watch, budget, proof, kind)
     names = [name for name in reasons if own is not None or name in ALL_METHODS.names()]
     with place.progress.work("measuring", 1 + len(names), unit="methods") as bar:
         bar.note(LAST)
@@ -167,8 +167,10 @@ def request_kind(split: Split, data: Data) -> RequestKind:
 class _Search:
     """Candidates as they are found."""
 
-    def __init__(self, watch: Stopwatch, budget: float | None, guarantee: Guarantee) -> None:
-        self.watch, self.budget, self.guarantee = watch, budget, guarantee
+    def __init__(
+        self, watch: Stopwatch, budget: float | None, guarantee: Guarantee, kind: RequestKind
+    ) -> None:
+        self.watch, self.budget, self.guarantee, self.kind = watch, budget, guarantee, kind
         self.found: list[Candidate] = []
         self.retrain: Candidate | None = None
         self.left_out: dict[str, str] = {}
@@ -220,7 +222,7 @@ class _Search:
             original.recipe,
             len(split.validation),
             original.name,
-            whole_classes=split.only_whole_classes(original.data),
+            whole_classes=lambda: self.kind == "classes",
         )
         return method
 
@@ -275,6 +277,12 @@ def _notes(search: _Search, guarantee: Guarantee) -> Sequence[str]:
         )
     if any(one.expected.rough for one in search.found):
         notes.append(
-            "roughly: the method could not be rehearsed in time, or at all; its passes were counted."
+            "roughly: the method could not be rehearsed in time, or at all; its epochs were counted, "
+            "each for one of plain training."
         )
+    notes += [
+        f"{one.name}: its rehearsal failed ({one.expected.failed})"
+        for one in search.found
+        if one.expected.failed
+    ]
     return notes

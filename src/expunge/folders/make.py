@@ -214,7 +214,7 @@ def unlearn_folder(
         validation = len(papers.split["validation"])
         whole = not forget.startswith("random:")  # which other requests are, only the data tell
         recipe = Recipe(**papers.card.recipe) if papers.card.recipe is not None else None
-        check_supplied(method, recipe, validation, str(path), whole_classes=whole)
+        check_supplied(method, recipe, validation, str(path), whole_classes=lambda: whole)
     with loading():
         from expunge.api import unlearn
         from expunge.audits.observe import check_logits

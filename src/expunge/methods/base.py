@@ -128,6 +128,10 @@ Epochs = Annotated[int, Field(ge=1, description="passes over the retain set")]
 Rate = Annotated[float, Field(gt=0, description="learning rate")]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="SGD momentum")]
 WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty of SGD")]
+StillNorm = Annotated[
+    Literal["eval", "train"],
+    Field(description="eval: normalisation layers keep their statistics; train: they drift"),
+]
 BatchSize = Annotated[int, Field(ge=1, description="samples a step")]
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from expunge.data.parts import Part
 from expunge.errors import ModelError
-from expunge.methods.base import BatchSize, Epochs, Rate, Scope, SgdMethod, WeightDecay
+from expunge.methods.base import BatchSize, Epochs, Rate, Scope, SgdMethod, StillNorm, WeightDecay
 from expunge.methods.fisher import logit_rows
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ class BoundaryExpand(SgdMethod):
     lr: Rate = Field(default=1e-5, description="learning rate; tune it, on a seed not reported")
     weight_decay: WeightDecay = 0.0
     batch_size: BatchSize = 64
-    norm: Literal["eval", "train"] = Field(
-        default="eval",
-        description="eval: normalisation layers keep their statistics; train: they drift",
-    )
+    norm: StillNorm = "eval"
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ModelError for a model whose last layer cannot have another row."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import BatchSize, Epochs, Rate, Scope, SgdMethod, WeightDecay
+from expunge.methods.base import BatchSize, Epochs, Rate, Scope, SgdMethod, StillNorm, WeightDecay
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,10 +63,7 @@ class BoundaryShrink(SgdMethod):
     epsilon: float = Field(
         default=0.1, gt=0, description="length of the step, as a share of a channel's range"
     )
-    norm: Literal["eval", "train"] = Field(
-        default="eval",
-        description="eval: normalisation layers keep their statistics; train: they drift",
-    )
+    norm: StillNorm = "eval"
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class. Raises ConfigError for inputs that cannot be moved."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import BatchSize, Epochs, Rate, Scope, SgdMethod, WeightDecay
+from expunge.methods.base import BatchSize, Epochs, Rate, Scope, SgdMethod, StillNorm, WeightDecay
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,10 +56,7 @@ class Delete(SgdMethod):
     lr: Rate = 1e-3
     weight_decay: WeightDecay = 0.0
     batch_size: BatchSize = 128
-    norm: Literal["eval", "train"] = Field(
-        default="eval",
-        description="eval: normalisation layers keep their statistics; train: they drift",
-    )
+    norm: StillNorm = "eval"
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from expunge.data.parts import Part
-from expunge.methods.base import Epochs, Rate, SgdMethod, WeightDecay
+from expunge.methods.base import Epochs, Rate, SgdMethod, StillNorm, WeightDecay
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,10 +45,7 @@ class GradientAscent(SgdMethod):
     epochs: Epochs = Field(default=5, description="passes over the forget set")
     lr: Rate = Field(default=1e-4, description="learning rate; tune it, on a seed not reported")
     weight_decay: WeightDecay = 0.0
-    norm: Literal["eval", "train"] = Field(
-        default="eval",
-        description="eval: normalisation layers keep their statistics; train: they drift",
-    )
+    norm: StillNorm = "eval"
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from expunge.data.parts import Part
 from expunge.errors import ConfigError
 from expunge.methods.base import Method
@@ -9,12 +11,18 @@ from expunge.training.recipe import Recipe
 
 
 def check_supplied(
-    method: Method, recipe: Recipe | None, validation: int, where: str, *, whole_classes: bool
+    method: Method,
+    recipe: Recipe | None,
+    validation: int,
+    where: str,
+    *,
+    whole_classes: Callable[[], bool],
 ) -> None:
     """Raise ConfigError for a model that lacks what a method needs; known before anything is loaded.
 
     validation: samples that the model never learned from. where: what to call the model. whole_classes:
-    whether the request takes all samples of some classes, and none of others.
+    says whether the request takes all samples of some classes, and none of others; asked only where that
+    matters, for it looks at every label.
     """
     if method.needs_recipe and recipe is None:
         raise ConfigError(
@@ -29,7 +37,9 @@ def check_supplied(
             f"{method.name} trains as the original was trained, whose schedule 'plateau' watches "
             f"validation samples, and {where} has none: {keep}"
         )
-    if Part.VALIDATION in method.reads_now(recipe, whole=whole_classes):
+    if Part.VALIDATION in method.reads and Part.VALIDATION in method.reads_now(
+        recipe, whole=whole_classes()
+    ):
         without = f", or set {method.without_validation}" if method.without_validation else ""
         raise ConfigError(
             f"{method.name} is guided by validation samples, and {where} has none: {keep}{without}"

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from expunge.training.recipe import Recipe
     from expunge.training.run import Run
 
+    Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+
 MOST = 1000
 """Shards, and slices of each: there is a model for every shard, and a file for every slice."""
 COUNTS = "samples"
@@ -153,7 +155,7 @@ class Sisa(Method):
             )
         run.kept.expect(size * self.shards * self.slices)
         first = np.zeros(self.shards, dtype=np.int64)
-        return self._taught(self.built(run.fresh), data, run, first)
+        return self._taught(self.built(run.fresh), data, run, first, self._places(data, run))
 
     def unlearn(self, model: nn.Module, data: DataView, run: Run) -> nn.Module:
         """See the class."""
@@ -162,7 +164,8 @@ class Sisa(Method):
 
         stages, recipe = self._stages, run.original_recipe()
         self.check_recipe(recipe)
-        now = stages.counts(*self._places(data, run))
+        places = self._places(data, run)
+        now = stages.counts(*places)
         before = run.kept.read(COUNTS).get("count", torch.empty(0)).numpy()
         if before.shape != now.shape:
             raise ModelError(f"what {run.label} kept is of another training; {LOST}")
@@ -170,7 +173,7 @@ class Sisa(Method):
         # says where they are
         changed = before != now
         if self.group is not None and OF_IDS in run.kept.names():
-            changed |= self._struck(data, run)
+            changed |= self._struck(data, run, places)
         first = np.where(changed.any(1), changed.argmax(1), self.slices)
         size = _size(cast("Ensemble", model).members[0])
         told = stages.again(first, now, recipe, size)
@@ -179,7 +182,7 @@ class Sisa(Method):
         run.log.update(told.log)
         if told.warning:
             run.log.setdefault("warnings", []).append(told.warning)
-        return self._taught(cast("Ensemble", model), data, run, first)
+        return self._taught(cast("Ensemble", model), data, run, first, places)
 
     @property
     def _stages(self) -> Stages:
@@ -187,22 +190,20 @@ class Sisa(Method):
 
         return Stages(self.shards, self.slices)
 
-    def _places(
-        self, data: DataView, run: Run, part: Part = Part.RETAIN
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _places(self, data: DataView, run: Run, part: Part = Part.RETAIN) -> Places:
         """Shard and slice of each sample of a part (n,)."""
         from expunge.data.keyed import hashes_of
 
         return self._stages.place(hashes_of(data.keys(part, self.group), *run.names, "shards"))
 
-    def _sums(self, data: DataView, run: Run, part: Part = Part.RETAIN) -> NDArray[np.uint64]:
+    def _sums(self, data: DataView, run: Run, part: Part, places: Places) -> NDArray[np.uint64]:
         """Which samples of a part each slice has, whatever their order: (shards, slices)."""
         from expunge.data.keyed import hashes_of
 
         hashes = hashes_of(data.keys(part), *run.names, "who")
-        return self._stages.sums(hashes, *self._places(data, run, part))
+        return self._stages.sums(hashes, *places)
 
-    def _struck(self, data: DataView, run: Run) -> NDArray[np.bool_]:
+    def _struck(self, data: DataView, run: Run, places: Places) -> NDArray[np.bool_]:
         """Which slices had samples that are to be forgotten: (shards, slices). Raises ModelError where
         they are not what is retained and what is forgotten together.
         """
@@ -210,7 +211,8 @@ class Sisa(Method):
 
         before = run.kept.read(OF_IDS).get("sums")
         was = np.empty(0) if before is None else before.numpy().view(np.uint64)
-        now, gone = self._sums(data, run), self._sums(data, run, Part.FORGET)
+        now = self._sums(data, run, Part.RETAIN, places)
+        gone = self._sums(data, run, Part.FORGET, self._places(data, run, Part.FORGET))
         if was.shape != now.shape or (was != now + gone).any():
             raise ModelError(
                 f"column {self.group!r} does not read as it did when {run.label} trained this model, so "
@@ -220,14 +222,22 @@ class Sisa(Method):
         return found
 
     def _taught(
-        self, model: Ensemble, data: DataView, run: Run, first: NDArray[np.int64]
+        self,
+        model: Ensemble,
+        data: DataView,
+        run: Run,
+        first: NDArray[np.int64],
+        places: Places,
     ) -> Ensemble:
-        """The ensemble, with the stages of each shard done from `first` (shards,) on."""
+        """The ensemble, with the stages of each shard done from `first` (shards,) on.
+
+        places: shard and slice of each retain sample.
+        """
         import torch
 
         from expunge.models.state import load_packed, packed_state
 
-        shard_of, slice_of = self._places(data, run)
+        shard_of, slice_of = places
         counts, left = self._stages.counts(shard_of, slice_of), int((self.slices - first).sum())
         losses: list[float] = []
         with run.progress.work(f"{run.label}, all stages", max(left, 1), unit="stages") as bar:
@@ -252,7 +262,7 @@ class Sisa(Method):
         model.taught.copy_(torch.from_numpy(counts.any(1)))
         run.kept.write(COUNTS, {"count": torch.from_numpy(counts)})
         if self.group is not None:
-            sums = self._sums(data, run).view("int64")
+            sums = self._sums(data, run, Part.RETAIN, places).view("int64")
             run.kept.write(OF_IDS, {"sums": torch.from_numpy(sums)})
         return model
 

@@ -43,15 +43,18 @@ def statistics_of(original: Trained, split: Split, step: str) -> Statistics:
     """
     data, path, key = original.data, original.path, original.key
     task = task_named(data.task, data.task_name)
-    ids = json.dumps(sorted((*split.retain, *split.forget)))
-    about: dict[str, Any] = {
-        "ids": hashlib.sha256(ids.encode()).hexdigest(),
-        "data": data.train.fingerprint,
-        "classes": data.classes,
-        "inputs": (data.normalisation, data.drawing, data.table),
-        "task": task,
-        "code": _code([*original.model.modules(), data.task]),
-    }
+
+    def about() -> dict[str, Any]:
+        ids = json.dumps(sorted((*split.retain, *split.forget)))
+        return {
+            "ids": hashlib.sha256(ids.encode()).hexdigest(),
+            "data": data.train.fingerprint,
+            "classes": data.classes,
+            "inputs": (data.normalisation, data.drawing, data.table),
+            "task": task,
+            "code": _code([*original.model.modules(), data.task]),
+        }
+
     lies = path is not None and (path / CARD).is_file()
     lasting = task != UNNAMED and (key is None or step in OUR_STEPS)
     return Statistics(

@@ -34,14 +34,15 @@ Statistic = Mapping[str, Tensor]
 class Statistics:
     """What is kept of one model.
 
-    about: what the samples are, as plain data: their ids, classes, normalisation. mask: of a sparse
+    about: says what the samples are, as plain data: their ids, classes, normalisation; asked only where
+    a statistic is, for it looks at every id. mask: of a sparse
     model. folder: of the model; None: they are kept in memory alone. called: a file's path in it, by the
     statistic's name in place of {}. known: those in memory. hide: what stands for a digest in
     a folder that may tell of no id. keeps: False where what is taken now is kept nowhere, as in a
     rehearsal, which takes but a part of it.
     """
 
-    about: Mapping[str, Any]
+    about: Callable[[], Mapping[str, Any]]
     mask: Mask | None = None
     folder: Path | None = None
     called: str = "statistic-{}.safetensors"
@@ -85,7 +86,7 @@ class Statistics:
         """What a statistic is of."""
         facts = {
             **{"version": VERSION, "name": name, "settings": dict(settings)},
-            **{"about": self.about, "model": repr(model), "trained": trained},
+            **{"about": self.about(), "model": repr(model), "trained": trained},
             "weights": _digest(model.state_dict()),
             "mask": _digest(self.mask or {}),
         }

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from expunge.pruning.base import Pruner
     from expunge.pruning.original import Pruned, prune
     from expunge.scores.gaps import average_gap, excess_gap, gap
+    from expunge.scores.info import ScoreInfo
     from expunge.scores.score import Score
-    from expunge.scores.table import ScoreInfo
     from expunge.trained.opening import load
     from expunge.trained.record import Record
     from expunge.trained.trained import Trained

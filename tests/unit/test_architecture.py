@@ -46,13 +46,14 @@ LAYERS = {
     "pruning": 9,
     "transfer": 9,
     "api": 10,
-    "advice": 11,
-    "theory": 11,
-    "testing": 12,
-    "folders": 11,
-    "study": 11,
-    "cli": 12,
-    "__main__": 13,
+    "advice": 12,
+    "theory": 12,
+    "testing": 13,
+    "folders": 12,
+    "shadows": 11,
+    "study": 12,
+    "cli": 13,
+    "__main__": 14,
 }
 # The report reads finished results, perhaps on a machine that has no torch.
 ONLY = {"report": {"errors", "names", "disk", "scores"}}

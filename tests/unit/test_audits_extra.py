@@ -338,7 +338,7 @@ def test_what_is_known_of_the_other_models_is_found_once(monkeypatch: pytest.Mon
     _, split, first, retrained, tuned = trio()
     asked: Any = [Membership(features=("confidence", "entropy")), RelearnTime(cap=3)]
     asked += [PredictionDistribution(), LinearProbe(per_class=20)]
-    audits = chosen_audits(asked, original=True, retrained=True, allow_code=False)
+    audits = chosen_audits(asked, beside=("original", "retrained"), allow_code=False)
     audits = [audit for audit in audits if audit.name != "run_time"]
     done: Counter[str] = Counter()
     for module, name in (

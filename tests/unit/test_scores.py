@@ -19,6 +19,7 @@ from scipy import stats
 from expunge.errors import ConfigError
 from expunge.scores.columns import MEANINGS
 from expunge.scores.gaps import average_gap, beyond_floor, excess_gap, gap, own_gaps
+from expunge.scores.info import GOALS
 from expunge.scores.looks import Plan
 from expunge.scores.rows import SAID, ordered_methods
 from expunge.scores.sequential import adjusted, decide, power, rejected, simulated_findings
@@ -34,7 +35,6 @@ from expunge.scores.statistics import (
 from expunge.scores.table import (
     AVERAGED,
     CRITERIA,
-    GOALS,
     OF_AUDITS,
     SCORES,
     TRANSFERRED,

@@ -17,7 +17,7 @@ from expunge.errors import ConfigError, DivergenceError, UserError, told
 from expunge.methods import CONTROLS, Method
 from expunge.place import HERE, Place
 from expunge.scores.score import Score
-from expunge.scores.verdict import MARGINS
+from expunge.scores.table import MARGINS
 from expunge.training.run import Run, accelerator_on
 
 FACTORS = (1.0, 1 / 3, 3.0)

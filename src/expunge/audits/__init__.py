@@ -6,8 +6,9 @@ the single scores mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from inspect import isabstract
+from types import MappingProxyType
 from typing import get_args
 
 from expunge.audits.accuracy import Accuracy
@@ -18,12 +19,14 @@ from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.relearn import RelearnTime
+from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
 from expunge.audits.weights import WeightDistance
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
-from expunge.scores.table import GOALS, SCORES, ScoreInfo
+from expunge.scores.info import GOALS, ScoreInfo
+from expunge.scores.table import SCORES
 
 CLASSES: tuple[type[Audit], ...] = (
     Accuracy,
@@ -35,6 +38,7 @@ CLASSES: tuple[type[Audit], ...] = (
     PredictionDistribution,
     Losses,
     RunTime,
+    Rmia,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 
@@ -104,13 +108,13 @@ def make_audit(name: str, *, allow_code: bool) -> Audit:
 
 
 def chosen_audits(
-    also: Sequence[str | Audit], *, original: bool, retrained: bool, allow_code: bool
+    also: Sequence[str | Audit], *, beside: Collection[Need] = (), allow_code: bool
 ) -> list[Audit]:
     """The usual audits and some more, in the order of the table.
 
     also: names, or objects; an object takes the place of the usual one of its name.
-    original, retrained: whether these models are there. allow_code: whether `module:Class` may be
-    imported; False for names from a file.
+    beside: what there is besides the model: "original", "retrained", "shadows", "method". allow_code:
+    whether `module:Class` may be imported; False for names from a file.
 
     Raises ConfigError for names that there are not, or an audit that lacks a model to compare with.
     """
@@ -126,7 +130,7 @@ def chosen_audits(
         other = found.get(audit.name)
         if other is not None and type(other) is not AUDITS.get(audit.name, type(audit)):
             raise ConfigError(f"two audits are called {audit.name!r}; ask for one of them")
-        check_needs(audit, original=original, retrained=retrained)
+        check_needs(audit, beside)
         found[audit.name] = audit
     order = list(AUDITS)
     return sorted(
@@ -134,18 +138,46 @@ def chosen_audits(
     )
 
 
-def check_needs(audit: Audit | type[Audit], *, original: bool, retrained: bool) -> None:
-    """Raise ConfigError for an audit that lacks a model to compare with."""
-    if "original" in audit.needs and not original:
-        raise ConfigError(
-            f"{audit.name} compares with the model before forgetting, so give the original too "
-            "(audit: --original DIR)"
-        )
-    if "retrained" in audit.needs and not retrained:
-        raise ConfigError(
-            f"{audit.name} compares with a retrained model, so give one too (audit: --retrained DIR; "
-            "unlearn: --with-reference)"
-        )
+REMEDIES: Mapping[Need, str] = MappingProxyType(
+    {
+        "original": "compares with the model before forgetting, so give the original too (audit: "
+        "--original DIR)",
+        "retrained": "compares with a retrained model, so give one too (audit: --retrained DIR; "
+        "unlearn: --with-reference)",
+        "shadows": "compares with models of a bank, so make one (expunge bank build) and give it "
+        "(audit: --bank DIR)",
+        "method": "makes the models of a bank forget by the same method, so give a bank that keeps "
+        "their weights (audit: --bank DIR) of a model that was made to forget",
+        "siblings": "compares many models that the method made with as many retrained ones, so give "
+        "them (audit: --sibling DIR)",
+    }
+)
+"""What an audit that needs it says where it is not there."""
+
+
+def there(
+    original: object = None,
+    retrained: object = None,
+    shadows: object = None,
+    unlearned: object = None,
+    siblings: object = None,
+) -> frozenset[Need]:
+    """What there is beside a model, as `chosen_audits` takes it; None: it is not."""
+    found: dict[Need, object] = {
+        "original": original,
+        "retrained": retrained,
+        "shadows": shadows,
+        "method": unlearned,
+        "siblings": siblings,
+    }
+    return frozenset(need for need, one in found.items() if one is not None)
+
+
+def check_needs(audit: Audit | type[Audit], beside: Collection[Need]) -> None:
+    """Raise ConfigError for an audit that lacks something to compare with."""
+    for need, remedy in REMEDIES.items():
+        if need in audit.needs and need not in beside:
+            raise ConfigError(f"{audit.name} {remedy}")
 
 
 __all__ = [
@@ -157,4 +189,5 @@ __all__ = [
     "chosen_audits",
     "further_audits",
     "make_audit",
+    "there",
 ]

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.errors import ConfigError
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import SCORES, ScoreInfo
+from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
     from expunge.audits.outputs import PartOutputs

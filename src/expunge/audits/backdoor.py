@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Goal, Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import SCORES, WORKS, ScoreInfo
+from expunge.scores.table import SCORES, WORKS
 from expunge.scores.verdict import ANOTHER_TRIGGER, beyond
 
 if TYPE_CHECKING:

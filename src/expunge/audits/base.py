@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
-from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, ScoreInfo
+from expunge.scores.table import NEAR_EMPTY, NO_VERDICT
 from expunge.training.recipe import Settings
 
 if TYPE_CHECKING:
     from expunge.audits.panel import Panel
 
-Need = Literal["outputs", "model", "original", "retrained", "shadows"]
+Need = Literal["outputs", "model", "original", "retrained", "shadows", "method", "siblings"]
+Family = Literal["outputs", "representation", "reversal"]
+"""Where an audit looks: at what a model says, at what it computes on the way, at how it learns again."""
 
 
 class Audit(Settings):
@@ -25,15 +28,18 @@ class Audit(Settings):
 
     name: how it is asked for. info: the scores that it may give. needs: what must be there:
     "outputs" (the model's outputs on each part, observed once), "model" (its weights), "original",
-    "retrained" (these models beside it), "shadows". An audit that needs outputs alone is computed
-    for the original and the retrained model too, and read against them; others look at these
-    themselves. usual: made without being asked for, where it can be.
+    "retrained" (these models beside it), "shadows" (models of the bank), "method" (those, made to
+    forget by the method that made the model), "siblings" (what that method made from other seeds). An
+    audit that needs outputs and shadows alone is computed for the original and the retrained models too,
+    and read against them; others look at these themselves.
+    usual: made without being asked for, where it can be. family: where it looks.
     """
 
     name: ClassVar[str]
     info: ClassVar[tuple[ScoreInfo, ...]]
     needs: ClassVar[frozenset[Need]]
     usual: ClassVar[bool] = False
+    family: ClassVar[Family] = "outputs"
 
     @abstractmethod
     def scores(self, panel: Panel) -> Iterable[Score]:

@@ -20,9 +20,10 @@ from expunge.data.classes import rows_by_class
 from expunge.data.parts import Part
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, SCORES, ScoreInfo
+from expunge.scores.table import NEAR_EMPTY, NO_VERDICT, SCORES
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from expunge.audits.base import Audit, Need
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_interval
-from expunge.scores.table import SCORES, ScoreInfo
+from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
     from expunge.audits.panel import Panel

@@ -23,9 +23,10 @@ from expunge.audits.base import Audit, Need, without_verdict
 from expunge.errors import ConfigError
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import FEATURES, SCORES, ScoreInfo, check_features
+from expunge.scores.table import FEATURES, SCORES, check_features
 
 if TYPE_CHECKING:
     import numpy as np

@@ -77,7 +77,7 @@ def observe(model: nn.Module, data: Data, split: Split, run: Run) -> Outputs:
 
 def observe_test(model: nn.Module, data: Data, run: Run) -> PartOutputs:
     """Outputs on the whole test set. The model comes back as it was."""
-    return _observe_rows(model, data, data.test, np.arange(len(data.test)), run, "the test set")
+    return observe_rows(model, data, data.test, np.arange(len(data.test)), run, "the test set")
 
 
 def observe_learned(
@@ -86,12 +86,15 @@ def observe_learned(
     """Outputs on the retain set, or on so many of it, evenly spaced. The model comes back as it was."""
     rows = split.rows(data.train, Part.RETAIN)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
-    return _observe_rows(model, data, data.train, rows, run, "what was learned")
+    return observe_rows(model, data, data.train, rows, run, "what was learned")
 
 
-def _observe_rows(
+def observe_rows(
     model: nn.Module, data: Data, samples: Samples, rows: Indices, run: Run, what: str
 ) -> PartOutputs:
+    """Outputs on some rows, in their order. what: these are, for progress. The model comes back as it
+    was.
+    """
     device = next((p.device for p in model.parameters()), run.device)
     model.to(run.device)
     try:

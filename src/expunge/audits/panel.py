@@ -13,6 +13,7 @@ from expunge.errors import SplitError
 from expunge.trained.record import Pairing, pairing
 
 if TYPE_CHECKING:
+    from expunge.audits.shadows import Shadows
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
     from expunge.training.recipe import Settings
@@ -35,6 +36,9 @@ class Panel:
         pair: a retraining that is paired with the original, to measure distances of weights from; None:
             the reference itself.
         seed: of the draws of attacks.
+        shadows: models of the bank, which learned from halves of what the original did; or None.
+        unlearned: gives those shadows, made to forget as the subject was; None where nobody can.
+        siblings: what the subject's method made from other seeds, for audits that compare laws.
         kept: what was found of the other models, which panels of other subjects share: see `once`
             and `judging`.
     """
@@ -47,6 +51,9 @@ class Panel:
     others: tuple[Trained, ...] = ()
     pair: Trained | None = None
     seed: int = 0
+    shadows: Shadows | None = None
+    unlearned: Callable[[], Shadows] | None = None
+    siblings: tuple[Trained, ...] = ()
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
     @cached_property
@@ -72,6 +79,11 @@ class Panel:
         other = self.pair or self.retrained
         return None if other is None else pairing(self.subject.history, other.history)
 
+    @property
+    def references(self) -> tuple[Trained, ...]:
+        """All retrained models, the reference first."""
+        return tuple(one for one in (self.retrained, *self.others) if one is not None)
+
     def judging(self, subject: Trained) -> Panel:
         """The same panel with another subject, judged on the same split.
 
@@ -91,7 +103,7 @@ class Panel:
         """The same panel with one of the other models as its subject; None without it."""
         if other is None:
             return None
-        panel = Panel(other, self.split, self.run, seed=self.seed)
+        panel = Panel(other, self.split, self.run, seed=self.seed, shadows=self.shadows)
         seen = self.original_outputs if other is self.original else self.retrained_outputs
         if other in self.others:
             seen = self._kept(f"other {self.others.index(other)}", lambda: self._seen(other))

@@ -17,8 +17,9 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ConfigError, DivergenceError
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Censoring, Score
-from expunge.scores.table import SCORES, ScoreInfo
+from expunge.scores.table import SCORES
 from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
 
-from expunge.audits.base import Audit
+from expunge.audits.base import Audit, Need
 from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
+from expunge.scores.finding import Z95, compared
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text, taught_by
-from expunge.scores.table import NEAR_EMPTY, WORKS, ScoreInfo
+from expunge.scores.table import NEAR_EMPTY, WORKS
 from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
 from expunge.trained.record import proved
 
@@ -30,6 +32,8 @@ NO_TEST_SET = (
     "TA and MIA are n/a: the model has no test set, for it learned all that it was given; import it "
     "with --test DATA to have them"
 )
+READ_AGAINST: frozenset[Need] = frozenset({"outputs", "shadows"})
+"""What an audit may need to be made of the other models too: it is the same for all of them."""
 PARTS = ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest")
 
 
@@ -229,13 +233,13 @@ def _judged_by_losses(
 
 
 def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
-    """An audit's scores; one of outputs alone is made of the other models too.
+    """An audit's scores; one of outputs, beside shadows, is made of the other models too.
 
     Then `reference` is the retrained model's value, and the detail has the original's. A value of an
     attack that learned from another number of samples is left out, and the detail says so (`other_m`).
     """
     scores = _declared(audit, panel)
-    if audit.needs != {"outputs"}:
+    if not audit.needs <= READ_AGAINST:
         yield from scores
         return
     further = [(f"retrained {n + 2}", one) for n, one in enumerate(panel.others)]
@@ -256,10 +260,24 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
             detail["original"] = before.value
         if reference is not None:
             score = replace(score, reference=reference.value, reference_bound=reference.bound)
+        known = [one.value for one in (reference, *others) if one is not None]
         if others:
-            known = [one.value for one in (reference, *others) if one is not None]
             detail["references"] = known
-        yield replace(score, detail=detail)
+        yield found_beside(replace(score, detail=detail), known, audit.info)
+
+
+def found_beside(score: Score, references: Sequence[float], info: Sequence[ScoreInfo]) -> Score:
+    """A score with what is found against retrained models' values, where its table says a margin."""
+    own = next((one for one in info if one.name == score.name), None)
+    if own is None or own.margin is None or score.finding is not None or not references:
+        return score
+    error = 0.0
+    if score.low is not None and score.high is not None:
+        error = (score.high - score.low) / (2 * Z95)
+    unit = "points" if own.unit == "percent" else own.unit
+    step = 100 / score.n if own.unit == "percent" and score.n else 0.0
+    finding = compared(score.value, references, own.margin, error=error, step=step, unit=unit)
+    return replace(score, finding=finding)
 
 
 def _by_name(audit: Audit, panel: Panel, other: Trained) -> dict[str, Score]:
@@ -294,7 +312,7 @@ def scores_of_outputs(panel: Panel) -> list[Score]:
 
     return [
         score
-        for audit in chosen_audits((), original=False, retrained=False, allow_code=False)
+        for audit in chosen_audits((), allow_code=False)
         if audit.needs == {"outputs"}
         for score in audit.scores(panel)
     ]

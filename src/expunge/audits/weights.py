@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from expunge.audits.base import Audit, Need
 from expunge.errors import ModelError
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
-from expunge.scores.table import SCORES, ScoreInfo
+from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from expunge.audits import chosen_audits
+from expunge.audits import chosen_audits, there
 from expunge.audits.mia import MOST_MEMBERS, Membership
 from expunge.cli.arguments import read_pairs
 from expunge.cli.options import (
@@ -95,7 +95,8 @@ def unlearn(
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
-    chosen_audits(further, original=True, retrained=with_reference or with_floor, allow_code=TYPED)
+    beside = there(True, with_reference or with_floor or None)
+    chosen_audits(further, beside=beside, allow_code=TYPED)
     check_places(figures, report, out, model_dir, place.overwrite)
     tell, told = teller(messages)
     with working("unlearn") as bars:

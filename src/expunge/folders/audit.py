@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.audits import Audit, chosen_audits
+from expunge.audits import Audit, chosen_audits, there
 from expunge.data.classes import resolve_class
 from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
@@ -75,8 +75,7 @@ def audit_folder(
     retrained = [retrained] if isinstance(retrained, str | Path) else list(retrained)
     chosen_audits(
         also,
-        original=original is not None,
-        retrained=bool(retrained),
+        beside=there(original, retrained[0] if retrained else None),
         allow_code=TYPED,
     )
     papers = read_papers(path, data=data, place=place)

@@ -12,8 +12,9 @@ from expunge.report.figures import DOT
 from expunge.report.further import further_rows, header_of
 from expunge.report.labels import labels_of
 from expunge.report.plotting import Axes, mpl
+from expunge.scores.info import ScoreInfo
 from expunge.scores.rows import NO_METHODS, RETRAIN, SAID, ordered_methods
-from expunge.scores.table import SCORES, ScoreInfo, score_infos
+from expunge.scores.table import SCORES, score_infos
 
 MOST_SCORES, MOST_METHODS = 6, 20
 """At most so many scores and methods are drawn."""

@@ -7,8 +7,9 @@ import pandas as pd
 from expunge.report.cells import Name, Spread, TableCell
 from expunge.report.grid import Column, Grid, Line
 from expunge.scores.columns import MEANINGS
+from expunge.scores.info import ScoreInfo
 from expunge.scores.rows import FAILED, ordered_methods, row_kind
-from expunge.scores.table import SCORES, USUAL, ScoreInfo, score_infos
+from expunge.scores.table import SCORES, USUAL, score_infos
 
 
 def further_grid(frame: pd.DataFrame) -> Grid | None:

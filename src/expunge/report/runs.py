@@ -11,9 +11,10 @@ from expunge.report.cells import Count, Missing, Name, Single, TableCell
 from expunge.report.further import header_of
 from expunge.report.grid import Column, Grid, Line
 from expunge.scores.columns import MEANINGS, SECONDS
+from expunge.scores.info import ScoreInfo
 from expunge.scores.rows import FAILED, ordered_methods, row_kind
 from expunge.scores.score import SIGNS
-from expunge.scores.table import USUAL, ScoreInfo, score_infos
+from expunge.scores.table import USUAL, score_infos
 
 
 def runs_grid(frame: pd.DataFrame) -> Grid:

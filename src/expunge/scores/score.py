@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
+
+from expunge.scores.finding import Finding
 
 Goal = Literal["retrained", "low", "high"]
 """What a score should be: as the retrained model's, as low, or as high as it goes."""
@@ -31,6 +33,8 @@ class Score:
         reference: the retrained model's value of the same score; None without such a model.
         bound, reference_bound: where a value is only a bound, such as the number of steps after which
             somebody gave up; None for a value that was measured.
+        per_sample: id -> what the audit says of that sample; empty where it says nothing of single ones.
+        finding: what was found against retrained models; None where nothing was looked for.
     """
 
     name: str
@@ -44,6 +48,8 @@ class Score:
     reference: float | None = None
     bound: Censoring | None = None
     reference_bound: Censoring | None = None
+    per_sample: Mapping[str, float] = field(default_factory=dict)
+    finding: Finding | None = None
 
     @property
     def gap(self) -> float | None:
@@ -72,7 +78,8 @@ class Score:
         names = ("name", "value", "n", "low", "high", "unit", "target", "reference", "gap")
         bounds = ("bound", "reference_bound")
         plain = {name: as_plain(getattr(self, name)) for name in (*names, *bounds)}
-        return plain | {"detail": as_plain(self.detail)}
+        found = None if self.finding is None else asdict(self.finding)
+        return plain | {"finding": found, "detail": as_plain(self.detail)}
 
 
 def as_plain(value: Any) -> Any:

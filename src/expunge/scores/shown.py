@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from expunge.names.text import clean
+from expunge.scores.info import ScoreInfo
 from expunge.scores.score import SIGNS, Censoring, Score
-from expunge.scores.table import SCORES, ScoreInfo, score_info
+from expunge.scores.table import SCORES, score_info
 
 TEXT_WIDTH = 160
 """Characters of a line of plain text."""

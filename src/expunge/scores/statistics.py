@@ -56,6 +56,15 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else math.nan
 
 
+def student_quantile(level: float, freedom: float) -> float:
+    """Student's t below which `level` of it lies; with freedom infinite the normal's."""
+    if math.isinf(freedom):
+        return statistics.NormalDist().inv_cdf(level)
+    from scipy import special  # scipy.stats has the same function, and takes a second to import
+
+    return float(special.stdtrit(freedom, level))
+
+
 def student_interval(
     values: Sequence[float], confidence: float = 0.95, least: float = 0.0
 ) -> tuple[float, float, float]:
@@ -71,10 +80,7 @@ def student_interval(
     n = len(values)
     if n == 1:
         return mean, math.nan, math.nan
-    from scipy import special  # scipy.stats has the same function, and takes a second to import
-
-    quantile = float(special.stdtrit(n - 1, (1 + confidence) / 2))
-    half = quantile * max(sd, least) / math.sqrt(n)
+    half = student_quantile((1 + confidence) / 2, n - 1) * max(sd, least) / math.sqrt(n)
     return mean, mean - half, mean + half
 
 

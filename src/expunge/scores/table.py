@@ -6,11 +6,13 @@ It is read without torch, so that lists and mistakes answer at once.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ConfigError
+from expunge.scores.further import FURTHER
+from expunge.scores.info import GOALS, ScoreInfo
 from expunge.scores.rows import FAILED, SAID
 from expunge.scores.score import Goal
 
@@ -25,58 +27,32 @@ WORKS = 50.0
 FEATURES = ("confidence", "correctness", "entropy", "modified_entropy", "probabilities")
 """What the membership attack may look at; `audits.mia` computes them."""
 
-GivenBy = Literal["audit", "transfer", "mask"]
-"""What gives a score: an audit of a model, its transfer to a target task, or the search for a mask."""
-GOALS: Mapping[Goal, str] = MappingProxyType(
-    {
-        "retrained": "Good is what retrain has.",
-        "low": "Low is good.",
-        "high": "High is good.",
-    }
-)
-"""What a reader is told of a target."""
-
-
-@dataclass(frozen=True)
-class ScoreInfo:
-    """One line of the table of scores.
-
-    Attributes:
-        name: as results, tables and claims have it.
-        measures: what it is, in one line for lists.
-        unit: "percent" (0 to 100), "seconds", ...
-        target: what the value should be near.
-        paper: where it was published.
-        reads: what it says and when it is good, for the reader of a page.
-        title: a few words beside the name, over a picture of it.
-        decimals: how many are printed of a mean; None for as many as make four digits.
-        limits: the smallest and the largest value that there can be; None where there are none.
-        given_by: what gives it.
-    """
-
-    name: str
-    measures: str
-    unit: str
-    target: Goal
-    paper: str
-    reads: str = ""
-    title: str = ""
-    decimals: int | None = None
-    limits: tuple[float, float] | None = None
-    given_by: GivenBy = "audit"
-
-
 _JIA = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
 _SONG = "Song & Mittal 2021, Systematic Evaluation of Privacy Risks of Machine Learning Models"
 _TARUN = "Tarun et al. 2023, Fast Yet Effective Machine Unlearning"
 _CALLED = "share of the forget set that an attack calls non-member"
 
 
+MARGINS: Mapping[str, float] = MappingProxyType(
+    {"UA": 5, "MIA": 5, "TA_forget": 5, "probe": 5, "ASR": 5, "RA": 2, "TA": 2, "SA": 2}
+)
+"""Of the papers' scores: points from the retrained model's value; never less than one sample."""
+
+
 def _percent(
     name: str, measures: str, reads: str, target: Goal = "retrained", paper: str = _JIA
 ) -> ScoreInfo:
     """A share of samples, from a model's outputs."""
-    return ScoreInfo(name, measures, "percent", target, paper, reads, limits=(0, 100))
+    return ScoreInfo(
+        name,
+        measures,
+        "percent",
+        target,
+        paper,
+        reads,
+        limits=(0, 100),
+        margin=MARGINS.get(name),
+    )
 
 
 def _usual(name: str, measures: str, reads: str, title: str = "") -> ScoreInfo:
@@ -323,10 +299,12 @@ _TABLE = (
         given_by="mask",
     ),
 )
-SCORES: Mapping[str, ScoreInfo] = MappingProxyType({info.name: info for info in _TABLE})
+SCORES: Mapping[str, ScoreInfo] = MappingProxyType(
+    {info.name: info for info in (*_TABLE, *FURTHER)}
+)
 """Every score that this package knows, by name, in the order in which lists show them."""
 OF_AUDITS: Mapping[str, ScoreInfo] = MappingProxyType(
-    {info.name: info for info in _TABLE if info.given_by == "audit"}
+    {info.name: info for info in SCORES.values() if info.given_by == "audit"}
 )
 """Those of an audit: what every study and every model can have."""
 TRANSFERRED = tuple(info.name for info in _TABLE if info.given_by == "transfer")

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_interval, wilson
-from expunge.scores.table import AVERAGED, NEAR_EMPTY, NO_VERDICT, WORKS
+from expunge.scores.table import AVERAGED, MARGINS, NEAR_EMPTY, NO_VERDICT, WORKS
 
 WITHIN = "within the stated margins"
 DAMAGED = "damaged"
@@ -30,10 +29,6 @@ ENOUGH = 5
 CHEAP = 2.0
 """Retraining that took less than so many times as long as the method is the better choice."""
 
-MARGINS: Mapping[str, float] = MappingProxyType(
-    {"UA": 5, "MIA": 5, "TA_forget": 5, "probe": 5, "ASR": 5, "RA": 2, "TA": 2, "SA": 2}
-)
-"""Points from the retrained model's value; never less than one sample."""
 RELEARN_SHARE = 0.5
 """Of the retrained model's relearn time: below it the samples were still known."""
 KNOWS_BELOW, KNOWS_ABOVE = ("UA", "MIA"), ("TA_forget", "probe")

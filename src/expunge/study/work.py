@@ -342,8 +342,7 @@ def _scores(
         panel = Panel(subject, made.split, run, seed=cell.seed)
     audits = chosen_audits(
         also,
-        original=bool(also),
-        retrained=bool(also),
+        beside=("original", "retrained") if also else (),
         allow_code=bench.place.allow_code,
     )
     # what it cost stands in the cell

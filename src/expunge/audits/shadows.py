@@ -1,0 +1,63 @@
+"""What the models of a bank say of every sample, and which of them learned from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from expunge.audits.log_odds import log_odds, own_confidence
+
+
+@dataclass(frozen=True, eq=False)
+class Shadows:
+    """K models that were trained as the original was, each on a half of its samples.
+
+    Attributes:
+        ids: of all n samples, those that nobody learned from among them.
+        labels: (n,), int64.
+        logits: (K, n, classes), float32; nan in the rows of samples that were struck.
+        learned: (K, n), True where a model learned from the sample.
+        forgot: (K, n), True where it was then made to forget it; None where none was.
+
+    Models 2 p and 2 p + 1 learned from complementary halves.
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    learned: NDArray[np.bool_]
+    forgot: NDArray[np.bool_] | None = None
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def never(self) -> NDArray[np.bool_]:
+        """(n,): samples that no model of the bank learned from, nor the original."""
+        return np.asarray(~self.learned.any(axis=0), dtype=np.bool_)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids.tolist())}
+
+    def rows(self, ids: Sequence[str]) -> NDArray[np.intp]:
+        """The row of each id, -1 for one that is not here."""
+        return np.array([self._row_of.get(name, -1) for name in ids], dtype=np.intp)
+
+    @cached_property
+    def phi(self) -> NDArray[np.float64]:
+        """(K, n): `log_odds` of each model and sample."""
+        return np.stack([log_odds(one, self.labels) for one in self.logits])
+
+    def confidence(self, temperature: float = 1.0) -> NDArray[np.float64]:
+        """(K, n): probability that each model gives to each sample's own class, in [0, 1].
+
+        temperature: what logits are divided by, above 0.
+        """
+        return np.stack(
+            [own_confidence(log_odds(one / temperature, self.labels)) for one in self.logits]
+        )

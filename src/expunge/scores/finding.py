@@ -1,0 +1,78 @@
+"""What an audit finds of one score, read against retrained models: a word, and the reason.
+
+The margin is a number of the score's unit that was fixed before anything was measured. A difference
+tells against a model only where it lies beyond the margin and beyond what chance does between retrained
+models; a model is found within only where so many are known that it could not well be larger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from expunge.scores.statistics import mean_sd, student_quantile
+
+Word = Literal["within", "outside", "undecided", "not measurable"]
+WITHIN: Word = "within"
+OUTSIDE: Word = "outside"
+UNDECIDED: Word = "undecided"
+NOT_MEASURABLE: Word = "not measurable"
+ALPHA = 0.05
+"""The chance that one audit calls a true retraining outside, at most."""
+Z95 = 1.96
+"""Half the width of a 95 % interval in standard errors."""
+ENOUGH = 5
+"""Retrained models from which on a model can be found within."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """word: what was found. why: in a sentence without its full stop. p: of the test behind it, in
+    [0, 1]; None where there is none.
+    """
+
+    word: Word
+    why: str
+    p: float | None = None
+
+
+def compared(
+    value: float,
+    references: Sequence[float],
+    margin: float,
+    *,
+    error: float = 0.0,
+    step: float = 0.0,
+    tests: int = 1,
+    unit: str = "points",
+) -> Finding:
+    """A value beside those of k retrained models.
+
+    margin: the largest difference that does not matter. error: the standard error of one value that the
+    number of samples alone makes; step: what one sample moves it by; both in the same unit, 0 or more.
+    tests: how many such findings there are, for a joint chance of ALPHA that a true retraining is
+    outside in any (Bonferroni).
+
+    Another retraining differs from the mean of k by a spread of sd sqrt(1 + 1 / k), where sd is their
+    standard deviation, which counts as no less than `step`; with Student's t of k - 1 degrees it gives a
+    prediction interval. Of fewer than ENOUGH nobody knows the sd: no less than `error` counts then, and
+    with fewer than three it alone, with the normal's quantile.
+    """
+    known = [one for one in references if math.isfinite(one)]
+    if not math.isfinite(value) or not known:
+        return Finding(NOT_MEASURABLE, "there is no value of both models to compare")
+    mean, sd = mean_sd(known)
+    k = len(known)
+    freedom = k - 1 if k >= 3 else math.inf
+    sd = max(sd if k >= 3 else 0.0, step, error if k < ENOUGH else 0.0)
+    spread = sd * math.sqrt(1 + 1 / k)
+    apart = abs(value - mean)
+    chance = student_quantile(1 - ALPHA / (2 * tests), freedom) * spread
+    told = f"{apart:.3g} {unit} from retraining, margin {margin:g}, chance up to {chance:.3g}"
+    if apart > margin and apart > chance:
+        return Finding(OUTSIDE, told)
+    if k >= ENOUGH and apart + student_quantile(1 - ALPHA, freedom) * spread < margin:
+        return Finding(WITHIN, told)
+    return Finding(UNDECIDED, told)

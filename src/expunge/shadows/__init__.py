@@ -1,0 +1,1 @@
+"""The bank: models trained as the original was, each on a half of its samples, kept for all audits."""

@@ -13,7 +13,8 @@ from expunge.audits import Audit, chosen_audits, make_audit, there
 from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.distance_floor import distance_floor
 from expunge.audits.panel import Panel
-from expunge.audits.scores import Scores, score_panel
+from expunge.audits.scores import Scores
+from expunge.audits.strength import choose, score_chosen
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data, as_data
@@ -416,6 +417,7 @@ def audit(
     retrained: Trained | Sequence[Trained] | None = None,
     forget: Any = None,
     also: Sequence[str | Audit] = (),
+    strength: str | None = None,
     beside: FurtherModels = NOTHING,
     seed: int = 0,
     place: Place = HERE,
@@ -431,6 +433,8 @@ def audit(
         forget: for an original: what one would ask it to forget, as `unlearn` takes it.
         also: further audits, by name as `expunge list audits` shows them, or as objects. An object
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
+        strength: "quick", "standard" or "thorough": audits that fit, and what they say together
+            (`.joint`); what they will cost is told to `place` before.
         beside: models of a bank and further ones, for audits that need them.
         seed: of the draws of attacks.
         place: device and progress.
@@ -465,11 +469,9 @@ def audit(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    audits = chosen_audits(
-        further,
-        beside=there(original, reference, beside),
-        allow_code=allow_code,
-    )
+    needs = there(original, reference, beside)
+    chosen = choose(strength, needs, whole_classes=split.only_whole_classes(model.data))
+    audits = chosen_audits((*chosen.names, *further), beside=needs, allow_code=allow_code)
     panel = Panel(
         model,
         split,
@@ -480,7 +482,7 @@ def audit(
         seed=seed,
         **vars(beside),
     )
-    return score_panel(panel, audits, {one.name for one in further})
+    return score_chosen(panel, audits, chosen, {one.name for one in further}, place.tell)
 
 
 def _learned(one: Trained, name: str = "this model") -> Learned:

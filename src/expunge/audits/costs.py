@@ -131,7 +131,7 @@ def pass_seconds(panel: Panel) -> float:
 
 def cost_lines(audits: Iterable[Audit], sizes: Sizes, rate: float) -> Iterator[str]:
     """A line for each audit, the sum last. rate: seconds a pass."""
-    works = {one.name: COSTS.get(one.name, lambda _: NONE)(sizes) for one in audits}
+    works = {one.name: COSTS[one.name](sizes) if one.name in COSTS else NONE for one in audits}
     idle = [name for name, work in works.items() if work == NONE]
     known: list[float] = []
     for name, work in works.items():

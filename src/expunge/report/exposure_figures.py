@@ -7,12 +7,14 @@ equally common.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
@@ -25,7 +27,7 @@ from expunge.report.plotting import Axes, FuncFormatter, mpl
 from expunge.scores.statistics import wilson
 
 AUDITED, ORIGINAL, RETRAINED = "this model", "original", "retrained"
-LOOKS = {
+LOOKS: Mapping[str, dict[str, Any]] = {
     AUDITED: {"color": DOT, "linewidth": 1.8},
     ORIGINAL: {"color": "#d07a1f", "linewidth": 1.2, "linestyle": "--"},
     RETRAINED: {"color": "black", "linewidth": 1.2, "linestyle": ":"},
@@ -84,8 +86,7 @@ def roc_figure(shown: Exposure) -> Drawn:
         false, true = roc_points(members, shown.unseen[name])
         seen = false > 0
         if name == AUDITED:
-            ends = [wilson(round(share * n), n) for share in true[seen]]
-            low, high = np.array(ends).T
+            low, high = np.array([wilson(round(share * n), n) for share in true[seen]]).T
             axes.fill_between(
                 false[seen], low, high, color=DOT, alpha=0.18, linewidth=0, step="post"
             )
@@ -196,7 +197,7 @@ def exposed_figure(shown: Exposure) -> Drawn:
     )
 
 
-def most_exposed(before: Numbers, after: Numbers) -> Numbers:
+def most_exposed(before: Numbers, after: Numbers) -> NDArray[np.intp]:
     """Rows of the retained samples that rose most, the greatest first; of equal ones the first."""
     order = np.argsort(before - after, kind="stable")[:SHOWN]
     return order[after[order] > before[order]]
@@ -234,7 +235,7 @@ def check_exposure(shown: Exposure) -> None:
         )
 
 
-def _mean(values: Numbers, chosen: Numbers) -> float:
+def _mean(values: Numbers, chosen: NDArray[np.bool_]) -> float:
     return float(values[chosen].mean()) if chosen.any() else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Whether models that forgot equal retrained ones: two one-sided tests against a margin fixed beforehand.
+"""Whether models that forgot equal retrained ones: two one-sided tests, a margin fixed beforehand.
 
 That a test finds no difference says nothing: with three runs a side it finds none in most methods that
 are two standard deviations away. Here equality is what has to be shown.
@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING
 
 from expunge.errors import ConfigError
 from expunge.names.seeds import numpy_generator
-from expunge.scores.finding import (
-    ALPHA,
-    ENOUGH,
-    NOT_MEASURABLE,
-    OUTSIDE,
-    UNDECIDED,
-    WITHIN,
-    Finding,
-)
+from expunge.scores.finding import ALPHA, ENOUGH, Finding
 from expunge.scores.statistics import mean_sd, student_quantile
+from expunge.scores.words import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN
 
 if TYPE_CHECKING:
     import numpy as np

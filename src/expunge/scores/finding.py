@@ -10,15 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from expunge.scores.statistics import mean_sd, student_quantile
+from expunge.scores.words import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, AuditWord
 
-Word = Literal["within", "outside", "undecided", "not measurable"]
-WITHIN: Word = "within"
-OUTSIDE: Word = "outside"
-UNDECIDED: Word = "undecided"
-NOT_MEASURABLE: Word = "not measurable"
+__all__ = [
+    "ALPHA",
+    "ENOUGH",
+    "NOT_MEASURABLE",
+    "OUTSIDE",
+    "UNDECIDED",
+    "WITHIN",
+    "Z95",
+    "Finding",
+    "compared",
+]
+
 ALPHA = 0.05
 """The chance that one audit calls a true retraining outside, at most."""
 Z95 = 1.96
@@ -33,7 +40,7 @@ class Finding:
     [0, 1]; None where there is none.
     """
 
-    word: Word
+    word: AuditWord
     why: str
     p: float | None = None
 

@@ -14,7 +14,7 @@ from expunge.scores.margins import STATED, Margins
 from expunge.trained.record import Pairing, pairing
 
 if TYPE_CHECKING:
-    from expunge.audits.shadows import Shadows
+    from expunge.audits.shadows import Shadows, Swapped
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
     from expunge.training.recipe import Settings
@@ -41,6 +41,7 @@ class Panel:
         unlearned: gives those shadows, made to forget as the subject was; None where nobody can.
         siblings: what the subject's method made from other seeds, for audits that compare laws.
         margins: what difference from retraining does not matter, score by score.
+        swapped: gives two models that this method made forget different samples; or None.
         kept: what was found of the other models, which panels of other subjects share: see `once`
             and `judging`.
     """
@@ -57,6 +58,7 @@ class Panel:
     unlearned: Callable[[], Shadows] | None = None
     siblings: tuple[Trained, ...] = ()
     margins: Margins = STATED
+    swapped: Callable[[], Swapped] | None = None
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
     @cached_property

@@ -12,11 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from expunge.scores.finding import ALPHA, ENOUGH, NOT_MEASURABLE, OUTSIDE, UNDECIDED, Finding
-from expunge.scores.finding import WITHIN as INSIDE
+from expunge.scores.finding import ALPHA, ENOUGH, Finding
 from expunge.scores.score import Score
 from expunge.scores.table import NO_VERDICT
-from expunge.scores.verdict import ALONE, CANNOT_TELL, DAMAGED, KEPT, NOT_FORGOTTEN
+from expunge.scores.verdict import ALONE, KEPT
+from expunge.scores.words import (
+    CANNOT_TELL,
+    DAMAGED,
+    NOT_FORGOTTEN,
+    NOT_MEASURABLE,
+    OUTSIDE,
+    UNDECIDED,
+    WITHIN,
+)
 
 FORGOT = "forgot"
 OUTPUTS = "outputs"
@@ -103,7 +111,7 @@ def _p(finding: Finding) -> float:
     return ALPHA if finding.word == OUTSIDE else 1.0
 
 
-def joint(
+def found_together(
     judged: Iterable[Judged],
     *,
     references: int,
@@ -139,26 +147,32 @@ def _said(measured: Sequence[Judged], references: int, *, whole_classes: bool) -
     outside = [one for one in measured if one.word == OUTSIDE]
     if outside:
         word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
-        some = f"{len(outside)} of {len(measured)} scores tell"
-        some = some if len(outside) > 1 else some.replace("tell", "tells")
-        return word, f"{some} it from retrained models ({_names(outside)})"
+        tell = "tells" if len(outside) == 1 else "tell"
+        some = f"{len(outside)} of {len(measured)} scores {tell} it from retrained models"
+        return word, f"{some} ({_names(outside)})"
     if not references:
         return CANNOT_TELL, "there is no retrained model to compare with"
-    if not measured:
-        return CANNOT_TELL, "nothing could be measured"
-    undecided = [one for one in measured if one.word != INSIDE]
-    if undecided:
-        few = f"; with fewer than {ENOUGH} retrained models none can be found within"
-        few = few if references < ENOUGH else ""
-        none = "none tells it from retrained models, but "
-        many = f"{len(undecided)} of {len(measured)} are undecided ({_names(undecided)})"
-        return CANNOT_TELL, f"{none}{many}{few}"
-    if whole_classes and all(one.family == OUTPUTS for one in measured):
+    open_ = [one for one in measured if one.word == UNDECIDED and _decidable(one.score)]
+    if open_:
+        few = f"; with fewer than {ENOUGH} retrained models nothing is found within"
+        are = "is" if len(open_) == 1 else "are"
+        reason = (
+            f"no score tells it from retrained models, but {len(open_)} of {len(measured)} {are} "
+        )
+        reason += f"undecided ({_names(open_)})"
+        return CANNOT_TELL, reason + (few if references < ENOUGH else "")
+    within = [one for one in measured if one.word == WITHIN]
+    if not within:
+        return CANNOT_TELL, "nothing could be measured finely enough"
+    if whole_classes and all(one.family == OUTPUTS for one in within):
         return CANNOT_TELL, ALONE
     return FORGOT, (
-        f"every score that could tell ({len(measured)}: {_names(measured)}) lies within what "
-        "retraining does"
+        f"every score that could tell finds it within what retraining does ({_names(within)})"
     )
+
+
+def _decidable(score: Score) -> bool:
+    return score.finding is None or score.finding.decidable
 
 
 def _lost(score: Score) -> bool:

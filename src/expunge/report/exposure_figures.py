@@ -7,6 +7,7 @@ equally common.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ LOOKS: Mapping[str, dict[str, Any]] = {
     RETRAINED: {"color": "black", "linewidth": 1.2, "linestyle": ":"},
 }
 """Told apart by their strokes too, for print without colour."""
-SHOWN, BINS, FEW = 10, 30, 10
+ON_WHITE: Mapping[str, Any] = {"edgecolor": "none", "framealpha": 0.9}
+SHOWN, MOST_BINS, FEW = 10, 40, 10
 """Retained samples that are drawn; bars; false alarms under which a rate is not known."""
 
 
@@ -102,7 +104,7 @@ def roc_figure(shown: Exposure) -> Drawn:
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
     _plain(axes)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(loc="lower right", **ON_WHITE)
     return Drawn(
         figure,
         "How well the forgotten samples are found",
@@ -143,7 +145,8 @@ def among_unseen_figure(shown: Exposure) -> Drawn:
     low = min(float(np.percentile(one, 1)) for one in drawn)
     high = max(float(np.percentile(one, 99)) for one in drawn)
     high = high if high > low else low + 1
-    edges = np.linspace(low, high, BINS + 1)
+    bins = min(MOST_BINS, 4 + math.isqrt(len(shown.forget[AUDITED])))
+    edges = np.linspace(low, high, bins + 1)
 
     def bars(values: Numbers) -> Numbers:
         counts = np.histogram(values.clip(low, high), edges)[0]
@@ -157,7 +160,7 @@ def among_unseen_figure(shown: Exposure) -> Drawn:
     axes.set(xlabel=shown.scale, ylabel="% of the samples", xlim=(low, high))
     axes.set_ylim(bottom=0)
     _plain(axes)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=1)
+    axes.legend(fontsize=8, loc="upper left", **ON_WHITE)
     axes.set_ylim(top=1.35 * axes.get_ylim()[1])
     return Drawn(
         figure,

@@ -144,6 +144,7 @@ def judged_together(scores: Scores, audits: Sequence[Audit], chosen: Chosen) -> 
     found = found_together(
         [Judged(of[score.name].name, of[score.name].family, score) for score in speak],
         references=len(scores.panel.references),
+        margins=scores.panel.margins,
         whole_classes=scores.asked.whole_classes,
         left_out=(*chosen.left_out, *silent),
     )

@@ -8,11 +8,13 @@ these hang together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from expunge.scores.finding import ALPHA, ENOUGH, Finding
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.table import NO_VERDICT
 from expunge.scores.verdict import ALONE, KEPT
@@ -115,13 +117,18 @@ def found_together(
     judged: Iterable[Judged],
     *,
     references: int,
+    margins: Margins = STATED,
     whole_classes: bool = False,
     left_out: Sequence[str] = (),
 ) -> Joint:
     """The word on a model, from the scores of some audits.
 
-    references: retrained models that they were read against. whole_classes: whether all samples of some
-    classes were asked for: then outputs alone are no reason to say that a model forgot.
+    A model forgot where no score tells it from retrained models, all that could show it do, and one of
+    these at least tells the original from them: what would pass the original passes anything.
+
+    references: retrained models that they were read against. margins: that they went by. whole_classes:
+    whether all samples of some classes were asked for: then outputs alone are no reason to say that a
+    model forgot.
     """
     judged = list(judged)
     places = [n for n, one in enumerate(judged) if one.score.finding is not None]
@@ -130,7 +137,9 @@ def found_together(
         one = judged[place]
         judged[place] = replace(one, score=replace(one.score, finding=finding))
     measured = [one for one in judged if one.word not in ("", NOT_MEASURABLE)]
-    word, reason = _said(measured, references, whole_classes=whole_classes)
+    word, reason = _wrong(measured) or _unknown(measured, references)
+    if not word:
+        word, reason = _right(measured, margins, whole_classes=whole_classes)
     return Joint(word, reason, len(measured), tuple(judged), tuple(left_out))
 
 
@@ -142,33 +151,61 @@ def _enough(score: Score) -> Finding:
     return finding
 
 
-def _said(measured: Sequence[Judged], references: int, *, whole_classes: bool) -> tuple[str, str]:
-    """Word and reason."""
+def _wrong(measured: Sequence[Judged]) -> tuple[str, str] | None:
+    """Word and reason, where something tells against the model."""
     outside = [one for one in measured if one.word == OUTSIDE]
-    if outside:
-        word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
-        tell = "tells" if len(outside) == 1 else "tell"
-        some = f"{len(outside)} of {len(measured)} scores {tell} it from retrained models"
-        return word, f"{some} ({_names(outside)})"
+    if not outside:
+        return None
+    word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
+    tell = "tells" if len(outside) == 1 else "tell"
+    some = f"{len(outside)} of {len(measured)} scores {tell} it from retrained models"
+    return word, f"{some} ({_names(outside)})"
+
+
+def _unknown(measured: Sequence[Judged], references: int) -> tuple[str, str]:
+    """Word and reason, where a score that could show it does not; else nothing."""
     if not references:
         return CANNOT_TELL, "there is no retrained model to compare with"
-    open_ = [one for one in measured if one.word == UNDECIDED and _decidable(one.score)]
-    if open_:
+    undecided = [one for one in measured if one.word == UNDECIDED and _decidable(one.score)]
+    if undecided:
         few = f"; with fewer than {ENOUGH} retrained models nothing is found within"
-        are = "is" if len(open_) == 1 else "are"
-        reason = (
-            f"no score tells it from retrained models, but {len(open_)} of {len(measured)} {are} "
+        are = "is" if len(undecided) == 1 else "are"
+        return CANNOT_TELL, (
+            f"no score tells it from retrained models, but {len(undecided)} of {len(measured)} {are} "
+            f"undecided ({_names(undecided)}){few if references < ENOUGH else ''}"
         )
-        reason += f"undecided ({_names(open_)})"
-        return CANNOT_TELL, reason + (few if references < ENOUGH else "")
+    return "", ""
+
+
+def _right(measured: Sequence[Judged], margins: Margins, *, whole_classes: bool) -> tuple[str, str]:
+    """Word and reason, where nothing tells against the model and nothing is left open."""
     within = [one for one in measured if one.word == WITHIN]
     if not within:
         return CANNOT_TELL, "nothing could be measured finely enough"
-    if whole_classes and all(one.family == OUTPUTS for one in within):
+    if all(one.score.detail.get("original") is None for one in within):
+        return CANNOT_TELL, (
+            "the original is not there, so nobody knows whether these scores would find that it "
+            "forgot nothing"
+        )
+    able = [one for one in within if _finds_original(one.score, margins)]
+    if not able:
+        return CANNOT_TELL, "no score tells the original from retrained models either"
+    if whole_classes and all(one.family == OUTPUTS for one in able):
         return CANNOT_TELL, ALONE
     return FORGOT, (
-        f"every score that could tell finds it within what retraining does ({_names(within)})"
+        "every score that could tell finds it within what retraining does "
+        f"({_names(within)}); the original is not ({_names(able)})"
     )
+
+
+def _finds_original(score: Score, margins: Margins) -> bool:
+    """Whether the original lies beyond the margin of a score."""
+    before, margin = score.detail.get("original"), margins.of(score.name)
+    known = score.detail.get("references") or [score.reference]
+    values = [one for one in known if one is not None and math.isfinite(one)]
+    if before is None or margin is None or not values:
+        return False
+    return bool(abs(before - sum(values) / len(values)) > margin)
 
 
 def _decidable(score: Score) -> bool:

@@ -69,13 +69,16 @@ class Exposure:
 def roc_points(members: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
     """False and true positive rates, in [0, 1], at each threshold that a never seen sample makes.
 
-    members: (n,), others: (m,). The threshold lies above the k greatest of the others, k = 0 to m.
+    members: (n,), others: (m,). Of the m + 1 thresholds the greatest is the first; what lies above one
+    is taken for learned.
     """
-    ordered = np.sort(others)[::-1]
-    thresholds = np.append(ordered, -np.inf)
-    above = np.searchsorted(np.sort(members), thresholds, "right")
-    true = 1 - above / len(members)
-    return np.arange(len(others) + 1) / len(others), np.asarray(true, dtype=np.float64)
+    thresholds = np.append(np.sort(others)[::-1], -np.inf)
+
+    def above(values: Numbers) -> Numbers:
+        left = len(values) - np.searchsorted(np.sort(values), thresholds, "right")
+        return np.asarray(left / len(values), dtype=np.float64)
+
+    return above(others), above(members)
 
 
 def roc_figure(shown: Exposure) -> Drawn:

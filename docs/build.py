@@ -16,6 +16,7 @@ from typing import Any, get_args
 from typer.main import get_command
 
 from expunge.audits import AUDITS, Audit
+from expunge.audits.strength import SAYS, STRENGTHS
 from expunge.cli import app
 from expunge.cli.listing import FORGETS, REQUESTS, range_of
 from expunge.methods import CONTROLS, METHODS, Method
@@ -37,6 +38,9 @@ NEEDS = {
     "original": "the original",
     "retrained": "a retrained model",
     "shadows": "shadow models",
+    "method": "shadow models made to forget",
+    "siblings": "models of the method from other seeds",
+    "swapped": "two models that forgot different samples",
 }
 TARGETS = {"retrained": "retrain's value", "low": "low", "high": "high"}
 OTHERWISE = {
@@ -129,11 +133,21 @@ def scores_part() -> str:
     ]
     lines += ["", "## Audits", "", "| audit | scores | needs | made |", "|---|---|---|---|"]
     lines += [audit_line(audit) for audit in AUDITS.values()]
-    lines += ["", "Settings of those that have some:", ""]
+    lines += ["", *strengths(), "", "Settings of those that have some:", ""]
     for audit in AUDITS.values():
         if audit.model_fields:
             lines += [f"### `{audit.name}`", "", *parameters(audit)]
     return "\n".join(lines)
+
+
+def strengths() -> Iterator[str]:
+    """A table of the words that `--strength` takes, each with what the last one has not."""
+    yield from ("| strength | says | audits |", "|---|---|---|")
+    before: set[str] = set()
+    for word, names in STRENGTHS.items():
+        more = ", ".join(f"`{name}`" for name in names if name not in before)
+        yield f"| `{word}` | {SAYS[word]} | {'those, and ' if before else ''}{more or 'no more'} |"
+        before |= set(names)
 
 
 def audit_line(audit: type[Audit]) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.api import audit, train, unlearn
 from expunge.audits import AUDITS, there
-from expunge.audits.costs import COSTS, NONE, Sizes, Work, cost_lines
+from expunge.audits.costs import COSTS, NONE, AuditSizes, AuditWork, cost_lines
 from expunge.audits.strength import (
     GIVE,
     QUICK,
@@ -20,7 +20,7 @@ from expunge.audits.strength import (
     STANDARD,
     STRENGTHS,
     THOROUGH,
-    choose,
+    choose_audits,
 )
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
@@ -71,18 +71,18 @@ def test_each_word_holds_the_last_one() -> None:
 
 
 def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:
-    alone = choose("standard", there(), whole_classes=True)
+    alone = choose_audits("standard", there(), whole_classes=True)
     assert "linear_probe" in alone.names
     assert "rmia" not in alone.names
     (rmia,) = [line for line in alone.left_out if line.startswith("rmia:")]
     assert "expunge bank build" in rmia
     everything = set(GIVE)
-    fits = choose("standard", everything, whole_classes=True)
+    fits = choose_audits("standard", everything, whole_classes=True)
     assert fits.names == STRENGTHS["standard"]
     assert not fits.left_out
-    assert choose(None, everything, whole_classes=True).names == ()
+    assert choose_audits(None, everything, whole_classes=True).names == ()
     with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
-        choose("standart", everything, whole_classes=True)
+        choose_audits("standart", everything, whole_classes=True)
 
 
 def test_what_all_needs_are_called() -> None:
@@ -91,10 +91,10 @@ def test_what_all_needs_are_called() -> None:
 
 
 def test_costs_are_sums_of_work() -> None:
-    sizes = Sizes(forget=10, test=20, all=100, models=3, shadows=4, training=7.0, method=2.0)
-    assert Work(passes=100, learned=10).seconds(sizes, 0.5) == 0.5 * (100 + 3 * 10)
+    sizes = AuditSizes(forget=10, test=20, all=100, models=3, shadows=4, training=7.0, method=2.0)
+    assert AuditWork(passes=100, learned=10).seconds(sizes, 0.5) == 0.5 * (100 + 3 * 10)
     assert COSTS["swap"](sizes).seconds(sizes, 1.0) == 2 * 7 + 2 * 2
-    assert COSTS["u_lira"](sizes) == Work(passes=400, forgettings=4)
+    assert COSTS["u_lira"](sizes) == AuditWork(passes=400, forgettings=4)
     assert NONE.seconds(sizes, 1.0) == 0
     audits = [AUDITS[name]() for name in ("accuracy", "membership", "linear_probe")]
     first, probe, idle, total = cost_lines(audits, sizes, 0.1)
@@ -102,7 +102,7 @@ def test_costs_are_sums_of_work() -> None:
     assert probe == "  linear_probe: 60 passes, about 6 s"
     assert idle == "  no passes of their own: membership"
     assert total == "in all about 36 s (1e+05 µs a pass)"
-    unknown = Sizes(10, 20, 100, 3)
+    unknown = AuditSizes(10, 20, 100, 3)
     assert "nobody knows" in "\n".join(cost_lines(audits, unknown, float("nan")))
 
 

@@ -56,7 +56,7 @@ def shown_value(value: float, unit: str, bound: Censoring | None = None) -> str:
     return f"{sign}{value:.1f} s" if unit == "seconds" else f"{sign}{value:.2f}"
 
 
-def text_of(table: Table, notes: Sequence[str] = ()) -> str:
+def table_text(table: Table, notes: Sequence[str] = ()) -> str:
     """A table and lines below it, as plain text."""
     buffer = io.StringIO()
     console = Console(

@@ -15,7 +15,7 @@ from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
-from expunge.folders.deeper import NO_MORE, Deeper, learned_of
+from expunge.folders.deeper import NO_MORE, Audited, Deeper, learned_of
 from expunge.folders.make import Forgotten
 from expunge.names.code import TYPED
 from expunge.place import HERE, Place
@@ -78,7 +78,7 @@ def audit_folder(
     retrained = [retrained] if isinstance(retrained, str | Path) else list(retrained)
     margins = deeper.check()
     bank = deeper.bank_of(original or path, also)
-    needs = there(original, retrained[0] if retrained else None) | deeper.needs(bank)
+    needs = there(original, retrained[0] if retrained else None) | deeper.needs(bank, original)
     chosen_audits(also, beside=needs, allow_code=TYPED)
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
@@ -115,9 +115,11 @@ def audit_folder(
     known = [one for one in references if one is not None]
     if floor:
         known.append(_second(before or model, split, known, place))
-    further = deeper.open(model, None if model.redacted else learned_of(papers), bank, place)
+    audited = replace(model, split=split)
+    learned = None if model.redacted else learned_of(papers)
+    further = deeper.open(Audited(audited, before, learned, also), bank, place)
     scores = _judged(
-        replace(model, split=split),
+        audited,
         before,
         known,
         also,

@@ -144,9 +144,9 @@ def found_together(
 
 
 def _enough(score: Score) -> Finding:
-    """The finding of a score; none of a nearly empty forget set."""
-    finding = score.finding
-    if finding is None or score.detail.get("verdict") == NO_VERDICT:
+    """The finding of a score; that of a nearly empty forget set is none."""
+    finding = score.finding or Finding(NOT_MEASURABLE, "")
+    if finding.word != NOT_MEASURABLE and score.detail.get("verdict") == NO_VERDICT:
         return Finding(NOT_MEASURABLE, NO_VERDICT.removeprefix("none: "))
     return finding
 

@@ -75,6 +75,10 @@ def test_what_chance_makes_among_many_is_undecided() -> None:
     unknown = Finding(OUTSIDE, "a rule without a p")
     assert among_all([unknown, *quiet])[0].word == UNDECIDED
     assert among_all([unknown, Finding(NOT_MEASURABLE, "")])[0].word == OUTSIDE
+    blunt = Finding(NOT_MEASURABLE, "the original lies as near", 0.7)
+    assert among_all([unknown, blunt])[0].word == UNDECIDED, (
+        "it might have been outside, and counts"
+    )
 
 
 def row(

@@ -178,3 +178,7 @@ def test_a_bank_serves_an_audit_that_is_asked_for_by_name(
     assert "bank: original-bank" in done.stderr
     quiet = expunge("audit", "forgot", "--original", "original", cwd=folder)
     assert "bank" not in quiet.stderr
+    other = train(load_data("digits:500"), "mlp", recipe=Recipe(epochs=1, lr=0.1, batch_size=64))
+    build(other, folder / "other", models=2, keep=False)
+    wrong = ("--also", "rmia", "--bank", "other")
+    assert "is a bank of other training data" in refused("audit", "forgot", *wrong, cwd=folder)

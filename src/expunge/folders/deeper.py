@@ -14,6 +14,7 @@ from expunge.audits.strength import STRENGTHS, check_strength
 from expunge.errors import ConfigError
 from expunge.names.code import TYPED
 from expunge.scores.margins import STATED, Margins, read_margins
+from expunge.shadows.places import bank_beside, is_bank
 from expunge.trained.learned import Learned, check_learned
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 T = TypeVar("T")
-
-BESIDE = "-bank"
-"""What the name of a bank's folder adds to that of its original."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,8 @@ class Deeper:
         wanted = self.asked(also) | self.of_strength()
         if self.bank is not None or original is None or "shadows" not in wanted:
             return self.bank
-        near = Path(original)
-        near = near.with_name(f"{near.absolute().name}{BESIDE}")
-        return near if near.is_dir() else None
+        near = bank_beside(original)
+        return near if is_bank(near) else None
 
     def asked(self, also: Sequence[str | Audit]) -> frozenset[Need]:
         """What audits need that were asked for by name."""
@@ -95,21 +92,23 @@ class Deeper:
 
         siblings = tuple(self._sibling(path, audited, place) for path in self.siblings)
         model, original = audited.model, audited.original
-        opened = None if bank is None else _opened(model, bank, place)
 
-        def made(need: Need, make: Callable[[], T]) -> T | None:
-            asked = self.asked(audited.also)
-            if need not in asked | self.of_strength():
+        def made(need: Need, make: Callable[[], T], *, asked: bool = False) -> T | None:
+            asked = asked or need in self.asked(audited.also)
+            if not asked and need not in self.of_strength():
                 return None
             try:
                 return make()
             except ConfigError as error:
-                if need in asked:
+                if asked:
                     raise
                 place.tell(f"left out: {error}")
                 return None
 
-        unlearned = swapped = None
+        opened = unlearned = swapped = None
+        if bank is not None:
+            opening = partial(_opened, model, bank, place)
+            opened = made("shadows", opening, asked=self.bank is not None)
         if original is not None and opened is not None:
             unlearned = made("method", partial(_unlearned, opened, original, model, place))
         if original is not None:
@@ -150,8 +149,9 @@ class Audited:
 
 
 def _opened(model: Trained, folder: Path, place: Place) -> Bank:
-    """A bank. Raises ConfigError for a redacted model, whose ids no bank has."""
+    """A bank. Raises ConfigError for one that does not fit, and for a redacted model."""
     from expunge.shadows.bank import open_bank
+    from expunge.shadows.fits import check_bank
 
     if model.redacted:
         raise ConfigError(
@@ -159,6 +159,7 @@ def _opened(model: Trained, folder: Path, place: Place) -> Bank:
             "it was, or leave the bank out"
         )
     bank = open_bank(folder)
+    check_bank(bank, model)
     place.tell(f"bank: {folder}, {len(bank.finished)} models")
     return bank
 

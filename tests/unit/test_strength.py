@@ -171,6 +171,22 @@ def test_the_command(
     )
 
 
+def test_a_deletion_and_its_page(folder: Path, original: Trained, forgot: Trained) -> None:
+    done = expunge(
+        *("unlearn", "original", "--forget", CLASS, "--method", "head_zeroed", "--out", "zeroed"),
+        *("--strength", "standard", "--report", "page", "--redact-ids"),
+        cwd=folder,
+    )
+    assert "cannot tell: there is no retrained model to compare with" in done.stdout
+    page = (folder / "page" / "report.html").read_text(encoding="utf-8")
+    assert 'id="together"' in page
+    assert "cannot tell: there is no retrained model" in page
+    names = {path.name for path in (folder / "page" / "figures").iterdir()}
+    assert {"00-roc.svg", "00-exposed.pdf", "00-before-after.svg"} <= names
+    assert "Their ids are not shown" in page
+    assert "is redacted, and a bank knows samples by their ids" in done.stderr
+
+
 def test_a_bank_serves_an_audit_that_is_asked_for_by_name(
     folder: Path, original: Trained, forgot: Trained
 ) -> None:

@@ -287,9 +287,12 @@ def audit_forgotten(
     strength: str | None = None,
     place: Place = HERE,
 ) -> Scores:
-    """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
+    """Scores of what `unlearn_folder` made, beside the original, its bank and the retrained model."""
     references = [one for one in (done.reference, done.floor) if one is not None]
-    return _judged(done.result, done.original, references, also, place, strength=strength)
+    deeper, made = Deeper(strength), done.result
+    bank = deeper.bank_of(done.original.path, also)
+    further = deeper.open(Audited(made, done.original, None, also), bank, place)
+    return _judged(made, done.original, references, also, place, strength=strength, beside=further)
 
 
 def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:

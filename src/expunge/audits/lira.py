@@ -64,8 +64,11 @@ class Lira(Audit):
         if shadows is None:
             return
         forget = panel.forget()
-        found = self._online(panel, shadows) if self.online else self._offline(panel, shadows)
-        ours, null, detail = found
+        detail: dict[str, Any] = {}
+        if self.online:
+            ours, null, detail = self._online(panel, shadows)
+        else:
+            ours, null = self.offline(panel, shadows)
         there = np.isfinite(ours)
         names, ours = np.array(forget.ids)[there].tolist(), ours[there]
         null = null[np.isfinite(null)]
@@ -115,10 +118,13 @@ class Lira(Audit):
             return ours, null, {}
         return ours, null, {"bank": auc(members, null)[0]}
 
-    def _offline(
+    def offline(
         self, panel: Panel, shadows: Shadows
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, Any]]:
-        """How far phi lies above the laws of models that did not learn: forget set, never seen."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far phi lies above the laws of models that did not learn: forget set (n,), never seen (m,).
+
+        In standard deviations; nan where no law is known.
+        """
         import numpy as np
 
         from expunge.audits.laws import laws, spread_used
@@ -131,4 +137,4 @@ class Lira(Audit):
             phi = np.where(rows >= 0, shadows.phi[:, rows], np.nan)
             return laws(phi, ~shadows.learned[:, rows], spread).standard(part_log_odds(part))
 
-        return above(panel.forget()), of_never_seen(panel.outputs, above), {}
+        return above(panel.forget()), of_never_seen(panel.outputs, above)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.counts import chance_of_count, clopper_pearson, threshold
+from expunge.audits.lira import Lira
 from expunge.audits.never_seen import of_never_seen
 from expunge.audits.rmia import Rmia
 from expunge.scores.finding import (
@@ -52,8 +53,9 @@ class LowFpr(Audit):
     info: ClassVar[tuple[ScoreInfo, ...]] = tuple(SCORES[name] for name, _ in RATES)
     needs: ClassVar[frozenset[Need]] = frozenset({"outputs"})
 
-    by: Literal["auto", "rmia", "loss"] = Field(
-        default="auto", description="the score; auto: rmia where there is a bank, else loss"
+    by: Literal["auto", "rmia", "lira", "loss"] = Field(
+        default="auto",
+        description="the score; auto: rmia where there is a bank, else loss; lira: offline",
     )
 
     def scores(self, panel: Panel) -> Iterator[Score]:
@@ -91,21 +93,24 @@ class LowFpr(Audit):
         self, panel: Panel
     ) -> tuple[str, Sequence[str], NDArray[np.float64], NDArray[np.float64]]:
         """By which score, ids, and the scores of the forget set and of never seen samples."""
+        import numpy as np
+
         from expunge.audits.log_odds import part_log_odds
 
-        if self.by != "loss":
+        if self.by in ("auto", "rmia"):
             compared = Rmia().compared(panel)
             if compared is not None and len(compared.ours) and len(compared.null):
                 return "rmia", compared.ids, compared.ours, compared.null
-        if self.by == "rmia":
-            import numpy as np
-
-            return "rmia", (), np.empty(0), np.empty(0)
-        forget = (
-            panel.forget()
-        )  # phi falls where the loss rises, and never so far that all are equal
-        own = part_log_odds(forget)
-        return "loss", forget.ids, own, of_never_seen(panel.outputs, part_log_odds)
+        if self.by == "lira" and panel.shadows is not None:
+            own, null = Lira(online=False).offline(panel, panel.shadows)
+            there = np.isfinite(own)
+            ids = tuple(np.array(panel.forget().ids)[there].tolist())
+            return self.by, ids, own[there], null[np.isfinite(null)]
+        if self.by in ("rmia", "lira"):
+            return self.by, (), np.empty(0), np.empty(0)
+        # phi falls where the loss rises, and tells samples apart where the loss is nearly 0
+        ours = part_log_odds(panel.forget())
+        return "loss", panel.forget().ids, ours, of_never_seen(panel.outputs, part_log_odds)
 
 
 def tpr_finding(above: int, n: int, place: int, m: int, rate: float, margin: float) -> Finding:

@@ -1,6 +1,10 @@
 """Robust membership inference: a sample's likelihood ratio against those of samples never seen.
 
 Zarifzadeh, Liu & Shokri (ICML 2024), "Low-Cost High-Power Membership Inference Attacks".
+
+Of never seen samples all models of a bank are asked. A public implementation averages the half of them
+that are surest there, and that half of a forgotten sample which did not learn from it, so that its
+scores of single samples differ from ours; AUCs hardly do.
 """
 
 from __future__ import annotations

@@ -121,9 +121,9 @@ class Lira(Audit):
     def offline(
         self, panel: Panel, shadows: Shadows
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How far phi lies above the laws of models that did not learn: forget set (n,), never seen (m,).
+        """How far phi lies above the laws of models that did not learn: forget set and never seen.
 
-        In standard deviations; nan where no law is known.
+        (n,) and (m,), in standard deviations; nan where no law is known.
         """
         import numpy as np
 

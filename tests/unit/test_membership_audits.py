@@ -18,6 +18,7 @@ from expunge.api import audit, train, unlearn
 from expunge.audits.base import Audit
 from expunge.audits.lira import Lira
 from expunge.audits.low_fpr import LowFpr
+from expunge.audits.never_seen import of_never_seen
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.audits.panel import Panel
 from expunge.audits.quantile_mia import QuantileMia, logit_margins
@@ -261,6 +262,24 @@ def test_rates_take_the_score_of_a_bank_where_there_is_one() -> None:
     assert math.isnan(next(iter(LowFpr(by="lira").scores(no_bank))).value)
     without = panel(generator.normal(size=40), generator.normal(size=200))
     assert next(iter(LowFpr().scores(without))).detail["by"] == "loss"
+
+
+def test_never_seen_samples_are_those_of_the_forgotten_classes_or_of_those_that_stay() -> None:
+    def of(labels: list[int]) -> PartOutputs:
+        named = tuple(f"{labels}{i}" for i in range(len(labels)))
+        return PartOutputs(torch.zeros(len(labels), 4), torch.tensor(labels), named)
+
+    def asked(outputs: Outputs, *, alike: bool) -> list[int]:
+        found = of_never_seen(outputs, lambda part: part.labels.numpy(), alike=alike)
+        return [int(label) for label in found]
+
+    whole = Outputs(of([2, 2]), None, of([0, 1, 3]), of([2, 2, 2]))
+    assert asked(whole, alike=True) == [2, 2, 2]
+    assert asked(whole, alike=False) == [0, 1, 3]
+    some = Outputs(of([0, 3]), None, of([0, 1, 3, 2]))
+    assert asked(some, alike=True) == [0, 3]
+    assert asked(some, alike=False) == [0, 1, 3, 2]
+    assert asked(Outputs(of([0]), None, None), alike=True) == []
 
 
 def test_margins_are_the_formula() -> None:

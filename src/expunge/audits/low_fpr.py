@@ -44,9 +44,9 @@ WELL = 10
 class LowFpr(Audit):
     """TPR at 1 % and at 0.1 % FPR: the share of the forget set above what few never seen samples are.
 
-    The threshold is set by never seen samples alone, which a retrained model treats as it treats the
-    forget set: of either, as many lie above it. The score is that of robust membership inference where
-    there is a bank, else the loss.
+    The threshold is set by never seen samples of the forget set's classes alone, which a retrained model
+    treats as it treats the forget set: of either, as many lie above it. The score is that of robust
+    membership inference where there is a bank, else the loss.
     """
 
     name: ClassVar[str] = "low_fpr"
@@ -98,11 +98,11 @@ class LowFpr(Audit):
         from expunge.audits.log_odds import part_log_odds
 
         if self.by in ("auto", "rmia"):
-            compared = Rmia().compared(panel)
+            compared = Rmia().compared(panel, alike=True)
             if compared is not None and len(compared.ours) and len(compared.null):
                 return "rmia", compared.ids, compared.ours, compared.null
         if self.by == "lira" and panel.shadows is not None:
-            own, null = Lira(online=False).offline(panel, panel.shadows)
+            own, null = Lira(online=False).offline(panel, panel.shadows, alike=True)
             there = np.isfinite(own)
             ids = tuple(np.array(panel.forget().ids)[there].tolist())
             return self.by, ids, own[there], null[np.isfinite(null)]
@@ -110,7 +110,12 @@ class LowFpr(Audit):
             return self.by, (), np.empty(0), np.empty(0)
         # phi falls where the loss rises, and tells samples apart where the loss is nearly 0
         ours = part_log_odds(panel.forget())
-        return "loss", panel.forget().ids, ours, of_never_seen(panel.outputs, part_log_odds)
+        return (
+            "loss",
+            panel.forget().ids,
+            ours,
+            of_never_seen(panel.outputs, part_log_odds, alike=True),
+        )
 
 
 def tpr_finding(above: int, n: int, place: int, m: int, rate: float, margin: float) -> Finding:

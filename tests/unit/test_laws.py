@@ -12,7 +12,7 @@ from expunge.audits.beside import FurtherModels
 from expunge.audits.challenge_epsilon import ChallengeEpsilon, forgetting
 from expunge.audits.klom import klom, tail
 from expunge.audits.klom_fixed import against_margin, constant_share, judged
-from expunge.audits.populations import Beside, beside_floor
+from expunge.audits.populations import OverFloor, beside_floor
 from expunge.audits.retrain_band import band, carried_by
 from expunge.audits.shadows import Swapped
 from expunge.audits.swap import Swap, chance, found, largest
@@ -87,7 +87,7 @@ def test_as_published_constants_are_perfect_and_corrected_they_are_refused() -> 
     assert constant_share(same, same) == 0, "where retrained ones do not vary either"
 
 
-def excess(ours: np.ndarray, retrained: np.ndarray) -> Beside:
+def excess(ours: np.ndarray, retrained: np.ndarray) -> OverFloor:
     made = beside_floor(ours, retrained, lambda a, b: tail(klom(a, b, closed=True)), draws(9))
     assert made is not None
     return made
@@ -337,10 +337,7 @@ def test_swap_reads_two_worlds(models: dict[str, list[Trained]]) -> None:
         return FurtherModels(swapped=make)
 
     for one in (exact, made):
-        (score,) = [
-            each for each in audit(made, also=[Swap(draws=99)], beside=swapped(one))
-            if each.name == "swap"
-        ]  # fmt: skip
+        score = audit(made, also=[Swap(draws=99)], beside=swapped(one))["swap"]
         assert score.value == 0 and score.reference == 0 and score.detail["quality"] == 100
         assert score.finding is not None and score.finding.word == "within"
     assert asked == [exact, made]

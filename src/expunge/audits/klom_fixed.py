@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from expunge.audits.base import Audit, Need
 from expunge.audits.klom import LEAST_MODELS, klom, summary, tail, too_few
-from expunge.audits.populations import Beside, beside_floor, populations
+from expunge.audits.populations import OverFloor, beside_floor, populations
 from expunge.names.seeds import numpy_generator
 from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Finding
 from expunge.scores.info import ScoreInfo
@@ -48,12 +48,11 @@ class KlomFixed(Audit):
         found = beside_floor(
             ours, retrained, _tails, numpy_generator("audit", self.name, panel.seed)
         )
-        by_part = {
-            part: klom(mine, both.retrained[part], closed=True)
-            for part, mine in both.ours.items()
-        }  # fmt: skip
+        each = {
+            part: klom(mine, both.retrained[part], closed=True) for part, mine in both.ours.items()
+        }
         detail: dict[str, Any] = {
-            "parts": {part: summary(kl) for part, kl in by_part.items()},
+            "parts": {part: summary(kl) for part, kl in each.items()},
             "models": (len(ours), len(retrained)),
             "constant": constant_share(ours, retrained),
         }
@@ -68,7 +67,7 @@ class KlomFixed(Audit):
             "nats",
             "low",
             detail,
-            per_sample=dict(zip(panel.forget().ids, by_part["forget"].tolist(), strict=True)),
+            per_sample=dict(zip(panel.forget().ids, each["forget"].tolist(), strict=True)),
             finding=judged(ours, retrained, found, panel.margins.of(self.name)),
         )
 
@@ -92,7 +91,7 @@ def constant_share(ours: NDArray[np.float64], retrained: NDArray[np.float64]) ->
 def judged(
     ours: NDArray[np.float64],
     retrained: NDArray[np.float64],
-    found: Beside | None,
+    found: OverFloor | None,
     margin: float | None,
 ) -> Finding:
     """What two groups of models, (N, n) and (k, n), tell of the method."""
@@ -109,7 +108,7 @@ def judged(
     return against_margin(found, margin, "nats")
 
 
-def against_margin(found: Beside | None, margin: float | None, unit: str) -> Finding:
+def against_margin(found: OverFloor | None, margin: float | None, unit: str) -> Finding:
     """An excess over the floor beside its margin: shown by its interval on one side, or undecided."""
     if found is None or margin is None or not math.isfinite(found.excess):
         return Finding(NOT_MEASURABLE, "there is no floor to compare with, or no margin")

@@ -66,7 +66,7 @@ def _stacked(
 
 
 @dataclass(frozen=True)
-class Beside:
+class OverFloor:
     """A measure of a method's models, less the floor, each of `models` against as many retrained ones.
 
     excess = ours - floor, with the 95 % interval from low to high.
@@ -89,7 +89,7 @@ def beside_floor(
     retrained: NDArray[np.float64],
     measure: Measure,
     generator: np.random.Generator,
-) -> Beside | None:
+) -> OverFloor | None:
     """A measure between models and retrained ones, and between retrained ones: all of the same number.
 
     The retrained models are dealt into two halves. One is what the others are measured against: as many
@@ -115,4 +115,4 @@ def beside_floor(
         rests.append(GROUPS * value - (GROUPS - 1) * rest)
     _, sd = mean_sd(rests)
     half = student_quantile(0.975, GROUPS - 1) * sd / math.sqrt(GROUPS)
-    return Beside(*whole, value - half, value + half, h)
+    return OverFloor(*whole, value - half, value + half, h)

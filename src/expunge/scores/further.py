@@ -67,7 +67,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "retrained models have is the best there is: about 0.07 with 128 of each. It takes 128 models "
         f"of each, and tells of outputs alone. {GOALS['high']}",
         limits=(0, 1),
-        margin=0.05,
+        margin=0.02,
     ),
     ScoreInfo(
         "swap",

@@ -37,6 +37,8 @@ NEEDS = {
     "original": "the original",
     "retrained": "a retrained model",
     "shadows": "shadow models",
+    "siblings": "models of other seeds",
+    "swapped": "models of two sets in turn",
 }
 TARGETS = {"retrained": "retrain's value", "low": "low", "high": "high"}
 OTHERWISE = {

@@ -61,7 +61,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "forgetting quality of the NeurIPS 2023 challenge: an epsilon per forgotten sample",
         "share",
         "high",
-        "Triantafillou et al. 2024, Are we making progress in unlearning?",
+        "Triantafillou et al. 2024, findings from the first NeurIPS unlearning competition",
         "The challenge's forgetting quality: how hard it is to tell, from what a model says of a "
         "forgotten sample, whether the method or retraining made it. Not 1 but what two groups of "
         "retrained models have is the best there is: about 0.07 with 128 of each. It takes 128 models "

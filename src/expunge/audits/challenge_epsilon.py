@@ -139,6 +139,6 @@ def best(
     ends = np.unique(np.concatenate([ours, retrained]))
     a = np.concatenate([[0], np.searchsorted(np.sort(ours), ends, side="right")])
     b = np.concatenate([[0], np.searchsorted(np.sort(retrained), ends, side="right")])
-    if not intervals:
-        return float(table[b, a].max())
-    return float(max(table[b[i:] - b[i], a[i:] - a[i]].max() for i in range(len(a))))
+    below = b * table.shape[1] + a  # places in the table, whose differences are those of intervals
+    places = np.abs(np.subtract.outer(below, below)) if intervals else below
+    return float(table.ravel()[places].max())

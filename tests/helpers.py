@@ -34,6 +34,7 @@ from expunge.methods import Method
 from expunge.models.mask import Mask
 from expunge.models.table import build_model
 from expunge.place import Place
+from expunge.scores.margins import STATED
 from expunge.scores.score import Score
 from expunge.study import source
 from expunge.study.cells import key_of
@@ -281,6 +282,7 @@ def panel_of(
 
     one = panel(outputs)
     one.original, one.retrained, one.others = original, retrained, ()
+    one.margins = STATED
     one.beside = panel
     one.once = lambda audit, what, make: make()
     return one

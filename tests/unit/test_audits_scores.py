@@ -263,7 +263,7 @@ def test_features_are_named_once_and_known() -> None:
 
 def test_a_score_is_not_changed_by_its_reference() -> None:
     found = score_outputs(outputs(), outputs())
-    assert [replace(s, reference=None) for s in found] == score_outputs(outputs())
+    assert [replace(s, reference=None, finding=None) for s in found] == score_outputs(outputs())
     assert all(s.gap == 0 and not math.isnan(s.value) for s in found)
 
 
@@ -491,6 +491,7 @@ def test_to_dict_is_json_without_nan() -> None:
         "gap": None,
         "bound": None,
         "reference_bound": None,
+        "finding": None,
         "detail": {
             "nan": None,
             "inside": [None, 3, [1.0, None]],

@@ -462,6 +462,8 @@ def test_the_verdict_stands_before_the_distance() -> None:
     said = request.all("dd")[2].text
     assert said.startswith("not forgotten: UA 0.0, of retraining 6.0. An exact model lies in exact")
     assert stated_margins() in said
+    own = replace(verdict, margins="3 points of UA (digest 0123)")
+    assert "digest 0123" in render(deletion(details=(), verdict=own))
     none = tree(render(deletion(details=(), verdict=PageVerdict("", "none: few samples"))))
     assert none.all("dd", id="verdict")[0].text == "none: few samples."
 

@@ -15,6 +15,9 @@ from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
 from expunge.audits.beside import NOTHING, FurtherModels
+from expunge.audits.challenge_epsilon import ChallengeEpsilon
+from expunge.audits.klom import Klom
+from expunge.audits.klom_fixed import KlomFixed
 from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.lira import Lira
 from expunge.audits.losses import Losses
@@ -23,9 +26,11 @@ from expunge.audits.mia import Membership
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.quantile_mia import QuantileMia
 from expunge.audits.relearn import RelearnTime
+from expunge.audits.retrain_band import RetrainBand
 from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
 from expunge.audits.u_lira import ULira
+from expunge.audits.swap import Swap
 from expunge.audits.weights import WeightDistance
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
@@ -48,6 +53,11 @@ CLASSES: tuple[type[Audit], ...] = (
     ULira,
     QuantileMia,
     LowFpr,
+    RetrainBand,
+    Klom,
+    KlomFixed,
+    ChallengeEpsilon,
+    Swap,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

@@ -64,19 +64,19 @@ class Panel:
     @cached_property
     def outputs(self) -> Outputs:
         """The subject's outputs on every part."""
-        return self._seen(self.subject)
+        return self.observed(self.subject)
 
     @property
     def original_outputs(self) -> Outputs | None:
         """The original's; None without one."""
         one = self.original
-        return None if one is None else self._kept("original", lambda: self._seen(one))
+        return None if one is None else self._kept("original", lambda: self.observed(one))
 
     @property
     def retrained_outputs(self) -> Outputs | None:
         """The retrained model's; None without one."""
         one = self.retrained
-        return None if one is None else self._kept("retrained", lambda: self._seen(one))
+        return None if one is None else self._kept("retrained", lambda: self.observed(one))
 
     @property
     def pairing(self) -> Pairing | None:
@@ -111,7 +111,7 @@ class Panel:
         panel = Panel(other, self.split, self.run, seed=self.seed, shadows=self.shadows)
         seen = self.original_outputs if other is self.original else self.retrained_outputs
         if other in self.others:
-            seen = self._kept(f"other {self.others.index(other)}", lambda: self._seen(other))
+            seen = self._kept(f"other {self.others.index(other)}", lambda: self.observed(other))
         panel.__dict__["outputs"] = seen
         return panel
 
@@ -130,5 +130,6 @@ class Panel:
         found: T = self.kept[key]
         return found
 
-    def _seen(self, one: Trained) -> Outputs:
+    def observed(self, one: Trained) -> Outputs:
+        """A model's outputs on every part of this split, made now."""
         return observe(one.model, one.data, self.split, self.run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from expunge.scores.info import GOALS, ScoreInfo
 
 FURTHER: tuple[ScoreInfo, ...] = (
@@ -75,6 +77,67 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "thousand. 0.1 is chance. It takes ten thousand never seen samples to be measured well.",
         limits=(0, 100),
         margin=1,
+    ),
+        "retrain_band",
+        "mean distance of the forget set's log odds from retrained models', in their spread",
+        "standard deviations",
+        "retrained",
+        "Expunge; the rank of one among exchangeable models",
+        "Among the retrained: how far the model's confidence on the forgotten samples lies from that of "
+        "many retrained models, in their own standard deviations, and whether one of them that is left "
+        "out lies as far. It takes 19 retrained models, and tells nothing of what the model knows but "
+        f"does not say. {GOALS['retrained']}",
+        limits=(0, math.inf),
+        margin=0.25,
+    ),
+    ScoreInfo(
+        "klom",
+        "divergence of many models' log odds from retrained ones', 95th percentile; as published",
+        "nats",
+        "low",
+        "Georgiev et al. 2024, Attribute-to-Delete",
+        "KLoM as published: how far what many models of the method say of a forgotten sample is from "
+        "what as many retrained ones say, for the worst samples. With fewer than 100 models on a side "
+        "it measures their number, and models that are all equally sure may score a perfect 0; "
+        f"klom_fixed corrects this. {GOALS['low']}",
+        limits=(0, math.inf),
+    ),
+    ScoreInfo(
+        "klom_fixed",
+        "KLoM that counts every value, less what retrained models have among themselves",
+        "nats",
+        "low",
+        "Georgiev et al. 2024, Attribute-to-Delete; corrected by Expunge",
+        "Laws compared: how much farther what many models of the method say of the worst forgotten "
+        "samples is from retraining than retrained models are from each other. 0 is as retraining. It "
+        "takes 100 models of each, and tells of outputs alone, not of what lies behind them. "
+        f"{GOALS['low']}",
+        margin=0.5,
+    ),
+    ScoreInfo(
+        "challenge_epsilon",
+        "forgetting quality of the NeurIPS 2023 challenge: an epsilon per forgotten sample",
+        "share",
+        "high",
+        "Triantafillou et al. 2024, findings from the first NeurIPS unlearning competition",
+        "The challenge's forgetting quality: how hard it is to tell, from what a model says of a "
+        "forgotten sample, whether the method or retraining made it. Not 1 but what two groups of "
+        "retrained models have is the best there is: about 0.07 with 128 of each. It takes 128 models "
+        f"of each, and tells of outputs alone. {GOALS['high']}",
+        limits=(0, 1),
+        margin=0.02,
+    ),
+    ScoreInfo(
+        "swap",
+        "advantage of the best attack on what was forgotten, once two sets have changed places",
+        "percent",
+        "low",
+        "Tu et al. 2024, A Reliable Cryptographic Framework for Empirical Machine Unlearning Evaluation",
+        "The swap test: forgotten and never seen samples change places, so that only what the method "
+        "left of them can tell an attacker which is which. Of retraining it is exactly 0. It is as "
+        f"strong as its attacks: a low value says that these find nothing. {GOALS['low']}",
+        limits=(0, 100),
+        margin=5,
     ),
 )
 """In the order in which lists show them."""

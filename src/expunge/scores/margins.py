@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from expunge.errors import ConfigError, nearest
 from expunge.scores.table import SCORES
@@ -41,11 +42,8 @@ class Margins:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-STATED = Margins(
-    MappingProxyType(
-        {name: one.margin for name, one in SCORES.items() if one.margin is not None}
-    )
-)  # fmt: skip
+_TABLE = {name: one.margin for name, one in SCORES.items() if one.margin is not None}
+STATED = Margins(MappingProxyType(_TABLE))
 """Those of the table, where no file says others."""
 
 
@@ -80,16 +78,16 @@ def write_margins(margins: Margins, file: str | Path) -> None:
     write_file(Path(file), "\n".join(lines) + "\n")
 
 
-def _check(file: str, name: object, margin: object) -> None:
+def _check(file: str, name: object, margin: Any) -> None:
     there = STATED.by_score
     if name not in there:
         raise ConfigError(
             f"{file}: no score {name!r} is judged by a margin{nearest(str(name), there)}; these are: "
             f"{', '.join(there)}"
         )
-    number = isinstance(margin, int | float) and not isinstance(margin, bool)
     unit = SCORES[str(name)].unit
     least = LEAST if unit == "percent" else 0.0
-    if not number or not math.isfinite(margin) or margin <= 0 or margin < least:
+    number = isinstance(margin, int | float) and not isinstance(margin, bool)
+    if not (number and math.isfinite(margin) and margin > 0 and margin >= least):
         wanted = f"{LEAST:g} or more points" if least else f"a number above 0, in {unit}"
         raise ConfigError(f"{file}: {name}: {margin!r} is no margin; give {wanted}")

@@ -215,6 +215,8 @@ def _differs(sessions: Sequence[Session], networks: Sequence[nn.Module]) -> str 
             stack.losses(run, batches).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a module of somebody's own raises
             told = str(error).strip().splitlines() or [""]
+            if "randomness" in told[0]:  # what vmap says of dropout and the like
+                return "its layers draw at random, and each alone would draw otherwise"
             return f"torch cannot stack its layers ({type(error).__name__}: {told[0][:200]})"
         for number, (network, batch) in enumerate(zip(networks, batches, strict=True)):
             alone = copied(network).train()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ def swapped(
             f"nobody kept a sample unseen of the classes that {subject.name} forgot, and swapping needs "
             "some: train with a validation set, or give data with a test set"
         )
-    return partial(_made, original, subject.split, method, forget, others, seed, place)
+    return cache(partial(_made, original, subject.split, method, forget, others, seed, place))
 
 
 def _made(

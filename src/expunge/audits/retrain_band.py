@@ -1,0 +1,157 @@
+"""Whether a model lies among retrained ones, by how far each sample's log odds are from theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from expunge.audits.base import Audit, Need
+from expunge.audits.populations import odds
+from expunge.scores.finding import (
+    ALPHA,
+    NOT_MEASURABLE,
+    OUTSIDE,
+    UNDECIDED,
+    WITHIN,
+    Finding,
+    compared,
+)
+from expunge.scores.info import ScoreInfo
+from expunge.scores.score import Score
+from expunge.scores.table import SCORES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from expunge.audits.panel import Panel
+    from expunge.trained.trained import Trained
+
+
+class RetrainBand(Audit):
+    """How far a model's log odds on the forget set lie from the retrained models', in their own spread.
+
+    Of k retrained models and the judged one, each is compared with the k others: its log odds of a
+    sample less their mean, divided by their standard deviation, which is drawn towards that of all
+    samples. The value is the mean size of these over the forget set. p is the model's rank among the
+    k + 1, by the mean size, by the largest size and by the mean: as many of these, in this order, as k
+    models can carry, each p times their number (Bonferroni). The smallest p of a rank is 1 / (k + 1),
+    and twice that for the mean, which may be too high or too low: so it takes 19 retrained models for
+    the first, 39 for two, 119 for all three.
+    """
+
+    name: ClassVar[str] = "retrain_band"
+    info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["retrain_band"],)
+    needs: ClassVar[frozenset[Need]] = frozenset({"outputs", "retrained"})
+
+    prior: float = Field(
+        default=4.0, ge=0, description="models that the spread of all samples counts as"
+    )
+
+    def scores(self, panel: Panel) -> Iterator[Score]:
+        """One score; none with fewer than two retrained models, which have no spread."""
+        references = panel.references
+        if not panel.split.forget or len(references) < 2:
+            return
+        import numpy as np
+
+        beside = [panel.beside(one) for one in references]
+        retrained = np.stack([odds(one.outputs)["forget"] for one in beside if one])
+        found = band(odds(panel.outputs)["forget"], retrained, self.prior)
+        detail = {"references": found.sizes[1:].tolist(), "p": found.ranks, "k": len(references)}
+        before = panel.once(
+            self, "original", partial(self._before, panel.original, panel, retrained)
+        )
+        if before is not None:
+            detail["original"] = before
+        yield Score(
+            self.name,
+            float(found.sizes[0]),
+            len(found.apart),
+            None,
+            None,
+            "standard deviations",
+            "retrained",
+            detail,
+            reference=float(found.sizes[1]),
+            per_sample=dict(zip(panel.forget().ids, found.apart.tolist(), strict=True)),
+            finding=found.finding(panel.margins.of(self.name)),
+        )
+
+    def _before(
+        self, original: Trained | None, panel: Panel, retrained: NDArray[np.float64]
+    ) -> float | None:
+        """The original's value, judged in the model's place."""
+        seen = panel.beside(original)
+        if seen is None:
+            return None
+        return float(band(odds(seen.outputs)["forget"], retrained, self.prior).sizes[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """A model beside k retrained ones.
+
+    apart: of each sample, in standard deviations: (n,). sizes: mean size of the model, then of each
+    retrained one beside the others: (k + 1,). ranks: p of the mean size, of the largest, of the mean.
+    """
+
+    apart: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    ranks: tuple[float, float, float]
+
+    def finding(self, margin: float | None) -> Finding:
+        """margin: of the mean size, beyond that of retrained models."""
+        k = len(self.sizes) - 1
+        carried = carried_by(k)
+        if not carried or margin is None:
+            return Finding(NOT_MEASURABLE, f"{k} retrained models, and a rank among them takes 19")
+        p = min(1.0, carried * min(self.ranks[:carried]))
+        near = compared(
+            float(self.sizes[0]), self.sizes[1:].tolist(), margin, unit="standard deviations"
+        )
+        told = f"p = {p:.3g} among {k} retrained models, {near.why}"
+        if p <= ALPHA:
+            return Finding(OUTSIDE, told, p)
+        return Finding(WITHIN if near.word == WITHIN else UNDECIDED, told, p)
+
+
+def carried_by(k: int) -> int:
+    """How many of the three ranks k retrained models carry: those whose smallest p, times their number,
+    is ALPHA or less.
+    """
+    smallest: Sequence[float] = (1 / (k + 1), 1 / (k + 1), 2 / (k + 1))
+    carried = (n for n in (3, 2, 1) if n * max(smallest[:n]) <= ALPHA)
+    return next(carried, 0)
+
+
+def band(model: NDArray[np.float64], retrained: NDArray[np.float64], prior: float) -> Band:
+    """Judge a model, (n,), and each of k retrained ones, (k, n), k >= 2, beside the k others of them.
+
+    prior: degrees of freedom that the spread of all samples counts as.
+    """
+    import numpy as np
+
+    every = np.concatenate([model[None], retrained])
+    k = len(retrained)
+    apart = every - every.mean(axis=0)
+    total = (apart**2).sum(axis=0)
+    # less the mean of the others; their sum of squares about their own mean
+    difference = apart * (k + 1) / k
+    squares = np.maximum(total - apart**2 * (k + 1) / k, 0.0)
+    variance = squares / (k - 1)
+    pooled = variance.mean(axis=1, keepdims=True)
+    spread = np.sqrt((prior * pooled + (k - 1) * variance) / (prior + k - 1))
+    t = difference / np.maximum(spread, 1e-9)
+    sizes, largest, means = np.abs(t).mean(axis=1), np.abs(t).max(axis=1), t.mean(axis=1)
+    above, below = _rank(means), _rank(-means)
+    return Band(t[0], sizes, (_rank(sizes), _rank(largest), min(1.0, 2 * min(above, below))))
+
+
+def _rank(values: NDArray[np.float64]) -> float:
+    """Share of the values that are as large as the first or larger, itself among them."""
+    return float((values >= values[0]).mean())

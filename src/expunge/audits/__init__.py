@@ -29,8 +29,8 @@ from expunge.audits.relearn import RelearnTime
 from expunge.audits.retrain_band import RetrainBand
 from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
-from expunge.audits.u_lira import ULira
 from expunge.audits.swap import Swap
+from expunge.audits.u_lira import ULira
 from expunge.audits.weights import WeightDistance
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue

@@ -17,6 +17,7 @@ from expunge.audits.base import Audit, Need
 from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
+from expunge.audits.near_copies import NearCopies
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.relearn import RelearnTime
 from expunge.audits.rmia import Rmia
@@ -39,6 +40,7 @@ CLASSES: tuple[type[Audit], ...] = (
     Losses,
     RunTime,
     Rmia,
+    NearCopies,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

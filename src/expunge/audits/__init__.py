@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import get_args
 
 from expunge.audits.accuracy import Accuracy
+from expunge.audits.activation_distance import ActivationDistance
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
+from expunge.audits.cka import Cka
 from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
@@ -23,6 +25,7 @@ from expunge.audits.relearn import RelearnTime
 from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
 from expunge.audits.weights import WeightDistance
+from expunge.audits.zrf import ZeroRetrainForgetting
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -41,6 +44,9 @@ CLASSES: tuple[type[Audit], ...] = (
     RunTime,
     Rmia,
     NearCopies,
+    ActivationDistance,
+    ZeroRetrainForgetting,
+    Cka,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

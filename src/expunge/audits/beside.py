@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, TypeVar
 from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, WITHIN, Z95, Finding, compared
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
+from expunge.scores.statistics import mean_sd
 from expunge.scores.table import NEAR_EMPTY
 
 if TYPE_CHECKING:
+    from expunge.audits.outputs import PartOutputs
     from expunge.audits.panel import Panel
     from expunge.data.batch import Ids
     from expunge.trained.trained import Trained
@@ -38,12 +40,24 @@ def of_others(
     )
 
 
+def forget_of(panel: Panel, one: Trained) -> PartOutputs:
+    """What one of a panel's models said of the forget set."""
+    beside = None if one is panel.subject else panel.beside(one)
+    return panel.forget() if beside is None else beside.forget()
+
+
 def read_beside(
-    score: Score, before: float | None, references: Sequence[float], info: ScoreInfo
+    score: Score,
+    before: float | None,
+    references: Sequence[float],
+    info: ScoreInfo,
+    *,
+    lower_is_nearer: bool = False,
 ) -> Score:
     """The score with the original's value, the retrained models' and what is found against these.
 
-    before: None where it is not known. Nothing is found of fewer than 30 samples, without retrained
+    before: None where it is not known. lower_is_nearer: of distances, of which one below those between
+    retrained models counts as one of these. Nothing is found of fewer than 30 samples, without retrained
     models, or by a score without a margin; and nobody is within by a score that the original, which
     forgot nothing, has too.
     """
@@ -66,7 +80,8 @@ def read_beside(
         step=100 / score.n if percent else 0.0,
         unit="points" if percent else info.unit,
     )
-    finding = found(score.value)
+    least = mean_sd(references)[0] if lower_is_nearer else -math.inf
+    finding = found(max(score.value, least))
     if finding.word == WITHIN and before is not None and found(before).word != OUTSIDE:
         finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining")
     return replace(score, finding=finding)
@@ -90,11 +105,11 @@ def unknown(info: ScoreInfo, why: str) -> Score:
     return Score(info.name, math.nan, 0, None, None, info.unit, info.target, finding=finding)
 
 
-def some_ids(ids: Ids, most: int, *names: str | int) -> list[str]:
+def some_ids(ids: Ids | Sequence[str], most: int, *names: str | int) -> list[str]:
     """At most so many of the ids, in an order drawn by the names and the ids alone."""
     import numpy as np
 
     from expunge.data.keyed import hashes_of
 
     order = np.argsort(hashes_of(ids, *names), kind="stable")
-    return [str(name) for name in ids[order[:most]]]
+    return [str(ids[place]) for place in order[:most].tolist()]

@@ -82,7 +82,7 @@ def is_numbers(raw: Any) -> bool:
 
 
 def shifted(pixels: int) -> Change:
-    """Images moved by so many pixels, up, down, left or right, as the id decides; the edge is repeated."""
+    """Images moved by so many pixels to a side that the id decides; the edge is repeated."""
 
     def change(inputs: Tensor, ids: Ids) -> Tensor:
         height, width = inputs.shape[2:]

@@ -1,8 +1,8 @@
 """Near copies: what a model says of samples that differ a little from the forgotten ones.
 
-A filter that recognises the forgotten samples hides an unchanged model behind it. Such a filter does not
-know copies that are moved by a pixel or have a little noise, and a model that learned from a sample knows
-its copies too.
+A filter that recognises the forgotten samples hides an unchanged model behind it. Such a filter does
+not know copies that are moved by a pixel or have a little noise, and a model that learned from a sample
+knows its copies too.
 """
 
 from __future__ import annotations
@@ -156,7 +156,8 @@ def _look(
     from expunge.audits.changed import observe_changed
     from expunge.audits.log_odds import part_log_odds
 
-    data, found, right = one.data, [], 0.0
+    data, right = one.data, 0.0
+    found: list[NDArray[np.float64]] = []
     for samples, ids in ((data.train, ours), (data.test, others)):
         phi = np.zeros(len(ids))
         for change in changes if ids else ():
@@ -165,4 +166,4 @@ def _look(
             if ids is ours:
                 right += float(part.correct.double().mean()) / len(changes)
         found.append(phi)
-    return Copies(*found, accuracy=right)
+    return Copies(found[0], found[1], right)

@@ -20,8 +20,10 @@ from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
 from expunge.audits.near_copies import NearCopies
+from expunge.audits.neighbour_mia import NeighbourMembership
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.relearn import RelearnTime
+from expunge.audits.relearn_held_out import RelearnHeldOut
 from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
 from expunge.audits.weights import WeightDistance
@@ -47,6 +49,8 @@ CLASSES: tuple[type[Audit], ...] = (
     ActivationDistance,
     ZeroRetrainForgetting,
     Cka,
+    NeighbourMembership,
+    RelearnHeldOut,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

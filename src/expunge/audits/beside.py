@@ -99,7 +99,7 @@ def too_few(count: int) -> Finding:
     return Finding(NOT_MEASURABLE, f"{count} samples tell too little; {NEAR_EMPTY} are needed")
 
 
-def unknown(info: ScoreInfo, why: str) -> Score:
+def not_measured(info: ScoreInfo, why: str) -> Score:
     """A score that could not be measured, and why, in a sentence without its full stop."""
     finding = Finding(NOT_MEASURABLE, why)
     return Score(info.name, math.nan, 0, None, None, info.unit, info.target, finding=finding)

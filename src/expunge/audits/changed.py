@@ -116,7 +116,7 @@ def _normal(key: int, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.flo
     return generator.standard_normal(shape, dtype=np.float32)
 
 
-def spread_of(data: Data) -> Tensor | None:
+def feature_spread(data: Data) -> Tensor | None:
     """Standard deviation of each channel or feature of the training inputs (c,), those of bytes by the
     full scale; 0 of a table's categories, which a little noise makes no sense of. None for inputs that
     are no numbers.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Family, Need, without_verdict
-from expunge.audits.beside import some_ids, too_few, unknown
+from expunge.audits.beside import not_measured, some_ids, too_few
 from expunge.scores.finding import NOT_MEASURABLE, Finding
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
@@ -59,18 +59,18 @@ class Cka(Audit):
             return
         ids = some_ids(np.asarray(panel.split.forget), self.samples, self.name, panel.seed)
         if len(ids) < NEAR_EMPTY:
-            yield unknown(info, too_few(len(ids)).why)
+            yield not_measured(info, too_few(len(ids)).why)
             return
         extra = [] if panel.original is None else [panel.original]
         models = [panel.subject, *extra, *theirs]
         names = _layers([one.model for one in models], self.layers)
         if not names:
-            yield unknown(info, "the models have no layers of the same names to compare")
+            yield not_measured(info, "the models have no layers of the same names to compare")
             return
         found = alignment(models, names, ids, panel.run)
         alive = np.isfinite(found).all(axis=(1, 2))
         if not alive.any():
-            yield unknown(info, "no layer says different things of different samples")
+            yield not_measured(info, "no layer says different things of different samples")
             return
         found, names = found[alive], [names[place] for place in np.flatnonzero(alive)]
         first = 1 + len(extra)

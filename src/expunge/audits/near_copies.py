@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
-from expunge.audits.beside import of_others, read_beside, some_ids, unknown
+from expunge.audits.beside import not_measured, of_others, read_beside, some_ids
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -65,7 +65,7 @@ class NearCopies(Audit):
         changes = self._changes(panel.subject.data)
         if not changes:
             why = "the inputs are no images or numbers, which could be changed a little"
-            yield from (unknown(info, why) for info in self.info)
+            yield from (not_measured(info, why) for info in self.info)
             return
         ours, others = self._drawn(panel)
         look = partial(_look, run=panel.run, changes=changes, ours=ours, others=others)
@@ -76,7 +76,7 @@ class NearCopies(Audit):
         found = {apart: mine.told_apart(), right: mine.right()}
         for info, (value, low, high) in found.items():
             if math.isnan(value):
-                yield unknown(info, "there are no never seen samples of the same classes")
+                yield not_measured(info, "there are no never seen samples of the same classes")
                 continue
             score = Score(
                 *(info.name, value, len(ours), low, high, info.unit, info.target, detail),
@@ -94,9 +94,9 @@ class NearCopies(Audit):
 
     def _changes(self, data: Data) -> list[Change]:
         """What copies are made by; none for inputs that are no numbers."""
-        from expunge.audits.changed import noisy, shifted, spread_of
+        from expunge.audits.changed import feature_spread, noisy, shifted
 
-        spread = spread_of(data)
+        spread = feature_spread(data)
         if spread is None:
             return []
         shape = data.train.shape()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
-from expunge.audits.beside import forget_of, of_others, read_beside, some_ids, unknown
+from expunge.audits.beside import forget_of, not_measured, of_others, read_beside, some_ids
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.table import SCORES
@@ -49,7 +49,7 @@ class ZeroRetrainForgetting(Audit):
 
         (info,) = self.info
         if panel.subject.fresh is None:
-            yield unknown(info, "nobody said how to make an untrained model")
+            yield not_measured(info, "nobody said how to make an untrained model")
             return
         ids = some_ids(panel.forget().ids, self.samples, self.name, panel.seed)
         drawn = panel.once(self, "untrained", lambda: self._untrained(panel, ids))

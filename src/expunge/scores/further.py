@@ -78,5 +78,40 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "nothing is concluded from it.",
         limits=(-1, 1),
     ),
+    ScoreInfo(
+        "neighbour_mia",
+        "forgotten class told from its neighbour classes by the rest of the answer; AUC, 50 is chance",
+        "percent",
+        "retrained",
+        "Ebrahimpour-Boroojeny et al. 2025, On the Necessity of Output Distribution Reweighting for "
+        "Effective Class Unlearning",
+        "How well samples of a forgotten class are told from never seen samples of the classes nearest "
+        "to it, by the probabilities of the classes that remain. A class that is spread evenly over the "
+        "others has 100. It cannot tell single samples, and says nothing of other requests. "
+        f"{GOALS['retrained']}",
+        limits=(0, 100),
+        margin=2,
+    ),
+    ScoreInfo(
+        "relearn_held_out",
+        "what comes back of one half of the forget set when the other is tuned on; 0 = retrain",
+        "area",
+        "retrained",
+        "Lynch et al. 2024, Eight Methods to Evaluate Robust Unlearning in LLMs",
+        "Copies of the model learn a little of one half of the forgotten samples again, or unrelated "
+        "ones, and are asked about the other half: how sure are they of the own class? 0: no surer than "
+        "retrain, which is good; 1: as sure as if nothing had been forgotten; below 0: less than "
+        "retrain. It cannot tell where the original hardly knows the samples better than retrain.",
+        margin=0.1,
+    ),
+    ScoreInfo(
+        "relearn_held_out_accuracy",
+        "the same, by the share that is named right",
+        "area",
+        "retrained",
+        "Lynch et al. 2024, Eight Methods to Evaluate Robust Unlearning in LLMs",
+        "As relearn_held_out, by right and wrong: 0 is retrain, which is good, and 1 the original. It "
+        "swings far between retrained models, so nothing is concluded from it.",
+    ),
 )
 """In the order in which lists show them."""

@@ -53,11 +53,13 @@ def read_beside(
     info: ScoreInfo,
     *,
     lower_is_nearer: bool = False,
+    step: float | None = None,
 ) -> Score:
     """The score with the original's value, the retrained models' and what is found against these.
 
     before: None where it is not known. lower_is_nearer: of distances, of which one below those between
-    retrained models counts as one of these. Nothing is found of fewer than 30 samples, without retrained
+    retrained models counts as one of these. step: what one sample, or pair of them, moves the value by;
+    by default of a share of n samples. Nothing is found of fewer than 30 samples, without retrained
     models, or by a score without a margin; and nobody is within by a score that the original, which
     forgot nothing, has too.
     """
@@ -72,12 +74,14 @@ def read_beside(
     if score.n < NEAR_EMPTY:
         return replace(score, finding=too_few(score.n))
     percent = info.unit == "percent"
+    if step is None:
+        step = 100 / score.n if percent else 0.0
     found = partial(
         compared,
         references=references,
         margin=info.margin,
         error=standard_error(score),
-        step=100 / score.n if percent else 0.0,
+        step=step,
         unit="points" if percent else info.unit,
     )
     least = mean_sd(references)[0] if lower_is_nearer else -math.inf

@@ -83,14 +83,10 @@ class NearCopies(Audit):
                 per_sample=dict(zip(ours, mine.phi.tolist(), strict=True)),
             )
             pick = Copies.told_apart if info is apart else Copies.right
-            yield without_verdict(
-                read_beside(
-                    score,
-                    None if before is None else pick(before)[0],
-                    [pick(one)[0] for one in references],
-                    info,
-                )
-            )
+            step = 100 / (len(ours) * (len(others) if info is apart else 1))
+            first = None if before is None else pick(before)[0]
+            values = [pick(one)[0] for one in references]
+            yield without_verdict(read_beside(score, first, values, info, step=step))
 
     def _changes(self, data: Data) -> list[Change]:
         """What copies are made by; none for inputs that are no numbers."""

@@ -79,7 +79,8 @@ class NeighbourMembership(Audit):
             per_sample=mine.each,
         )
         first = None if before is None else before.value
-        yield without_verdict(read_beside(score, first, [one.value for one in theirs], info))
+        values = [one.value for one in theirs]
+        yield without_verdict(read_beside(score, first, values, info, step=mine.step))
 
     def _drawn(self, panel: Panel) -> Neighbours:
         """Samples and neighbours, by ids, seed, and the guide's answers."""
@@ -129,11 +130,14 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Attacked:
-    """AUC in percent with its interval, and each forgotten sample's decision value."""
+    """AUC in percent with its interval, what one pair of samples moves it by, and the decision value of
+    each forgotten sample.
+    """
 
     value: float
     low: float
     high: float
+    step: float
     each: dict[str, float]
 
 
@@ -158,7 +162,8 @@ def attack(seen: Outputs, drawn: Neighbours) -> Attacked:
         found.append(auc(decided[targets == 1], decided[targets == 0]))
         each |= dict(zip(ids, decided[: len(ids)].tolist(), strict=True))
     value, low, high = np.mean(found, axis=0).tolist()
-    return Attacked(value, low, high, each)
+    pairs = sum(len(mine[c]) * len(theirs[c]) for c in mine)
+    return Attacked(value, low, high, 100 / pairs, each)
 
 
 def _shares_of(

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from expunge.api import adopt, audit, unlearn
+from expunge.api import adopt, audit, train, unlearn
 from expunge.audits import Audit
 from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
@@ -74,6 +74,14 @@ def original(architecture: str, count: int = 300) -> nn.Module:
     model = copy.deepcopy(_original(architecture, count))
     model.zero_grad(set_to_none=True)
     return model
+
+
+@functools.cache
+def forgotten_eight() -> tuple[Trained, tuple[Trained, ...]]:
+    """A model that learned digits well, and six that were retrained without the eights."""
+    first = train(digits(1438), "mlp", recipe=Recipe(epochs=12, lr=0.1, batch_size=64), place=CPU)
+    seeds = range(6)
+    return first, tuple(unlearn(first, "class:8", "retrain", seed=n, place=CPU) for n in seeds)
 
 
 def run_on_cpu(**fields: Any) -> Run:

@@ -73,6 +73,9 @@ def test_a_silenced_class_is_found_out() -> None:
     assert found.reference is not None and found.reference < found.value - 20
     assert found.low is not None and found.low < found.value
     assert found.n == len(silent.split.forget) and found.detail["form"] == "class"
+    assert set(found.per_sample) == set(silent.split.forget)
+    assert 100 * np.mean(list(found.per_sample.values())) == pytest.approx(found.value)
+    assert found.finding is not None and found.finding.word == "outside"
 
 
 def test_a_rotation_of_the_features_leaves_it_nearly_the_same() -> None:

@@ -12,10 +12,12 @@ from types import MappingProxyType
 from typing import get_args
 
 from expunge.audits.accuracy import Accuracy
+from expunge.audits.activation_distance import ActivationDistance
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
 from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.challenge_epsilon import ChallengeEpsilon
+from expunge.audits.cka import Cka
 from expunge.audits.klom import Klom
 from expunge.audits.klom_fixed import KlomFixed
 from expunge.audits.linear_probe import LinearProbe
@@ -23,15 +25,19 @@ from expunge.audits.lira import Lira
 from expunge.audits.losses import Losses
 from expunge.audits.low_fpr import LowFpr
 from expunge.audits.mia import Membership
+from expunge.audits.near_copies import NearCopies
+from expunge.audits.neighbour_mia import NeighbourMembership
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.quantile_mia import QuantileMia
 from expunge.audits.relearn import RelearnTime
+from expunge.audits.relearn_held_out import RelearnHeldOut
 from expunge.audits.retrain_band import RetrainBand
 from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
 from expunge.audits.swap import Swap
 from expunge.audits.u_lira import ULira
 from expunge.audits.weights import WeightDistance
+from expunge.audits.zrf import ZeroRetrainForgetting
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -58,6 +64,12 @@ CLASSES: tuple[type[Audit], ...] = (
     KlomFixed,
     ChallengeEpsilon,
     Swap,
+    NearCopies,
+    ActivationDistance,
+    ZeroRetrainForgetting,
+    Cka,
+    NeighbourMembership,
+    RelearnHeldOut,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from expunge.audits.base import Audit, Need
+from expunge.audits.base import Audit, Family, Need
+from expunge.audits.references import of_others, read_beside
 from expunge.data.classes import rows_by_class
 from expunge.data.parts import Part
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
+from expunge.scores.finding import NOT_MEASURABLE, Finding
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -59,6 +61,7 @@ class LinearProbe(Audit):
     name: ClassVar[str] = "linear_probe"
     info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["probe"],)
     needs: ClassVar[frozenset[Need]] = frozenset({"outputs", "model"})
+    family: ClassVar[Family] = "representation"
 
     per_class: int = Field(default=250, ge=FOLDS, description="samples of a class, at most")
     classes: int = Field(default=20, ge=2, description="classes, at most")
@@ -71,37 +74,39 @@ class LinearProbe(Audit):
         if not panel.split.forget:
             return
         drawn = draw(panel.subject.data, panel.split, panel.seed, self)
-        right = _right(panel.subject, panel.run, drawn)
+        find = partial(_right, run=panel.run, drawn=drawn)
+        right = find(panel.subject)
         detail: dict[str, Any] = {
             "form": drawn.form,
             "kinds": drawn.kinds,
             "samples": len(drawn.targets),
         }
         detail |= {"chance": 100 / drawn.kinds, "seed": panel.seed}
-        beside = {
-            who: 100 * panel.once(self, who, partial(_right, one, panel.run, drawn)) / drawn.n
-            for who, one in (("original", panel.original), ("retrained", panel.retrained))
-            if one is not None and drawn.n
-        }
-        if "original" in beside:
-            detail["original"] = beside["original"]
         if len(panel.split.forget) < NEAR_EMPTY:
             detail["verdict"] = NO_VERDICT
         if not drawn.n:
-            yield Score("probe", math.nan, 0, None, None, "percent", "retrained", detail)
+            found = Finding(
+                NOT_MEASURABLE, "there are too few samples to learn from and measure on"
+            )
+            yield Score(
+                *("probe", math.nan, 0, None, None, "percent", "retrained", detail), finding=found
+            )
             return
-        low, high = wilson(right, drawn.n)
-        yield Score(
+        before, theirs = of_others(self, panel, find)
+        low, high = wilson(int(right.sum()), drawn.n)
+        score = Score(
             name="probe",
-            value=100 * right / drawn.n,
+            value=_percent(right),
             n=drawn.n,
             low=100 * low,
             high=100 * high,
             unit="percent",
             target="retrained",
             detail=detail,
-            reference=beside.get("retrained"),
+            per_sample=drawn.told(right),
         )
+        first = None if before is None else _percent(before)
+        yield read_beside(score, first, [_percent(one) for one in theirs], SCORES["probe"])
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,15 @@ class ProbeSamples:
     def kinds(self) -> int:
         """How many there are to choose among."""
         return 2 if self.form == "membership" else len(set(self.targets.tolist()))
+
+    def told(self, right: NDArray[np.bool_]) -> dict[str, float]:
+        """Of each forgotten sample that counts, whether it is right: 1 or 0. right: (n,)."""
+        import numpy as np
+
+        names = [(*self.train, *self.test)[row] for row in np.flatnonzero(self.judged)]
+        mine = set(self.train)
+        found = zip(names, right.tolist(), strict=True)
+        return {name: float(one) for name, one in found if name in mine}
 
 
 def draw(data: Data, split: Split, seed: int, how: LinearProbe) -> ProbeSamples:
@@ -215,15 +229,20 @@ def _some(values: list[int], most: int, *names: str | int) -> list[int]:
     return [values[place] for place in order[:most]]
 
 
-def _right(one: Trained, run: Run, drawn: ProbeSamples) -> int:
-    """How many of the samples that count a model's probe gets right."""
+def _percent(right: NDArray[np.bool_]) -> float:
+    return 100 * int(right.sum()) / len(right)
+
+
+def _right(one: Trained, *, run: Run, drawn: ProbeSamples) -> NDArray[np.bool_]:
+    """Which of the n samples that count a model's probe gets right: (n,)."""
+    import numpy as np
     import torch
 
     from expunge.audits.features import features
     from expunge.data.transform import Transform
 
     if not drawn.n:
-        return 0
+        return np.empty(0, dtype=np.bool_)
     transform = Transform(one.data.normalisation)
     parts = []
     for samples, ids in ((one.data.train, drawn.train), (one.data.test, drawn.test)):
@@ -233,7 +252,7 @@ def _right(one: Trained, run: Run, drawn: ProbeSamples) -> int:
     inputs = torch.cat(parts).double().numpy()
     with run.progress.work("fitting a linear probe"):
         predicted = out_of_fold(inputs, drawn.targets, drawn.folds)
-    return int((predicted == drawn.targets)[drawn.judged].sum())
+    return np.asarray((predicted == drawn.targets)[drawn.judged], dtype=np.bool_)
 
 
 def out_of_fold(

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from expunge.audits.base import Audit, Need
+from expunge.audits.base import Audit, Family, Need
+from expunge.audits.references import too_few
 from expunge.errors import ConfigError, DivergenceError
+from expunge.scores.finding import (
+    NOT_MEASURABLE,
+    UNDECIDED,
+    WITHIN,
+    Finding,
+    compared,
+)
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Censoring, Score
-from expunge.scores.table import SCORES
+from expunge.scores.table import NEAR_EMPTY, SCORES
 from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -31,6 +40,9 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
     from expunge.training.run import Run
 
+FACTOR = 1.0
+"""Doublings of the steps that do not matter: half or twice as many."""
+
 
 class RelearnTime(Audit):
     """Steps on the forget set until the original's accuracy there is reached again, and AIN.
@@ -41,6 +53,7 @@ class RelearnTime(Audit):
     name: ClassVar[str] = "relearn_time"
     info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["relearn_time"], SCORES["AIN"])
     needs: ClassVar[frozenset[Need]] = frozenset({"outputs", "model", "original"})
+    family: ClassVar[Family] = "reversal"
 
     lr: float = Field(default=1e-3, gt=0, description="learning rate of Adam")
     batch_size: int = Field(default=256, ge=1, description="forget samples a step")
@@ -55,12 +68,22 @@ class RelearnTime(Audit):
             return
         correct = panel.forget(panel.original_outputs).correct
         percent = 100 * float(correct.double().mean())
-        beside = None
-        if panel.retrained is not None:
-            retrained = panel.retrained
-            beside = panel.once(self, "retrained", lambda: self._relearn(retrained, panel, percent))
+        theirs = [
+            panel.once(self, f"retrained {number}", partial(self._relearn, one, panel, percent))
+            for number, one in enumerate(panel.references)
+        ]
         mine = self._relearn(panel.subject, panel, percent)
-        yield from relearn_scores(mine, beside, cap=self.cap)
+        time, *ain = relearn_scores(mine, theirs[0] if theirs else None, cap=self.cap)
+        if theirs:
+            few = len(panel.split.forget) < NEAR_EMPTY
+            found = (
+                too_few(len(panel.split.forget)) if few else found_of_times(mine, theirs, self.cap)
+            )
+            known = (
+                {"references": [_time(one, self.cap)[0] for one in theirs]} if theirs[1:] else {}
+            )
+            time = replace(time, finding=found, detail={**time.detail, **known})
+        yield from (time, *ain)
 
     def _relearn(self, one: Trained, panel: Panel, percent: float) -> Relearned:
         """The same seed names for every model, so that they see the same batches."""
@@ -210,6 +233,27 @@ def relearn_scores(
     at_most: Censoring | None = "at most" if theirs and mine else None
     known = None if math.isnan(ratio) else bound or at_most
     return [time, Score("AIN", ratio, 1, None, None, "ratio", "retrained", {}, 1.0, known)]
+
+
+def found_of_times(mine: Relearned, theirs: Sequence[Relearned], cap: int) -> Finding:
+    """Steps beside those of retrained models, on the scale of doublings: half or twice as many matter.
+
+    A model that never got there counts as `cap` steps, and no such one is found within.
+    """
+    steps, bound = _time(mine, cap)
+    known = [_time(one, cap) for one in theirs]
+    if not any(beside for beside, _ in known):
+        return Finding(NOT_MEASURABLE, "retrained models know the samples without a step")
+    if bound and all(theirs_bound for _, theirs_bound in known):
+        return Finding(
+            NOT_MEASURABLE, f"neither this model nor retraining got there in {cap} steps"
+        )
+    doublings = [math.log2(1 + beside) for beside, _ in known]
+    one_step = math.log2(2 + min(beside for beside, _ in known)) - min(doublings)
+    found = compared(math.log2(1 + steps), doublings, FACTOR, step=one_step, unit="doublings")
+    if found.word == WITHIN and (bound or any(one for _, one in known)):
+        return replace(found, word=UNDECIDED)
+    return found
 
 
 def _time(one: Relearned, cap: int) -> tuple[float, Censoring | None]:

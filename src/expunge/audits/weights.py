@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from expunge.audits.base import Audit, Need
+from expunge.audits.base import Audit, Family, Need
 from expunge.errors import ModelError
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
@@ -36,6 +36,7 @@ class WeightDistance(Audit):
     name: ClassVar[str] = "weight_distance"
     info: ClassVar[tuple[ScoreInfo, ...]] = (SCORES["weight_distance"],)
     needs: ClassVar[frozenset[Need]] = frozenset({"model", "retrained"})
+    family: ClassVar[Family] = "representation"
 
     def scores(self, panel: Panel) -> Iterator[Score]:
         """See `weight_distance`."""

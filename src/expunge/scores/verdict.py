@@ -316,7 +316,7 @@ def _apart(side: _Side) -> bool:
 
 def _needed(side: _Side) -> bool:
     """Whether a score must be shown to lie within its margin: one that is made of all the retrained
-    models. Attack success is judged before, and the probe is made of the first retrained model alone.
+    models. Attack success is judged before; what looks behind the outputs is only made when asked for.
     """
     return side.name in MARGINS and bool(side.references) and side.name not in ("ASR", *BEHIND)
 

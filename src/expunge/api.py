@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from expunge.audits import Audit, chosen_audits, make_audit, there
+from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.distance_floor import distance_floor
 from expunge.audits.panel import Panel
-from expunge.audits.scores import Scores, score_panel
-from expunge.audits.shadows import Shadows
+from expunge.audits.scores import Scores
+from expunge.audits.strength import choose, score_chosen
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data, as_data
@@ -416,9 +417,8 @@ def audit(
     retrained: Trained | Sequence[Trained] | None = None,
     forget: Any = None,
     also: Sequence[str | Audit] = (),
-    shadows: Shadows | None = None,
-    unlearned: Callable[[], Shadows] | None = None,
-    siblings: Sequence[Trained] = (),
+    strength: str | None = None,
+    beside: FurtherModels = NOTHING,
     seed: int = 0,
     place: Place = HERE,
     allow_code: bool = True,
@@ -433,9 +433,9 @@ def audit(
         forget: for an original: what one would ask it to forget, as `unlearn` takes it.
         also: further audits, by name as `expunge list audits` shows them, or as objects. An object
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
-        shadows: models of a bank, for audits that need them.
-        unlearned: gives those, each made to forget by the method that made this model.
-        siblings: what that method made from other seeds, for audits that compare laws.
+        strength: "quick", "standard" or "thorough": audits that fit, and what they say together
+            (`.joint`); what they will cost is told to `place` before.
+        beside: models of a bank and further ones, for audits that need them.
         seed: of the draws of attacks.
         place: device and progress.
         allow_code: whether an audit that is `module:Class` may be imported; False for a name from a
@@ -469,11 +469,9 @@ def audit(
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    audits = chosen_audits(
-        further,
-        beside=there(original, reference, shadows, unlearned, siblings or None),
-        allow_code=allow_code,
-    )
+    needs = there(original, reference, beside)
+    chosen = choose(strength, needs, whole_classes=split.only_whole_classes(model.data))
+    audits = chosen_audits((*chosen.names, *further), beside=needs, allow_code=allow_code)
     panel = Panel(
         model,
         split,
@@ -482,11 +480,9 @@ def audit(
         retrained=reference,
         others=tuple(others),
         seed=seed,
-        shadows=shadows,
-        unlearned=unlearned,
-        siblings=tuple(siblings),
+        **vars(beside),
     )
-    return score_panel(panel, audits, {one.name for one in further})
+    return score_chosen(panel, audits, chosen, {one.name for one in further}, place.tell)
 
 
 def _learned(one: Trained, name: str = "this model") -> Learned:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from expunge.api import audit, train, unlearn
+from expunge.audits.beside import FurtherModels
 from expunge.audits.log_odds import log_odds
 from expunge.audits.shadows import Shadows
 from expunge.data.load import load_data
@@ -47,7 +48,7 @@ def test_a_bank_is_built_goes_on_and_serves_an_audit(original: Trained, tmp_path
     assert shadows.learned.sum() == 2 * bank.learned
     assert shadows.never.sum() == len(bank.ids) - bank.learned
     made = unlearn(original, "random:0.1", "gradient_ascent")
-    found = audit(made, also=["rmia"], shadows=shadows)["rmia"]
+    found = audit(made, also=["rmia"], beside=FurtherModels(shadows=shadows))["rmia"]
     assert 0 <= found.value <= 100
     assert set(found.per_sample) == set(made.split.forget)
 

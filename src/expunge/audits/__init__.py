@@ -14,6 +14,7 @@ from typing import get_args
 from expunge.audits.accuracy import Accuracy
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
+from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.losses import Losses
 from expunge.audits.mia import Membership
@@ -150,6 +151,8 @@ REMEDIES: Mapping[Need, str] = MappingProxyType(
         "their weights (audit: --bank DIR) of a model that was made to forget",
         "siblings": "compares many models that the method made with as many retrained ones, so give "
         "them (audit: --sibling DIR)",
+        "swapped": "trains two models anew and makes each forget, so give the original, with its "
+        "recipe, of a model that a method made (audit: --original DIR)",
     }
 )
 """What an audit that needs it says where it is not there."""
@@ -158,17 +161,16 @@ REMEDIES: Mapping[Need, str] = MappingProxyType(
 def there(
     original: object = None,
     retrained: object = None,
-    shadows: object = None,
-    unlearned: object = None,
-    siblings: object = None,
+    beside: FurtherModels = NOTHING,
 ) -> frozenset[Need]:
     """What there is beside a model, as `chosen_audits` takes it; None: it is not."""
     found: dict[Need, object] = {
         "original": original,
         "retrained": retrained,
-        "shadows": shadows,
-        "method": unlearned,
-        "siblings": siblings,
+        "shadows": beside.shadows,
+        "method": beside.unlearned,
+        "siblings": beside.siblings or None,
+        "swapped": beside.swapped,
     }
     return frozenset(need for need, one in found.items() if one is not None)
 

@@ -15,7 +15,9 @@ from expunge.training.recipe import Settings
 if TYPE_CHECKING:
     from expunge.audits.panel import Panel
 
-Need = Literal["outputs", "model", "original", "retrained", "shadows", "method", "siblings"]
+Need = Literal[
+    "outputs", "model", "original", "retrained", "shadows", "method", "siblings", "swapped"
+]
 Family = Literal["outputs", "representation", "reversal"]
 """Where an audit looks: at what a model says, at what it computes on the way, at how it learns again."""
 
@@ -29,9 +31,10 @@ class Audit(Settings):
     name: how it is asked for. info: the scores that it may give. needs: what must be there:
     "outputs" (the model's outputs on each part, observed once), "model" (its weights), "original",
     "retrained" (these models beside it), "shadows" (models of the bank), "method" (those, made to
-    forget by the method that made the model), "siblings" (what that method made from other seeds). An
-    audit that needs outputs and shadows alone is computed for the original and the retrained models too,
-    and read against them; others look at these themselves.
+    forget by the method that made the model), "siblings" (what that method made from other seeds),
+    "swapped" (two models that it made forget different samples). An audit that needs outputs and
+    shadows alone is computed for the original and the retrained models too, and read against them;
+    others look at these themselves.
     usual: made without being asked for, where it can be. family: where it looks.
     """
 

@@ -13,7 +13,7 @@ from expunge.errors import SplitError
 from expunge.trained.record import Pairing, pairing
 
 if TYPE_CHECKING:
-    from expunge.audits.shadows import Shadows
+    from expunge.audits.shadows import Shadows, Swapped
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
     from expunge.training.recipe import Settings
@@ -39,6 +39,7 @@ class Panel:
         shadows: models of the bank, which learned from halves of what the original did; or None.
         unlearned: gives those shadows, made to forget as the subject was; None where nobody can.
         siblings: what the subject's method made from other seeds, for audits that compare laws.
+        swapped: gives two models that this method made forget different samples; or None.
         kept: what was found of the other models, which panels of other subjects share: see `once`
             and `judging`.
     """
@@ -54,6 +55,7 @@ class Panel:
     shadows: Shadows | None = None
     unlearned: Callable[[], Shadows] | None = None
     siblings: tuple[Trained, ...] = ()
+    swapped: Callable[[], Swapped] | None = None
     kept: dict[Hashable, Any] = field(default_factory=dict)
 
     @cached_property

@@ -14,14 +14,17 @@ from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
 from expunge.scores.finding import Z95, compared
 from expunge.scores.info import ScoreInfo
+from expunge.scores.joint import Joint
+from expunge.scores.joint_shown import joint_lines, joint_table
 from expunge.scores.score import Score
-from expunge.scores.shown import as_text, taught_by
+from expunge.scores.shown import score_notes, scores_table, taught_by, text_of
 from expunge.scores.table import NEAR_EMPTY, WORKS
 from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
 from expunge.trained.record import proved
 
 if TYPE_CHECKING:
     import pandas as pd
+    from rich.table import Table
 
     from expunge.audits.panel import Panel
     from expunge.trained.trained import Trained
@@ -47,6 +50,7 @@ class Scores:
         panel: all that was observed.
         notes: what a reader of these scores should know besides.
         info: what each score is.
+        joint: what they say together, where somebody asked for a strength; else None.
     """
 
     scores: list[Score]
@@ -54,6 +58,7 @@ class Scores:
     losses: list[SampleLoss] = field(default_factory=list)
     notes: tuple[str, ...] = ()
     info: Mapping[str, ScoreInfo] = field(default_factory=dict)
+    joint: Joint | None = None
 
     def __iter__(self) -> Iterator[Score]:
         return iter(self.scores)
@@ -123,17 +128,25 @@ class Scores:
 
     def told(self, where: str | None = None) -> tuple[str, ...]:
         """The verdict in lines: what should be known besides, the word with its reason, and the hint.
+        Where a strength was asked for, it is what all its audits say together.
 
         where: as `exact` takes it.
         """
         verdict = self.verdict
         warned = (f"warning: {text}" for text in verdict.warnings)
-        return tuple(filter(None, (*warned, f"verdict: {verdict}", self.exact(where))))
+        said = [f"verdict: {verdict}"] if self.joint is None else joint_lines(self.joint)
+        return tuple(filter(None, (*warned, *said, self.exact(where))))
 
     def __str__(self) -> str:
         few = (f"`.losses` has the loss of each of the {len(self.losses)} forget samples",)
         notes = (*self.notes, *(few if self.losses else ()))
-        return as_text(self.scores, notes, self.info, self.told())
+        return text_of(self.table(), (*notes, *score_notes(self), *self.told()))
+
+    def table(self) -> Table:
+        """A row for each score; where a strength was asked for, by family and with what was found."""
+        if self.joint is None:
+            return scores_table(self, self.info)
+        return joint_table(self.joint)
 
     def frame(self) -> pd.DataFrame:
         """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap,
@@ -181,6 +194,7 @@ class Scores:
             "verdict": {**asdict(self.verdict), "margins": stated_margins(), "exact": self.exact()},
             "guarantee": proved(self.panel.subject.history),
             "note": NO_GUARANTEE,
+            **({} if self.joint is None else {"joint": self.joint.to_dict()}),
         }
 
 
@@ -202,14 +216,16 @@ def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = 
         check_same_samples(part, getattr(seen[0], part), getattr(one.outputs, part))
     found: list[Score] = []
     notes: list[str] = []
-    with panel.run.progress.work("scoring"):
+    with panel.run.progress.work("scoring", len(audits), unit="audits") as bar:
         for audit in audits:
+            bar.note(audit.name)
             try:
                 found += read_against(audit, panel)
             except HeadError as error:
                 if audit.name in asked:
                     raise
                 notes.append(f"{audit.name} was left out: {error}")
+            bar.advance()
     if not len(panel.subject.data.test):
         notes.append(NO_TEST_SET)
     few = len(panel.split.forget) < NEAR_EMPTY

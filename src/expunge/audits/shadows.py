@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from expunge.audits.log_odds import log_odds, own_confidence
+
+if TYPE_CHECKING:
+    from expunge.trained.trained import Trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +65,26 @@ class Shadows:
         return np.stack(
             [own_confidence(log_odds(one / temperature, self.labels)) for one in self.logits]
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Swapped:
+    """Models of two worlds: F was learned and forgotten in one, T in the other, in its place.
+
+    All four have the same data, whose training set holds F and T, and were trained from the same
+    seeds; R is what all of them keep.
+
+    Attributes:
+        made_without_f: learned from R and F, and was made to forget F.
+        made_without_t: learned from R and T, and was made to forget T.
+        retrained_without_f: trained on R alone, as if F had never been there.
+        retrained_without_t: the same for T.
+        forget_ids: F. other_ids: T, as many, each of the class of the sample at its place in F.
+    """
+
+    made_without_f: Trained
+    made_without_t: Trained
+    retrained_without_f: Trained
+    retrained_without_t: Trained
+    forget_ids: tuple[str, ...]
+    other_ids: tuple[str, ...]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expunge.folders.make import floor_of, reference_of
-from expunge.scores.shown import score_notes, scores_table
+from expunge.scores.shown import score_notes
 from expunge.scores.verdict import stated_margins
 from expunge.trained.record import COPIES
 
@@ -197,7 +197,7 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
 
     exact: the folder of the retrained model, as it was typed.
     """
-    screen.print(scores_table(scores, scores.info))
+    screen.print(scores.table())
     if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
     for note in (*scores.notes, *score_notes(scores)):
@@ -206,6 +206,6 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     for line in scores.told(None if exact is None else str(exact)):
         screen.print(line, soft_wrap=True)
-    if scores.verdict.word:
+    if scores.joint is None and scores.verdict.word:
         screen.print(f"Margins: {stated_margins()}.", style="dim")
     screen.print(scores.proof(), style="dim")

@@ -10,6 +10,7 @@ from expunge.disk.ours import FolderKind, check_replaceable
 from expunge.errors import ConfigError
 
 TABLES, FIGURES, PAGE = "table.json", "accuracy_by_class.csv", "report.html"
+EXPOSURE = "membership.csv"
 """Marks: a folder without its kind's file was not written here, and is never replaced."""
 KINDS: Mapping[str, FolderKind] = {
     kind.mark: kind
@@ -23,6 +24,13 @@ KINDS: Mapping[str, FolderKind] = {
             "folder of figures",
             FIGURES,
             re.compile(r"(accuracy_by_class|weight_distance)\.(png|svg|csv)|noise\.(png|svg)"),
+        ),
+        FolderKind(
+            "folder of pictures of membership",
+            EXPOSURE,
+            re.compile(
+                r"(roc|among_unseen|before_after|exposed)\.(svg|pdf)|captions\.txt|membership\.csv"
+            ),
         ),
         FolderKind(
             "folder of a report",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from expunge.scores.statistics import mean_sd, student_quantile
+from expunge.scores.statistics import mean_sd, student_p, student_quantile
 
 Word = Literal["within", "outside", "undecided", "not measurable"]
 WITHIN: Word = "within"
@@ -29,8 +29,8 @@ ENOUGH = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """word: what was found. why: in a sentence without its full stop. p: of the test behind it, in
-    [0, 1]; None where there is none.
+    """word: what was found. why: in a sentence without its full stop. p: the chance that a true
+    retraining lies as far away, in [0, 1]; None where nobody knows it.
     """
 
     word: Word
@@ -70,9 +70,10 @@ def compared(
     spread = sd * math.sqrt(1 + 1 / k)
     apart = abs(value - mean)
     chance = student_quantile(1 - ALPHA / (2 * tests), freedom) * spread
+    p = student_p(apart / spread, freedom) if spread else float(apart == 0)
     told = f"{apart:.3g} {unit} from retraining, margin {margin:g}, chance up to {chance:.3g}"
     if apart > margin and apart > chance:
-        return Finding(OUTSIDE, told)
+        return Finding(OUTSIDE, told, p)
     if k >= ENOUGH and apart + student_quantile(1 - ALPHA, freedom) * spread < margin:
-        return Finding(WITHIN, told)
-    return Finding(UNDECIDED, told)
+        return Finding(WITHIN, told, p)
+    return Finding(UNDECIDED, told, p)

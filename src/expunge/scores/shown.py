@@ -33,20 +33,21 @@ def scores_table(scores: Iterable[Score], info: Mapping[str, ScoreInfo] = SCORES
         apart = score.gap if score.target == "retrained" else None
         table.add_row(
             score.name,
-            _value(score.value, score.unit, score.bound),
+            shown_value(score.value, score.unit, score.bound),
             interval,
             str(score.n),
-            "–" if before is None else _value(before, score.unit),
+            "–" if before is None else shown_value(before, score.unit),
             "n/a"
             if score.reference is None
-            else _value(score.reference, score.unit, score.reference_bound),
-            "n/a" if apart is None else _value(apart, "", score.gap_bound),
+            else shown_value(score.reference, score.unit, score.reference_bound),
+            "n/a" if apart is None else shown_value(apart, "", score.gap_bound),
             known.measures,
         )
     return table
 
 
-def _value(value: float, unit: str, bound: Censoring | None = None) -> str:
+def shown_value(value: float, unit: str, bound: Censoring | None = None) -> str:
+    """A value as tables have it, with the unit that is not percent; n/a where there is none."""
     if not math.isfinite(value):
         return "n/a"
     sign = SIGNS[bound]
@@ -55,13 +56,8 @@ def _value(value: float, unit: str, bound: Censoring | None = None) -> str:
     return f"{sign}{value:.1f} s" if unit == "seconds" else f"{sign}{value:.2f}"
 
 
-def as_text(
-    scores: Sequence[Score],
-    notes: Sequence[str] = (),
-    info: Mapping[str, ScoreInfo] = SCORES,
-    last: Sequence[str] = (),
-) -> str:
-    """The table and what a number alone would hide, as plain text."""
+def text_of(table: Table, notes: Sequence[str] = ()) -> str:
+    """A table and lines below it, as plain text."""
     buffer = io.StringIO()
     console = Console(
         file=buffer,
@@ -71,8 +67,8 @@ def as_text(
         markup=False,
         emoji=False,
     )
-    console.print(scores_table(scores, info))
-    for note in (*notes, *score_notes(scores), *last):
+    console.print(table)
+    for note in notes:
         console.print(note, soft_wrap=True)
     return clean("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n"))
 

@@ -65,6 +65,15 @@ def student_quantile(level: float, freedom: float) -> float:
     return float(special.stdtrit(freedom, level))
 
 
+def student_p(t: float, freedom: float) -> float:
+    """Two-sided p of a value of Student's t, in [0, 1]; with freedom infinite of the normal's."""
+    if math.isinf(freedom):
+        return math.erfc(abs(t) / math.sqrt(2))
+    from scipy import special
+
+    return float(2 * special.stdtr(freedom, -abs(t)))
+
+
 def student_interval(
     values: Sequence[float], confidence: float = 0.95, least: float = 0.0
 ) -> tuple[float, float, float]:

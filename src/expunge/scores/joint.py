@@ -1,0 +1,171 @@
+"""What several audits find together: one word and one sentence, with a joint chance of error.
+
+Each finding has a level of its own, and many of them would soon call a true retraining outside by
+chance. So what is outside alone must be so among all of them (Holm 1979, Scandinavian Journal of
+Statistics 6): a true retraining is outside in any of them with a chance of ALPHA at most, however
+these hang together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from expunge.scores.finding import ALPHA, ENOUGH, NOT_MEASURABLE, OUTSIDE, UNDECIDED, Finding
+from expunge.scores.finding import WITHIN as INSIDE
+from expunge.scores.score import Score
+from expunge.scores.table import NO_VERDICT
+from expunge.scores.verdict import ALONE, CANNOT_TELL, DAMAGED, KEPT, NOT_FORGOTTEN
+
+FORGOT = "forgot"
+OUTPUTS = "outputs"
+"""The family of audits that look at what a model says; all others look behind it."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A score, and the audit and the family that it is of; its finding is the one among all."""
+
+    audit: str
+    family: str
+    score: Score
+
+    @property
+    def word(self) -> str:
+        """What was found; empty where nothing was looked for."""
+        return "" if self.score.finding is None else self.score.finding.word
+
+
+@dataclass(frozen=True)
+class Joint:
+    """What a set of audits says of one model.
+
+    Attributes:
+        word: "forgot", "not forgotten", "damaged" or "cannot tell".
+        reason: why, in a sentence without its full stop.
+        tests: how many findings share the level ALPHA.
+        judged: the scores, in the order in which they were made.
+        left_out: audits that were not made, and what to give for them, a line each.
+    """
+
+    word: str
+    reason: str
+    tests: int
+    judged: tuple[Judged, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; the scores and their findings stand beside it."""
+        return {
+            "word": self.word,
+            "reason": self.reason,
+            "tests": self.tests,
+            "families": {one.score.name: one.family for one in self.judged},
+            "left_out": list(self.left_out),
+        }
+
+
+def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[bool]:
+    """Which of m tests reject, so that a true hypothesis is rejected with a chance of alpha at most.
+
+    p_values: one each, in [0, 1]. The i-th smallest, from 0, is held against alpha / (m - i), until one
+    lies above.
+    """
+    found = [False] * len(p_values)
+    for place, test in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[test] > alpha / (len(p_values) - place):
+            break
+        found[test] = True
+    return found
+
+
+def among_all(findings: Sequence[Finding]) -> list[Finding]:
+    """Each finding as it stands among the others: one that chance alone may make among so many is
+    undecided. One without a p counts with ALPHA, the level that it was found at.
+    """
+    tests = [n for n, one in enumerate(findings) if one.word != NOT_MEASURABLE]
+    stand = dict(zip(tests, holm([_p(findings[n]) for n in tests]), strict=True))
+    made = list(findings)
+    for n, one in enumerate(findings):
+        if one.word == OUTSIDE and not stand[n]:
+            why = f"{one.why}; outside by itself, but {_p(one):.2g} is no small p of {len(tests)}"
+            made[n] = replace(one, word=UNDECIDED, why=why)
+    return made
+
+
+def _p(finding: Finding) -> float:
+    if finding.p is not None:
+        return finding.p
+    return ALPHA if finding.word == OUTSIDE else 1.0
+
+
+def joint(
+    judged: Iterable[Judged],
+    *,
+    references: int,
+    whole_classes: bool = False,
+    left_out: Sequence[str] = (),
+) -> Joint:
+    """The word on a model, from the scores of some audits.
+
+    references: retrained models that they were read against. whole_classes: whether all samples of some
+    classes were asked for: then outputs alone are no reason to say that a model forgot.
+    """
+    judged = list(judged)
+    places = [n for n, one in enumerate(judged) if one.score.finding is not None]
+    found = [_enough(judged[n].score) for n in places]
+    for place, finding in zip(places, among_all(found), strict=True):
+        one = judged[place]
+        judged[place] = replace(one, score=replace(one.score, finding=finding))
+    measured = [one for one in judged if one.word not in ("", NOT_MEASURABLE)]
+    word, reason = _said(measured, references, whole_classes=whole_classes)
+    return Joint(word, reason, len(measured), tuple(judged), tuple(left_out))
+
+
+def _enough(score: Score) -> Finding:
+    """The finding of a score; none of a nearly empty forget set."""
+    finding = score.finding
+    if finding is None or score.detail.get("verdict") == NO_VERDICT:
+        return Finding(NOT_MEASURABLE, NO_VERDICT.removeprefix("none: "))
+    return finding
+
+
+def _said(measured: Sequence[Judged], references: int, *, whole_classes: bool) -> tuple[str, str]:
+    """Word and reason."""
+    outside = [one for one in measured if one.word == OUTSIDE]
+    if outside:
+        word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
+        some = f"{len(outside)} of {len(measured)} scores tell"
+        some = some if len(outside) > 1 else some.replace("tell", "tells")
+        return word, f"{some} it from retrained models ({_names(outside)})"
+    if not references:
+        return CANNOT_TELL, "there is no retrained model to compare with"
+    if not measured:
+        return CANNOT_TELL, "nothing could be measured"
+    undecided = [one for one in measured if one.word != INSIDE]
+    if undecided:
+        few = f"; with fewer than {ENOUGH} retrained models none can be found within"
+        few = few if references < ENOUGH else ""
+        none = "none tells it from retrained models, but "
+        many = f"{len(undecided)} of {len(measured)} are undecided ({_names(undecided)})"
+        return CANNOT_TELL, f"{none}{many}{few}"
+    if whole_classes and all(one.family == OUTPUTS for one in measured):
+        return CANNOT_TELL, ALONE
+    return FORGOT, (
+        f"every score that could tell ({len(measured)}: {_names(measured)}) lies within what "
+        "retraining does"
+    )
+
+
+def _lost(score: Score) -> bool:
+    """Whether it says no more than that what was to stay has suffered."""
+    low = score.reference is not None and score.value < score.reference
+    return score.name in KEPT and low
+
+
+def _names(judged: Sequence[Judged]) -> str:
+    return ", ".join(one.score.name for one in judged)

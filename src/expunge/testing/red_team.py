@@ -8,20 +8,24 @@ print(caught(frame))
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from expunge.audits import chosen_audits, there
 from expunge.audits.base import Audit
+from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.panel import Panel
 from expunge.audits.scores import read_against
-from expunge.audits.shadows import Shadows
+from expunge.audits.strength import choose
 from expunge.data.split import Split
 from expunge.errors import ConfigError, ExpungeError
 from expunge.place import HERE, Place
-from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, WITHIN, Finding
+from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Finding, Word
+from expunge.scores.joint import FORGOT, Judged, joint
+from expunge.scores.score import Score
+from expunge.scores.verdict import DAMAGED, NOT_FORGOTTEN
 from expunge.testing.cheats import CHEATS, Cheat
 from expunge.trained.trained import Trained
 from expunge.training.run import Run, accelerator_on
@@ -29,6 +33,8 @@ from expunge.training.run import Run, accelerator_on
 ORIGINAL, HELD_OUT = "original (nothing done)", "retrained (held out)"
 CAUGHT, MISSED, CANNOT_TELL = "caught", "missed", "cannot tell"
 """What is said of a model and an audit: it found it outside, within, or neither."""
+SAID: Mapping[str, Word] = {NOT_FORGOTTEN: OUTSIDE, DAMAGED: OUTSIDE, FORGOT: WITHIN}
+"""The word of several audits together, as one of them would say it; else undecided."""
 
 
 def red_team(
@@ -37,7 +43,8 @@ def red_team(
     split: Split,
     audits: Sequence[str | Audit] = (),
     *,
-    shadows: Shadows | None = None,
+    strengths: Sequence[str] = (),
+    beside: FurtherModels = NOTHING,
     cheats: Mapping[str, Cheat] = CHEATS,
     seed: int = 0,
     place: Place = HERE,
@@ -51,7 +58,9 @@ def red_team(
             cheats imitate it, and it is judged itself.
         split: what is to be forgotten, as `original.asked` gives it.
         audits: further ones, by name or as objects.
-        shadows: models of a bank, for audits that need them.
+        strengths: such as "standard": the audits of these that can be made, and a row for what they
+            find together.
+        beside: models of a bank and further ones, for audits that need them.
         cheats: name -> function that makes one.
         seed: of cheats and audits.
         place: device and progress.
@@ -59,8 +68,8 @@ def red_team(
 
     Returns:
         A row for each model and score with a finding, models being `ORIGINAL`, `HELD_OUT` and the
-        cheats: model, audit, score, value, reference, finding, why, p. A cheat that cannot be made of
-        this request or model is left out.
+        cheats: model, audit (or strength), score, value, reference, finding, why, p. A cheat that
+        cannot be made of this request or model is left out.
 
     Raises ConfigError for fewer than two retrained models, or an audit that lacks something.
     """
@@ -69,16 +78,18 @@ def red_team(
             f"{len(retrained_models)} retrained models; give two or more, of which the last is held out"
         )
     *known, held_out = retrained_models
-    panel = bench(original, known, split, shadows=shadows, seed=seed, place=place)
-    beside = there(original, panel.retrained, shadows)
-    chosen = chosen_audits(audits, beside=beside, allow_code=allow_code)
-    rows = [*judged(panel, chosen, ORIGINAL), *judged(panel.judging(held_out), chosen, HELD_OUT)]
+    panel = bench(original, known, split, beside=beside, seed=seed, place=place)
+    chosen = audits_on(panel, audits, strengths, allow_code=allow_code)
+    models = {ORIGINAL: original, HELD_OUT: held_out}
     for name, cheat in cheats.items():
         try:
-            made = cheat(original, held_out, split, seed=seed)
+            models[name] = cheat(original, held_out, split, seed=seed)
         except ExpungeError:
             continue
-        rows += judged(panel.judging(made), chosen, name)
+    rows: list[dict[str, Any]] = []
+    for name, model in models.items():
+        found = judged(panel.judging(model), chosen)
+        rows += ({"model": name, **row} for row in told(found, panel, strengths))
     return pd.DataFrame(rows)
 
 
@@ -87,7 +98,7 @@ def bench(
     references: Sequence[Trained],
     split: Split,
     *,
-    shadows: Shadows | None = None,
+    beside: FurtherModels = NOTHING,
     seed: int = 0,
     place: Place = HERE,
 ) -> Panel:
@@ -108,61 +119,86 @@ def bench(
         retrained=first,
         others=tuple(others),
         seed=seed,
-        shadows=shadows,
+        **vars(beside),
     )
 
 
-def judged(panel: Panel, audits: Sequence[Audit], model: str) -> Iterator[dict[str, Any]]:
-    """The rows of one model, see `red_team`; an audit that fails on it cannot measure it.
+def audits_on(
+    panel: Panel,
+    audits: Sequence[str | Audit],
+    strengths: Iterable[str] = (),
+    *,
+    allow_code: bool,
+) -> list[Audit]:
+    """The usual audits, some more, and those of strengths that can be made here."""
+    wanted = [*audits, *(name for word in strengths for name in _names(panel, word))]
+    return chosen_audits(wanted, beside=_there(panel), allow_code=allow_code)
 
-    model: what it is called there.
-    """
+
+def judged(panel: Panel, audits: Iterable[Audit]) -> list[Judged]:
+    """Every score with a finding; an audit that fails on this model cannot measure it."""
+    found = []
     for audit in audits:
         try:
             scores = list(read_against(audit, panel))
         except ExpungeError as error:
-            yield _row(model, audit.name, "", Finding(NOT_MEASURABLE, str(error)))
-            continue
-        for one in scores:
-            if one.finding is not None:
-                known = {"value": one.value, "reference": one.reference}
-                yield _row(model, audit.name, one.name, one.finding, **known)
+            scores = [_failed(audit, str(error))]
+        found += [Judged(audit.name, audit.family, one) for one in scores if one.finding]
+    return found
 
 
-def _row(
-    model: str,
-    audit: str,
-    score: str,
-    finding: Finding,
-    value: float | None = None,
-    reference: float | None = None,
-) -> dict[str, Any]:
-    return {
-        "model": model,
-        "audit": audit,
-        "score": score,
-        "value": value,
-        "reference": reference,
-        "finding": finding.word,
-        "why": finding.why,
-        "p": finding.p,
-    }
+def told(
+    found: Sequence[Judged], panel: Panel, strengths: Iterable[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Rows of one model, see `red_team`: of each score by itself, and of each strength."""
+    for one in found:
+        score = one.score
+        if score.finding is not None:
+            known = {"score": score.name, "value": score.value, "reference": score.reference}
+            yield {"audit": one.audit, **known, **_said(score.finding)}
+    whole = panel.split.only_whole_classes(panel.subject.data)
+    for word in strengths:
+        names = _names(panel, word)
+        own = [one for one in found if one.audit in names]
+        together = joint(own, references=len(panel.references), whole_classes=whole)
+        finding = Finding(SAID.get(together.word, UNDECIDED), together.reason)
+        yield {"audit": word, "score": "", "value": None, "reference": None, **_said(finding)}
+
+
+def caught(frame: pd.DataFrame) -> pd.DataFrame:
+    """Models as rows, audits and strengths as columns: `CAUGHT`, `MISSED` or `CANNOT_TELL`.
+
+    frame: as `red_team` gives it. An audit caught a model if one of its scores lies outside.
+    """
+    found = frame.groupby(["model", "audit"], sort=False)["finding"]
+    words = found.agg(lambda own: verdict(list(own)))
+    models, audits = (frame[column].unique() for column in ("model", "audit"))
+    return words.unstack("audit").reindex(index=models, columns=audits).fillna(CANNOT_TELL)
 
 
 def verdict(words: Collection[str]) -> str:
-    """One word for the findings of all of an audit's scores: outside in one of them is caught."""
+    """One word for the findings of all of an audit's scores."""
     if OUTSIDE in words:
         return CAUGHT
     return MISSED if words and set(words) == {WITHIN} else CANNOT_TELL
 
 
-def caught(frame: pd.DataFrame) -> pd.DataFrame:
-    """Models as rows, audits as columns: `CAUGHT`, `MISSED` or `CANNOT_TELL`.
+def _there(panel: Panel) -> frozenset[Any]:
+    beside = FurtherModels(panel.shadows, panel.unlearned, panel.siblings, panel.swapped)
+    return there(panel.original, panel.retrained, beside)
 
-    frame: as `red_team` gives it.
-    """
-    words = frame.groupby(["model", "audit"], sort=False)["finding"].agg(
-        lambda found: verdict(list(found))
-    )
-    models, audits = (frame[column].unique() for column in ("model", "audit"))
-    return words.unstack("audit").reindex(index=models, columns=audits).fillna(CANNOT_TELL)
+
+def _names(panel: Panel, strength: str) -> tuple[str, ...]:
+    """Of a strength's audits, those that can be made."""
+    whole = panel.split.only_whole_classes(panel.subject.data)
+    return choose(strength, _there(panel), whole_classes=whole).names
+
+
+def _failed(audit: Audit, why: str) -> Score:
+    """In place of the scores of an audit that failed."""
+    info, finding = audit.info[0], Finding(NOT_MEASURABLE, why)
+    return Score(info.name, float("nan"), 0, None, None, info.unit, info.target, finding=finding)
+
+
+def _said(finding: Finding) -> dict[str, Any]:
+    return {"finding": finding.word, "why": finding.why, "p": finding.p}

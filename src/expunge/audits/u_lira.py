@@ -26,7 +26,7 @@ from expunge.scores.finding import (
 )
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
-from expunge.scores.statistics import mean_sd, student_quantile
+from expunge.scores.statistics import student_quantile
 from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class ULira(Audit):
     Every model of a bank is made to forget those samples of the forget set that it learned from, as the
     judged model was. Of each sample one half of them forgot it, and the other half never saw it; by the
     laws of phi of the two, each model is asked which it did, fitted without it and its other half.
-    Accuracy in percent: the mean of the shares that are right of either kind, over pairs of models.
+    Accuracy in percent: the mean of the shares of either kind that are right.
     50 is as good as retraining.
     """
 
@@ -91,8 +91,10 @@ class ULira(Audit):
         if panel.retrained is not None:
             other = _ratios(panel, *kinds, spread, of=panel.retrained)
             detail["called forgotten, retrained"] = 100 * _share_above_0(other)
-        accuracies = [100 * one for one in judged.pairs]
-        low, high = _interval(accuracies)
+        low = high = None
+        if judged.pairs > 1 and math.isfinite(judged.error):
+            half = student_quantile(1 - ALPHA / 2, judged.pairs - 1) * judged.error
+            low, high = (100 * min(max(judged.accuracy + end, 0), 1) for end in (-half, half))
         score = Score(
             "u_lira",
             100 * judged.accuracy,
@@ -108,7 +110,7 @@ class ULira(Audit):
                 for name, value in zip(forget.ids, ours.tolist(), strict=True)
                 if math.isfinite(value)
             },
-            finding=_found(accuracies, judged.constant, self.info[0].margin or 0.0),
+            finding=u_lira_finding(judged, self.info[0].margin or 0.0),
         )
         yield without_verdict(score)
 
@@ -118,23 +120,22 @@ class Judged:
     """How right the laws are of a bank's models.
 
     Attributes:
-        tpr: share of forgotten samples called so, in [0, 1]; nan without any.
+        accuracy: in [0, 1], as are the next three; nan where no pair could be asked.
+        error: its standard error.
+        tpr: share of forgotten samples called so.
         fpr: share of never seen samples called forgotten.
-        pairs: mean of tpr and 1 - fpr of each pair of models.
-        n: samples that are asked about.
+        pairs: pairs of models that were asked.
+        n: samples that they were asked about.
         constant: the models say the same of half the samples or more, so that there are no laws.
     """
 
+    accuracy: float
+    error: float
     tpr: float
     fpr: float
-    pairs: tuple[float, ...]
+    pairs: int
     n: int
     constant: bool
-
-    @property
-    def accuracy(self) -> float:
-        """The mean of the pairs', in [0, 1]; nan without any."""
-        return sum(self.pairs) / len(self.pairs) if self.pairs else math.nan
 
 
 def ask_pairs(
@@ -143,35 +144,59 @@ def ask_pairs(
     never: NDArray[np.bool_],
     spread: Literal["own", "shrunk", "pooled"],
 ) -> Judged:
-    """Ask of each model which samples it forgot.
+    """Ask both models of each pair of each sample which of them forgot it, and which never saw it.
 
     phi, forgot, never: (K, n) of samples to forget; models 2 p and 2 p + 1 learned from complementary
-    halves. What is neither forgotten nor never seen is not asked about; a tie is half right.
+    halves. A pair is asked about samples that one of them forgot and the other never saw; a tie is half
+    right.
     """
     import numpy as np
 
     from expunge.audits.laws import LEAST, pair_left_out
 
     ratio = pair_left_out(phi, forgot, never, spread)
-    known = np.isfinite(ratio)
-    called = np.where(ratio == 0, 0.5, ratio > 0)
-    one, two = known & forgot, known & never
+    says = np.where(ratio == 0, 0.5, ratio > 0)
+    one, two = slice(0, len(phi) // 2 * 2, 2), slice(1, None, 2)
+    known = np.isfinite(ratio[one] + ratio[two])
+    known &= (forgot[one] & never[two]) | (never[one] & forgot[two])
+    called = np.where(forgot[one], says[one], says[two])
+    wrong = np.where(forgot[one], says[two], says[one])
+    asked = (forgot | never).any(axis=0)
+    kept = np.where(forgot | never, phi, np.nan)[:, asked]
+    same = np.nanmax(kept, axis=0) - np.nanmin(kept, axis=0) < LEAST
+    constant = not len(same) or float(same.mean()) >= 0.5
+    if not known.any():
+        return Judged(*4 * (math.nan,), 0, 0, constant)
+    right = np.where(known, (called + 1 - wrong) / 2, np.nan)
+    return Judged(
+        float(right[known].mean()),
+        two_way_error(right),
+        float(called[known].mean()),
+        float(wrong[known].mean()),
+        int(known.any(axis=1).sum()),
+        int(known.any(axis=0).sum()),
+        constant,
+    )
 
-    def share(of: NDArray[np.bool_]) -> float:
-        return float(called[of].mean()) if of.any() else math.nan
 
-    pairs = []
-    for p in range(0, len(phi), 2):
-        mine = np.zeros_like(known)
-        mine[p : p + 2] = True
-        right = (share(one & mine) + 1 - share(two & mine)) / 2
-        if math.isfinite(right):
-            pairs.append(right)
-    asked = forgot | never
-    kept = np.where(asked, phi, np.nan)[:, asked.any(axis=0)]
-    same = np.nanmax(kept, axis=0) - np.nanmin(kept, axis=0) < LEAST if kept.size else np.ones(1)
-    n = int(known.any(axis=0).sum())
-    return Judged(share(one), share(two), tuple(pairs), n, float(same.mean()) >= 0.5)
+def two_way_error(cells: NDArray[np.float64]) -> float:
+    """Standard error of the mean of cells (rows, columns), nan where there is none.
+
+    Cells of a row vary together, and so do those of a column: a model is sure of all samples, and what a
+    law errs in, it errs in for all models. Cameron, Gelbach & Miller (2011), J. Bus. Econ. Stat. 29. Nan
+    for fewer than two rows or columns.
+    """
+    import numpy as np
+
+    known = ~np.isnan(cells)
+    rows, columns = int(known.any(axis=1).sum()), int(known.any(axis=0).sum())
+    if min(rows, columns) < 2:
+        return math.nan
+    apart = np.where(known, cells - cells[known].mean(), 0.0)
+    by_row = float((apart.sum(axis=1) ** 2).sum()) * rows / (rows - 1)
+    by_column = float((apart.sum(axis=0) ** 2).sum()) * columns / (columns - 1)
+    both = by_row + by_column - float((apart**2).sum())
+    return math.sqrt(max(both, by_row, by_column)) / int(known.sum())
 
 
 def _kinds(
@@ -223,30 +248,20 @@ def _share_above_0(ratios: NDArray[np.float64]) -> float:
     return float((known > 0).mean()) if len(known) else math.nan
 
 
-def _interval(accuracies: list[float]) -> tuple[float | None, float | None]:
-    """95 % of the mean over pairs; None of fewer than two."""
-    if len(accuracies) < 2:
-        return None, None
-    mean, sd = mean_sd(accuracies)
-    half = student_quantile(1 - ALPHA / 2, len(accuracies) - 1) * sd / math.sqrt(len(accuracies))
-    return max(mean - half, 0.0), min(mean + half, 100.0)
-
-
-def _found(accuracies: list[float], constant: bool, margin: float) -> Finding:
-    """Against CHANCE: pairs of models are what varies, by Student's t over them."""
-    if constant:
+def u_lira_finding(judged: Judged, margin: float) -> Finding:
+    """By Student's t of as many degrees of freedom as there are pairs, less one. margin: in points."""
+    if judged.constant:
         why = (
             "the models say the same whether they forgot or never saw, so there are no laws to tell"
         )
         return Finding(NOT_MEASURABLE, why)
-    k = len(accuracies)
-    if 2 * k < FEWEST:
+    k = judged.pairs
+    if 2 * k < FEWEST or not math.isfinite(judged.error):
         why = f"{2 * k} models of a bank could be asked; {FEWEST} are needed for a finding"
         return Finding(NOT_MEASURABLE, why)
     from scipy import special
 
-    mean, sd = mean_sd(accuracies)
-    error, apart = sd / math.sqrt(k), abs(mean - CHANCE)
+    error, apart = 100 * judged.error, abs(100 * judged.accuracy - CHANCE)
     told = f"{apart:.3g} points from 50, margin {margin:g}, standard error {error:.2g}"
     p = 2 * float(special.stdtr(k - 1, -apart / error)) if error else float(apart == 0)
     if p < ALPHA and apart > margin:

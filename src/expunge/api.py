@@ -34,6 +34,7 @@ from expunge.models.table import check_model
 from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import as_plain
 from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
@@ -418,6 +419,7 @@ def audit(
     forget: Any = None,
     also: Sequence[str | Audit] = (),
     strength: str | None = None,
+    margins: Margins = STATED,
     beside: FurtherModels = NOTHING,
     seed: int = 0,
     place: Place = HERE,
@@ -435,6 +437,7 @@ def audit(
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
         strength: "quick", "standard" or "thorough": audits that fit, and what they say together
             (`.joint`); what they will cost is told to `place` before.
+        margins: what difference from retraining does not matter.
         beside: models of a bank and further ones, for audits that need them.
         seed: of the draws of attacks.
         place: device and progress.
@@ -480,6 +483,7 @@ def audit(
         retrained=reference,
         others=tuple(others),
         seed=seed,
+        margins=margins,
         **vars(beside),
     )
     return score_chosen(panel, audits, chosen, {one.name for one in further}, place.tell)

@@ -10,18 +10,15 @@ from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import NO_VERDICT
 from expunge.scores.verdict import (
-    CANNOT_TELL,
-    DAMAGED,
     MARGINS,
-    NOT_FORGOTTEN,
     VERDICTS,
-    WITHIN,
     Asked,
     PageVerdict,
     exact_model,
     stated_margins,
     verdict_of,
 )
+from expunge.scores.words import CANNOT_TELL, DAMAGED, NOT_FORGOTTEN, WITHIN_MARGINS
 
 AS_RETRAINED = {"UA": 6.0, "MIA": 12.0, "RA": 99.0, "TA": 94.0}
 UNTOUCHED = {"UA": 0.0, "MIA": 1.0, "RA": 99.0, "TA": 94.0}
@@ -75,7 +72,7 @@ CLASS = {"UA": 100.0, "MIA": 100.0, "RA": 99.0, "TA": 94.0, "TA_forget": 0.0}
     [
         (AS_RETRAINED, AS_RETRAINED, CANNOT_TELL, "as near as one retrained model shows"),
         (AS_RETRAINED, spread(0.2, 4), CANNOT_TELL, "as near as 4 retrained models show"),
-        (AS_RETRAINED, spread(0.2, 5), WITHIN, "5 retrained models"),
+        (AS_RETRAINED, spread(0.2, 5), WITHIN_MARGINS, "5 retrained models"),
         (AS_RETRAINED, spread(2.5, 5), CANNOT_TELL, "intervals reach beyond"),
         (AS_RETRAINED, None, CANNOT_TELL, "no retrained model"),
         ({"UA": 6.0, "RA": 99.0}, AS_RETRAINED, CANNOT_TELL, "MIA, TA cannot be compared"),
@@ -147,7 +144,7 @@ def test_a_score_that_some_retrained_models_lack_lets_no_model_pass(
     exact: dict[str, Any] = {**spread(0.2, 6), "TA_forget": [40.0] * 6}
     values = {**AS_RETRAINED, "TA_forget": 40.0}
     whole = judged(values, exact)
-    assert whole.word == WITHIN
+    assert whole.word == WITHIN_MARGINS
     assert whole.reason.startswith("UA, MIA, RA, TA, TA_forget lie within"), "those, and no others"
     exact[name] = [lost, *exact[name][1:]]
     found = judged(values, exact)
@@ -158,7 +155,7 @@ def test_a_score_that_some_retrained_models_lack_lets_no_model_pass(
 @pytest.mark.parametrize("models", [1, 2, 4])
 def test_fewer_than_five_retrained_models_never_let_a_model_pass(models: int) -> None:
     found = judged(AS_RETRAINED, spread(0.0, models))
-    assert found.word in set(VERDICTS) - {WITHIN} and found.references == models
+    assert found.word in set(VERDICTS) - {WITHIN_MARGINS} and found.references == models
 
 
 def test_a_class_that_is_only_silenced_does_not_pass_by_outputs() -> None:
@@ -167,7 +164,7 @@ def test_a_class_that_is_only_silenced_does_not_pass_by_outputs() -> None:
     found = judged(CLASS, exact, whole_classes=True)
     assert found.word == CANNOT_TELL and "linear_probe" in found.reason
     behind = {**exact, "relearn_time": 60}
-    assert judged({**CLASS, "relearn_time": 58}, behind, whole_classes=True).word == WITHIN
+    assert judged({**CLASS, "relearn_time": 58}, behind, whole_classes=True).word == WITHIN_MARGINS
     assert judged({**CLASS, "relearn_time": 8}, behind, whole_classes=True).word == NOT_FORGOTTEN
     assert judged({**CLASS, "relearn_time": 300}, behind, whole_classes=True).word == CANNOT_TELL
 
@@ -199,7 +196,7 @@ CLEAN = {**AS_RETRAINED, "ASR": 1.0, "SA": 95.0}
         ({**CLEAN, "SA": 20.0}, None, DAMAGED, "SA went from 95.0 to 20.0"),
         ({**CLEAN, "SA": 85.0}, CLEAN, DAMAGED, "SA 85.0"),
         (CLEAN, CLEAN, CANNOT_TELL, "as near as one retrained model shows"),
-        (CLEAN, {k: [v] * 5 for k, v in CLEAN.items()}, WITHIN, "5 retrained models"),
+        (CLEAN, {k: [v] * 5 for k, v in CLEAN.items()}, WITHIN_MARGINS, "5 retrained models"),
         (AS_RETRAINED, AS_RETRAINED, CANNOT_TELL, "attack success was not measured"),
     ],
 )

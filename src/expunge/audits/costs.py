@@ -18,6 +18,8 @@ TRIED = 512
 """Samples that the rate is measured on."""
 BACKWARD = 3
 """Passes that learning from a sample takes: there, back and the step."""
+STEPS = 50
+"""Of relearning, which mostly ends long before its cap."""
 COPIES = 5
 """Random networks of `zrf`, and changed copies of each sample of `near_copies`."""
 
@@ -102,7 +104,8 @@ COSTS: Mapping[str, Callable[[Sizes], Work]] = MappingProxyType(
         "zrf": lambda s: Work(passes=COPIES * s.forget),
         "near_copies": lambda s: Work(passes=COPIES * (s.forget + s.test) * s.models),
         "relearn_time": lambda s: Work(
-            passes=250 * s.forget * min(s.models, 3), learned=250 * 256 * min(s.models, 3)
+            passes=STEPS * s.forget * s.models,
+            learned=STEPS * min(256, s.forget) * s.models,
         ),
         "relearn_held_out": lambda s: Work(passes=100 * s.forget, learned=10_000 * s.models),
         "cka": lambda s: Work(passes=2_000 * s.models),
@@ -113,7 +116,7 @@ COSTS: Mapping[str, Callable[[Sizes], Work]] = MappingProxyType(
         "swap": lambda s: Work(trainings=2, forgettings=2),
     }
 )
-"""Of the audits that do more than read what was seen once; at most, where they may end early."""
+"""Of the audits that do more than read what was seen once."""
 
 
 def pass_seconds(panel: Panel) -> float:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.errors import SplitError
+from expunge.scores.margins import STATED, Margins
 from expunge.trained.record import Pairing, pairing
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Panel:
         shadows: models of the bank, which learned from halves of what the original did; or None.
         unlearned: gives those shadows, made to forget as the subject was; None where nobody can.
         siblings: what the subject's method made from other seeds, for audits that compare laws.
+        margins: what difference from retraining does not matter, score by score.
         swapped: gives two models that this method made forget different samples; or None.
         kept: what was found of the other models, which panels of other subjects share: see `once`
             and `judging`.
@@ -55,6 +57,7 @@ class Panel:
     shadows: Shadows | None = None
     unlearned: Callable[[], Shadows] | None = None
     siblings: tuple[Trained, ...] = ()
+    margins: Margins = STATED
     swapped: Callable[[], Swapped] | None = None
     kept: dict[Hashable, Any] = field(default_factory=dict)
 

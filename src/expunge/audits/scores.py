@@ -16,10 +16,11 @@ from expunge.scores.finding import Z95, compared
 from expunge.scores.info import ScoreInfo
 from expunge.scores.joint import Joint
 from expunge.scores.joint_shown import joint_lines, joint_table
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.shown import score_notes, scores_table, taught_by, text_of
 from expunge.scores.table import NEAR_EMPTY, WORKS
-from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
+from expunge.scores.verdict import Asked, PageVerdict, exact_model, verdict_of
 from expunge.trained.record import proved
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Scores:
     @cached_property
     def verdict(self) -> PageVerdict:
         """The verdict of `expunge.scores.verdict` on the model; on an original, of doing nothing."""
-        return verdict_of(self.scores, self.asked)
+        return verdict_of(self.scores, self.asked, self.panel.margins)
 
     def exact(self, where: str | None = None) -> str:
         """That an exact model is there, if retraining took less than twice as long; else empty.
@@ -191,7 +192,7 @@ class Scores:
             "scores": [score.to_dict() for score in self.scores],
             "forget_losses": [] if redacted else [asdict(loss) for loss in self.losses],
             "notes": list(self.notes),
-            "verdict": {**asdict(self.verdict), "margins": stated_margins(), "exact": self.exact()},
+            "verdict": {**asdict(self.verdict), "exact": self.exact()},
             "guarantee": proved(self.panel.subject.history),
             "note": NO_GUARANTEE,
             **({} if self.joint is None else {"joint": self.joint.to_dict()}),
@@ -279,20 +280,29 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
         known = [one.value for one in (reference, *others) if one is not None]
         if others:
             detail["references"] = known
-        yield found_beside(replace(score, detail=detail), known, audit.info)
+        yield found_beside(replace(score, detail=detail), known, audit.info, panel.margins)
 
 
-def found_beside(score: Score, references: Sequence[float], info: Sequence[ScoreInfo]) -> Score:
-    """A score with what is found against retrained models' values, where its table says a margin."""
+def found_beside(
+    score: Score,
+    references: Sequence[float],
+    info: Sequence[ScoreInfo],
+    margins: Margins = STATED,
+) -> Score:
+    """A score with what is found against retrained models' values, where it has a margin.
+
+    margins: those of the table's scores; one of another package has that of its own `info`.
+    """
     own = next((one for one in info if one.name == score.name), None)
-    if own is None or own.margin is None or score.finding is not None or not references:
+    margin = None if own is None else margins.of(own.name) or own.margin
+    if own is None or margin is None or score.finding is not None or not references:
         return score
     error = 0.0
     if score.low is not None and score.high is not None:
         error = (score.high - score.low) / (2 * Z95)
     unit = "points" if own.unit == "percent" else own.unit
     step = 100 / score.n if own.unit == "percent" and score.n else 0.0
-    finding = compared(score.value, references, own.margin, error=error, step=step, unit=unit)
+    finding = compared(score.value, references, margin, error=error, step=step, unit=unit)
     return replace(score, finding=finding)
 
 

@@ -12,7 +12,7 @@ from expunge.audits import AUDITS, Audit
 from expunge.audits.base import Need
 from expunge.audits.costs import Sizes, cost_lines, pass_seconds
 from expunge.errors import ConfigError, LogitsError, nearest
-from expunge.scores.joint import Judged, joint
+from expunge.scores.joint import Judged, found_together
 
 if TYPE_CHECKING:
     from expunge.audits.panel import Panel
@@ -141,9 +141,10 @@ def judged_together(scores: Scores, audits: Sequence[Audit], chosen: Chosen) -> 
         for name in chosen.names
         if name not in made and not AUDITS[name].usual
     ]
-    found = joint(
+    found = found_together(
         [Judged(of[score.name].name, of[score.name].family, score) for score in speak],
         references=len(scores.panel.references),
+        margins=scores.panel.margins,
         whole_classes=scores.asked.whole_classes,
         left_out=(*chosen.left_out, *silent),
     )

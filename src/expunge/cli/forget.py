@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,7 @@ from expunge.cli.options import (
     Out,
     Seed,
     SetFields,
+    Strength,
     names,
     typed,
 )
@@ -29,11 +30,17 @@ from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
+from expunge.folders.deeper import Deeper
 from expunge.folders.make import Beside, Forgotten, reference_of, unlearn_folder
 from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
+from expunge.progress import Bars
+from expunge.report.places import EXPOSURE, check_folder
 from expunge.scores.table import FEATURES
+
+if TYPE_CHECKING:
+    from expunge.audits.scores import Scores
 
 WithReference = Annotated[
     bool,
@@ -84,6 +91,7 @@ def unlearn(
     with_floor: WithFloor = False,
     paired: Paired = False,
     also: Also = None,
+    strength: Strength = None,
     figures: Figures = None,
     report: Page = None,
     redact_ids: Redact = False,
@@ -97,6 +105,7 @@ def unlearn(
     further = names(also)
     beside = there(True, with_reference or with_floor or None)
     chosen_audits(further, beside=beside, allow_code=TYPED)
+    Deeper(strength).check()
     check_places(figures, report, out, model_dir, place.overwrite)
     tell, told = teller(messages)
     with working("unlearn") as bars:
@@ -125,9 +134,10 @@ def unlearn(
     try:  # what is written comes before what is shown, for the screen may be gone
         if figures is not None:
             drawn = _drawn(done, figures, place)
-        if done.reference is not None or further or report is not None:
+        if done.reference is not None or further or strength or report is not None:
             with working("unlearn, audit") as bars:
-                audited = audit_forgotten(done, also=further, place=replace(place, progress=bars))
+                near = replace(place, progress=bars, tell=at_once(messages))
+                audited = audit_forgotten(done, also=further, strength=strength, place=near)
         if report is not None and audited is not None and audited.panel.run.rank == 0:
             write_page(done, audited, forget, report, overwrite=place.overwrite)
     finally:  # the folder is there, whatever fails after it
@@ -158,7 +168,7 @@ def _drawn(done: Forgotten, figures: Path, place: Place) -> list[Path]:
         return draw_forgotten(done, figures, device=place.device, overwrite=place.overwrite)
 
 
-@placed("data_dir", "device", "allow_code")
+@placed("data_dir", "device", "overwrite", "allow_code")
 def audit(
     model_dir: Annotated[Path, MODEL_DIR],
     original: Annotated[
@@ -203,6 +213,29 @@ def audit(
         ),
     ] = MOST_MEMBERS,
     also: Also = None,
+    strength: Strength = None,
+    bank: Annotated[
+        Path | None,
+        typer.Option(
+            "--bank",
+            help="A bank of shadow models (`expunge bank build`); else ORIGINAL-bank, where it is.",
+        ),
+    ] = None,
+    sibling: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--sibling",
+            help="A folder that the same method made from another seed; again for more.",
+            show_default=False,
+        ),
+    ] = None,
+    margins: Annotated[
+        Path | None,
+        typer.Option(
+            "--margins",
+            help="YAML file, `UA: 3` a line: how far from retraining each score may lie.",
+        ),
+    ] = None,
     trigger: Annotated[
         str | None,
         typer.Option(
@@ -214,13 +247,22 @@ def audit(
         str | None,
         typer.Option("--target", help="The class that images with the trigger are taken for."),
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures", help="Folder for pictures of what is given away of single samples."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     data: OtherData = None,
     *,
     place: Place,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
-    screen, _ = consoles()
+    screen, messages = consoles()
+    if figures is not None:
+        apart = {"the model folder": model_dir}
+        check_folder(figures, overwrite=place.overwrite, mark=EXPOSURE, apart=apart)
     attacked = tuple(FEATURES) if features == "all" else tuple(names(features))
     membership = Membership(features=attacked, max_samples=mia_samples or None)
     with working("audit") as bars:
@@ -235,13 +277,24 @@ def audit(
                 *(one for one in names(also) if one != Membership.name),
                 *([] if membership == Membership() else [membership]),
             ],
+            deeper=Deeper(strength, bank, tuple(sibling or ()), margins),
             backdoor=TypedBackdoor(trigger, target),
             data=data,
-            place=replace(place, progress=bars),
+            place=replace(place, progress=bars, tell=at_once(messages)),
         )
+        drawn = [] if figures is None else _exposed(scores, figures, bars, place)
     if as_json and screen.quiet:  # another process of this run says it
         return
     if as_json:
         typer.echo(json.dumps(scores.to_dict(), indent=1))
         return
     show_scores(scores, screen)
+    for path in drawn:
+        screen.print(f"drawn: {path}")
+
+
+def _exposed(scores: Scores, figures: Path, bars: Bars, place: Place) -> list[Path]:
+    with bars.work("drawing figures"):
+        from expunge.folders.exposure import draw_exposure
+
+        return draw_exposure(scores, figures, overwrite=place.overwrite)

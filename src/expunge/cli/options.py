@@ -62,6 +62,15 @@ Also = Annotated[
         help="Further audits, comma-separated: see `expunge list audits`.",
     ),
 ]
+Strength = Annotated[
+    str | None,
+    typer.Option(
+        "--strength",
+        help="quick, standard or thorough: all audits that fit, their cost before, then one table of "
+        "findings and one sentence.",
+        show_default=False,
+    ),
+]
 EpochsOption = Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")]
 RateOption = Annotated[float | None, typer.Option("--lr", help="Learning rate.")]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Samples a step.")]

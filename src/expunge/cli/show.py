@@ -13,7 +13,6 @@ from rich.text import Text
 
 from expunge.folders.make import floor_of, reference_of
 from expunge.scores.shown import score_notes
-from expunge.scores.verdict import stated_margins
 from expunge.trained.record import COPIES
 
 if TYPE_CHECKING:
@@ -206,6 +205,6 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     for line in scores.told(None if exact is None else str(exact)):
         screen.print(line, soft_wrap=True)
-    if scores.joint is None and scores.verdict.word:
-        screen.print(f"Margins: {stated_margins()}.", style="dim")
+    if scores.joint is not None or scores.verdict.word:
+        screen.print(f"Margins: {scores.verdict.margins}.", style="dim")
     screen.print(scores.proof(), style="dim")

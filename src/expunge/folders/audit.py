@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expunge.audits import Audit, chosen_audits, there
 from expunge.data.classes import resolve_class
@@ -15,10 +15,11 @@ from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
+from expunge.folders.deeper import NO_MORE, Deeper, learned_of
 from expunge.folders.make import Forgotten
 from expunge.names.code import TYPED
 from expunge.place import HERE, Place
-from expunge.trained.learned import Learned, check_learned
+from expunge.trained.learned import check_learned
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 
@@ -60,6 +61,7 @@ def audit_folder(
     forget: Request | None = None,
     all_forgotten: bool = False,
     also: Sequence[str | Audit] = (),
+    deeper: Deeper = NO_MORE,
     backdoor: TypedBackdoor = TypedBackdoor(),
     data: str | None = None,
     place: Place = HERE,
@@ -69,15 +71,15 @@ def audit_folder(
     retrained: the reference, and further retrained models from other seeds. floor: one more is made, and
     not kept. forget: for an original, what one would ask it to forget. all_forgotten: score on all that
     the chain of requests ever forgot, not on the last one alone; the original is then that of the first.
-    also: further audits, as `audit` takes them. backdoor: attack success is then scored too.
+    also: further audits, as `audit` takes them. deeper: a strength, and what further audits need.
+    backdoor: attack success is then scored too.
     Raises ConfigError where these do not fit the data, SplitError for a reference whose split differs.
     """
     retrained = [retrained] if isinstance(retrained, str | Path) else list(retrained)
-    chosen_audits(
-        also,
-        beside=there(original, retrained[0] if retrained else None),
-        allow_code=TYPED,
-    )
+    margins = deeper.check()
+    bank = deeper.bank_of(original or path, also)
+    needs = there(original, retrained[0] if retrained else None) | deeper.needs(bank)
+    chosen_audits(also, beside=needs, allow_code=TYPED)
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
     beside = [
@@ -113,7 +115,17 @@ def audit_folder(
     known = [one for one in references if one is not None]
     if floor:
         known.append(_second(before or model, split, known, place))
-    scores = _judged(replace(model, split=split), before, known, also, place)
+    further = deeper.open(model, None if model.redacted else learned_of(papers), bank, place)
+    scores = _judged(
+        replace(model, split=split),
+        before,
+        known,
+        also,
+        place,
+        strength=deeper.strength,
+        margins=margins,
+        beside=further,
+    )
     return replace(scores, notes=(*scores.notes, *notes))
 
 
@@ -123,11 +135,19 @@ def _judged(
     retrained: Sequence[Trained],
     also: Sequence[str | Audit],
     place: Place,
+    **how: Any,
 ) -> Scores:
+    """how: `strength`, `margins` and `beside`, as `audit` takes them."""
     from expunge.api import audit
 
     return audit(
-        model, original=original, retrained=retrained, also=also, place=place, allow_code=TYPED
+        model,
+        original=original,
+        retrained=retrained,
+        also=also,
+        place=place,
+        allow_code=TYPED,
+        **how,
     )
 
 
@@ -158,20 +178,6 @@ def _check_floor(papers: Papers, beside: Sequence[Papers | None], floor: bool) -
         raise ConfigError(
             f"{before.path} has no recipe, so nothing can be retrained; leave --with-floor out"
         )
-
-
-def _learned(one: Papers | None) -> Learned | None:
-    if one is None:
-        return None
-    card = one.card
-    return Learned(
-        str(one.path),
-        one.split["retain"],
-        one.split["forget"],
-        tuple(record.step for record in card.lineage),
-        card.recipe,
-        card.architecture,
-    )
 
 
 def _whole_chain(
@@ -235,7 +241,7 @@ def _check_papers(
     _check_asked(papers, forget)
     redacted = any(one is not None and one.redacted for one in (papers, *beside))
     if forget is None and not redacted:  # what a request asks for, only the data can tell
-        own, before, *references = map(_learned, (papers, *beside))
+        own, before, *references = map(learned_of, (papers, *beside))
         for reference in references or [None]:
             if own is not None:
                 check_learned(own, before, reference)
@@ -273,11 +279,15 @@ def _known_backdoor(path: Path | str) -> str:
 
 
 def audit_forgotten(
-    done: Forgotten, *, also: Sequence[str | Audit] = (), place: Place = HERE
+    done: Forgotten,
+    *,
+    also: Sequence[str | Audit] = (),
+    strength: str | None = None,
+    place: Place = HERE,
 ) -> Scores:
     """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
     references = [one for one in (done.reference, done.floor) if one is not None]
-    return _judged(done.result, done.original, references, also, place)
+    return _judged(done.result, done.original, references, also, place, strength=strength)
 
 
 def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:

@@ -7,6 +7,7 @@ equally common.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ LOOKS: Mapping[str, dict[str, Any]] = {
     RETRAINED: {"color": "black", "linewidth": 1.2, "linestyle": ":"},
 }
 """Told apart by their strokes too, for print without colour."""
-SHOWN, BINS, FEW = 10, 30, 10
+ON_WHITE: Mapping[str, Any] = {"edgecolor": "none", "framealpha": 0.9}
+SHOWN, MOST_BINS, FEW = 10, 40, 10
 """Retained samples that are drawn; bars; false alarms under which a rate is not known."""
 
 
@@ -67,13 +69,16 @@ class Exposure:
 def roc_points(members: Numbers, others: Numbers) -> tuple[Numbers, Numbers]:
     """False and true positive rates, in [0, 1], at each threshold that a never seen sample makes.
 
-    members: (n,), others: (m,). The threshold lies above the k greatest of the others, k = 0 to m.
+    members: (n,), others: (m,). Of the m + 1 thresholds the greatest is the first; what lies above one
+    is taken for learned.
     """
-    ordered = np.sort(others)[::-1]
-    thresholds = np.append(ordered, -np.inf)
-    above = np.searchsorted(np.sort(members), thresholds, "right")
-    true = 1 - above / len(members)
-    return np.arange(len(others) + 1) / len(others), np.asarray(true, dtype=np.float64)
+    thresholds = np.append(np.sort(others)[::-1], -np.inf)
+
+    def above(values: Numbers) -> Numbers:
+        left = len(values) - np.searchsorted(np.sort(values), thresholds, "right")
+        return np.asarray(left / len(values), dtype=np.float64)
+
+    return above(others), above(members)
 
 
 def roc_figure(shown: Exposure) -> Drawn:
@@ -102,7 +107,7 @@ def roc_figure(shown: Exposure) -> Drawn:
     axes.xaxis.set_major_formatter(percent)
     axes.yaxis.set_major_formatter(percent)
     _plain(axes)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(loc="lower right", **ON_WHITE)
     return Drawn(
         figure,
         "How well the forgotten samples are found",
@@ -143,7 +148,8 @@ def among_unseen_figure(shown: Exposure) -> Drawn:
     low = min(float(np.percentile(one, 1)) for one in drawn)
     high = max(float(np.percentile(one, 99)) for one in drawn)
     high = high if high > low else low + 1
-    edges = np.linspace(low, high, BINS + 1)
+    bins = min(MOST_BINS, 4 + math.isqrt(len(shown.forget[AUDITED])))
+    edges = np.linspace(low, high, bins + 1)
 
     def bars(values: Numbers) -> Numbers:
         counts = np.histogram(values.clip(low, high), edges)[0]
@@ -157,7 +163,7 @@ def among_unseen_figure(shown: Exposure) -> Drawn:
     axes.set(xlabel=shown.scale, ylabel="% of the samples", xlim=(low, high))
     axes.set_ylim(bottom=0)
     _plain(axes)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", ncols=1)
+    axes.legend(fontsize=8, loc="upper left", **ON_WHITE)
     axes.set_ylim(top=1.35 * axes.get_ylim()[1])
     return Drawn(
         figure,

@@ -225,7 +225,7 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
         retrained=bool((table["method"] == RETRAIN).any()),
         seeds=int(table["seed"].nunique()),
         methods=len(set(table["method"]) - set(NO_METHODS)),
-        margins=stated_margins(),
+        margins=(report.verdict.margins if report.verdict else "") or stated_margins(),
         script=Markup(script),  # a file of this package, and what the digest is of
         digest=digest,
     )

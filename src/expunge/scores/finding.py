@@ -10,15 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from expunge.scores.statistics import mean_sd, student_p, student_quantile
+from expunge.scores.words import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, AuditWord
 
-Word = Literal["within", "outside", "undecided", "not measurable"]
-WITHIN: Word = "within"
-OUTSIDE: Word = "outside"
-UNDECIDED: Word = "undecided"
-NOT_MEASURABLE: Word = "not measurable"
+__all__ = [
+    "ALPHA",
+    "ENOUGH",
+    "NOT_MEASURABLE",
+    "OUTSIDE",
+    "UNDECIDED",
+    "WITHIN",
+    "Z95",
+    "Finding",
+    "compared",
+]
+
 ALPHA = 0.05
 """The chance that one audit calls a true retraining outside, at most."""
 Z95 = 1.96
@@ -30,12 +37,14 @@ ENOUGH = 5
 @dataclass(frozen=True)
 class Finding:
     """word: what was found. why: in a sentence without its full stop. p: the chance that a true
-    retraining lies as far away, in [0, 1]; None where nobody knows it.
+    retraining lies as far away, in [0, 1]; None where nobody knows it. decidable: False where so few
+    samples, or so wide a spread of retraining, could not have shown any value to be within.
     """
 
-    word: Word
+    word: AuditWord
     why: str
     p: float | None = None
+    decidable: bool = True
 
 
 def compared(
@@ -68,12 +77,13 @@ def compared(
     freedom = k - 1 if k >= 3 else math.inf
     sd = max(sd if k >= 3 else 0.0, step, error if k < ENOUGH else 0.0)
     spread = sd * math.sqrt(1 + 1 / k)
-    apart = abs(value - mean)
+    apart = round(abs(value - mean), 9)
     chance = student_quantile(1 - ALPHA / (2 * tests), freedom) * spread
     p = student_p(apart / spread, freedom) if spread else float(apart == 0)
     told = f"{apart:.3g} {unit} from retraining, margin {margin:g}, chance up to {chance:.3g}"
     if apart > margin and apart > chance:
         return Finding(OUTSIDE, told, p)
-    if k >= ENOUGH and apart + student_quantile(1 - ALPHA, freedom) * spread < margin:
+    reach = student_quantile(1 - ALPHA, freedom) * spread
+    if k >= ENOUGH and apart + reach < margin:
         return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p)
+    return Finding(UNDECIDED, told, p, decidable=k < ENOUGH or reach < margin)

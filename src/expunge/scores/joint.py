@@ -8,15 +8,25 @@ these hang together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from expunge.scores.finding import ALPHA, ENOUGH, NOT_MEASURABLE, OUTSIDE, UNDECIDED, Finding
-from expunge.scores.finding import WITHIN as INSIDE
+from expunge.scores.finding import ALPHA, ENOUGH, Finding
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.table import NO_VERDICT
-from expunge.scores.verdict import ALONE, CANNOT_TELL, DAMAGED, KEPT, NOT_FORGOTTEN
+from expunge.scores.verdict import ALONE, KEPT
+from expunge.scores.words import (
+    CANNOT_TELL,
+    DAMAGED,
+    NOT_FORGOTTEN,
+    NOT_MEASURABLE,
+    OUTSIDE,
+    UNDECIDED,
+    WITHIN,
+)
 
 FORGOT = "forgot"
 OUTPUTS = "outputs"
@@ -103,17 +113,22 @@ def _p(finding: Finding) -> float:
     return ALPHA if finding.word == OUTSIDE else 1.0
 
 
-def joint(
+def found_together(
     judged: Iterable[Judged],
     *,
     references: int,
+    margins: Margins = STATED,
     whole_classes: bool = False,
     left_out: Sequence[str] = (),
 ) -> Joint:
     """The word on a model, from the scores of some audits.
 
-    references: retrained models that they were read against. whole_classes: whether all samples of some
-    classes were asked for: then outputs alone are no reason to say that a model forgot.
+    A model forgot where no score tells it from retrained models, all that could show it do, and one of
+    these at least tells the original from them: what would pass the original passes anything.
+
+    references: retrained models that they were read against. margins: that they went by. whole_classes:
+    whether all samples of some classes were asked for: then outputs alone are no reason to say that a
+    model forgot.
     """
     judged = list(judged)
     places = [n for n, one in enumerate(judged) if one.score.finding is not None]
@@ -122,7 +137,9 @@ def joint(
         one = judged[place]
         judged[place] = replace(one, score=replace(one.score, finding=finding))
     measured = [one for one in judged if one.word not in ("", NOT_MEASURABLE)]
-    word, reason = _said(measured, references, whole_classes=whole_classes)
+    word, reason = _wrong(measured) or _unknown(measured, references)
+    if not word:
+        word, reason = _right(measured, margins, whole_classes=whole_classes)
     return Joint(word, reason, len(measured), tuple(judged), tuple(left_out))
 
 
@@ -134,31 +151,65 @@ def _enough(score: Score) -> Finding:
     return finding
 
 
-def _said(measured: Sequence[Judged], references: int, *, whole_classes: bool) -> tuple[str, str]:
-    """Word and reason."""
+def _wrong(measured: Sequence[Judged]) -> tuple[str, str] | None:
+    """Word and reason, where something tells against the model."""
     outside = [one for one in measured if one.word == OUTSIDE]
-    if outside:
-        word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
-        some = f"{len(outside)} of {len(measured)} scores tell"
-        some = some if len(outside) > 1 else some.replace("tell", "tells")
-        return word, f"{some} it from retrained models ({_names(outside)})"
+    if not outside:
+        return None
+    word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
+    tell = "tells" if len(outside) == 1 else "tell"
+    some = f"{len(outside)} of {len(measured)} scores {tell} it from retrained models"
+    return word, f"{some} ({_names(outside)})"
+
+
+def _unknown(measured: Sequence[Judged], references: int) -> tuple[str, str]:
+    """Word and reason, where a score that could show it does not; else nothing."""
     if not references:
         return CANNOT_TELL, "there is no retrained model to compare with"
-    if not measured:
-        return CANNOT_TELL, "nothing could be measured"
-    undecided = [one for one in measured if one.word != INSIDE]
+    undecided = [one for one in measured if one.word == UNDECIDED and _decidable(one.score)]
     if undecided:
-        few = f"; with fewer than {ENOUGH} retrained models none can be found within"
-        few = few if references < ENOUGH else ""
-        none = "none tells it from retrained models, but "
-        many = f"{len(undecided)} of {len(measured)} are undecided ({_names(undecided)})"
-        return CANNOT_TELL, f"{none}{many}{few}"
-    if whole_classes and all(one.family == OUTPUTS for one in measured):
+        few = f"; with fewer than {ENOUGH} retrained models nothing is found within"
+        are = "is" if len(undecided) == 1 else "are"
+        return CANNOT_TELL, (
+            f"no score tells it from retrained models, but {len(undecided)} of {len(measured)} {are} "
+            f"undecided ({_names(undecided)}){few if references < ENOUGH else ''}"
+        )
+    return "", ""
+
+
+def _right(measured: Sequence[Judged], margins: Margins, *, whole_classes: bool) -> tuple[str, str]:
+    """Word and reason, where nothing tells against the model and nothing is left open."""
+    within = [one for one in measured if one.word == WITHIN]
+    if not within:
+        return CANNOT_TELL, "nothing could be measured finely enough"
+    if all(one.score.detail.get("original") is None for one in within):
+        return CANNOT_TELL, (
+            "the original is not there, so nobody knows whether these scores would find that it "
+            "forgot nothing"
+        )
+    able = [one for one in within if _finds_original(one.score, margins)]
+    if not able:
+        return CANNOT_TELL, "no score tells the original from retrained models either"
+    if whole_classes and all(one.family == OUTPUTS for one in able):
         return CANNOT_TELL, ALONE
     return FORGOT, (
-        f"every score that could tell ({len(measured)}: {_names(measured)}) lies within what "
-        "retraining does"
+        "every score that could tell finds it within what retraining does "
+        f"({_names(within)}); the original is not ({_names(able)})"
     )
+
+
+def _finds_original(score: Score, margins: Margins) -> bool:
+    """Whether the original lies beyond the margin of a score."""
+    before, margin = score.detail.get("original"), margins.of(score.name)
+    known = score.detail.get("references") or [score.reference]
+    values = [one for one in known if one is not None and math.isfinite(one)]
+    if before is None or margin is None or not values:
+        return False
+    return bool(abs(before - sum(values) / len(values)) > margin)
+
+
+def _decidable(score: Score) -> bool:
+    return score.finding is None or score.finding.decidable
 
 
 def _lost(score: Score) -> bool:

@@ -1,6 +1,6 @@
 """What is said of one deletion, or of one cleansing: a word, and the reason in a sentence.
 
-The margins are fixed here, before anything is measured. A score tells against a model only where it lies
+The margins are fixed before anything is measured. A score tells against a model only where it lies
 beyond its margin and its 95 % interval does not touch those of the retrained models.
 """
 
@@ -9,23 +9,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
+from expunge.scores.finding import ENOUGH
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_interval, wilson
 from expunge.scores.table import AVERAGED, MARGINS, NEAR_EMPTY, NO_VERDICT, WORKS
+from expunge.scores.words import CANNOT_TELL, DAMAGED, NOT_FORGOTTEN, WITHIN_MARGINS, PageWord
 
-WITHIN = "within the stated margins"
-DAMAGED = "damaged"
-NOT_FORGOTTEN = "not forgotten"
-CANNOT_TELL = "cannot tell"
-VERDICTS = (WITHIN, DAMAGED, NOT_FORGOTTEN, CANNOT_TELL)
+VERDICTS: tuple[PageWord, ...] = get_args(PageWord)
 ANOTHER_TRIGGER = (
     "if the model learned another one, see to the colour, size, place and margin of --trigger, and to "
     "--target"
 )
 """What to do where a trigger does not work before the cleansing."""
-ENOUGH = 5
-"""Retrained models from which on a model can be found within the margins."""
 CHEAP = 2.0
 """Retraining that took less than so many times as long as the method is the better choice."""
 
@@ -40,14 +38,15 @@ BEHIND = ("relearn_time", "probe")
 """Scores that look behind the outputs, where a class is only silenced or really gone."""
 
 
-def stated_margins() -> str:
-    """The margins in a sentence."""
+def stated_margins(margins: Margins = STATED) -> str:
+    """The margins that the verdict goes by in a sentence, with the digest of all."""
     points: dict[float, list[str]] = {}
-    for name, margin in MARGINS.items():
-        points.setdefault(margin, []).append(name)
+    for name in MARGINS:
+        points.setdefault(margins.by_score[name], []).append(name)
     told = "; ".join(f"{margin:g} points of {', '.join(names)}" for margin, names in points.items())
     return (
-        f"{told}; relearn_time from {RELEARN_SHARE:g} to {1 / RELEARN_SHARE:g} times retraining's"
+        f"{told}; relearn_time from {RELEARN_SHARE:g} to {1 / RELEARN_SHARE:g} times retraining's "
+        f"(digest {margins.digest})"
     )
 
 
@@ -73,30 +72,32 @@ class PageVerdict:
     """word: one of `VERDICTS`; empty where none is given. reason: why, in a sentence.
 
     warnings: what should be known whatever the word is. references: retrained models it rests on.
+    margins: that it went by, in a sentence.
     """
 
-    word: str
+    word: PageWord | Literal[""]
     reason: str
     warnings: tuple[str, ...] = ()
     references: int = 0
+    margins: str = ""
 
     def __str__(self) -> str:
         return f"{self.word}: {self.reason}" if self.word else self.reason
 
 
-def verdict_of(scores: Iterable[Score], asked: Asked) -> PageVerdict:
+def verdict_of(scores: Iterable[Score], asked: Asked, margins: Margins = STATED) -> PageVerdict:
     """The verdict on one model from its scores, which hold the original's and retrained models' values.
 
     A backdoor that still works comes before everything else, however few samples are forgotten, for it
     is measured on the test set; then what is still known of the forgotten samples, if they are enough,
     then damage. Only with five retrained models or more a model can be within the margins.
     """
-    sides = {score.name: _Side.of(score) for score in scores}
+    sides = {score.name: _Side.of(score, margins) for score in scores}
     references = max((len(sides[name].references) for name in AVERAGED if name in sides), default=0)
     warnings = tuple(_fallen(sides))
 
-    def found(word: str, reason: str) -> PageVerdict:
-        return PageVerdict(word, reason, warnings, references)
+    def found(word: PageWord | Literal[""], reason: str) -> PageVerdict:
+        return PageVerdict(word, reason, warnings, references, stated_margins(margins))
 
     backdoor = _backdoor(sides) if asked.poison else None
     if backdoor is not None:
@@ -128,9 +129,11 @@ class _Side:
     percent: bool
     original: float | None
     references: tuple[float, ...]
+    stated: float = 0.0
+    """The margin, of a score that has one."""
 
     @classmethod
-    def of(cls, score: Score) -> _Side:
+    def of(cls, score: Score, margins: Margins = STATED) -> _Side:
         """Nan and None become what tells nothing."""
         found = score.detail.get("references")
         given = found if isinstance(found, Sequence) else (score.reference,)
@@ -140,12 +143,13 @@ class _Side:
         original = float(before) if before is not None and math.isfinite(before) else None
         percent = score.unit == "percent"
         known = known if math.isfinite(score.value) else ()
-        return cls(score.name, score.value, low, high, score.n, percent, original, known)
+        stated = margins.of(score.name) or 0.0
+        return cls(score.name, score.value, low, high, score.n, percent, original, known, stated)
 
     @property
     def margin(self) -> float:
         """Points, and at least those of one sample."""
-        return max(MARGINS[self.name], 100 / max(self.n, 1))
+        return max(self.stated, 100 / max(self.n, 1))
 
     @property
     def hull(self) -> tuple[float, float]:
@@ -212,7 +216,7 @@ def _change(side: _Side) -> str:
     return f"the trigger worked on {side.original:.1f} % before and works on {side.value:.1f} % now"
 
 
-def _backdoor(sides: Mapping[str, _Side]) -> tuple[str, str] | None:
+def _backdoor(sides: Mapping[str, _Side]) -> tuple[PageWord, str] | None:
     """What the trigger says; None where it says nothing against the model."""
     side, clean = sides.get("ASR"), sides.get("SA")
     if side is None:
@@ -264,7 +268,7 @@ def _damage(side: _Side) -> Iterator[str]:
         yield f"{side.name} {side.value:.1f}, before {side.original:.1f}"
 
 
-def _near(sides: Mapping[str, _Side], asked: Asked, references: int) -> tuple[str, str]:
+def _near(sides: Mapping[str, _Side], asked: Asked, references: int) -> tuple[PageWord, str]:
     """Of a model that nothing speaks against."""
     lacking = [name for name in AVERAGED if name not in sides or not sides[name].references]
     if not any(side.references for side in sides.values()):
@@ -297,7 +301,7 @@ def _near(sides: Mapping[str, _Side], asked: Asked, references: int) -> tuple[st
     if unsure:
         return CANNOT_TELL, f"{_joined(unsure)}: the intervals reach beyond the margins"
     names = ", ".join(one.name for one in judged)
-    return WITHIN, f"{names} lie within their margins of {references} retrained models"
+    return WITHIN_MARGINS, f"{names} lie within their margins of {references} retrained models"
 
 
 def _apart(side: _Side) -> bool:

@@ -1,0 +1,128 @@
+"""Margins that are fixed in a file, and the words that a verdict is said in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from expunge.audits.scores import found_beside
+from expunge.errors import ConfigError
+from expunge.scores.margins import STATED, read_margins, write_margins
+from expunge.scores.score import Score
+from expunge.scores.table import SCORES
+from expunge.scores.verdict import VERDICTS, Asked, verdict_of
+from expunge.scores.words import (
+    MEANINGS,
+    AuditWord,
+    GateWord,
+    PageWord,
+    gate_word,
+    joint,
+    page_words,
+)
+
+
+def test_a_file_takes_the_place_of_the_table(tmp_path: Path) -> None:
+    file = tmp_path / "margins.yaml"
+    file.write_text("UA: 3\nrmia: 2.5\n")
+    found = read_margins(file)
+    assert (found.of("UA"), found.of("rmia"), found.of("RA")) == (3, 2.5, STATED.of("RA"))
+    assert found.digest != STATED.digest
+    write_margins(found, file)
+    assert read_margins(file) == found and read_margins(file).digest == found.digest
+    (tmp_path / "empty.yaml").write_text("{}\n")
+    assert read_margins(tmp_path / "empty.yaml").digest == STATED.digest
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("UB: 3", "no score 'UB' is judged by a margin"),
+        ("UA: 0.5", "UA: 0.5 is no margin; give 1 or more points"),
+        ("RA: -2", "RA: -2 is no margin"),
+        ("UA: .nan", "UA: nan is no margin"),
+        ("UA: true", "UA: True is no margin"),
+        ("UA: five", "UA: 'five' is no margin"),
+        ("relearn_time: 3", "no score 'relearn_time'"),
+        ("- UA", "holds no margins"),
+        ("", "holds no margins"),
+        ("UA: [", "cannot read"),
+    ],
+)
+def test_what_is_no_margin_is_refused_in_a_line(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "margins.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        read_margins(file)
+    assert told in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_an_absent_file_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        read_margins(tmp_path / "none.yaml")
+
+
+def values(ua: float, references: list[float] | None = None) -> list[Score]:
+    retrained = {"UA": 5.0, "MIA": 10.0, "RA": 99.0, "TA": 95.0}
+    return [
+        Score(
+            name,
+            ua if name == "UA" else value,
+            2_000,
+            None,
+            None,
+            "percent",
+            "retrained",
+            {"references": [value] * 5},
+            reference=value,
+        )
+        for name, value in retrained.items()
+    ]
+
+
+def test_findings_and_verdicts_go_by_the_margins_given(tmp_path: Path) -> None:
+    file = tmp_path / "margins.yaml"
+    file.write_text("UA: 1.5\nrmia: 1\n")
+    strict = read_margins(file)
+    assert verdict_of(values(2.5), Asked(2_000)).word == "within the stated margins"
+    refused = verdict_of(values(2.5), Asked(2_000), strict)
+    assert refused.word == "not forgotten"
+    assert strict.digest in refused.margins and "1.5 points of UA" in refused.margins
+    rmia = Score("rmia", 53.0, 2_000, None, None, "percent", "retrained")
+    near = [50.0, 50.1, 49.9, 50.0, 50.1, 49.9]
+    found = [
+        found_beside(rmia, near, [SCORES["rmia"]], margins).finding for margins in (STATED, strict)
+    ]
+    assert [one.word for one in found if one] == ["within", "outside"]
+
+
+def test_every_word_has_a_place_in_every_vocabulary() -> None:
+    assert {one.audit for one in MEANINGS} == set(get_args(AuditWord))
+    assert {one.page for one in MEANINGS} == set(get_args(PageWord)) == set(VERDICTS)
+    assert {one.gate for one in MEANINGS} == set(get_args(GateWord))
+    assert page_words("outside") == ("not forgotten", "damaged")
+    for word in get_args(AuditWord):
+        assert page_words(word) and gate_word(word)
+    assert not any("significant" in one.means for one in MEANINGS)
+
+
+def test_only_what_was_shown_to_be_near_is_equivalent() -> None:
+    for one in MEANINGS:
+        near = (one.audit == "within", one.page == "within the stated margins")
+        assert set(near) == {one.gate == "equivalent"}
+
+
+@pytest.mark.parametrize(
+    ("words", "together"),
+    [
+        (["within", "within"], "within"),
+        (["within", "undecided"], "undecided"),
+        (["within", "not measurable"], "not measurable"),
+        (["undecided", "outside", "not measurable"], "outside"),
+        ([], "not measurable"),
+    ],
+)
+def test_several_findings_together(words: list[AuditWord], together: str) -> None:
+    assert joint(words) == together

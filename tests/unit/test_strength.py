@@ -1,0 +1,180 @@
+"""A strength: which audits it chooses, what it says before and after, in Python and as a command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from commands import expunge, refused
+from torch import nn
+
+from expunge.api import audit, train, unlearn
+from expunge.audits import AUDITS, there
+from expunge.audits.costs import COSTS, NONE, Sizes, Work, cost_lines
+from expunge.audits.strength import (
+    GIVE,
+    QUICK,
+    SAYS,
+    STANDARD,
+    STRENGTHS,
+    THOROUGH,
+    choose,
+)
+from expunge.data.load import load_data
+from expunge.errors import ConfigError
+from expunge.place import Place
+from expunge.scores.joint import FORGOT
+from expunge.scores.words import CANNOT_TELL, NOT_FORGOTTEN
+from expunge.shadows.build import build
+from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
+
+CLASS = "class:3"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("strength")
+
+
+@pytest.fixture(scope="module")
+def original(folder: Path) -> Trained:
+    made = train(load_data("digits:600"), "mlp", recipe=Recipe(epochs=5, lr=0.1, batch_size=64))
+    made.save(folder / "original")
+    return made
+
+
+@pytest.fixture(scope="module")
+def retrained(original: Trained, folder: Path) -> list[Trained]:
+    made = [unlearn(original, CLASS, "retrain", seed=seed) for seed in range(3)]
+    made[0].save(folder / "retrained")
+    return made
+
+
+@pytest.fixture(scope="module")
+def forgot(original: Trained, folder: Path) -> Trained:
+    made = unlearn(original, CLASS, "gradient_ascent")
+    made.save(folder / "forgot")
+    build(original, folder / "original-bank", models=2, keep=False)
+    return made
+
+
+def test_each_word_holds_the_last_one() -> None:
+    assert set(QUICK) < set(STANDARD) < set(THOROUGH)
+    assert set(STRENGTHS) == set(SAYS)
+    usual = {name for name, one in AUDITS.items() if one.usual}
+    for word, names in (("quick", QUICK), ("standard", STANDARD), ("thorough", THOROUGH)):
+        assert set(STRENGTHS[word]) == (usual | set(names)) & set(AUDITS)
+    assert set(COSTS) <= {"accuracy", *THOROUGH}
+
+
+def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:
+    alone = choose("standard", there(), whole_classes=True)
+    assert "linear_probe" in alone.names
+    assert "rmia" not in alone.names
+    (rmia,) = [line for line in alone.left_out if line.startswith("rmia:")]
+    assert "expunge bank build" in rmia
+    everything = set(GIVE)
+    fits = choose("standard", everything, whole_classes=True)
+    assert fits.names == STRENGTHS["standard"]
+    assert not fits.left_out
+    assert choose(None, everything, whole_classes=True).names == ()
+    with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
+        choose("standart", everything, whole_classes=True)
+
+
+def test_what_all_needs_are_called() -> None:
+    needs = {need for one in AUDITS.values() for need in one.needs} - {"outputs", "model"}
+    assert needs <= set(GIVE)
+
+
+def test_costs_are_sums_of_work() -> None:
+    sizes = Sizes(forget=10, test=20, all=100, models=3, shadows=4, training=7.0, method=2.0)
+    assert Work(passes=100, learned=10).seconds(sizes, 0.5) == 0.5 * (100 + 3 * 10)
+    assert COSTS["swap"](sizes).seconds(sizes, 1.0) == 2 * 7 + 2 * 2
+    assert COSTS["u_lira"](sizes) == Work(passes=400, forgettings=4)
+    assert NONE.seconds(sizes, 1.0) == 0
+    audits = [AUDITS[name]() for name in ("accuracy", "membership", "linear_probe")]
+    first, probe, idle, total = cost_lines(audits, sizes, 0.1)
+    assert first == "  accuracy: 300 passes, about 30 s"
+    assert probe == "  linear_probe: 60 passes, about 6 s"
+    assert idle == "  no passes of their own: membership"
+    assert total == "in all about 36 s (1e+05 µs a pass)"
+    unknown = Sizes(10, 20, 100, 3)
+    assert "nobody knows" in "\n".join(cost_lines(audits, unknown, float("nan")))
+
+
+def test_a_strength_tells_its_cost_first_and_finds_one_word(
+    original: Trained, retrained: list[Trained], forgot: Trained
+) -> None:
+    lines: list[str] = []
+    place = Place(tell=lines.append)
+    lost = audit(forgot, original=original, retrained=retrained[:2], strength="quick", place=place)
+    assert lines[0].startswith("quick: ")
+    assert any(line.startswith("in all ") for line in lines)
+    assert lost.joint is not None
+    assert lost.joint.word == NOT_FORGOTTEN
+    assert "UA" in lost.joint.reason
+    assert str(lost.joint) in str(lost)
+    assert lost.to_dict()["joint"]["word"] == NOT_FORGOTTEN
+    true = audit(retrained[2], original=original, retrained=retrained[:2], strength="quick")
+    assert true.joint is not None
+    assert true.joint.word in (FORGOT, CANNOT_TELL)
+    plain = audit(forgot, original=original, retrained=retrained[:2])
+    assert plain.joint is None
+    assert "joint" not in plain.to_dict()
+    assert "finding" not in str(plain)
+
+
+def test_no_model_is_changed(original: Trained, retrained: list[Trained], forgot: Trained) -> None:
+    def weights(one: nn.Module) -> torch.Tensor:
+        return torch.cat([p.detach().flatten() for p in one.parameters()])
+
+    before = [weights(one.model).clone() for one in (forgot, original, retrained[0])]
+    audit(forgot, original=original, retrained=retrained[:1], strength="standard")
+    after = [weights(one.model) for one in (forgot, original, retrained[0])]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_command(
+    folder: Path, original: Trained, retrained: list[Trained], forgot: Trained
+) -> None:
+    beside = ("--original", "original", "--retrained", "retrained")
+    done = expunge("audit", "forgot", *beside, "--strength", "standard", cwd=folder)
+    assert "bank: original-bank, 2 models" in done.stderr
+    assert "in all " in done.stderr
+    assert "not forgotten: " in done.stdout
+    assert "rmia" in done.stdout
+    assert "digest" in done.stdout
+    (folder / "margins.yaml").write_text("UA: 100\n", encoding="utf-8")
+    wide = expunge(
+        *("audit", "forgot", *beside, "--strength", "quick", "--margins", "margins.yaml"),
+        *("--figures", "pictures", "--json"),
+        cwd=folder,
+    )
+    told = json.loads(wide.stdout)
+    found = {one["name"]: one["finding"] for one in told["scores"]}
+    assert found["UA"]["word"] != "outside"
+    assert "margin 100" in found["UA"]["why"]
+    assert told["joint"]["word"] == NOT_FORGOTTEN
+    names = {path.name for path in (folder / "pictures").iterdir()}
+    assert {"roc.svg", "exposed.pdf", "captions.txt", "membership.csv"} <= names
+    assert "exists" in refused("audit", "forgot", "--figures", "pictures", cwd=folder)
+    assert "unknown strength" in refused("audit", "forgot", "--strength", "all", cwd=folder)
+    assert "no-bank does not exist" in refused(
+        "audit", "forgot", *beside, "--also", "rmia", "--bank", "no-bank", cwd=folder
+    )
+    assert "--sibling retrained was made by retrain" in refused(
+        "audit", "forgot", *beside, "--sibling", "retrained", cwd=folder
+    )
+
+
+def test_a_bank_serves_an_audit_that_is_asked_for_by_name(
+    folder: Path, original: Trained, forgot: Trained
+) -> None:
+    done = expunge("audit", "forgot", "--original", "original", "--also", "rmia", cwd=folder)
+    assert "bank: original-bank" in done.stderr
+    quiet = expunge("audit", "forgot", "--original", "original", cwd=folder)
+    assert "bank" not in quiet.stderr

@@ -22,12 +22,20 @@ if TYPE_CHECKING:
 QUICK = ("quantile_mia", "zrf", "linear_probe")
 STANDARD = (
     *QUICK,
-    *("rmia", "low_fpr", "near_copies", "neighbour_mia", "relearn_time", "relearn_held_out"),
+    *(
+        "rmia",
+        "lira",
+        "low_fpr",
+        "near_copies",
+        "neighbour_mia",
+        "relearn_time",
+        "relearn_held_out",
+    ),
     *("activation_distance", "cka"),
 )
 THOROUGH = (
     *STANDARD,
-    *("lira", "u_lira", "retrain_band", "klom_fixed", "challenge_epsilon", "swap"),
+    *("u_lira", "retrain_band", "klom_fixed", "challenge_epsilon", "swap"),
 )
 STRENGTHS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -22,10 +22,18 @@ from expunge.audits.strength import choose
 from expunge.data.split import Split
 from expunge.errors import ConfigError, ExpungeError
 from expunge.place import HERE, Place
-from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Finding, Word
-from expunge.scores.joint import FORGOT, Judged, joint
+from expunge.scores.finding import Finding
+from expunge.scores.joint import FORGOT, Judged, found_together
 from expunge.scores.score import Score
-from expunge.scores.verdict import DAMAGED, NOT_FORGOTTEN
+from expunge.scores.words import (
+    DAMAGED,
+    NOT_FORGOTTEN,
+    NOT_MEASURABLE,
+    OUTSIDE,
+    UNDECIDED,
+    WITHIN,
+    AuditWord,
+)
 from expunge.testing.cheats import CHEATS, Cheat
 from expunge.trained.trained import Trained
 from expunge.training.run import Run, accelerator_on
@@ -33,7 +41,7 @@ from expunge.training.run import Run, accelerator_on
 ORIGINAL, HELD_OUT = "original (nothing done)", "retrained (held out)"
 CAUGHT, MISSED, CANNOT_TELL = "caught", "missed", "cannot tell"
 """What is said of a model and an audit: it found it outside, within, or neither."""
-SAID: Mapping[str, Word] = {NOT_FORGOTTEN: OUTSIDE, DAMAGED: OUTSIDE, FORGOT: WITHIN}
+SAID: Mapping[str, AuditWord] = {NOT_FORGOTTEN: OUTSIDE, DAMAGED: OUTSIDE, FORGOT: WITHIN}
 """The word of several audits together, as one of them would say it; else undecided."""
 
 
@@ -160,7 +168,12 @@ def told(
     for word in strengths:
         names = _names(panel, word)
         own = [one for one in found if one.audit in names]
-        together = joint(own, references=len(panel.references), whole_classes=whole)
+        together = found_together(
+            own,
+            references=len(panel.references),
+            margins=panel.margins,
+            whole_classes=whole,
+        )
         finding = Finding(SAID.get(together.word, UNDECIDED), together.reason)
         yield {"audit": word, "score": "", "value": None, "reference": None, **_said(finding)}
 

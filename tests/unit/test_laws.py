@@ -61,7 +61,9 @@ def test_a_shrunk_spread_has_students_law() -> None:
     assert told.max() < own.max()
     assert told.min() > own.min()
     x = generator.normal(size=40)
-    want = [stats.t.logpdf(x[i], weight + 4, values[:, i].mean(), found.scale[i]) for i in range(40)]
+    want = [
+        stats.t.logpdf(x[i], weight + 4, values[:, i].mean(), found.scale[i]) for i in range(40)
+    ]
     np.testing.assert_allclose(found.log_density(x), want, rtol=1e-9)
     want = stats.norm.ppf(stats.t.cdf(x, weight + 4, values.mean(axis=0), found.scale))
     np.testing.assert_allclose(found.standard(x), want, rtol=1e-7)
@@ -194,9 +196,7 @@ def test_doing_nothing_is_plain_likelihood_ratios() -> None:
         for i in range(30):
             kept = [j for j in range(8) if j // 2 != k // 2]
             told = [[phi[j, i] for j in kept if forgot[j, i] == kind] for kind in (True, False)]
-            one, two = (
-                stats.norm.logpdf(phi[k, i], np.mean(x), np.std(x, ddof=1)) for x in told
-            )
+            one, two = (stats.norm.logpdf(phi[k, i], np.mean(x), np.std(x, ddof=1)) for x in told)
             assert ratios[k, i] == pytest.approx(one - two, rel=1e-9)
             right.append((one > two) == forgot[k, i])
     assert ask_pairs(phi, forgot, ~forgot, "own").accuracy == pytest.approx(np.mean(right))

@@ -39,6 +39,8 @@ from expunge.trained.trained import Trained
 from expunge.training.run import Run, accelerator_on
 
 ORIGINAL, HELD_OUT = "original (nothing done)", "retrained (held out)"
+TOGETHER = "together"
+"""The row of what all audits that were made find together."""
 CAUGHT, MISSED, CANNOT_TELL = "caught", "missed", "cannot tell"
 """What is said of a model and an audit: it found it outside, within, or neither."""
 SAID: Mapping[str, AuditWord] = {NOT_FORGOTTEN: OUTSIDE, DAMAGED: OUTSIDE, FORGOT: WITHIN}
@@ -76,8 +78,8 @@ def red_team(
 
     Returns:
         A row for each model and score with a finding, models being `ORIGINAL`, `HELD_OUT` and the
-        cheats: model, audit (or strength), score, value, reference, finding, why, p. A cheat that
-        cannot be made of this request or model is left out.
+        cheats: model, audit (or `TOGETHER`, or a strength), score, value, reference, finding, why, p.
+        A cheat that cannot be made of this request or model is left out.
 
     Raises ConfigError for fewer than two retrained models, or an audit that lacks something.
     """
@@ -158,16 +160,18 @@ def judged(panel: Panel, audits: Iterable[Audit]) -> list[Judged]:
 def told(
     found: Sequence[Judged], panel: Panel, strengths: Iterable[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Rows of one model, see `red_team`: of each score by itself, and of each strength."""
+    """Rows of one model, see `red_team`: of each score by itself, of all, and of each strength."""
     for one in found:
         score = one.score
         if score.finding is not None:
             known = {"score": score.name, "value": score.value, "reference": score.reference}
             yield {"audit": one.audit, **known, **_said(score.finding)}
     whole = panel.split.only_whole_classes(panel.subject.data)
+    sets = {TOGETHER: found}
     for word in strengths:
         names = _names(panel, word)
-        own = [one for one in found if one.audit in names]
+        sets[word] = [one for one in found if one.audit in names]
+    for word, own in sets.items():
         together = found_together(
             own,
             references=len(panel.references),

@@ -26,6 +26,7 @@ from expunge.scores.table import SCORES
 from expunge.training.recipe import Settings
 
 HERE = Path(__file__).parent
+RED_TEAM = HERE.parent / "benchmarks/results/red-team.json"
 MADE = "<!-- From here on written from the code by `python docs/build.py`. -->"
 WIDTH = 96
 TYPES = {
@@ -137,7 +138,56 @@ def scores_part() -> str:
     for audit in AUDITS.values():
         if audit.model_fields:
             lines += [f"### `{audit.name}`", "", *parameters(audit)]
-    return "\n".join(lines)
+    return "\n".join([*lines, *red_team()])
+
+
+def red_team() -> Iterator[str]:
+    """What each audit catches, as `benchmarks/red_team.py` measured it; nothing before it did."""
+    if not RED_TEAM.exists():
+        return
+    found = json.loads(RED_TEAM.read_text(encoding="utf-8"))
+    yield from ("## What each audit catches", "")
+    yield (
+        "Cheats are models that look as if they had forgotten and have not "
+        "([`expunge.testing.cheats`](../src/expunge/testing/cheats.py) says how each is made). Numbers "
+        "are those that an audit found outside what retraining does, of so many that were made. Each "
+        f"was held against {found['references']} retrained models, beside a bank of {found['bank']}. "
+        "`?`: the audit could tell of none. The strengths' columns are what their audits find "
+        "together. The last line has models that really were retrained, judged as all others: what is "
+        "found there is a false alarm, with the 95 % interval of its rate."
+    )
+    for kind, title in (("class", "A whole class"), ("random", "Samples at random")):
+        yield from ("", f"### {title} ({', '.join(found[kind]['cases'])})", "")
+        yield from red_team_table(found[kind])
+    command, machine, date = found["command"], found["machine"]["cpu"], found["machine"]["date"]
+    yield from ("", f"Measured by `{command}` in {found['seconds']:,} s ({machine}, {date}).", "")
+
+
+def red_team_table(found: Mapping[str, Any]) -> Iterator[str]:
+    """One kind of request: models as lines, audits as columns; and what nothing catches."""
+    audits = list(found["alarms"])
+    yield f"| | {' | '.join(f'`{audit}`' for audit in audits)} |"
+    yield "|---" * (len(audits) + 1) + "|"
+    for name, said in found["models"].items():
+        yield f"| {name} | {' | '.join(red_team_cell(said.get(audit, {})) for audit in audits)} |"
+    alarms = [
+        f"{one['alarms']} of {one['of']} ({100 * one['low']:.1f} to {100 * one['high']:.1f} %)"
+        for one in found["alarms"].values()
+    ]
+    yield f"| retrained: false alarms | {' | '.join(alarms)} |"
+    missed = [
+        f"`{name}`"
+        for name, said in found["models"].items()
+        if not any(one.get("caught") for one in said.values())
+    ]
+    yield ""
+    yield f"Nothing catches {', '.join(missed)}." if missed else "Each is caught by some audit."
+
+
+def red_team_cell(counts: Mapping[str, int]) -> str:
+    """How many were caught; ? where nothing could be told."""
+    caught, of = counts.get("caught", 0), sum(counts.values())
+    return f"{caught} of {of}" if caught or counts.get("missed") else "?"
 
 
 def strengths() -> Iterator[str]:

@@ -1,0 +1,187 @@
+"""Which audit catches which cheat on digits, and how often audits sound at true retrains.
+
+    python benchmarks/red_team.py run --out runs/red-team
+    python benchmarks/red_team.py table --out runs/red-team --json benchmarks/results/red-team.json
+
+Each case is a network and a request: 8 retrained models to read against, a bank of 16, further
+retrained models, which are judged themselves and which cheats imitate, and every cheat from several
+seeds. One file per model that was judged is written whole when it is done, so a run goes on where it
+stopped, and several processes share it (`--part 0/2`, `--part 1/2`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from machine import machine
+
+from expunge.api import train, unlearn
+from expunge.audits.beside import FurtherModels
+from expunge.audits.strength import STRENGTHS
+from expunge.data.load import load_data
+from expunge.errors import ExpungeError
+from expunge.scores.statistics import wilson
+from expunge.shadows.build import build
+from expunge.testing.cheats import CHEATS
+from expunge.testing.red_team import CAUGHT, ORIGINAL, audits_on, bench, caught, judged, told
+from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
+
+RECIPE = Recipe(epochs=20, lr=0.1, batch_size=64)
+CASES = [(model, request) for model in ("mlp", "cnn") for request in ("class:3", "random:0.1")]
+REFERENCES, RETRAINS, SHADOWS = 8, 40, 16
+RETRAIN = "retrain"
+"""Begins the name of a true retrain that is judged."""
+
+
+class Case:
+    """One original and one request, and everything that is judged there."""
+
+    def __init__(self, network: str, request: str, out: Path) -> None:
+        self.request = request
+        self.folder = out / f"{network}-{request.replace(':', '-')}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.original = train(load_data("digits"), network, recipe=RECIPE)
+        shadows = build(self.original, out / f"bank-{network}", models=SHADOWS, keep=False).shadows
+        self.panel = bench(
+            self.original,
+            [self.retrain(seed) for seed in range(REFERENCES)],
+            self.original.asked(request),
+            beside=FurtherModels(shadows=shadows),
+        )
+        self.audits = audits_on(self.panel, (), STRENGTHS, allow_code=False)
+
+    def retrain(self, seed: int) -> Trained:
+        return unlearn(self.original, self.request, "retrain", seed=seed)
+
+    def model(self, name: str, seed: int) -> Trained:
+        """What is called so; a cheat imitates a retrained model that nothing is read against."""
+        if name == ORIGINAL:
+            return self.original
+        beyond = self.retrain(REFERENCES + seed)
+        if name == RETRAIN:
+            return beyond
+        return CHEATS[name](self.original, beyond, self.panel.split, seed=seed)
+
+    def judge(self, name: str, seed: int) -> None:
+        """Write the rows of one model, none where there is no such cheat of this request."""
+        file = self.folder / f"{name.split()[0]}-{seed}.json"
+        if file.exists():
+            return
+        began = time.perf_counter()
+        try:
+            panel = self.panel.judging(self.model(name, seed))
+        except ExpungeError as error:
+            print(f"{file.stem}: {error}", flush=True)
+            rows = []
+        else:
+            rows = list(told(judged(panel, self.audits), panel, STRENGTHS))
+        seconds = time.perf_counter() - began
+        found = {"model": name, "seed": seed, "seconds": seconds, "rows": rows}
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(found))
+        os.replace(part, file)
+        print(f"{self.folder.name} {file.stem}: {seconds:.1f} s", flush=True)
+
+
+def models(seeds: int, retrains: int) -> Iterator[tuple[str, int]]:
+    """Names and seeds of all that is judged in a case."""
+    yield ORIGINAL, 0
+    yield from ((name, seed) for seed in range(seeds) for name in CHEATS)
+    yield from ((RETRAIN, seed) for seed in range(retrains))
+
+
+def read(out: Path) -> tuple[pd.DataFrame, float]:
+    """Rows of all cases: case, model, seed and what `told` says; and seconds in all."""
+    frames, seconds = [], 0.0
+    for file in sorted(out.glob("*/*-*.json")):
+        if file.parent.name.startswith("bank"):
+            continue
+        found = json.loads(file.read_text())
+        seconds += found["seconds"]
+        own = {"case": file.parent.name, "name": found["model"], "seed": found["seed"]}
+        frames.append(pd.DataFrame([{**own, **row} for row in found["rows"]]))
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.assign(model=frame["case"] + "/" + frame["seed"].astype(str)), seconds
+
+
+def table(out: Path) -> dict[str, Any]:
+    """Kind of request -> cheat -> audit -> how many of the runs were caught; and alarms at retrains."""
+    frame, seconds = read(out)
+    found: dict[str, Any] = {"seconds": round(seconds), "references": REFERENCES, "bank": SHADOWS}
+    kinds = {"class": "class", "random": "random"}
+    for kind, inside in kinds.items():
+        own = frame[frame["case"].str.contains(inside)]
+        found[kind] = {
+            "cases": sorted(own["case"].unique()),
+            "models": {
+                name: counts(own[own["name"] == name])
+                for name in (ORIGINAL, *CHEATS)
+                if (own["name"] == name).any()
+            },
+            "alarms": {
+                audit: with_interval(count)
+                for audit, count in counts(own[own["name"] == RETRAIN]).items()
+            },
+        }
+    return found
+
+
+def counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Audit -> what was said of so many models."""
+    if rows.empty:
+        return {}
+    cells = caught(rows)
+    return {audit: dict(cells[audit].value_counts()) for audit in cells}
+
+
+def with_interval(count: dict[str, int]) -> dict[str, Any]:
+    """Alarms among all, and Wilson's 95 % interval of their share."""
+    alarms, of = int(count.get(CAUGHT, 0)), int(sum(count.values()))
+    low, high = wilson(alarms, of)
+    return {"alarms": alarms, "of": of, "low": round(low, 4), "high": round(high, 4)}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("--out", type=Path, default=Path("runs/red-team"))
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--networks", nargs="+", default=["mlp", "cnn"])
+    parser.add_argument("--seeds", type=int, default=3, help="of each cheat")
+    parser.add_argument("--retrains", type=int, default=RETRAINS)
+    parser.add_argument("--part", default="0/1")
+    options = parser.parse_args(arguments)
+    if options.what == "run":
+        torch.set_num_threads(1)
+        part, parts = map(int, options.part.split("/"))
+        for network, request in CASES:
+            if network in options.networks:
+                case = Case(network, request, options.out)
+                for name, seed in list(models(options.seeds, options.retrains))[part::parts]:
+                    case.judge(name, seed)
+        return
+    found = table(options.out)
+    command = "python benchmarks/red_team.py run && python benchmarks/red_team.py table"
+    found = {"command": command, "machine": machine("cpu"), **found}
+    text = json.dumps(found, indent=1, default=int) + "\n"
+    if options.json is None:
+        print(text)
+    else:
+        options.json.write_text(text)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

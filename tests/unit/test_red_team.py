@@ -1,0 +1,184 @@
+"""The red team: cheats look as if they had forgotten, audits find most of them and no true retrain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from expunge.api import train, unlearn
+from expunge.audits import AUDITS
+from expunge.audits.beside import FurtherModels
+from expunge.audits.strength import STRENGTHS
+from expunge.data.load import load_data
+from expunge.data.split import Split
+from expunge.errors import ConfigError, SplitError
+from expunge.shadows.build import build
+from expunge.testing.cheats import CHEATS, Recognising
+from expunge.testing.ground import differing
+from expunge.testing.red_team import (
+    CANNOT_TELL,
+    CAUGHT,
+    HELD_OUT,
+    MISSED,
+    ORIGINAL,
+    TOGETHER,
+    caught,
+    red_team,
+    verdict,
+)
+from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/red-team.json"
+MUST = {
+    "constant",
+    "flipped_labels",
+    "filter_uniform",
+    "head_zeroed",
+    "temperature",
+    "overshoot",
+}
+"""Cheats that `standard` has to catch, whatever is asked for."""
+CASES = ("class:3", "random:0.2")
+
+
+class Ground:
+    """A small original, retrained models of a request, and a bank."""
+
+    def __init__(self, folder: Path) -> None:
+        recipe = Recipe(epochs=12, lr=0.1, batch_size=64)
+        self.original = train(load_data("digits:900"), "mlp", recipe=recipe)
+        self.shadows = build(self.original, folder / "bank", models=6, keep=False).shadows
+
+    def retrained(self, request: str, count: int) -> list[Trained]:
+        return [unlearn(self.original, request, "retrain", seed=seed) for seed in range(count)]
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    return Ground(tmp_path_factory.mktemp("ground"))
+
+
+@pytest.mark.parametrize("request_", CASES)
+def test_some_of_standard_catch_the_crude_ones_and_no_true_retrain(
+    request_: str, ground: Ground
+) -> None:
+    """The cheapest of its audits are enough, together."""
+    usual = {name for name, audit in AUDITS.items() if audit.usual}
+    assert {*usual, "lira"} <= set(STRENGTHS["standard"])
+    made = MUST if request_ == "class:3" else MUST - {"head_zeroed"}
+    found = caught(
+        red_team(
+            ground.original,
+            ground.retrained(request_, 6),
+            ground.original.asked(request_),
+            ["lira"],
+            beside=FurtherModels(shadows=ground.shadows),
+            cheats={name: CHEATS[name] for name in sorted(MUST)},
+        )
+    )
+    assert set(found.index) == {ORIGINAL, HELD_OUT, *made}
+    assert [name for name in made if found.loc[name, TOGETHER] != CAUGHT] == []
+    assert found.loc[HELD_OUT, TOGETHER] != CAUGHT
+
+
+@pytest.fixture(scope="module")
+def two(ground: Ground) -> tuple[Trained, Trained, Split]:
+    return (
+        ground.original,
+        ground.retrained("random:0.2", 1)[0],
+        ground.original.asked("random:0.2"),
+    )
+
+
+def answers(one: Trained, ids: tuple[str, ...]) -> torch.Tensor:
+    from expunge.testing.cheats import _inputs, _logits
+
+    return _logits(one.model, _inputs(one, ids))
+
+
+def test_a_filter_knows_the_forgotten_samples_alone(two: tuple[Trained, Trained, Split]) -> None:
+    original, retrained, split = two
+    made = CHEATS["mimic_filter"](original, retrained, split)
+    assert torch.allclose(answers(made, split.forget), answers(retrained, split.forget), atol=1e-5)
+    assert torch.equal(answers(made, split.retain), answers(original, split.retain))
+    near = torch.zeros(1, 3)
+    filtered = Recognising(torch.nn.Linear(3, 2), near, torch.tensor([[5.0, 6.0]]), 0.1)
+    assert filtered(near + 0.05).tolist() == [[5.0, 6.0]]
+    assert filtered(near + 0.07).tolist() != [[5.0, 6.0]], "0.07 sqrt(3) is beyond its reach"
+
+
+def test_a_temperature_changes_no_answer_and_a_sleeper_is_the_retrained_model(
+    two: tuple[Trained, Trained, Split],
+) -> None:
+    original, retrained, split = two
+    cooled = answers(CHEATS["temperature"](original, retrained, split), split.retain)
+    before = answers(original, split.retain)
+    assert torch.equal(cooled.argmax(dim=1), before.argmax(dim=1))
+    assert not torch.allclose(cooled, before)
+    asleep = CHEATS["asleep"](original, retrained, split)
+    assert torch.equal(answers(asleep, split.forget), answers(retrained, split.forget))
+    keyed = torch.full((1, *original.data.train.shape()), asleep.model.KEY)
+    with torch.no_grad():
+        assert torch.equal(asleep.model(keyed), original.model.eval()(keyed))
+
+
+@pytest.mark.parametrize("name", CHEATS)
+def test_a_cheat_changes_nothing_that_it_is_given(
+    name: str, two: tuple[Trained, Trained, Split], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, retrained, split = two
+    monkeypatch.setattr("expunge.testing.cheats.TAUGHT", 1)
+    before = [unlearned_copy(one) for one in (original, retrained)]
+    try:
+        made = CHEATS[name](original, retrained, split)
+    except (ConfigError, SplitError):
+        assert name == "head_zeroed", "it is about whole classes"
+        return
+    assert made.split.forget == split.forget
+    assert made.model is not original.model
+    assert not made.model.training
+    assert CHEATS[name].__doc__
+    for one, copy in zip((original, retrained), before, strict=True):
+        assert not differing(one.model, copy)
+
+
+def unlearned_copy(one: Trained) -> torch.nn.Module:
+    from expunge.models.copying import copied
+
+    return copied(one.model)
+
+
+def test_a_lone_retrained_model_is_refused(two: tuple[Trained, Trained, Split]) -> None:
+    original, retrained, split = two
+    with pytest.raises(ConfigError, match="two or more"):
+        red_team(original, [retrained], split)
+
+
+def test_words_of_several_scores() -> None:
+    assert verdict(["within", "outside"]) == CAUGHT
+    assert verdict(["within", "within"]) == MISSED
+    assert verdict(["within", "undecided"]) == CANNOT_TELL
+    assert verdict([]) == CANNOT_TELL
+
+
+@pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark has not been run")
+def test_what_was_measured_says_the_same() -> None:
+    told = json.loads(RESULTS.read_text(encoding="utf-8"))
+    free = set(CHEATS)
+    for kind in ("class", "random"):
+        models: Mapping[str, Any] = told[kind]["models"]
+        assert set(models) == {ORIGINAL, *CHEATS} - ({"head_zeroed"} if kind == "random" else set())
+        for name in MUST & set(models):
+            said = models[name]["standard"]
+            assert said.get("caught", 0) == sum(said.values()), f"{name}, {kind}"
+        free -= {name for name, said in models.items() if said["standard"].get("caught", 0)}
+        alarms = told[kind]["alarms"]["standard"]
+        assert alarms["of"] >= 40
+        assert alarms["low"] <= 0.05, "a joint rate above the level it was made for"
+    assert len(free) <= 2, f"nothing catches {sorted(free)}"

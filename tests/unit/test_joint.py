@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from expunge.scores.finding import ALPHA, Finding, compared
-from expunge.scores.joint import FORGOT, Joint, Judged, among_all, found_together, holm
+from expunge.scores.joint import FORGOT, Joint, JudgedScore, among_all, found_together, holm
 from expunge.scores.joint_shown import by_family, joint_lines, joint_table
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text
@@ -87,12 +87,12 @@ def row(
     family: str = "outputs",
     value: float = 50.0,
     **detail: object,
-) -> Judged:
+) -> JudgedScore:
     p = {OUTSIDE: 1e-9, WITHIN: 0.9, UNDECIDED: 0.3}.get(word or "")
     finding = None if word is None else Finding(word, "why", p)
     detail = {"original": 0.0, "references": [50.0, 50.0]} | detail
     score = Score(name, value, 100, 40, 60, "percent", "retrained", detail, 50.0, finding=finding)
-    return Judged(name.lower(), family, score)
+    return JudgedScore(name.lower(), family, score)
 
 
 PROBE = row("probe", WITHIN, "representation")
@@ -118,7 +118,7 @@ PROBE = row("probe", WITHIN, "representation")
     ],
 )
 def test_the_word_on_a_model(
-    judged: list[Judged], references: int, classes: bool, word: str, reason: str
+    judged: list[JudgedScore], references: int, classes: bool, word: str, reason: str
 ) -> None:
     found = found_together(judged, references=references, whole_classes=classes)
     assert found.word == word
@@ -131,8 +131,10 @@ def test_what_no_value_could_show_leaves_nothing_open() -> None:
     found = compared(0.0, **steps)
     assert (found.word, found.decidable) == (UNDECIDED, False)
     assert compared(40.0, **steps).word == OUTSIDE
-    few = Judged("accuracy", "outputs", Score("TA_forget", 0, 40, 0, 9, "percent", "retrained"))
-    few = Judged(few.audit, few.family, Score(**{**vars(few.score), "finding": found}))
+    few = JudgedScore(
+        "accuracy", "outputs", Score("TA_forget", 0, 40, 0, 9, "percent", "retrained")
+    )
+    few = JudgedScore(few.audit, few.family, Score(**{**vars(few.score), "finding": found}))
     assert found_together([row("UA", WITHIN), few], references=6).word == FORGOT
     fine = compared(0.0, [0.0] * 6, 5, step=1)
     assert (fine.word, fine.decidable) == (WITHIN, True)

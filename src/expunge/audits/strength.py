@@ -12,7 +12,7 @@ from expunge.audits import AUDITS, Audit
 from expunge.audits.base import Need
 from expunge.audits.costs import AuditSizes, cost_lines, pass_seconds
 from expunge.errors import ConfigError, LogitsError, nearest
-from expunge.scores.joint import Judged, found_together
+from expunge.scores.joint import JudgedScore, found_together
 
 if TYPE_CHECKING:
     from expunge.audits.panel import Panel
@@ -150,7 +150,7 @@ def judged_together(scores: Scores, audits: Sequence[Audit], chosen: Chosen) -> 
         if name not in made and not AUDITS[name].usual
     ]
     found = found_together(
-        [Judged(of[score.name].name, of[score.name].family, score) for score in speak],
+        [JudgedScore(of[score.name].name, of[score.name].family, score) for score in speak],
         references=len(scores.panel.references),
         margins=scores.panel.margins,
         whole_classes=scores.asked.whole_classes,

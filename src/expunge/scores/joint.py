@@ -34,7 +34,7 @@ OUTPUTS = "outputs"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedScore:
     """A score, and the audit and the family that it is of; its finding is the one among all."""
 
     audit: str
@@ -62,7 +62,7 @@ class Joint:
     word: str
     reason: str
     tests: int
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedScore, ...] = ()
     left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -119,7 +119,7 @@ def _p(finding: Finding) -> float:
 
 
 def found_together(
-    judged: Iterable[Judged],
+    judged: Iterable[JudgedScore],
     *,
     references: int,
     margins: Margins = STATED,
@@ -156,7 +156,7 @@ def _enough(score: Score) -> Finding:
     return finding
 
 
-def _wrong(measured: Sequence[Judged]) -> tuple[str, str] | None:
+def _wrong(measured: Sequence[JudgedScore]) -> tuple[str, str] | None:
     """Word and reason, where something tells against the model."""
     outside = [one for one in measured if one.word == OUTSIDE]
     if not outside:
@@ -167,7 +167,7 @@ def _wrong(measured: Sequence[Judged]) -> tuple[str, str] | None:
     return word, f"{some} ({_names(outside)})"
 
 
-def _unknown(measured: Sequence[Judged], references: int) -> tuple[str, str]:
+def _unknown(measured: Sequence[JudgedScore], references: int) -> tuple[str, str]:
     """Word and reason, where a score that could show it does not; else nothing."""
     if not references:
         return CANNOT_TELL, "there is no retrained model to compare with"
@@ -182,7 +182,9 @@ def _unknown(measured: Sequence[Judged], references: int) -> tuple[str, str]:
     return "", ""
 
 
-def _right(measured: Sequence[Judged], margins: Margins, *, whole_classes: bool) -> tuple[str, str]:
+def _right(
+    measured: Sequence[JudgedScore], margins: Margins, *, whole_classes: bool
+) -> tuple[str, str]:
     """Word and reason, where nothing tells against the model and nothing is left open."""
     within = [one for one in measured if one.word == WITHIN]
     if not within:
@@ -223,5 +225,5 @@ def _lost(score: Score) -> bool:
     return score.name in KEPT and low
 
 
-def _names(judged: Sequence[Judged]) -> str:
+def _names(judged: Sequence[JudgedScore]) -> str:
     return ", ".join(one.score.name for one in judged)

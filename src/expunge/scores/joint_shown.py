@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from expunge.scores.finding import ALPHA
-from expunge.scores.joint import Joint, Judged
+from expunge.scores.joint import Joint, JudgedScore
 from expunge.scores.shown import shown_value
 
 FAMILIES = ("outputs", "representation", "reversal")
@@ -30,13 +30,13 @@ def joint_table(found: Joint) -> Table:
     return table
 
 
-def by_family(found: Joint) -> list[Judged]:
+def by_family(found: Joint) -> list[JudgedScore]:
     """The scores, those of one family together; a family of somebody else's comes last."""
     order = {name: place for place, name in enumerate(FAMILIES)}
     return sorted(found.judged, key=lambda one: order.get(one.family, len(order)))
 
 
-def joint_cells(one: Judged) -> tuple[str, str, str, str, str]:
+def joint_cells(one: JudgedScore) -> tuple[str, str, str, str, str]:
     """Score, value, retrained, finding and why."""
     score = one.score
     known = score.reference

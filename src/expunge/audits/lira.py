@@ -37,8 +37,7 @@ class Lira(Audit):
     Online: the log of the ratio of two laws of phi, of the models that learned from a sample and of
     those that did not, at the judged model's phi. It is compared with what the latter say of the same
     samples themselves, each judged without it and its other half. Offline: how far phi lies above the
-    models that did not learn from it, compared with never seen samples of its classes
-    under the judged model. AUC in
+    models that did not learn from it, compared with never seen samples of the classes that stay. AUC in
     percent, 50 is chance; what the retrained model has is the target.
     """
 
@@ -64,8 +63,11 @@ class Lira(Audit):
         if shadows is None:
             return
         forget = panel.forget()
-        found = self._online(panel, shadows) if self.online else self._offline(panel, shadows)
-        ours, null, detail = found
+        detail: dict[str, Any] = {}
+        if self.online:
+            ours, null, detail = self._online(panel, shadows)
+        else:
+            ours, null = self.offline(panel, shadows)
         there = np.isfinite(ours)
         names, ours = np.array(forget.ids)[there].tolist(), ours[there]
         null = null[np.isfinite(null)]
@@ -115,10 +117,13 @@ class Lira(Audit):
             return ours, null, {}
         return ours, null, {"bank": auc(members, null)[0]}
 
-    def _offline(
-        self, panel: Panel, shadows: Shadows
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, Any]]:
-        """How far phi lies above the laws of models that did not learn: forget set, never seen."""
+    def offline(
+        self, panel: Panel, shadows: Shadows, *, alike: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far phi lies above the laws of models that did not learn: forget set and never seen.
+
+        (n,) and (m,), in standard deviations; nan where no law is known. alike: as of `of_never_seen`.
+        """
         import numpy as np
 
         from expunge.audits.laws import laws, spread_used
@@ -131,4 +136,4 @@ class Lira(Audit):
             phi = np.where(rows >= 0, shadows.phi[:, rows], np.nan)
             return laws(phi, ~shadows.learned[:, rows], spread).standard(part_log_odds(part))
 
-        return above(panel.forget()), of_never_seen(panel.outputs, above), {}
+        return above(panel.forget()), of_never_seen(panel.outputs, above, alike=alike)

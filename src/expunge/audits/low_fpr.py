@@ -14,6 +14,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.counts import chance_of_count, clopper_pearson, threshold
+from expunge.audits.lira import Lira
 from expunge.audits.never_seen import of_never_seen
 from expunge.audits.rmia import Rmia
 from expunge.scores.finding import (
@@ -43,17 +44,18 @@ WELL = 10
 class LowFpr(Audit):
     """TPR at 1 % and at 0.1 % FPR: the share of the forget set above what few never seen samples are.
 
-    The threshold is set by never seen samples alone, which a retrained model treats as it treats the
-    forget set: of either, as many lie above it. The score is that of robust membership inference where
-    there is a bank, else the loss.
+    The threshold is set by never seen samples of the forget set's classes alone, which a retrained model
+    treats as it treats the forget set: of either, as many lie above it. The score is that of robust
+    membership inference where there is a bank, else the loss.
     """
 
     name: ClassVar[str] = "low_fpr"
     info: ClassVar[tuple[ScoreInfo, ...]] = tuple(SCORES[name] for name, _ in RATES)
     needs: ClassVar[frozenset[Need]] = frozenset({"outputs"})
 
-    by: Literal["auto", "rmia", "loss"] = Field(
-        default="auto", description="the score; auto: rmia where there is a bank, else loss"
+    by: Literal["auto", "rmia", "lira", "loss"] = Field(
+        default="auto",
+        description="the score; auto: rmia where there is a bank, else loss; lira: offline",
     )
 
     def scores(self, panel: Panel) -> Iterator[Score]:
@@ -91,21 +93,29 @@ class LowFpr(Audit):
         self, panel: Panel
     ) -> tuple[str, Sequence[str], NDArray[np.float64], NDArray[np.float64]]:
         """By which score, ids, and the scores of the forget set and of never seen samples."""
+        import numpy as np
+
         from expunge.audits.log_odds import part_log_odds
 
-        if self.by != "loss":
-            compared = Rmia().compared(panel)
+        if self.by in ("auto", "rmia"):
+            compared = Rmia().compared(panel, alike=True)
             if compared is not None and len(compared.ours) and len(compared.null):
                 return "rmia", compared.ids, compared.ours, compared.null
-        if self.by == "rmia":
-            import numpy as np
-
-            return "rmia", (), np.empty(0), np.empty(0)
-        forget = (
-            panel.forget()
-        )  # phi falls where the loss rises, and never so far that all are equal
-        own = part_log_odds(forget)
-        return "loss", forget.ids, own, of_never_seen(panel.outputs, part_log_odds)
+        if self.by == "lira" and panel.shadows is not None:
+            own, null = Lira(online=False).offline(panel, panel.shadows, alike=True)
+            there = np.isfinite(own)
+            ids = tuple(np.array(panel.forget().ids)[there].tolist())
+            return self.by, ids, own[there], null[np.isfinite(null)]
+        if self.by in ("rmia", "lira"):
+            return self.by, (), np.empty(0), np.empty(0)
+        # phi falls where the loss rises, and tells samples apart where the loss is nearly 0
+        ours = part_log_odds(panel.forget())
+        return (
+            "loss",
+            panel.forget().ids,
+            ours,
+            of_never_seen(panel.outputs, part_log_odds, alike=True),
+        )
 
 
 def tpr_finding(above: int, n: int, place: int, m: int, rate: float, margin: float) -> Finding:

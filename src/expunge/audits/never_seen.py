@@ -1,4 +1,4 @@
-"""Samples that nobody learned from, of the forget set's classes: what a retrained model is to it."""
+"""Test samples, which nobody learned from, as what the forget set is compared with."""
 
 from __future__ import annotations
 
@@ -11,16 +11,24 @@ if TYPE_CHECKING:
     from expunge.audits.outputs import Outputs, PartOutputs
 
 
-def of_never_seen(outputs: Outputs, what: Callable[[PartOutputs], NDArray[Any]]) -> NDArray[Any]:
-    """What is asked about each test sample of the forget set's classes: (m, ...).
+def of_never_seen(
+    outputs: Outputs, what: Callable[[PartOutputs], NDArray[Any]], *, alike: bool
+) -> NDArray[Any]:
+    """What is asked about each test sample of some classes: (m, ...); without such samples m is 0.
 
-    what: of all rows of a part, in their order. Of other classes a retrained model may think otherwise
-    than of the forget set, above all where whole classes are forgotten. Without such samples m is 0.
+    what: of all rows of a part, in their order. alike: of the forget set's classes, which a retrained
+    model thinks of as it does of the forget set; else of the classes that stay: a model that still knows
+    a class forgotten whole treats the forget set like these, and a retrained one does not.
     """
     import numpy as np
 
-    parts = [part for part in (outputs.test_kept, outputs.test_forgotten) if part and part.n]
+    wanted = (outputs.test_kept, outputs.test_forgotten) if alike else (outputs.test_kept,)
+    parts = [part for part in wanted if part and part.n]
     if outputs.forget is None or not parts:
         return np.empty(0)
-    classes = np.unique(outputs.forget.labels.numpy())
-    return np.concatenate([what(part)[np.isin(part.labels.numpy(), classes)] for part in parts])
+    found = [what(part) for part in parts]
+    if alike:
+        classes = np.unique(outputs.forget.labels.numpy())
+        own = [np.isin(part.labels.numpy(), classes) for part in parts]
+        found = [one[rows] for one, rows in zip(found, own, strict=True)]
+    return np.concatenate(found)

@@ -77,9 +77,9 @@ class QuantileMia(Audit):
             return
         forget, outputs = panel.forget(), panel.outputs
         detail: dict[str, Any] = {"alpha": 100 * self.alpha, "seed": panel.seed}
-        margins = of_never_seen(outputs, logit_margins)
-        ids = of_never_seen(outputs, lambda part: np.array(part.ids))
-        labels = of_never_seen(outputs, lambda part: part.labels.numpy())
+        margins = of_never_seen(outputs, logit_margins, alike=True)
+        ids = of_never_seen(outputs, lambda part: np.array(part.ids), alike=True)
+        labels = of_never_seen(outputs, lambda part: part.labels.numpy(), alike=True)
         order = numpy_generator("quantile mia", panel.seed).permutation(np.argsort(ids))[:MOST]
         learn, calibrate = order[: len(order) // 2], order[len(order) // 2 :]
         detail |= {"learned from": len(learn), "calibrated on": len(calibrate)}

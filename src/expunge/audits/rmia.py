@@ -1,6 +1,10 @@
 """Robust membership inference: a sample's likelihood ratio against those of samples never seen.
 
 Zarifzadeh, Liu & Shokri (ICML 2024), "Low-Cost High-Power Membership Inference Attacks".
+
+Of never seen samples all models of a bank are asked. A public implementation averages the half of them
+that are surest there, and that half of a forgotten sample which did not learn from it, so that its
+scores of single samples differ from ours; AUCs hardly do.
 """
 
 from __future__ import annotations
@@ -43,10 +47,10 @@ class Rmia(Audit):
     A sample's ratio is p(x) / p̄(x): p is the probability of its own class under the judged model, p̄ a
     mean over models of the bank: offline ((1 + a) p̄_out + 1 - a) / 2 over those that did not learn from
     it, online the mean of that of these and of that of those which did (of never seen samples, of which
-    no model tells that, the offline one). Its score is the share of never seen samples z of the forget
-    set's classes whose gamma-fold ratio is smaller, itself not counted. AUC in percent, 50 is chance;
-    what the retrained model has is the target. a is chosen on a model of the bank, of which it is known
-    what it learned.
+    no model tells that, the offline one). Its score is the share of never seen samples z of the classes
+    that stay whose gamma-fold ratio is smaller, itself not counted. AUC in percent, 50 is chance; what
+    the retrained model has is the target. a is chosen on a model of the bank, of which it is known what
+    it learned.
     """
 
     name: ClassVar[str] = "rmia"
@@ -89,8 +93,10 @@ class Rmia(Audit):
         )
         yield without_verdict(score)
 
-    def compared(self, panel: Panel) -> Compared | None:
-        """The scores of the forget set and of never seen samples of its classes; None without a bank."""
+    def compared(self, panel: Panel, *, alike: bool = False) -> Compared | None:
+        """The scores of the forget set and of never seen samples, as `of_never_seen` takes them; None
+        without a bank.
+        """
         import numpy as np
 
         shadows = panel.shadows
@@ -101,7 +107,7 @@ class Rmia(Audit):
             a = chosen_a(shadows, panel.split.forget, self.gamma, self.temperature)
         ratios = partial(self._ratios, shadows=shadows, a=a)
         forget = panel.forget()
-        own, theirs = ratios(forget), of_never_seen(panel.outputs, ratios)
+        own, theirs = ratios(forget), of_never_seen(panel.outputs, ratios, alike=alike)
         there, seen = np.isfinite(own), theirs[np.isfinite(theirs)]
         return Compared(
             tuple(np.array(forget.ids)[there].tolist()),

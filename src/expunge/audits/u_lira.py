@@ -161,8 +161,8 @@ def ask_pairs(
     known &= (forgot[one] & never[two]) | (never[one] & forgot[two])
     called = np.where(forgot[one], says[one], says[two])
     wrong = np.where(forgot[one], says[two], says[one])
-    asked = (forgot | never).any(axis=0)
-    kept = np.where(forgot | never, phi, np.nan)[:, asked]
+    kept = np.where(forgot | never, phi, np.nan)
+    kept = kept[:, ~np.isnan(kept).all(axis=0)]
     same = np.nanmax(kept, axis=0) - np.nanmin(kept, axis=0) < LEAST
     constant = not len(same) or float(same.mean()) >= 0.5
     if not known.any():

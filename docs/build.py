@@ -16,6 +16,7 @@ from typing import Any, get_args
 from typer.main import get_command
 
 from expunge.audits import AUDITS, Audit
+from expunge.audits.strength import SAYS, STRENGTHS
 from expunge.cli import app
 from expunge.cli.listing import FORGETS, REQUESTS, range_of
 from expunge.methods import CONTROLS, METHODS, Method
@@ -38,6 +39,9 @@ NEEDS = {
     "original": "the original",
     "retrained": "a retrained model",
     "shadows": "shadow models",
+    "method": "shadow models made to forget",
+    "siblings": "models of the method from other seeds",
+    "swapped": "two models that forgot different samples",
 }
 TARGETS = {"retrained": "retrain's value", "low": "low", "high": "high"}
 OTHERWISE = {
@@ -130,7 +134,7 @@ def scores_part() -> str:
     ]
     lines += ["", "## Audits", "", "| audit | scores | needs | made |", "|---|---|---|---|"]
     lines += [audit_line(audit) for audit in AUDITS.values()]
-    lines += ["", "Settings of those that have some:", ""]
+    lines += ["", *strengths(), "", "Settings of those that have some:", ""]
     for audit in AUDITS.values():
         if audit.model_fields:
             lines += [f"### `{audit.name}`", "", *parameters(audit)]
@@ -184,6 +188,16 @@ def red_team_cell(counts: Mapping[str, int]) -> str:
     """How many were caught; ? where nothing could be told."""
     caught, of = counts.get("caught", 0), sum(counts.values())
     return f"{caught} of {of}" if caught or counts.get("missed") else "?"
+
+
+def strengths() -> Iterator[str]:
+    """A table of the words that `--strength` takes, each with what the last one has not."""
+    yield from ("| strength | says | audits |", "|---|---|---|")
+    before: set[str] = set()
+    for word, names in STRENGTHS.items():
+        more = ", ".join(f"`{name}`" for name in names if name not in before)
+        yield f"| `{word}` | {SAYS[word]} | {'those, and ' if before else ''}{more or 'no more'} |"
+        before |= set(names)
 
 
 def audit_line(audit: type[Audit]) -> str:

@@ -14,7 +14,7 @@ from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.distance_floor import distance_floor
 from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores
-from expunge.audits.strength import choose, score_chosen
+from expunge.audits.strength import choose_audits, score_chosen
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data, as_data
@@ -473,7 +473,7 @@ def audit(
         accelerator=accelerator_on(place.device),
     )
     needs = there(original, reference, beside)
-    chosen = choose(strength, needs, whole_classes=split.only_whole_classes(model.data))
+    chosen = choose_audits(strength, needs, whole_classes=split.only_whole_classes(model.data))
     audits = chosen_audits((*chosen.names, *further), beside=needs, allow_code=allow_code)
     panel = Panel(
         model,

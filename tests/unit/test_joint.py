@@ -12,7 +12,7 @@ from expunge.scores.finding import ALPHA, Finding, compared
 from expunge.scores.joint import FORGOT, Joint, Judged, among_all, found_together, holm
 from expunge.scores.joint_shown import by_family, joint_lines, joint_table
 from expunge.scores.score import Score
-from expunge.scores.shown import text_of
+from expunge.scores.shown import as_text
 from expunge.scores.statistics import student_p, student_quantile
 from expunge.scores.table import NO_VERDICT
 from expunge.scores.words import (
@@ -75,6 +75,10 @@ def test_what_chance_makes_among_many_is_undecided() -> None:
     unknown = Finding(OUTSIDE, "a rule without a p")
     assert among_all([unknown, *quiet])[0].word == UNDECIDED
     assert among_all([unknown, Finding(NOT_MEASURABLE, "")])[0].word == OUTSIDE
+    blunt = Finding(NOT_MEASURABLE, "the original lies as near", 0.7)
+    assert among_all([unknown, blunt])[0].word == UNDECIDED, (
+        "it might have been outside, and counts"
+    )
 
 
 def row(
@@ -138,7 +142,7 @@ def test_one_table_by_family() -> None:
     judged = [row("relearn_time", None, "reversal"), row("UA", WITHIN), PROBE, row("MIA", OUTSIDE)]
     found = found_together(judged, references=5, left_out=["rmia: needs a bank"])
     assert [one.score.name for one in by_family(found)] == ["UA", "MIA", "probe", "relearn_time"]
-    text = text_of(joint_table(found), [*joint_lines(found)])
+    text = as_text([], last=[*joint_lines(found)], table=joint_table(found))
     assert "left out: rmia: needs a bank" in text
     assert "any of these 3 with a chance of 5 %" in text
     assert text.count("outputs") == 1

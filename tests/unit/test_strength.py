@@ -12,7 +12,7 @@ from torch import nn
 
 from expunge.api import audit, train, unlearn
 from expunge.audits import AUDITS, there
-from expunge.audits.costs import COSTS, NONE, Sizes, Work, cost_lines
+from expunge.audits.costs import COSTS, NONE, AuditSizes, AuditWork, cost_lines
 from expunge.audits.strength import (
     GIVE,
     QUICK,
@@ -20,7 +20,7 @@ from expunge.audits.strength import (
     STANDARD,
     STRENGTHS,
     THOROUGH,
-    choose,
+    choose_audits,
 )
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
@@ -71,18 +71,18 @@ def test_each_word_holds_the_last_one() -> None:
 
 
 def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:
-    alone = choose("standard", there(), whole_classes=True)
+    alone = choose_audits("standard", there(), whole_classes=True)
     assert "linear_probe" in alone.names
     assert "rmia" not in alone.names
     (rmia,) = [line for line in alone.left_out if line.startswith("rmia:")]
     assert "expunge bank build" in rmia
     everything = set(GIVE)
-    fits = choose("standard", everything, whole_classes=True)
+    fits = choose_audits("standard", everything, whole_classes=True)
     assert fits.names == STRENGTHS["standard"]
     assert not fits.left_out
-    assert choose(None, everything, whole_classes=True).names == ()
+    assert choose_audits(None, everything, whole_classes=True).names == ()
     with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
-        choose("standart", everything, whole_classes=True)
+        choose_audits("standart", everything, whole_classes=True)
 
 
 def test_what_all_needs_are_called() -> None:
@@ -91,10 +91,10 @@ def test_what_all_needs_are_called() -> None:
 
 
 def test_costs_are_sums_of_work() -> None:
-    sizes = Sizes(forget=10, test=20, all=100, models=3, shadows=4, training=7.0, method=2.0)
-    assert Work(passes=100, learned=10).seconds(sizes, 0.5) == 0.5 * (100 + 3 * 10)
+    sizes = AuditSizes(forget=10, test=20, all=100, models=3, shadows=4, training=7.0, method=2.0)
+    assert AuditWork(passes=100, learned=10).seconds(sizes, 0.5) == 0.5 * (100 + 3 * 10)
     assert COSTS["swap"](sizes).seconds(sizes, 1.0) == 2 * 7 + 2 * 2
-    assert COSTS["u_lira"](sizes) == Work(passes=400, forgettings=4)
+    assert COSTS["u_lira"](sizes) == AuditWork(passes=400, forgettings=4)
     assert NONE.seconds(sizes, 1.0) == 0
     audits = [AUDITS[name]() for name in ("accuracy", "membership", "linear_probe")]
     first, probe, idle, total = cost_lines(audits, sizes, 0.1)
@@ -102,7 +102,7 @@ def test_costs_are_sums_of_work() -> None:
     assert probe == "  linear_probe: 60 passes, about 6 s"
     assert idle == "  no passes of their own: membership"
     assert total == "in all about 36 s (1e+05 µs a pass)"
-    unknown = Sizes(10, 20, 100, 3)
+    unknown = AuditSizes(10, 20, 100, 3)
     assert "nobody knows" in "\n".join(cost_lines(audits, unknown, float("nan")))
 
 
@@ -171,6 +171,22 @@ def test_the_command(
     )
 
 
+def test_a_deletion_and_its_page(folder: Path, original: Trained, forgot: Trained) -> None:
+    done = expunge(
+        *("unlearn", "original", "--forget", CLASS, "--method", "head_zeroed", "--out", "zeroed"),
+        *("--strength", "standard", "--report", "page", "--redact-ids"),
+        cwd=folder,
+    )
+    assert "cannot tell: there is no retrained model to compare with" in done.stdout
+    page = (folder / "page" / "report.html").read_text(encoding="utf-8")
+    assert 'id="together"' in page
+    assert "cannot tell: there is no retrained model" in page
+    names = {path.name for path in (folder / "page" / "figures").iterdir()}
+    assert {"00-roc.svg", "00-exposed.pdf", "00-before-after.svg"} <= names
+    assert "Their ids are not shown" in page
+    assert "is redacted, and a bank knows samples by their ids" in done.stderr
+
+
 def test_a_bank_serves_an_audit_that_is_asked_for_by_name(
     folder: Path, original: Trained, forgot: Trained
 ) -> None:
@@ -178,3 +194,7 @@ def test_a_bank_serves_an_audit_that_is_asked_for_by_name(
     assert "bank: original-bank" in done.stderr
     quiet = expunge("audit", "forgot", "--original", "original", cwd=folder)
     assert "bank" not in quiet.stderr
+    other = train(load_data("digits:500"), "mlp", recipe=Recipe(epochs=1, lr=0.1, batch_size=64))
+    build(other, folder / "other", models=2, keep=False)
+    wrong = ("--also", "rmia", "--bank", "other")
+    assert "is a bank of other training data" in refused("audit", "forgot", *wrong, cwd=folder)

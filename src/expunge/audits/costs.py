@@ -25,7 +25,7 @@ COPIES = 5
 
 
 @dataclass(frozen=True)
-class Sizes:
+class AuditSizes:
     """How much there is to look at.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sizes:
     method: float = math.nan
 
     @classmethod
-    def of(cls, panel: Panel) -> Sizes:
+    def of(cls, panel: Panel) -> AuditSizes:
         """Those of a panel; seconds as its models' records have them."""
         split, subject = panel.split, panel.subject
         forget, test = len(split.forget), len(subject.data.test)
@@ -63,7 +63,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Work:
+class AuditWork:
     """passes: samples that models are asked about, times models. learned: samples that models learn
     from, times models. trainings, forgettings: whole ones.
     """
@@ -73,7 +73,7 @@ class Work:
     trainings: int = 0
     forgettings: int = 0
 
-    def seconds(self, sizes: Sizes, rate: float) -> float:
+    def seconds(self, sizes: AuditSizes, rate: float) -> float:
         """How long it takes, where one pass of one sample takes `rate` seconds."""
         whole = sum(
             n * one
@@ -96,24 +96,24 @@ class Work:
         return ", ".join(told) or "no more passes"
 
 
-NONE = Work()
-COSTS: Mapping[str, Callable[[Sizes], Work]] = MappingProxyType(
+NONE = AuditWork()
+COSTS: Mapping[str, Callable[[AuditSizes], AuditWork]] = MappingProxyType(
     {
-        "accuracy": lambda s: Work(passes=s.all * s.models),  # which all others share
-        "linear_probe": lambda s: Work(passes=2 * s.forget * s.models),
-        "zrf": lambda s: Work(passes=COPIES * s.forget),
-        "near_copies": lambda s: Work(passes=COPIES * (s.forget + s.test) * s.models),
-        "relearn_time": lambda s: Work(
+        "accuracy": lambda s: AuditWork(passes=s.all * s.models),  # which all others share
+        "linear_probe": lambda s: AuditWork(passes=2 * s.forget * s.models),
+        "zrf": lambda s: AuditWork(passes=COPIES * s.forget),
+        "near_copies": lambda s: AuditWork(passes=COPIES * (s.forget + s.test) * s.models),
+        "relearn_time": lambda s: AuditWork(
             passes=STEPS * s.forget * s.models,
             learned=STEPS * min(256, s.forget) * s.models,
         ),
-        "relearn_held_out": lambda s: Work(passes=100 * s.forget, learned=10_000 * s.models),
-        "cka": lambda s: Work(passes=2_000 * s.models),
+        "relearn_held_out": lambda s: AuditWork(passes=100 * s.forget, learned=10_000 * s.models),
+        "cka": lambda s: AuditWork(passes=2_000 * s.models),
         "activation_distance": lambda s: NONE,
-        "u_lira": lambda s: Work(passes=s.all * s.shadows, forgettings=s.shadows),
-        "klom_fixed": lambda s: Work(passes=s.forget * s.siblings),
-        "challenge_epsilon": lambda s: Work(passes=s.forget * s.siblings),
-        "swap": lambda s: Work(trainings=2, forgettings=2),
+        "u_lira": lambda s: AuditWork(passes=s.all * s.shadows, forgettings=s.shadows),
+        "klom_fixed": lambda s: AuditWork(passes=s.forget * s.siblings),
+        "challenge_epsilon": lambda s: AuditWork(passes=s.forget * s.siblings),
+        "swap": lambda s: AuditWork(trainings=2, forgettings=2),
     }
 )
 """Of the audits that do more than read what was seen once."""
@@ -132,7 +132,7 @@ def pass_seconds(panel: Panel) -> float:
     return (time.perf_counter() - began) / max(1, seen.n)
 
 
-def cost_lines(audits: Iterable[Audit], sizes: Sizes, rate: float) -> Iterator[str]:
+def cost_lines(audits: Iterable[Audit], sizes: AuditSizes, rate: float) -> Iterator[str]:
     """A line for each audit, the sum last. rate: seconds a pass."""
     works = {one.name: COSTS[one.name](sizes) if one.name in COSTS else NONE for one in audits}
     idle = [name for name, work in works.items() if work == NONE]

@@ -18,7 +18,7 @@ from expunge.scores.joint import Joint
 from expunge.scores.joint_shown import joint_lines, joint_table
 from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
-from expunge.scores.shown import score_notes, scores_table, taught_by, text_of
+from expunge.scores.shown import as_text, scores_table, taught_by
 from expunge.scores.table import NEAR_EMPTY, WORKS
 from expunge.scores.verdict import Asked, PageVerdict, exact_model, verdict_of
 from expunge.trained.record import proved
@@ -141,7 +141,7 @@ class Scores:
     def __str__(self) -> str:
         few = (f"`.losses` has the loss of each of the {len(self.losses)} forget samples",)
         notes = (*self.notes, *(few if self.losses else ()))
-        return text_of(self.table(), (*notes, *score_notes(self), *self.told()))
+        return as_text(self.scores, notes, self.info, self.told(), table=self.table())
 
     def table(self) -> Table:
         """A row for each score; where a strength was asked for, by family and with what was found."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expunge.audits import AUDITS, Audit
 from expunge.audits.base import Need
-from expunge.audits.costs import Sizes, cost_lines, pass_seconds
+from expunge.audits.costs import AuditSizes, cost_lines, pass_seconds
 from expunge.errors import ConfigError, LogitsError, nearest
 from expunge.scores.joint import Judged, found_together
 
@@ -86,7 +86,7 @@ def check_strength(word: str) -> None:
         )
 
 
-def choose(word: str | None, beside: Collection[Need], *, whole_classes: bool) -> Chosen:
+def choose_audits(word: str | None, beside: Collection[Need], *, whole_classes: bool) -> Chosen:
     """The audits of a strength that fit what there is; none of no strength.
 
     beside: what there is besides the model, as `there` says it. whole_classes: whether all samples of
@@ -126,16 +126,16 @@ def score_chosen(
 
     if not chosen.strength:
         return score_panel(panel, audits, asked)
-    for line in plan_lines(panel, audits, chosen):
+    for line in strength_lines(panel, audits, chosen):
         tell(line)
     return judged_together(score_panel(panel, audits, asked), audits, chosen)
 
 
-def plan_lines(panel: Panel, audits: Sequence[Audit], chosen: Chosen) -> Iterator[str]:
+def strength_lines(panel: Panel, audits: Sequence[Audit], chosen: Chosen) -> Iterator[str]:
     """What each audit will cost, by a rate that is measured now; the sum; what was left out."""
     yield f"{chosen.strength}: {len(audits)} audits"
     with suppress(LogitsError):  # of a task without classes, which losses alone judge
-        yield from cost_lines(audits, Sizes.of(panel), pass_seconds(panel))
+        yield from cost_lines(audits, AuditSizes.of(panel), pass_seconds(panel))
     yield from (f"left out: {line}" for line in chosen.left_out)
 
 

@@ -103,9 +103,11 @@ def unlearn(
     """Make a model forget: write a new model folder, leave the old one as it is."""
     screen, messages = consoles()
     further = names(also)
+    deeper = Deeper(strength)
+    deeper.check()
     beside = there(True, with_reference or with_floor or None)
+    beside |= deeper.needs(deeper.bank_of(model_dir, further), model_dir)
     chosen_audits(further, beside=beside, allow_code=TYPED)
-    Deeper(strength).check()
     check_places(figures, report, out, model_dir, place.overwrite)
     tell, told = teller(messages)
     with working("unlearn") as bars:

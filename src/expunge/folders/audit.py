@@ -15,7 +15,7 @@ from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError, SplitError
-from expunge.folders.deeper import NO_MORE, Deeper, learned_of
+from expunge.folders.deeper import NO_MORE, Audited, Deeper, learned_of
 from expunge.folders.make import Forgotten
 from expunge.names.code import TYPED
 from expunge.place import HERE, Place
@@ -78,7 +78,7 @@ def audit_folder(
     retrained = [retrained] if isinstance(retrained, str | Path) else list(retrained)
     margins = deeper.check()
     bank = deeper.bank_of(original or path, also)
-    needs = there(original, retrained[0] if retrained else None) | deeper.needs(bank)
+    needs = there(original, retrained[0] if retrained else None) | deeper.needs(bank, original)
     chosen_audits(also, beside=needs, allow_code=TYPED)
     papers = read_papers(path, data=data, place=place)
     near = replace(place, data_dir=papers.data_dir)
@@ -115,9 +115,11 @@ def audit_folder(
     known = [one for one in references if one is not None]
     if floor:
         known.append(_second(before or model, split, known, place))
-    further = deeper.open(model, None if model.redacted else learned_of(papers), bank, place)
+    audited = replace(model, split=split)
+    learned = None if model.redacted else learned_of(papers)
+    further = deeper.open(Audited(audited, before, learned, also), bank, place)
     scores = _judged(
-        replace(model, split=split),
+        audited,
         before,
         known,
         also,
@@ -285,9 +287,12 @@ def audit_forgotten(
     strength: str | None = None,
     place: Place = HERE,
 ) -> Scores:
-    """Scores of what `unlearn_folder` made, beside the original and the retrained model."""
+    """Scores of what `unlearn_folder` made, beside the original, its bank and the retrained model."""
     references = [one for one in (done.reference, done.floor) if one is not None]
-    return _judged(done.result, done.original, references, also, place, strength=strength)
+    deeper, made = Deeper(strength), done.result
+    bank = deeper.bank_of(done.original.path, also)
+    further = deeper.open(Audited(made, done.original, None, also), bank, place)
+    return _judged(made, done.original, references, also, place, strength=strength, beside=further)
 
 
 def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:

@@ -41,11 +41,12 @@ def draw_exposure(scores: Scores, out: Path, *, overwrite: bool = False) -> list
     return paths
 
 
-def exposure_of(panel: Panel) -> Exposure:
+def exposure_of(panel: Panel, *, hidden: bool = False) -> Exposure:
     """Log-odds of the forgotten, the never seen and the retained samples.
 
     With a bank each is what the model has over the mean of models that never saw the sample, so that
-    easy samples do not look like learned ones. Raises ConfigError for a model without a test set.
+    easy samples do not look like learned ones. hidden: whether ids stay unsaid, as those of a redacted
+    model do. Raises ConfigError for a model without a test set.
     """
     panels = {AUDITED: panel}
     for name, other in ((ORIGINAL, panel.original), (RETRAINED, panel.retrained)):
@@ -69,7 +70,7 @@ def exposure_of(panel: Panel) -> Exposure:
             if name in panels
         }
         known = _known(part, panel.shadows)
-        hidden = panel.subject.redacted
+        hidden = hidden or panel.subject.redacted
         ids = () if hidden else tuple(np.asarray(part.ids)[known].tolist())
     return Exposure(
         forget, unseen, retained, ids, PLAIN if panel.shadows is None else BESIDE_OTHERS

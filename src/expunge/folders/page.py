@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,10 +17,15 @@ from expunge.audits.panel import Panel
 from expunge.audits.scores import NO_TEST_SET, Scores, scores_of_outputs
 from expunge.data.load import Data, told_classes
 from expunge.data.thumbnails import thumbnail
+from expunge.errors import ConfigError
+from expunge.folders.exposure import exposure_of
 from expunge.folders.make import Forgotten
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
-from expunge.report.page import PlainTable, Report, printed_time
+from expunge.report.exposure_figures import exposure_pictures
+from expunge.report.page import PlainTable, Report, Together, printed_time
+from expunge.report.sections import Picture
+from expunge.scores.joint_shown import by_family, joint_cells
 from expunge.scores.rows import ATTACK_SIZE, FLOOR, SAID, SET, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
@@ -95,7 +101,23 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         verdict=audited.verdict,
         hint=audited.exact(_folder_name(done)),
         proof=audited.proof(),
+        together=_together(audited, hidden=done.redacted),
     )
+
+
+def _together(audited: Scores, *, hidden: bool) -> Together | None:
+    """What the audits of a strength say; pictures of single samples where there are never seen ones."""
+    found = audited.joint
+    if found is None:
+        return None
+    title = "Each score with what was found, by where it looks"
+    headers = ("looks at", "audit", "score", "value", "retrained", "finding", "why")
+    rows = [(one.family, one.audit, *joint_cells(one)) for one in by_family(found)]
+    pictures = []
+    with suppress(ConfigError):
+        drawn = exposure_pictures(exposure_of(audited.panel, hidden=hidden))
+        pictures = [Picture(f"00-{n.replace('_', '-')}", one) for n, one in drawn.items()]
+    return Together(f"{found}.", PlainTable(title, headers, rows), pictures)
 
 
 def _folder_name(done: Forgotten) -> str:

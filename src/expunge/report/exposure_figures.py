@@ -216,21 +216,27 @@ def exposure_figures(shown: Exposure, out: Path, *, overwrite: bool = False) -> 
     only when all of it is there. Raises ConfigError if one is in the way, or nothing was never seen.
     """
     check_folder(out, overwrite=overwrite, mark=EXPOSURE)
+    drawn = exposure_pictures(shown)
+    with written_whole(out, overwrite=overwrite) as folder:
+        for name, one in drawn.items():
+            save_figure(one.figure, folder / name)
+        told = "\n\n".join(f"{name}: {one.title}. {one.caption}" for name, one in drawn.items())
+        (folder / "captions.txt").write_text(told + "\n", encoding="utf-8")
+        frame = pd.DataFrame({name: shown.places(shown.forget, name) for name in shown.forget})
+        (folder / EXPOSURE).write_text(csv_text(frame), encoding="utf-8")
+        names = sorted(file.name for file in folder.iterdir())
+    return [out / name for name in names]
+
+
+def exposure_pictures(shown: Exposure) -> dict[str, Drawn]:
+    """All that can be drawn, by name. Raises ConfigError where there is nothing."""
     check_exposure(shown)
     with mpl.rc_context(LOOK):
         drawn = {"roc": roc_figure(shown), "among_unseen": among_unseen_figure(shown)}
         if ORIGINAL in shown.forget:
             drawn["before_after"] = before_after_figure(shown)
             drawn["exposed"] = exposed_figure(shown)
-        with written_whole(out, overwrite=overwrite) as folder:
-            for name, one in drawn.items():
-                save_figure(one.figure, folder / name)
-            told = "\n\n".join(f"{name}: {one.title}. {one.caption}" for name, one in drawn.items())
-            (folder / "captions.txt").write_text(told + "\n", encoding="utf-8")
-            frame = pd.DataFrame({name: shown.places(shown.forget, name) for name in shown.forget})
-            (folder / EXPOSURE).write_text(csv_text(frame), encoding="utf-8")
-            names = sorted(file.name for file in folder.iterdir())
-    return [out / name for name in names]
+    return drawn
 
 
 def check_exposure(shown: Exposure) -> None:

@@ -51,6 +51,15 @@ class PlainTable:
 
 
 @dataclass(frozen=True)
+class Together:
+    """What the audits of a strength say. says: the sentence in all; table: a row for each score."""
+
+    says: str
+    table: PlainTable
+    pictures: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
 class Report:
     """What a page shows. Whatever is empty is left out of it, heading and all.
 
@@ -83,6 +92,7 @@ class Report:
         warnings: that runs gave.
         verdict, hint: on one deletion; what else to do, in a sentence.
         proof: of one deletion, what the method itself proves, in a sentence.
+        together: of one deletion, what all audits of a strength say, where one was asked for.
         methods: of a study, what each of its methods forgets, proves and reads.
     """
 
@@ -106,6 +116,7 @@ class Report:
     verdict: PageVerdict | None = None
     hint: str = ""
     proof: str = ""
+    together: Together | None = None
     methods: PlainTable | None = None
 
     def __post_init__(self) -> None:
@@ -144,6 +155,9 @@ def as_markdown(report: Report) -> str:
         lines += f"\n{plain_markdown(report.looks.title, report.looks.headers, report.looks.rows)}"
     if report.chain is not None:
         lines += f"\n{plain_markdown(report.chain.title, report.chain.headers, report.chain.rows)}"
+    if report.together is not None:
+        own = report.together.table
+        lines += f"\n{plain_markdown(own.title, own.headers, own.rows)}\n{report.together.says}\n"
     if report.claims:
         lines += f"\n{' '.join(filter(None, (report.chance, CLAIMED)))}\n"
     return f"{to_markdown(score_tables(report.table))}\n{lines}"
@@ -171,7 +185,8 @@ def write_report(
         (folder / "table.tex").write_text(to_latex(tables, style=latex), encoding="utf-8")
         (folder / "scores.csv").write_text(scores_csv(report.frame), encoding="utf-8")
         (folder / "figures").mkdir()
-        for picture in _pictures(parts):
+        further = report.together.pictures if report.together else ()
+        for picture in (*_pictures(parts), *further):
             save_figure(picture.drawn.figure, folder / "figures" / picture.stem)
         names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return [out / name for name in names]

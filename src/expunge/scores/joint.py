@@ -97,7 +97,7 @@ def among_all(findings: Sequence[Finding]) -> list[Finding]:
     """Each finding as it stands among the others: one that chance alone may make among so many is
     undecided. One without a p counts with ALPHA, the level that it was found at.
     """
-    tests = [n for n, one in enumerate(findings) if one.word != NOT_MEASURABLE]
+    tests = [n for n, one in enumerate(findings) if _is_test(one)]
     stand = dict(zip(tests, holm([_p(findings[n]) for n in tests]), strict=True))
     made = list(findings)
     for n, one in enumerate(findings):
@@ -105,6 +105,11 @@ def among_all(findings: Sequence[Finding]) -> list[Finding]:
             why = f"{one.why}; outside by itself, but {_p(one):.2g} is no small p of {len(tests)}"
             made[n] = replace(one, word=UNDECIDED, why=why)
     return made
+
+
+def _is_test(finding: Finding) -> bool:
+    """Whether it might have been outside: also one that has a p and only cannot be within."""
+    return finding.word != NOT_MEASURABLE or finding.p is not None
 
 
 def _p(finding: Finding) -> float:
@@ -140,13 +145,13 @@ def found_together(
     word, reason = _wrong(measured) or _unknown(measured, references)
     if not word:
         word, reason = _right(measured, margins, whole_classes=whole_classes)
-    return Joint(word, reason, len(measured), tuple(judged), tuple(left_out))
+    return Joint(word, reason, sum(map(_is_test, found)), tuple(judged), tuple(left_out))
 
 
 def _enough(score: Score) -> Finding:
-    """The finding of a score; none of a nearly empty forget set."""
-    finding = score.finding
-    if finding is None or score.detail.get("verdict") == NO_VERDICT:
+    """The finding of a score; that of a nearly empty forget set is none."""
+    finding = score.finding or Finding(NOT_MEASURABLE, "")
+    if finding.word != NOT_MEASURABLE and score.detail.get("verdict") == NO_VERDICT:
         return Finding(NOT_MEASURABLE, NO_VERDICT.removeprefix("none: "))
     return finding
 

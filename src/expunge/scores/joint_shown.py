@@ -25,7 +25,7 @@ def joint_table(found: Joint) -> Table:
     for family, rows in groupby(by_family(found), key=lambda one: one.family):
         said, last = family, ""
         for one in rows:
-            table.add_row(said, one.audit if one.audit != last else "", *_cells(one))
+            table.add_row(said, one.audit if one.audit != last else "", *joint_cells(one))
             said, last = "", one.audit
     return table
 
@@ -36,7 +36,7 @@ def by_family(found: Joint) -> list[Judged]:
     return sorted(found.judged, key=lambda one: order.get(one.family, len(order)))
 
 
-def _cells(one: Judged) -> tuple[str, str, str, str, str]:
+def joint_cells(one: Judged) -> tuple[str, str, str, str, str]:
     """Score, value, retrained, finding and why."""
     score = one.score
     known = score.reference

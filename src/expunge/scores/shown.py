@@ -56,8 +56,15 @@ def shown_value(value: float, unit: str, bound: Censoring | None = None) -> str:
     return f"{sign}{value:.1f} s" if unit == "seconds" else f"{sign}{value:.2f}"
 
 
-def text_of(table: Table, notes: Sequence[str] = ()) -> str:
-    """A table and lines below it, as plain text."""
+def as_text(
+    scores: Sequence[Score],
+    notes: Sequence[str] = (),
+    info: Mapping[str, ScoreInfo] = SCORES,
+    last: Sequence[str] = (),
+    *,
+    table: Table | None = None,
+) -> str:
+    """The table and what a number alone would hide, as plain text. table: in place of the usual one."""
     buffer = io.StringIO()
     console = Console(
         file=buffer,
@@ -67,8 +74,8 @@ def text_of(table: Table, notes: Sequence[str] = ()) -> str:
         markup=False,
         emoji=False,
     )
-    console.print(table)
-    for note in notes:
+    console.print(scores_table(scores, info) if table is None else table)
+    for note in (*notes, *score_notes(scores), *last):
         console.print(note, soft_wrap=True)
     return clean("\n".join(line.rstrip() for line in buffer.getvalue().split("\n")).rstrip("\n"))
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from expunge.api import unlearn
-from expunge.audits.observe import observe_rows
-from expunge.data.split import Split
+from expunge.disk.reading import reading
+from expunge.disk.whole import short_of
 from expunge.errors import ConfigError
-from expunge.methods.retrain import Retrain
+from expunge.models.state import packed_state
 from expunge.place import HERE, Place
-from expunge.shadows.bank import CARD, Bank, open_bank, write_bank
-from expunge.shadows.card import card_of, learned_by
+from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
+from expunge.shadows.card import card_of
+from expunge.shadows.choice import Choice, How, chosen
+from expunge.shadows.halves import by_id
+from expunge.shadows.making import lacking
+from expunge.shadows.places import Asked, is_bank, read_asked, write_asked
+from expunge.shadows.together import make_models
 from expunge.trained.trained import Trained
-from expunge.training.run import Run, accelerator_on
+from expunge.training.run import accelerator_on
 
 MODELS = 16
 """Of a bank, unless somebody says otherwise: enough for a pooled spread."""
@@ -32,62 +35,42 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     """
     folder = Path(folder)
     card = card_of(original, seed, accelerator_on(place.device).device)
-    if os.path.lexists(folder / CARD):
-        bank = open_bank(folder)
-        if bank.card.digest() != card.digest():
-            raise ConfigError(
-                f"{folder} is the bank of another original, or of another seed or machine's precision; "
-                "choose another folder"
-            )
-        return bank
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} exists and is no bank; choose another folder")
     data, split = original.data, original.split
-    learned = learned_by(original)
-    ids = (*learned, *split.validation, *data.test.ids.tolist())
-    labels = np.concatenate(
-        [data.train.labels[data.train.rows_of(ids[: len(ids) - len(data.test)])], data.test.labels]
-    )
-    bank = Bank(folder, card, ids, labels.astype(np.int64), len(learned))
-    write_bank(bank)
+    if not is_bank(folder):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ConfigError(f"{folder} exists and is no bank; choose another folder")
+        learned = [split.retain[row] for row in by_id(split.retain)]
+        inside = (*learned, *split.validation)
+        labels = [data.train.labels[data.train.rows_of(inside)], data.test.labels]
+        ids = (*inside, *data.test.ids.tolist())
+        bank = Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
+        with reading(folder, "choose another folder", ConfigError):
+            if folder.is_dir():
+                folder.rmdir()
+            try:
+                write_bank(bank)
+            except FileExistsError:  # another process was quicker
+                pass
+    bank = open_bank(folder)
+    if bank.card.digest() != card.digest():
+        raise ConfigError(
+            f"{folder} is the bank of another original, or of another seed or machine's precision; "
+            "choose another folder"
+        )
     return bank
 
 
-def make_model(
-    original: Trained, bank: Bank, model: int, *, keep: bool, place: Place = HERE
-) -> None:
-    """Train one model of a bank and keep what it says; its weights too with `keep`."""
-    chosen = bank.half(model)[: bank.learned]
-    half = [name for name, learns in zip(bank.ids, chosen, strict=False) if learns]
-    other = [name for name, learns in zip(bank.ids, chosen, strict=False) if not learns]
-    split = Split(tuple(half), tuple(other), original.split.validation, original.split.excluded)
-    names = ("bank", bank.card.seed, model)
-    made = unlearn(
-        original, split, Retrain(), names=names, place=place, allow_code=place.allow_code
-    )
-    logits = said_by(made, bank, place)
+def check_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
+    """Raise ConfigError where so many models would not fit on the disk."""
+    missing = max(0, models - len(bank.finished))
+    each = len(bank.ids) * (len(original.data.classes) * 4 + 1)
     if keep:
-        made.save(bank.model_folder(model), overwrite=True)
-    bank.write_logits(model, logits, {"seconds": f"{made.record.cost.seconds:.3f}"})
-
-
-def said_by(made: Trained, bank: Bank, place: Place = HERE) -> NDArray[np.float32]:
-    """(n, classes): a model's logits of all samples of a bank, in their order."""
-    run = Run(
-        names=("bank",),
-        task=made.data.task,
-        label="bank",
-        progress=place.progress,
-        accelerator=accelerator_on(place.device),
-    )
-    data, tested = made.data, len(made.data.test)
-    rows = data.train.rows_of(bank.ids[: len(bank.ids) - tested])
-    trained = observe_rows(made.model, data, data.train, rows, run, "what was learned")
-    parts = [trained.logits.numpy()]
-    if tested:
-        unseen = observe_rows(made.model, data, data.test, np.arange(tested), run, "the test set")
-        parts.append(unseen.logits.numpy())
-    return np.concatenate(parts).astype(np.float32)
+        each += sum(one.nbytes for one in packed_state(original.model).values())
+    if (why := short_of(bank.folder, missing * each + OVERHEAD // 16)) is not None:
+        raise ConfigError(
+            f"{bank.folder} has no room for {missing} models ({why}); make some, choose another folder, "
+            f"ask for fewer models{', or keep no weights' if keep else ''}"
+        )
 
 
 def build(
@@ -98,21 +81,59 @@ def build(
     seed: int = 0,
     keep: bool = True,
     numbers: Sequence[int] | None = None,
+    how: How = "auto",
     place: Place = HERE,
 ) -> Bank:
     """Make the models of a bank that are missing.
 
     models: how many there are to be, an even number of 2 or more. keep: keep weights, which `u_lira`
-    needs. numbers: only these.
+    needs. numbers: only these. how: "loop", one after another; "stacked", several at once, which small
+    networks may gain by; "auto": what a short trial finds quicker. It is kept with the bank.
+
+    Raises ConfigError for a model that no bank can be made for, for another bank in the folder, and
+    where there is no room; DivergenceError if a training diverges.
     """
+    check_number(models)
+    bank = begun(original, folder, seed=seed, place=place)
+    with bank.at_work():
+        bank = open_bank(folder)
+        bank.sweep()
+        if numbers is None:
+            write_asked(bank.folder, Asked(models, keep))
+            check_room(original, bank, models, keep=keep)
+        wanted = range(models) if numbers is None else numbers
+        lacks = partial(lacking, bank, keep=keep)
+        done = len(wanted) - len(lacks(wanted))
+        choice = chosen(original, bank, models, how=how, place=place)
+        with place.progress.work("building the bank", len(wanted), done, unit="models") as bar:
+            make_models(
+                original, bank, wanted, lacks, choice, keep=keep, place=place, told=bar.advance
+            )
+    return bank
+
+
+def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank:
+    """Train the models again that learned from what was struck since, without that.
+
+    original: the bank's, or what it became by forgetting. Raises as `build` does.
+    """
+    bank = open_bank(folder)
+    asked = read_asked(bank.folder)
+    keep = asked is None or asked.weights
+    with bank.at_work():
+        bank = open_bank(folder)
+        bank.sweep()
+        lacks = partial(lacking, bank, keep=keep, renew=True)
+        numbers = lacks(bank.finished)
+        alone = Choice(False)  # few, and each lacks samples of its own
+        with place.progress.work("renewing the bank", len(numbers), unit="models") as bar:
+            make_models(
+                original, bank, numbers, lacks, alone, keep=keep, place=place, told=bar.advance
+            )
+    return bank
+
+
+def check_number(models: int) -> None:
+    """Raise ConfigError for a number of models that no bank has."""
     if models < 2 or models % 2:
         raise ConfigError(f"models = {models}: they come in pairs; give an even number, 2 or more")
-    bank = begun(original, folder, seed=seed, place=place)
-    missing = [one for one in numbers or range(models) if one not in bank.finished]
-    with place.progress.work("building the bank", len(missing)) as bar:
-        for model in missing:
-            with bank.claim(model) as free:
-                if free and model not in bank.finished:
-                    make_model(original, bank, model, keep=keep, place=place)
-            bar.advance()
-    return bank

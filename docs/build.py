@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -175,13 +175,16 @@ def red_team_table(found: Mapping[str, Any]) -> Iterator[str]:
         for one in found["alarms"].values()
     ]
     yield f"| retrained: false alarms | {' | '.join(alarms)} |"
-    missed = [
-        f"`{name}`"
-        for name, said in found["models"].items()
-        if not any(one.get("caught") for one in said.values())
-    ]
+    models = found["models"]
+    passed = [name for name, said in models.items() if not said["standard"].get("caught")]
+    none = [name for name in passed if not any(one.get("caught") for one in models[name].values())]
     yield ""
-    yield f"Nothing catches {', '.join(missed)}." if missed else "Each is caught by some audit."
+    yield f"Not caught by `standard`: {listed(passed)}. By no audit at all: {listed(none)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a sentence."""
+    return ", ".join(f"`{name}`" for name in names) or "none"
 
 
 def red_team_cell(counts: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@ kind has its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from expunge.audits.laws import SpreadOf
     from expunge.audits.outputs import PartOutputs
     from expunge.audits.panel import Panel
     from expunge.audits.shadows import Shadows
@@ -98,24 +99,12 @@ class Lira(Audit):
         """Log ratios of the forget set, those of models that did not learn from it, and what is known
         of the attack itself: `bank`, its AUC on the bank's models.
         """
-        import numpy as np
-
-        from expunge.audits.laws import laws, pair_left_out, spread_used
         from expunge.audits.log_odds import part_log_odds
         from expunge.audits.told_apart import auc
 
         forget = panel.forget()
-        rows, spread = shadows.rows(forget.ids), spread_used(self.spread, len(shadows))
-        learned, phi = shadows.learned[:, rows], np.where(rows >= 0, shadows.phi[:, rows], np.nan)
-        inside, outside = laws(phi, learned, spread), laws(phi, ~learned, spread)
-        own = part_log_odds(forget)
-        ours = inside.log_density(own) - outside.log_density(own)
-        among = pair_left_out(phi, learned, ~learned, spread)
-        known = np.isfinite(among)
-        members, null = among[known & learned], among[known & ~learned]
-        if not len(members) or not len(null):
-            return ours, null, {}
-        return ours, null, {"bank": auc(members, null)[0]}
+        ours, null, members = ratios(shadows, forget.ids, part_log_odds(forget), self.spread)
+        return ours, null, {"bank": auc(members, null)[0]} if len(members) and len(null) else {}
 
     def offline(
         self, panel: Panel, shadows: Shadows, *, alike: bool = False
@@ -137,3 +126,32 @@ class Lira(Audit):
             return laws(phi, ~shadows.learned[:, rows], spread).standard(part_log_odds(part))
 
         return above(panel.forget()), of_never_seen(panel.outputs, above, alike=alike)
+
+
+def ratios(
+    shadows: Shadows, ids: Sequence[str], phi: NDArray[np.float64], spread: SpreadOf = "auto"
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Log of the ratio of two laws of phi: of a bank's models that learned from a sample and of those
+    that did not.
+
+    Args:
+        shadows: the bank's models.
+        ids: of n samples.
+        phi: (n,), what a model says of them.
+        spread: as the audit takes it.
+
+    Returns:
+        At phi, (n,), nan where no law is known; and what the bank's models themselves have, each judged
+        without it and its other half: those that did not learn from a sample, and those that did.
+    """
+    import numpy as np
+
+    from expunge.audits.laws import laws, pair_left_out, spread_used
+
+    rows, used = shadows.rows(ids), spread_used(spread, len(shadows))
+    learned, known = shadows.learned[:, rows], np.where(rows >= 0, shadows.phi[:, rows], np.nan)
+    inside, outside = laws(known, learned, used), laws(known, ~learned, used)
+    among = pair_left_out(known, learned, ~learned, used)
+    there = np.isfinite(among)
+    own = inside.log_density(phi) - outside.log_density(phi)
+    return own, among[there & ~learned], among[there & learned]

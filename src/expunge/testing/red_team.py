@@ -18,7 +18,7 @@ from expunge.audits.base import Audit
 from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.panel import Panel
 from expunge.audits.scores import read_against
-from expunge.audits.strength import choose
+from expunge.audits.strength import choose_audits
 from expunge.data.split import Split
 from expunge.errors import ConfigError, ExpungeError
 from expunge.place import HERE, Place
@@ -208,7 +208,7 @@ def _there(panel: Panel) -> frozenset[Any]:
 def _names(panel: Panel, strength: str) -> tuple[str, ...]:
     """Of a strength's audits, those that can be made."""
     whole = panel.split.only_whole_classes(panel.subject.data)
-    return choose(strength, _there(panel), whole_classes=whole).names
+    return choose_audits(strength, _there(panel), whole_classes=whole).names
 
 
 def _failed(audit: Audit, why: str) -> Score:

@@ -15,11 +15,11 @@ from expunge.models.state import packed_state
 from expunge.place import HERE, Place
 from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
 from expunge.shadows.card import card_of
-from expunge.shadows.choice import Choice, How, chosen
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
 from expunge.shadows.places import Asked, is_bank, read_asked, write_asked
 from expunge.shadows.together import make_models
+from expunge.shadows.way import How, Way, chosen_way
 from expunge.trained.trained import Trained
 from expunge.training.run import accelerator_on
 
@@ -104,10 +104,10 @@ def build(
         wanted = range(models) if numbers is None else numbers
         lacks = partial(lacking, bank, keep=keep)
         done = len(wanted) - len(lacks(wanted))
-        choice = chosen(original, bank, models, how=how, place=place)
+        way = chosen_way(original, bank, models, how=how, place=place)
         with place.progress.work("building the bank", len(wanted), done, unit="models") as bar:
             make_models(
-                original, bank, wanted, lacks, choice, keep=keep, place=place, told=bar.advance
+                original, bank, wanted, lacks, way, keep=keep, place=place, told=bar.advance
             )
     return bank
 
@@ -125,7 +125,7 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
         bank.sweep()
         lacks = partial(lacking, bank, keep=keep, renew=True)
         numbers = lacks(bank.finished)
-        alone = Choice(False)  # few, and each lacks samples of its own
+        alone = Way(False)  # few, and each lacks samples of its own
         with place.progress.work("renewing the bank", len(numbers), unit="models") as bar:
             make_models(
                 original, bank, numbers, lacks, alone, keep=keep, place=place, told=bar.advance

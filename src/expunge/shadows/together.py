@@ -10,10 +10,10 @@ from functools import partial
 from expunge.errors import DivergenceError
 from expunge.place import Place
 from expunge.shadows.bank import Bank
-from expunge.shadows.choice import Choice
 from expunge.shadows.making import half_split, keep_model, make_all, make_model, names_of, said_by
 from expunge.shadows.stacked import STACK, train_stacked
 from expunge.shadows.training import PLAIN, session_on
+from expunge.shadows.way import Way
 from expunge.trained.trained import Trained
 from expunge.training.processes import one_thread
 from expunge.training.session import finished
@@ -26,7 +26,7 @@ def make_models(
     bank: Bank,
     numbers: Sequence[int],
     lacks: Lacks,
-    choice: Choice,
+    way: Way,
     *,
     keep: bool,
     place: Place,
@@ -37,8 +37,8 @@ def make_models(
     Models that are trained at once are always the same ones, whoever lacks, so that a bank that was
     broken off goes on to the last bit as one that was not.
     """
-    one = partial(make_model, original, bank, keep=keep, place=place, facts=choice.facts())
-    if not choice.stacked:
+    one = partial(make_model, original, bank, keep=keep, place=place, facts=way.facts())
+    if not way.stacked:
         make_all(numbers, lacks, bank.claim, one, told)
         return
     blocks: dict[int, list[int]] = {}
@@ -58,7 +58,7 @@ def make_models(
             wanted = lacks(block)
             try:
                 if wanted:
-                    _make_block(original, bank, block, wanted, choice, keep=keep, place=place)
+                    _make_block(original, bank, block, wanted, way, keep=keep, place=place)
             except DivergenceError:  # of one; alone it says so itself, and the others are made
                 make_all(wanted, lacks, bank.claim, one)
 
@@ -85,7 +85,7 @@ def _make_block(
     bank: Bank,
     block: Sequence[int],
     wanted: Sequence[int],
-    choice: Choice,
+    way: Way,
     *,
     keep: bool,
     place: Place,
@@ -113,6 +113,4 @@ def _make_block(
             start = time.perf_counter()
             logits = said_by(replace(original, model=network), bank, place)
             seconds = each + time.perf_counter() - start
-            keep_model(
-                bank, number, network, logits, keep=keep, seconds=seconds, facts=choice.facts()
-            )
+            keep_model(bank, number, network, logits, keep=keep, seconds=seconds, facts=way.facts())

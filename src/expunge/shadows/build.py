@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from expunge.audits.observe import observe_rows
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.disk.reading import read_bytes, reading
-from expunge.disk.whole import short_of, write_file
+from expunge.disk.whole import short_of, sweep, write_file
 from expunge.errors import ConfigError, DivergenceError
 from expunge.models.state import load_packed, packed_state
 from expunge.place import HERE, Place
@@ -27,7 +28,7 @@ from expunge.shadows.bank import DAMAGED, OVERHEAD, Bank, open_bank, write_bank
 from expunge.shadows.card import card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.places import MODELS as MODELS_FOLDER
-from expunge.shadows.places import Asked, is_bank, read_asked, write_asked
+from expunge.shadows.places import SAMPLES, Asked, is_bank, read_asked, write_asked
 from expunge.trained.trained import Trained, record_of
 from expunge.training.fit import train_from
 from expunge.training.processes import one_thread
@@ -47,10 +48,12 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     else, or the bank of another model.
     """
     folder = Path(folder)
+    sweep(folder.absolute().parent)
     card = card_of(original, seed, accelerator_on(place.device).device)
     data, split = original.data, original.split
     if not is_bank(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        sweep(folder)
+        if folder.exists() and not (folder.is_dir() and {*os.listdir(folder)} <= {SAMPLES}):
             raise ConfigError(f"{folder} exists and is no bank; choose another folder")
         learned = [split.retain[row] for row in by_id(split.retain)]
         inside = (*learned, *split.validation)
@@ -58,12 +61,7 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
         ids = (*inside, *data.test.ids.tolist())
         bank = Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
         with reading(folder, "choose another folder", ConfigError):
-            if folder.is_dir():
-                folder.rmdir()
-            try:
-                write_bank(bank)
-            except FileExistsError:  # another process was quicker
-                pass
+            write_bank(bank)
     bank = open_bank(folder)
     if bank.card.digest() != card.digest():
         raise ConfigError(
@@ -93,11 +91,12 @@ def make_model(
 
     Raises DivergenceError if the training diverges.
     """
-    start = time.perf_counter()
     with one_thread():  # sums of several are rounded otherwise, and a bank is the same everywhere
-        network = trained_half(original, bank, model, place)
+        network, seconds = trained_half(original, bank, model, place)
+        start = time.perf_counter()
         logits = said_by(replace(original, model=network), bank, place)
-    keep_model(bank, model, network, logits, keep=keep, seconds=time.perf_counter() - start)
+        seconds += time.perf_counter() - start
+    keep_model(bank, model, network, logits, keep=keep, seconds=seconds)
 
 
 def keep_model(
@@ -133,8 +132,12 @@ def names_of(bank: Bank, model: int) -> tuple[str | int, ...]:
     return ("bank", bank.card.seed, model)
 
 
-def trained_half(original: Trained, bank: Bank, model: int, place: Place) -> nn.Module:
-    """A model trained as the original was, from weights and in an order of its own, on its half."""
+def trained_half(
+    original: Trained, bank: Bank, model: int, place: Place
+) -> tuple[nn.Module, float]:
+    """A model trained as the original was, from weights and in an order of its own, on its half; and
+    the seconds that it took.
+    """
     session = open_session(
         names_of(bank, model),
         f"model {model}",
@@ -147,8 +150,9 @@ def trained_half(original: Trained, bank: Bank, model: int, place: Place) -> nn.
         place=place,
     )
     network = session.run.fresh()
-    train_from(network, session.view, session.run, session.run.original_recipe())
-    return finished(network, CPU, original.mask)
+    with session.measured(network):
+        train_from(network, session.view, session.run, session.run.original_recipe())
+    return finished(network, CPU, original.mask), session.cost.seconds
 
 
 def shadow(original: Trained, bank: Bank, model: int) -> Trained:
@@ -231,24 +235,26 @@ def make_all(
     diverges does not keep the others from being made; at the end its DivergenceError is raised.
     """
     left = lacks(numbers)
-    failed: DivergenceError | None = None
+    failed: dict[int, DivergenceError] = {}
     while left:
-        before = list(left)
-        for model in before:
+        made = 0
+        for model in left:
             with bank.claim(model) as free:
-                if not free:
-                    continue
-                try:
-                    if lacks([model]):
+                if free and lacks([model]):
+                    try:
                         make(model)
-                except DivergenceError as error:
-                    failed = failed or error
-            left.remove(model)
+                    except DivergenceError as error:
+                        failed[model] = error
+                        continue
+                    made += 1
+                    told()
+        before, left = left, [one for one in lacks(left) if one not in failed]
+        for _ in range(len(before) - len(left) - made - sum(one in failed for one in before)):
             told()
         if left == before:
             time.sleep(WAIT_SECONDS)  # others are at all that is left
-    if failed is not None:
-        raise failed
+    if failed:
+        raise next(iter(failed.values()))
 
 
 def build(

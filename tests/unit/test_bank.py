@@ -27,12 +27,12 @@ from expunge.pruning import PRUNERS
 from expunge.shadows import build as building
 from expunge.shadows import crew, purge
 from expunge.shadows.bank import Bank, open_bank
-from expunge.shadows.build import build, check_room, renew, shadow
+from expunge.shadows.build import build, check_bank_room, renew, shadow
 from expunge.shadows.fits import check_bank
-from expunge.shadows.folders import Wanted, build_folder, found_bank, purge_folder
+from expunge.shadows.folders import BankWanted, build_folder, found_bank, purge_folder
 from expunge.shadows.halves import learns
 from expunge.shadows.places import bank_beside, read_asked
-from expunge.shadows.plan import Plan, models_within
+from expunge.shadows.plan import BankPlan, models_within
 from expunge.shadows.purge import Purged
 from expunge.shadows.status import status_of
 from expunge.trained.trained import Trained
@@ -155,9 +155,9 @@ def test_neither_order_nor_process_changes_a_model(
 
     monkeypatch.setattr(crew, "Processes", Here)
     assert original.path is not None
-    told: list[Plan] = []
+    told: list[BankPlan] = []
     made = build_folder(
-        original.path, tmp_path / "b", wanted=Wanted(models=4), workers=2, tell=told.append
+        original.path, tmp_path / "b", wanted=BankWanted(models=4), workers=2, tell=told.append
     )
     assert all_logits(made) == all_logits(built)
     weights = [one.weights_file(2).read_bytes() for one in (made, built)]
@@ -203,7 +203,7 @@ def test_a_half_made_pair_is_left_out(built: Bank, bank: Bank) -> None:
 
 def test_weights_are_kept_if_asked(original: Trained, tmp_path: Path) -> None:
     assert original.path is not None
-    wanted = Wanted(models=2, weights=False)
+    wanted = BankWanted(models=2, weights=False)
     made = build_folder(original.path, tmp_path / "b", wanted=wanted)
     assert made.finished == [0, 1] and made.weighed == []
     with pytest.raises(ConfigError, match=r"models/0000\.safetensors"):
@@ -211,7 +211,7 @@ def test_weights_are_kept_if_asked(original: Trained, tmp_path: Path) -> None:
     before = all_logits(made)
     made = build_folder(original.path, tmp_path / "b")
     assert made.weighed == [], "as when it was last built"
-    made = build_folder(original.path, tmp_path / "b", wanted=Wanted(weights=True))
+    made = build_folder(original.path, tmp_path / "b", wanted=BankWanted(weights=True))
     assert made.weighed == [0, 1] and all_logits(made) == before
 
 
@@ -223,14 +223,14 @@ def test_how_many_fit_a_budget() -> None:
     for budget, each, workers in ((100, 3, 1), (1000, 7, 3), (50, 0.4, 2)):
         models = models_within(budget, each, workers)
         assert models % 2 == 0
-        took = each + Plan(models, 1, each, workers).seconds
-        more = each + Plan(models + 2, 1, each, workers).seconds
+        took = each + BankPlan(models, 1, each, workers).seconds
+        more = each + BankPlan(models + 2, 1, each, workers).seconds
         assert took <= budget < more
     assert [read_seconds(text, "--budget") for text in ("90", "20m", "1.5h")] == [90, 1200, 5400]
     for text in ("0", "-1", "soon", "1d", ""):
         with pytest.raises(ConfigError, match="--budget"):
             read_seconds(text, "--budget")
-    assert plan_line(Plan(16, 1, 12.0, 2)) == (
+    assert plan_line(BankPlan(16, 1, 12.0, 2)) == (
         "16 models, 1 of them finished, about 12 s each: 96 s for the rest with 2 workers"
     )
 
@@ -301,7 +301,7 @@ def test_room_is_looked_for_before(
     )
     for models, keep in ((6, True), (6, False), (104, False)):
         with pytest.raises(ConfigError, match="no room"):
-            check_room(original, bank, models, keep=keep)
+            check_bank_room(original, bank, models, keep=keep)
     weights, logits = asked[0] - asked[1], (asked[2] - asked[1]) / 98
     assert weights == 2 * sum(one.nbytes for one in original.model.parameters())
     assert logits == len(bank.ids) * 41
@@ -321,7 +321,7 @@ def test_a_purge_takes_out_what_was_deleted(original: Trained, forgot: Trained, 
     lucky = bank.half(0) & ~rows
     bank.rewrite(0, bank.read_logits(0)[0], lucky, bank.facts(0))
     before = bank.shadows
-    found = purge.purge(bank, [*gone, "nobody"])
+    found = purge.purge_bank(bank, [*gone, "nobody"])
     assert found == Purged(len(gone), 4, 3, 3, 4)
     bank = open_bank(bank.folder)
     assert not gone & {*bank.ids} and bank.weighed == [0]
@@ -338,7 +338,7 @@ def test_a_purge_takes_out_what_was_deleted(original: Trained, forgot: Trained, 
         check_bank(bank, forgot)
     check_bank(bank, unlearn(forgot, "class:3", "finetune"))  # of what came after, it can tell
     assert status_of(bank).marked == 3 and status_of(bank).struck == len(gone)
-    assert purge.purge(bank, gone) == Purged(0, 0, 0, 3, 4), "there is nothing left to do"
+    assert purge.purge_bank(bank, gone) == Purged(0, 0, 0, 3, 4), "there is nothing left to do"
     build(original, bank.folder, models=4)
     assert status_of(bank).marked == 3 and bank.weighed == [0], "building renews nothing"
 
@@ -368,9 +368,9 @@ def test_a_purge_that_was_cut_off_is_ended_by_the_next(
 
     monkeypatch.setattr("expunge.shadows.bank.write_file", write)
     with pytest.raises(KeyboardInterrupt):
-        purge.purge(bank, forgot.split.forget)
+        purge.purge_bank(bank, forgot.split.forget)
     monkeypatch.undo()
-    found = purge.purge(open_bank(bank.folder), forgot.split.forget)
+    found = purge.purge_bank(open_bank(bank.folder), forgot.split.forget)
     assert (found.samples, found.logits) == (0, 3)
     assert all(np.isnan(bank.read_logits(one)[0]).any() for one in range(4))
 
@@ -379,7 +379,7 @@ def test_whoever_builds_or_purges_keeps_the_other_out(
     original: Trained, forgot: Trained, bank: Bank
 ) -> None:
     with bank.at_work(), bank.at_work(), pytest.raises(ConfigError, match="is being built"):
-        purge.purge(bank, forgot.split.forget)
+        purge.purge_bank(bank, forgot.split.forget)
     with bank.at_work(alone=True), pytest.raises(ConfigError, match="is being purged"):
         build(original, bank.folder, models=6)
 

@@ -14,8 +14,8 @@ from expunge.cli.options import MODEL_DIR, ForgetSeed, OtherData, typed
 from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, working
 from expunge.place import Place
-from expunge.shadows.folders import Wanted, build_folder, found_bank, purge_folder
-from expunge.shadows.plan import Plan
+from expunge.shadows.folders import BankWanted, build_folder, found_bank, purge_folder
+from expunge.shadows.plan import BankPlan
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,7 +72,7 @@ def build(
         bank = build_folder(
             model_dir,
             out,
-            wanted=Wanted(models, seconds, weights, seed),
+            wanted=BankWanted(models, seconds, weights, seed),
             workers=workers,
             data=data,
             tell=lambda plan: say(plan_line(plan)),
@@ -82,7 +82,7 @@ def build(
     screen.print(f"written: {bank.folder}")
 
 
-def plan_line(plan: Plan) -> str:
+def plan_line(plan: BankPlan) -> str:
     """What building will take: `16 models, about 12 s each: 120 s with 2 workers`."""
     there = f", {plan.finished} of them finished" if plan.finished else ""
     about = "about " if plan.each >= 0.1 else ""

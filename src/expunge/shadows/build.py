@@ -28,7 +28,7 @@ from expunge.shadows.bank import DAMAGED, OVERHEAD, Bank, open_bank, write_bank
 from expunge.shadows.card import card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.places import MODELS as MODELS_FOLDER
-from expunge.shadows.places import SAMPLES, Asked, is_bank, read_asked, write_asked
+from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
 from expunge.trained.trained import Trained, record_of
 from expunge.training.fit import train_from
 from expunge.training.processes import one_thread
@@ -71,7 +71,7 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     return bank
 
 
-def check_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
+def check_bank_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
     """Raise ConfigError where so many models would not fit on the disk."""
     missing = max(0, models - len(bank.finished))
     each = len(bank.ids) * (len(original.data.classes) * 4 + 1)
@@ -281,8 +281,8 @@ def build(
         bank = open_bank(folder)
         bank.sweep()
         if numbers is None:
-            write_asked(bank.folder, Asked(models, keep))
-            check_room(original, bank, models, keep=keep)
+            write_asked(bank.folder, BankAsked(models, keep))
+            check_bank_room(original, bank, models, keep=keep)
         wanted = range(models) if numbers is None else numbers
         lacks = partial(lacking, bank, keep=keep)
         make = partial(make_model, original, bank, keep=keep, place=place)

@@ -75,14 +75,14 @@ def card_of(original: Trained, seed: int, device: torch.device) -> BankCard:
         format=FORMAT,
         version=VERSION,
         seed=seed,
-        **told_of(original, recipe),
+        **common_to(original, recipe),
         precision=resolve_precision(recipe.precision, original.model, device),
         learned=_digest(original.split.retain),
         validation=_digest(original.split.validation),
     )
 
 
-def told_of(model: Trained, recipe: Recipe) -> dict[str, Any]:
+def common_to(model: Trained, recipe: Recipe) -> dict[str, Any]:
     """What a model and all that is made of it by forgetting have in common, as a card has it."""
     normal, made = model.data.normalisation, model.fresh
     return {

@@ -19,7 +19,7 @@ POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Orders:
+class BankOrders:
     """What every worker is told.
 
     model_dir: the folder of the bank's original, or of what it became. data: instead of what that folder
@@ -35,7 +35,7 @@ class Orders:
     place: Place
 
 
-def follow(orders: Orders) -> None:
+def make_lacking(orders: BankOrders) -> None:
     """A worker's work: until nothing is left that it could do."""
     original = load(orders.model_dir, data=orders.data, place=orders.place)
     bank = open_bank(orders.bank)
@@ -49,7 +49,7 @@ def follow(orders: Orders) -> None:
             return  # who started this one makes what is missing, and is told
 
 
-def make_together(orders: Orders, workers: int) -> None:
+def make_together(orders: BankOrders, workers: int) -> None:
     """Start workers, and wait until they end; what they could not make is still lacking then."""
     bank = open_bank(orders.bank)
     lacks = partial(lacking, bank, keep=orders.keep, renew=orders.renew)
@@ -58,7 +58,7 @@ def make_together(orders: Orders, workers: int) -> None:
     orders = replace(orders, place=replace(orders.place, progress=Silent(), tell=str))
     with progress.work("building the bank", len(orders.numbers), done, unit="models") as bar:
         bar.note(f"starting {workers} workers")
-        crew = Processes(follow, orders, workers)
+        crew = Processes(make_lacking, orders, workers)
         try:
             alive = True
             while alive:

@@ -13,8 +13,8 @@ from expunge.errors import ConfigError, SplitError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.shadows.able import check_able
-from expunge.shadows.places import ENDING, Asked, bank_beside, is_bank, read_asked, write_asked
-from expunge.shadows.plan import Plan, models_within
+from expunge.shadows.places import ENDING, BankAsked, bank_beside, is_bank, read_asked, write_asked
+from expunge.shadows.plan import BankPlan, models_within
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class BankWanted:
     """What is asked of a bank. models: how many; budget: seconds that say so instead. weights: whether
     they are kept; None: as when it was last built. seed: of the halves and all trainings.
     """
@@ -40,10 +40,10 @@ def build_folder(
     model_dir: str | Path,
     out: str | Path | None = None,
     *,
-    wanted: Wanted = Wanted(),
+    wanted: BankWanted = BankWanted(),
     workers: int = 1,
     data: str | None = None,
-    tell: Callable[[Plan], object] = str,
+    tell: Callable[[BankPlan], object] = str,
     place: Place = HERE,
 ) -> Bank:
     """Make what is missing of the bank of a model folder: finished models stay.
@@ -67,14 +67,14 @@ def build_folder(
     if not is_bank(folder) and (why := unwritable(folder)) is not None:
         raise ConfigError(f"{folder} cannot be made ({why}); choose another folder with --out")
     with loading():
-        from expunge.shadows.build import MODELS, begun, build, check_room, lacking
-        from expunge.shadows.crew import Orders, make_together
+        from expunge.shadows.build import MODELS, begun, build, check_bank_room, lacking
+        from expunge.shadows.crew import BankOrders, make_together
     original = open_papers(papers, progress=place.progress)
     bank = begun(original, folder, seed=wanted.seed, place=place)
     before = read_asked(folder)
     keep = wanted.weights if wanted.weights is not None else before is None or before.weights
     fewest = wanted.models or (before.models if before and wanted.budget is None else 2)
-    check_room(original, bank, fewest, keep=keep)
+    check_bank_room(original, bank, fewest, keep=keep)
     if 0 not in bank.finished:
         build(original, folder, seed=wanted.seed, keep=keep, numbers=[0], place=place)
     each = float(bank.facts(0)["seconds"])
@@ -83,15 +83,15 @@ def build_folder(
         models = max(models_within(wanted.budget, each, workers), there + there % 2)
     else:
         models = wanted.models or (before.models if before else MODELS)
-    check_room(original, bank, models, keep=keep)
-    write_asked(folder, Asked(models, keep))
+    check_bank_room(original, bank, models, keep=keep)
+    write_asked(folder, BankAsked(models, keep))
     left = lacking(bank, range(models), keep=keep)
     workers = min(workers, max(1, len(left)))
-    tell(Plan(models, models - len(left), each, workers))
+    tell(BankPlan(models, models - len(left), each, workers))
     if workers > 1:
         with bank.at_work():
             bank.sweep()
-        orders = Orders(
+        orders = BankOrders(
             Path(model_dir).absolute(),
             data,
             folder.absolute(),
@@ -111,7 +111,7 @@ def _for_others(place: Place) -> Place:
     return replace(place, data_dir=None if where is None else os.path.abspath(where))
 
 
-def _check_wanted(wanted: Wanted, workers: int) -> None:
+def _check_wanted(wanted: BankWanted, workers: int) -> None:
     """Raise ConfigError for what cannot be meant."""
     if wanted.models is not None and wanted.budget is not None:
         raise ConfigError(
@@ -177,9 +177,9 @@ def purge_folder(
     with loading():
         from expunge.shadows.bank import open_bank
         from expunge.shadows.build import renew as renewed
-        from expunge.shadows.crew import Orders, make_together
+        from expunge.shadows.crew import BankOrders, make_together
         from expunge.shadows.fits import check_bank
-        from expunge.shadows.purge import purge
+        from expunge.shadows.purge import purge_bank
     bank = open_bank(found)
     model = None
     if renew or forget is not None:
@@ -187,7 +187,7 @@ def purge_folder(
         check_bank(bank, model, purged=True)
     elif not _same_data(papers, bank.card.data):
         raise ConfigError(f"{found} is a bank of other data than those of {model_dir}")
-    purged = purge(bank, _struck(papers, bank, model, forget, forget_seed), place.progress)
+    purged = purge_bank(bank, _struck(papers, bank, model, forget, forget_seed), place.progress)
     bank = open_bank(found)
     marked = tuple(one for one in bank.finished if bank.marked(one)) if renew else ()
     if model is not None and marked:
@@ -195,7 +195,7 @@ def purge_folder(
             asked = read_asked(found)
             keep = asked is None or asked.weights
             where, others = Path(model_dir).absolute(), _for_others(place)
-            orders = Orders(where, data, found.absolute(), marked, keep, True, others)
+            orders = BankOrders(where, data, found.absolute(), marked, keep, True, others)
             make_together(orders, min(workers, len(marked)))
         renewed(model, found, place=place)
     return Cleared(bank, purged, len(marked))

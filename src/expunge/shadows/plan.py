@@ -9,7 +9,7 @@ FEWEST = 2
 
 
 @dataclass(frozen=True)
-class Plan:
+class BankPlan:
     """What building a bank will take.
 
     models: how many there are to be. finished: how many of them are there. each: seconds that the first

@@ -33,7 +33,7 @@ class Purged:
     finished: int
 
 
-def purge(bank: Bank, ids: Collection[str], progress: Reporter | None = None) -> Purged:
+def purge_bank(bank: Bank, ids: Collection[str], progress: Reporter | None = None) -> Purged:
     """Strike samples from a bank: their ids and labels, all logits of them, the weights of all models
     that learned from them, and what models of the bank say that were made to forget anything.
 

@@ -193,12 +193,13 @@ def test_a_bank_of_odd_halves_is_the_same_both_ways_and_goes_on(
     np.testing.assert_allclose(found.logits, wanted.logits, atol=1e-3)
     assert [one.facts(1)["how"] for one in (at_once, alone)] == ["stacked", "loop"]
 
-    before = at_once.logits_file(2).read_bytes()
     at_once.logits_file(2).unlink()
-    build(made, tmp_path / "at_once", models=4, place=CPU)
-    again = open_bank(tmp_path / "at_once")
-    assert np.array_equal(again.read_logits(2)[0], found.logits[2]), "to the last bit"
-    assert len(before) == again.logits_file(2).stat().st_size
+    build(made, at_once.folder, models=4, numbers=[2], place=CPU)
+    again = open_bank(at_once.folder).shadows
+    assert np.array_equal(again.logits, found.logits), "to the last bit"
+    other = build(made, tmp_path / "other", models=4, how="stacked", numbers=[3], place=CPU)
+    assert other.finished == [0, 1, 2, 3], "what was trained beside it is kept"
+    assert np.array_equal(other.shadows.logits, found.logits)
 
 
 def test_one_that_diverges_is_told_as_the_loop_tells_it(original: Trained, tmp_path: Path) -> None:

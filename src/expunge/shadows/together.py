@@ -28,22 +28,23 @@ def make_models(
     lacks: Lacks,
     way: Way,
     *,
+    models: int,
     keep: bool,
     place: Place,
     told: Callable[[], object] = str,
 ) -> None:
     """Make the models among these that are lacking, as it was chosen; the rest is as `make_all` has it.
 
-    Models that are trained at once are always the same ones, whoever lacks, so that a bank that was
-    broken off goes on to the last bit as one that was not.
+    models: how many the bank is to have. Those that are trained at once are always the same ones,
+    whichever of them are lacking, so that a bank does not depend, to the last bit, on who made what
+    when; all of them that were lacking are kept.
     """
     one = partial(make_model, original, bank, keep=keep, place=place, facts=way.facts())
     if not way.stacked:
         make_all(numbers, lacks, bank.claim, one, told)
         return
-    blocks: dict[int, list[int]] = {}
-    for number in sorted(numbers):
-        blocks.setdefault(number // STACK * STACK, []).append(number)
+    firsts = sorted({number // STACK * STACK for number in numbers})
+    blocks = {first: range(first, min(first + STACK, models)) for first in firsts}
     left = len(lacks(numbers))
 
     def advance() -> None:
@@ -63,8 +64,8 @@ def make_models(
                 make_all(wanted, lacks, bank.claim, one)
 
     make_all(
-        list(blocks),
-        lambda firsts: [first for first in firsts if lacks(blocks[first])],
+        firsts,
+        lambda some: [first for first in some if lacks(blocks[first])],
         partial(bank.claim, what="block-"),
         make,
         advance,
@@ -91,7 +92,6 @@ def _make_block(
     place: Place,
 ) -> None:
     """Train models at once and keep those that are wanted."""
-    start = time.perf_counter()
     with one_thread():
         sessions = [
             session_on(
@@ -104,9 +104,10 @@ def _make_block(
             for one in block
         ]
         networks = [one.run.fresh() for one in sessions]
-        train_stacked(sessions, networks)
+        with sessions[0].measured(networks[0]):
+            train_stacked(sessions, networks)
         networks = [finished(one, PLAIN, original.mask) for one in networks]
-        each = (time.perf_counter() - start) / len(block)
+        each = sessions[0].cost.seconds / len(block)
         for number, network in zip(block, networks, strict=True):
             if number not in wanted:
                 continue

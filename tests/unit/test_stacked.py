@@ -21,7 +21,7 @@ from expunge.shadows import stacked, way
 from expunge.shadows.bank import open_bank
 from expunge.shadows.build import begun, build
 from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
-from expunge.shadows.way import Way, chosen_way, faster, read_way
+from expunge.shadows.way import BankWay, chosen_way, faster, read_way
 from expunge.trained.trained import Trained
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
@@ -220,7 +220,7 @@ def test_a_trial_chooses_once_for_a_bank(
     assert "ms a step" in found.sentence and "step_seconds" in found.facts()
     monkeypatch.setattr(way, "faster", None)
     assert chosen_way(original, bank, 4, place=CPU) == found == read_way(bank)
-    assert chosen_way(original, bank, 4, how="loop", place=CPU) == Way(False)
+    assert chosen_way(original, bank, 4, how="loop", place=CPU) == BankWay(False)
     (bank.folder / way.FILE).write_text("{}")
     with pytest.raises(ConfigError, match=r"how\.json"):
         read_way(bank)

@@ -20,7 +20,7 @@ from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
 from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
 from expunge.shadows.together import make_models
-from expunge.shadows.way import How, Way, chosen_way
+from expunge.shadows.way import BankWay, How, chosen_way
 from expunge.trained.trained import Trained
 from expunge.training.run import accelerator_on
 
@@ -131,7 +131,7 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
         bank.sweep()
         lacks = partial(lacking, bank, keep=keep, renew=True)
         numbers = lacks(bank.finished)
-        alone = Way(False)  # few, and each lacks samples of its own
+        alone = BankWay(False)  # few, and each lacks samples of its own
         with place.progress.work("renewing the bank", len(numbers), unit="models") as bar:
             make_models(
                 original,

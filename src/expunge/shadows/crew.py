@@ -13,7 +13,7 @@ from expunge.progress import Silent
 from expunge.shadows.bank import open_bank
 from expunge.shadows.making import lacking
 from expunge.shadows.together import make_models
-from expunge.shadows.way import Way, read_way
+from expunge.shadows.way import BankWay, read_way
 from expunge.trained.opening import load
 from expunge.training.processes import Processes
 
@@ -51,7 +51,7 @@ def make_lacking(orders: BankOrders) -> None:
                 bank,
                 orders.numbers,
                 lacks,
-                way or Way(False),
+                way or BankWay(False),
                 models=max(orders.numbers) + 1,
                 keep=orders.keep,
                 place=orders.place,

@@ -13,7 +13,7 @@ from expunge.shadows.bank import Bank
 from expunge.shadows.making import half_split, keep_model, make_all, make_model, names_of, said_by
 from expunge.shadows.stacked import STACK, train_stacked
 from expunge.shadows.training import PLAIN, session_on
-from expunge.shadows.way import Way
+from expunge.shadows.way import BankWay
 from expunge.trained.trained import Trained
 from expunge.training.processes import one_thread
 from expunge.training.session import finished
@@ -26,7 +26,7 @@ def make_models(
     bank: Bank,
     numbers: Sequence[int],
     lacks: Lacks,
-    way: Way,
+    way: BankWay,
     *,
     models: int,
     keep: bool,
@@ -86,7 +86,7 @@ def _make_block(
     bank: Bank,
     block: Sequence[int],
     wanted: Sequence[int],
-    way: Way,
+    way: BankWay,
     *,
     keep: bool,
     place: Place,

@@ -1,8 +1,8 @@
 """What a bank of shadow models takes: the command `expunge bank build`, timed as one types it.
 
-The digits CNN with 16 models (the aim: 3 minutes on two cores), and the small CNN on 5,000 pictures of
-CIFAR-10: with a few models, of which the time of 16 follows (the aim: an hour). Where other programs work
-beside it, the processor time of the command and its workers says more than the clock.
+The digits CNN with 16 models (the aim: 3 minutes on two cores), and the small CNN on 5,000 pictures
+of CIFAR-10: with a few models, of which the time of 16 follows (the aim: an hour). Where other programs
+work beside it, the processor time of the command and its workers says more than the clock.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ class Case:
         before: commands that make what it starts from.
         replaces: folders that are there before and after, old or new.
         together: folders that are both old or both new after the next start.
-        overwrite: whether the command knows that option.
+        same: folders whose files are in the end those of an undisturbed run, byte by byte.
+    overwrite: whether the command knows that option.
         long: it takes seconds; a fifth of the random kills is for it.
     """
 
@@ -67,6 +68,7 @@ class Case:
     before: tuple[tuple[str, ...], ...] = ()
     replaces: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
+    same: tuple[str, ...] = ()
     overwrite: bool = True
     long: bool = False
 
@@ -82,6 +84,9 @@ def _cases() -> list[Case]:
     study = ("study", "run", "study.yaml", "--out", "study")
     results = ("study", "results", "study.yaml", "--out", "study")
     report = ("study", "report", "study", "--out", "page")
+    bank = ("bank", "build", "original", "--models", "4")
+    purge = ("bank", "purge", "new", "--renew")
+    weights = ("original-bank/models",)
     pair = ("new", "new-retrained")
     return [
         Case("train", (*original[:-1], "new")),
@@ -96,6 +101,8 @@ def _cases() -> list[Case]:
             "study results over", results, (study,), ("study/results",), overwrite=False, long=True
         ),
         Case("study report over", report, (study, report), ("page",), long=True),
+        Case("bank build", bank, (original,), same=weights, overwrite=False),
+        Case("bank purge", purge, (original, forget, bank), same=weights, overwrite=False),
     ]
 
 
@@ -321,6 +328,9 @@ def strike(bench: Bench, blow: Blow, folder: Path) -> tuple[int, list[str]]:
     if left.keys() != bench.after.keys():
         odd = sorted(left.keys() ^ bench.after.keys())
         faults.append(f"left behind or missing after the next start: {odd[:5]}")
+    for name in case.same:
+        if part(left, name) != part(bench.after, name):
+            faults.append(f"{name} is not what an undisturbed run makes")
     if faults:
         log = (folder / "work.log").read_text()[-2000:]
         faults = [f"{case.name}, {blow}: {fault}" for fault in faults] + [log]
@@ -413,6 +423,7 @@ WARM = (
     *("accelerate", "torch._dynamo", "sklearn.datasets", "sklearn.svm", "expunge.cli"),
     *("expunge.report.figures", "expunge.report.page", "expunge.folders.page", "expunge.api"),
     *("expunge.pruning.original", "expunge.study.page", "expunge.study.work"),
+    *("expunge.shadows.crew", "expunge.shadows.purge", "expunge.shadows.status"),
     *("matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg"),
 )
 """What commands import, and torch's optimisers with them."""

@@ -63,6 +63,7 @@ OTHERS = [
     "study records",
     "study publish",
 ]
+BANK = ["bank build", "bank status", "bank purge"]
 TO = ["--out", "x"]
 DIGITS = ["train", "--data", "digits"]
 ASK = ["unlearn", "original", "--forget"]
@@ -266,7 +267,10 @@ LISTS += [["list", "models", name] for name in ARCHITECTURES]
 LISTS += [["list", "audits", name] for name in (*AUDITS, *OF_AUDITS)]
 LISTS += [["list", "scores", name] for name in SCORES]
 LISTS += [["list", "datasets", name] for name in BUILT_IN]
-HELP = [[*words.split(), "--help"] for words in ("", *COMMANDS, "diagnose", "study", *OTHERS)]
+HELP = [
+    [*words.split(), "--help"]
+    for words in ("", *COMMANDS, "diagnose", "study", *OTHERS, "bank", *BANK)
+]
 DRIVER = """
 import contextlib, io, json, sys
 
@@ -367,7 +371,7 @@ def test_help_and_lists_need_nothing_heavy(command: list[str], answers: dict[str
         assert all(name in out for name in ("smoke", "sparsity-class", "cifar10:5556"))
     elif command[-1] != "--help":
         assert command[-1] in out
-    elif " ".join(command[:-1]) in (*COMMANDS, *OTHERS):
+    elif " ".join(command[:-1]) in (*COMMANDS, *OTHERS, *BANK):
         assert f"Example: expunge {' '.join(command[:-1])}" in out
 
 

@@ -82,7 +82,7 @@ def test_retraining_as_the_method_is_training_without(original: Trained, bank: B
     kept = tuple(name for name in half.retain if name not in {*subject.split.forget})
     names = (*names_of(bank, 3), "forget", 0)
     with one_thread():
-        network = trained_on(original, replace(half, retain=kept), names, CPU, "without")
+        network, _ = trained_on(original, replace(half, retain=kept), names, CPU, "without")
         said = said_by(as_original(original, network, half, names), bank, CPU)
     assert np.array_equal(found.logits[3], said)
 

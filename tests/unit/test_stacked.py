@@ -17,11 +17,11 @@ from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.place import Place
-from expunge.shadows import choice, stacked
+from expunge.shadows import stacked, way
 from expunge.shadows.bank import open_bank
 from expunge.shadows.build import begun, build
-from expunge.shadows.choice import Choice, chosen, faster, read_choice
 from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
+from expunge.shadows.way import BankWay, chosen_way, faster, read_way
 from expunge.trained.trained import Trained
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
@@ -193,12 +193,13 @@ def test_a_bank_of_odd_halves_is_the_same_both_ways_and_goes_on(
     np.testing.assert_allclose(found.logits, wanted.logits, atol=1e-3)
     assert [one.facts(1)["how"] for one in (at_once, alone)] == ["stacked", "loop"]
 
-    before = at_once.logits_file(2).read_bytes()
     at_once.logits_file(2).unlink()
-    build(made, tmp_path / "at_once", models=4, place=CPU)
-    again = open_bank(tmp_path / "at_once")
-    assert np.array_equal(again.read_logits(2)[0], found.logits[2]), "to the last bit"
-    assert len(before) == again.logits_file(2).stat().st_size
+    build(made, at_once.folder, models=4, numbers=[2], place=CPU)
+    again = open_bank(at_once.folder).shadows
+    assert np.array_equal(again.logits, found.logits), "to the last bit"
+    other = build(made, tmp_path / "other", models=4, how="stacked", numbers=[3], place=CPU)
+    assert other.finished == [0, 1, 2, 3], "what was trained beside it is kept"
+    assert np.array_equal(other.shadows.logits, found.logits)
 
 
 def test_one_that_diverges_is_told_as_the_loop_tells_it(original: Trained, tmp_path: Path) -> None:
@@ -211,18 +212,18 @@ def test_a_trial_chooses_once_for_a_bank(
     original: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "before a trial is" in faster(original, models=2, place=CPU).sentence
-    monkeypatch.setattr(choice, "SHARE", 1.0)
+    monkeypatch.setattr(way, "SHARE", 1.0)
     bank = begun(original, tmp_path / "bank", place=CPU)
-    found = chosen(original, bank, 4, place=CPU)
+    found = chosen_way(original, bank, 4, place=CPU)
     assert found.loop > 0 and found.at_once > 0
     assert found.stacked == (found.at_once < found.loop)
     assert "ms a step" in found.sentence and "step_seconds" in found.facts()
-    monkeypatch.setattr(choice, "faster", None)
-    assert chosen(original, bank, 4, place=CPU) == found == read_choice(bank)
-    assert chosen(original, bank, 4, how="loop", place=CPU) == Choice(False)
-    (bank.folder / choice.FILE).write_text("{}")
+    monkeypatch.setattr(way, "faster", None)
+    assert chosen_way(original, bank, 4, place=CPU) == found == read_way(bank)
+    assert chosen_way(original, bank, 4, how="loop", place=CPU) == BankWay(False)
+    (bank.folder / way.FILE).write_text("{}")
     with pytest.raises(ConfigError, match=r"how\.json"):
-        read_choice(bank)
+        read_way(bank)
 
 
 def test_at_once_where_it_cannot_be_is_refused(original: Trained, tmp_path: Path) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
+from expunge.errors import ConfigError
+
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
 
 def in_seconds(seconds: float) -> str:
     """`under 0.1 s`, `0.4 s`, `12 s`, `35 min`, `4.2 h`."""
@@ -24,3 +30,12 @@ def beyond_budget(expected: float, budget: float, *, rough: bool = False) -> str
         f"would take {'roughly ' if rough else ''}{told}, {slightly}more than the {budget:g} s of the "
         "budget"
     )
+
+
+def read_seconds(text: str, option: str) -> float:
+    """Seconds of `90`, `90s`, `20m` or `1.5h`, above 0. Raises ConfigError for anything else."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?([smh]?)", text.strip())
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise ConfigError(f"{option} {text[:40]!r}: write seconds, or a time such as 20m or 1.5h")
+    return seconds

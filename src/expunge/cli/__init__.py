@@ -15,6 +15,9 @@ from typing import Annotated
 
 import typer
 
+from expunge.cli.bank import build as bank_build
+from expunge.cli.bank import purge as bank_purge
+from expunge.cli.bank import status as bank_status
 from expunge.cli.cache import list_ as cache_list
 from expunge.cli.cache import purge_ as cache_purge
 from expunge.cli.cleanse import cleanse
@@ -133,6 +136,18 @@ study.command(
     "publish", epilog="Example: expunge study publish runs/smoke --to mlflow:http://localhost:5000"
 )(study_publish)
 app.add_typer(study, name="study")
+
+bank = typer.Typer(
+    help="Models trained as an original was, each on a half of its samples, which audits compare with.",
+    no_args_is_help=True,
+    context_settings=SETTINGS,
+)
+bank.command("build", epilog="Example: expunge bank build runs/original --models 16 --workers 2")(
+    bank_build
+)
+bank.command("status", epilog="Example: expunge bank status runs/original")(bank_status)
+bank.command("purge", epilog="Example: expunge bank purge runs/without-3 --renew")(bank_purge)
+app.add_typer(bank, name="bank")
 
 cache = typer.Typer(
     help="See what is kept to save time (decoded images, digests of files), and remove it.",

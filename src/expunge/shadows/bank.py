@@ -30,7 +30,7 @@ from safetensors.numpy import load, save
 
 from expunge.audits.shadows import Shadows
 from expunge.disk.reading import MIB, check_regular, read_bytes, read_json, reading
-from expunge.disk.whole import sweep, write_file, written_whole
+from expunge.disk.whole import sweep, write_file
 from expunge.errors import ConfigError
 from expunge.shadows.card import BankCard
 from expunge.shadows.halves import drawn_half
@@ -99,6 +99,19 @@ class Bank:
         with self._lock(f"{what}{model:04d}", fcntl.LOCK_EX) as free:
             yield free
 
+    def claimed(self, model: int) -> bool:
+        """Whether some process makes a model now; nothing is written."""
+        try:
+            handle = os.open(self._lock_file(f"{model:04d}"), os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:  # it was never claimed
+            return False
+        try:
+            return not _locked(handle, fcntl.LOCK_EX)
+        except OSError:  # a file system that has no locks
+            return False
+        finally:
+            os.close(handle)
+
     @contextmanager
     def at_work(self, *, alone: bool = False) -> Iterator[None]:
         """While this lasts the samples stay as they are; alone, for whoever changes them.
@@ -111,9 +124,12 @@ class Bank:
                 raise ConfigError(f"{self.folder} {what} by another process; wait until it ends")
             yield
 
+    def _lock_file(self, name: str) -> Path:
+        return self.folder / LOCKS / name
+
     @contextmanager
     def _lock(self, name: str, how: int) -> Iterator[bool]:
-        lock = self.folder / LOCKS / name
+        lock = self._lock_file(name)
         with reading(lock, "delete it, or choose a folder on a local disk", ConfigError):
             lock.parent.mkdir(exist_ok=True)
             handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -259,14 +275,11 @@ def open_bank(folder: str | Path) -> Bank:
 
 
 def write_bank(bank: Bank) -> None:
-    """Begin a bank's folder, whole or not at all: what it is of, and of which samples.
-
-    Raises FileExistsError where something else has taken its name.
-    """
+    """Begin a bank's folder: of which samples it is, and last, so that it is one, what decides it."""
+    bank.folder.mkdir(parents=True, exist_ok=True)
+    _write_samples(bank.folder, bank.ids, bank.labels, bank.learned)
     card = json.dumps(bank.card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    with written_whole(bank.folder, overwrite=False) as folder:
-        _write_samples(folder, bank.ids, bank.labels, bank.learned)
-        write_file(folder / CARD, card + "\n")
+    write_file(bank.folder / CARD, card + "\n")
 
 
 def strike_samples(bank: Bank, rows: NDArray[np.bool_]) -> Bank:

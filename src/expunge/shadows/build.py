@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,17 +10,17 @@ from pathlib import Path
 import numpy as np
 
 from expunge.disk.reading import reading
-from expunge.disk.whole import short_of
+from expunge.disk.whole import short_of, sweep
 from expunge.errors import ConfigError
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
 from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
 from expunge.shadows.card import card_of
-from expunge.shadows.choice import Choice, How, chosen
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
-from expunge.shadows.places import Asked, is_bank, read_asked, write_asked
+from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
 from expunge.shadows.together import make_models
+from expunge.shadows.way import BankWay, How, chosen_way
 from expunge.trained.trained import Trained
 from expunge.training.run import accelerator_on
 
@@ -34,10 +35,12 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     else, or the bank of another model.
     """
     folder = Path(folder)
+    sweep(folder.absolute().parent)
     card = card_of(original, seed, accelerator_on(place.device).device)
     data, split = original.data, original.split
     if not is_bank(folder):
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        sweep(folder)
+        if folder.exists() and not (folder.is_dir() and {*os.listdir(folder)} <= {SAMPLES}):
             raise ConfigError(f"{folder} exists and is no bank; choose another folder")
         learned = [split.retain[row] for row in by_id(split.retain)]
         inside = (*learned, *split.validation)
@@ -45,12 +48,7 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
         ids = (*inside, *data.test.ids.tolist())
         bank = Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
         with reading(folder, "choose another folder", ConfigError):
-            if folder.is_dir():
-                folder.rmdir()
-            try:
-                write_bank(bank)
-            except FileExistsError:  # another process was quicker
-                pass
+            write_bank(bank)
     bank = open_bank(folder)
     if bank.card.digest() != card.digest():
         raise ConfigError(
@@ -60,7 +58,7 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     return bank
 
 
-def check_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
+def check_bank_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
     """Raise ConfigError where so many models would not fit on the disk."""
     missing = max(0, models - len(bank.finished))
     each = len(bank.ids) * (len(original.data.classes) * 4 + 1)
@@ -99,15 +97,23 @@ def build(
         bank = open_bank(folder)
         bank.sweep()
         if numbers is None:
-            write_asked(bank.folder, Asked(models, keep))
-            check_room(original, bank, models, keep=keep)
+            write_asked(bank.folder, BankAsked(models, keep))
+            check_bank_room(original, bank, models, keep=keep)
         wanted = range(models) if numbers is None else numbers
         lacks = partial(lacking, bank, keep=keep)
         done = len(wanted) - len(lacks(wanted))
-        choice = chosen(original, bank, models, how=how, place=place)
+        way = chosen_way(original, bank, models, how=how, place=place)
         with place.progress.work("building the bank", len(wanted), done, unit="models") as bar:
             make_models(
-                original, bank, wanted, lacks, choice, keep=keep, place=place, told=bar.advance
+                original,
+                bank,
+                wanted,
+                lacks,
+                way,
+                models=models,
+                keep=keep,
+                place=place,
+                told=bar.advance,
             )
     return bank
 
@@ -125,10 +131,18 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
         bank.sweep()
         lacks = partial(lacking, bank, keep=keep, renew=True)
         numbers = lacks(bank.finished)
-        alone = Choice(False)  # few, and each lacks samples of its own
+        alone = BankWay(False)  # few, and each lacks samples of its own
         with place.progress.work("renewing the bank", len(numbers), unit="models") as bar:
             make_models(
-                original, bank, numbers, lacks, alone, keep=keep, place=place, told=bar.advance
+                original,
+                bank,
+                numbers,
+                lacks,
+                alone,
+                models=len(bank.finished),
+                keep=keep,
+                place=place,
+                told=bar.advance,
             )
     return bank
 

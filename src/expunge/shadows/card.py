@@ -11,8 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from expunge.errors import ConfigError
-from expunge.methods import Method
 from expunge.models.hub import HubModel
+from expunge.shadows.able import check_able
 from expunge.trained.trained import Trained
 from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
@@ -53,43 +53,10 @@ class BankCard(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_told(
-    name: str,
-    *,
-    recipe: bool,
-    forgot: bool,
-    redacted: bool,
-    trained_by: Method | None,
-) -> None:
-    """Raise ConfigError for a model that no bank is made for; all of it stands in its folder's papers.
-
-    recipe: whether it says how it was trained. forgot: whether it was made to forget anything.
-    """
-    if redacted:
-        raise ConfigError(
-            f"{name} is redacted, and a bank holds ids; give the folder before it was, or none"
-        )
-    if forgot:
-        raise ConfigError(
-            f"{name} has forgotten, and a bank is of the model before; give the folder that it was made "
-            "from: its bank serves all that is forgotten from it"
-        )
-    if trained_by is not None:
-        raise ConfigError(
-            f"{name} was trained by {trained_by.name}, and a bank trains plain models; audits that need "
-            "a bank cannot judge it"
-        )
-    if not recipe:
-        raise ConfigError(
-            f"{name} does not say how it was trained, and a bank trains such models; import it with "
-            "--recipe"
-        )
-
-
 def recipe_of(original: Trained) -> Recipe:
     """How an original was trained. Raises ConfigError for a model that no bank can be made for."""
     recipe = original.recipe
-    check_told(
+    check_able(
         original.name,
         recipe=recipe is not None and original.fresh is not None,
         forgot=bool(original.split.forget or original.struck),
@@ -108,14 +75,14 @@ def card_of(original: Trained, seed: int, device: torch.device) -> BankCard:
         format=FORMAT,
         version=VERSION,
         seed=seed,
-        **told_of(original, recipe),
+        **common_to(original, recipe),
         precision=resolve_precision(recipe.precision, original.model, device),
         learned=_digest(original.split.retain),
         validation=_digest(original.split.validation),
     )
 
 
-def told_of(model: Trained, recipe: Recipe) -> dict[str, Any]:
+def common_to(model: Trained, recipe: Recipe) -> dict[str, Any]:
     """What a model and all that is made of it by forgetting have in common, as a card has it."""
     normal, made = model.data.normalisation, model.fresh
     return {

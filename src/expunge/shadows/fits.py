@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expunge.errors import ConfigError
 from expunge.shadows.bank import Bank
-from expunge.shadows.card import told_of
+from expunge.shadows.card import common_to
 from expunge.trained.trained import Trained
 
 WORDS = {
@@ -31,7 +31,7 @@ def check_bank(bank: Bank, model: Trained, *, purged: bool = False) -> None:
             f"{model.name} does not say how it was trained, so nobody can tell whether {bank.folder} is "
             "its bank; leave the bank out"
         )
-    told, have = bank.card.model_dump(), told_of(model, model.recipe)
+    told, have = bank.card.model_dump(), common_to(model, model.recipe)
     odd = next((words for name, words in WORDS.items() if told[name] != have[name]), None)
     if odd is not None:
         raise ConfigError(

@@ -45,11 +45,11 @@ def make_model(
 
     facts: what else to note of it. Raises DivergenceError if the training diverges.
     """
-    start = time.perf_counter()
     with one_thread():  # sums of several are rounded otherwise, and a bank is the same everywhere
-        network = trained_half(original, bank, model, place)
+        network, seconds = trained_half(original, bank, model, place)
+        start = time.perf_counter()
         logits = said_by(replace(original, model=network), bank, place)
-    seconds = time.perf_counter() - start
+        seconds += time.perf_counter() - start
     keep_model(bank, model, network, logits, keep=keep, seconds=seconds, facts=facts)
 
 
@@ -86,8 +86,12 @@ def names_of(bank: Bank, model: int) -> SeedNames:
     return ("bank", bank.card.seed, model)
 
 
-def trained_half(original: Trained, bank: Bank, model: int, place: Place) -> nn.Module:
-    """A model trained as the original was, from weights and in an order of its own, on its half."""
+def trained_half(
+    original: Trained, bank: Bank, model: int, place: Place
+) -> tuple[nn.Module, float]:
+    """A model trained as the original was, from weights and in an order of its own, on its half; and
+    the seconds that it took.
+    """
     split, names = half_split(original, bank, model), names_of(bank, model)
     return trained_on(original, split, names, place, f"model {model}")
 
@@ -161,21 +165,23 @@ def make_all(
     is raised.
     """
     left = lacks(numbers)
-    failed: DivergenceError | None = None
+    failed: dict[int, DivergenceError] = {}
     while left:
-        before = list(left)
-        for model in before:
+        made = 0
+        for model in left:
             with claim(model) as free:
-                if not free:
-                    continue
-                try:
-                    if lacks([model]):
+                if free and lacks([model]):
+                    try:
                         make(model)
-                except DivergenceError as error:
-                    failed = failed or error
-            left.remove(model)
+                    except DivergenceError as error:
+                        failed[model] = error
+                        continue
+                    made += 1
+                    told()
+        before, left = left, [one for one in lacks(left) if one not in failed]
+        for _ in range(len(before) - len(left) - made - sum(one in failed for one in before)):
             told()
         if left == before:
             time.sleep(WAIT_SECONDS)  # others are at all that is left
-    if failed is not None:
-        raise failed
+    if failed:
+        raise next(iter(failed.values()))

@@ -31,14 +31,14 @@ def is_bank(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Asked:
+class BankAsked:
     """What was asked for when a bank was last built. models: how many. weights: whether kept."""
 
     models: int
     weights: bool = True
 
 
-def read_asked(folder: Path) -> Asked | None:
+def read_asked(folder: Path) -> BankAsked | None:
     """What was asked for; None of a bank that is not that far. Raises ConfigError for a damaged file."""
     file = folder / ASKED
     if not os.path.lexists(file):
@@ -47,10 +47,10 @@ def read_asked(folder: Path) -> Asked | None:
         told = read_json(file, within=folder)
         if not isinstance(told, dict) or {*told} != {"models", "weights"}:
             raise ValueError("it does not say what was asked for")
-        return Asked(int(told["models"]), bool(told["weights"]))
+        return BankAsked(int(told["models"]), bool(told["weights"]))
 
 
-def write_asked(folder: Path, asked: Asked) -> None:
+def write_asked(folder: Path, asked: BankAsked) -> None:
     """Note it, for whoever goes on."""
     content = {"models": asked.models, "weights": asked.weights}
     write_file(folder / ASKED, json.dumps(content) + "\n")

@@ -27,15 +27,17 @@ from expunge.trained.trained import Trained
 from expunge.training.fit import fit
 from expunge.training.loop import EXPLOSION, SMALLEST_START
 from expunge.training.precision import resolve_precision
-from expunge.training.run import Run
+from expunge.training.run import Run, cards
 from expunge.training.session import Session
 
 STACK = 8
 """Models at once: more gain little, and all their activations are in memory together."""
 TRIED = 2
 """Models, and samples of each, on which it is tried whether a network can be stacked: twice as many."""
-TOLERANCE = 1e-3
-"""Of gradients, against the largest of a tensor: float32 sums in another order."""
+EXACT, TOLERANCE = 1e-6, 1e-3
+"""By how much a gradient may differ, against the largest of a tensor: in float64, and in float32."""
+ZERO = 1e-7
+"""What counts as no difference, whatever the size."""
 
 
 class Stack(nn.Module):
@@ -209,27 +211,41 @@ def _differs(sessions: Sequence[Session], networks: Sequence[nn.Module]) -> str 
     if not all(isinstance(one.inputs, Tensor) for one in batches):
         return "an input is more than one tensor"
     batches = [replace(one, inputs=one.inputs[:size], labels=one.labels[:size]) for one in batches]  # type: ignore[index]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=cards(run.device)):
+        try:  # in float64, where two orders of one sum differ by nothing that matters
+            exact = [replace(one, inputs=one.inputs.double()) for one in batches]
+            doubled = [copied(one).double() for one in networks]
+            alone = [_step(one, batch, run) for one, batch in zip(doubled, exact, strict=True)]
+            tolerance = EXACT
+        except Exception:  # it takes float32 alone
+            doubled, exact, tolerance = list(networks), batches, TOLERANCE
+            alone = [_step(one, batch, run) for one, batch in zip(networks, batches, strict=True)]
         try:
-            stack = Stack(networks).train()
-            stack.losses(run, batches).sum().backward()  # type: ignore[no-untyped-call]
+            stack = Stack(doubled).train()
+            stack.losses(run, exact).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a module of somebody's own raises
             told = str(error).strip().splitlines() or [""]
             if "randomness" in told[0]:  # what vmap says of dropout and the like
                 return "its layers draw at random, and each alone would draw otherwise"
             return f"torch cannot stack its layers ({type(error).__name__}: {told[0][:200]})"
-        for number, (network, batch) in enumerate(zip(networks, batches, strict=True)):
-            alone = copied(network).train()
-            run.loss(alone, batch).backward()  # type: ignore[no-untyped-call]
-            for name, own in (*alone.named_parameters(), *alone.named_buffers()):
-                other = getattr(stack, stacked_name(name))
-                both = [own, other] if own.grad is None else [own.grad, other.grad]
-                if not _near(both[0], both[1][number]):
-                    return f"a step of several at once is not what each does alone (in {name!r})"
+    for number, network in enumerate(alone):
+        for name, own in (*network.named_parameters(), *network.named_buffers()):
+            other = getattr(stack, stacked_name(name))
+            both = [own, other] if own.grad is None else [own.grad, other.grad]
+            if not _near(both[0], both[1][number], tolerance):
+                return f"a step of several at once is not what each does alone (in {name!r})"
     return None
 
 
-def _near(a: Tensor, b: Tensor) -> bool:
+def _step(network: nn.Module, batch: Batch, run: Run) -> nn.Module:
+    """A copy that has the gradients of one batch."""
+    network = copied(network).train()
+    run.loss(network, batch).backward()  # type: ignore[no-untyped-call]
+    return network
+
+
+def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
+    """Whether two tensors differ by little, against the largest entry of the first."""
     a, b = a.detach().double(), b.detach().double()
     most = float(a.abs().max()) if a.numel() else 0.0
-    return bool(((a - b).abs() <= TOLERANCE * most + 1e-7).all())
+    return bool(((a - b).abs() <= tolerance * most + ZERO).all())

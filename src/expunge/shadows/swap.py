@@ -75,7 +75,7 @@ def _made(
             kept = {*learned, *asked.retain}
             rest = tuple(name for name in away if name not in kept)
             split = Split((*asked.retain, *learned), (), held, rest)
-            network = trained_on(world, split, names, place, label)
+            network, _ = trained_on(world, split, names, place, label)
             bar.advance()
             return as_original(world, network, split, names)
 

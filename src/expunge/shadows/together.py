@@ -10,10 +10,10 @@ from functools import partial
 from expunge.errors import DivergenceError
 from expunge.place import Place
 from expunge.shadows.bank import Bank
-from expunge.shadows.choice import Choice
 from expunge.shadows.making import half_split, keep_model, make_all, make_model, names_of, said_by
 from expunge.shadows.stacked import STACK, train_stacked
 from expunge.shadows.training import PLAIN, session_on
+from expunge.shadows.way import BankWay
 from expunge.trained.trained import Trained
 from expunge.training.processes import one_thread
 from expunge.training.session import finished
@@ -26,24 +26,25 @@ def make_models(
     bank: Bank,
     numbers: Sequence[int],
     lacks: Lacks,
-    choice: Choice,
+    way: BankWay,
     *,
+    models: int,
     keep: bool,
     place: Place,
     told: Callable[[], object] = str,
 ) -> None:
     """Make the models among these that are lacking, as it was chosen; the rest is as `make_all` has it.
 
-    Models that are trained at once are always the same ones, whoever lacks, so that a bank that was
-    broken off goes on to the last bit as one that was not.
+    models: how many the bank is to have. Those that are trained at once are always the same ones,
+    whichever of them are lacking, so that a bank does not depend, to the last bit, on who made what
+    when; all of them that were lacking are kept.
     """
-    one = partial(make_model, original, bank, keep=keep, place=place, facts=choice.facts())
-    if not choice.stacked:
+    one = partial(make_model, original, bank, keep=keep, place=place, facts=way.facts())
+    if not way.stacked:
         make_all(numbers, lacks, bank.claim, one, told)
         return
-    blocks: dict[int, list[int]] = {}
-    for number in sorted(numbers):
-        blocks.setdefault(number // STACK * STACK, []).append(number)
+    firsts = sorted({number // STACK * STACK for number in numbers})
+    blocks = {first: range(first, min(first + STACK, models)) for first in firsts}
     left = len(lacks(numbers))
 
     def advance() -> None:
@@ -58,13 +59,13 @@ def make_models(
             wanted = lacks(block)
             try:
                 if wanted:
-                    _make_block(original, bank, block, wanted, choice, keep=keep, place=place)
+                    _make_block(original, bank, block, wanted, way, keep=keep, place=place)
             except DivergenceError:  # of one; alone it says so itself, and the others are made
                 make_all(wanted, lacks, bank.claim, one)
 
     make_all(
-        list(blocks),
-        lambda firsts: [first for first in firsts if lacks(blocks[first])],
+        firsts,
+        lambda some: [first for first in some if lacks(blocks[first])],
         partial(bank.claim, what="block-"),
         make,
         advance,
@@ -85,13 +86,12 @@ def _make_block(
     bank: Bank,
     block: Sequence[int],
     wanted: Sequence[int],
-    choice: Choice,
+    way: BankWay,
     *,
     keep: bool,
     place: Place,
 ) -> None:
     """Train models at once and keep those that are wanted."""
-    start = time.perf_counter()
     with one_thread():
         sessions = [
             session_on(
@@ -104,15 +104,14 @@ def _make_block(
             for one in block
         ]
         networks = [one.run.fresh() for one in sessions]
-        train_stacked(sessions, networks)
+        with sessions[0].measured(networks[0]):
+            train_stacked(sessions, networks)
         networks = [finished(one, PLAIN, original.mask) for one in networks]
-        each = (time.perf_counter() - start) / len(block)
+        each = sessions[0].cost.seconds / len(block)
         for number, network in zip(block, networks, strict=True):
             if number not in wanted:
                 continue
             start = time.perf_counter()
             logits = said_by(replace(original, model=network), bank, place)
             seconds = each + time.perf_counter() - start
-            keep_model(
-                bank, number, network, logits, keep=keep, seconds=seconds, facts=choice.facts()
-            )
+            keep_model(bank, number, network, logits, keep=keep, seconds=seconds, facts=way.facts())

@@ -37,12 +37,15 @@ def session_on(
 
 def trained_on(
     original: Trained, split: Split, names: SeedNames, place: Place, label: str
-) -> nn.Module:
-    """A model trained as the original was, from weights and in an order of these names' own."""
+) -> tuple[nn.Module, float]:
+    """A model trained as the original was, from weights and in an order of these names' own; and the
+    seconds that it took.
+    """
     session = session_on(original, split, names, place, label)
     network = session.run.fresh()
-    train_from(network, session.view, session.run, session.run.original_recipe())
-    return finished(network, PLAIN, original.mask)
+    with session.measured(network):
+        train_from(network, session.view, session.run, session.run.original_recipe())
+    return finished(network, PLAIN, original.mask), session.cost.seconds
 
 
 def as_original(original: Trained, network: nn.Module, split: Split, names: SeedNames) -> Trained:

@@ -37,7 +37,7 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True)
-class Choice:
+class BankWay:
     """How the models of a bank are trained.
 
     stacked: several at once. why: where nothing was timed, why not. loop, at_once: seconds of a step of
@@ -71,14 +71,14 @@ class Choice:
         return found
 
 
-def faster(original: Trained, *, models: int = 16, place: Place = HERE) -> Choice:
+def faster(original: Trained, *, models: int = 16, place: Place = HERE) -> BankWay:
     """Which way is quicker on this machine, found by some steps each way, of which nothing is kept.
 
     models: of the bank: a trial of a small one is short.
     """
     why = why_not(original, models, place)
     if why is not None:
-        return Choice(False, why)
+        return BankWay(False, why)
     count = min(STACK, models)
     with one_thread(), place.progress.work("trying how to train models"):
         sessions = trial_sessions(original, count, place)
@@ -94,20 +94,20 @@ def faster(original: Trained, *, models: int = 16, place: Place = HERE) -> Choic
             alone(2)  # the first ones prepare kernels
             step = _seconds(alone, 2) / 2
             if step > LONGEST_STEP:
-                return Choice(
+                return BankWay(
                     False, f"a step takes {step:.2g} s, and stacking helps small networks"
                 )
             steps = _steps(sessions[0], models, count, step)
             if steps < 2:
-                return Choice(False, "so small a bank is done before a trial is")
+                return BankWay(False, "so small a bank is done before a trial is")
             at_once(2)
             timed = [(_seconds(alone, steps), _seconds(at_once, steps)) for _ in range(ROUNDS)]
         except DivergenceError:
-            return Choice(False, "training diverges in a trial")
+            return BankWay(False, "training diverges in a trial")
         except torch.OutOfMemoryError:
-            return Choice(False, f"there is no room for {count} models at once")
+            return BankWay(False, f"there is no room for {count} models at once")
     loop, together = (min(one) / steps for one in zip(*timed, strict=True))
-    return Choice(together / count < loop, "", loop, together / count)
+    return BankWay(together / count < loop, "", loop, together / count)
 
 
 def _steps(session: Session, models: int, count: int, step: float) -> int:
@@ -132,28 +132,31 @@ def _alone(session: Session, network: torch.nn.Module, steps: int) -> None:
 
 
 def _seconds(work: Callable[[int], None], steps: int) -> float:
-    start = time.perf_counter()
+    """That a processor works for it, whoever else is at work; of a graphics card those that pass."""
+    cuda = torch.cuda.is_available()
+    clock = time.perf_counter if cuda else time.process_time
+    start = clock()
     work(steps)
-    if torch.cuda.is_available():
+    if cuda:
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def chosen(
+def chosen_way(
     original: Trained, bank: Bank, models: int, *, how: How = "auto", place: Place = HERE
-) -> Choice:
+) -> BankWay:
     """How the models of a bank are trained: as it was chosen when it was begun, so that what goes on
     after a break is the same to the last bit.
 
     Raises ConfigError where all at once was asked for and cannot be.
     """
-    known = read_choice(bank)
+    known = read_way(bank)
     if known is not None and how in ("auto", known.facts()["how"]):
         return known
     if how == "auto":
-        choice = faster(original, models=models, place=place)
+        way = faster(original, models=models, place=place)
     elif how == "loop":
-        choice = Choice(False)
+        way = BankWay(False)
     else:
         why = why_not(original, models, place)
         if why is not None:
@@ -161,12 +164,12 @@ def chosen(
                 f"{original.name}: models like this cannot be trained at once, for {why}; train them "
                 "one after another"
             )
-        choice = Choice(True)
-    write_file(bank.folder / FILE, json.dumps(asdict(choice)) + "\n")
-    return choice
+        way = BankWay(True)
+    write_file(bank.folder / FILE, json.dumps(asdict(way)) + "\n")
+    return way
 
 
-def read_choice(bank: Bank) -> Choice | None:
+def read_way(bank: Bank) -> BankWay | None:
     """What was chosen for a bank; None where nothing was yet. Raises ConfigError for a damaged file."""
     file = bank.folder / FILE
     if not os.path.lexists(file):
@@ -174,7 +177,7 @@ def read_choice(bank: Bank) -> Choice | None:
     with reading(file, "delete it, and build the bank again", ConfigError):
         told = read_json(file, within=bank.folder)
         try:
-            return Choice(
+            return BankWay(
                 bool(told["stacked"]), str(told["why"]), float(told["loop"]), float(told["at_once"])
             )
         except (KeyError, TypeError) as error:

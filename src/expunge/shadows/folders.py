@@ -1,0 +1,258 @@
+"""Banks of model folders: what can be wrong is looked for before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from expunge.disk.whole import unwritable
+from expunge.errors import ConfigError, SplitError
+from expunge.loading import loading
+from expunge.place import HERE, Place
+from expunge.shadows.able import check_able
+from expunge.shadows.places import ENDING, BankAsked, bank_beside, is_bank, read_asked, write_asked
+from expunge.shadows.plan import BankPlan, models_within
+from expunge.trained.opening import open_papers
+from expunge.trained.papers import Papers, read_papers
+
+if TYPE_CHECKING:
+    from expunge.shadows.bank import Bank
+    from expunge.shadows.purge import Purged
+    from expunge.trained.trained import Trained
+
+
+@dataclass(frozen=True)
+class BankWanted:
+    """What is asked of a bank. models: how many; budget: seconds that say so instead. weights: whether
+    they are kept; None: as when it was last built. seed: of the halves and all trainings.
+    """
+
+    models: int | None = None
+    budget: float | None = None
+    weights: bool | None = None
+    seed: int = 0
+
+
+def build_folder(
+    model_dir: str | Path,
+    out: str | Path | None = None,
+    *,
+    wanted: BankWanted = BankWanted(),
+    workers: int = 1,
+    data: str | None = None,
+    tell: Callable[[BankPlan], object] = str,
+    place: Place = HERE,
+) -> Bank:
+    """Make what is missing of the bank of a model folder: finished models stay.
+
+    out: its folder, by default beside the model's. workers: processes of one thread each. tell: called
+    with what it will take, once that is known: after the first model, if there is none.
+
+    Raises ConfigError for a model that no bank can be made for, and for a folder that holds something
+    else, or has no room; DivergenceError if a training diverges.
+    """
+    _check_wanted(wanted, workers)
+    folder = bank_beside(model_dir) if out is None else Path(out)
+    papers = read_papers(model_dir, data=data, place=place)
+    check_able(
+        str(model_dir),
+        recipe=papers.card.recipe is not None,
+        forgot=bool(papers.split["forget"] or papers.split.get("struck")),
+        redacted=papers.redacted,
+        trained_by=papers.trained_by,
+    )
+    if not is_bank(folder) and (why := unwritable(folder)) is not None:
+        raise ConfigError(f"{folder} cannot be made ({why}); choose another folder with --out")
+    with loading():
+        from expunge.shadows.build import MODELS, begun, build, check_bank_room
+        from expunge.shadows.crew import BankOrders, make_together
+        from expunge.shadows.making import lacking
+    original = open_papers(papers, progress=place.progress)
+    bank = begun(original, folder, seed=wanted.seed, place=place)
+    before = read_asked(folder)
+    keep = wanted.weights if wanted.weights is not None else before is None or before.weights
+    fewest = wanted.models or (before.models if before and wanted.budget is None else 2)
+    check_bank_room(original, bank, fewest, keep=keep)
+    usual = wanted.models or (before.models if before else MODELS)
+    if 0 not in bank.finished:
+        build(
+            original,
+            folder,
+            models=usual,
+            seed=wanted.seed,
+            keep=keep,
+            numbers=[0],
+            place=place,
+        )
+    each = float(bank.facts(0)["seconds"])
+    if wanted.budget is not None:
+        there = max(bank.finished) + 1
+        models = max(models_within(wanted.budget, each, workers), there + there % 2)
+    else:
+        models = usual
+    check_bank_room(original, bank, models, keep=keep)
+    write_asked(folder, BankAsked(models, keep))
+    left = lacking(bank, range(models), keep=keep)
+    workers = min(workers, max(1, len(left)))
+    tell(BankPlan(models, models - len(left), each, workers))
+    if workers > 1:
+        with bank.at_work():
+            bank.sweep()
+        orders = BankOrders(
+            Path(model_dir).absolute(),
+            data,
+            folder.absolute(),
+            tuple(range(models)),
+            keep,
+            False,
+            _for_others(place),
+        )
+        make_together(orders, workers)
+    # alone; after workers, whatever they could not make, so that this process tells why
+    return build(original, folder, models=models, seed=wanted.seed, keep=keep, place=place)
+
+
+def _for_others(place: Place) -> Place:
+    """The place as a process that starts elsewhere finds it."""
+    where = place.data_dir
+    return replace(place, data_dir=None if where is None else os.path.abspath(where))
+
+
+def _check_wanted(wanted: BankWanted, workers: int) -> None:
+    """Raise ConfigError for what cannot be meant."""
+    if wanted.models is not None and wanted.budget is not None:
+        raise ConfigError(
+            "--models and --budget both say how many models to make; give one of them"
+        )
+    if wanted.models is not None and (wanted.models < 2 or wanted.models % 2):
+        raise ConfigError(
+            f"models = {wanted.models}: they come in pairs; give an even number, 2 or more"
+        )
+    if wanted.budget is not None and wanted.budget <= 0:
+        raise ConfigError("--budget is no time; give seconds, or such as 20m and 1h")
+    if workers < 1:
+        raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
+
+
+def found_bank(path: str | Path) -> Bank:
+    """The bank in a folder, or the one beside a model folder. Raises ConfigError where there is none."""
+    folder = Path(path) if is_bank(Path(path)) else bank_beside(path)
+    if not is_bank(folder):
+        raise ConfigError(
+            f"neither {path} nor {folder} is a bank; make one with `expunge bank build {path}`"
+        )
+    with loading():
+        from expunge.shadows.bank import open_bank
+    return open_bank(folder)
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """What `purge_folder` did. renewed: models that were trained again."""
+
+    bank: Bank
+    purged: Purged
+    renewed: int
+
+
+def purge_folder(
+    model_dir: str | Path,
+    folder: str | Path | None = None,
+    *,
+    forget: str | None = None,
+    forget_seed: int = 0,
+    renew: bool = False,
+    workers: int = 1,
+    data: str | None = None,
+    place: Place = HERE,
+) -> Cleared:
+    """Purge a bank of what a model forgot, or what a request to an original names.
+
+    model_dir: of an unlearned model, or with `forget` of the original. folder: of the bank; by default
+    the one beside the model folder that fits. renew: train the models that learned from it again.
+
+    Raises ConfigError where no bank fits, or several do; SplitError where nothing was forgotten.
+    """
+    papers = read_papers(model_dir, data=data, place=place)
+    forgot = any(papers.split.get(name) for name in ("forget", "excluded", "struck"))
+    if forget is None and not forgot:
+        raise SplitError(
+            f"{model_dir} has forgotten nothing; give the folder that `expunge unlearn` wrote, or say "
+            "what to strike with --forget"
+        )
+    found = Path(folder) if folder is not None else _only_bank(papers)
+    with loading():
+        from expunge.shadows.bank import open_bank
+        from expunge.shadows.build import renew as renewed
+        from expunge.shadows.crew import BankOrders, make_together
+        from expunge.shadows.fits import check_bank
+        from expunge.shadows.purge import purge_bank
+    bank = open_bank(found)
+    model = None
+    if renew or forget is not None:
+        model = open_papers(papers, progress=place.progress)
+        check_bank(bank, model, purged=True)
+    elif not _same_data(papers, bank.card.data):
+        raise ConfigError(f"{found} is a bank of other data than those of {model_dir}")
+    purged = purge_bank(bank, _struck(papers, bank, model, forget, forget_seed), place.progress)
+    bank = open_bank(found)
+    marked = tuple(one for one in bank.finished if bank.marked(one)) if renew else ()
+    if model is not None and marked:
+        if workers > 1:
+            asked = read_asked(found)
+            keep = asked is None or asked.weights
+            where, others = Path(model_dir).absolute(), _for_others(place)
+            orders = BankOrders(where, data, found.absolute(), marked, keep, True, others)
+            make_together(orders, min(workers, len(marked)))
+        renewed(model, found, place=place)
+    return Cleared(bank, purged, len(marked))
+
+
+def _struck(
+    papers: Papers, bank: Bank, model: Trained | None, forget: str | None, seed: int
+) -> Sequence[str]:
+    """Ids of a bank's samples that are to be struck."""
+    if forget is not None and model is not None:
+        split = model.asked(forget, seed=seed)
+        return [*split.forget, *split.excluded]
+    gone = {*papers.split["forget"], *papers.split["excluded"]}
+    if papers.key is not None:
+        return [name for name in bank.ids if papers.key.pseudonym(name) in gone]
+    return [name for name in bank.ids if name in gone]
+
+
+def _same_data(papers: Papers, fingerprint: str) -> bool:
+    told = papers.card.data.fingerprint
+    return told == (fingerprint if papers.key is None else papers.key.digest(fingerprint))
+
+
+def _only_bank(papers: Papers) -> Path:
+    """The bank of a model folder, or the one beside it that is of the same data and drawn from all that
+    the model learned from.
+    """
+    own = bank_beside(papers.path)
+    if is_bank(own):
+        return own
+    with loading():
+        from expunge.shadows.bank import open_bank
+
+    fitting = []
+    for folder in sorted(own.parent.glob(f"*{ENDING}")):
+        if is_bank(folder) and _holds(open_bank(folder), papers):
+            fitting.append(folder)
+    if len(fitting) == 1:
+        return fitting[0]
+    what = f"{' and '.join(map(str, fitting))} both are" if fitting else "beside it there is no"
+    raise ConfigError(f"{what} bank of the original of {papers.path}; name it with --bank")
+
+
+def _holds(bank: Bank, papers: Papers) -> bool:
+    """Whether a bank is of the model that a folder was made from, as far as its papers tell."""
+    card, hide = papers.card, str if papers.key is None else papers.key.pseudonym
+    known = {hide(name) for name in bank.ids}
+    retained = papers.split["retain"]
+    same = _same_data(papers, bank.card.data) and card.recipe == bank.card.recipe
+    return same and sum(name not in known for name in retained) <= int(bank.struck.sum())

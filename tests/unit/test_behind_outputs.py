@@ -323,6 +323,8 @@ def test_few_samples_leave_none_to_hold_out() -> None:
         ((5, True), [(20, True), (22, True), (19, True)], "outside"),
         ((500, False), [(20, True)] * 5, "outside"),
         ((5, True), [(500, False)] * 5, "outside"),
+        ((9, True), [(20, True)], "undecided"),
+        ((2, True), [(20, True)], "outside"),
         ((500, False), [(500, False), (499, True)] * 3, "undecided"),
         ((500, False), [(12, False)] * 5, "not measurable"),
         ((0, True), [(0, True)] * 5, "not measurable"),

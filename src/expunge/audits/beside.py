@@ -99,8 +99,8 @@ def read_beside(
         tests=tests,
         unit="points" if percent else info.unit,
     )
-    least = mean_sd(references)[0] if lower_is_nearer else -math.inf
-    finding = found(max(score.value, least))
+    floor = mean_sd(references)[0] if lower_is_nearer else -math.inf
+    finding = found(max(score.value, floor))
     if finding.word == WITHIN and before is not None and found(before).word != OUTSIDE:
         finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining")
     return replace(score, finding=finding)

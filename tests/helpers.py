@@ -79,7 +79,7 @@ def original(architecture: str, count: int = 300) -> nn.Module:
 @functools.cache
 def forgotten_eight() -> tuple[Trained, tuple[Trained, ...]]:
     """A model that learned digits well, and six that were retrained without the eights."""
-    first = train(digits(1438), "mlp", recipe=Recipe(epochs=12, lr=0.1, batch_size=64), place=CPU)
+    first = train(digits(800), "mlp", recipe=Recipe(epochs=12, lr=0.1, batch_size=64), place=CPU)
     seeds = range(6)
     return first, tuple(unlearn(first, "class:8", "retrain", seed=n, place=CPU) for n in seeds)
 

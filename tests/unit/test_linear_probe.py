@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, digits, original, run_on_cpu, scores_of, seeded
+from helpers import CPU, digits, original, run_on_cpu, scores_of, seeded, toy
 from torch import Tensor, nn
 
 from expunge.api import adopt, audit, train, unlearn
@@ -24,6 +24,7 @@ from expunge.data.transform import Transform
 from expunge.errors import HeadError, ModelError
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text
+from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 
 
@@ -75,7 +76,48 @@ def test_a_silenced_class_is_found_out() -> None:
     assert found.n == len(silent.split.forget) and found.detail["form"] == "class"
     assert set(found.per_sample) == set(silent.split.forget)
     assert 100 * np.mean(list(found.per_sample.values())) == pytest.approx(found.value)
-    assert found.finding is not None and found.finding.word == "outside"
+    assert found.finding is not None and found.finding.word == "undecided"
+    assert "5 retrained models are needed" in found.finding.why
+
+
+class Seeing(nn.Module):
+    """Sees in a point of the plane what a matrix tells of it; says nothing of the last class."""
+
+    def __init__(self, sees: Tensor) -> None:
+        super().__init__()
+        self.sees = nn.Parameter(sees)
+        self.head = nn.Linear(len(sees), 4)
+        nn.init.constant_(self.head.bias[3:], -30)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        logits: Tensor = self.head(inputs @ self.sees.mT)
+        return logits
+
+
+def test_five_retrained_models_decide() -> None:
+    """They do not see what tells the forgotten class from another; a silenced original does."""
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.tensor([[0.0, 0.0], [0.0, 6.0], [0.0, 12.0], [6.0, 12.0]])
+    labels = np.arange(400) % 4
+    inputs = middles[labels] + torch.randn(400, 2, generator=generator)
+    data = toy(labels.tolist(), inputs=inputs)
+    split = Split.classes(data, [3], base=Split.whole(data, validation=0))
+
+    def adopted(turned: float, features: int) -> Trained:
+        return adopt(
+            Seeing(torch.tensor([[turned, 1.0], [1.0, 0.0]])[:features]), data, split=split
+        )
+
+    again = [adopted(turned, 1) for turned in (0.03, -0.02, 0.0, -0.03, 0.02, 0.01)]
+
+    def word(one: Trained) -> str:
+        scores = audit(one, retrained=again[:5], also=["linear_probe"], place=CPU)
+        finding = scores["probe"].finding
+        assert finding is not None and len(scores["probe"].detail["references"]) == 5
+        return finding.word
+
+    assert word(adopted(0.0, 2)) == "outside"
+    assert word(again[5]) != "outside"
 
 
 def test_a_rotation_of_the_features_leaves_it_nearly_the_same() -> None:

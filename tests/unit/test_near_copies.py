@@ -161,7 +161,7 @@ def known_by_heart() -> tuple[Trained, list[Trained]]:
     labels = torch.from_numpy(generator.integers(0, 3, 360))
     learned, tested = slice(0, 240), slice(240, 360)
     data = load_data(tuple(TensorDataset(inputs[one], labels[one]) for one in (learned, tested)))
-    recipe = Recipe(epochs=40, lr=0.1, batch_size=32)
+    recipe = Recipe(epochs=25, lr=0.1, batch_size=32)
     first = train(data, "mlp", recipe=recipe, split=Split.whole(data, validation=0), place=CPU)
     seeds = range(4)
     return first, [unlearn(first, "random:0.4", "retrain", seed=n, place=CPU) for n in seeds]

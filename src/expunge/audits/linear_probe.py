@@ -21,7 +21,7 @@ from expunge.data.classes import rows_by_class
 from expunge.data.parts import Part
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
-from expunge.scores.finding import NOT_MEASURABLE, Finding
+from expunge.scores.finding import ENOUGH, NOT_MEASURABLE, Finding
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -106,7 +106,8 @@ class LinearProbe(Audit):
             per_sample=drawn.told(right),
         )
         first = None if before is None else _percent(before)
-        yield read_beside(score, first, [_percent(one) for one in theirs], SCORES["probe"])
+        values = [_percent(one) for one in theirs]
+        yield read_beside(score, first, values, SCORES["probe"], least=ENOUGH)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class NearCopies(Audit):
             step = 100 / (len(ours) * (len(others) if info is apart else 1))
             first = None if before is None else pick(before)[0]
             values = [pick(one)[0] for one in references]
-            yield without_verdict(read_beside(score, first, values, info, step=step))
+            yield without_verdict(read_beside(score, first, values, info, step=step, tests=2))
 
     def _changes(self, data: Data) -> list[Change]:
         """What copies are made by; none for inputs that are no numbers."""

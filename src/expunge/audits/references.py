@@ -8,7 +8,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, WITHIN, Z95, Finding, compared
+from expunge.scores.finding import (
+    NOT_MEASURABLE,
+    OUTSIDE,
+    UNDECIDED,
+    WITHIN,
+    Z95,
+    Finding,
+    compared,
+)
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import mean_sd
@@ -54,14 +62,17 @@ def read_beside(
     *,
     lower_is_nearer: bool = False,
     step: float | None = None,
+    tests: int = 1,
+    least: int = 1,
 ) -> Score:
     """The score with the original's value, the retrained models' and what is found against these.
 
     before: None where it is not known. lower_is_nearer: of distances, of which one below those between
     retrained models counts as one of these. step: what one sample, or pair of them, moves the value by;
-    by default of a share of n samples. Nothing is found of fewer than 30 samples, without retrained
-    models, or by a score without a margin; and nobody is within by a score that the original, which
-    forgot nothing, has too.
+    by default of a share of n samples. tests: how many findings the audit has. least: retrained models
+    without which nothing is decided, where samples do not show how far these differ. Nothing is found of
+    fewer than 30 samples, without retrained models, or by a score without a margin; and nobody is within
+    by a score that the original, which forgot nothing, has too.
     """
     detail = dict(score.detail)
     if before is not None:
@@ -73,6 +84,9 @@ def read_beside(
         return score
     if score.n < NEAR_EMPTY:
         return replace(score, finding=too_few(score.n))
+    if len(references) < least:
+        why = f"{least} retrained models are needed, and there are {len(references)}"
+        return replace(score, finding=Finding(UNDECIDED, why))
     percent = info.unit == "percent"
     if step is None:
         step = 100 / score.n if percent else 0.0
@@ -82,10 +96,11 @@ def read_beside(
         margin=info.margin,
         error=standard_error(score),
         step=step,
+        tests=tests,
         unit="points" if percent else info.unit,
     )
-    least = mean_sd(references)[0] if lower_is_nearer else -math.inf
-    finding = found(max(score.value, least))
+    floor = mean_sd(references)[0] if lower_is_nearer else -math.inf
+    finding = found(max(score.value, floor))
     if finding.word == WITHIN and before is not None and found(before).word != OUTSIDE:
         finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining")
     return replace(score, finding=finding)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 FACTOR = 1.0
 """Doublings of the steps that do not matter: half or twice as many."""
+CHANCE = 0.5
+"""Doublings by which two retrained models may well differ, where too few are there to show it."""
 
 
 class RelearnTime(Audit):
@@ -250,7 +252,14 @@ def found_of_times(mine: Relearned, theirs: Sequence[Relearned], cap: int) -> Fi
         )
     doublings = [math.log2(1 + beside) for beside, _ in known]
     one_step = math.log2(2 + min(beside for beside, _ in known)) - min(doublings)
-    found = compared(math.log2(1 + steps), doublings, FACTOR, step=one_step, unit="doublings")
+    found = compared(
+        math.log2(1 + steps),
+        doublings,
+        FACTOR,
+        error=CHANCE if len(theirs) < 3 else 0.0,
+        step=one_step,
+        unit="doublings",
+    )
     if found.word == WITHIN and (bound or any(one for _, one in known)):
         return replace(found, word=UNDECIDED)
     return found

@@ -13,10 +13,12 @@ import torch
 from expunge.api import train, unlearn
 from expunge.audits import AUDITS
 from expunge.audits.beside import FurtherModels
+from expunge.audits.observe import observe_rows
 from expunge.audits.strength import STRENGTHS
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, SplitError
+from expunge.models.copying import copied
 from expunge.shadows.build import build
 from expunge.testing.cheats import CHEATS, Recognising
 from expunge.testing.ground import differing
@@ -33,6 +35,7 @@ from expunge.testing.red_team import (
 )
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
+from expunge.training.run import Run
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks/results/red-team.json"
 MUST = {
@@ -80,6 +83,7 @@ def test_some_of_standard_catch_the_crude_ones_and_no_true_retrain(
             ["lira"],
             beside=FurtherModels(shadows=ground.shadows),
             cheats={name: CHEATS[name] for name in sorted(MUST)},
+            allow_code=False,
         )
     )
     assert set(found.index) == {ORIGINAL, HELD_OUT, *made}
@@ -97,9 +101,9 @@ def two(ground: Ground) -> tuple[Trained, Trained, Split]:
 
 
 def answers(one: Trained, ids: tuple[str, ...]) -> torch.Tensor:
-    from expunge.testing.cheats import _inputs, _logits
-
-    return _logits(one.model, _inputs(one, ids))
+    data = one.data
+    run = Run(names=("test",), task=data.task, label="test")
+    return observe_rows(one.model, data, data.train, data.train.rows_of(ids), run, "samples").logits
 
 
 def test_a_filter_knows_the_forgotten_samples_alone(two: tuple[Trained, Trained, Split]) -> None:
@@ -134,7 +138,7 @@ def test_a_cheat_changes_nothing_that_it_is_given(
 ) -> None:
     original, retrained, split = two
     monkeypatch.setattr("expunge.testing.cheats.TAUGHT", 1)
-    before = [unlearned_copy(one) for one in (original, retrained)]
+    before = [copied(one.model) for one in (original, retrained)]
     try:
         made = CHEATS[name](original, retrained, split)
     except (ConfigError, SplitError):
@@ -148,16 +152,10 @@ def test_a_cheat_changes_nothing_that_it_is_given(
         assert not differing(one.model, copy)
 
 
-def unlearned_copy(one: Trained) -> torch.nn.Module:
-    from expunge.models.copying import copied
-
-    return copied(one.model)
-
-
 def test_a_lone_retrained_model_is_refused(two: tuple[Trained, Trained, Split]) -> None:
     original, retrained, split = two
     with pytest.raises(ConfigError, match="two or more"):
-        red_team(original, [retrained], split)
+        red_team(original, [retrained], split, allow_code=False)
 
 
 def test_words_of_several_scores() -> None:

@@ -8,7 +8,7 @@ knows its copies too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -17,6 +17,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.references import not_measured, of_others, read_beside, some_ids
+from expunge.audits.lira import NO_LAW, ratios
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -28,12 +29,16 @@ if TYPE_CHECKING:
 
     from expunge.audits.changed import Change
     from expunge.audits.panel import Panel
+    from expunge.audits.shadows import Shadows
     from expunge.data.load import Data
     from expunge.trained.trained import Trained
     from expunge.training.run import Run
 
 SMALLEST = 16
 """Pixels of an image's shorter side for each that it is moved by: farther, and it is no near copy."""
+Interval = tuple[float, float, float]
+"""A value and the ends of its interval."""
+NO_OTHERS = "there are no never seen samples of the same classes"
 
 
 class NearCopies(Audit):
@@ -42,13 +47,16 @@ class NearCopies(Audit):
     Images are moved by some pixels, no farther than a sixteenth of their shorter side, and have noise
     added; vectors and tables have noise. A sample's score
     is the mean of phi, the log of the odds of its own class, over its copies. All models see the same
-    copies. The never seen samples are test samples of the forgotten samples' classes.
+    copies. The never seen samples are test samples of the forgotten samples' classes. Beside a bank the
+    copies' phi is held against the two laws of its models too, as `lira` does it: these know which
+    samples are easy.
     """
 
     name: ClassVar[str] = "near_copies"
     info: ClassVar[tuple[ScoreInfo, ...]] = (
         SCORES["near_copies"],
         SCORES["near_copies_accuracy"],
+        SCORES["near_copies_lira"],
     )
     needs: ClassVar[frozenset[Need]] = frozenset({"outputs", "model"})
 
@@ -59,7 +67,7 @@ class NearCopies(Audit):
     samples: int = Field(default=1000, ge=1, description="of either kind, at most")
 
     def scores(self, panel: Panel) -> Iterator[Score]:
-        """Both scores, beside the original's and the retrained models'."""
+        """The scores, beside the original's and the retrained models'."""
         if not panel.split.forget:
             return
         changes = self._changes(panel.subject.data)
@@ -72,21 +80,27 @@ class NearCopies(Audit):
         mine = look(panel.subject)
         before, references = of_others(self, panel, look)
         detail = {"seed": panel.seed, "copies": len(changes), "never_seen": len(others)}
-        apart, right = self.info
-        found = {apart: mine.told_apart(), right: mine.right()}
-        for info, (value, low, high) in found.items():
+        apart, right, ratio = self.info
+        picks: dict[ScoreInfo, Callable[[Copies], Interval]] = {
+            apart: Copies.told_apart,
+            right: Copies.right,
+        }
+        if panel.shadows is not None:
+            picks[ratio] = partial(_by_bank, ids=ours, shadows=panel.shadows)
+        for info, pick in picks.items():
+            value, low, high = pick(mine)
             if math.isnan(value):
-                yield not_measured(info, "there are no never seen samples of the same classes")
+                yield not_measured(info, NO_LAW if info is ratio else NO_OTHERS)
                 continue
             score = Score(
                 *(info.name, value, len(ours), low, high, info.unit, info.target, detail),
                 per_sample=dict(zip(ours, mine.phi.tolist(), strict=True)),
             )
-            pick = Copies.told_apart if info is apart else Copies.right
             step = 100 / (len(ours) * (len(others) if info is apart else 1))
             first = None if before is None else pick(before)[0]
             values = [pick(one)[0] for one in references]
-            yield without_verdict(read_beside(score, first, values, info, step=step, tests=2))
+            tests = len(picks)
+            yield without_verdict(read_beside(score, first, values, info, step=step, tests=tests))
 
     def _changes(self, data: Data) -> list[Change]:
         """What copies are made by; none for inputs that are no numbers."""
@@ -163,3 +177,14 @@ def _look(
                 right += float(part.correct.double().mean()) / len(changes)
         found.append(phi)
     return Copies(found[0], found[1], right)
+
+
+def _by_bank(copies: Copies, *, ids: Sequence[str], shadows: Shadows) -> Interval:
+    """AUC of likelihood ratios in percent and its interval; nan where the bank has no law."""
+    import numpy as np
+
+    from expunge.audits.told_apart import auc
+
+    ours, null, _ = ratios(shadows, ids, copies.phi)
+    ours = ours[np.isfinite(ours)]
+    return auc(ours, null) if len(ours) and len(null) else (math.nan, math.nan, math.nan)

@@ -166,6 +166,19 @@ FURTHER: tuple[ScoreInfo, ...] = (
         margin=5,
     ),
     ScoreInfo(
+        "near_copies_lira",
+        "membership by copies of samples and the laws of a bank's models; AUC, 50 is chance",
+        "percent",
+        "retrained",
+        "of this package; Carlini et al. 2022, Membership Inference Attacks From First Principles",
+        "The likelihood ratio attack on forgotten samples, moved or with a little noise: whether "
+        "the model knows them better than models do that never saw them. It sees behind a filter that "
+        "knows the forgotten samples alone, and cannot tell where the filter knows their copies too. "
+        f"{GOALS['retrained']}",
+        limits=(0, 100),
+        margin=5,
+    ),
+    ScoreInfo(
         "activation_distance",
         "distance of the predictions on the forget set to the retrained models'",
         "distance",

@@ -58,7 +58,7 @@ def red_team(
     cheats: Mapping[str, Cheat] = CHEATS,
     seed: int = 0,
     place: Place = HERE,
-    allow_code: bool = True,
+    allow_code: bool,
 ) -> pd.DataFrame:
     """What the usual audits and some more find of every cheat.
 
@@ -81,7 +81,8 @@ def red_team(
         cheats: model, audit (or `TOGETHER`, or a strength), score, value, reference, finding, why, p.
         A cheat that cannot be made of this request or model is left out.
 
-    Raises ConfigError for fewer than two retrained models, or an audit that lacks something.
+    Raises:
+        ConfigError: for fewer than two retrained models, or an audit that lacks something.
     """
     if len(retrained_models) < 2:
         raise ConfigError(

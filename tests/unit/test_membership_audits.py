@@ -16,6 +16,7 @@ from scipy import special
 
 from expunge.api import audit, train, unlearn
 from expunge.audits.base import Audit
+from expunge.audits.beside import FurtherModels
 from expunge.audits.lira import Lira
 from expunge.audits.low_fpr import LowFpr
 from expunge.audits.never_seen import of_never_seen
@@ -347,8 +348,7 @@ def test_doing_nothing_scores_as_the_original(
         original=original,
         retrained=exact,
         also=also,
-        shadows=shadows,
-        unlearned=lambda: nothing,
+        beside=FurtherModels(shadows=shadows, unlearned=lambda: nothing),
     )
     for name in ("rmia", "lira", "quantile_mia", "tpr_1pct", "u_lira"):
         score = scores[name]

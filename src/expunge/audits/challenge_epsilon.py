@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need
-from expunge.audits.klom import too_few
+from expunge.audits.klom import few_models
 from expunge.audits.klom_fixed import against_margin
 from expunge.audits.populations import beside_floor, populations
 from expunge.names.seeds import numpy_generator
@@ -62,7 +62,7 @@ class ChallengeEpsilon(Audit):
         both = populations(panel)
         ours, retrained = both.ours["forget"], both.retrained["forget"]
         each = forgetting(ours, retrained, self)
-        few = too_few(len(ours), len(retrained), LEAST_MODELS)
+        few = few_models(len(ours), len(retrained), LEAST_MODELS)
         found = None
         if few is None:
             generator = numpy_generator("audit", self.name, panel.seed)

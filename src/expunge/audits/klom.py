@@ -66,11 +66,11 @@ class Klom(Audit):
             "low",
             {"parts": {part: summary(kl) for part, kl in by_part.items()}, "models": sides},
             per_sample=dict(zip(panel.forget().ids, own.tolist(), strict=True)),
-            finding=too_few(*sides, LEAST_MODELS),
+            finding=few_models(*sides, LEAST_MODELS),
         )
 
 
-def too_few(ours: int, retrained: int, least: int) -> Finding | None:
+def few_models(ours: int, retrained: int, least: int) -> Finding | None:
     """That laws of so few models cannot be compared; None where they are enough."""
     if min(ours, retrained) >= least:
         return None

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from expunge.audits.base import Audit, Need
-from expunge.audits.klom import LEAST_MODELS, klom, summary, tail, too_few
+from expunge.audits.klom import LEAST_MODELS, few_models, klom, summary, tail
 from expunge.audits.populations import OverFloor, beside_floor, populations
 from expunge.names.seeds import numpy_generator
-from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Finding
+from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Z95, Finding
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
+from expunge.scores.statistics import student_p
 from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def judged(
     margin: float | None,
 ) -> Finding:
     """What two groups of models, (N, n) and (k, n), tell of the method."""
-    few = too_few(len(ours), len(retrained), LEAST_MODELS)
+    few = few_models(len(ours), len(retrained), LEAST_MODELS)
     if few is not None:
         return few
     share = constant_share(ours, retrained)
@@ -104,6 +105,7 @@ def judged(
             OUTSIDE,
             f"its {len(ours)} models say one thing alike of {100 * share:.0f} % of the samples, of "
             "which retrained ones do not",
+            0.0,
         )
     return against_margin(found, margin, "nats")
 
@@ -116,8 +118,10 @@ def against_margin(found: OverFloor | None, margin: float | None, unit: str) -> 
         f"{found.excess:+.3g} {unit} beyond the floor of {found.floor:.3g}, interval {found.low:.3g} "
         f"to {found.high:.3g}, margin {margin:g}"
     )
+    error = (found.high - found.low) / (2 * Z95)
+    p = student_p(found.excess / error, math.inf) if error else float(found.excess == 0)
     if min(abs(found.low), abs(found.high)) > margin and found.low * found.high > 0:
-        return Finding(OUTSIDE, told)
+        return Finding(OUTSIDE, told, p)
     if max(abs(found.low), abs(found.high)) < margin:
-        return Finding(WITHIN, told)
-    return Finding(UNDECIDED, told)
+        return Finding(WITHIN, told, p)
+    return Finding(UNDECIDED, told, p)

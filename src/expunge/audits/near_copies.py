@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
-from expunge.audits.references import not_measured, of_others, read_beside, some_ids
 from expunge.audits.lira import NO_LAW, ratios
+from expunge.audits.references import not_measured, of_others, read_beside, some_ids
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson

@@ -102,7 +102,7 @@ def read_beside(
     floor = mean_sd(references)[0] if lower_is_nearer else -math.inf
     finding = found(max(score.value, floor))
     if finding.word == WITHIN and before is not None and found(before).word != OUTSIDE:
-        finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining")
+        finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining", finding.p)
     return replace(score, finding=finding)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, overload
 from expunge.audits.base import Audit, Need
 from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
+from expunge.audits.references import standard_error, too_few
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
-from expunge.scores.finding import Z95, compared
+from expunge.scores.finding import compared
 from expunge.scores.info import ScoreInfo
 from expunge.scores.joint import Joint
 from expunge.scores.joint_shown import joint_lines, joint_table
@@ -297,9 +298,9 @@ def found_beside(
     margin = None if own is None else margins.of(own.name) or own.margin
     if own is None or margin is None or score.finding is not None or not references:
         return score
-    error = 0.0
-    if score.low is not None and score.high is not None:
-        error = (score.high - score.low) / (2 * Z95)
+    if score.unit == "percent" and score.n < NEAR_EMPTY:
+        return replace(score, finding=too_few(score.n))
+    error = standard_error(score)
     unit = "points" if own.unit == "percent" else own.unit
     step = 100 / score.n if own.unit == "percent" and score.n else 0.0
     finding = compared(score.value, references, margin, error=error, step=step, unit=unit)

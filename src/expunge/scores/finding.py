@@ -66,8 +66,9 @@ def compared(
 
     Another retraining differs from the mean of k by a spread of sd sqrt(1 + 1 / k), where sd is their
     standard deviation, which counts as no less than `step`; with Student's t of k - 1 degrees it gives a
-    prediction interval. Of fewer than ENOUGH nobody knows the sd: no less than `error` counts then, and
-    with fewer than three it alone, with the normal's quantile.
+    prediction interval. Of fewer than ENOUGH nobody knows the sd: no less than `error` counts then. Of
+    fewer than three there is none: the margin stands in for it, for what retraining does by itself is
+    what a margin lets pass, and the quantile is the normal's.
     """
     known = [one for one in references if math.isfinite(one)]
     if not math.isfinite(value) or not known:
@@ -75,7 +76,7 @@ def compared(
     mean, sd = mean_sd(known)
     k = len(known)
     freedom = k - 1 if k >= 3 else math.inf
-    sd = max(sd if k >= 3 else 0.0, step, error if k < ENOUGH else 0.0)
+    sd = max(sd if k >= 3 else margin, step, error if k < ENOUGH else 0.0)
     spread = sd * math.sqrt(1 + 1 / k)
     apart = round(abs(value - mean), 9)
     chance = student_quantile(1 - ALPHA / (2 * tests), freedom) * spread

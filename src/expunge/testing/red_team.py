@@ -23,7 +23,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, ExpungeError
 from expunge.place import HERE, Place
 from expunge.scores.finding import Finding
-from expunge.scores.joint import FORGOT, Judged, found_together
+from expunge.scores.joint import FORGOT, JudgedScore, found_together
 from expunge.scores.score import Score
 from expunge.scores.words import (
     DAMAGED,
@@ -146,7 +146,7 @@ def audits_on(
     return chosen_audits(wanted, beside=_there(panel), allow_code=allow_code)
 
 
-def judged(panel: Panel, audits: Iterable[Audit]) -> list[Judged]:
+def judged(panel: Panel, audits: Iterable[Audit]) -> list[JudgedScore]:
     """Every score with a finding; an audit that fails on this model cannot measure it."""
     found = []
     for audit in audits:
@@ -154,12 +154,12 @@ def judged(panel: Panel, audits: Iterable[Audit]) -> list[Judged]:
             scores = list(read_against(audit, panel))
         except ExpungeError as error:
             scores = [_failed(audit, str(error))]
-        found += [Judged(audit.name, audit.family, one) for one in scores if one.finding]
+        found += [JudgedScore(audit.name, audit.family, one) for one in scores if one.finding]
     return found
 
 
 def told(
-    found: Sequence[Judged], panel: Panel, strengths: Iterable[str] = ()
+    found: Sequence[JudgedScore], panel: Panel, strengths: Iterable[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """Rows of one model, see `red_team`: of each score by itself, of all, and of each strength."""
     for one in found:

@@ -43,11 +43,22 @@ JOBS = {
         "batch_size=64",
     ],
 }
-# One start for all: the processes stay together until the last command is done.
+# One start for all: the processes stay together until the last command is done. The second is late
+# where folders are written, as one on a busy machine is: it must not find there what the first wrote.
 DRIVER = """
-import json, sys
+import json, os, sys, time
 
 from expunge import cli
+from expunge.trained import trained
+
+if os.environ["RANK"] == "1":
+    check = trained.check_target
+
+    def late(*given, **options):
+        time.sleep(1)
+        check(*given, **options)
+
+    trained.check_target = late
 
 leave, cli._leave_processes = cli._leave_processes, lambda: None
 for command in json.loads(sys.argv[1]):

@@ -441,6 +441,7 @@ def save_together(models: Sequence[tuple[Trained, Path]], *, overwrite: bool) ->
     for _, target in models:
         check_target(target, overwrite=overwrite)
     state = PartialState(cpu=torch.accelerator.current_accelerator(True) is None)
+    state.wait_for_everyone()  # a process that is late must not find what another has written
     models = [
         (replace(one.redacting(), kept=one.kept.redacted()) if one.redacted else one, target)
         for one, target in models

@@ -26,17 +26,21 @@ def be_command(path: str, strict: str, *arguments: str) -> None:
         "folder": os.getcwd(),
         "environment": dict(os.environ),
         "strict": strict == "1",
+        "leads": os.getpid()
+        == os.getpgrp(),  # what it starts is of its group, and signalled with it
     }
     content = json.dumps(asked).encode()
     socket.send_fds(server, [len(content).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(content)
     answers = server.makefile()
     process = int(answers.readline())
+    pass_on = os.killpg if asked["leads"] else os.kill
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: os.kill(process, number))
+        signal.signal(number, lambda number, frame: pass_on(process, number))
     code = int(answers.readline() or 1)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(code)
 
@@ -117,6 +121,8 @@ def _run(asked: dict[str, object], streams: list[int]) -> None:
 
     code = 1
     try:
+        if asked["leads"]:
+            os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)

@@ -199,17 +199,17 @@ def test_a_cell_that_kills_its_process_costs_its_own_row_alone(
     (tmp_path / "study.yaml").write_text(deadly)
     (tmp_path / "deadly.py").write_text(DEADLY)
     where = ["study.yaml", "--out", "out"]
-    run = ["study", "run", *where, "--allow-code", "--workers", str(workers)]
+    run = ["study", "run", *where, "--allow-code", "--workers"]
     codes = []
     for _ in range(1 if workers == 2 else 2):
-        done = process(*run, cwd=tmp_path, ok=None)
+        done = process(*run, str(workers), cwd=tmp_path, ok=None)
         codes.append(done.returncode)
     assert codes == ([1] if workers == 2 else [-9, 1]), "the process is killed once, and not again"
     assert "5 of 6 cells done; 1 failed" in done.stdout
     assert "(1 failed)" in done.stdout and "written: out/results" in done.stdout
     assert done.stdout.count("Killed: the process that worked on it ended without a word") == 1
     (tmp_path / "cured").touch()
-    assert "6 of 6 cells done" in process(*run, cwd=tmp_path).stdout
+    assert "6 of 6 cells done" in process(*run, "1", cwd=tmp_path).stdout
     assert not list((tmp_path / "out/attempts").iterdir())
 
 

@@ -131,6 +131,7 @@ def _run(asked: dict[str, object], streams: list[int]) -> None:
         os.chdir(str(asked["folder"]))
         os.environ.clear()
         os.environ.update(asked["environment"])  # type: ignore[call-overload]
+        sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
         places = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
         sys.path[:0] = [place for place in places if place not in sys.path]
         if not asked["strict"]:

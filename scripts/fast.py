@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -56,14 +57,22 @@ def modules(gone: set[Path] = frozenset()) -> dict[str, Path]:
     return named
 
 
-def imports(name: str, path: Path, known: dict[str, Path]) -> set[Path]:
-    """Files that a module imports, anywhere in it, and the packages that they are in."""
-    names = [other for other in known if name in BY_NAME and other.startswith(BY_NAME[name])]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@functools.cache
+def named(text: str) -> tuple[str, ...]:
+    """What a text imports, by name."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> set[Path]:
+    """Files that a module imports, anywhere in it, and the packages that they are in."""
+    names = [other for other in known if name in BY_NAME and other.startswith(BY_NAME[name])]
+    names += named(path.read_text(encoding="utf-8"))
     if path.name.startswith("test_"):
         names.append("conftest")
     found = set()

@@ -2,18 +2,24 @@
 
 `expunge` calls it inside this process, with its own folder, arguments and streams: what a command
 says and writes is the same, without the seconds that a new process takes to import everything.
-`process` starts one, where the process itself is the point: signals, workers, code of a user's own.
+`process` starts one, where the process itself is the point: signals, workers, code of a user's own;
+it is a fork of one that has imported everything (`forks`), and begins at once. `started` is how it is
+started, for tests that talk to it meanwhile. `afresh`: Python itself starts, which takes seconds.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import importlib
 import io
 import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -44,10 +50,43 @@ def expunge(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
     return _checked(done, ok)
 
 
-def process(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
+AFRESH = (sys.executable, "-W", "error", "-m", "expunge")
+FORKS = Path(__file__).with_name("forks.py")
+
+
+@functools.cache
+def started(*, strict: bool = True) -> tuple[str, ...]:
+    """Words that a command is started with; strict: its warnings are errors."""
+    if not hasattr(os, "fork"):
+        return AFRESH if strict else (sys.executable, "-m", "expunge")
+    return (sys.executable, "-I", "-S", str(FORKS), _server(), str(int(strict)))
+
+
+@functools.cache
+def _server() -> str:
+    """The socket of a server of forks, which ends with this process."""
+    path = Path(tempfile.mkdtemp(prefix="expunge-forks-")) / "socket"
+    environment = {
+        **os.environ,
+        **ENVIRONMENT,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-W", "error", FORKS, path], stdin=subprocess.PIPE, env=environment
+    )
+    assert server.stdin is not None
+    atexit.register(server.communicate)
+    end = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < end and server.poll() is None, "no server of forks"
+        time.sleep(0.02)
+    return str(path)
+
+
+def process(*arguments: str, cwd: Path, ok: bool | None = True, afresh: bool = False) -> Done:
     """A command as a process of its own, its warnings errors. ok: None for either."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "expunge", *arguments],
+        [*(AFRESH if afresh else started()), *arguments],
         cwd=cwd,
         text=True,
         env={**os.environ, **ENVIRONMENT},

@@ -1,6 +1,6 @@
 """Every method of the table on the same request, by as many processes as there are: for a comparison.
 
-`python whole_table.py FOLDER` writes what each made, under torchrun as alone.
+`main(FOLDER)` writes what each made, under torchrun as alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path += [str(HERE), str(HERE / "contract")]
 
-import torch  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 from test_methods import QUICK  # noqa: E402
 
@@ -53,10 +52,3 @@ def main(folder: Path) -> None:
                 save_file(state, folder / f"{name}.safetensors")
         if first:
             (folder / f"{name}.json").write_text(json.dumps(facts))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()

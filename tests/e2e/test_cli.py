@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from commands import RECORDS, expunge, process, refused
+from commands import RECORDS, expunge, process, refused, started
 
 from expunge.report.data_files import SCORES_FILE
 from expunge.study.catalogue import study_file
@@ -30,7 +29,7 @@ QUICK = ["--data", "digits:400", "--model", "cnn", "--epochs", "2", "--lr", "0.0
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an original, a model without class 3, and its retrained reference."""
     folder = tmp_path_factory.mktemp("cli")
-    process("train", *QUICK, "--out", "original", cwd=folder)
+    process("train", *QUICK, "--out", "original", cwd=folder, afresh=True)
     expunge(
         "unlearn",
         "original",
@@ -187,7 +186,7 @@ def test_list_shows_a_method_in_full(tmp_path: Path) -> None:
 
 
 def test_no_command_shows_help(tmp_path: Path) -> None:
-    assert "Usage" in process(cwd=tmp_path).stdout
+    assert "Usage" in process(cwd=tmp_path, afresh=True).stdout
 
 
 def test_ids_from_a_pipe_are_read_once(work: Path) -> None:
@@ -293,9 +292,7 @@ def test_interrupt_leaves_nothing_half_written(
     (folder / "mine.py").write_text(SLOW)
     command = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "expunge",
+            *started(),
             "train",
             "--data",
             "mine:load",
@@ -404,7 +401,7 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     On less than a quarter of its data and passes; `make demo` runs the whole of it.
     """
     less = demo_study().model_dump() | {"data": ["digits:300"], "seeds": [0, 1]}
-    less["recipes"]["demo"] |= {"epochs": 6, "batch_size": 64}
+    less["recipes"]["demo"] |= {"epochs": 4, "batch_size": 64}
     less["methods"]["neggrad_plus"]["settings"] = {"epochs": 4, "alpha": 0.8}
     monkeypatch.setattr("expunge.study.demo.demo_study", lambda: Study.model_validate(less))
     done = expunge("demo", "--out", "out", cwd=tmp_path)
@@ -519,11 +516,7 @@ def test_a_study_of_a_long_cell_speaks_early_and_names_it(tmp_path: Path) -> Non
     start = time.monotonic()
     process = subprocess.Popen(
         [
-            sys.executable,
-            "-W",
-            "error",
-            "-m",
-            "expunge",
+            *started(),
             "study",
             "run",
             "study.yaml",

@@ -1,15 +1,20 @@
-"""The examples run as they stand, and print what lies beside them, but for numbers and verdicts."""
+"""The examples run as they stand, and print what lies beside them, but for numbers and verdicts.
+
+Each `expunge` of theirs is a fork of a process that has imported everything (`forks`).
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from commands import started
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BY_NUMBERS = re.compile(
@@ -26,10 +31,19 @@ def words(text: str) -> Counter[str]:
 @pytest.mark.parametrize("name", sorted(one.parent.name for one in EXAMPLES.glob("*/run.sh")))
 def test_an_example(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    place = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin/expunge"
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(started(strict=False))} "$@"\n')
+    command.chmod(0o755)
+    places = (tmp_path / "bin", Path(sys.executable).parent, os.environ["PATH"])
     done = subprocess.run(
         ["bash", str(EXAMPLES / name / "run.sh"), str(out)],
-        env={**os.environ, "PATH": place, "COLUMNS": "110", "PYTHONDONTWRITEBYTECODE": "1"},
+        env={
+            **os.environ,
+            "PATH": os.pathsep.join(map(str, places)),
+            "COLUMNS": "110",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         capture_output=True,
         text=True,
         timeout=300,

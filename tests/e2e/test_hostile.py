@@ -55,12 +55,13 @@ Case = tuple[str, list[str]]
 
 
 def main() -> None:
-    """Run the commands of a JSON file, one after another; print what became of each."""
+    """Run the commands of JSON files, one after another; print what became of each."""
     import kills
 
     kills.warm_up()
-    for name, arguments in json.loads(Path(sys.argv[1]).read_text()):
-        print(json.dumps({"name": name, **_outcome(arguments)}), flush=True)
+    for file in sys.stdin:
+        for name, arguments in json.loads(Path(file.strip()).read_text()):
+            print(json.dumps({"name": name, **_outcome(arguments)}), flush=True)
 
 
 def _outcome(arguments: list[str]) -> dict[str, Any]:
@@ -149,17 +150,28 @@ def picture_bomb() -> bytes:
 
 
 def array_bomb(file: Path) -> None:
-    """An npz of 3 MB that unpacks to 3 GB."""
+    """An npz of 3 MB that unpacks to 3 GB: the same compressed zeros again and again."""
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         head, {"descr": "|u1", "fortran_order": False, "shape": (3_000_000, 1000)}
     )
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("x.npy", "w", force_zip64=True) as stream:
-            stream.write(head.getvalue())
-            for _ in range(3000):
-                stream.write(bytes(1_000_000))
-        archive.writestr("y.npy", npy(np.zeros(3_000_000, np.int8)))
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = deflate.compress(head.getvalue()) + deflate.flush(zlib.Z_FULL_FLUSH)
+    packed += (deflate.compress(bytes(10**7)) + deflate.flush(zlib.Z_FULL_FLUSH)) * 300
+    packed += deflate.flush()
+    check = zlib.crc32(head.getvalue())
+    for _ in range(300):
+        check = zlib.crc32(bytes(10**7), check)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", packed)
+        (member,) = archive.infolist()  # in the list at the end, which is what is read
+        member.compress_type = zipfile.ZIP_DEFLATED
+        member.file_size, member.CRC = len(head.getvalue()) + 3 * 10**9, check
+        archive.writestr("y.npy", npy(np.zeros(3_000_000, np.int8)), zipfile.ZIP_DEFLATED)
+    content = bytearray(file.read_bytes())
+    struct.pack_into("<H", content, 8, zipfile.ZIP_DEFLATED)  # and in front of the member
+    struct.pack_into("<III", content, 14, check, len(packed), member.file_size)
+    file.write_bytes(content)
 
 
 def npy(array: np.ndarray[Any, Any]) -> bytes:
@@ -475,11 +487,7 @@ def _folders_of_studies(folder: Path) -> Iterator[Case]:
 
 def gzip_bomb() -> bytes:
     """Four gigabytes in four megabytes."""
-    stream = io.BytesIO()
-    with gzip.GzipFile(fileobj=stream, mode="wb") as packed:
-        for _ in range(400):
-            packed.write(bytes(10_000_000))
-    return stream.getvalue()
+    return gzip.compress(bytes(10_000_000)) * 400
 
 
 # --- the test
@@ -505,31 +513,44 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs fork, pipes and links")
-@pytest.mark.parametrize("kind", [data_cases, card_cases, study_cases])
-def test_hostile_files_let_nobody_in_and_cost_one_line(
-    work: Path, kind: Callable[[Path], Iterator[Case]], tmp_path: Path
-) -> None:
-    cases = list(kind(work))
-    (tmp_path / "cases.json").write_text(json.dumps(cases))
+@pytest.fixture(scope="module")
+def program(work: Path) -> Iterator[subprocess.Popen[str]]:
+    """This file as a program, for all kinds of files."""
     environment = {
         **os.environ,
-        "RAN": str(tmp_path / "ran"),
+        "RAN": str(work.parent / "ran"),
         "PATH": f"{work.parent / 'programs'}:{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "OMP_NUM_THREADS": "1",
         "COLUMNS": "160",
     }
-    done = subprocess.run(
-        [sys.executable, __file__, tmp_path / "cases.json"],
+    with subprocess.Popen(
+        [sys.executable, __file__],
         cwd=work,
         env=environment,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=1200,
-    )
-    assert done.returncode == 0, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    ) as started:
+        yield started
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork, pipes and links")
+@pytest.mark.parametrize("kind", [data_cases, card_cases, study_cases])
+def test_hostile_files_let_nobody_in_and_cost_one_line(
+    work: Path,
+    program: subprocess.Popen[str],
+    kind: Callable[[Path], Iterator[Case]],
+    tmp_path: Path,
+) -> None:
+    cases = list(kind(work))
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    assert program.stdin is not None and program.stdout is not None
+    program.stdin.write(f"{tmp_path / 'cases.json'}\n")
+    program.stdin.flush()
+    found: list[dict[str, Any]] = []
+    while len(found) < len(cases) and (line := program.stdout.readline()):
+        found += [json.loads(line)] if line.startswith("{") else []
     assert len(found) == len(cases)
     (tmp_path / "found.json").write_text(json.dumps(found, indent=1))
     faults = [fault for one in found for fault in _faults(one)]
@@ -550,20 +571,17 @@ def test_libraries_and_plugins_of_the_current_folder_are_not_ours(
     (tmp_path / "evil-1.0.dist-info/METADATA").write_text("Name: evil\nVersion: 1.0\n")
     points = "[expunge.methods]\nevil = evil:Task\n[expunge.data]\nevil = evil:load\n"
     (tmp_path / "evil-1.0.dist-info/entry_points.txt").write_text(points)
-    for arguments in (("list", "methods"), ("train", "--data", "digits:90", *QUICK, "--out", "m")):
-        assert "evil" not in process(*arguments, cwd=tmp_path).stdout
     # nor for the sake of a module of one's own, nor in the workers of a study
     (tmp_path / "mine.py").write_text(MINE)
     (tmp_path / "accelerate.py").write_text(EVIL)
     (tmp_path / "multiprocessing.py").write_text(EVIL)
     (tmp_path / "study.yaml").write_text(STUDY)
+    for arguments in (("list", "methods"), ("train", "--data", "mine:load", *QUICK, "--out", "m")):
+        assert "evil" not in process(*arguments, cwd=tmp_path, afresh=True).stdout
     script = Path(sys.executable).with_name("expunge")
-    for arguments in (
-        ("train", "--data", "mine:load", *QUICK, "--out", "m", "--overwrite"),
-        ("study", "run", "study.yaml", "--out", "study", "--workers", "2"),
-    ):
-        done = subprocess.run([script, *arguments], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+    study = ("study", "run", "study.yaml", "--out", "study", "--workers", "2")
+    done = subprocess.run([script, *study], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert not (tmp_path / "ran").exists()
 
 

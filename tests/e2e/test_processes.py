@@ -45,8 +45,10 @@ JOBS = {
 }
 # One start for all: the processes stay together until the last command is done. The second is late
 # where folders are written, as one on a busy machine is: it must not find there what the first wrote.
+# Then every method of the table.
 DRIVER = """
 import json, os, sys, time
+from pathlib import Path
 
 from expunge import cli
 from expunge.trained import trained
@@ -60,14 +62,20 @@ if os.environ["RANK"] == "1":
 
     trained.check_target = late
 
+_, commands, table, helpers = sys.argv
 leave, cli._leave_processes = cli._leave_processes, lambda: None
-for command in json.loads(sys.argv[1]):
+for command in json.loads(commands):
     sys.argv = ["expunge", *command]
     try:
         cli.main()
     except SystemExit as stop:
         if stop.code:
             raise
+
+sys.path.insert(0, helpers)
+import whole_table
+
+whole_table.main(Path(table))
 leave()
 """
 
@@ -81,24 +89,22 @@ def work(
     shutil.copytree(shared("digits-cnn", train_digits), folder, dirs_exist_ok=True)
     for name, job in JOBS.items():
         expunge("unlearn", *job, "--out", f"{name}-one", cwd=folder)
-    together([["unlearn", *job, "--out", f"{name}-two"] for name, job in JOBS.items()], folder)
+    (folder / "together").mkdir()
+    jobs = [["unlearn", *job, "--out", f"{name}-two"] for name, job in JOBS.items()]
+    told = by_two_processes(jobs, folder)
+    assert told.count(" forgot ") == len(jobs), "one process of the two speaks"
     return folder
 
 
-def together(commands: list[list[str]], cwd: Path) -> None:
-    """Commands one after another, by two processes under torchrun."""
+def by_two_processes(commands: list[list[str]], cwd: Path) -> str:
+    """Commands and the table under torchrun, without a warning; what is printed."""
     (cwd / "driver.py").write_text(DRIVER)
-    told = by_two_processes("driver.py", json.dumps(commands), cwd=cwd)
-    assert told.count(" forgot ") == len(commands), "one process of the two speaks"
-
-
-def by_two_processes(script: str, argument: str, cwd: Path) -> str:
-    """A script under torchrun, without a warning; what it prints."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    command += ["--master_addr=127.0.0.1", f"--master_port={port}", script, argument]
+    command += ["--master_addr=127.0.0.1", f"--master_port={port}", "driver.py"]
+    command += [json.dumps(commands), "together", str(Path(whole_table.__file__).parent)]
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
@@ -145,13 +151,11 @@ def test_two_processes_learn_the_same_noise_as_one(work: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def tables(work: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """What every method of the table made, alone and by two processes."""
-    one, two = (tmp_path_factory.mktemp(name) for name in ("alone", "together"))
-    script = str(Path(__file__).parents[1] / "whole_table.py")
+    one = tmp_path_factory.mktemp("alone")
     whole_table.main(one)
-    by_two_processes(script, str(two), cwd=two)
-    return one, two
+    return one, work / "together"
 
 
 @pytest.mark.parametrize("name", METHODS)

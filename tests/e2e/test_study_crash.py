@@ -39,52 +39,53 @@ from expunge.study.launch import planned
 from expunge.study.runner import Worker
 from expunge.study.file import read_study
 
-mode, file, out = sys.argv[1:4]
-study = planned(read_study(file), out)
-log = os.open(Path(out).with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+def drive(mode, folder):
+    study = planned(read_study("study.yaml"), Path(folder, "out"))
+    log = os.open(Path(folder, "out.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def told(cell, what):
+        os.write(log, f"{what} {cell.key} {os.getpid()}\\n".encode())
+
+    def worker():
+        process = os.fork()
+        if process == 0:
+            code = 1
+            try:
+                Worker(study.cells, study.bench, told=told).work()
+                code = 0
+            finally:
+                os._exit(code)
+        return process
+
+    kills = 0
+    if mode == "kill":
+        chance = random.Random(7)
+        while study.counts().done < len(study.cells) and kills < 30:
+            before = {c.key for c in study.cells if study.store.done(c.key)}
+            process = worker()
+            time.sleep(chance.uniform(0.0, 0.35))
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            kills += 1
+            after = {c.key for c in study.cells if study.store.done(c.key)}
+            assert before <= after, "a finished cell was lost"
+    processes = [worker() for _ in range(1 if mode == "kill" else 3)]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+    print(json.dumps({"kills": kills, "codes": codes, "cells": len(study.cells)}))
 
 
-def told(cell, what):
-    os.write(log, f"{what} {cell.key} {os.getpid()}\\n".encode())
-
-
-def worker():
-    process = os.fork()
-    if process == 0:
-        code = 1
-        try:
-            Worker(study.cells, study.bench, told=told).work()
-            code = 0
-        finally:
-            os._exit(code)
-    return process
-
-
-kills = 0
-if mode == "kill":
-    chance = random.Random(7)
-    lost = []
-    while study.counts().done < len(study.cells) and kills < 30:
-        before = {c.key for c in study.cells if study.store.done(c.key)}
-        process = worker()
-        time.sleep(chance.uniform(0.0, 0.35))
-        os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-        kills += 1
-        after = {c.key for c in study.cells if study.store.done(c.key)}
-        assert before <= after, "a finished cell was lost"
-processes = [worker() for _ in range(1 if mode == "kill" else 3)]
-codes = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
-print(json.dumps({"kills": kills, "codes": codes, "cells": len(study.cells)}))
+drive("kill", "killed")
+drive("together", "together")
 """
 
 
-def drive(mode: str, folder: Path) -> tuple[dict[str, int], list[list[str]]]:
-    """Run the driver; what it reports, and the log as lists of words."""
-    folder.mkdir(exist_ok=True)
+def driven(folder: Path) -> list[tuple[dict[str, Any], list[list[str]]]]:
+    """Run the driver; for each of both ways what it reports, and the log as lists of words."""
     (folder / "study.yaml").write_text(STUDY)
+    for name in ("killed", "together"):
+        (folder / name).mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, mode, "study.yaml", "out"],
+        [sys.executable, "-c", DRIVER],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -92,8 +93,12 @@ def drive(mode: str, folder: Path) -> tuple[dict[str, int], list[list[str]]]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    log = [line.split() for line in (folder / "out.log").read_text().splitlines()]
-    return json.loads(done.stdout), log
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    logs = [(folder / name / "out.log").read_text() for name in ("killed", "together")]
+    return [
+        (one, [line.split() for line in log.splitlines()])
+        for one, log in zip(told, logs, strict=True)
+    ]
 
 
 def cells_of(folder: Path) -> dict[str, dict[str, object]]:
@@ -108,7 +113,7 @@ def cells_of(folder: Path) -> dict[str, dict[str, object]]:
 
 def test_killed_at_random_moments_run_again_and_by_several_at_once(tmp_path: Path) -> None:
     """Nothing that was finished is lost or done twice, and the results are the same in the end."""
-    told, log = drive("kill", tmp_path / "killed")
+    (told, log), (together, shared_log) = driven(tmp_path)
     assert told["codes"] == [0]
     assert told["kills"] >= 10
     print(f"killed {told['kills']} times")
@@ -119,7 +124,7 @@ def test_killed_at_random_moments_run_again_and_by_several_at_once(tmp_path: Pat
         "more than those in flight were lost"
     )
     # several runners on one folder never do a cell twice
-    together, log = drive("together", tmp_path / "together")
+    log = shared_log
     assert together["codes"] == [0, 0, 0]
     assert len({process for *_, process in log}) == 3, "one of them did everything"
     for what in ("running", "done"):
@@ -194,17 +199,17 @@ def test_a_cell_that_kills_its_process_costs_its_own_row_alone(
     (tmp_path / "study.yaml").write_text(deadly)
     (tmp_path / "deadly.py").write_text(DEADLY)
     where = ["study.yaml", "--out", "out"]
-    run = ["study", "run", *where, "--allow-code", "--workers", str(workers)]
+    run = ["study", "run", *where, "--allow-code", "--workers"]
     codes = []
     for _ in range(1 if workers == 2 else 2):
-        done = process(*run, cwd=tmp_path, ok=None)
+        done = process(*run, str(workers), cwd=tmp_path, ok=None)
         codes.append(done.returncode)
     assert codes == ([1] if workers == 2 else [-9, 1]), "the process is killed once, and not again"
     assert "5 of 6 cells done; 1 failed" in done.stdout
     assert "(1 failed)" in done.stdout and "written: out/results" in done.stdout
     assert done.stdout.count("Killed: the process that worked on it ended without a word") == 1
     (tmp_path / "cured").touch()
-    assert "6 of 6 cells done" in process(*run, cwd=tmp_path).stdout
+    assert "6 of 6 cells done" in process(*run, "1", cwd=tmp_path).stdout
     assert not list((tmp_path / "out/attempts").iterdir())
 
 

@@ -404,6 +404,16 @@ def fast() -> ModuleType:
     return module
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy with a test of what is gone."""
+    root = tmp_path_factory.mktemp("fast") / "root"
+    for name in ("src", "tests", "scripts"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "tests/unit/test_old.py").write_text("from expunge.audits.score import Score\n")
+    return root
+
+
 def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> None:
     known = fast.modules()
     start = known["expunge.methods.unsir"]
@@ -432,12 +442,8 @@ def test_nothing_that_matters_is_missed(
     chosen: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
+    root: Path,
 ) -> None:
-    root = tmp_path / "root"
-    for name in ("src", "tests", "scripts"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / "tests/unit/test_old.py").write_text("from expunge.audits.score import Score\n")
     monkeypatch.setattr(fast, "ROOT", root)
     monkeypatch.setattr(fast, "changed", lambda: {root / changed})
     monkeypatch.setattr("sys.argv", ["fast.py", "--seconds", "1e9"])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import started
 from helpers import CPU, cell_of_study, changed_source
 
 from expunge.audits.unseen import held_apart
@@ -284,7 +285,7 @@ def long_study() -> Study:
 def _command(folder: Path, *more: str) -> subprocess.Popen[bytes]:
     (folder / "study.yaml").write_text(long_study().to_yaml())
     return subprocess.Popen(
-        [sys.executable, "-m", "expunge", "study", "run", "study.yaml", "--out", "out", *more],
+        [*started(), "study", "run", "study.yaml", "--out", "out", *more],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import report_helpers
-from commands import expunge
+from commands import expunge, started
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from report_helpers import results, study
@@ -375,7 +375,7 @@ def test_a_screen_that_is_gone_costs_no_page(tmp_path: Path) -> None:
     words = ("--forget", "class:3", "--method", "finetune", "--set", "epochs=1", "--out", "second")
     further = ("--report", "page", "--figures", "pictures")
     done = subprocess.run(
-        [sys.executable, "-m", "expunge", "unlearn", "first", *words, *further],
+        [*started(), "unlearn", "first", *words, *further],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(SRC)},
         stdout=write,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 16
 """Pixels of an image's shorter side for each that it is moved by: farther, and it is no near copy."""
-Interval = tuple[float, float, float]
+Apart = tuple[float, float, float]
 """A value and the ends of its interval."""
 NO_OTHERS = "there are no never seen samples of the same classes"
 
@@ -81,7 +81,7 @@ class NearCopies(Audit):
         before, references = of_others(self, panel, look)
         detail = {"seed": panel.seed, "copies": len(changes), "never_seen": len(others)}
         apart, right, ratio = self.info
-        picks: dict[ScoreInfo, Callable[[Copies], Interval]] = {
+        picks: dict[ScoreInfo, Callable[[Copies], Apart]] = {
             apart: Copies.told_apart,
             right: Copies.right,
         }
@@ -179,7 +179,7 @@ def _look(
     return Copies(found[0], found[1], right)
 
 
-def _by_bank(copies: Copies, *, ids: Sequence[str], shadows: Shadows) -> Interval:
+def _by_bank(copies: Copies, *, ids: Sequence[str], shadows: Shadows) -> Apart:
     """AUC of likelihood ratios in percent and its interval; nan where the bank has no law."""
     import numpy as np
 

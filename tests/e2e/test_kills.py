@@ -17,11 +17,7 @@ DEAR = "unlearn over,study results over,study report over"
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize(
     ("cases", "every", "at_random", "least"),
-<<<<<<< HEAD
-    [(CHEAP, 4, 0, 10), (STUDY, 48, 1, 4), (DEAR, 120, 1, 3)],
-=======
-    [(CHEAP, 5, 0, 10), (STUDY, 48, 1, 2), (DEAR, 120, 1, 3)],
->>>>>>> trim
+    [(CHEAP, 5, 0, 10), (STUDY, 48, 1, 4), (DEAR, 120, 1, 3)],
 )
 def test_kills_lose_nothing_and_leave_nothing(
     tmp_path: Path, cases: str, every: int, at_random: int, least: int

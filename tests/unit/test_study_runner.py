@@ -32,11 +32,12 @@ from expunge.progress import Silent, Step
 from expunge.pruning import PRUNERS, omp
 from expunge.study import source, work
 from expunge.study.cells import Cell, make_cell
-from expunge.study.launch import Planned, _at, one_thread, planned, run_study
+from expunge.study.launch import Planned, _at, planned, run_study
 from expunge.study.publish import write_records
 from expunge.study.runner import Watch, Worker, count, made_again
 from expunge.study.schema import Study
 from expunge.study.store import CellStore
+from expunge.training.processes import one_thread
 
 
 def study(**changes: Any) -> Study:
@@ -321,6 +322,7 @@ def test_a_worker_starts_with_one_thread_whatever_it_loads(
 ) -> None:
     """torch is told so; numpy and SciPy read it when they are loaded, and took all cores each."""
     from expunge.study import crew
+    from expunge.training import processes
 
     seen: list[dict[str, str]] = []
 
@@ -335,9 +337,9 @@ def test_a_worker_starts_with_one_thread_whatever_it_loads(
         if own is not None:
             monkeypatch.setenv(name, own)
     monkeypatch.setattr(
-        crew.multiprocessing, "get_context", lambda _: type("", (), {"Process": Started})
+        processes.multiprocessing, "get_context", lambda _: type("", (), {"Process": Started})
     )
-    crew.Processes(crew.Orders([], "", crew.Place(), False, "", False), 2)
+    crew.processes(crew.Orders([], "", crew.Place(), False, "", False), 2)
     assert len(seen) == 2
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert [one[name] for one in seen] == ["1", "1"]

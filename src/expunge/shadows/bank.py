@@ -1,10 +1,13 @@
 """The folder of a bank.
 
 bank.json                 what decides its models: see `card`
-samples.json              ids and labels of all samples, those that the original learned from first
-models/0003/              a model folder, where weights are kept
-logits/0003.safetensors   what model 3 says of every sample; it stands last, so that model is finished
-locks/0003                held (flock) by the process that works on it
+samples.json              ids and labels of all samples, in order of ids those that the original learned
+                          from, then others; a struck sample keeps its row, with neither
+asked.json                how many models there are to be, and whether weights are kept
+models/0003.safetensors   weights of model 3, where they are kept
+logits/0003.safetensors   what model 3 says of every sample, and which of them it learned from; it is
+                          written last, so that model is finished
+locks/                    held (flock) by processes at work: bank by all, 0003 by the one that makes it
 """
 
 from __future__ import annotations
@@ -12,8 +15,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,19 +25,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from expunge.audits.shadows import Shadows
-from expunge.disk.reading import MIB, parse_json, read_bytes, read_json, reading
-from expunge.disk.whole import write_file
+from expunge.disk.reading import MIB, check_regular, read_bytes, read_json, reading
+from expunge.disk.whole import sweep, write_file, written_whole
 from expunge.errors import ConfigError
 from expunge.shadows.card import BankCard
-from expunge.shadows.halves import learns
+from expunge.shadows.halves import drawn_half
+from expunge.shadows.places import AGAIN, CARD, LOCKS, LOGITS, MODELS, SAMPLES
 
-CARD, SAMPLES, MODELS, LOGITS, LOCKS = "bank.json", "samples.json", "models", "logits", "locks"
-AGAIN = "delete that folder, and build it again"
 OVERHEAD = 16 * MIB
+MOST_CLASSES = 100_000
+DAMAGED = "delete it, and build the bank again"
+NOBODY = -1
+"""The label of a struck sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,79 +60,172 @@ class Bank:
     @property
     def finished(self) -> list[int]:
         """Numbers of the models whose logits are there, in order."""
-        names = os.listdir(self.folder / LOGITS) if (self.folder / LOGITS).is_dir() else []
-        stems = [name.removesuffix(".safetensors") for name in names]
-        return sorted(int(stem) for stem in stems if stem.isdecimal())
+        return _numbers(self.folder / LOGITS)
 
-    def model_folder(self, model: int) -> Path:
+    @property
+    def weighed(self) -> list[int]:
+        """Numbers of the models whose weights are there, in order."""
+        return _numbers(self.folder / MODELS)
+
+    @property
+    def struck(self) -> NDArray[np.bool_]:
+        """(n,): samples that the bank was purged of."""
+        return np.array([not name for name in self.ids], dtype=np.bool_)
+
+    def weights_file(self, model: int) -> Path:
         """Where the weights of a model lie, if they are kept."""
-        return self.folder / MODELS / f"{model:04d}"
+        return self.folder / MODELS / f"{model:04d}.safetensors"
 
     def logits_file(self, model: int) -> Path:
         """Where a model's logits lie."""
         return self.folder / LOGITS / f"{model:04d}.safetensors"
 
     def half(self, model: int) -> NDArray[np.bool_]:
-        """(n,): whether a model learned from each sample."""
+        """(n,): the half that a model was drawn, whatever was struck of it since."""
         chosen = np.zeros(len(self.ids), dtype=np.bool_)
-        chosen[: self.learned] = learns(self.ids[: self.learned], model, self.card.seed)
+        chosen[: self.learned] = drawn_half(self.learned, model, self.card.seed)
         return chosen
+
+    def marked(self, model: int) -> bool:
+        """Whether a finished model learned from samples that were struck since."""
+        return bool((self.read_learned(model) & self.struck).any())
 
     @contextmanager
     def claim(self, model: int) -> Iterator[bool]:
         """Whether this process may make a model now: nobody else does, while the context lasts."""
-        (self.folder / LOCKS).mkdir(exist_ok=True)
-        handle = os.open(self.folder / LOCKS / f"{model:04d}", os.O_RDWR | os.O_CREAT, 0o666)
+        with self._lock(f"{model:04d}", fcntl.LOCK_EX) as free:
+            yield free
+
+    @contextmanager
+    def at_work(self, *, alone: bool = False) -> Iterator[None]:
+        """While this lasts the samples stay as they are; alone, for whoever changes them.
+
+        Raises ConfigError where others are at work on the bank.
+        """
+        with self._lock("bank", fcntl.LOCK_EX if alone else fcntl.LOCK_SH) as free:
+            if not free:
+                what = "is being built" if alone else "is being purged"
+                raise ConfigError(f"{self.folder} {what} by another process; wait until it ends")
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, how: int) -> Iterator[bool]:
+        lock = self.folder / LOCKS / name
+        with reading(lock, "delete it, or choose a folder on a local disk", ConfigError):
+            lock.parent.mkdir(exist_ok=True)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                free = True
-            except OSError:
-                free = False
+            with reading(lock, "choose a folder whose disk knows locks", ConfigError):
+                free = _locked(handle, how)
             yield free
         finally:
             os.close(handle)
 
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        for folder in (self.folder, self.folder / LOGITS, self.folder / MODELS):
+            sweep(folder)
+
     def write_logits(self, model: int, logits: NDArray[np.float32], facts: dict[str, str]) -> None:
-        """Keep what a model says of every sample, (n, classes), whole or not at all."""
+        """Keep what a model says of every sample, (n, classes), whole or not at all: it learned from its
+        half, but for what is struck.
+        """
+        self.rewrite(model, logits, self.half(model) & ~self.struck, facts)
+
+    def rewrite(
+        self,
+        model: int,
+        logits: NDArray[np.float32],
+        learned: NDArray[np.bool_],
+        facts: dict[str, str],
+    ) -> None:
+        """Write the file of a model's logits, whole or not at all; `learned`: (n,)."""
         file = self.logits_file(model)
         file.parent.mkdir(exist_ok=True)
-        write_file(file, save({"logits": logits}, {**facts, "card": self.card.digest()}))
+        tensors: dict[str, NDArray[Any]] = {"logits": logits, "learned": learned.astype(np.uint8)}
+        write_file(file, save(tensors, {**facts, "card": self.card.digest()}))
 
-    def read_logits(self, model: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def read_logits(self, model: int) -> tuple[NDArray[np.float32], dict[str, str]]:
         """A model's logits, and what is noted of it. Raises ConfigError for a damaged file."""
-        file = self.logits_file(model)
-        with reading(file, "delete it, and build the bank again", ConfigError):
+        file, facts = self.logits_file(model), self.facts(model)
+        with reading(file, DAMAGED, ConfigError):
             content = read_bytes(file, most=self._most, within=self.folder)
-            size = int.from_bytes(content[:8], "little")
-            facts = parse_json(content[8 : 8 + size])["__metadata__"]
             try:
                 logits = load(content)["logits"]
             except (SafetensorError, KeyError) as error:
-                raise ConfigError(f"it is no file of logits ({error})") from error
-        if facts.get("card") != self.card.digest() or len(logits) != len(self.ids):
-            raise ConfigError(f"{file} is another bank's; delete it, and build the bank again")
+                raise ValueError(f"it is no file of logits ({error})") from error
+            if len(logits) != len(self.ids):
+                raise ValueError("it is of other samples")
         return logits, facts
+
+    def read_learned(self, model: int) -> NDArray[np.bool_]:
+        """(n,): what a finished model learned from. Raises ConfigError for a damaged file."""
+        with self._opened(model) as opened:
+            learned = np.asarray(opened.get_tensor("learned"), dtype=np.bool_)
+            if learned.shape != (len(self.ids),):
+                raise ValueError("it is of other samples")
+        return learned
+
+    def facts(self, model: int) -> dict[str, str]:
+        """What is noted of a finished model. Raises ConfigError for a damaged file."""
+        with self._opened(model) as opened:
+            facts = dict(opened.metadata() or {})
+            if facts.pop("card", None) != self.card.digest():
+                raise ValueError("it is another bank's")
+        return facts
+
+    @contextmanager
+    def _opened(self, model: int) -> Iterator[Any]:
+        file = self.logits_file(model)
+        with reading(file, DAMAGED, ConfigError):
+            check_regular(file, within=self.folder)
+            try:
+                with safe_open(file, "np") as opened:
+                    yield opened
+            except SafetensorError as error:
+                raise ValueError(f"it is no file of logits ({error})") from error
 
     @property
     def _most(self) -> int:
-        return OVERHEAD + len(self.ids) * 100_000 * 4
+        return OVERHEAD + len(self.ids) * (MOST_CLASSES * 4 + 1)
 
     @cached_property
     def shadows(self) -> Shadows:
-        """All finished models. Raises ConfigError where there are fewer than two, or one is damaged."""
-        numbers = self.finished
-        if len(numbers) < 2:
+        """All finished pairs of models, and all samples that were not struck.
+
+        Raises ConfigError where there is no pair, or a file is damaged.
+        """
+        finished = {*self.finished}
+        numbers = sorted(one for one in finished if one ^ 1 in finished)
+        if not numbers:
             raise ConfigError(
-                f"{self.folder} has {len(numbers)} finished models, and audits need two or more; "
-                "go on with `expunge bank build`"
+                f"{self.folder} has {len(finished)} finished models and no pair of them, which audits "
+                "need; go on with `expunge bank build`"
             )
+        left = ~self.struck
         return Shadows(
-            np.array(self.ids, dtype=np.str_),
-            self.labels,
-            np.stack([self.read_logits(number)[0] for number in numbers]),
-            np.stack([self.half(number) for number in numbers]),
+            np.array(self.ids, dtype=np.str_)[left],
+            self.labels[left],
+            np.stack([self.read_logits(number)[0][left] for number in numbers]),
+            np.stack([self.read_learned(number)[left] for number in numbers]),
         )
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Of the models that have a file in a folder."""
+    names: list[str] = []
+    with suppress(FileNotFoundError):
+        names = os.listdir(folder)
+    stems = [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
+    return sorted(int(stem) for stem in stems if stem.isdecimal())
+
+
+def _locked(handle: int, how: int) -> bool:
+    try:
+        fcntl.flock(handle, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def open_bank(folder: str | Path) -> Bank:
@@ -143,23 +242,40 @@ def open_bank(folder: str | Path) -> Bank:
     with reading(folder / SAMPLES, AGAIN, ConfigError):
         told = read_json(folder / SAMPLES, most=2**30, within=folder)
         try:
-            ids, labels, learned = tuple(told["ids"]), told["labels"], int(told["learned"])
+            ids, labels, learned = (
+                tuple(map(str, told["ids"])),
+                told["labels"],
+                int(told["learned"]),
+            )
             found = Bank(folder, card, ids, np.array(labels, dtype=np.int64), learned)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / SAMPLES} lists no samples; {AGAIN}") from error
-    if len(found.labels) != len(ids) or not 0 < learned <= len(ids):
+    if found.labels.shape != (len(ids),) or not 0 < learned <= len(ids):
         raise ConfigError(f"{folder / SAMPLES} does not fit itself; {AGAIN}")
     return found
 
 
 def write_bank(bank: Bank) -> None:
-    """Begin a bank's folder: what it is of, and of which samples."""
-    bank.folder.mkdir(parents=True, exist_ok=True)
-    samples = {
-        "ids": list(bank.ids),
-        "labels": bank.labels.tolist(),
-        "learned": bank.learned,
-    }
-    write_file(bank.folder / SAMPLES, json.dumps(samples, ensure_ascii=False) + "\n")
+    """Begin a bank's folder, whole or not at all: what it is of, and of which samples.
+
+    Raises FileExistsError where something else has taken its name.
+    """
     card = json.dumps(bank.card.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    write_file(bank.folder / CARD, card + "\n")
+    with written_whole(bank.folder, overwrite=False) as folder:
+        _write_samples(folder, bank.ids, bank.labels, bank.learned)
+        write_file(folder / CARD, card + "\n")
+
+
+def strike_samples(bank: Bank, rows: NDArray[np.bool_]) -> Bank:
+    """Forget ids and labels of some rows, (n,); the bank as it then is. For whoever is alone at work."""
+    ids = tuple("" if gone else name for name, gone in zip(bank.ids, rows, strict=True))
+    labels = np.where(rows, NOBODY, bank.labels)
+    _write_samples(bank.folder, ids, labels, bank.learned)
+    return Bank(bank.folder, bank.card, ids, labels, bank.learned)
+
+
+def _write_samples(
+    folder: Path, ids: Sequence[str], labels: NDArray[np.int64], learned: int
+) -> None:
+    samples = {"ids": list(ids), "labels": labels.tolist(), "learned": learned}
+    write_file(folder / SAMPLES, json.dumps(samples, ensure_ascii=False) + "\n")

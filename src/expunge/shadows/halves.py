@@ -13,14 +13,26 @@ from numpy.typing import NDArray
 from expunge.names.seeds import numpy_generator
 
 
-def learns(ids: Sequence[str], model: int, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,): whether a model learns from each sample; of an odd number the even model has one more.
-
-    ids: of what the original learned from, each once, in any order: a sample's half does not depend on
-    it. model: its number in the bank, from 0. seed: of the bank.
+def drawn_half(number: int, model: int, seed: int = 0) -> NDArray[np.bool_]:
+    """(number,): whether a model learns from each sample, in the order of their ids; of an odd number
+    the even model has one more. model: its number in the bank, from 0. seed: of the bank.
     """
-    order = np.argsort(np.asarray(ids, dtype=np.str_), kind="stable")
-    drawn = numpy_generator("bank", seed, model // 2).permutation(len(order))
-    chosen = np.zeros(len(order), dtype=np.bool_)
-    chosen[order[drawn[: (len(order) + 1) // 2]]] = True
+    drawn = numpy_generator("bank", seed, model // 2).permutation(number)
+    chosen = np.zeros(number, dtype=np.bool_)
+    chosen[drawn[: (number + 1) // 2]] = True
     return chosen if model % 2 == 0 else ~chosen
+
+
+def learns(ids: Sequence[str], model: int, seed: int = 0) -> NDArray[np.bool_]:
+    """(n,): `drawn_half` of ids in any order, of which a sample's half does not depend.
+
+    ids: of what the original learned from, each once.
+    """
+    chosen = np.empty(len(ids), dtype=np.bool_)
+    chosen[by_id(ids)] = drawn_half(len(ids), model, seed)
+    return chosen
+
+
+def by_id(ids: Sequence[str]) -> NDArray[np.intp]:
+    """(n,): the order that sorts ids."""
+    return np.argsort(np.asarray(ids, dtype=np.str_), kind="stable")

@@ -6,8 +6,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -251,12 +250,13 @@ def _run(study: Planned, how: _How) -> None:
 
 def _here(study: Planned, how: _How, bar: Step) -> bool:
     """Work in this process, others beside it if asked; whether nothing is left."""
-    from expunge.study.crew import Processes
+    from expunge.study.crew import processes
     from expunge.study.runner import Watch, Worker
+    from expunge.training.processes import one_thread
 
     before = {cell.key for cell in study.cells if study.store.done(cell.key)}
     watch = Watch(study.cells, study.store, run=how.run, renew=how.renew) if how.beside else None
-    crew = Processes(_orders(study, how), how.beside) if how.beside else None
+    crew = processes(_orders(study, how), how.beside) if how.beside else None
     failed: set[str] = set()
 
     def told(cell: Cell, what: str) -> None:
@@ -315,29 +315,16 @@ def _orders(study: Planned, how: _How) -> Orders:
     )
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread for as long as this lasts."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _several(study: Planned, how: _How, bar: Step) -> None:
     """Start workers and watch the store until they end."""
-    from expunge.study.crew import Processes
+    from expunge.study.crew import processes
     from expunge.study.runner import Watch
 
     orders = _orders(study, how)
     crew: Crew
     bar.note(f"starting {how.workers} workers" if how.workers else "starting workers")
     if how.ray is None:
-        crew = Processes(orders, how.workers or 1)
+        crew = processes(orders, how.workers or 1)
     else:
         from expunge.study.cluster import RayCrew
 

@@ -16,12 +16,16 @@ from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
 from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.linear_probe import LinearProbe
+from expunge.audits.lira import Lira
 from expunge.audits.losses import Losses
+from expunge.audits.low_fpr import LowFpr
 from expunge.audits.mia import Membership
 from expunge.audits.predictions import PredictionDistribution
+from expunge.audits.quantile_mia import QuantileMia
 from expunge.audits.relearn import RelearnTime
 from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
+from expunge.audits.u_lira import ULira
 from expunge.audits.weights import WeightDistance
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
@@ -40,6 +44,10 @@ CLASSES: tuple[type[Audit], ...] = (
     Losses,
     RunTime,
     Rmia,
+    Lira,
+    ULira,
+    QuantileMia,
+    LowFpr,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

@@ -12,14 +12,17 @@ from types import MappingProxyType
 from typing import get_args
 
 from expunge.audits.accuracy import Accuracy
+from expunge.audits.activation_distance import ActivationDistance
 from expunge.audits.backdoor import Backdoor
 from expunge.audits.base import Audit, Need
 from expunge.audits.beside import NOTHING, FurtherModels
+from expunge.audits.cka import Cka
 from expunge.audits.linear_probe import LinearProbe
 from expunge.audits.lira import Lira
 from expunge.audits.losses import Losses
 from expunge.audits.low_fpr import LowFpr
 from expunge.audits.mia import Membership
+from expunge.audits.near_copies import NearCopies
 from expunge.audits.predictions import PredictionDistribution
 from expunge.audits.quantile_mia import QuantileMia
 from expunge.audits.relearn import RelearnTime
@@ -27,6 +30,7 @@ from expunge.audits.rmia import Rmia
 from expunge.audits.run_time import RunTime
 from expunge.audits.u_lira import ULira
 from expunge.audits.weights import WeightDistance
+from expunge.audits.zrf import ZeroRetrainForgetting
 from expunge.errors import ConfigError, nearest
 from expunge.names.catalogue import Catalogue
 from expunge.names.tables import by_name
@@ -48,6 +52,10 @@ CLASSES: tuple[type[Audit], ...] = (
     ULira,
     QuantileMia,
     LowFpr,
+    NearCopies,
+    ActivationDistance,
+    ZeroRetrainForgetting,
+    Cka,
 )
 AUDITS: Mapping[str, type[Audit]] = by_name("audit", ((a.name, a) for a in CLASSES))
 

@@ -76,5 +76,66 @@ FURTHER: tuple[ScoreInfo, ...] = (
         limits=(0, 100),
         margin=1,
     ),
+    ScoreInfo(
+        "near_copies",
+        "membership by copies of samples, moved or with noise; AUC, 50 is chance",
+        "percent",
+        "retrained",
+        "of this package",
+        "Forgotten samples, moved by a pixel or with a little noise, beside never seen samples changed "
+        "alike: how well the model's sureness tells one from the other. 50 is chance. It sees behind a "
+        "filter that knows the forgotten samples alone; where a model knows never seen samples as well "
+        f"as those it learned from, it cannot tell. {GOALS['retrained']}",
+        limits=(0, 100),
+        margin=5,
+    ),
+    ScoreInfo(
+        "near_copies_accuracy",
+        "accuracy on copies of the forget set, moved or with noise",
+        "percent",
+        "retrained",
+        "of this package",
+        "The percentage right of forgotten samples that were moved by a pixel or have a little noise. "
+        "Of a forgotten class retrain has about 0. It cannot tell who learned from a single sample. "
+        f"{GOALS['retrained']}",
+        limits=(0, 100),
+        margin=5,
+    ),
+    ScoreInfo(
+        "activation_distance",
+        "distance of the predictions on the forget set to the retrained models'",
+        "distance",
+        "retrained",
+        "Golatkar et al. 2020, Eternal Sunshine of the Spotless Net",
+        "How far the predicted probabilities of a forgotten sample are from retrain's, from 0 to 1.41, "
+        "as a mean. Retrained models differ too: good is the floor, what these have among themselves. "
+        "It cannot tell where the model differs because it remembers and where by chance.",
+        limits=(0, 1.4143),
+        margin=0.05,
+    ),
+    ScoreInfo(
+        "zrf",
+        "likeness of the predictions on the forget set to untrained networks'; 1 = the same",
+        "likeness",
+        "retrained",
+        "Chundawat et al. 2023, Can Bad Teaching Induce Forgetting?",
+        "Zero retrain forgetting: how like an untrained network the model answers on the forgotten "
+        "samples; 1 is just so. High is not good in itself, for retrain learned from others. It cannot "
+        f"tell forgetting from noise on the answers. {GOALS['retrained']}",
+        limits=(0, 1),
+        margin=0.05,
+    ),
+    ScoreInfo(
+        "cka",
+        "likeness of the features of all layers on the forget set to the retrained models'; at most 1",
+        "likeness",
+        "retrained",
+        "Kornblith et al. 2019, Similarity of Neural Network Representations Revisited",
+        "Centred kernel alignment: how like retrain's the features of the forgotten samples are, layer "
+        "by layer, but for a rotation and a scale; 1 is the same. Retrained models are not quite alike "
+        "either: good is what they have among themselves. It is a diagnosis: it is easily forged, and "
+        "nothing is concluded from it.",
+        limits=(-1, 1),
+    ),
 )
 """In the order in which lists show them."""

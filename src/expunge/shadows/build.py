@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -60,10 +61,8 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
         with reading(folder, "choose another folder", ConfigError):
             if folder.is_dir():
                 folder.rmdir()
-            try:
+            with suppress(FileExistsError):  # another process was quicker
                 write_bank(bank)
-            except FileExistsError:  # another process was quicker
-                pass
     bank = open_bank(folder)
     if bank.card.digest() != card.digest():
         raise ConfigError(

@@ -42,7 +42,9 @@ class Stack(nn.Module):
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
-        self._one = (copied(networks[0]).train(),)  # in a tuple: its weights are none of the stack's
+        self._one = (
+            copied(networks[0]).train(),
+        )  # in a tuple: its weights are none of the stack's
         parameters, buffers = stack_module_state(list(networks))
         for name, value in parameters.items():
             self.register_parameter(stacked_name(name), nn.Parameter(value.detach()))

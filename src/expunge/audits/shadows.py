@@ -26,6 +26,7 @@ class Shadows:
         logits: (K, n, classes), float32; nan in the rows of samples that were struck.
         learned: (K, n), True where a model learned from the sample.
         forgot: (K, n), True where it was then made to forget it; None where none was.
+        left_out: a line for each model that should be here and is not, with its partner.
 
     Models 2 p and 2 p + 1 learned from complementary halves.
     """
@@ -35,6 +36,7 @@ class Shadows:
     logits: NDArray[np.float32]
     learned: NDArray[np.bool_]
     forgot: NDArray[np.bool_] | None = None
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.logits)

@@ -91,9 +91,12 @@ class Bank:
         return bool((self.read_learned(model) & self.struck).any())
 
     @contextmanager
-    def claim(self, model: int) -> Iterator[bool]:
-        """Whether this process may make a model now: nobody else does, while the context lasts."""
-        with self._lock(f"{model:04d}", fcntl.LOCK_EX) as free:
+    def claim(self, model: int, what: str = "") -> Iterator[bool]:
+        """Whether this process may make a model now: nobody else does, while the context lasts.
+
+        what: is made, if not the model itself; it begins the name of the lock.
+        """
+        with self._lock(f"{what}{model:04d}", fcntl.LOCK_EX) as free:
             yield free
 
     @contextmanager

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import nn
 
-from expunge.audits.observe import observe_rows
-from expunge.data.parts import Part
-from expunge.data.split import Split
-from expunge.disk.reading import read_bytes, reading
-from expunge.disk.whole import short_of, write_file
-from expunge.errors import ConfigError, DivergenceError
-from expunge.models.state import load_packed, packed_state
+from expunge.disk.reading import reading
+from expunge.disk.whole import short_of
+from expunge.errors import ConfigError
+from expunge.models.state import packed_state
 from expunge.place import HERE, Place
-from expunge.shadows.bank import DAMAGED, OVERHEAD, Bank, open_bank, write_bank
+from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
 from expunge.shadows.card import card_of
+from expunge.shadows.choice import Choice, How, chosen
 from expunge.shadows.halves import by_id
-from expunge.shadows.places import MODELS as MODELS_FOLDER
+from expunge.shadows.making import lacking
 from expunge.shadows.places import Asked, is_bank, read_asked, write_asked
-from expunge.trained.trained import Trained, record_of
-from expunge.training.fit import train_from
-from expunge.training.processes import one_thread
-from expunge.training.run import Run, accelerator_on
-from expunge.training.session import finished, open_session
+from expunge.shadows.together import make_models
+from expunge.trained.trained import Trained
+from expunge.training.run import accelerator_on
 
 MODELS = 16
 """Of a bank, unless somebody says otherwise: enough for a pooled spread."""
-WAIT_SECONDS = 0.2
-CPU = torch.device("cpu")
 
 
 def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place = HERE) -> Bank:
@@ -85,171 +72,6 @@ def check_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> Non
         )
 
 
-def make_model(
-    original: Trained, bank: Bank, model: int, *, keep: bool, place: Place = HERE
-) -> None:
-    """Train one model of a bank and keep what it says; its weights too with `keep`.
-
-    Raises DivergenceError if the training diverges.
-    """
-    start = time.perf_counter()
-    with one_thread():  # sums of several are rounded otherwise, and a bank is the same everywhere
-        network = trained_half(original, bank, model, place)
-        logits = said_by(replace(original, model=network), bank, place)
-    keep_model(bank, model, network, logits, keep=keep, seconds=time.perf_counter() - start)
-
-
-def keep_model(
-    bank: Bank,
-    model: int,
-    network: nn.Module,
-    logits: NDArray[np.float32],
-    *,
-    keep: bool,
-    seconds: float,
-    **facts: str,
-) -> None:
-    """Write a model that was trained: its weights first, for with its logits it is finished.
-
-    logits: (n, classes), as `said_by` gives them. seconds: that it took. facts: what else to note.
-    """
-    if keep:
-        (bank.folder / MODELS_FOLDER).mkdir(exist_ok=True)
-        write_file(bank.weights_file(model), save_tensors(packed_state(network)))
-    bank.write_logits(model, logits, {"seconds": f"{seconds:.3f}", **facts})
-
-
-def half_split(original: Trained, bank: Bank, model: int) -> Split:
-    """What a model learns from, and what it is validated on: nothing that was struck."""
-    known = {*bank.ids}
-    half = [name for name, one in zip(bank.ids, bank.half(model), strict=True) if one and name]
-    held = tuple(name for name in original.split.validation if name in known)
-    return Split(tuple(half), (), held, original.split.excluded)
-
-
-def names_of(bank: Bank, model: int) -> tuple[str | int, ...]:
-    """The seed names of a model."""
-    return ("bank", bank.card.seed, model)
-
-
-def trained_half(original: Trained, bank: Bank, model: int, place: Place) -> nn.Module:
-    """A model trained as the original was, from weights and in an order of its own, on its half."""
-    session = open_session(
-        names_of(bank, model),
-        f"model {model}",
-        original.data,
-        half_split(original, bank, model),
-        Part.RETAIN | Part.VALIDATION,
-        recipe=original.recipe,
-        fresh=original.fresh,
-        mask=original.mask,
-        place=place,
-    )
-    network = session.run.fresh()
-    train_from(network, session.view, session.run, session.run.original_recipe())
-    return finished(network, CPU, original.mask)
-
-
-def shadow(original: Trained, bank: Bank, model: int) -> Trained:
-    """A model of a bank whose weights are kept, as one that can be made to forget.
-
-    original: that of the bank, or what it became. Raises ConfigError for weights that are not there, or
-    damaged.
-    """
-    file = bank.weights_file(model)
-    if original.fresh is None:
-        raise ConfigError(f"{original.name} does not say how its model is made")
-    make = getattr(original.fresh, "blank", original.fresh)  # a pretrained base is not needed
-    with reading(file, DAMAGED, ConfigError):
-        network = make()
-        size = sum(one.nbytes for one in network.state_dict().values())
-        content = read_bytes(file, most=OVERHEAD + size, within=bank.folder)
-        load_packed(network, load_tensors(content))
-    split = half_split(original, bank, model)
-    recipe = None if original.recipe is None else original.recipe.model_dump(mode="json")
-    record = record_of("train", split, settings=recipe or {}, names=names_of(bank, model))
-    return replace(
-        original,
-        model=network.eval(),
-        split=split,
-        history=(record,),
-        artifacts={},
-        seed=None,
-        path=None,
-        weights="",
-        struck=(),
-    )
-
-
-def said_by(made: Trained, bank: Bank, place: Place = HERE) -> NDArray[np.float32]:
-    """(n, classes): a model's logits of all samples of a bank, in their order; nan of struck ones."""
-    run = Run(
-        names=("bank",),
-        task=made.data.task,
-        label="bank",
-        progress=place.progress,
-        accelerator=accelerator_on(place.device),
-    )
-    data, tested = made.data, len(made.data.test)
-    inside = len(bank.ids) - tested
-    there = ~bank.struck[:inside]
-    rows = data.train.rows_of([name for name in bank.ids[:inside] if name])
-    trained = observe_rows(made.model, data, data.train, rows, run, "what was learned")
-    known = trained.logits.numpy()
-    logits = np.full((len(bank.ids), known.shape[1]), np.nan, dtype=np.float32)
-    logits[:inside][there] = known
-    if tested:
-        unseen = observe_rows(made.model, data, data.test, np.arange(tested), run, "the test set")
-        logits[inside:] = unseen.logits.numpy()
-    return logits
-
-
-def lacking(bank: Bank, numbers: Sequence[int], *, keep: bool, renew: bool = False) -> list[int]:
-    """Of some models those that are not finished, or have no weights that are to be kept; with `renew`
-    also those that learned from what was struck since. Without it these stay, and have no weights.
-    """
-    finished, weighed = {*bank.finished}, {*bank.weighed}
-    return [
-        one
-        for one in numbers
-        if one not in finished
-        or ((renew or (keep and one not in weighed)) and bank.marked(one) == renew)
-    ]
-
-
-def make_all(
-    numbers: Sequence[int],
-    lacks: Callable[[Sequence[int]], list[int]],
-    bank: Bank,
-    make: Callable[[int], None],
-    told: Callable[[], object] = str,
-) -> None:
-    """Make models until none of these is lacking: each that nobody else makes, while others make theirs.
-
-    lacks: as `lacking`. make: makes one. told: called after each, whoever made it. A model that
-    diverges does not keep the others from being made; at the end its DivergenceError is raised.
-    """
-    left = lacks(numbers)
-    failed: DivergenceError | None = None
-    while left:
-        before = list(left)
-        for model in before:
-            with bank.claim(model) as free:
-                if not free:
-                    continue
-                try:
-                    if lacks([model]):
-                        make(model)
-                except DivergenceError as error:
-                    failed = failed or error
-            left.remove(model)
-            told()
-        if left == before:
-            time.sleep(WAIT_SECONDS)  # others are at all that is left
-    if failed is not None:
-        raise failed
-
-
 def build(
     original: Trained,
     folder: str | Path,
@@ -258,12 +80,14 @@ def build(
     seed: int = 0,
     keep: bool = True,
     numbers: Sequence[int] | None = None,
+    how: How = "auto",
     place: Place = HERE,
 ) -> Bank:
     """Make the models of a bank that are missing.
 
     models: how many there are to be, an even number of 2 or more. keep: keep weights, which `u_lira`
-    needs. numbers: only these.
+    needs. numbers: only these. how: "loop", one after another; "stacked", several at once, which small
+    networks may gain by; "auto": what a short trial finds quicker. It is kept with the bank.
 
     Raises ConfigError for a model that no bank can be made for, for another bank in the folder, and
     where there is no room; DivergenceError if a training diverges.
@@ -278,10 +102,12 @@ def build(
             check_room(original, bank, models, keep=keep)
         wanted = range(models) if numbers is None else numbers
         lacks = partial(lacking, bank, keep=keep)
-        make = partial(make_model, original, bank, keep=keep, place=place)
         done = len(wanted) - len(lacks(wanted))
+        choice = chosen(original, bank, models, how=how, place=place)
         with place.progress.work("building the bank", len(wanted), done, unit="models") as bar:
-            make_all(wanted, lacks, bank, make, bar.advance)
+            make_models(
+                original, bank, wanted, lacks, choice, keep=keep, place=place, told=bar.advance
+            )
     return bank
 
 
@@ -298,9 +124,11 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
         bank.sweep()
         lacks = partial(lacking, bank, keep=keep, renew=True)
         numbers = lacks(bank.finished)
-        make = partial(make_model, original, bank, keep=keep, place=place)
+        alone = Choice(False)  # few, and each lacks samples of its own
         with place.progress.work("renewing the bank", len(numbers), unit="models") as bar:
-            make_all(numbers, lacks, bank, make, bar.advance)
+            make_models(
+                original, bank, numbers, lacks, alone, keep=keep, place=place, told=bar.advance
+            )
     return bank
 
 

@@ -22,12 +22,13 @@ from expunge.data.view import Stream
 from expunge.errors import DivergenceError
 from expunge.models.copying import copied
 from expunge.place import HERE, Place
+from expunge.shadows.training import session_on
 from expunge.trained.trained import Trained
 from expunge.training.fit import fit
 from expunge.training.loop import EXPLOSION, SMALLEST_START
 from expunge.training.precision import resolve_precision
 from expunge.training.run import Run
-from expunge.training.session import Session, open_session
+from expunge.training.session import Session
 
 STACK = 8
 """Models at once: more gain little, and all their activations are in memory together."""
@@ -60,7 +61,8 @@ class Stack(nn.Module):
                 return functional_call(one, dict(state), args, kwargs)
 
             batch = Batch(batches[0].ids, inputs, labels, batches[0].part)
-            return run.loss(network, batch)  # type: ignore[arg-type]  # it is called, nothing more
+            found: Tensor = run.loss(network, batch)  # type: ignore[arg-type]  # it is only called
+            return found
 
         inputs = torch.stack([batch.inputs for batch in batches])
         labels = torch.stack([batch.labels for batch in batches if batch.labels is not None])
@@ -93,7 +95,8 @@ def _names(network: nn.Module) -> list[str]:
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
     """(networks,): of tensors (networks, ...) together."""
     each = [torch.linalg.vector_norm(one.flatten(1), dim=1) for one in tensors]
-    return torch.linalg.vector_norm(torch.stack(each), dim=0)
+    whole: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
+    return whole
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ def why_not(original: Trained, models: int, place: Place = HERE) -> str | None:
     found = next((why for why, holds in known.items() if holds), None)
     if found is not None:
         return found
-    sessions = [_trial(original, number, place) for number in range(TRIED)]
+    sessions = trial_sessions(original, TRIED, place)
     run = sessions[0].run
     if run.world > 1:
         return "several processes share the work"
@@ -191,19 +194,12 @@ def why_not(original: Trained, models: int, place: Place = HERE) -> str | None:
     return _differs(sessions, networks)
 
 
-def _trial(original: Trained, number: int, place: Place) -> Session:
-    """A session whose results nobody keeps."""
-    return open_session(
-        ("stacked", number),
-        "trying whether models can be trained at once",
-        original.data,
-        original.split.whole_again(),
-        Part.RETAIN | Part.VALIDATION,
-        recipe=original.recipe,
-        fresh=original.fresh,
-        mask=original.mask,
-        place=place,
-    )
+def trial_sessions(original: Trained, count: int, place: Place) -> list[Session]:
+    """Sessions of so many models, whose results nobody keeps."""
+    split, what = original.split.whole_again(), "trying how to train models"
+    return [
+        session_on(original, split, ("stacked", number), place, what) for number in range(count)
+    ]
 
 
 def _differs(sessions: Sequence[Session], networks: Sequence[nn.Module]) -> str | None:
@@ -219,6 +215,8 @@ def _differs(sessions: Sequence[Session], networks: Sequence[nn.Module]) -> str 
             stack.losses(run, batches).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever a module of somebody's own raises
             told = str(error).strip().splitlines() or [""]
+            if "randomness" in told[0]:  # what vmap says of dropout and the like
+                return "its layers draw at random, and each alone would draw otherwise"
             return f"torch cannot stack its layers ({type(error).__name__}: {told[0][:200]})"
         for number, (network, batch) in enumerate(zip(networks, batches, strict=True)):
             alone = copied(network).train()

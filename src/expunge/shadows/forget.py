@@ -264,8 +264,8 @@ def whole_pairs(
     if len(kept) < 2 * FEWEST_PAIRS:
         why = f": {told[0]}" if told else ""
         raise ConfigError(
-            f"{len(lost)} of {len(said)} models of the bank could not forget by {method}, so too few are "
-            f"left to compare{why}"
+            f"{len(lost)} of {len(said)} models of the bank diverged, or had nothing to forget, when "
+            f"they were to forget by {method}, so too few are left to compare{why}"
         )
     left = ~bank.struck
     return Shadows(

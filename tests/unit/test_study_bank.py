@@ -20,9 +20,9 @@ from expunge.errors import ConfigError
 from expunge.scores.score import Score
 from expunge.shadows.build import build
 from expunge.shadows.forget import unlearned
-from expunge.study import bank_cells, work
-from expunge.study.bank_cells import check_foreign, needs_of
-from expunge.study.bank_work import NOTHING, Made, unlearned_of
+from expunge.study import bank_needs, work
+from expunge.study.bank_needs import check_foreign, needs_of
+from expunge.study.bank_work import NOTHING_TO_FORGET, Made, unlearned_of
 from expunge.study.cells import Cell
 from expunge.study.launch import Planned, planned, run_study
 from expunge.study.page import study_report
@@ -176,9 +176,9 @@ def test_audits_that_compare_seeds_or_swap_are_refused(monkeypatch: pytest.Monke
         name = "laws"
         needs = frozenset({"siblings"})
 
-    monkeypatch.setattr(bank_cells, "AUDITS", {"laws": Laws})
+    monkeypatch.setattr(bank_needs, "AUDITS", {"laws": Laws})
     with pytest.raises(ConfigError, match=r"laws compares .* each seed of a study has an original"):
-        bank_cells.check_bank(0, ["laws"])
+        bank_needs.check_audits(0, ["laws"])
     with pytest.raises(ConfigError, match="laws needs siblings, and the study gives none"):
         check_foreign(Laws, 4)  # type: ignore[arg-type]
     Laws.needs = frozenset({"shadows"})
@@ -285,7 +285,7 @@ def test_models_that_cannot_forget_are_left_out_with_their_partners(
     asked = study(also=["u_lira"], scenarios=[f"ids:{tmp_path / 'one.txt'}"])
     made = run_study(planned(asked, tmp_path / "out", place=CPU))
     why = [made.store.read(key)["warnings"] for key in keys(made, "forgot_shadow")]
-    assert sorted(why) == [[], [], [NOTHING], [NOTHING]]
+    assert sorted(why) == [[], [], [NOTHING_TO_FORGET], [NOTHING_TO_FORGET]]
     row = next(c for c in of(made, "unlearn") if "method" in c.config)
     failure = made.store.failure(row.key)
     assert failure is not None and "2 of 4 models of the bank diverged, or had" in failure.message

@@ -23,18 +23,16 @@ from expunge.place import Place
 from expunge.shadows.bank import Bank
 from expunge.shadows.build import bank_of
 from expunge.shadows.card import card_of
-from expunge.shadows.forget import forget_half, whole_pairs, without_floor
+from expunge.shadows.forget import WHY, forget_half, whole_pairs, without_floor
 from expunge.shadows.making import make_model, said_by
-from expunge.study.bank_cells import NUMBER, WEIGHTS
-from expunge.study.cells import Cell
+from expunge.study.cells import NUMBER, Cell
 from expunge.study.store import CellStore
 from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.processes import one_thread
 from expunge.training.run import accelerator_on
 
-WHY = "why"
-NOTHING = "it learned nothing of what is to be forgotten, or nothing else"
+NOTHING_TO_FORGET = "it learned nothing of what is to be forgotten, or nothing else"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def make_shadow(cell: Cell, original: Trained, folder: Path, place: Place) -> Ma
     """
     bank = bank_in(folder, original, cell.seed)
     number = cell.config[NUMBER]
-    make_model(original, bank, number, keep=cell.config[WEIGHTS], place=place)
+    make_model(original, bank, number, keep=cell.config["weights"], place=place)
     seconds = float(bank.facts(number)["seconds"])
     device = str(accelerator_on(place.device).device)
     return Made(Cost(seconds=seconds, device=device, threads=1, warmed_up=False))
@@ -83,7 +81,7 @@ def make_forgetting(
     learned, rows = bank.half(number), _rows(bank, forget)
     after, why, start = None, "", time.perf_counter()
     if not (learned & rows).any() or not (learned & ~rows).any():
-        why = NOTHING
+        why = NOTHING_TO_FORGET
     else:
         try:
             with one_thread():

@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 from expunge.names.text import clean_name
 from expunge.scores.rows import CONTROLS, FLOOR, HEAD_ZEROED, ORIGINAL, RETRAIN
-from expunge.study.bank_cells import NUMBER, add_forgetting, add_shadows, needs_of, without_bank
+from expunge.study.bank_needs import needs_of, without_bank
 from expunge.study.entries import Entry, tuned, unfit, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 
 WEIGHT_DISTANCE = "weight_distance"
 """The audit that compares weights with those of a paired retraining."""
+NUMBER = "number"
+"""In the configuration of a model of a bank: which one it is."""
 Kind = Literal["original", "retrain", "unlearn", "shadow", "forgot_shadow"]
 Setting = tuple[str, str, str, str, str]
 """The values of `claims.SETTING`, in words."""
@@ -171,8 +173,13 @@ def plan_cells(
 
 @dataclass(frozen=True)
 class _Scored:
-    """Adds cells whose models are scored. further: audits. asked: what they forget. needs: keys of the
-    models that they are compared with, the original first.
+    """Adds cells whose models are scored, after the models of a bank that their audits look at.
+
+    These depend on the original, the half and the method alone, so all rows share the first, and all
+    audits of a row those that were made to forget.
+
+    further: audits. asked: what is forgotten. needs: keys of the models that a row is compared with,
+    the original first.
     """
 
     study: Study
@@ -183,25 +190,43 @@ class _Scored:
     seed: int
 
     def add(self, kind: Kind, config: Mapping[str, Any], method: Mapping[str, Any] | None) -> str:
-        """Add a cell, after models of the bank that its audits look at; its key.
+        """Add a cell; its key.
 
         method: what a cell records of what made its model, None of the original.
         """
-        study, base = self.study, self.needs[0]
         name = None if method is None else method["method"]
-        also = without_bank(self.further, name, study.bank)
+        also = without_bank(self.further, name, self.study.bank)
         asks, needs = needs_of(also), self.needs
-        if study.bank and "shadows" in asks:
-            weights = "method" in needs_of(study.further)
-            shadows = add_shadows(self.cells, base, study.bank, self.seed, weights=weights)
+        if "shadows" in asks and self.study.bank:
+            shadows = self._shadows()
             needs = (*needs, *shadows)
             if method is not None and "method" in asks:
-                label = str(config.get("label", FLOOR))
-                needs += tuple(
-                    add_forgetting(self.cells, self.asked, method, label, base, shadows, self.seed)
-                )
+                label = config.get("label", FLOOR)
+                needs = (*needs, *self._forgetting(shadows, {**method, "label": label}))
         told = {"also": list(also)} if also else {}
         return self.cells.add(kind, {**self.asked, **config, **told}, needs, self.seed)
+
+    def _shadows(self) -> list[str]:
+        """Keys of the models of the original's bank, in order of their numbers."""
+        weights = "method" in needs_of(self.study.further)  # they are to be made to forget
+        return [
+            self.cells.add(
+                "shadow", {NUMBER: number, "weights": weights}, self.needs[:1], self.seed
+            )
+            for number in range(self.study.bank)
+        ]
+
+    def _forgetting(self, shadows: Sequence[str], method: Mapping[str, Any]) -> list[str]:
+        """Keys of these models, each made to forget as the row is."""
+        return [
+            self.cells.add(
+                "forgot_shadow",
+                {**self.asked, **method, NUMBER: number},
+                (self.needs[0], shadow),
+                self.seed,
+            )
+            for number, shadow in enumerate(shadows)
+        ]
 
 
 def _runs(

@@ -18,7 +18,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
-from expunge.study.bank_cells import check_foreign
+from expunge.study.bank_needs import check_foreign
 from expunge.study.cells import Cell, Facts, Row, content_of, plan_cells
 from expunge.study.check import check_consent, check_there
 from expunge.study.file import FACTS, read_study

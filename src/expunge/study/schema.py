@@ -18,7 +18,7 @@ from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
 from expunge.scores.looks import MAX_SEEDS, Plan
 from expunge.scores.rows import CONTROLS, FLOOR, ORIGINAL, RETRAIN
 from expunge.scores.table import DERIVED, SCORES
-from expunge.study.bank_cells import check_bank, without_bank
+from expunge.study.bank_needs import check_audits, without_bank
 from expunge.study.check import check_claims, check_distinct, check_models
 from expunge.study.entries import (
     Entry,
@@ -313,7 +313,7 @@ class Study(Settings):
                 f"{key}: no further audit {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
                 f"{', '.join(further)}, module:Class"
             )
-        check_bank(self.bank, self.further)
+        check_audits(self.bank, self.further)
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
             raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")
         if self.criteria and all(density.pruner is None for density in self.densities):

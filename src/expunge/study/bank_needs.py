@@ -1,14 +1,8 @@
-"""The cells of a study's banks: models trained on halves of what an original learned from, and those
-models made to forget as its rows are.
-
-They depend on the original, the half and the method alone, so all scenarios share the first, and all
-audits of a row the second.
-"""
+"""Which audits of a study look at models of a bank, and what of that a study can give them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from expunge.audits import AUDITS
 from expunge.audits.base import Audit, Need
@@ -16,13 +10,8 @@ from expunge.errors import ConfigError
 from expunge.methods import find_method
 from expunge.study.entries import is_ours
 
-if TYPE_CHECKING:
-    from expunge.study.cells import Cells
-
 FEWEST_FORGETTING = 4
 """Models without which there is none to compare one that was made to forget with."""
-WEIGHTS, NUMBER = "weights", "number"
-"""Of a shadow's configuration: whether its weights are kept; of both kinds: which model it is."""
 NOT_HERE: Mapping[Need, str] = {
     "siblings": "compares many models of one original, and each seed of a study has an original of its "
     "own; ask for it with `expunge audit --sibling`",
@@ -40,7 +29,7 @@ def needs_of(audits: Iterable[str]) -> frozenset[Need]:
     return frozenset(found)
 
 
-def check_bank(models: int, audits: Sequence[str]) -> None:
+def check_audits(models: int, audits: Sequence[str]) -> None:
     """Raise ConfigError for audits that a study cannot make, for a bank that they lack, or that none of
     them needs, and for a number of models that no bank has.
     """
@@ -94,35 +83,3 @@ def without_bank(audits: Iterable[str], method: str | None, models: int) -> tupl
     if not find_method(method, allow_code=False).takes_part:
         return found
     return tuple(name for name in found if name in AUDITS and "shadows" not in AUDITS[name].needs)
-
-
-def add_shadows(cells: Cells, base: str, models: int, seed: int, *, weights: bool) -> list[str]:
-    """Add the models of an original's bank; their keys, in order of their numbers.
-
-    base: key of the original. weights: whether they are kept, to be made to forget.
-    """
-    return [
-        cells.add("shadow", {NUMBER: number, WEIGHTS: weights}, (base,), seed)
-        for number in range(models)
-    ]
-
-
-def add_forgetting(
-    cells: Cells,
-    asked: Mapping[str, Any],
-    method: Mapping[str, Any],
-    label: str,
-    base: str,
-    shadows: Sequence[str],
-    seed: int,
-) -> list[str]:
-    """Add the models of a bank, each made to forget as a row is; their keys.
-
-    asked: what that row is asked to forget. method: what its cell records of the method.
-    """
-    return [
-        cells.add(
-            "forgot_shadow", {**asked, **method, NUMBER: number, "label": label}, (base, key), seed
-        )
-        for number, key in enumerate(shadows)
-    ]

@@ -25,7 +25,7 @@ from expunge.shadows.build import bank_of
 from expunge.shadows.card import card_of
 from expunge.shadows.forget import WHY, forget_half, whole_pairs, without_floor
 from expunge.shadows.making import make_model, said_by
-from expunge.study.cells import NUMBER, Cell
+from expunge.study.cells import BANK_NUMBER, Cell
 from expunge.study.store import CellStore
 from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
@@ -56,7 +56,7 @@ def make_shadow(cell: Cell, original: Trained, folder: Path, place: Place) -> Ma
     these are kept. Raises DivergenceError if the training diverges.
     """
     bank = bank_in(folder, original, cell.seed)
-    number = cell.config[NUMBER]
+    number = cell.config[BANK_NUMBER]
     make_model(original, bank, number, keep=cell.config["weights"], place=place)
     seconds = float(bank.facts(number)["seconds"])
     device = str(accelerator_on(place.device).device)
@@ -75,7 +75,7 @@ def make_forgetting(
     """Make a model of the bank forget what it learned of some samples, and put what it then says into a
     folder. One that diverges, or has nothing to forget, says why.
     """
-    number = cell.config[NUMBER]
+    number = cell.config[BANK_NUMBER]
     bank = bank_in(store.path(cell.needs[1]), original, cell.seed)
     store.check_files(cell.needs[1])
     learned, rows = bank.half(number), _rows(bank, forget)
@@ -107,7 +107,9 @@ def shadows_of(cells: Sequence[Cell], original: Trained, store: CellStore) -> Sh
         np.array(banks[0].ids, dtype=np.str_),
         banks[0].labels,
         np.stack([_said(cell, bank)[0] for cell, bank in zip(cells, banks, strict=True)]),
-        np.stack([bank.half(cell.config[NUMBER]) for cell, bank in zip(cells, banks, strict=True)]),
+        np.stack(
+            [bank.half(cell.config[BANK_NUMBER]) for cell, bank in zip(cells, banks, strict=True)]
+        ),
     )
 
 
@@ -132,7 +134,7 @@ def _unlearned(
 ) -> Shadows:
     said, learned = {}, {}
     for cell in cells:
-        bank, number = _checked(cell, original, store), cell.config[NUMBER]
+        bank, number = _checked(cell, original, store), cell.config[BANK_NUMBER]
         said[number], learned[number] = _said(cell, bank), bank.half(number)
     return whole_pairs(bank, _rows(bank, forget), said, learned, cells[0].config["method"])
 
@@ -150,5 +152,5 @@ def _checked(cell: Cell, original: Trained, store: CellStore) -> Bank:
 
 def _said(cell: Cell, bank: Bank) -> tuple[NDArray[np.float32], str]:
     """What a model says, (n, classes), and why it says nothing."""
-    logits, facts = bank.read_logits(cell.config[NUMBER])
+    logits, facts = bank.read_logits(cell.config[BANK_NUMBER])
     return logits, facts.get(WHY, "")

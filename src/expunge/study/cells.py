@@ -19,7 +19,7 @@ from expunge.study.schema import Study
 
 WEIGHT_DISTANCE = "weight_distance"
 """The audit that compares weights with those of a paired retraining."""
-NUMBER = "number"
+BANK_NUMBER = "number"
 """In the configuration of a model of a bank: which one it is."""
 Kind = Literal["original", "retrain", "unlearn", "shadow", "forgot_shadow"]
 Setting = tuple[str, str, str, str, str]
@@ -64,8 +64,8 @@ class Cell:
             "retrain": "floor" if self.config.get("floor") else "retrain",
         }.get(self.kind, self.config.get("label", ""))
         what = f"paired {what}" if self.config.get("paired") else what
-        if NUMBER in self.config:
-            what = f"{what}{', ' if what else ''}bank model {self.config[NUMBER]}"
+        if BANK_NUMBER in self.config:
+            what = f"{what}{', ' if what else ''}bank model {self.config[BANK_NUMBER]}"
         where = f", {self.config['scenario']}" if "scenario" in self.config else ""
         return clean_name(f"{what}{where}, seed {self.seed}")
 
@@ -211,7 +211,7 @@ class _Scored:
         weights = "method" in needs_of(self.study.further)  # they are to be made to forget
         return [
             self.cells.add(
-                "shadow", {NUMBER: number, "weights": weights}, self.needs[:1], self.seed
+                "shadow", {BANK_NUMBER: number, "weights": weights}, self.needs[:1], self.seed
             )
             for number in range(self.study.bank)
         ]
@@ -221,7 +221,7 @@ class _Scored:
         return [
             self.cells.add(
                 "forgot_shadow",
-                {**self.asked, **method, NUMBER: number},
+                {**self.asked, **method, BANK_NUMBER: number},
                 (self.needs[0], shadow),
                 self.seed,
             )

@@ -15,7 +15,7 @@ from expunge.errors import ConfigError
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
 from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
-from expunge.shadows.card import card_of
+from expunge.shadows.card import BankCard, card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
 from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
@@ -28,6 +28,16 @@ MODELS = 16
 """Of a bank, unless somebody says otherwise: enough for a pooled spread."""
 
 
+def bank_of(original: Trained, folder: Path, card: BankCard) -> Bank:
+    """The bank of a model, as its folder would say it; nothing is written."""
+    data, split = original.data, original.split
+    learned = [split.retain[row] for row in by_id(split.retain)]
+    inside = (*learned, *split.validation)
+    labels = [data.train.labels[data.train.rows_of(inside)], data.test.labels]
+    ids = (*inside, *data.test.ids.tolist())
+    return Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
+
+
 def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place = HERE) -> Bank:
     """The bank of a model in a folder, begun where there is none.
 
@@ -37,16 +47,11 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     folder = Path(folder)
     sweep(folder.absolute().parent)
     card = card_of(original, seed, accelerator_on(place.device).device)
-    data, split = original.data, original.split
     if not is_bank(folder):
         sweep(folder)
         if folder.exists() and not (folder.is_dir() and {*os.listdir(folder)} <= {SAMPLES}):
             raise ConfigError(f"{folder} exists and is no bank; choose another folder")
-        learned = [split.retain[row] for row in by_id(split.retain)]
-        inside = (*learned, *split.validation)
-        labels = [data.train.labels[data.train.rows_of(inside)], data.test.labels]
-        ids = (*inside, *data.test.ids.tolist())
-        bank = Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
+        bank = bank_of(original, folder, card)
         with reading(folder, "choose another folder", ConfigError):
             write_bank(bank)
     bank = open_bank(folder)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -125,9 +125,7 @@ def unlearned(
     rows = np.isin(np.array(bank.ids, dtype=np.str_), [*wanted]) if wanted else None
     if rows is None or not rows[: bank.learned].any():
         raise ConfigError(f"the models of {bank.folder} learned nothing of what is to be forgotten")
-    if isinstance(method, Retrain) and method.paired:
-        method = method.model_copy(update={"floor": False})  # nobody reads it here
-    request = Forgetting(original, bank, method, rows, seed, replace(place, strike=False))
+    request = Forgetting(original, bank, without_floor(method), rows, seed, place)
     if len(request.able) < 2 * FEWEST_PAIRS:
         raise ConfigError(
             f"only {len(request.able) // 2} pairs of models of {bank.folder} have weights, and samples "
@@ -164,18 +162,55 @@ def _lacking(request: Forgetting, numbers: Sequence[int]) -> list[int]:
     return [one for one in numbers if not request.file(one).is_file()]
 
 
-def _forget(request: Forgetting, model: int) -> None:
-    """Make one model forget, and keep what it says afterwards."""
-    bank, method, place = request.bank, request.method, request.place
-    before = shadow(request.original, bank, model)
-    ids = np.array(bank.ids, dtype=np.str_)[request.forgets(model)].tolist()
+def forget_half(
+    original: Trained,
+    bank: Bank,
+    model: int,
+    method: Method,
+    rows: NDArray[np.bool_],
+    *,
+    seed: int = 0,
+    place: Place = HERE,
+) -> Trained:
+    """A model of a bank, whose weights are kept, made to forget what it learned of some samples.
+
+    rows: (n,) of these. seed: of the method's run. Raises DivergenceError if it diverges.
+    """
+    before = shadow(original, bank, model)
+    ids = np.array(bank.ids, dtype=np.str_)[bank.read_learned(model) & rows].tolist()
     # a paired retraining begins as the model's own training did
     paired = isinstance(method, Retrain) and method.paired
-    names = None if paired else (*names_of(bank, model), "forget", request.seed)
+    names = None if paired else (*names_of(bank, model), "forget", seed)
+    return unlearn(
+        before,
+        ids,
+        method,
+        names=names,
+        place=replace(place, strike=False),
+        allow_code=place.allow_code,
+    )
+
+
+def without_floor(method: Method) -> Method:
+    """A paired retraining without the floor beside it, which nobody reads of a model of a bank."""
+    if isinstance(method, Retrain) and method.paired:
+        return method.model_copy(update={"floor": False})
+    return method
+
+
+def _forget(request: Forgetting, model: int) -> None:
+    """Make one model forget, and keep what it says afterwards."""
+    bank, place = request.bank, request.place
     try:
         with one_thread():
-            after = unlearn(
-                before, ids, method, names=names, place=place, allow_code=place.allow_code
+            after = forget_half(
+                request.original,
+                bank,
+                model,
+                request.method,
+                request.rows,
+                seed=request.seed,
+                place=place,
             )
             logits, why = said_by(after, bank, place), ""
     except DivergenceError as error:
@@ -202,22 +237,42 @@ def _read(request: Forgetting, model: int) -> tuple[NDArray[np.float32], str]:
 def _read_all(request: Forgetting, numbers: Sequence[int]) -> Shadows:
     """All pairs of which both forgot; a line for each model that did not."""
     said = {one: _read(request, one) for one in numbers}
-    lost = {one: why for one, (_, why) in said.items() if why}
-    kept = [one for one in numbers if not {one, one ^ 1} & {*lost}]
-    told = tuple(f"model {one} of the bank: {why}" for one, why in lost.items())
-    for line in told:
+    learned = {one: request.bank.read_learned(one) for one in numbers}
+    made = whole_pairs(request.bank, request.rows, said, learned, request.method.name)
+    for line in made.left_out:
         request.place.tell(line)
+    return made
+
+
+def whole_pairs(
+    bank: Bank,
+    rows: NDArray[np.bool_],
+    said: Mapping[int, tuple[NDArray[np.float32], str]],
+    learned: Mapping[int, NDArray[np.bool_]],
+    method: str,
+) -> Shadows:
+    """The pairs of models of which both forgot, and why others did not.
+
+    rows: (n,), what was to be forgotten. said: by number of a model what it says afterwards, and why it
+    says nothing. learned: by number, (n,).
+
+    Raises ConfigError where fewer than 2 pairs are left.
+    """
+    lost = {one: why for one, (_, why) in said.items() if why}
+    kept = [one for one in sorted(said) if not {one, one ^ 1} & {*lost}]
+    told = tuple(f"model {one} of the bank: {why}" for one, why in lost.items())
     if len(kept) < 2 * FEWEST_PAIRS:
+        why = f": {told[0]}" if told else ""
         raise ConfigError(
-            f"{len(lost)} of {len(numbers)} models of {request.bank.folder} diverged when they were to "
-            f"forget by {request.method.name}, so too few are left to compare: {told[0]}"
+            f"{len(lost)} of {len(said)} models of the bank diverged, or had nothing to forget, when "
+            f"they were to forget by {method}, so too few are left to compare{why}"
         )
-    bank, left = request.bank, ~request.bank.struck
+    left = ~bank.struck
     return Shadows(
         np.array(bank.ids, dtype=np.str_)[left],
         bank.labels[left],
         np.stack([said[one][0][left] for one in kept]),
-        np.stack([bank.read_learned(one)[left] for one in kept]),
-        np.stack([request.forgets(one)[left] for one in kept]),
+        np.stack([learned[one][left] for one in kept]),
+        np.stack([(learned[one] & rows)[left] for one in kept]),
         told,
     )

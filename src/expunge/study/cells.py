@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from expunge.names.text import clean_name
-from expunge.scores.rows import CONTROLS, HEAD_ZEROED, ORIGINAL, RETRAIN
+from expunge.scores.rows import CONTROLS, FLOOR, HEAD_ZEROED, ORIGINAL, RETRAIN
+from expunge.study.bank_needs import needs_of, without_bank
 from expunge.study.entries import Entry, tuned, unfit, variants
 from expunge.study.scenarios import scenario_of
 from expunge.study.schema import Study
 
 WEIGHT_DISTANCE = "weight_distance"
 """The audit that compares weights with those of a paired retraining."""
-Kind = Literal["original", "retrain", "unlearn"]
+BANK_NUMBER = "number"
+"""In the configuration of a model of a bank: which one it is."""
+Kind = Literal["original", "retrain", "unlearn", "shadow", "forgot_shadow"]
 Setting = tuple[str, str, str, str, str]
 """The values of `claims.SETTING`, in words."""
 
@@ -36,7 +39,8 @@ class Cell:
     """One piece of work, which several rows of a table may share.
 
     kind: an original (dense or sparse), a retrained reference (or floor), or one run of a method;
-    the method "original" does nothing, and is scored. config: everything that decides its result,
+    the method "original" does nothing, and is scored; a model of an original's bank, or one of these
+    made to forget. config: everything that decides its result,
     as plain data. starts: the cells whose models it starts from, as they are planned: no file says
     what they are. key: 32 hexadecimal digits of all that. seed: of the rows that it makes.
     """
@@ -60,6 +64,8 @@ class Cell:
             "retrain": "floor" if self.config.get("floor") else "retrain",
         }.get(self.kind, self.config.get("label", ""))
         what = f"paired {what}" if self.config.get("paired") else what
+        if BANK_NUMBER in self.config:
+            what = f"{what}{', ' if what else ''}bank model {self.config[BANK_NUMBER]}"
         where = f", {self.config['scenario']}" if "scenario" in self.config else ""
         return clean_name(f"{what}{where}, seed {self.seed}")
 
@@ -139,30 +145,88 @@ def plan_cells(
             retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
             # with further scores, a row is compared with the retrained model itself
             further = study.also_of(scenario)
-            also = {"also": list(further)} if further else {}
             needs = (base, retrain) if further else (base,)
+            pair = ""
             if study.pair and WEIGHT_DISTANCE in further and not config["density"]:
                 # what begins with weights that were rewound has no pair
                 paired = {**asked, "floor": False, "paired": True}
-                needs = (*needs, cells.add("retrain", paired, (base,), seed))
-            made = {"retrain": retrain}
+                pair = cells.add("retrain", paired, (base,), seed)
+                needs = (*needs, pair)
+            scored = _Scored(study, further, cells, asked, needs, seed)
+            made = {RETRAIN: retrain}
             for label, method in _runs(study, here, chosen or {}).items():
                 run: dict[str, Any] = {}
                 if method is not None:
                     run = dict(method)
                 elif study.criteria and config["density"]:
                     run = {"criteria": True}
-                made[label] = cells.add(
-                    "unlearn", {**asked, **run, **also, "label": label}, needs, seed
-                )
+                made[label] = scored.add("unlearn", {**run, "label": label}, method)
             if study.floor:
-                made["floor"] = cells.add("retrain", {**asked, "floor": True, **also}, needs, seed)
-            pair = needs[2] if len(needs) > 2 else ""
+                exact = variants(FLOOR, Entry(method=RETRAIN), allow_code=False)[FLOOR]
+                made[FLOOR] = scored.add("retrain", {"floor": True}, exact)
             rows += [
                 Row(here, label, seed, key, retrain, base, pair if label != RETRAIN else "")
                 for label, key in made.items()
             ]
     return cells.all(), rows
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Adds cells whose models are scored, after the models of a bank that their audits look at.
+
+    These depend on the original, the half and the method alone, so all rows share the first, and all
+    audits of a row those that were made to forget.
+
+    further: audits. asked: what is forgotten. needs: keys of the models that a row is compared with,
+    the original first.
+    """
+
+    study: Study
+    further: tuple[str, ...]
+    cells: Cells
+    asked: Mapping[str, Any]
+    needs: tuple[str, ...]
+    seed: int
+
+    def add(self, kind: Kind, config: Mapping[str, Any], method: Mapping[str, Any] | None) -> str:
+        """Add a cell; its key.
+
+        method: what a cell records of what made its model, None of the original.
+        """
+        name = None if method is None else method["method"]
+        also = without_bank(self.further, name, self.study.bank)
+        asks, needs = needs_of(also), self.needs
+        if "shadows" in asks and self.study.bank:
+            shadows = self._shadows()
+            needs = (*needs, *shadows)
+            if method is not None and "method" in asks:
+                label = config.get("label", FLOOR)
+                needs = (*needs, *self._forgetting(shadows, {**method, "label": label}))
+        told = {"also": list(also)} if also else {}
+        return self.cells.add(kind, {**self.asked, **config, **told}, needs, self.seed)
+
+    def _shadows(self) -> list[str]:
+        """Keys of the models of the original's bank, in order of their numbers."""
+        weights = "method" in needs_of(self.study.further)  # they are to be made to forget
+        return [
+            self.cells.add(
+                "shadow", {BANK_NUMBER: number, "weights": weights}, self.needs[:1], self.seed
+            )
+            for number in range(self.study.bank)
+        ]
+
+    def _forgetting(self, shadows: Sequence[str], method: Mapping[str, Any]) -> list[str]:
+        """Keys of these models, each made to forget as the row is."""
+        return [
+            self.cells.add(
+                "forgot_shadow",
+                {**self.asked, **method, BANK_NUMBER: number},
+                (self.needs[0], shadow),
+                self.seed,
+            )
+            for number, shadow in enumerate(shadows)
+        ]
 
 
 def _runs(

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.audits import make_audit
+from expunge.audits import AUDITS, make_audit
 from expunge.disk.reading import read_json, reading
 from expunge.disk.whole import unwritable, write_file
 from expunge.errors import ConfigError, UserError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.progress import Reporter, Silent, Step
+from expunge.study.bank_needs import check_foreign
 from expunge.study.cells import Cell, Facts, Row, content_of, plan_cells
 from expunge.study.check import check_consent, check_there
 from expunge.study.file import FACTS, read_study
@@ -102,7 +103,9 @@ def planned(
     if not believed:
         check_consent(study.models, study.specs, study.further, allow_code=place.allow_code)
         for name in study.further:  # whatever it lacks is known before anything is trained
-            make_audit(name, allow_code=place.allow_code)
+            audit = make_audit(name, allow_code=place.allow_code)
+            if name not in AUDITS:
+                check_foreign(audit, study.bank)
         unknown = [text for text in study.scenarios if text not in contents]
         try:
             check_there(study.specs, unknown, place.data_dir, allow_code=place.allow_code)

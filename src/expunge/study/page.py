@@ -67,6 +67,7 @@ def study_report(study: Planned, command: str) -> Report:
         warnings["made on several machines or devices: their seconds cannot be compared"] = None
     asked, claims = study.study, verdicts_of(study, frame)
     environment = {name: "; ".join(found) for name, found in made.items()}
+    environment["bank"] = _bank(study)
     environment["made"] = " to ".join(sorted({min(dates), max(dates)})) if dates else ""
     return Report(
         title=study.study.name,
@@ -87,6 +88,17 @@ def study_report(study: Planned, command: str) -> Report:
         warnings=list(warnings),
         environment={name: text for name, text in environment.items() if text},
     )
+
+
+def _bank(study: Planned) -> str:
+    """What the models of banks took, whose seconds are in no RTE; empty without any."""
+    told = []
+    for kind, what in (("shadow", "trained on halves"), ("forgot_shadow", "made to forget")):
+        keys = {cell.key for cell in study.cells if cell.kind == kind}
+        done = [study.store.read(key)["cost"]["seconds"] for key in keys if study.store.done(key)]
+        if done:
+            told.append(f"{len(done):,} models {what} in {sum(done):,.0f} s")
+    return f"{'; '.join(told)}; these seconds are in no RTE" if told else ""
 
 
 def _took_part(entries: Mapping[str, Entry]) -> list[str]:

@@ -18,6 +18,7 @@ from expunge.pruning import PRUNERS, Pruner, make_pruner, pruner_name
 from expunge.scores.looks import MAX_SEEDS, Plan
 from expunge.scores.rows import CONTROLS, FLOOR, ORIGINAL, RETRAIN
 from expunge.scores.table import DERIVED, SCORES
+from expunge.study.bank_needs import check_audits, without_bank
 from expunge.study.check import check_claims, check_distinct, check_models
 from expunge.study.entries import (
     Entry,
@@ -198,6 +199,10 @@ class Study(Settings):
         default=("relearn_time", "linear_probe"),
         description="further scores of requests for whole classes",
     )
+    bank: int = Field(
+        default=0,
+        description="shadow models of each original, an even number, for audits that look at them",
+    )
     transfer: TargetTask | None = Field(
         default=None, description="a target task, to which every model is adapted and scored"
     )
@@ -246,10 +251,26 @@ class Study(Settings):
                 where = density.label if why and not unfit(entry, scenario) else scenario
                 names = found.setdefault((where, why), [])
                 names += [label] if label not in names else []
-        return tuple(
+        told = (
             f"{where}: {', '.join(names)} left out, {why}"
             for (where, why), names in found.items()
             if why
+        )
+        return (*told, *self._without_bank)
+
+    @property
+    def _without_bank(self) -> tuple[str, ...]:
+        """Which rows lack audits that look at a bank, a sentence for each set of these."""
+        found: dict[str, list[str]] = {}
+        for label, entry in self.methods.items():
+            kept = without_bank(self.further, entry.method, self.bank)
+            lost = ", ".join(name for name in self.further if name not in kept)
+            found.setdefault(lost, []).append(label)
+        return tuple(
+            f"{', '.join(labels)}: no {lost}, for the method takes part in training, and models of the "
+            "bank are trained without it"
+            for lost, labels in found.items()
+            if lost
         )
 
     def margin_of(self, score: str) -> float | None:
@@ -292,6 +313,7 @@ class Study(Settings):
                 f"{key}: no further audit {unknown[0]!r}{nearest(unknown[0], further)}; there are: "
                 f"{', '.join(further)}, module:Class"
             )
+        check_audits(self.bank, self.further)
         if self.transfer is None and any(s.startswith("harmful") for s in self.scenarios):
             raise ValueError("scenario harmful needs a target task; give transfer: {data: ...}")
         if self.criteria and all(density.pruner is None for density in self.densities):

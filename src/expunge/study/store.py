@@ -27,6 +27,7 @@ from expunge.disk.reading import (
     reason,
 )
 from expunge.errors import ConfigError
+from expunge.shadows.places import LOGITS
 from expunge.study.packed import PACKED, Packed, read_packed
 from expunge.study.written import Failure, check_attempt, check_cell, check_failure
 from expunge.trained.card import digest_file
@@ -101,8 +102,11 @@ class CellStore:
         return os.path.lexists(self.path(key) / RESULT)
 
     def has_weights(self, key: str) -> bool:
-        """Whether the model of a finished cell lies here, so that others can start from it."""
-        return (self.path(key) / WEIGHTS).is_file()
+        """Whether the model of a finished cell lies here, so that others can start from it; of a model
+        of a bank, what it says.
+        """
+        folder = self.path(key)
+        return (folder / WEIGHTS).is_file() or (folder / LOGITS).is_dir()
 
     def read(self, key: str) -> dict[str, Any]:
         """What a finished cell says. Raises ConfigError for one that is damaged, or another's."""

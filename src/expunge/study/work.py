@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from expunge.api import train, unlearn
-from expunge.audits import chosen_audits
+from expunge.audits import chosen_audits, there
+from expunge.audits.beside import FurtherModels
 from expunge.audits.criterion import CRITERION
 from expunge.audits.details import details
 from expunge.audits.distance_floor import DistanceFloor, distance_floor
 from expunge.audits.panel import Panel
 from expunge.audits.scores import score_panel
+from expunge.audits.shadows import Shadows
 from expunge.audits.unseen import held_apart, judged_unseen, reads_on, tested_on, unseen_panel
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.load import Data, load_data
@@ -32,6 +36,14 @@ from expunge.place import HERE, Place
 from expunge.pruning import make_pruner
 from expunge.pruning.original import mask_in_other_order, mask_without
 from expunge.scores.score import Score
+from expunge.study.bank_work import (
+    Made,
+    make_forgetting,
+    make_shadow,
+    shadows_of,
+    unlearned_of,
+    untouched,
+)
 from expunge.study.cells import Cell, Facts
 from expunge.study.models import read_model
 from expunge.study.scenarios import Given, scenario_of
@@ -39,6 +51,7 @@ from expunge.study.source import audits_of, source_of
 from expunge.study.store import CellStore
 from expunge.trained.record import Record
 from expunge.trained.trained import Trained, record_of
+from expunge.training.cost import Cost
 from expunge.training.recipe import Recipe
 from expunge.training.run import Run, accelerator_on
 from expunge.training.session import resolve_recipe
@@ -118,11 +131,16 @@ class Bench:
         """
         # an original of the row's own making, where its method took part in training
         mine = "" if original is self.original(cell.starts[0]) else cell.key
-        key = json.dumps([cell.needs, cell.config["scenario"], cell.config["forget_seed"], mine])
+        shared = [one for one in cell.starts if one.kind != "forgot_shadow"]
+        keys = [one.key for one in shared]
+        key = json.dumps([keys, cell.config["scenario"], cell.config["forget_seed"], mine])
         if key not in self._panels:
             retrained, *pair = (
-                read_model(self.store, one, subject.data, self.place) for one in cell.starts[1:]
+                read_model(self.store, one, subject.data, self.place)
+                for one in shared
+                if one.kind == "retrain"
             )
+            bank = [one for one in shared if one.kind == "shadow"]
             self._panels = {
                 key: Panel(
                     subject,
@@ -132,9 +150,23 @@ class Bench:
                     retrained=retrained,
                     pair=pair[0] if pair else None,
                     seed=cell.seed,
+                    shadows=shadows_of(bank, original, self.store) if bank else None,
                 )
             }
-        return self._panels[key].judging(subject)
+        panel = self._panels[key].judging(subject)
+        return replace(panel, unlearned=self._unlearned(cell, panel))
+
+    def _unlearned(self, cell: Cell, panel: Panel) -> Callable[[], Shadows] | None:
+        """Gives the models of a bank, made to forget as a row is."""
+        shadows, original = panel.shadows, panel.original
+        if shadows is None or original is None:
+            return None
+        forget = panel.split.forget
+        made = [one for one in cell.starts if one.kind == "forgot_shadow"]
+        if made:
+            return unlearned_of(made, original, forget, self.store)
+        does_nothing = cell.kind == "unlearn" and "method" not in cell.config
+        return partial(untouched, shadows, forget) if does_nothing else None
 
     def with_floor(self, made: Trained, original: Trained) -> Trained:
         """A paired retraining with the floor of distances in its record.
@@ -179,28 +211,46 @@ class Bench:
 def do_cell(cell: Cell, bench: Bench) -> None:
     """Make a cell and write it. The caller holds its claim, and what it needs is done."""
     start = time.perf_counter()
-    scored: dict[str, Any] = {"scores": []}
-    if cell.kind == "original":
-        made = _original(cell, bench)
-        scored |= {
-            "recipe": made.recipe.model_dump(mode="json") if made.recipe else None,
-            "saw_data": made.record.log.get("saw_data"),
-        }
-    else:
-        made, scored = _forget(cell, bench)
-    cost = made.record.cost
-    notes = scored.pop("notes", [])
-    content = {
+    content: dict[str, Any] = {
         "kind": cell.kind,
         "label": cell.label,
         "config": dict(cell.config),
         "needs": list(cell.needs),
         "seed": cell.seed,
+        "scores": [],
+    }
+    if cell.kind in ("shadow", "forgot_shadow"):  # each file is written as soon as it is there
+        with bench.store.writing(cell.key, content) as folder:
+            made = _of_bank(cell, bench, folder)
+            told = [made.why] if made.why else []
+            content |= {"warnings": told, "log": {}, **_told(cell, bench, made.cost, start)}
+        return
+    scored: dict[str, Any] = {}
+    if cell.kind == "original":
+        model = _original(cell, bench)
+        scored |= {
+            "recipe": model.recipe.model_dump(mode="json") if model.recipe else None,
+            "saw_data": model.record.log.get("saw_data"),
+        }
+    else:
+        model, scored = _forget(cell, bench)
+    notes = scored.pop("notes", [])
+    content |= {
         **scored,
+        "warnings": [*model.record.warnings, *notes],
+        "log": model.record.log,
+        **_told(cell, bench, model.record.cost, start),
+    }
+    with bench.store.writing(cell.key, content) as folder:
+        if bench.keep_all or cell.kind == "original" or _is_reference(cell):
+            model.write(folder)
+
+
+def _told(cell: Cell, bench: Bench, cost: Cost, start: float) -> dict[str, Any]:
+    """What every cell says of its making. start: when that began."""
+    return {
         "made_from": _dates(cell, bench.store),
         "cost": cost.to_dict(),
-        "warnings": [*made.record.warnings, *notes],
-        "log": made.record.log,
         "source": source_of(cell),
         **audits_of(cell),
         "version": VERSION,
@@ -209,9 +259,18 @@ def do_cell(cell: Cell, bench: Bench) -> None:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": time.perf_counter() - start,
     }
-    with bench.store.writing(cell.key, content) as folder:
-        if bench.keep_all or cell.kind == "original" or _is_reference(cell):
-            made.write(folder)
+
+
+def _of_bank(cell: Cell, bench: Bench, folder: Path) -> Made:
+    """Make a model of a bank, or make one forget, in a folder."""
+    original = bench.original(cell.starts[0])
+    if cell.kind == "shadow":
+        return make_shadow(cell, original, folder, bench.place)
+    method = make_method(
+        cell.config["method"], cell.config["settings"], allow_code=bench.place.allow_code
+    )
+    forget = bench.split(cell, original).forget
+    return make_forgetting(cell, original, method, forget, folder, bench.store, bench.place)
 
 
 def _is_reference(cell: Cell) -> bool:
@@ -340,9 +399,10 @@ def _scores(
     else:
         run = bench.run(("audit", cell.seed), "audit")
         panel = Panel(subject, made.split, run, seed=cell.seed)
+    beside = FurtherModels(shadows=panel.shadows, unlearned=panel.unlearned)
     audits = chosen_audits(
         also,
-        beside=("original", "retrained") if also else (),
+        beside=there(panel.original, panel.retrained, beside),
         allow_code=bench.place.allow_code,
     )
     # what it cost stands in the cell

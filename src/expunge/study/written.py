@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from expunge.disk.reading import UnreadableError
 from expunge.names.text import clean_name
-from expunge.study.cells import Facts, key_of
+from expunge.study.cells import Facts, Kind, key_of
 
 _Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -71,7 +71,7 @@ class _Details(_Part):
 
 
 class _Cell(_Part):
-    kind: Literal["original", "retrain", "unlearn"]
+    kind: Kind
     config: dict[str, Any]
     needs: list[_Key]
     seed: int

@@ -7,6 +7,8 @@ What is not shown so is how Python starts, and what is imported when: tests of t
 
     python forks.py SOCKET                    the server, until its standard input ends
     python forks.py SOCKET STRICT [word ...]  a command; STRICT: 1 where warnings are errors
+
+Of Python itself it is `-c CODE`, and `FILE.py [word ...]`.
 """
 
 from __future__ import annotations
@@ -146,6 +148,25 @@ def _fork_workers() -> None:
     util.spawnv_passfds = start  # type: ignore[attr-defined]
 
 
+def _main(words: list[str]) -> None:
+    """What the words ask for."""
+    import runpy
+
+    if words[:1] == ["-c"]:
+        sys.argv = ["-c", *words[2:]]
+        exec(words[1], {"__name__": "__main__"})
+    elif words and words[0].endswith(".py"):
+        sys.argv = words
+        sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
+        runpy.run_path(words[0], run_name="__main__")
+    else:
+        from expunge import cli
+
+        sys.argv = ["expunge", *words]
+        _fork_workers()
+        cli.main()
+
+
 def _run(asked: dict[str, object], streams: list[int]) -> None:
     """The command itself, as `python -m expunge` has it."""
     import atexit
@@ -172,12 +193,8 @@ def _run(asked: dict[str, object], streams: list[int]) -> None:
             sys.warnoptions.clear()
             warnings.resetwarnings()
             warnings.simplefilter("ignore")
-        sys.argv = ["expunge", *asked["arguments"]]  # type: ignore[misc]
-        _fork_workers()
-        from expunge import cli
-
         try:
-            cli.main()
+            _main(list(asked["arguments"]))  # type: ignore[call-overload]
             code = 0
         except SystemExit as stop:
             code = int(str(stop.code or 0))

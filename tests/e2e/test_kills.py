@@ -1,4 +1,4 @@
-"""A sample of the campaign of `scripts/kills`: some thirty kills, and none loses anything."""
+"""A sample of the campaign of `scripts/kills`: some twenty kills, and none loses anything."""
 
 from __future__ import annotations
 

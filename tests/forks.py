@@ -2,10 +2,13 @@
 
 A server imports everything, once; each command is a fork of it, started by a small program that looks
 like the command to whoever starts it: it has its folder, environment, streams, signals and exit code.
+Its workers (multiprocessing's, spawned) are forks of it, and get what they are told as they do else.
 What is not shown so is how Python starts, and what is imported when: tests of that start their own.
 
     python forks.py SOCKET                    the server, until its standard input ends
     python forks.py SOCKET STRICT [word ...]  a command; STRICT: 1 where warnings are errors
+
+Of Python itself it is `-c CODE`, and `FILE.py [word ...]`.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ def be_command(path: str, strict: str, *arguments: str) -> None:
 
 def serve(path: str) -> None:
     """Import everything, then fork for whoever asks."""
+    import contextlib
     import select
     import shutil
 
@@ -58,13 +62,15 @@ def serve(path: str) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # who is interrupted at the keyboard ends the tests
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
     try:
         while True:
             ready, _, _ = select.select([listener, sys.stdin], [], [])
+            with contextlib.suppress(ChildProcessError):  # so that their time is counted as spent
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             if sys.stdin in ready:
                 break
             asker, _ = listener.accept()
@@ -80,7 +86,6 @@ def _keep(asker: socket.socket) -> None:
     """Fork once more, tell what becomes of it, and end it with whoever asked."""
     import select
 
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, streams, _, _ = socket.recv_fds(asker, 8, 3)
     with asker.makefile("rb") as stream:
         asked = json.loads(stream.read(int.from_bytes(size, "big")))
@@ -112,6 +117,56 @@ def _open_streams() -> None:
         setattr(sys, f"__{name}__", stream)
 
 
+def _fork_workers() -> None:
+    """Of a command, from here on."""
+    import re
+    import warnings
+    from multiprocessing import resource_tracker, spawn, util
+
+    afresh = util.spawnv_passfds  # type: ignore[attr-defined]
+
+    def start(program: bytes, words: list[object], handles: list[int]) -> int:
+        told = re.search(r"spawn_main\(tracker_fd=(\d+), pipe_handle=(\d+)\)", str(words))
+        if told is None:  # what multiprocessing itself needs
+            return int(afresh(program, words, handles))
+        with warnings.catch_warnings():  # Python's, of forks beside threads
+            warnings.simplefilter("ignore")
+            process = os.fork()
+        if process:
+            return process
+        code = 1
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            tracker, pipe = map(int, told.groups())
+            resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
+            code = spawn._main(pipe, os.dup(pipe))  # type: ignore[attr-defined]
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    util.spawnv_passfds = start  # type: ignore[attr-defined]
+
+
+def _main(words: list[str]) -> None:
+    """What the words ask for."""
+    import runpy
+
+    if words[:1] == ["-c"]:
+        sys.argv = ["-c", *words[2:]]
+        exec(words[1], {"__name__": "__main__"})
+    elif words and words[0].endswith(".py"):
+        sys.argv = words
+        sys.path.insert(0, os.path.dirname(os.path.abspath(words[0])))
+        runpy.run_path(words[0], run_name="__main__")
+    else:
+        from expunge import cli
+
+        sys.argv = ["expunge", *words]
+        _fork_workers()
+        cli.main()
+
+
 def _run(asked: dict[str, object], streams: list[int]) -> None:
     """The command itself, as `python -m expunge` has it."""
     import atexit
@@ -138,11 +193,8 @@ def _run(asked: dict[str, object], streams: list[int]) -> None:
             sys.warnoptions.clear()
             warnings.resetwarnings()
             warnings.simplefilter("ignore")
-        sys.argv = ["expunge", *asked["arguments"]]  # type: ignore[misc]
-        from expunge import cli
-
         try:
-            cli.main()
+            _main(list(asked["arguments"]))  # type: ignore[call-overload]
             code = 0
         except SystemExit as stop:
             code = int(str(stop.code or 0))

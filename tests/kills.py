@@ -12,6 +12,7 @@ turn it gets SIGKILL, SIGTERM, SIGHUP or SIGINT, before the event happens. Then:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import hashlib
 import importlib
@@ -277,21 +278,36 @@ class Bench:
         return (*self.case.arguments, *(["--overwrite"] if self.case.overwrite else []))
 
 
+def made(commands: Sequence[tuple[str, ...]], folder: Path) -> Path:
+    """A folder that these commands have made; what begins alike is made once in `folder`."""
+    name = hashlib.sha256(repr(commands).encode()).hexdigest()[:16]
+    if (folder / name).exists():
+        return folder / name
+    work = folder / f"{name}.{os.getpid()}"
+    if commands:
+        shutil.copytree(made(commands[:-1], folder), work)
+        _ended_well(run(commands[-1], work), commands[-1], folder / f"{work.name}.log")
+    else:
+        for part_ in (".cache", ".data", ".tmp"):
+            (work / part_).mkdir(parents=True)
+        (work / "study.yaml").write_text(STUDY)
+    with contextlib.suppress(OSError):  # another case has made it meanwhile
+        work.rename(folder / name)
+    return folder / name
+
+
 def prepare(case: Case, folder: Path) -> Bench:
     """Make what a case starts from, and run it undisturbed."""
     start = folder / "start"
-    for name in (".cache", ".data", ".tmp"):
-        (start / name).mkdir(parents=True)
-    (start / "study.yaml").write_text(STUDY)
-    for command in case.before:
-        _ended_well(run(command, start), command, folder / "start.log")
+    shutil.copytree(made(case.before, folder.parent / "made"), start)
     work = folder / "undisturbed"
     shutil.copytree(start, work)
     bench = Bench(case, start, tree(start), {}, 0, 0.0)
     done = run(bench.again, work)
     _ended_well(done, bench.again, folder / "undisturbed.log")
-    # once more: what stands there when it is started a second time
-    _ended_well(run(bench.again, work), bench.again, folder / "undisturbed.log")
+    if not case.replaces:
+        # once more: what stands there when it is started a second time
+        _ended_well(run(bench.again, work), bench.again, folder / "undisturbed.log")
     return Bench(case, start, bench.before, tree(work), done[1], done[2])
 
 
@@ -389,12 +405,13 @@ def campaigns(cases: Sequence[Case], given: argparse.Namespace) -> Iterator[Foun
     with tempfile.TemporaryDirectory(prefix="expunge-kills-") as top:
         while waiting or running:
             if waiting and len(running) < given.jobs:
+                number = len(cases) - len(waiting)
                 case = waiting.pop()
                 folder = Path(top, f"case{len(waiting)}")
                 folder.mkdir()
                 process = os.fork()
                 if process == 0:
-                    _be_campaign(case, folder, given)
+                    _be_campaign(case, folder, given, number)
                 running[process] = folder
                 continue
             process, status = os.wait()
@@ -406,11 +423,12 @@ def campaigns(cases: Sequence[Case], given: argparse.Namespace) -> Iterator[Foun
             shutil.rmtree(folder)
 
 
-def _be_campaign(case: Case, folder: Path, given: argparse.Namespace) -> None:
+def _be_campaign(case: Case, folder: Path, given: argparse.Namespace, number: int) -> None:
     code = 1
     try:
         chance = random.Random(f"{given.seed} {case.name}")
-        found = campaign(case, folder, every=given.every, at_random=given.random, chance=chance)
+        every, at_random = given.every[number], given.random[number]
+        found = campaign(case, folder, every=every, at_random=at_random, chance=chance)
         (folder / "found.json").write_text(json.dumps(vars(found)))
         code = 0
     except BaseException as error:
@@ -440,12 +458,22 @@ def warm_up() -> None:
     gc.freeze()
 
 
+def numbers(text: str) -> list[int]:
+    """Numbers between commas."""
+    return [int(word) for word in text.split(",")]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [case.name for case in _cases()]
     parser.add_argument("--only", help=f"cases, comma-separated, of: {', '.join(names)}")
-    parser.add_argument("--every", type=int, default=1, help="hit every nth file event (1)")
-    parser.add_argument("--random", type=int, default=40, help="kills at random moments, a case")
+    each = "; one number for all cases, or one for each of --only"
+    parser.add_argument(
+        "--every", type=numbers, default=[1], help=f"hit every nth file event (1){each}"
+    )
+    parser.add_argument(
+        "--random", type=numbers, default=[40], help=f"kills at random moments, a case (40){each}"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="cases at once")
     parser.add_argument(
@@ -458,6 +486,11 @@ def main() -> int:
     chosen = given.only.split(",") if given.only else names
     if unknown := set(chosen) - set(names):
         parser.error(f"no case {', '.join(sorted(unknown))}")
+    for option in ("every", "random"):
+        if len(getattr(given, option)) == 1:
+            setattr(given, option, getattr(given, option) * len(chosen))
+        elif len(getattr(given, option)) != len(chosen):
+            parser.error(f"--{option} takes one number, or one for each case")
     warm_up()
     if given.two_renames:
         from expunge.disk import exchange
@@ -465,7 +498,8 @@ def main() -> int:
         exchange.system_call = lambda: None  # type: ignore[assignment]
     start = time.perf_counter()
     results = []
-    for found in campaigns([case for case in _cases() if case.name in chosen], given):
+    cases = {case.name: case for case in _cases()}
+    for found in campaigns([cases[name] for name in chosen], given):
         results.append(found)
         kills = ", ".join(f"{number} {name}" for name, number in sorted(found.kills.items()))
         print(

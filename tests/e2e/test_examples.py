@@ -1,6 +1,6 @@
 """The examples run as they stand, and print what lies beside them, but for numbers and verdicts.
 
-Each `expunge` of theirs is a fork of a process that has imported everything (`forks`).
+Each `expunge` and `python` of theirs is a fork of a process that has imported everything (`forks`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def words(text: str) -> Counter[str]:
 def test_an_example(name: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     (tmp_path / "bin").mkdir()
-    command = tmp_path / "bin/expunge"
-    command.write_text(f'#!/bin/sh\nexec {shlex.join(started(strict=False))} "$@"\n')
-    command.chmod(0o755)
+    for word in ("expunge", "python"):
+        command = tmp_path / "bin" / word
+        command.write_text(f'#!/bin/sh\nexec {shlex.join(started(strict=False))} "$@"\n')
+        command.chmod(0o755)
     places = (tmp_path / "bin", Path(sys.executable).parent, os.environ["PATH"])
     done = subprocess.run(
         ["bash", str(EXAMPLES / name / "run.sh"), str(out)],

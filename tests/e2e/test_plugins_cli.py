@@ -53,13 +53,31 @@ seeds: [0]
 """
 
 
+RUN = ("study", "run", "study.yaml", "--out", "out", "--allow-code")
+
+
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with `mine.py`; the other package is installed."""
     monkeypatch.syspath_prepend(FIXTURE)
-    (tmp_path / "mine.py").write_text(MINE)
-    (tmp_path / "study.yaml").write_text(STUDY)
+    write(tmp_path)
     return tmp_path
+
+
+def write(folder: Path) -> None:
+    (folder / "mine.py").write_text(MINE)
+    (folder / "study.yaml").write_text(STUDY)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a folder, whose study was run; for copies."""
+    folder = tmp_path_factory.mktemp("made")
+    write(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FIXTURE)
+        assert "16 of 16 cells done\n" in expunge(*RUN, cwd=folder).stdout
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +130,10 @@ def test_train_prune_and_load_data_of_others(work: Path) -> None:
 
 
 def test_a_study_names_code_only_with_consent_and_is_looked_at_without_any(
-    work: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    work: Path,
+    made: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All that a run makes is found again where neither the package nor the file is there.
 
@@ -126,9 +147,7 @@ def test_a_study_names_code_only_with_consent_and_is_looked_at_without_any(
     said = refused("study", "run", "less.yaml", "--out", "out", cwd=work)
     assert "less.yaml, line 7: the pruner 'mine:Cut' names code" in said
 
-    run = ("study", "run", "study.yaml", "--out", "out", "--allow-code")
-    made = expunge(*run, cwd=work)
-    assert "16 of 16 cells done\n" in made.stdout
+    shutil.copytree(made / "out", work / "out")
     written = yaml.safe_load((work / "out/study.yaml").read_text())["methods"]
     assert written["mine"]["settings"] == {"times": 2}, "as it was given"
     assert written["mine"]["recorded"] == {
@@ -139,7 +158,7 @@ def test_a_study_names_code_only_with_consent_and_is_looked_at_without_any(
     }
     assert list(written["shrink"]["recorded"]) == ["shrink (share=0.1)", "shrink (share=0.2)"]
     assert "recorded" not in written["finetune"]
-    again = expunge(*run, "--rerun-stale", cwd=work)
+    again = expunge(*RUN, "--rerun-stale", cwd=work)
     assert "16 of 16 cells done\n" in again.stdout, "nothing is stale, nothing is made anew"
 
     away = tmp_path_factory.mktemp("away")
@@ -162,17 +181,16 @@ def test_a_study_names_code_only_with_consent_and_is_looked_at_without_any(
     assert "line 12: no method 'shrink'" in said
 
 
-def test_what_a_run_did_not_record_counts_as_not_made_yet(work: Path) -> None:
-    (work / "study.yaml").write_text(STUDY.replace("  - {}\n", ""))
-    expunge("study", "run", "study.yaml", "--out", "out", "--allow-code", cwd=work)
+def test_what_a_run_did_not_record_counts_as_not_made_yet(work: Path, made: Path) -> None:
+    shutil.copytree(made / "out", work / "out")
     for old, new, missing in (
-        ("times: 2", "times: 3", 1),
-        ("times: 2", "share: 0.3", 1),
+        ("times: 2", "times: 3", 2),
+        ("times: 2", "share: 0.3", 2),
         ("times: 2", "times: 2.0", 0),
         ("sparsity: 0.5", "sparsity: 0.6", 8),
-        ("share: [0.1, 0.2]", "share: [0.1, 0.2, 0.3]", 1),
+        ("share: [0.1, 0.2]", "share: [0.1, 0.2, 0.3]", 2),
     ):
-        (work / "study.yaml").write_text(STUDY.replace("  - {}\n", "").replace(old, new))
+        (work / "study.yaml").write_text(STUDY.replace(old, new))
         told = expunge("study", "status", "study.yaml", "--out", "out", cwd=work).stdout
         assert ("waiting" in told) == bool(missing)
         assert not missing or f"; {missing} waiting" in told, told
@@ -193,7 +211,7 @@ def test_a_foreign_method_is_tuned_and_what_was_chosen_is_read_without_it(
         "validation: 0.25\n"
     )
     (work / "study.yaml").write_text(study)
-    expunge("study", "run", "study.yaml", "--out", "out", "--allow-code", cwd=work)
+    expunge(*RUN, cwd=work)
     monkeypatch.undo()
     (work / "mine.py").write_text("raise RuntimeError('was run')\n")
     for name in [name for name in sys.modules if name.split(".")[0] in ("forgetful", "mine")]:

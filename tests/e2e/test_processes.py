@@ -7,14 +7,13 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import whole_table
-from commands import ENVIRONMENT, expunge, train_digits
+from commands import ENVIRONMENT, expunge, started, train_digits
 from safetensors.torch import load_file
 
 from expunge.methods import METHODS
@@ -102,8 +101,10 @@ def by_two_processes(commands: list[list[str]], cwd: Path) -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    command += ["--master_addr=127.0.0.1", f"--master_port={port}", "driver.py"]
+    # torchrun, and what it starts: forks of a process that has imported everything, warnings errors
+    torchrun = "from torch.distributed.run import main; main()"
+    command = [*started(), "-c", torchrun, "--nproc_per_node=2", "--master_addr=127.0.0.1"]
+    command += [f"--master_port={port}", "--no-python", *started(), "driver.py"]
     command += [json.dumps(commands), "together", str(Path(whole_table.__file__).parent)]
     environment = {**os.environ, **ENVIRONMENT}
     done = subprocess.run(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import expunge, process, refused, without_progress
+from commands import expunge, process, refused, started, without_progress
 
 STUDY = """\
 name: fire
@@ -27,7 +26,7 @@ class_also: []
 seeds: [0, 1]
 claims: ["UA of finetune at scenario class < UA of neggrad_plus"]
 """
-# One process imports everything, then forks workers that have used no thread yet.
+# A process that has imported everything forks workers that have used no thread yet.
 DRIVER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
@@ -85,7 +84,7 @@ def driven(folder: Path) -> list[tuple[dict[str, Any], list[list[str]]]]:
     for name in ("killed", "together"):
         (folder / name).mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER],
+        [*started(), "-c", DRIVER],
         cwd=folder,
         capture_output=True,
         text=True,

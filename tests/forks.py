@@ -22,6 +22,17 @@ import sys
 
 def be_command(path: str, strict: str, *arguments: str) -> None:
     """Have a fork do it; end as that does."""
+    process, early = 0, list[int]()
+    pass_on = os.killpg if os.getpid() == os.getpgrp() else os.kill
+
+    def passed_on(number: int, frame: object) -> None:
+        if process:
+            pass_on(process, number)
+        else:  # nobody is there yet to be told
+            early.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, passed_on)
     server = socket.socket(socket.AF_UNIX)
     server.connect(path)
     asked = {
@@ -29,17 +40,15 @@ def be_command(path: str, strict: str, *arguments: str) -> None:
         "folder": os.getcwd(),
         "environment": dict(os.environ),
         "strict": strict == "1",
-        "leads": os.getpid()
-        == os.getpgrp(),  # what it starts is of its group, and signalled with it
+        "leads": pass_on is os.killpg,  # what it starts is of its group, and signalled with it
     }
     content = json.dumps(asked).encode()
     socket.send_fds(server, [len(content).to_bytes(8, "big")], [0, 1, 2])
     server.sendall(content)
     answers = server.makefile()
     process = int(answers.readline())
-    pass_on = os.killpg if asked["leads"] else os.kill
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: pass_on(process, number))
+    for number in early:
+        pass_on(process, number)
     code = int(answers.readline() or 1)
     if code < 0:
         if -code != signal.SIGKILL:
@@ -75,8 +84,11 @@ def serve(path: str) -> None:
                 break
             asker, _ = listener.accept()
             if os.fork() == 0:
-                listener.close()
-                _keep(asker)
+                try:  # whatever happens here, the server's own end is not for it
+                    listener.close()
+                    _keep(asker)
+                finally:
+                    os._exit(1)
             asker.close()
     finally:
         shutil.rmtree(os.path.dirname(path), ignore_errors=True)
@@ -89,12 +101,16 @@ def _keep(asker: socket.socket) -> None:
     size, streams, _, _ = socket.recv_fds(asker, 8, 3)
     with asker.makefile("rb") as stream:
         asked = json.loads(stream.read(int.from_bytes(size, "big")))
+    ready, tell = os.pipe()
     process = os.fork()
     if process == 0:
         asker.close()
-        _run(asked, streams)
-    for stream_ in streams:
-        os.close(stream_)
+        os.close(ready)
+        _run(asked, streams, tell)
+    for one in (*streams, tell):
+        os.close(one)
+    os.read(ready, 1)
+    os.close(ready)
     asker.sendall(f"{process}\n".encode())
     while True:
         done, status = os.waitpid(process, os.WNOHANG)
@@ -167,8 +183,8 @@ def _main(words: list[str]) -> None:
         cli.main()
 
 
-def _run(asked: dict[str, object], streams: list[int]) -> None:
-    """The command itself, as `python -m expunge` has it."""
+def _run(asked: dict[str, object], streams: list[int], tell: int) -> None:
+    """The command itself, as `python -m expunge` has it. tell: closed when it can be signalled."""
     import atexit
     import threading
     import traceback
@@ -179,6 +195,7 @@ def _run(asked: dict[str, object], streams: list[int]) -> None:
         if asked["leads"]:
             os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        os.close(tell)
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)

@@ -141,6 +141,11 @@ def _run(asked: dict[str, object], streams: list[int]) -> None:
         sys.argv = ["expunge", *asked["arguments"]]  # type: ignore[misc]
         from expunge import cli
 
+        if os.environ.pop("FORKED_WORKERS", ""):
+            from expunge.training import processes
+
+            workers = processes.multiprocessing.get_context("fork")
+            processes.multiprocessing.get_context = lambda _: workers
         try:
             cli.main()
             code = 0

@@ -6,12 +6,16 @@ waits for the other at the end, and what takes long to make lies on the disk for
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +56,33 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         files = {name: round(seconds, 1) for name, seconds in _spent.most_common()}
         content = {"what": "seconds of each file, longest first", "files": files}
         SECONDS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def pytest_runtest_setup() -> None:
+    """A PDF holds the glyphs of its words; which tables go with them takes a third of drawing it.
+
+    So all letters go into each, and what fontTools made of a font is remembered.
+    """
+    fonts = sys.modules.get("matplotlib.backends._backend_pdf_ps")
+    if fonts is None or hasattr(fonts, "made_before"):
+        return
+    make, made = fonts.get_glyphs_subset, {}
+    fonts.made_before = made
+
+    def remembered(file: Any, glyphs: Any) -> Any:
+        from matplotlib.font_manager import get_font
+
+        index = get_font(file).get_char_index
+        every = frozenset({*glyphs, *map(index, range(32, 127))})
+        if (file, every) not in made:
+            with make(file, set(every)) as subset:
+                content = fonts.font_as_file(subset.font).getvalue()
+                made[file, every] = content, subset.glyph_index_map
+        content, places = made[file, every]
+        font = SimpleNamespace(save=lambda stream, **_: stream.write(content))
+        return contextlib.nullcontext(SimpleNamespace(font=font, glyph_index_map=places))
+
+    fonts.get_glyphs_subset = remembered
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -368,6 +371,27 @@ def changed_source(method: str) -> Callable[[str], str]:
     """In place of `source_digest`: as if a method's file had changed since its cells were made."""
     real = source.source_digest
     return lambda module: "v2:new" if module == f"expunge.methods.{method}" else real(module)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def same_figure_once() -> Iterator[None]:
+    """A study's figure is drawn once for what it shows: for modules that import this."""
+    figures = importlib.import_module("expunge.report.figures")
+    draw: Callable[..., tuple[Path, Path]] = figures.gap_figure
+    drawn: dict[str, list[bytes]] = {}
+
+    def figure(frame: pd.DataFrame, stem: Path) -> tuple[Path, Path]:
+        shown, paths = frame.to_csv(), (Path(f"{stem}.png"), Path(f"{stem}.svg"))
+        if shown not in drawn:
+            assert draw(frame, stem) == paths
+            drawn[shown] = [path.read_bytes() for path in paths]
+        for path, content in zip(paths, drawn[shown], strict=True):
+            path.write_bytes(content)
+        return paths
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(figures, "gap_figure", figure)
+        yield
 
 
 # --- what the tests in tests/device share: runs on a device, and how near two of them must be

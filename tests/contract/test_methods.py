@@ -144,7 +144,7 @@ def test_a_method_is_a_file_of_its_name(name: str) -> None:
 
 @every_method
 def test_a_forget_set_of_one_sample_on_a_deep_model(name: str) -> None:
-    forgets_a_single_sample(case(name, "resnet20", count=100))
+    forgets_a_single_sample(case(name, "resnet20", count=60))
 
 
 @both_models

@@ -255,8 +255,11 @@ def test_no_example_hides_from_the_tests() -> None:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """The same command with fewer samples and epochs."""
+    """The same command with fewer samples, epochs, models and processes."""
     words = [re.sub(r"^digits(?=$|\+)", "digits:300", word) for word in words]
+    for option, few in (("--models", "2"), ("--workers", "1")):
+        if option in words:
+            words[words.index(option) + 1] = few
     staged = "sisa" in words  # its stages need an epoch each, and it has no epochs of its own
     if "--epochs" in words:
         words[words.index("--epochs") + 1] = "2" if staged else "1"

@@ -477,12 +477,13 @@ def test_a_percent_that_rounding_lifted_over_100_is_accepted(tmp_path: Path, dra
     assert len(drawn) == 1
 
 
-def test_the_callers_data_are_left_alone(tmp_path: Path) -> None:
+def test_the_callers_data_are_left_alone(tmp_path: Path, drawn) -> None:
     accuracy, distance, noise = many(40), distances(70), np.ones((1, 1, 3, 4, 4))
     before = accuracy.copy(), distance.copy()
     forgetting_figures(
         tmp_path / "out", accuracy=accuracy, distance=distance, noise=noise, noise_names=["x"]
     )
+    assert len(drawn) == 3
     pd.testing.assert_frame_equal(accuracy, before[0])
     pd.testing.assert_frame_equal(distance, before[1])
     assert (noise == 1).all()

@@ -25,6 +25,12 @@ def seeded(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
         return build_model(name, shape, classes, allow_code=True)
 
 
+def outlined(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Names and shapes without a number: to draw millions of weights takes long."""
+    with torch.device("meta"):
+        return build_model(name, shape, classes, allow_code=True)
+
+
 def inputs_for(shape: tuple[int, ...], batch: int = 4) -> torch.Tensor:
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(1))
 
@@ -79,13 +85,13 @@ def test_forward_and_backward(name: str, shape: tuple[int, ...], classes: int) -
     ],
 )
 def test_parameter_counts(name: str, shape: tuple[int, ...], classes: int, count: int) -> None:
-    model = seeded(name, shape, classes)
+    model = outlined(name, shape, classes)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
 def test_published_counts() -> None:
     counts = {
-        name: sum(p.numel() for p in seeded(name, (3, 32, 32), 10).parameters())
+        name: sum(p.numel() for p in outlined(name, (3, 32, 32), 10).parameters())
         for name in ("resnet18", "vgg16_bn")
     }
     assert counts == {"resnet18": 11_173_962, "vgg16_bn": 14_728_266}
@@ -98,7 +104,7 @@ def last_map(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         if isinstance(module, nn.ReLU | nn.MaxPool2d):
             module.register_forward_hook(lambda _, __, output: seen.append(output.shape[2:]))
     with torch.no_grad():
-        model.eval()(inputs_for(shape))
+        model.eval()(torch.empty(4, *shape, device="meta"))
     return tuple(seen[-1])
 
 
@@ -116,13 +122,13 @@ def last_map(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     ],
 )
 def test_down_sampling_stops_in_time(name: str, sides: dict[int, int]) -> None:
-    found = {side: last_map(seeded(name, (1, side, side), 2), (1, side, side)) for side in sides}
+    found = {side: last_map(outlined(name, (1, side, side), 2), (1, side, side)) for side in sides}
     assert found == {side: (last, last) for side, last in sides.items()}
 
 
 def test_the_published_stem_and_names() -> None:
     """Layers by torchvision's names and shapes, so its checkpoints load."""
-    state = seeded("resnet18_imagenet", (3, 32, 32), 10).state_dict()
+    state = outlined("resnet18_imagenet", (3, 32, 32), 10).state_dict()
     shapes = {
         "conv1.weight": (64, 3, 7, 7),
         "layer1.0.conv1.weight": (64, 64, 3, 3),
@@ -132,21 +138,21 @@ def test_the_published_stem_and_names() -> None:
     }
     assert {name: tuple(state[name].shape) for name in shapes} == shapes
     assert len(state) == 122  # as many as torchvision's
-    small = seeded("resnet18", (3, 32, 32), 10).state_dict()
+    small = outlined("resnet18", (3, 32, 32), 10).state_dict()
     assert list(small) == list(state)
     assert {k for k in state if state[k].shape != small[k].shape} == {"conv1.weight"}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_weight_names_do_not_depend_on_classes_or_image(name: str) -> None:
-    small, large = seeded(name, (1, 32, 32), 2), seeded(name, (3, 64, 64), 9)
+    small, large = outlined(name, (1, 32, 32), 2), outlined(name, (3, 64, 64), 9)
     assert list(small.state_dict()) == list(large.state_dict())
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_per_sample_gradients_by_vmap_equal_a_loop(name: str) -> None:
     model = seeded(name, (1, 4, 4), 3).eval().double()
-    inputs = inputs_for((1, 4, 4), batch=3).double()
+    inputs = inputs_for((1, 4, 4), batch=2).double()
     weights: dict[str, torch.Tensor] = dict(model.named_parameters())
 
     def loss(weights: dict[str, torch.Tensor], one: torch.Tensor) -> torch.Tensor:
@@ -173,7 +179,7 @@ def test_resnet20_shortcut_is_option_a() -> None:
 
 def test_no_layer_works_in_place() -> None:
     for name in ARCHITECTURES:
-        for module in seeded(name, (3, 32, 32), 2).modules():
+        for module in outlined(name, (3, 32, 32), 2).modules():
             assert not getattr(module, "inplace", False)
 
 

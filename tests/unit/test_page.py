@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass, field, replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,17 @@ def root(page: str) -> Node:
     return tree(page)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have a figure's place, title and caption, and nothing in it: drawing takes long."""
+
+    def empty(figure: object, name: str, label: str) -> str:
+        assert figure and name
+        return f'<svg role="img" aria-label="{escape(label)}"></svg>'
+
+    monkeypatch.setattr("expunge.report.page.inline_svg", empty)
+
+
 def test_cells_hold_mean_spread_and_gap_of_the_frame(whole: Report, root: Node) -> None:
     tables = papers(root)
     assert len(tables) == 2
@@ -181,6 +193,7 @@ def test_the_best_is_marked_and_answers_the_question(whole: Report, root: Node) 
     assert "undecided, not equal" in root.text and "it does not hold 0" in root.text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_summary_links_to_every_setting(root: Node) -> None:
     (short,) = [table for table in root.all("table") if "short" in table.classes]
     links = {link.text: link.attributes["href"] for link in short.all("a")}
@@ -204,6 +217,7 @@ def test_yardsticks_stand_apart_and_each_setting_sorts_alone(root: Node) -> None
         assert not own.all("tbody") and not table.all("table")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_column_is_explained(root: Node) -> None:
     (reading,) = root.all("section", id="reading")
     explained = [term.text for term in reading.all("dt")]
@@ -222,6 +236,7 @@ def test_every_column_is_explained(root: Node) -> None:
     assert {"ASR", "linear_probe"} <= set(known), "further scores are columns too"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_claims_with_verdicts_of_mappings_and_of_objects(root: Node) -> None:
     def verdicts(part: Node) -> list[list[str]]:
         (table,) = [t for t in part.all("table") if "claims" in t.classes]
@@ -391,6 +406,7 @@ def test_images_that_are_no_plain_data_are_left_out(image: object) -> None:
     assert len(gallery.all("tbody")[0].all("tr")) == 6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_empty_has_no_heading() -> None:
     bare = replace(
         one_scenario(),
@@ -424,6 +440,7 @@ def test_what_is_empty_has_no_heading() -> None:
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_deletion_says_what_was_asked_done_reached_and_paid() -> None:
     report = deletion(details=())
     root = tree(render(report))
@@ -453,6 +470,7 @@ def test_one_deletion_says_what_was_asked_done_reached_and_paid() -> None:
     assert cell.attributes["title"] == "n = 4,500"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_verdict_stands_before_the_distance() -> None:
     verdict = PageVerdict("not forgotten", "UA 0.0, of retraining 6.0", references=1)
     hint = "an exact model lies in exact: use it; retraining took 2.0 s, unsir 1.5 s"
@@ -483,6 +501,7 @@ def test_without_a_retrained_model_there_is_no_distance() -> None:
     assert request.all("dd")[3].text == "finetune: not measured."
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_failed_runs_are_named() -> None:
     frame = results(scenarios=["class"])
     broken = (frame["method"] == "fisher") & (frame["seed"] == 1)
@@ -495,6 +514,7 @@ def test_failed_runs_are_named() -> None:
     assert ["fisher (failed)", "1", *"––––––"] in lines
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_further_scores_have_a_table_of_their_own() -> None:
     frame = results(scenarios=["class"])
     more = frame[frame["score"] == "UA"].assign(score="relearn_time", low=np.nan, high=np.nan)
@@ -508,6 +528,7 @@ def test_further_scores_have_a_table_of_their_own() -> None:
     assert rows(table)["fisher"]["relearn_time"].text == "≥ 10±10 (1 of 3 at the cap)"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_setting_that_a_study_varies_is_drawn() -> None:
     rates = {f"finetune (lr={lr:g})": lr for lr in (0.01, 0.1)}
     frame = results(scenarios=["class"], methods=["original", "retrain", *rates])
@@ -517,6 +538,7 @@ def test_a_setting_that_a_study_varies_is_drawn() -> None:
     assert figure.attributes["id"] == "01-one-class-ablation-finetune-lr"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_densities_share_a_section_and_its_figure() -> None:
     frame = results(scenarios=["class"], densities=["dense", "95 % omp", "90 % imp"], seeds=2)
     report = one_scenario(frame=frame)
@@ -543,6 +565,7 @@ def test_details_go_to_their_own_setting(whole: Report) -> None:
     assert len(first.pictures) == 4 and len(second.pictures) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_table_of_another_frame_is_refused(whole: Report) -> None:
     other = for_tables(results(scenarios=["class"]))
     with pytest.raises(ConfigError, match="does not belong to the frame"):

@@ -158,18 +158,64 @@ def test_bombs_are_refused_by_their_header(
     assert not recwarn.list
 
 
-PEAK = """
-import re, sys
+LOADS = """
+import json, os, re, sys, tempfile
 from pathlib import Path
 from expunge.data.load import load_data
-data = load_data(sys.argv[1])
-status = Path("/proc/self/status").read_text()  # getrusage counts what the parent had, too
-print(len(data.train), int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) // 1024)
+from expunge.errors import DataError
+
+def load(spec):
+    with tempfile.TemporaryFile() as errors:
+        os.dup2(errors.fileno(), 2)
+        try:
+            data = load_data(spec)
+            told, count = str(data), len(data.train)
+        except DataError as error:
+            told, count = str(error), 0
+        status = Path("/proc/self/status").read_text()  # getrusage counts what the parent had, too
+        peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) // 1024
+        errors.seek(0)
+        print(json.dumps([told, count, peak, errors.read().decode()]), flush=True)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        try:
+            load(json.loads(line))
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    print(flush=True)
 """
+"""A process that has imported what loads data, and forks to load whatever it is told to."""
+Loaded = tuple[str, int, int, str]
+
+
+@pytest.fixture(scope="module")
+def peak() -> Iterator[Callable[[Path | str], Loaded]]:
+    """What loading says, of how many samples, the most MiB that it took, and its errors."""
+    command = [sys.executable, "-c", LOADS]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def load(spec: Path | str) -> Loaded:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(f"{json.dumps(str(spec))}\n")
+            process.stdin.flush()
+            told = process.stdout.readline()
+            assert told.strip(), f"it ended while it loaded {spec}"
+            assert process.stdout.readline() == "\n"
+            said, count, mib, errors = json.loads(told)
+            return said, count, mib, errors
+
+        yield load
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
-def test_the_largest_picture_that_is_read_takes_less_than_a_gibibyte(folder: Path) -> None:
+def test_the_largest_picture_that_is_read_takes_less_than_a_gibibyte(
+    folder: Path, peak: Callable[[str], Loaded]
+) -> None:
     for number, mode in enumerate(("RGB", "CMYK")):
         kind = "TIFF" if mode == "CMYK" else "PNG"
         whole = Image.new(mode, (2**13, 2**13))
@@ -177,12 +223,10 @@ def test_the_largest_picture_that_is_read_takes_less_than_a_gibibyte(folder: Pat
         whole.save(file, kind, compression="packbits", compress_level=1)
     with pytest.raises(DataError, match=r"differ in size"):
         load_data(folder)
-    command = [sys.executable, "-c", PEAK, f"{folder}@8"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    count, peak_mib = map(int, told.stdout.split())
+    _, count, peak_mib, errors = peak(f"{folder}@8")
     assert count == 8
     assert peak_mib < 1024
-    assert told.stderr == ""
+    assert errors == ""
 
 
 def test_pictures_that_unpack_to_far_more_than_their_files(folder: Path) -> None:
@@ -460,25 +504,6 @@ def test_arrays_that_do_not_fit_into_memory(
         load_data(tmp_path / "a.npz")
 
 
-def peak(path: Path) -> tuple[str, int]:
-    """What loading says, and the most MiB that it took."""
-    command = [sys.executable, "-c", TOLD, str(path)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return told[0], int(told[1])
-
-
-TOLD = """
-import re, sys
-from pathlib import Path
-from expunge.data.load import load_data
-from expunge.errors import DataError
-try:
-    print(load_data(sys.argv[1]))
-except DataError as error:
-    print(error)
-status = Path("/proc/self/status").read_text()
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) // 1024)
-"""
 FEW_ROWS = {"x": np.zeros((4, 1, 8, 8), np.uint8), "y": np.arange(4) % 2}
 MANY = 4_000_000
 SMALL_BOMBS = {
@@ -493,19 +518,21 @@ SMALL_BOMBS = {
 
 
 @pytest.fixture(scope="module")
-def usual_mib(tmp_path_factory: pytest.TempPathFactory) -> int:
+def usual_mib(tmp_path_factory: pytest.TempPathFactory, peak: Callable[[Path], Loaded]) -> int:
     """What loading takes at the most without such arrays."""
     file = tmp_path_factory.mktemp("usual") / "b.npz"
     np.savez(file, **FEW_ROWS)
-    return peak(file)[1]
+    return peak(file)[2]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 @pytest.mark.parametrize("name", SMALL_BOMBS)
-def test_small_arrays_that_become_many_objects(tmp_path: Path, name: str, usual_mib: int) -> None:
+def test_small_arrays_that_become_many_objects(
+    tmp_path: Path, name: str, usual_mib: int, peak: Callable[[Path], Loaded]
+) -> None:
     arrays, said = SMALL_BOMBS[name]
     np.savez_compressed(tmp_path / "a.npz", **arrays)
-    told, peak_mib = peak(tmp_path / "a.npz")
+    told, _, peak_mib, _ = peak(tmp_path / "a.npz")
     assert said in told
     assert peak_mib < usual_mib + 50
 
@@ -633,7 +660,7 @@ def test_a_picture_or_a_text_that_comes_often_is_there_once(tmp_path: Path) -> N
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 @pytest.mark.parametrize("kind", [pa.string(), pa.binary()])
 def test_a_long_text_that_comes_often_and_is_missing_once(
-    tmp_path: Path, kind: pa.DataType
+    tmp_path: Path, kind: pa.DataType, peak: Callable[[Path], Loaded]
 ) -> None:
     places = pa.array([0] * 999 + [None], pa.int32())
     texts = pa.DictionaryArray.from_arrays(places, pa.array(["\x1b" + "x" * 1_000_000], kind))
@@ -642,7 +669,7 @@ def test_a_long_text_that_comes_often_and_is_missing_once(
     )
     pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
     assert (tmp_path / "a.parquet").stat().st_size < 10_000
-    told, peak_mib = peak(tmp_path / "a.parquet")
+    told, _, peak_mib, _ = peak(tmp_path / "a.parquet")
     assert "800 to train on" in told
     assert peak_mib < 600  # and not a gigabyte of copies
 

@@ -57,9 +57,13 @@ class Ground:
         recipe = Recipe(epochs=12, lr=0.1, batch_size=64)
         self.original = train(load_data("digits:900"), "mlp", recipe=recipe)
         self.shadows = build(self.original, folder / "bank", models=6, keep=False).shadows
+        self.made: dict[tuple[str, int], Trained] = {}
 
     def retrained(self, request: str, count: int) -> list[Trained]:
-        return [unlearn(self.original, request, "retrain", seed=seed) for seed in range(count)]
+        for seed in range(count):
+            if (request, seed) not in self.made:
+                self.made[request, seed] = unlearn(self.original, request, "retrain", seed=seed)
+        return [self.made[request, seed] for seed in range(count)]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from report_helpers import for_tables, results, study
 from rich.console import Console
 from scipy import stats
 
-from expunge.cli.show import scores_table, study_tables
+from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
 from expunge.report import data_files, latex, markdown
 from expunge.report.cells import (
@@ -49,6 +49,7 @@ from expunge.report.score_tables import score_tables
 from expunge.report.tables import note, papers_table
 from expunge.scores.gaps import average_gap, excess_gap
 from expunge.scores.score import Score
+from expunge.scores.shown import scores_table
 
 SCORES = ("UA", "MIA", "RA", "TA")
 # method -> (UA, MIA, RA, TA, RTE) for seeds 0, 1, 2

@@ -6,6 +6,7 @@ import errno
 import functools
 import gzip
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from commands import expunge, refused
-from helpers import cell_of_study, changed_source
+from helpers import cell_of_study, changed_source, same_figure_once
 
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
@@ -28,6 +29,8 @@ from expunge.study.schema import Study
 from expunge.study.store import CellStore
 from expunge.study.tuning import searches
 from expunge.trained.trained import Trained
+
+__all__ = ["same_figure_once"]
 
 
 def study(**changes: Any) -> Study:
@@ -162,7 +165,11 @@ def test_cells_say_what_they_are(finished: Planned) -> None:
         assert weights == (cell.kind == "original" or reference)
 
 
-def test_results_do_not_depend_on_the_number_of_workers(finished: Planned, tmp_path: Path) -> None:
+def test_results_do_not_depend_on_the_number_of_workers(
+    finished: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forks = multiprocessing.get_context("fork")  # how they start is e2e/test_processes.py's
+    monkeypatch.setattr("expunge.training.processes.multiprocessing.get_context", lambda _: forks)
     other = planned(finished.study, tmp_path / "out")
     assert run_study(other, workers=2).counts().done == len(other.cells)
     columns = ["scenario", "method", "seed", "score", "value"]

@@ -282,14 +282,14 @@ def long_study() -> Study:
     return study(seeds=list(range(60)), recipes=recipe)
 
 
-def _command(folder: Path, *more: str) -> subprocess.Popen[bytes]:
+def _command(folder: Path, *more: str, **variables: str) -> subprocess.Popen[bytes]:
     (folder / "study.yaml").write_text(long_study().to_yaml())
     return subprocess.Popen(
         [*started(), "study", "run", "study.yaml", "--out", "out", *more],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )

@@ -9,10 +9,9 @@ import gzip
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from commands import expunge, refused
-from helpers import CPU, cell_of_study
+from helpers import CPU, cell_of_study, same_figure_once
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +38,8 @@ from expunge.study.packed import PACKED, read_packed, write_packed
 from expunge.study.runner import Watch, Worker
 from expunge.study.store import KILLED, CellStore
 from expunge.study.written import check_cell, check_sources
+
+__all__ = ["same_figure_once"]
 
 STUDY = """\
 name: small
@@ -200,8 +201,13 @@ READ_BY = {
     "name", ["study.yaml", "data.json", "cell.json", "failed", "attempts", PACKED]
 )
 def test_small_files_that_are_none(
-    mine: Path, name: str, bad: Callable[[Path, Path], None]
+    mine: Path,
+    name: str,
+    bad: Callable[[Path, Path], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("expunge.report.page.inline_svg", lambda *_: "")  # nothing is read in them
+    monkeypatch.setattr("expunge.report.page.save_figure", lambda *_: None)
     secret = mine / "secret"
     what = "kept" if name == PACKED else "out"
     files = sorted(mine.glob("out/cells/*/cell.json"))
@@ -497,7 +503,7 @@ def test_any_value_anywhere_in_a_cell(where: tuple[Any, ...], value: Any, gone: 
     assert float(found["cost"]["seconds"]) < 1e31 and isinstance(found["date"], str)
 
 
-@settings(parent=FUZZ, max_examples=25)
+@settings(parent=FUZZ, max_examples=15)
 @given(where=st.sampled_from(list(places(CONTENT))), value=anything(), gone=st.booleans())
 def test_whatever_passes_can_be_shown(
     place: Path, where: tuple[Any, ...], value: Any, gone: bool, tmp_path: Path
@@ -556,9 +562,10 @@ def test_a_damaged_file_of_a_cell_is_found_before_anything_starts_from_it(
     cell = originals(mine)[0]
     assert f"cannot read out/cells/{cell.name}/{name} (it is not as it was written" in done.stdout
     assert f"delete out/cells/{cell.name}, and run the study again" in done.stdout
-    for cell in originals(mine):
-        shutil.rmtree(cell)
-    assert expunge(*RUN, cwd=mine).returncode == 0
+    if name == "mask.safetensors":  # whichever it was, what is deleted is made again
+        for cell in originals(mine):
+            shutil.rmtree(cell)
+        assert expunge(*RUN, cwd=mine).returncode == 0
 
 
 def test_cells_without_digests_are_read_as_before(mine: Path) -> None:
@@ -763,28 +770,24 @@ def test_a_run_looks_first_whether_its_results_can_be_written(mine: Path) -> Non
     assert len(originals(mine)) == 1, "nothing was made"
 
 
-SHOWING = """
-import sys
-from pathlib import Path
-from expunge.cli.study import _written
-from expunge.study.file import read_study
-from expunge.study.launch import planned
-
-file = Path("out/study.yaml")
-study = planned(read_study(file, recorded=file), "out", recorded=True)
-for _ in range(3):
-    _written(study, Path("out/results"), overwrite=True)
-"""
+def show_thrice(folder: Path) -> None:
+    """In a process of its own."""
+    command = importlib.import_module("expunge.cli.study")
+    os.chdir(folder)
+    file = Path("out/study.yaml")
+    study = planned(read_study(file, recorded=file), "out", recorded=True)
+    for _ in range(3):
+        command._written(study, Path("out/results"), overwrite=True)
 
 
 def test_two_processes_may_write_the_results_at_once(mine: Path) -> None:
-    both = [
-        subprocess.Popen([sys.executable, "-c", SHOWING], cwd=mine, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]
+    forks = multiprocessing.get_context("fork")
+    both = [forks.Process(target=show_thrice, args=(mine,)) for _ in range(2)]
     for one in both:
-        _, errors = one.communicate(timeout=300)
-        assert one.returncode == 0, errors.decode()
+        one.start()
+    for one in both:
+        one.join(timeout=300)
+        assert one.exitcode == 0
     assert {"table.md", "scores.csv"} <= {file.name for file in (mine / "out/results").iterdir()}
     assert not [file.name for file in (mine / "out").iterdir() if file.name.startswith(".")]
 

@@ -266,22 +266,31 @@ def test_a_figure_reads_no_settings_of_the_current_folder(tmp_path: Path) -> Non
 @pytest.mark.parametrize("variables", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
 def test_an_output_of_few_signs_is_written_to(variables: dict[str, str], tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(SRC), "PYTHONUTF8": "0", **variables}
-    for words in (["list", "scores"], ["--help"], ["list", "recipe"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "expunge", *words],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout
+    code = (
+        "import sys\nfrom expunge.cli import main\n"
+        "for words in (['list', 'scores'], ['--help'], ['list', 'recipe']):\n"
+        "    sys.argv[1:] = words\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as stop:\n        assert not stop.code, stop.code\n"
+        "    sys.stdout.reconfigure(errors='strict')\n"  # as each finds it
+        "    print('--- said', flush=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    *said, rest = done.stdout.split(b"--- said\n")
+    assert len(said) == 3 and all(said) and not rest
 
 
 def test_an_error_moves_no_cursor(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "expunge", "list", "\x1b[2J\u202e" + "x" * 9000],
+        [*started(), "list", "\x1b[2J\u202e" + "x" * 9000],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(SRC)},
         capture_output=True,

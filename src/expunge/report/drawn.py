@@ -95,7 +95,7 @@ def _svg(figure: Figure, settings: dict[Any, Any]) -> ElementTree.Element:
     buffer = io.BytesIO()
     with mpl.rc_context({**LOOK, **settings}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    figure.set_layout_engine("none")  # it has found its places; each further file keeps them
+    figure.set_layout_engine(None)  # it has found its places; each further file keeps them
     root = ElementTree.fromstring(buffer.getvalue())
     for element in root.iter():
         if not (element.text or "").strip() and not element.tag.endswith("}text"):

@@ -86,6 +86,7 @@ def gap_figure(frame: pd.DataFrame, path_stem: str | Path) -> tuple[Path, Path]:
         stem.parent.mkdir(parents=True, exist_ok=True)
         png, svg = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".svg")
         figure.savefig(png)
+        figure.set_layout_engine(None)  # it has found its places
         figure.savefig(svg, metadata={"Date": None})
     return png, svg
 

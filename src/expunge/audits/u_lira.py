@@ -16,14 +16,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.errors import ConfigError
-from expunge.scores.finding import (
-    ALPHA,
-    NOT_MEASURABLE,
-    OUTSIDE,
-    UNDECIDED,
-    WITHIN,
-    Finding,
-)
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_quantile
@@ -110,7 +103,7 @@ class ULira(Audit):
                 for name, value in zip(forget.ids, ours.tolist(), strict=True)
                 if math.isfinite(value)
             },
-            finding=u_lira_finding(judged, self.info[0].margin or 0.0),
+            finding=u_lira_finding(judged, panel.margins.judging(self.info[0]) or 0.0),
         )
         yield without_verdict(score)
 
@@ -266,6 +259,5 @@ def u_lira_finding(judged: Judged, margin: float) -> Finding:
     p = 2 * float(special.stdtr(k - 1, -apart / error)) if error else float(apart == 0)
     if p < ALPHA and apart > margin:
         return Finding(OUTSIDE, told, p)
-    if apart + student_quantile(1 - ALPHA, k - 1) * error < margin:
-        return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p)
+    reach = student_quantile(1 - ALPHA, k - 1) * error
+    return settled(told, p, margin, upper=apart + reach, least=reach)

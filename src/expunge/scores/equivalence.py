@@ -87,7 +87,7 @@ def left_out_band(retrained: Sequence[float]) -> tuple[float, float]:
     """The smallest and the largest difference of one retrained model from the mean of all others.
 
     What lies between them is no farther from retraining than retrained models are from each other; one
-    more of k lies beyond them about 2 times in k + 1, by chance.
+    more of k lies beyond them at most about 2 times in k + 1, by chance.
     Raises ConfigError for fewer than three values.
     """
     k = len(retrained)

@@ -30,7 +30,7 @@ from expunge.audits.u_lira import ULira
 from expunge.data.load import Data, load_data
 from expunge.errors import ConfigError
 from expunge.progress import Silent
-from expunge.scores.margins import STATED
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.shadows.build import build
 from expunge.training.recipe import Recipe
@@ -314,6 +314,7 @@ def test_a_quantile_of_never_seen_samples_finds_what_is_known(digits: Data) -> N
             forget=lambda outputs=None: mine,
             split=SimpleNamespace(forget=tuple(forget)),
             subject=SimpleNamespace(data=digits),
+            margins=Margins({"quantile_mia": 1.25}),
             run=SimpleNamespace(progress=Silent()),
         )
 
@@ -326,7 +327,7 @@ def test_a_quantile_of_never_seen_samples_finds_what_is_known(digits: Data) -> N
     assert known_part.n == 200
     assert known.value > max(2 * everywhere, 30), "one threshold for all finds the easy ones alone"
     assert known.finding is not None
-    assert known.finding.word == "outside"
+    assert known.finding.word == "outside" and "margin 1.25" in known.finding.why
     assert known.n == len(known.per_sample) == 200
     assert sum(value > 0 for value in known.per_sample.values()) == known.value * 2
     odd = asked(0)
@@ -376,3 +377,21 @@ def test_a_share_is_read_beside_retrained_models_and_else_of_random_draws_alone(
     assert found[True, 0].word == "outside"  # type: ignore[union-attr]
     assert found[False, 0].word == "undecided"  # type: ignore[union-attr]
     assert found[True, 1] is None, "for it is compared with what these have"
+
+
+@pytest.mark.parametrize("name", ["tpr_1pct", "u_lira"])
+def test_audits_that_judge_alone_go_by_the_margin_given(name: str) -> None:
+    generator = np.random.default_rng(8)
+    shadows = bank(lambda learned: generator.normal(size=learned.shape), 16, 300, 1000)
+    made = replace(shadows, forgot=shadows.learned)
+    given = panel(
+        generator.normal(size=300),
+        generator.normal(size=1000),
+        shadows,
+        unlearned=lambda: made,
+        margins=Margins({name: 1.25}),
+    )
+    audits: tuple[Audit, ...] = (LowFpr(), ULira())
+    scores = {score.name: score for one in audits for score in one.scores(given)}
+    finding = scores[name].finding
+    assert finding is not None and "margin 1.25" in finding.why

@@ -395,3 +395,20 @@ def test_audits_that_judge_alone_go_by_the_margin_given(name: str) -> None:
     scores = {score.name: score for one in audits for score in one.scores(given)}
     finding = scores[name].finding
     assert finding is not None and "margin 1.25" in finding.why
+
+
+def test_forgetting_is_not_found_where_the_models_never_knew() -> None:
+    """Nothing tells who learned from a sample in these models, so that nothing tells who forgot."""
+    generator = np.random.default_rng(9)
+    for shift, word in ((0.0, "not measurable"), (2.0, "within")):
+        shadows = bank(
+            lambda learned, by=shift: generator.normal(size=learned.shape) + by * learned,
+            32,
+            300,
+            9,
+        )
+        noise = generator.normal(size=shadows.logits.shape).astype(np.float32)
+        made = replace(shadows, logits=noise, forgot=shadows.learned)
+        seen = panel(np.zeros(300), np.zeros(9), shadows, unlearned=lambda made=made: made)
+        finding = only(ULira(), seen).finding
+        assert finding is not None and finding.word == word

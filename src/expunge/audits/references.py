@@ -108,10 +108,16 @@ def read_beside(
     )
     floor = mean_sd(references)[0] if lower_is_nearer else -math.inf
     finding = found(max(score.value, floor))
-    tells = score.name in KEPT or before is None or found(before).word == OUTSIDE
-    if finding.word == WITHIN and not tells:
-        finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining", finding.p)
+    if before is not None and score.name not in KEPT:
+        finding = beyond_original(finding, found(before))
     return replace(score, finding=finding)
+
+
+def beyond_original(finding: Finding, original: Finding) -> Finding:
+    """The finding; what the original, which forgot nothing, passes too does not find a model within."""
+    if finding.word != WITHIN or original.word == OUTSIDE:
+        return finding
+    return Finding(NOT_MEASURABLE, "the original lies as near to retraining", finding.p)
 
 
 def beside_chance(panel: Panel, finding: Finding) -> Finding | None:

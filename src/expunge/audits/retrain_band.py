@@ -11,6 +11,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need
 from expunge.audits.populations import odds
+from expunge.audits.references import beyond_original
 from expunge.scores.finding import (
     ALPHA,
     NOT_MEASURABLE,
@@ -68,8 +69,11 @@ class RetrainBand(Audit):
         before = panel.once(
             self, "original", partial(self._before, panel.original, panel, retrained)
         )
+        margin = panel.margins.of(self.name)
+        finding = found.finding(margin)
         if before is not None:
-            detail["original"] = before
+            detail["original"] = float(before.sizes[0])
+            finding = beyond_original(finding, before.finding(margin))
         yield Score(
             self.name,
             float(found.sizes[0]),
@@ -81,17 +85,17 @@ class RetrainBand(Audit):
             detail,
             reference=float(found.sizes[1]),
             per_sample=dict(zip(panel.forget().ids, found.apart.tolist(), strict=True)),
-            finding=found.finding(panel.margins.of(self.name)),
+            finding=finding,
         )
 
     def _before(
         self, original: Trained | None, panel: Panel, retrained: NDArray[np.float64]
-    ) -> float | None:
-        """The original's value, judged in the model's place."""
+    ) -> Band | None:
+        """The original, judged in the model's place."""
         seen = panel.beside(original)
         if seen is None:
             return None
-        return float(band(odds(seen.outputs)["forget"], retrained, self.prior).sizes[0])
+        return band(odds(seen.outputs)["forget"], retrained, self.prior)
 
 
 @dataclass(frozen=True, eq=False)

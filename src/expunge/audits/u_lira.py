@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
+from expunge.audits.references import beyond_original
 from expunge.errors import ConfigError
 from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
@@ -75,9 +76,12 @@ class ULira(Audit):
             "tpr": 100 * judged.tpr,
             "fpr": 100 * judged.fpr,
         }
-        before = ask_pairs(*_as_they_were(panel.shadows, forget.ids), spread).accuracy
-        if math.isfinite(before):
-            detail["original"] = 100 * before
+        margin = panel.margins.judging(self.info[0]) or 0.0
+        finding = u_lira_finding(judged, margin)
+        before = ask_pairs(*_as_they_were(panel.shadows, forget.ids), spread)
+        if math.isfinite(before.accuracy):
+            detail["original"] = 100 * before.accuracy
+            finding = beyond_original(finding, u_lira_finding(before, margin))
         ours = _ratios(panel, *kinds, spread)
         called = _share_above_0(ours)
         detail["called forgotten"] = 100 * called
@@ -103,7 +107,7 @@ class ULira(Audit):
                 for name, value in zip(forget.ids, ours.tolist(), strict=True)
                 if math.isfinite(value)
             },
-            finding=u_lira_finding(judged, panel.margins.judging(self.info[0]) or 0.0),
+            finding=finding,
         )
         yield without_verdict(score)
 

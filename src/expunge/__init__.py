@@ -81,7 +81,7 @@ _HOMES = {
     "Record": "trained.record",
     "Run": "training.run",
     "Score": "scores.score",
-    "ScoreInfo": "scores.table",
+    "ScoreInfo": "scores.info",
     "Scores": "audits.scores",
     "SgdMethod": "methods.base",
     "Split": "data.split",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from expunge.api import adopt, audit, unlearn
 from expunge.audits import cka as alignments
-from expunge.audits.activation_distance import distances
+from expunge.audits.activation_distance import distances, floors
 from expunge.audits.cka import alignment, independence
 from expunge.audits.likeness import divergences
 from expunge.audits.neighbour_mia import held_out_decisions, shares
@@ -26,6 +26,7 @@ from expunge.audits.told_apart import auc
 from expunge.audits.zrf import ZeroRetrainForgetting
 from expunge.data.split import Split
 from expunge.scores.info import ScoreInfo
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.table import SCORES
 from expunge.trained.trained import Trained
@@ -84,7 +85,8 @@ def test_the_distance_of_predictions_is_the_mean_of_norms_and_its_floor_that_of_
     assert score.value == pytest.approx(apart(0, 2, 3, 4), rel=1e-4)
     assert score.detail["original"] == pytest.approx(apart(1, 2, 3, 4), rel=1e-4)
     floor = [apart(2, 3, 4), apart(3, 2, 4), apart(4, 2, 3)]
-    assert score.detail["references"] == pytest.approx(floor, rel=1e-4)
+    wider = [max(0, 2 * one - np.mean(floor)) for one in floor]
+    assert score.detail["references"] == pytest.approx(wider, rel=1e-4)
     assert np.mean(list(score.per_sample.values())) == pytest.approx(score.value)
     assert word(found(untouched(), "activation_distance")["activation_distance"]) == "outside"
 
@@ -102,13 +104,31 @@ def test_a_distance_below_those_between_retrained_models_is_as_near_as_these() -
     info = SCORES["activation_distance"]
     near = Score("activation_distance", 0.0, 90, None, None, info.unit, info.target)
     floor = [0.2, 0.21, 0.2, 0.19, 0.2]
-    assert word(read_beside(near, 1.0, floor, info, lower_is_nearer=True)) == "within"
-    assert word(read_beside(near, 1.0, floor, info)) == "outside"
-    assert word(read_beside(near, 0.2, floor, info, lower_is_nearer=True)) == "not measurable"
+    assert word(read_beside(near, 1.0, floor, info, STATED, lower_is_nearer=True)) == "within"
+    assert word(read_beside(near, 1.0, floor, info, STATED)) == "outside"
+    assert (
+        word(read_beside(near, 0.2, floor, info, STATED, lower_is_nearer=True)) == "not measurable"
+    )
     few = replace(near, n=29)
-    assert word(read_beside(few, 1.0, floor, info)) == "not measurable"
+    assert word(read_beside(few, 1.0, floor, info, STATED)) == "not measurable"
     silent = ScoreInfo("x", "", "", "low", "")
-    assert read_beside(near, 1.0, floor, silent).finding is None
+    assert read_beside(near, 1.0, floor, silent, STATED).finding is None
+
+
+def test_a_true_retraining_is_seldom_far_by_distances() -> None:
+    """Distances of retrained models are nearer together than a further one's, for pairs share them."""
+    generator, alarms = np.random.default_rng(3), 0
+    for _ in range(300):
+        models = [torch.from_numpy(generator.normal(size=(1, 20))) for _ in range(6)]
+        value = float(distances(models[0], models[1:])[0])
+        score = Score("activation_distance", value, 90, None, None, "distance", "retrained")
+        margins, info = Margins({"activation_distance": 1e-9}), SCORES["activation_distance"]
+        floor = floors(models[1:])
+        alarms += (
+            word(read_beside(score, None, floor, info, margins, lower_is_nearer=True)) == "outside"
+        )
+    assert 1 <= alarms <= 15
+    assert floors(models[:1]) == [] and len(set(floors(models[:2]))) == 1
 
 
 def test_zrf_is_one_for_the_random_network_itself_and_else_the_formula() -> None:

@@ -12,7 +12,11 @@ from scipy import special, stats
 from expunge.audits.counts import chance_of_count, clopper_pearson, threshold
 from expunge.audits.laws import laws, pair_left_out, spread_used
 from expunge.audits.low_fpr import tpr_finding
+from expunge.audits.never_seen import spared
 from expunge.audits.quantile_mia import share_finding
+from expunge.audits.rmia import asked, mean_confidence
+from expunge.audits.shadows import Shadows
+from expunge.audits.swap import found as swap_found
 from expunge.audits.u_lira import Judged, ask_pairs, two_way_error, u_lira_finding
 
 Floats = NDArray[np.float64]
@@ -248,3 +252,39 @@ def test_errors_of_rows_and_columns_both_count() -> None:
     by_column = cells + 2 * generator.normal(size=(1, 30))
     assert two_way_error(by_column) == pytest.approx(2 / math.sqrt(30), rel=0.4)
     assert math.isnan(two_way_error(cells[:1]))
+
+
+def test_what_could_never_be_within_leaves_nothing_open() -> None:
+    few, many = share_finding(3, 30, 100, 999, 5), share_finding(100, 1000, 100, 999, 5)
+    assert (few.word, few.decidable, many.word) == ("undecided", False, "within")
+    low = tpr_finding(0, 40, 11, 1000, 0.01, 2)
+    assert (low.word, low.decidable) == ("undecided", False)
+    judged = Judged(0.5, 0.02, 0.5, 0.5, 8, 100, constant=False)
+    assert not u_lira_finding(judged, 3.5).decidable
+    at_its_edge = Judged(0.53, 0.01, 0.5, 0.5, 8, 100, constant=False)
+    assert u_lira_finding(at_its_edge, 3.5).decidable, "another value would have been within"
+    assert not swap_found(0.0, 0.06, 1.0, 40, 5).decidable
+
+
+def test_never_seen_samples_are_asked_about_as_the_forgotten_are() -> None:
+    """Of a true retraining no more forgotten than never seen samples are among the largest."""
+    generator = np.random.default_rng(13)
+    n, m, models = 4000, 4000, 4
+    hard = generator.normal(size=n + m)
+    learned = np.zeros((models, n + m), dtype=bool)
+    learned[:, :n] = halves(generator, models, n)
+    phi = hard + generator.normal(size=(models, n + m))
+    ids = np.array([f"s{i}" for i in range(n + m)])
+    logits = np.stack([phi, np.zeros_like(phi)], axis=2).astype(np.float32)
+    shadows = Shadows(ids, np.zeros(n + m, dtype=np.int64), logits, learned)
+    rows = np.arange(n + m)
+    spares = spared(shadows, rows)
+    assert (spares[0::2] ^ spares[1::2]).all(), "one of each pair"
+    assert not (spares & learned).any()
+    assert (spared(shadows, rows[::-1]) == spares[:, ::-1]).all(), "by the id alone"
+    own = special.expit(hard + generator.normal(size=n + m))
+    ratio = own / mean_confidence(asked(shadows, rows), learned, 1.0)
+    limit = np.quantile(ratio[n:], 0.99)
+    assert (ratio[:n] > limit).mean() == pytest.approx(0.01, abs=0.005)
+    plain = own / mean_confidence(shadows.confidence(), learned, 1.0)
+    assert (plain[:n] > np.quantile(plain[n:], 0.99)).mean() > 0.017

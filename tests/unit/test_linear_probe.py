@@ -144,6 +144,21 @@ def test_membership_of_random_features_is_chance() -> None:
     assert 38 < found.value < 62
 
 
+def test_retrained_models_that_agree_by_chance_do_not_make_a_guess_sure() -> None:
+    """Five that say the same have no spread; who is a member is guessed, and guesses have one."""
+    data = digits(300)
+    split = Split.random(data, 0.5)
+    same, other = seeded(
+        lambda: [
+            adopt(Headed(nn.Sequential(nn.Flatten(), nn.Linear(64, 8)), 8), data, split=split)
+            for _ in range(2)
+        ]
+    )
+    found = audit(other, retrained=[same] * 5, also=["linear_probe"], place=CPU)["probe"]
+    assert found.finding is not None and found.finding.word == "undecided"
+    assert not found.finding.decidable, "of so few samples no value would be within"
+
+
 def test_membership_is_seen_where_features_tell_it() -> None:
     """The last feature says whether an image is one of those that are to be forgotten."""
     data = digits()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from expunge.audits.scores import found_beside
+from expunge.audits.references import read_beside
 from expunge.errors import ConfigError
-from expunge.scores.margins import STATED, read_margins, write_margins
+from expunge.scores.info import ScoreInfo
+from expunge.scores.margins import STATED, Margins, read_margins, write_margins
 from expunge.scores.score import Score
 from expunge.scores.table import SCORES
 from expunge.scores.verdict import VERDICTS, Asked, verdict_of
@@ -93,7 +95,8 @@ def test_findings_and_verdicts_go_by_the_margins_given(tmp_path: Path) -> None:
     rmia = Score("rmia", 53.0, 2_000, None, None, "percent", "retrained")
     near = [50.0, 50.1, 49.9, 50.0, 50.1, 49.9]
     found = [
-        found_beside(rmia, near, [SCORES["rmia"]], margins).finding for margins in (STATED, strict)
+        read_beside(rmia, None, near, SCORES["rmia"], margins).finding
+        for margins in (STATED, strict)
     ]
     assert [one.word for one in found if one] == ["within", "outside"]
 
@@ -126,3 +129,27 @@ def test_only_what_was_shown_to_be_near_is_equivalent() -> None:
 )
 def test_several_findings_together(words: list[AuditWord], together: str) -> None:
     assert joint(words) == together
+
+
+@pytest.mark.parametrize("name", [name for name in STATED.by_score if name in SCORES])
+def test_a_margin_that_was_given_is_the_one_told(name: str) -> None:
+    info, told = SCORES[name], "margin 1.25"
+    margins = Margins({**STATED.by_score, name: 1.25})
+    score = Score(name, 60.0, 100, None, None, info.unit, info.target)
+    found = read_beside(score, None, [50.0] * 5, info, margins).finding
+    assert found is not None and told in found.why
+
+
+def test_a_score_of_another_package_has_the_margin_of_its_own_line() -> None:
+    own = ScoreInfo("own", "", "percent", "retrained", "", margin=7)
+    assert STATED.judging(own) == 7
+    assert Margins({"own": 2.0}).judging(own) == 2
+    assert STATED.judging(replace(own, margin=None)) is None
+
+
+@pytest.mark.parametrize(("name", "word"), [("rmia", "not measurable"), ("RA", "within")])
+def test_nobody_is_within_by_what_the_original_has_too(name: str, word: str) -> None:
+    info, near = SCORES[name], [50.0, 50.1, 49.9, 50.0, 50.1, 49.9]
+    score = Score(name, 50.0, 2_000, None, None, "percent", "retrained")
+    found = [read_beside(score, before, near, info, STATED).finding for before in (50.0, 90.0)]
+    assert [one.word for one in found if one] == [word, "within"]

@@ -19,17 +19,18 @@ from expunge.audits.base import Audit
 from expunge.audits.beside import FurtherModels
 from expunge.audits.lira import Lira
 from expunge.audits.low_fpr import LowFpr
-from expunge.audits.never_seen import of_never_seen
+from expunge.audits.never_seen import of_never_seen, spared
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.audits.panel import Panel
 from expunge.audits.quantile_mia import QuantileMia, logit_margins
-from expunge.audits.rmia import USUAL_A, Rmia, chosen_a, mean_confidence, share_below
+from expunge.audits.rmia import USUAL_A, Rmia, asked, chosen_a, mean_confidence, share_below
 from expunge.audits.shadows import Shadows
 from expunge.audits.told_apart import auc
 from expunge.audits.u_lira import ULira
 from expunge.data.load import Data, load_data
 from expunge.errors import ConfigError
 from expunge.progress import Silent
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.shadows.build import build
 from expunge.training.recipe import Recipe
@@ -61,6 +62,9 @@ def panel(mine: Floats, theirs: Floats, shadows: Shadows | None = None, **more: 
         "seed": 0,
         "forget": lambda outputs=None: (outputs or Outputs(seen, None, test)).forget,
         "retrained": None,
+        "references": (),
+        "drawn": True,
+        "margins": STATED,
         "unlearned": None,
         **more,
     }
@@ -142,7 +146,8 @@ def rmia_by_loop(
 
     def ratio(i: int, phi: float) -> float:
         told = {True: [], False: []}  # type: dict[bool, list[float]]
-        for k in range(len(shadows)):
+        ones = spared(shadows, np.array([i]))[:, 0] | shadows.learned[:, i]
+        for k in np.flatnonzero(ones):
             told[bool(shadows.learned[k, i])].append(p(float(shadows.logits[k, i, 0])))
         out = sum(told[False]) / len(told[False])
         if how.online and told[True]:
@@ -211,10 +216,10 @@ def test_a_is_the_best_on_a_model_of_the_bank() -> None:
     shadows = bank(law, 8, 400, 200)
     found = chosen_a(shadows, (), 1.0, 1.0)
     assert found == chosen_a(shadows, (), 1.0, 1.0)
-    told, learned = shadows.confidence(), shadows.learned
+    told, learned = asked(shadows, np.arange(600)), shadows.learned
 
     def area(a: float) -> float:
-        ratio = told[0] / mean_confidence(told[2:], learned[2:], a)
+        ratio = shadows.confidence()[0] / mean_confidence(told[2:], learned[2:], a)
         ratio = ratio[np.isfinite(ratio)]
         inside = learned[0][np.isfinite(mean_confidence(told[2:], learned[2:], a))][:-200]
         one, two = ratio[:-200][inside], ratio[:-200][~inside]
@@ -309,6 +314,7 @@ def test_a_quantile_of_never_seen_samples_finds_what_is_known(digits: Data) -> N
             forget=lambda outputs=None: mine,
             split=SimpleNamespace(forget=tuple(forget)),
             subject=SimpleNamespace(data=digits),
+            margins=Margins({"quantile_mia": 1.25}),
             run=SimpleNamespace(progress=Silent()),
         )
 
@@ -321,7 +327,7 @@ def test_a_quantile_of_never_seen_samples_finds_what_is_known(digits: Data) -> N
     assert known_part.n == 200
     assert known.value > max(2 * everywhere, 30), "one threshold for all finds the easy ones alone"
     assert known.finding is not None
-    assert known.finding.word == "outside"
+    assert known.finding.word == "outside" and "margin 1.25" in known.finding.why
     assert known.n == len(known.per_sample) == 200
     assert sum(value > 0 for value in known.per_sample.values()) == known.value * 2
     odd = asked(0)
@@ -358,3 +364,51 @@ def test_doing_nothing_scores_as_the_original(
         assert set(score.per_sample) == set(exact.split.forget)
     with pytest.raises(ConfigError, match="forget"):
         list(ULira().scores(replace(scores.panel, unlearned=lambda: shadows)))
+
+
+def test_a_share_is_read_beside_retrained_models_and_else_of_random_draws_alone() -> None:
+    """Hard samples are outside by chance alone, whoever learned from them."""
+    generator = np.random.default_rng(7)
+    hard, never = generator.normal(size=400) + 6, generator.normal(size=2000)
+    found = {}
+    for drawn, references in ((True, ()), (False, ()), (True, (object(),))):
+        asked = panel(hard, never, drawn=drawn, references=references)
+        found[drawn, len(references)] = next(iter(LowFpr(by="loss").scores(asked))).finding
+    assert found[True, 0].word == "outside"  # type: ignore[union-attr]
+    assert found[False, 0].word == "undecided"  # type: ignore[union-attr]
+    assert found[True, 1] is None, "for it is compared with what these have"
+
+
+@pytest.mark.parametrize("name", ["tpr_1pct", "u_lira"])
+def test_audits_that_judge_alone_go_by_the_margin_given(name: str) -> None:
+    generator = np.random.default_rng(8)
+    shadows = bank(lambda learned: generator.normal(size=learned.shape), 16, 300, 1000)
+    made = replace(shadows, forgot=shadows.learned)
+    given = panel(
+        generator.normal(size=300),
+        generator.normal(size=1000),
+        shadows,
+        unlearned=lambda: made,
+        margins=Margins({name: 1.25}),
+    )
+    audits: tuple[Audit, ...] = (LowFpr(), ULira())
+    scores = {score.name: score for one in audits for score in one.scores(given)}
+    finding = scores[name].finding
+    assert finding is not None and "margin 1.25" in finding.why
+
+
+def test_forgetting_is_not_found_where_the_models_never_knew() -> None:
+    """Nothing tells who learned from a sample in these models, so that nothing tells who forgot."""
+    generator = np.random.default_rng(9)
+    for shift, word in ((0.0, "not measurable"), (2.0, "within")):
+        shadows = bank(
+            lambda learned, by=shift: generator.normal(size=learned.shape) + by * learned,
+            32,
+            300,
+            9,
+        )
+        noise = generator.normal(size=shadows.logits.shape).astype(np.float32)
+        made = replace(shadows, logits=noise, forgot=shadows.learned)
+        seen = panel(np.zeros(300), np.zeros(9), shadows, unlearned=lambda made=made: made)
+        finding = only(ULira(), seen).finding
+        assert finding is not None and finding.word == word

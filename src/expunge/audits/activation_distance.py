@@ -31,7 +31,8 @@ class ActivationDistance(Audit):
     """Distance of the predicted probabilities on forget samples to the retrained models'.
 
     The Euclidean distance of the two rows of probabilities, from 0 to the root of 2, as a mean over
-    samples and over retrained models. The floor is that of each retrained model to the others.
+    samples and over retrained models. The floor is that of each retrained model to the others, as widely
+    spread as distances of one more model would be.
     """
 
     name: ClassVar[str] = "activation_distance"
@@ -60,16 +61,32 @@ class ActivationDistance(Audit):
             {"seed": panel.seed, "references_used": len(theirs)},
             per_sample=dict(zip(ids, each.tolist(), strict=True)),
         )
-        floor = [
-            float(distances(one, [*theirs[:place], *theirs[place + 1 :]]).mean())
-            for place, one in enumerate(theirs)
-            if len(theirs) > 1
-        ]
+        floor = floors(theirs)
         if not floor:
             why = "one retrained model shows no distance between two; give more"
             score = replace(score, finding=Finding(NOT_MEASURABLE, why))
         first = None if before is None else float(distances(before, theirs).mean())
-        yield without_verdict(read_beside(score, first, floor, info, lower_is_nearer=True))
+        yield without_verdict(
+            read_beside(score, first, floor, info, panel.margins, lower_is_nearer=True)
+        )
+
+
+def floors(models: Sequence[Tensor]) -> list[float]:
+    """Mean distance of each of k retrained models to the others; none of one model.
+
+    A pair's distance is shared by both, so that these lie (k - 1) / (k - 2) times nearer together than
+    distances of further models to all k do: they are set apart again around their mean.
+    """
+    k = len(models)
+    found = [
+        float(distances(one, [*models[:place], *models[place + 1 :]]).mean())
+        for place, one in enumerate(models)
+        if k > 1
+    ]
+    if k < 3:
+        return found
+    mean = sum(found) / k
+    return [max(mean + (one - mean) * (k - 1) / (k - 2), 0.0) for one in found]
 
 
 def distances(one: Tensor, others: Sequence[Tensor]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -140,5 +140,16 @@ def best(
     a = np.concatenate([[0], np.searchsorted(np.sort(ours), ends, side="right")])
     b = np.concatenate([[0], np.searchsorted(np.sort(retrained), ends, side="right")])
     below = b * table.shape[1] + a  # places in the table, whose differences are those of intervals
-    places = np.abs(np.subtract.outer(below, below)) if intervals else below
-    return float(table.ravel()[places].max())
+    if not intervals:
+        return float(table.ravel()[below].max())
+    first, last = _pairs(len(below))
+    return float(table.ravel().take(below[last] - below[first]).max())
+
+
+@lru_cache(maxsize=32)
+def _pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of every two of n, the smaller first; they are asked for again and again."""
+    import numpy as np
+
+    first, last = np.triu_indices(n, 1)
+    return first, last

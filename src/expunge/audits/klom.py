@@ -40,8 +40,8 @@ class Klom(Audit):
     percentile over the forget set.
 
     As published the largest value belongs to no bin, so models that all say one thing, larger than any
-    retrained one says, have none in any bin and score a perfect 0: the score makes no finding, and
-    `klom_fixed` is the one to trust.
+    retrained one says, have none in any bin and score a perfect 0: the score finds nothing
+    but that fewer than 100 models on a side are too few, and `klom_fixed` is the one to trust.
     """
 
     name: ClassVar[str] = "klom"

@@ -10,10 +10,9 @@ from expunge.audits.base import Audit, Need
 from expunge.audits.klom import LEAST_MODELS, few_models, klom, summary, tail
 from expunge.audits.populations import OverFloor, beside_floor, populations
 from expunge.names.seeds import numpy_generator
-from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Z95, Finding
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
-from expunge.scores.statistics import student_p
 from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
@@ -32,8 +31,8 @@ class KlomFixed(Audit):
     The retrained models are dealt into two halves; the divergence of the method's models from one half,
     less that of the other half from it, both of equally many models: 0 where the laws are equal. The
     value is the difference of the 95th percentiles over the forget set, in nats, with an interval that
-    comes of leaving models out. Models that say one thing alike, where retrained ones vary, are no law:
-    they are outside whatever the number.
+    comes of models that change places or are drawn again. Models that say one thing alike, where
+    retrained ones vary, are no law: they are outside whatever the number.
     """
 
     name: ClassVar[str] = "klom_fixed"
@@ -80,7 +79,7 @@ def _tails(ours: NDArray[np.float64], retrained: NDArray[np.float64]) -> float:
 def constant_share(ours: NDArray[np.float64], retrained: NDArray[np.float64]) -> float:
     """Share of the samples of which all of ours say the same and retrained models do not, in [0, 1].
 
-    What their number alone could make is not told from chance: of one model everything is the same.
+    Of few models that says nothing: a single one says the same of everything.
     """
     import numpy as np
 
@@ -118,10 +117,8 @@ def against_margin(found: OverFloor | None, margin: float | None, unit: str) -> 
         f"{found.excess:+.3g} {unit} beyond the floor of {found.floor:.3g}, interval {found.low:.3g} "
         f"to {found.high:.3g}, margin {margin:g}"
     )
-    error = (found.high - found.low) / (2 * Z95)
-    p = student_p(found.excess / error, math.inf) if error else float(found.excess == 0)
-    if min(abs(found.low), abs(found.high)) > margin and found.low * found.high > 0:
-        return Finding(OUTSIDE, told, p)
-    if max(abs(found.low), abs(found.high)) < margin:
-        return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p)
+    nearest = min(abs(found.low), abs(found.high)) if found.low * found.high > 0 else 0.0
+    if nearest > margin and found.p < ALPHA:
+        return Finding(OUTSIDE, told, found.p)
+    upper = max(abs(found.low), abs(found.high))
+    return settled(told, found.p, margin, upper=upper, least=(found.high - found.low) / 2)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from expunge.audits.base import Audit, Family, Need
-from expunge.audits.references import of_others, read_beside
+from expunge.audits.references import of_others, read_beside, standard_error
 from expunge.data.classes import rows_by_class
 from expunge.data.parts import Part
 from expunge.loading import loading
@@ -107,7 +107,10 @@ class LinearProbe(Audit):
         )
         first = None if before is None else _percent(before)
         values = [_percent(one) for one in theirs]
-        yield read_beside(score, first, values, SCORES["probe"], least=ENOUGH)
+        # who was never seen is guessed, so each fit errs by as much as its samples let it
+        step = standard_error(score) if drawn.form == "membership" else None
+        info = SCORES["probe"]
+        yield read_beside(score, first, values, info, panel.margins, step=step, least=ENOUGH)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
-from expunge.audits.never_seen import of_never_seen
+from expunge.audits.never_seen import of_never_seen, spared
 from expunge.scores.finding import NOT_MEASURABLE, Finding
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
@@ -38,8 +38,8 @@ class Lira(Audit):
     Online: the log of the ratio of two laws of phi, of the models that learned from a sample and of
     those that did not, at the judged model's phi. It is compared with what the latter say of the same
     samples themselves, each judged without it and its other half. Offline: how far phi lies above the
-    models that did not learn from it, compared with never seen samples of the classes that stay. AUC in
-    percent, 50 is chance; what the retrained model has is the target.
+    models that did not learn from it, one of each pair, compared with never seen samples of the classes
+    that stay. AUC in percent, 50 is chance; what the retrained model has is the target.
     """
 
     name: ClassVar[str] = "lira"
@@ -123,7 +123,7 @@ class Lira(Audit):
         def above(part: PartOutputs) -> NDArray[np.float64]:
             rows = shadows.rows(part.ids)
             phi = np.where(rows >= 0, shadows.phi[:, rows], np.nan)
-            return laws(phi, ~shadows.learned[:, rows], spread).standard(part_log_odds(part))
+            return laws(phi, spared(shadows, rows), spread).standard(part_log_odds(part))
 
         return above(panel.forget()), of_never_seen(panel.outputs, above, alike=alike)
 

@@ -16,15 +16,9 @@ from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.counts import chance_of_count, clopper_pearson, threshold
 from expunge.audits.lira import Lira
 from expunge.audits.never_seen import of_never_seen
+from expunge.audits.references import beside_chance
 from expunge.audits.rmia import Rmia
-from expunge.scores.finding import (
-    ALPHA,
-    NOT_MEASURABLE,
-    OUTSIDE,
-    UNDECIDED,
-    WITHIN,
-    Finding,
-)
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.table import SCORES
@@ -45,7 +39,8 @@ class LowFpr(Audit):
     """TPR at 1 % and at 0.1 % FPR: the share of the forget set above what few never seen samples are.
 
     The threshold is set by never seen samples of the forget set's classes alone, which a retrained model
-    treats as it treats the forget set: of either, as many lie above it. The score is that of robust
+    treats as it treats a forget set that was drawn at random: of either, as many lie above it. Of other
+    requests what retrained models have is the target. The score is that of robust
     membership inference where there is a bank, else the loss.
     """
 
@@ -72,6 +67,7 @@ class LowFpr(Audit):
             limit, place = threshold(null, rate)
             above = int((ours > limit).sum())
             low, high = clopper_pearson(above, len(ours))
+            margin = panel.margins.judging(info) or 0.0
             yield without_verdict(
                 Score(
                     name=name,
@@ -83,8 +79,8 @@ class LowFpr(Audit):
                     target="retrained",
                     detail=detail | {"threshold": limit, "above": above},
                     per_sample=dict(zip(ids, (ours - limit).tolist(), strict=True)),
-                    finding=tpr_finding(
-                        above, len(ours), place, len(null), rate, info.margin or 0.0
+                    finding=beside_chance(
+                        panel, tpr_finding(above, len(ours), place, len(null), rate, margin)
                     ),
                 )
             )
@@ -131,9 +127,8 @@ def tpr_finding(above: int, n: int, place: int, m: int, rate: float, margin: flo
     told = f"{above} of {n:,} where {n * rate:.3g} are expected, margin {margin:g} points"
     if p < ALPHA and apart > margin:
         return Finding(OUTSIDE, told, p)
-    if 100 * (clopper_pearson(above, n, 1 - 2 * ALPHA)[1] - rate) < margin:
-        return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p)
+    upper, least = (100 * (clopper_pearson(k, n, 1 - 2 * ALPHA)[1] - rate) for k in (above, 0))
+    return settled(told, p, margin, upper=upper, least=least)
 
 
 def _too_few(m: int, rate: float, needed: int) -> str:

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.lira import NO_LAW, ratios
+from expunge.audits.never_seen import of_never_seen
 from expunge.audits.references import not_measured, of_others, read_beside, some_ids
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
@@ -49,7 +50,8 @@ class NearCopies(Audit):
     is the mean of phi, the log of the odds of its own class, over its copies. All models see the same
     copies. The never seen samples are test samples of the forgotten samples' classes. Beside a bank the
     copies' phi is held against the two laws of its models too, as `lira` does it: these know which
-    samples are easy.
+    samples are easy. Their laws are of the samples themselves, and copies are a little harder, so that
+    of this score not 50 but what retrained models have is its chance level.
     """
 
     name: ClassVar[str] = "near_copies"
@@ -100,7 +102,9 @@ class NearCopies(Audit):
             first = None if before is None else pick(before)[0]
             values = [pick(one)[0] for one in references]
             tests = len(picks)
-            yield without_verdict(read_beside(score, first, values, info, step=step, tests=tests))
+            yield without_verdict(
+                read_beside(score, first, values, info, panel.margins, step=step, tests=tests)
+            )
 
     def _changes(self, data: Data) -> list[Change]:
         """What copies are made by; none for inputs that are no numbers."""
@@ -128,8 +132,8 @@ class NearCopies(Audit):
         ours = some_ids(data.train.ids[rows], self.samples, "near copies", panel.seed)
         if poison is not None and not poison.ids.isdisjoint(ours):
             return ours, []
-        same = np.isin(data.test.labels, data.train.labels[rows])
-        return ours, some_ids(data.test.ids[same], self.samples, "near copies", panel.seed)
+        never = of_never_seen(panel.outputs, lambda part: np.array(part.ids), alike=True)
+        return ours, some_ids(never, self.samples, "near copies", panel.seed)
 
 
 @dataclass(frozen=True)

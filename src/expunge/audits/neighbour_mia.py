@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
+from expunge.audits.never_seen import of_never_seen
 from expunge.audits.references import not_measured, of_others, read_beside, some_ids
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator
@@ -80,7 +81,9 @@ class NeighbourMembership(Audit):
         )
         first = None if before is None else before.value
         values = [one.value for one in theirs]
-        yield without_verdict(read_beside(score, first, values, info, step=mine.step))
+        yield without_verdict(
+            read_beside(score, first, values, info, panel.margins, step=mine.step)
+        )
 
     def _drawn(self, panel: Panel) -> Neighbours:
         """Samples and neighbours, by ids, seed, and the guide's answers."""
@@ -94,11 +97,12 @@ class NeighbourMembership(Audit):
         gone = split.forgotten_classes(data)
         kept = [c for c in range(len(data.classes)) if c not in gone]
         found = Neighbours(tuple(kept), {}, {}, {})
-        part, tested = panel.forget(seen), seen.test_kept
-        if len(kept) < 2 or tested is None:
-            return found
+        part = panel.forget(seen)
         labels, ids = part.labels.numpy(), np.asarray(part.ids)
-        never, unseen = tested.labels.numpy(), np.asarray(tested.ids)
+        never = of_never_seen(seen, lambda part: part.labels.numpy(), alike=False)
+        unseen = of_never_seen(seen, lambda part: np.array(part.ids), alike=False)
+        if len(kept) < 2 or not len(unseen):
+            return found
         order = numpy_generator(self.name, panel.seed).permutation(np.unique(labels))
         for c in order[: self.classes].tolist():
             ours = some_ids(ids[labels == c], self.samples, self.name, panel.seed)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from expunge.audits.outputs import Outputs, PartOutputs
+    from expunge.audits.shadows import Shadows
 
 
 def of_never_seen(
@@ -32,3 +34,19 @@ def of_never_seen(
         own = [np.isin(part.labels.numpy(), classes) for part in parts]
         found = [one[rows] for one, rows in zip(found, own, strict=True)]
     return np.concatenate(found)
+
+
+def spared(shadows: Shadows, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which models of a bank speak for a sample that they did not learn from: (K, n).
+
+    Of a sample that was learned from, one half of them. What nobody learned from has the same: of each
+    pair of models one, drawn by the sample's id. With all of them its mean would be steadier than a
+    forgotten sample's, and among the largest numbers there would be too many of the latter.
+    """
+    import numpy as np
+
+    from expunge.data.keyed import hashes_of, mixed
+
+    learned, hashes = shadows.learned[:, rows], hashes_of(shadows.ids[rows], "spared")
+    mine = [mixed(hashes, "pair", one // 2) % 2 == one % 2 for one in range(len(shadows))]
+    return np.asarray(np.where(learned.any(axis=0), ~learned, mine), dtype=np.bool_)

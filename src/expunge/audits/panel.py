@@ -85,6 +85,11 @@ class Panel:
         return None if other is None else pairing(self.subject.history, other.history)
 
     @property
+    def drawn(self) -> bool:
+        """Whether the forget set was drawn at random, as the subject's record says."""
+        return self.subject.record.asked.startswith("random:")
+
+    @property
     def references(self) -> tuple[Trained, ...]:
         """All retrained models, the reference first."""
         return tuple(one for one in (self.retrained, *self.others) if one is not None)

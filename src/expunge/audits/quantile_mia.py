@@ -16,16 +16,10 @@ from pydantic import Field
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.counts import chance_of_count, clopper_pearson, threshold
 from expunge.audits.never_seen import of_never_seen
+from expunge.audits.references import beside_chance
 from expunge.loading import loading
 from expunge.names.seeds import numpy_generator, seed_for
-from expunge.scores.finding import (
-    ALPHA,
-    NOT_MEASURABLE,
-    OUTSIDE,
-    UNDECIDED,
-    WITHIN,
-    Finding,
-)
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_quantile
@@ -53,7 +47,8 @@ class QuantileMia(Audit):
 
     On one half of the never seen samples of the forget set's classes, boosted trees learn the 1 - alpha
     quantile of the margin z_y - max z_c by inputs and label. The other half then shifts it so that a
-    share alpha of them lies above, and so it does of the forget set of a retrained model.
+    share alpha of them lies above, and so it does of the forget set of a retrained model where this is a
+    random draw; of other requests what retrained models have is the target.
     """
 
     name: ClassVar[str] = "quantile_mia"
@@ -105,7 +100,7 @@ class QuantileMia(Audit):
             fitted = self._quantile(theirs[: len(learn)], margins[learn], panel.seed)
         beyond = margins[calibrate] - fitted(theirs[len(learn) :])
         yield without_verdict(
-            self._score(forget, logit_margins(forget) - fitted(ours), beyond, detail)
+            self._score(panel, logit_margins(forget) - fitted(ours), beyond, detail)
         )
 
     def _quantile(self, x: NDArray[np.float64], y: NDArray[np.float64], seed: int) -> Any:
@@ -124,7 +119,7 @@ class QuantileMia(Audit):
 
     def _score(
         self,
-        forget: PartOutputs,
+        panel: Panel,
         ours: NDArray[np.float64],
         null: NDArray[np.float64],
         detail: dict[str, Any],
@@ -133,6 +128,7 @@ class QuantileMia(Audit):
         limit, place = threshold(null, self.alpha)
         above, n = int((ours > limit).sum()), len(ours)
         low, high = clopper_pearson(above, n)
+        margin = panel.margins.judging(self.info[0]) or 0.0
         return Score(
             name="quantile_mia",
             value=100 * above / n,
@@ -142,8 +138,8 @@ class QuantileMia(Audit):
             unit="percent",
             target="retrained",
             detail=detail,
-            per_sample=dict(zip(forget.ids, (ours - limit).tolist(), strict=True)),
-            finding=share_finding(above, n, place, len(null), self.info[0].margin or 0.0),
+            per_sample=dict(zip(panel.forget().ids, (ours - limit).tolist(), strict=True)),
+            finding=beside_chance(panel, share_finding(above, n, place, len(null), margin)),
         )
 
 
@@ -157,9 +153,8 @@ def share_finding(above: int, n: int, place: int, m: int, margin: float) -> Find
     told = f"{apart:.3g} points from chance, margin {margin:g}, standard error {error:.2g}"
     if p < ALPHA and apart > margin:
         return Finding(OUTSIDE, told, p)
-    if apart + student_quantile(1 - ALPHA, math.inf) * error < margin:
-        return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p)
+    reach = student_quantile(1 - ALPHA, math.inf) * error
+    return settled(told, p, margin, upper=apart + reach, least=reach)
 
 
 def logit_margins(part: PartOutputs) -> NDArray[np.float64]:

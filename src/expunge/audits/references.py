@@ -18,9 +18,11 @@ from expunge.scores.finding import (
     compared,
 )
 from expunge.scores.info import ScoreInfo
+from expunge.scores.margins import Margins
 from expunge.scores.score import Score
 from expunge.scores.statistics import mean_sd
 from expunge.scores.table import NEAR_EMPTY
+from expunge.scores.verdict import KEPT
 
 if TYPE_CHECKING:
     from expunge.audits.outputs import PartOutputs
@@ -59,6 +61,7 @@ def read_beside(
     before: float | None,
     references: Sequence[float],
     info: ScoreInfo,
+    margins: Margins,
     *,
     lower_is_nearer: bool = False,
     step: float | None = None,
@@ -67,20 +70,24 @@ def read_beside(
 ) -> Score:
     """The score with the original's value, the retrained models' and what is found against these.
 
-    before: None where it is not known. lower_is_nearer: of distances, of which one below those between
-    retrained models counts as one of these. step: what one sample, or pair of them, moves the value by;
-    by default of a share of n samples. tests: how many findings the audit has. least: retrained models
-    without which nothing is decided, where samples do not show how far these differ. Nothing is found of
-    fewer than 30 samples, without retrained models, or by a score without a margin; and nobody is within
-    by a score that the original, which forgot nothing, has too.
+    before: None where it is not known. margins: what does not matter, by score. lower_is_nearer: of
+    distances, of which one below those between retrained models counts as one of these. step: what one
+    sample, or pair of them, moves the value by, or more; by default of a share of n samples. tests: how
+    many findings the audit has. least: retrained models without which nothing is decided, where samples
+    do not show how far these differ. Nothing is found of fewer than 30 samples, without retrained
+    models, or by a score without a margin. Nobody is within by a score that the original, which forgot
+    nothing, has too, but for those of what was to stay.
     """
     detail = dict(score.detail)
     if before is not None:
         detail["original"] = before
     if len(references) > 1:
         detail["references"] = list(references)
-    score = replace(score, detail=detail, reference=references[0] if references else None)
-    if score.finding is not None or info.margin is None or not references:
+    score = replace(
+        score, detail=detail, reference=references[0] if references else score.reference
+    )
+    margin = margins.judging(info)
+    if score.finding is not None or margin is None or not references:
         return score
     if score.n < NEAR_EMPTY:
         return replace(score, finding=too_few(score.n))
@@ -93,7 +100,7 @@ def read_beside(
     found = partial(
         compared,
         references=references,
-        margin=info.margin,
+        margin=margin,
         error=standard_error(score),
         step=step,
         tests=tests,
@@ -101,9 +108,32 @@ def read_beside(
     )
     floor = mean_sd(references)[0] if lower_is_nearer else -math.inf
     finding = found(max(score.value, floor))
-    if finding.word == WITHIN and before is not None and found(before).word != OUTSIDE:
-        finding = Finding(NOT_MEASURABLE, "the original lies as near to retraining", finding.p)
+    if before is not None and score.name not in KEPT:
+        finding = beyond_original(finding, found(before))
     return replace(score, finding=finding)
+
+
+def beyond_original(finding: Finding, original: Finding) -> Finding:
+    """The finding; what the original, which forgot nothing, passes too does not find a model within."""
+    if finding.word != WITHIN or original.word == OUTSIDE:
+        return finding
+    return Finding(NOT_MEASURABLE, "the original lies as near to retraining", finding.p)
+
+
+def beside_chance(panel: Panel, finding: Finding) -> Finding | None:
+    """What is found of a share of the forget set that is known by chance alone, from samples like it.
+
+    None beside retrained models: it is read against these then, for what was asked for may be harder or
+    easier than what nobody saw. Without them that is left open, but for a request that was drawn.
+    """
+    if finding.word == NOT_MEASURABLE:
+        return finding
+    if panel.references:
+        return None
+    if panel.drawn:
+        return finding
+    why = f"{finding.why}; samples that were not drawn at random may differ by themselves"
+    return replace(finding, word=UNDECIDED, why=why, decidable=False)
 
 
 def standard_error(score: Score) -> float:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from expunge.audits.panel import Panel
     from expunge.data.view import DataView, PartSource
+    from expunge.scores.margins import Margins
     from expunge.trained.trained import Trained
     from expunge.training.run import Run
 
@@ -89,6 +90,7 @@ class RelearnHeldOut(Audit):
                     [one.area(pick) for one in theirs],
                     judged,
                     {"seed": panel.seed, "tunings": mine.tunings, "curve": mine.curve(pick)},
+                    panel.margins,
                 )
             )
 
@@ -210,6 +212,7 @@ def _between(
     retrained: Sequence[NDArray[np.float64]],
     ids: Sequence[str],
     detail: Mapping[str, object],
+    margins: Margins,
 ) -> Score:
     """Areas (n,) of single samples as a score: 0 is the retrained models' mean, 1 the original's."""
     from expunge.audits.likeness import mean_interval
@@ -229,4 +232,4 @@ def _between(
         *(info.name, value, len(ids), low, high, info.unit, info.target, detail),
         per_sample=dict(zip(ids, mine.tolist(), strict=True)),
     )
-    return read_beside(score, 1.0, [(one - low_end) / width for one in anchors], info)
+    return read_beside(score, 1.0, [(one - low_end) / width for one in anchors], info, margins)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need
 from expunge.audits.populations import odds
+from expunge.audits.references import beyond_original
 from expunge.scores.finding import (
     ALPHA,
     NOT_MEASURABLE,
@@ -22,6 +23,7 @@ from expunge.scores.finding import (
 )
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
+from expunge.scores.statistics import mean_sd
 from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
@@ -31,17 +33,18 @@ if TYPE_CHECKING:
     from expunge.audits.panel import Panel
     from expunge.trained.trained import Trained
 
+LEAST_MODELS = 19
+"""Retrained models among which a rank can be as rare as ALPHA."""
+
 
 class RetrainBand(Audit):
     """How far a model's log odds on the forget set lie from the retrained models', in their own spread.
 
     Of k retrained models and the judged one, each is compared with the k others: its log odds of a
     sample less their mean, divided by their standard deviation, which is drawn towards that of all
-    samples. The value is the mean size of these over the forget set. p is the model's rank among the
-    k + 1, by the mean size, by the largest size and by the mean: as many of these, in this order, as k
-    models can carry, each p times their number (Bonferroni). The smallest p of a rank is 1 / (k + 1),
-    and twice that for the mean, which may be too high or too low: so it takes 19 retrained models for
-    the first, 39 for two, 119 for all three.
+    samples. The value is the mean size of these over the forget set, and p the model's rank in it among
+    the k + 1, which is 1 / (k + 1) at the least: alone it takes 19 retrained models to tell, and as one
+    of m findings 20 m - 1. Its ranks by the largest size and by the mean stand beside it.
     """
 
     name: ClassVar[str] = "retrain_band"
@@ -66,8 +69,11 @@ class RetrainBand(Audit):
         before = panel.once(
             self, "original", partial(self._before, panel.original, panel, retrained)
         )
+        margin = panel.margins.of(self.name)
+        finding = found.finding(margin)
         if before is not None:
-            detail["original"] = before
+            detail["original"] = float(before.sizes[0])
+            finding = beyond_original(finding, before.finding(margin))
         yield Score(
             self.name,
             float(found.sizes[0]),
@@ -79,17 +85,17 @@ class RetrainBand(Audit):
             detail,
             reference=float(found.sizes[1]),
             per_sample=dict(zip(panel.forget().ids, found.apart.tolist(), strict=True)),
-            finding=found.finding(panel.margins.of(self.name)),
+            finding=finding,
         )
 
     def _before(
         self, original: Trained | None, panel: Panel, retrained: NDArray[np.float64]
-    ) -> float | None:
-        """The original's value, judged in the model's place."""
+    ) -> Band | None:
+        """The original, judged in the model's place."""
         seen = panel.beside(original)
         if seen is None:
             return None
-        return float(band(odds(seen.outputs)["forget"], retrained, self.prior).sizes[0])
+        return band(odds(seen.outputs)["forget"], retrained, self.prior)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,28 +111,22 @@ class Band:
     ranks: tuple[float, float, float]
 
     def finding(self, margin: float | None) -> Finding:
-        """margin: of the mean size, beyond that of retrained models."""
+        """By the rank of the mean size. margin: of that, beyond the mean of retrained models."""
         k = len(self.sizes) - 1
-        carried = carried_by(k)
-        if not carried or margin is None:
-            return Finding(NOT_MEASURABLE, f"{k} retrained models, and a rank among them takes 19")
-        p = min(1.0, carried * min(self.ranks[:carried]))
-        near = compared(
-            float(self.sizes[0]), self.sizes[1:].tolist(), margin, unit="standard deviations"
+        if k < LEAST_MODELS or margin is None:
+            return Finding(
+                NOT_MEASURABLE, f"{k} retrained models, and a rank among them takes {LEAST_MODELS}"
+            )
+        size, known, p = float(self.sizes[0]), self.sizes[1:].tolist(), self.ranks[0]
+        near = compared(size, known, margin, unit="standard deviations")
+        told = (
+            f"p = {p:.3g} among {k} retrained models, enough for {(k + 1) // 20} findings together; "
+            f"{near.why}"
         )
-        told = f"p = {p:.3g} among {k} retrained models, {near.why}"
-        if p <= ALPHA:
+        if p <= ALPHA and size - mean_sd(known)[0] > margin:
             return Finding(OUTSIDE, told, p)
-        return Finding(WITHIN if near.word == WITHIN else UNDECIDED, told, p)
-
-
-def carried_by(k: int) -> int:
-    """How many of the three ranks k retrained models carry: those whose smallest p, times their number,
-    is ALPHA or less.
-    """
-    smallest: Sequence[float] = (1 / (k + 1), 1 / (k + 1), 2 / (k + 1))
-    carried = (n for n in (3, 2, 1) if n * max(smallest[:n]) <= ALPHA)
-    return next(carried, 0)
+        word = WITHIN if near.word == WITHIN else UNDECIDED
+        return Finding(word, told, p, decidable=near.decidable)
 
 
 def band(model: NDArray[np.float64], retrained: NDArray[np.float64], prior: float) -> Band:

@@ -2,9 +2,10 @@
 
 Zarifzadeh, Liu & Shokri (ICML 2024), "Low-Cost High-Power Membership Inference Attacks".
 
-Of never seen samples all models of a bank are asked. A public implementation averages the half of them
-that are surest there, and that half of a forgotten sample which did not learn from it, so that its
-scores of single samples differ from ours; AUCs hardly do.
+Of a never seen sample one model of each pair of a bank is asked, so that its mean is as unsteady as that
+of a forgotten sample, which one of each pair did not learn from. A public implementation averages the
+half of the models that are surest there, so that its scores of single samples differ from ours; AUCs
+hardly do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
-from expunge.audits.never_seen import of_never_seen
+from expunge.audits.never_seen import of_never_seen, spared
 from expunge.names.seeds import numpy_generator
 from expunge.scores.finding import NOT_MEASURABLE, Finding
 from expunge.scores.info import ScoreInfo
@@ -125,7 +126,7 @@ class Rmia(Audit):
 
         rows = shadows.rows(part.ids)
         p = own_confidence(part_log_odds(part, self.temperature))
-        told = shadows.confidence(self.temperature)[:, rows]
+        told = asked(shadows, rows, self.temperature)
         found = p / mean_confidence(told, shadows.learned[:, rows], a, online=self.online)
         return np.where(rows >= 0, found, np.nan)
 
@@ -141,6 +142,16 @@ class Compared:
     null: NDArray[np.float64]
     a: float
     lost: int
+
+
+def asked(
+    shadows: Shadows, rows: NDArray[np.intp], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Confidence of the models in each sample, (K, n), nan of those that are not asked about it."""
+    import numpy as np
+
+    kept = shadows.learned[:, rows] | spared(shadows, rows)
+    return np.where(kept, shadows.confidence(temperature)[:, rows], np.nan)
 
 
 def mean_confidence(
@@ -181,12 +192,13 @@ def chosen_a(shadows: Shadows, but: Collection[str], gamma: float, temperature: 
     never, others = (rows[draw.permutation(len(rows))[:MOST_TRIED]] for rows in (never, others))
     if len(shadows) < 4 or not len(never):
         return USUAL_A
-    told, learned = shadows.confidence(temperature), shadows.learned
+    own, learned = shadows.confidence(temperature)[0], shadows.learned
+    told = asked(shadows, np.arange(len(shadows.ids)), temperature)
     best, found = 0.0, USUAL_A
     for step in range(STEPS_OF_A + 1):
         a = step / STEPS_OF_A
         x, z = (
-            told[0, rows] / mean_confidence(told[2:, rows], learned[2:, rows], a)
+            own[rows] / mean_confidence(told[2:, rows], learned[2:, rows], a)
             for rows in (others, never)
         )
         here, z = np.isfinite(x), z[np.isfinite(z)]

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, overload
 from expunge.audits.base import Audit, Need
 from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
-from expunge.audits.references import standard_error, too_few
+from expunge.audits.references import read_beside
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
-from expunge.scores.finding import compared
 from expunge.scores.info import ScoreInfo
 from expunge.scores.joint import Joint
 from expunge.scores.joint_shown import joint_lines, joint_table
-from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text, scores_table, taught_by
 from expunge.scores.table import NEAR_EMPTY, WORKS
@@ -271,40 +269,13 @@ def read_against(audit: Audit, panel: Panel) -> Iterator[Score]:
         m = taught_by(score)
         other_m = {who: taught_by(one) for who, one in own.items() if taught_by(one) != m}
         detail = {**score.detail, **({"other_m": other_m} if other_m else {})}
-        before, reference, *others = (
-            own[who] if who in own and who not in other_m else None for who in beside
-        )
-        if before is not None:
-            detail["original"] = before.value
-        if reference is not None:
-            score = replace(score, reference=reference.value, reference_bound=reference.bound)
-        known = [one.value for one in (reference, *others) if one is not None]
-        if others:
-            detail["references"] = known
-        yield found_beside(replace(score, detail=detail), known, audit.info, panel.margins)
-
-
-def found_beside(
-    score: Score,
-    references: Sequence[float],
-    info: Sequence[ScoreInfo],
-    margins: Margins = STATED,
-) -> Score:
-    """A score with what is found against retrained models' values, where it has a margin.
-
-    margins: those of the table's scores; one of another package has that of its own `info`.
-    """
-    own = next((one for one in info if one.name == score.name), None)
-    margin = None if own is None else margins.of(own.name) or own.margin
-    if own is None or margin is None or score.finding is not None or not references:
-        return score
-    if score.unit == "percent" and score.n < NEAR_EMPTY:
-        return replace(score, finding=too_few(score.n))
-    error = standard_error(score)
-    unit = "points" if own.unit == "percent" else own.unit
-    step = 100 / score.n if own.unit == "percent" and score.n else 0.0
-    finding = compared(score.value, references, margin, error=error, step=step, unit=unit)
-    return replace(score, finding=finding)
+        before, *again = (own[who] if who in own and who not in other_m else None for who in beside)
+        known = [one for one in again if one is not None]
+        (info,) = (one for one in audit.info if one.name == score.name)
+        if known:
+            score = replace(score, reference_bound=known[0].bound)
+        first, values = None if before is None else before.value, [one.value for one in known]
+        yield read_beside(replace(score, detail=detail), first, values, info, panel.margins)
 
 
 def _by_name(audit: Audit, panel: Panel, other: Trained) -> dict[str, Score]:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.names.seeds import numpy_generator
-from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Finding
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.table import NEAR_EMPTY, SCORES
@@ -86,7 +86,7 @@ def found(value: float, reach: float, p: float, pairs: int, margin: float | None
     )
     if p <= ALPHA and 100 * value > margin:
         return Finding(OUTSIDE, told, p)
-    return Finding(WITHIN if 100 * (value + reach) < margin else UNDECIDED, told, p)
+    return settled(told, p, margin, upper=100 * (value + reach), least=100 * reach)
 
 
 def _worlds(

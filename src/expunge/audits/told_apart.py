@@ -16,7 +16,7 @@ def auc(ours: NDArray[np.float64], others: NDArray[np.float64]) -> tuple[float, 
     """100 P(ours > others), ties half, and its 95 % interval: (value, low, high), each in [0, 100].
 
     ours, others: (n,) and (m,), finite, at least one each. The interval is that of Hanley & McNeil
-    (Radiology 143, 1982), whose width is never less than what half a pair makes.
+    (Radiology 143, 1982), whose width is never less than what half a sample of the smaller group makes.
     """
     import numpy as np
 

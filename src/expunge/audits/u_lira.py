@@ -15,15 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from expunge.audits.base import Audit, Need, without_verdict
+from expunge.audits.references import beyond_original
 from expunge.errors import ConfigError
-from expunge.scores.finding import (
-    ALPHA,
-    NOT_MEASURABLE,
-    OUTSIDE,
-    UNDECIDED,
-    WITHIN,
-    Finding,
-)
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_quantile
@@ -82,9 +76,12 @@ class ULira(Audit):
             "tpr": 100 * judged.tpr,
             "fpr": 100 * judged.fpr,
         }
-        before = ask_pairs(*_as_they_were(panel.shadows, forget.ids), spread).accuracy
-        if math.isfinite(before):
-            detail["original"] = 100 * before
+        margin = panel.margins.judging(self.info[0]) or 0.0
+        finding = u_lira_finding(judged, margin)
+        before = ask_pairs(*_as_they_were(panel.shadows, forget.ids), spread)
+        if math.isfinite(before.accuracy):
+            detail["original"] = 100 * before.accuracy
+            finding = beyond_original(finding, u_lira_finding(before, margin))
         ours = _ratios(panel, *kinds, spread)
         called = _share_above_0(ours)
         detail["called forgotten"] = 100 * called
@@ -110,7 +107,7 @@ class ULira(Audit):
                 for name, value in zip(forget.ids, ours.tolist(), strict=True)
                 if math.isfinite(value)
             },
-            finding=u_lira_finding(judged, self.info[0].margin or 0.0),
+            finding=finding,
         )
         yield without_verdict(score)
 
@@ -266,6 +263,5 @@ def u_lira_finding(judged: Judged, margin: float) -> Finding:
     p = 2 * float(special.stdtr(k - 1, -apart / error)) if error else float(apart == 0)
     if p < ALPHA and apart > margin:
         return Finding(OUTSIDE, told, p)
-    if apart + student_quantile(1 - ALPHA, k - 1) * error < margin:
-        return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p)
+    reach = student_quantile(1 - ALPHA, k - 1) * error
+    return settled(told, p, margin, upper=apart + reach, least=reach)

@@ -64,7 +64,7 @@ class ZeroRetrainForgetting(Audit):
         before, theirs = of_others(self, panel, find)
         first = None if before is None else float(before.mean())
         beside = [float(one.mean()) for one in theirs]
-        yield without_verdict(read_beside(score, first, beside, info))
+        yield without_verdict(read_beside(score, first, beside, info, panel.margins))
 
     def _untrained(self, panel: Panel, ids: list[str]) -> list[Tensor]:
         """Probabilities (n, classes) of each network."""

@@ -46,7 +46,6 @@ def equivalent(
     if not (margin > 0 and math.isfinite(margin)):
         raise ConfigError(f"a margin of equivalence lies above 0; got {margin}")
     import numpy as np
-    from scipy import special
 
     margin = max(margin, step)
     few = min(len(ours), len(retrained))
@@ -56,12 +55,12 @@ def equivalent(
     told = f"{apart:+.3g} {unit} from retraining, margin {margin:g}"
     if few < ENOUGH:
         return Finding(UNDECIDED, f"{told}; {few} on a side, and a decision takes {ENOUGH}")
-    error, freedom = map(float, _welch(np.asarray(ours, float), np.asarray(retrained, float)))
+    error, freedom = _welch(np.asarray(ours, float), np.asarray(retrained, float))
     if error == 0:
         return Finding(WITHIN if abs(apart) < margin else OUTSIDE, f"{told}; neither side varies")
-    half = student_quantile(1 - ALPHA, freedom) * error
+    half = student_quantile(1 - ALPHA, float(freedom)) * float(error)
     told = f"{told}, 90 % interval {apart - half:.3g} to {apart + half:.3g}"
-    p = float(special.stdtr(freedom, (abs(apart) - margin) / error))
+    p = float(_p_within(np.asarray(abs(apart)), error, freedom, margin))
     if p <= ALPHA:
         return Finding(WITHIN, told, p)
     return Finding(OUTSIDE if abs(apart) - half > margin else UNDECIDED, told, p)
@@ -87,7 +86,7 @@ def left_out_band(retrained: Sequence[float]) -> tuple[float, float]:
     """The smallest and the largest difference of one retrained model from the mean of all others.
 
     What lies between them is no farther from retraining than retrained models are from each other; one
-    more of k lies beyond them about 2 times in k + 1, by chance.
+    more of k lies beyond them at most about 2 times in k + 1, by chance.
     Raises ConfigError for fewer than three values.
     """
     k = len(retrained)
@@ -160,15 +159,29 @@ def passes(
     ours: (..., n). retrained: (..., m). margin: (...), above 0.
     """
     import numpy as np
-    from scipy import special
 
     apart = np.abs(ours.mean(axis=-1) - retrained.mean(axis=-1))
-    error, freedom = _welch(ours, retrained)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p = special.stdtr(freedom, (apart - margin) / error)
-    within = np.where(error == 0, apart < margin, p <= ALPHA)
+    within = _p_within(apart, *_welch(ours, retrained), margin) <= ALPHA
     enough = min(ours.shape[-1], retrained.shape[-1]) >= ENOUGH
     return np.asarray(within & enough, dtype=np.bool_)
+
+
+def _p_within(
+    apart: NDArray[np.float64],
+    error: NDArray[np.float64],
+    freedom: NDArray[np.float64],
+    margin: NDArray[np.float64] | float,
+) -> NDArray[np.float64]:
+    """P of the larger of two one-sided tests, (...): small, where a difference is within the margin.
+
+    apart: sizes of the differences, 0 or more. Without any error it is 0 or 1.
+    """
+    import numpy as np
+    from scipy import special
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p = special.stdtr(freedom, (apart - margin) / error)
+    return np.asarray(np.where(error == 0, apart >= margin, p), dtype=np.float64)
 
 
 def _welch(

@@ -24,6 +24,7 @@ __all__ = [
     "Z95",
     "Finding",
     "compared",
+    "settled",
 ]
 
 ALPHA = 0.05
@@ -85,6 +86,20 @@ def compared(
     if apart > margin and apart > chance:
         return Finding(OUTSIDE, told, p)
     reach = student_quantile(1 - ALPHA, freedom) * spread
-    if k >= ENOUGH and apart + reach < margin:
+    if k < ENOUGH:
+        return Finding(UNDECIDED, told, p)
+    return settled(told, p, margin, upper=apart + reach, least=reach)
+
+
+def settled(
+    told: str, p: float | None, margin: float, *, upper: float, least: float, able: bool = True
+) -> Finding:
+    """What is found of a value that is not outside: within or undecided.
+
+    upper: how far from retraining it may lie at most, with a chance of ALPHA to be wrong; least: the
+    same of the best value that there could have been, all below in the unit of the margin. able: whether
+    so few could be found within at all.
+    """
+    if able and upper < margin:
         return Finding(WITHIN, told, p)
-    return Finding(UNDECIDED, told, p, decidable=k < ENOUGH or reach < margin)
+    return Finding(UNDECIDED, told, p, decidable=able and least < margin)

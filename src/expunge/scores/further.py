@@ -51,7 +51,8 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "retrained",
         "Bertran et al. 2023, Scalable Membership Inference Attacks via Quantile Regression",
         "How many of the forgotten samples the model is surer of than it is of nine in ten never seen "
-        "samples like them. 10 is chance. It needs no other models and finds coarse traces alone. "
+        "samples like them. 10 is chance for samples drawn at random; others may be easier or "
+        "harder. It needs no other models and finds coarse traces alone. "
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
@@ -63,7 +64,8 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "retrained",
         "Carlini et al. 2022, Membership Inference Attacks From First Principles",
         "How many forgotten samples an attacker finds who is wrong about one never seen sample in a "
-        "hundred. 1 is chance; a few samples that are still known show here and not in a mean.",
+        "hundred. 1 is chance for samples drawn at random; a few that are still known show here and not "
+        "in a mean.",
         limits=(0, 100),
         margin=2,
     ),
@@ -74,7 +76,8 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "retrained",
         "Carlini et al. 2022, Membership Inference Attacks From First Principles",
         "How many forgotten samples an attacker finds who is wrong about one never seen sample in a "
-        "thousand. 0.1 is chance. It takes ten thousand never seen samples to be measured well.",
+        "thousand. 0.1 is chance for samples drawn at random. It takes ten thousand never seen samples "
+        "to be measured well.",
         limits=(0, 100),
         margin=1,
     ),
@@ -86,8 +89,8 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "Expunge; the rank of one among exchangeable models",
         "Among the retrained: how far the model's confidence on the forgotten samples lies from that of "
         "many retrained models, in their own standard deviations, and whether one of them that is left "
-        "out lies as far. It takes 19 retrained models, and tells nothing of what the model knows but "
-        f"does not say. {GOALS['retrained']}",
+        "out lies as far. It takes 19 retrained models, and 20 more for each further score judged "
+        f"with it; it tells nothing of what the model knows but does not say. {GOALS['retrained']}",
         limits=(0, math.inf),
         margin=0.25,
     ),
@@ -167,13 +170,14 @@ FURTHER: tuple[ScoreInfo, ...] = (
     ),
     ScoreInfo(
         "near_copies_lira",
-        "membership by copies of samples and the laws of a bank's models; AUC, 50 is chance",
+        "membership by copies of samples and the laws of a bank's models; AUC",
         "percent",
         "retrained",
         "of this package; Carlini et al. 2022, Membership Inference Attacks From First Principles",
         "The likelihood ratio attack on forgotten samples, moved or with a little noise: whether "
-        "the model knows them better than models do that never saw them. It sees behind a filter that "
-        "knows the forgotten samples alone, and cannot tell where the filter knows their copies too. "
+        "the model knows them better than models do that never saw them. Copies are harder than the "
+        "samples that the laws are of, so that not 50 but what retrain has is chance. It sees behind a "
+        "filter that knows the forgotten samples alone, but not behind one that knows copies too. "
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from expunge.errors import ConfigError, nearest
+from expunge.scores.info import ScoreInfo
 from expunge.scores.table import SCORES
 
 LEAST = 1.0
@@ -33,6 +34,10 @@ class Margins:
     def of(self, score: str) -> float | None:
         """None for a score without a margin."""
         return self.by_score.get(score)
+
+    def judging(self, info: ScoreInfo) -> float | None:
+        """The margin of a score; one that is not of the table has that of its own line."""
+        return self.of(info.name) or info.margin
 
     @property
     def digest(self) -> str:

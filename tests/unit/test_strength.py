@@ -145,6 +145,7 @@ def test_the_command(
     done = expunge("audit", "forgot", *beside, "--strength", "standard", cwd=folder)
     assert "bank: original-bank, 2 models" in done.stderr
     assert "in all " in done.stderr
+    assert "1 retrained model: nothing can be found within; 5 are needed" in done.stderr
     assert "not forgotten: " in done.stdout
     assert "rmia" in done.stdout
     assert "digest" in done.stdout
@@ -177,10 +178,10 @@ def test_a_deletion_and_its_page(folder: Path, original: Trained, forgot: Traine
         *("--strength", "standard", "--report", "page", "--redact-ids"),
         cwd=folder,
     )
-    assert "cannot tell: there is no retrained model to compare with" in done.stdout
+    assert "cannot tell: without a retrained model nothing is compared" in done.stdout
     page = (folder / "page" / "report.html").read_text(encoding="utf-8")
     assert 'id="together"' in page
-    assert "cannot tell: there is no retrained model" in page
+    assert "cannot tell: without a retrained model" in page
     names = {path.name for path in (folder / "page" / "figures").iterdir()}
     assert {"00-roc.svg", "00-exposed.pdf", "00-before-after.svg"} <= names
     assert "Their ids are not shown" in page

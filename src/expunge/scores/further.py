@@ -18,6 +18,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "lira",
@@ -30,6 +31,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"number of each sample alone: what it does not find may still be there. {GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="as the original",
     ),
     ScoreInfo(
         "u_lira",
@@ -55,6 +57,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "tpr_1pct",
@@ -66,6 +69,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "hundred. 1 is chance; a few samples that are still known show here and not in a mean.",
         limits=(0, 100),
         margin=2,
+        knows="above",
     ),
     ScoreInfo(
         "tpr_01pct",
@@ -77,6 +81,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "thousand. 0.1 is chance. It takes ten thousand never seen samples to be measured well.",
         limits=(0, 100),
         margin=1,
+        knows="above",
     ),
     ScoreInfo(
         "retrain_band",
@@ -152,6 +157,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"as those it learned from, it cannot tell. {GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "near_copies_accuracy",
@@ -164,6 +170,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "near_copies_lira",
@@ -177,6 +184,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="as the original",
     ),
     ScoreInfo(
         "activation_distance",
@@ -239,6 +247,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "retrain, which is good; 1: as sure as if nothing had been forgotten; below 0: less than "
         "retrain. It cannot tell where the original hardly knows the samples better than retrain.",
         margin=0.1,
+        knows="above",
     ),
     ScoreInfo(
         "relearn_held_out_accuracy",

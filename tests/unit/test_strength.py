@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from commands import expunge, refused
+from rich.console import Console
 from torch import nn
 
 from expunge.api import audit, train, unlearn
@@ -22,6 +24,7 @@ from expunge.audits.strength import (
     THOROUGH,
     choose_audits,
 )
+from expunge.cli.listing import BESIDE, listing
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.place import Place
@@ -68,6 +71,23 @@ def test_each_word_holds_the_last_one() -> None:
     for word, names in (("quick", QUICK), ("standard", STANDARD), ("thorough", THOROUGH)):
         assert set(STRENGTHS[word]) == (usual | set(names)) & set(AUDITS)
     assert set(COSTS) <= {"accuracy", *THOROUGH}
+
+
+def test_the_list_says_what_makes_an_audit_and_what_it_needs() -> None:
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(listing("audits", None))
+    lines = screen.file.getvalue().splitlines()
+    told = {line.split()[0]: line for line in lines if line[2:3].strip()}
+    for name, *words in (
+        ("accuracy", "always"),
+        ("zrf", "quick"),
+        ("relearn_held_out", "standard", "original,"),
+        ("u_lira", "thorough", "bank,", "its", "weights"),
+        ("weight_distance", "--also", "retrained"),
+    ):
+        assert told[name].split()[1 : 1 + len(words)] == words
+    assert all(len(line) <= 80 for line in lines)
+    assert set(BESIDE) == set(GIVE)
 
 
 def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:

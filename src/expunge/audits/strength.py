@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from expunge.audits import AUDITS, Audit
 from expunge.audits.base import Need
 from expunge.audits.costs import AuditSizes, cost_lines, pass_seconds
+from expunge.audits.equal_to_retraining import method_lines
 from expunge.errors import ConfigError, LogitsError, nearest
 from expunge.scores.finding import ENOUGH
 from expunge.scores.joint import JudgedScore, found_together
@@ -166,6 +167,7 @@ def judged_together(scores: Scores, audits: Sequence[Audit], chosen: Chosen) -> 
         exact=proved(scores.panel.subject.history).startswith("exact"),
         left_out=(*chosen.left_out, *silent),
     )
+    found = replace(found, method=method_lines(scores.scores, audits, scores.panel))
     own = {one.score.name: one.score for one in found.judged}
     return replace(scores, scores=[own.get(one.name, one) for one in scores], joint=found)
 

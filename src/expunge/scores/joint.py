@@ -67,6 +67,7 @@ class Joint:
         references: retrained models that they were read against.
         judged: the scores, in the order in which they were made.
         left_out: audits that were not made, and what to give for them, a line each.
+        method: what several models say of the method that made them, in lines.
     """
 
     word: JointWord
@@ -75,6 +76,7 @@ class Joint:
     references: int
     judged: tuple[JudgedScore, ...] = ()
     left_out: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.word}: {self.reason}"
@@ -87,6 +89,7 @@ class Joint:
             "tests": self.tests,
             "families": {one.score.name: one.family for one in self.judged},
             "left_out": list(self.left_out),
+            "method": list(self.method),
         }
 
 

@@ -90,5 +90,6 @@ def joint_lines(found: Joint) -> Iterator[str]:
             f"A true retraining is outside in any of these {found.tests} scores with a chance of about "
             f"{100 * ALPHA:g} %, {provided}."
         )
+    yield from (f"{line}." for line in found.method)
     for line in found.left_out:
         yield f"left out: {line}"

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rich.console import Console
 
+from expunge.cli.screen import PlainConsole
 from expunge.scores.finding import ALPHA, Finding, compared
 from expunge.scores.joint import (
     DIFFERS,
@@ -247,9 +247,10 @@ def test_the_table_has_means_and_leaves_out_what_no_score_has() -> None:
 def test_a_narrow_line_has_room_for_what_was_found(width: int, whole: bool) -> None:
     judged = [row("near_copies_accuracy", OUTSIDE, value=9), PROBE]
     table = joint_table(found_together(judged, references=6), width)
-    screen = Console(file=io.StringIO(), width=width)
+    screen = PlainConsole(file=io.StringIO(), width=width)
     screen.print(table)
     text = screen.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
     assert all(
         one in text for one in ("near_copies_accuracy ", "outside", "representation", "(mean of 6)")
     )

@@ -260,7 +260,8 @@ def found_of_times(mine: Relearned, theirs: Sequence[Relearned], cap: int) -> Fi
         step=one_step,
     )
     typical = 2 ** (sum(doublings) / len(doublings)) - 1
-    told = f"{steps:.0f} steps against {typical:.0f}; from half to twice as many make no matter"
+    many = f"{steps:.0f} step{'' if steps == 1 else 's'}"
+    told = f"{many} against {typical:.0f}; from half to twice as many make no matter"
     found = replace(found, why=told)
     if found.word == WITHIN and (bound or any(one for _, one in known)):
         return replace(found, word=UNDECIDED)

@@ -15,14 +15,17 @@ from expunge.scores.shown import TEXT_WIDTH, shown_value
 FAMILIES = ("outputs", "representation", "reversal")
 """In the order in which the table has them."""
 RETRAINED, NONE = "retrained", "–"
-ROOM, LEFT_OUT = 120, ("looks at", "audit", "why")
-"""Characters of a line from which on all columns are shown; what is left out of a narrower one."""
+ROOM, NARROW = 120, ("score", "finding", "value", "original", RETRAINED)
+"""Characters of a line from which on all columns are shown; those of a narrower one."""
 
 
 def joint_table(found: Joint, width: int = TEXT_WIDTH) -> Table:
     """One row per score, by family, and the columns of `joint_grid` that there is room for."""
     headers, rows = joint_grid(found)
-    kept = [n for n, name in enumerate(headers) if width >= ROOM or name not in LEFT_OUT]
+    kept = list(range(len(headers)))
+    if width < ROOM:
+        heads = [name.partition(" (")[0] for name in headers]
+        kept = [heads.index(name) for name in NARROW if name in heads]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in (headers[n] for n in kept):
         number = name in ("value", "original") or name.startswith(RETRAINED)

@@ -356,6 +356,8 @@ def test_relearn_time_within_half_and_twice_the_steps_of_retraining(
 ) -> None:
     result = found_of_times(Relearned(*mine), [Relearned(*one) for one in theirs], 500)
     assert result.word == expected
+    if expected != "not measurable":
+        assert result.why.startswith(f"{mine[0]} steps against ")
 
 
 def test_where_each_audit_looks() -> None:

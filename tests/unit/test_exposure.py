@@ -16,9 +16,11 @@ from expunge.report.exposure_figures import (
     RETRAINED,
     SHOWN,
     Exposure,
+    before_after_figure,
     exposed_figure,
     exposure_figures,
     most_exposed,
+    roc_figure,
     roc_points,
 )
 
@@ -99,3 +101,12 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give a test set"):
         exposure_figures(empty, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_under_which_none_is_found_is_drawn(shown: Exposure) -> None:
+    shown.forget[AUDITED] = shown.unseen[AUDITED].min() - normal(4, 60) ** 2 - 1
+    (axes,) = roc_figure(shown).figure.axes
+    line = next(one for one in axes.lines if one.get_label() == AUDITED)
+    assert np.min(line.get_ydata()) > axes.get_ylim()[0]
+    told = before_after_figure(shown).caption
+    assert "of the forgotten 0 % are" in told and "after retraining" in told

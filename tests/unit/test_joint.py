@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from expunge.cli.screen import PlainConsole
 from expunge.scores.finding import ALPHA, Finding, compared
-from expunge.scores.joint import FORGOT, Joint, JudgedScore, among_all, found_together, holm
-from expunge.scores.joint_shown import by_family, joint_lines, joint_table
+from expunge.scores.joint import (
+    DIFFERS,
+    EXACT,
+    KNOWS,
+    LOST,
+    STANDS_OUT,
+    Joint,
+    JudgedScore,
+    among_all,
+    found_together,
+    holm,
+)
+from expunge.scores.joint_shown import by_family, joint_grid, joint_lines, joint_table
 from expunge.scores.score import Score
 from expunge.scores.shown import as_text
 from expunge.scores.statistics import student_p, student_quantile
@@ -18,9 +32,11 @@ from expunge.scores.table import NO_VERDICT
 from expunge.scores.words import (
     CANNOT_TELL,
     DAMAGED,
+    FORGOT,
     NOT_FORGOTTEN,
     NOT_MEASURABLE,
     OUTSIDE,
+    TOLD_APART,
     UNDECIDED,
     WITHIN,
     AuditWord,
@@ -96,6 +112,7 @@ def row(
 
 
 PROBE = row("probe", WITHIN, "representation")
+LOST_TA = row("TA", OUTSIDE, value=9)
 
 
 @pytest.mark.parametrize(
@@ -104,13 +121,38 @@ PROBE = row("probe", WITHIN, "representation")
         ([row("UA", WITHIN), row("MIA", NOT_MEASURABLE)], 5, False, FORGOT, r"\(UA\)"),
         ([row("UA", WITHIN)], 5, True, CANNOT_TELL, "outputs alone"),
         ([row("UA", WITHIN), PROBE], 5, True, FORGOT, r"not \(UA, probe\)"),
-        ([row("UA", OUTSIDE), PROBE], 5, True, NOT_FORGOTTEN, r"1 of 2 scores tells it .* \(UA\)"),
-        ([row("UA", OUTSIDE), row("TA", OUTSIDE, value=9)], 5, True, NOT_FORGOTTEN, "2 of 2"),
-        ([row("UA", WITHIN), row("TA", OUTSIDE, value=9)], 5, False, DAMAGED, r"\(TA\)"),
-        ([row("TA", OUTSIDE, value=90)], 5, False, NOT_FORGOTTEN, r"\(TA\)"),
+        (
+            [row("UA", OUTSIDE, value=9), PROBE],
+            5,
+            True,
+            NOT_FORGOTTEN,
+            r"1 of 2 scores tells .* \(UA\)",
+        ),
+        (
+            [row("UA", OUTSIDE, value=9), LOST_TA],
+            5,
+            True,
+            NOT_FORGOTTEN,
+            rf"2 of 2.*{KNOWS}.*{LOST}",
+        ),
+        (
+            [row("UA", OUTSIDE, value=90), LOST_TA],
+            5,
+            True,
+            DAMAGED,
+            rf"{LOST} .TA.; {STANDS_OUT} .UA",
+        ),
+        ([row("zrf", OUTSIDE, value=9)], 5, False, TOLD_APART, rf"{DIFFERS} \(zrf\)"),
+        ([row("theirs", OUTSIDE, value=9)], 5, False, TOLD_APART, DIFFERS),
+        ([row("lira", OUTSIDE, value=40)], 5, False, NOT_FORGOTTEN, KNOWS),
+        ([row("lira", OUTSIDE, value=40, original=99.0)], 5, False, DAMAGED, STANDS_OUT),
+        ([row("rmia", OUTSIDE, value=90), row("UA", OUTSIDE)], 5, False, NOT_FORGOTTEN, KNOWS),
+        ([row("relearn_time", OUTSIDE, value=90)], 5, False, DAMAGED, STANDS_OUT),
+        ([row("UA", WITHIN), LOST_TA], 5, False, DAMAGED, r"\(TA\)"),
+        ([row("TA", OUTSIDE, value=90)], 5, False, TOLD_APART, r"\(TA\)"),
         ([row("UA", WITHIN), row("MIA", UNDECIDED)], 5, False, CANNOT_TELL, r"1 of 2 is undecided"),
-        ([row("UA", UNDECIDED)], 1, False, CANNOT_TELL, "fewer than 5 retrained"),
-        ([row("UA", None)], 0, False, CANNOT_TELL, "no retrained model"),
+        ([row("UA", UNDECIDED)], 1, False, CANNOT_TELL, "1 of 1 is undecided; give 5 retrained"),
+        ([row("UA", None)], 0, False, CANNOT_TELL, "without a retrained model"),
         ([row("UA", NOT_MEASURABLE)], 5, False, CANNOT_TELL, "finely enough"),
         ([row("UA", WITHIN, original=51.0)], 5, False, CANNOT_TELL, "tells the original"),
         ([row("UA", WITHIN, original=None)], 5, False, CANNOT_TELL, "not there"),
@@ -146,9 +188,70 @@ def test_one_table_by_family() -> None:
     assert [one.score.name for one in by_family(found)] == ["UA", "MIA", "probe", "relearn_time"]
     text = as_text([], last=[*joint_lines(found)], table=joint_table(found))
     assert "left out: rmia: needs a bank" in text
-    assert "any of these 3 with a chance of 5 %" in text
+    assert "any of these 3 scores with a chance of about 5 %, if retrained models scatter" in text
     assert text.count("outputs") == 1
     plain = found.to_dict()
     assert plain["word"] == NOT_FORGOTTEN
     assert plain["families"]["probe"] == "representation"
     assert isinstance(found, Joint)
+
+
+def test_the_level_is_said_with_what_it_rests_on() -> None:
+    judged = [row("UA", WITHIN), row("MIA", OUTSIDE, value=9)]
+    few, many = (" ".join(joint_lines(found_together(judged, references=k))) for k in (2, 3))
+    assert "if retraining by itself strays no farther than the margins" in few
+    assert "if retrained models scatter normally" in many
+    bare = joint_lines(found_together([row("UA", None), row("MIA", None)], references=0))
+    assert list(bare) == ["cannot tell: without a retrained model nothing is compared"]
+
+
+def test_one_number_of_scores_is_said() -> None:
+    """What cannot be within and might have been outside is one of the tests everywhere."""
+    blunt = row("probe", NOT_MEASURABLE)
+    blunt = JudgedScore(
+        "probe",
+        "outputs",
+        replace(blunt.score, finding=Finding(NOT_MEASURABLE, "as near", 0.7)),
+    )
+    found = found_together([row("UA", OUTSIDE, value=9), blunt], references=5)
+    assert found.tests == 2 and found.reason.startswith("1 of 2 scores tells")
+
+
+def test_what_chance_may_do_is_said_by_name() -> None:
+    weak = row("UA", OUTSIDE)
+    weak = JudgedScore("a", "outputs", replace(weak.score, finding=Finding(OUTSIDE, "far", 0.04)))
+    for references, more in ((3, "; give 5 retrained models"), (5, "")):
+        found = found_together([weak, row("MIA", UNDECIDED)], references=references)
+        assert found.word == CANNOT_TELL
+        assert found.reason == f"1 score looks outside (UA), which chance may do among 2{more}"
+
+
+def test_an_exact_method_that_is_told_apart_is_chance_or_a_fault() -> None:
+    judged = [row("zrf", OUTSIDE)]
+    assert EXACT in found_together(judged, references=5, exact=True).reason
+    assert EXACT not in found_together(judged, references=5).reason
+    assert EXACT not in found_together([row("UA", WITHIN)], references=5, exact=True).reason
+
+
+def test_the_table_has_means_and_leaves_out_what_no_score_has() -> None:
+    several = row("UA", WITHIN, references=[40.0, 60.0, 80.0])
+    headers, rows = joint_grid(found_together([several], references=3))
+    assert headers[4:6] == ["original", "retrained (mean of 3)"]
+    assert rows[0][3:6] == ("50.00", "0.00", "60.00")
+    alone = replace(several.score, finding=None, reference=None, detail={"original": 3.0})
+    headers, _ = joint_grid(found_together([JudgedScore("a", "outputs", alone)], references=0))
+    assert headers == ["looks at", "audit", "score", "value", "original"]
+
+
+@pytest.mark.parametrize(("width", "whole"), [(80, False), (150, True)])
+def test_a_narrow_line_has_room_for_what_was_found(width: int, whole: bool) -> None:
+    judged = [row("near_copies_accuracy", OUTSIDE, value=9), PROBE]
+    table = joint_table(found_together(judged, references=6), width)
+    screen = PlainConsole(file=io.StringIO(), width=width)
+    screen.print(table)
+    text = screen.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert all(
+        one in text for one in ("near_copies_accuracy ", "outside", "representation", "(mean of 6)")
+    )
+    assert ("why" in text) == whole

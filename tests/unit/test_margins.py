@@ -11,18 +11,18 @@ import pytest
 from expunge.audits.references import read_beside
 from expunge.errors import ConfigError
 from expunge.scores.info import ScoreInfo
+from expunge.scores.joint import DIRECTIONS
 from expunge.scores.margins import STATED, Margins, read_margins, write_margins
 from expunge.scores.score import Score
 from expunge.scores.table import SCORES
-from expunge.scores.verdict import VERDICTS, Asked, verdict_of
+from expunge.scores.verdict import VERDICTS, Asked, stated_margins, verdict_of
 from expunge.scores.words import (
     MEANINGS,
     AuditWord,
     GateWord,
+    JointWord,
     PageWord,
-    gate_word,
-    joint,
-    page_words,
+    audit_word,
 )
 
 
@@ -104,31 +104,21 @@ def test_findings_and_verdicts_go_by_the_margins_given(tmp_path: Path) -> None:
 def test_every_word_has_a_place_in_every_vocabulary() -> None:
     assert {one.audit for one in MEANINGS} == set(get_args(AuditWord))
     assert {one.page for one in MEANINGS} == set(get_args(PageWord)) == set(VERDICTS)
+    assert {one.joint for one in MEANINGS} == set(get_args(JointWord))
     assert {one.gate for one in MEANINGS} == set(get_args(GateWord))
-    assert page_words("outside") == ("not forgotten", "damaged")
-    for word in get_args(AuditWord):
-        assert page_words(word) and gate_word(word)
+    assert set(DIRECTIONS.values()) == {one.joint for one in MEANINGS if one.audit == "outside"}
+    assert [audit_word(word) for word in ("forgot", "told apart")] == ["within", "outside"]
     assert not any("significant" in one.means for one in MEANINGS)
 
 
 def test_only_what_was_shown_to_be_near_is_equivalent() -> None:
     for one in MEANINGS:
-        near = (one.audit == "within", one.page == "within the stated margins")
+        near = (
+            one.audit == "within",
+            one.page == "within the stated margins",
+            one.joint == "forgot",
+        )
         assert set(near) == {one.gate == "equivalent"}
-
-
-@pytest.mark.parametrize(
-    ("words", "together"),
-    [
-        (["within", "within"], "within"),
-        (["within", "undecided"], "undecided"),
-        (["within", "not measurable"], "not measurable"),
-        (["undecided", "outside", "not measurable"], "outside"),
-        ([], "not measurable"),
-    ],
-)
-def test_several_findings_together(words: list[AuditWord], together: str) -> None:
-    assert joint(words) == together
 
 
 @pytest.mark.parametrize("name", [name for name in STATED.by_score if name in SCORES])
@@ -153,3 +143,12 @@ def test_nobody_is_within_by_what_the_original_has_too(name: str, word: str) -> 
     score = Score(name, 50.0, 2_000, None, None, "percent", "retrained")
     found = [read_beside(score, before, near, info, STATED).finding for before in (50.0, 90.0)]
     assert [one.word for one in found if one] == [word, "within"]
+
+
+def test_the_margins_that_were_gone_by_are_said() -> None:
+    told = stated_margins(
+        STATED, ["UA", "rmia", "zrf", "tpr_01pct", "cka", "relearn_time", "theirs"]
+    )
+    parts = ("5 points of UA, rmia", "0.05 of zrf", "1 point of tpr_01pct", "relearn_time from 0.5")
+    assert told.startswith("; ".join(parts))
+    assert STATED.digest in told and "cka" not in told

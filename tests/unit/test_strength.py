@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from commands import expunge, refused
+from rich.console import Console
 from torch import nn
 
 from expunge.api import audit, train, unlearn
@@ -22,6 +24,7 @@ from expunge.audits.strength import (
     THOROUGH,
     choose_audits,
 )
+from expunge.cli.listing import BESIDE, listing
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.place import Place
@@ -68,6 +71,23 @@ def test_each_word_holds_the_last_one() -> None:
     for word, names in (("quick", QUICK), ("standard", STANDARD), ("thorough", THOROUGH)):
         assert set(STRENGTHS[word]) == (usual | set(names)) & set(AUDITS)
     assert set(COSTS) <= {"accuracy", *THOROUGH}
+
+
+def test_the_list_says_what_makes_an_audit_and_what_it_needs() -> None:
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(listing("audits", None))
+    lines = screen.file.getvalue().splitlines()
+    told = {line.split()[0]: line for line in lines if line[2:3].strip()}
+    for name, *words in (
+        ("accuracy", "always"),
+        ("zrf", "quick"),
+        ("relearn_held_out", "standard", "original,"),
+        ("u_lira", "thorough", "bank,", "its", "weights"),
+        ("weight_distance", "--also", "retrained"),
+    ):
+        assert told[name].split()[1 : 1 + len(words)] == words
+    assert all(len(line) <= 80 for line in lines)
+    assert set(BESIDE) == set(GIVE)
 
 
 def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:
@@ -145,6 +165,7 @@ def test_the_command(
     done = expunge("audit", "forgot", *beside, "--strength", "standard", cwd=folder)
     assert "bank: original-bank, 2 models" in done.stderr
     assert "in all " in done.stderr
+    assert "1 retrained model: nothing can be found within; 5 are needed" in done.stderr
     assert "not forgotten: " in done.stdout
     assert "rmia" in done.stdout
     assert "digest" in done.stdout
@@ -177,10 +198,10 @@ def test_a_deletion_and_its_page(folder: Path, original: Trained, forgot: Traine
         *("--strength", "standard", "--report", "page", "--redact-ids"),
         cwd=folder,
     )
-    assert "cannot tell: there is no retrained model to compare with" in done.stdout
+    assert "cannot tell: without a retrained model nothing is compared" in done.stdout
     page = (folder / "page" / "report.html").read_text(encoding="utf-8")
     assert 'id="together"' in page
-    assert "cannot tell: there is no retrained model" in page
+    assert "cannot tell: without a retrained model" in page
     names = {path.name for path in (folder / "page" / "figures").iterdir()}
     assert {"00-roc.svg", "00-exposed.pdf", "00-before-after.svg"} <= names
     assert "Their ids are not shown" in page

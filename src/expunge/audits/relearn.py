@@ -258,8 +258,11 @@ def found_of_times(mine: Relearned, theirs: Sequence[Relearned], cap: int) -> Fi
         FACTOR,
         error=CHANCE if len(theirs) < 3 else 0.0,
         step=one_step,
-        unit="doublings",
     )
+    typical = 2 ** (sum(doublings) / len(doublings)) - 1
+    many = f"{steps:.0f} step{'' if steps == 1 else 's'}"
+    told = f"{many} against {typical:.0f}; from half to twice as many make no matter"
+    found = replace(found, why=told)
     if found.word == WITHIN and (bound or any(one for _, one in known)):
         return replace(found, word=UNDECIDED)
     return found

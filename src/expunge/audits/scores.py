@@ -13,13 +13,14 @@ from expunge.audits.losses import Losses
 from expunge.audits.near_empty import SampleLoss, check_same_samples, near_empty_report
 from expunge.audits.references import read_beside
 from expunge.errors import ConfigError, HeadError, LogitsError, nearest
+from expunge.scores.finding import NOT_MEASURABLE
 from expunge.scores.info import ScoreInfo
 from expunge.scores.joint import Joint
 from expunge.scores.joint_shown import joint_lines, joint_table
 from expunge.scores.score import Score
-from expunge.scores.shown import as_text, scores_table, taught_by
+from expunge.scores.shown import TEXT_WIDTH, as_text, scores_table, taught_by
 from expunge.scores.table import NEAR_EMPTY, WORKS
-from expunge.scores.verdict import Asked, PageVerdict, exact_model, verdict_of
+from expunge.scores.verdict import Asked, PageVerdict, exact_model, stated_margins, verdict_of
 from expunge.trained.record import proved
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ NO_TEST_SET = (
 )
 READ_AGAINST: frozenset[Need] = frozenset({"outputs", "shadows"})
 """What an audit may need to be made of the other models too: it is the same for all of them."""
+UNJUDGED = ("", NOT_MEASURABLE)
+"""Of a finding: there is none, or none was possible."""
 PARTS = ("forget", "retain", "test_kept", "test_forgotten", "triggered", "rest")
 
 
@@ -108,6 +111,14 @@ class Scores:
         """The verdict of `expunge.scores.verdict` on the model; on an original, of doing nothing."""
         return verdict_of(self.scores, self.asked, self.panel.margins)
 
+    @property
+    def margins(self) -> str:
+        """Those that the verdict, or all of a strength, go by; empty where nothing was judged."""
+        if self.joint is None:
+            return self.verdict.margins if self.verdict.word else ""
+        judged = [one.score.name for one in self.joint.judged if one.word not in UNJUDGED]
+        return stated_margins(self.panel.margins, judged) if judged else ""
+
     def exact(self, where: str | None = None) -> str:
         """That an exact model is there, if retraining took less than twice as long; else empty.
 
@@ -142,11 +153,14 @@ class Scores:
         notes = (*self.notes, *(few if self.losses else ()))
         return as_text(self.scores, notes, self.info, self.told(), table=self.table())
 
-    def table(self) -> Table:
-        """A row for each score; where a strength was asked for, by family and with what was found."""
+    def table(self, width: int = TEXT_WIDTH) -> Table:
+        """A row for each score; where a strength was asked for, by family and with what was found.
+
+        width: characters of a line; in a narrow one there is no room for why something was found.
+        """
         if self.joint is None:
             return scores_table(self, self.info)
-        return joint_table(self.joint)
+        return joint_table(self.joint, width)
 
     def frame(self) -> pd.DataFrame:
         """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap,

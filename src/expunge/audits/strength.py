@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 from expunge.audits import AUDITS, Audit
 from expunge.audits.base import Need
 from expunge.audits.costs import AuditSizes, cost_lines, pass_seconds
+from expunge.audits.equal_to_retraining import method_lines
 from expunge.errors import ConfigError, LogitsError, nearest
+from expunge.scores.finding import ENOUGH
 from expunge.scores.joint import JudgedScore, found_together
+from expunge.trained.record import proved
 
 if TYPE_CHECKING:
     from expunge.audits.panel import Panel
@@ -132,10 +135,17 @@ def score_chosen(
 
 
 def strength_lines(panel: Panel, audits: Sequence[Audit], chosen: Chosen) -> Iterator[str]:
-    """What each audit will cost, by a rate that is measured now; the sum; what was left out."""
+    """What each audit will cost, by a rate that is measured now; the sum; what cannot be found for want
+    of retrained models; what was left out.
+    """
     yield f"{chosen.strength}: {len(audits)} audits"
     with suppress(LogitsError):  # of a task without classes, which losses alone judge
         yield from cost_lines(audits, AuditSizes.of(panel), pass_seconds(panel))
+    few = len(panel.references)
+    if few < ENOUGH:
+        given = "no retrained model" if not few else f"{few} retrained model{'s' * (few > 1)}"
+        compared = "nothing is compared" if not few else "nothing can be found within"
+        yield f"{given}: {compared}; {ENOUGH} are needed to say that a model forgot"
     yield from (f"left out: {line}" for line in chosen.left_out)
 
 
@@ -154,8 +164,10 @@ def judged_together(scores: Scores, audits: Sequence[Audit], chosen: Chosen) -> 
         references=len(scores.panel.references),
         margins=scores.panel.margins,
         whole_classes=scores.asked.whole_classes,
+        exact=proved(scores.panel.subject.history).startswith("exact"),
         left_out=(*chosen.left_out, *silent),
     )
+    found = replace(found, method=method_lines(scores.scores, audits, scores.panel))
     own = {one.score.name: one.score for one in found.judged}
     return replace(scores, scores=[own.get(one.name, one) for one in scores], joint=found)
 

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from expunge import methods, pruning
 from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
+from expunge.audits.base import Need
+from expunge.audits.strength import STRENGTHS
 from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import CONTROLS, METHODS, Method, find_method
@@ -36,7 +38,7 @@ CATALOGUES: Mapping[str, Catalogue[Any]] = {
 """The kinds that other packages may add to."""
 FACTS: Mapping[str, tuple[str, ...]] = {
     "methods": ("forgets", "proof"),
-    "audits": ("made",),
+    "audits": ("made by", "needs"),
 }
 """Further columns by kind."""
 FORGETS: Mapping[Scope, str] = {
@@ -53,6 +55,15 @@ REQUESTS: Mapping[Scope, str] = {
     "head": "any (head)",
 }
 """What a method's scope means, in a column."""
+BESIDE: Mapping[Need, str] = {
+    "original": "original",
+    "retrained": "retrained",
+    "shadows": "bank",
+    "method": "its weights",
+    "siblings": "siblings",
+    "swapped": "original",
+}
+"""What an audit needs besides the model, in a column."""
 SHORT = 64
 """Letters of a method's summary in the table to choose from; its card has all of it."""
 
@@ -137,8 +148,15 @@ def _line(name: str, thing: Any, origin: str = "") -> Listed:
         facts = (REQUESTS[thing.scope], thing.guarantee.partition("(")[0])
         return Listed(name, first_clause(_summary(thing)), facts, origin)
     if isinstance(thing, type) and issubclass(thing, Audit):
-        facts = ("always" if thing.usual else f"--also {name}",)
+        facts = (_made_by(name, thing), ", ".join(BESIDE[n] for n in BESIDE if n in thing.needs))
     return Listed(name, _summary(thing), facts, origin)
+
+
+def _made_by(name: str, audit: type[Audit]) -> str:
+    """The least strength that makes an audit; "always" of a usual one, "--also" where none does."""
+    if audit.usual:
+        return "always"
+    return next((word for word, names in STRENGTHS.items() if name in names), "--also")
 
 
 def _unopened(kind: str) -> list[Listed]:
@@ -175,6 +193,11 @@ def _overview(kind: str, others: list[Listed]) -> Table:
         table.add_column("from")
     if kind == "methods":
         table.caption = "`expunge list methods NAME`: what it costs, what it reads, when to use it"
+        table.caption_justify = "left"
+    if kind == "audits":
+        table.caption = (
+            "made by: the least --strength, or --also NAME alone; needs: besides the model"
+        )
         table.caption_justify = "left"
     for line in (*_ours(kind), *others):
         cells = [line.name, *line.facts, *[""] * (len(facts) - len(line.facts)), line.text]
@@ -215,6 +238,15 @@ def _method(method: type[Method | Pruner], origin: str) -> RenderableType:
     )
 
 
+def _when(audit: type[Audit]) -> str:
+    """When an audit is made, in a sentence."""
+    by = _made_by(audit.name, audit)
+    if by == "always":
+        return "always, where it can be"
+    strength = "" if by == "--also" else f", and from --strength {by} on"
+    return f"when asked, --also {audit.name}{strength}"
+
+
 def _audit(audit: type[Audit], origin: str) -> RenderableType:
     """What an audit gives, what it needs and its settings."""
     scores = [f"  {info.name}: {info.measures} ({info.unit}; {info.target})" for info in audit.info]
@@ -224,7 +256,7 @@ def _audit(audit: type[Audit], origin: str) -> RenderableType:
         "scores:",
         *scores,
         f"needs: {', '.join(sorted(audit.needs))}",
-        f"made: {'always, where it can be' if audit.usual else f'when asked, --also {audit.name}'}",
+        f"made: {_when(audit)}",
         *([f"from: {origin}"] if origin else []),
         _fields(audit),
     )

@@ -196,15 +196,15 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
 
     exact: the folder of the retrained model, as it was typed.
     """
-    screen.print(scores.table())
+    screen.print(scores.table(screen.width))
     if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
     for note in (*scores.notes, *score_notes(scores)):
         screen.print(note)
-    if all(score.reference is None for score in scores):
+    if scores.joint is None and all(score.reference is None for score in scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
     for line in scores.told(None if exact is None else str(exact)):
         screen.print(line, soft_wrap=True)
-    if scores.joint is not None or scores.verdict.word:
-        screen.print(f"Margins: {scores.verdict.margins}.", style="dim")
+    if scores.margins:
+        screen.print(f"Margins: {scores.margins}.", style="dim")
     screen.print(scores.proof(), style="dim")

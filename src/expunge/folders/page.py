@@ -25,7 +25,7 @@ from expunge.names.text import clean_all, clean_name
 from expunge.report.exposure_figures import exposure_pictures
 from expunge.report.page import PlainTable, Report, Together, printed_time
 from expunge.report.sections import Picture
-from expunge.scores.joint_shown import by_family, joint_cells
+from expunge.scores.joint_shown import joint_grid
 from expunge.scores.rows import ATTACK_SIZE, FLOOR, SAID, SET, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
@@ -111,8 +111,7 @@ def _together(audited: Scores, *, hidden: bool) -> Together | None:
     if found is None:
         return None
     title = "Each score with what was found, by where it looks"
-    headers = ("looks at", "audit", "score", "value", "retrained", "finding", "why")
-    rows = [(one.family, one.audit, *joint_cells(one)) for one in by_family(found)]
+    headers, rows = joint_grid(found)
     pictures = []
     with suppress(ConfigError):
         drawn = exposure_pictures(exposure_of(audited.panel, hidden=hidden))

@@ -87,20 +87,23 @@ def roc_figure(shown: Exposure) -> Drawn:
     axes = figure.subplots()
     n, m = len(shown.forget[AUDITED]), len(shown.unseen[AUDITED])
     least = max(1 / m, 1e-4)
+    lowest = min(least, 0.5 / n)
     for name, members in shown.forget.items():
         false, true = roc_points(members, shown.unseen[name])
         seen = false > 0
         if name == AUDITED:
             low, high = np.array([wilson(round(share * n), n) for share in true[seen]]).T
+            low = low.clip(lowest)
             axes.fill_between(
                 false[seen], low, high, color=DOT, alpha=0.18, linewidth=0, step="post"
             )
-        axes.step(false[seen], true[seen], where="post", label=name, **LOOKS[name])
+        found = true[seen].clip(lowest)  # none at all is drawn along the lower edge
+        axes.step(false[seen], found, where="post", label=name, **LOOKS[name])
     ends = np.array([least, 1.0])
     axes.plot(ends, ends, color="0.6", linewidth=1, label="chance")
     if FEW / m > least:
         axes.axvspan(least, min(1.0, FEW / m), color=BAND, alpha=0.6, linewidth=0, zorder=0)
-    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(min(least, 0.5 / n), 1.05))
+    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(0.8 * lowest, 1.05))
     axes.set(xlabel="never seen samples taken for learned ones, %")
     axes.set(ylabel="forgotten samples taken for learned ones, %")
     percent = FuncFormatter(lambda value, _: f"{100 * value:g}")
@@ -114,7 +117,7 @@ def roc_figure(shown: Exposure) -> Drawn:
         f"{n:,} forgotten and {m:,} never seen samples. The band is this model's 95 % interval "
         f"(Wilson); where the ground is grey, fewer than {FEW} false alarms make the rate, and nobody "
         "knows it well. On the line of chance, forgotten samples are found no better than never seen "
-        "ones.",
+        "ones; along the lower edge none is found.",
     )
 
 
@@ -125,18 +128,22 @@ def before_after_figure(shown: Exposure) -> Drawn:
     before, after = (shown.places(shown.forget, name) for name in (ORIGINAL, AUDITED))
     axes.plot([0, 100], [0, 100], color="0.6", linewidth=1, zorder=1)
     size = 14 if len(before) < 500 else 6
+    beside = ""
+    if RETRAINED in shown.forget:
+        beside = f", and after retraining {_upper(shown.places(shown.forget, RETRAINED))}"
     axes.scatter(before, after, s=size, color=DOT, alpha=0.55, linewidths=0, zorder=2)
     axes.axhline(50, color="0.75", linewidth=0.8, linestyle="--", zorder=0)
     axes.set(xlim=(-3, 103), ylim=(-3, 103))
-    axes.set(xlabel="place among the never seen before, %", ylabel="after, %")
+    axes.set(xlabel="place among the never seen, before, %")
+    axes.set(ylabel="place among the never seen, after, %")
     _plain(axes)
     return Drawn(
         figure,
         "Each forgotten sample before and after",
         "100: it looks more like a learned sample than all never seen ones. On the grey line nothing "
-        f"changed. Forgotten samples are spread evenly from top to bottom, half of them over the "
-        f"dashed line; here {100 * float(np.mean(after > 50)):.0f} % are, and before "
-        f"{100 * float(np.mean(before > 50)):.0f} %.",
+        "changed. Samples that nobody learned from are spread evenly from top to bottom, half of them "
+        f"over the dashed line; of the forgotten {_upper(after)} are, before {_upper(before)}"
+        f"{beside}. A forgotten class lies low after retraining, for its name is gone.",
     )
 
 
@@ -245,6 +252,11 @@ def check_exposure(shown: Exposure) -> None:
         raise ConfigError(
             "pictures of membership need forgotten samples and never seen ones; give a test set"
         )
+
+
+def _upper(places: Numbers) -> str:
+    """Of places among the never seen, the share in the upper half."""
+    return f"{100 * float(np.mean(places > 50)):.0f} %"
 
 
 def _mean(values: Numbers, chosen: NDArray[np.bool_]) -> float:

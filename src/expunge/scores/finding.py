@@ -33,6 +33,8 @@ Z95 = 1.96
 """Half the width of a 95 % interval in standard errors."""
 ENOUGH = 5
 """Retrained models from which on a model can be found within."""
+SPREAD = 3
+"""Retrained models from which on their own spread counts; of fewer the margin stands in for it."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,15 @@ def compared(
         return Finding(NOT_MEASURABLE, "there is no value of both models to compare")
     mean, sd = mean_sd(known)
     k = len(known)
-    freedom = k - 1 if k >= 3 else math.inf
-    sd = max(sd if k >= 3 else margin, step, error if k < ENOUGH else 0.0)
+    freedom = k - 1 if k >= SPREAD else math.inf
+    sd = max(sd if k >= SPREAD else margin, step, error if k < ENOUGH else 0.0)
     spread = sd * math.sqrt(1 + 1 / k)
     apart = round(abs(value - mean), 9)
     chance = student_quantile(1 - ALPHA / (2 * tests), freedom) * spread
     p = student_p(apart / spread, freedom) if spread else float(apart == 0)
-    told = f"{apart:.3g} {unit} from retraining, margin {margin:g}, chance up to {chance:.3g}"
+    far = f"{apart:.3g} {unit}" if unit == "points" else f"{apart:.3g}"
+    side = "over" if value > mean else "under" if apart else "from"
+    told = f"{far} {side} retraining, margin {margin:g}, chance up to {chance:.3g}"
     if apart > margin and apart > chance:
         return Finding(OUTSIDE, told, p)
     reach = student_quantile(1 - ALPHA, freedom) * spread

@@ -18,6 +18,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "lira",
@@ -30,6 +31,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"number of each sample alone: what it does not find may still be there. {GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="as the original",
     ),
     ScoreInfo(
         "u_lira",
@@ -56,6 +58,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "tpr_1pct",
@@ -68,6 +71,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "in a mean.",
         limits=(0, 100),
         margin=2,
+        knows="above",
     ),
     ScoreInfo(
         "tpr_01pct",
@@ -80,6 +84,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "to be measured well.",
         limits=(0, 100),
         margin=1,
+        knows="above",
     ),
     ScoreInfo(
         "retrain_band",
@@ -155,6 +160,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"as those it learned from, it cannot tell. {GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "near_copies_accuracy",
@@ -167,6 +173,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="above",
     ),
     ScoreInfo(
         "near_copies_lira",
@@ -181,6 +188,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         f"{GOALS['retrained']}",
         limits=(0, 100),
         margin=5,
+        knows="as the original",
     ),
     ScoreInfo(
         "activation_distance",
@@ -243,6 +251,7 @@ FURTHER: tuple[ScoreInfo, ...] = (
         "retrain, which is good; 1: as sure as if nothing had been forgotten; below 0: less than "
         "retrain. It cannot tell where the original hardly knows the samples better than retrain.",
         margin=0.1,
+        knows="above",
     ),
     ScoreInfo(
         "relearn_held_out_accuracy",

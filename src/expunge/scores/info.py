@@ -11,6 +11,10 @@ from expunge.scores.score import Goal
 
 GivenBy = Literal["audit", "transfer", "mask"]
 """What gives a score: an audit of a model, its transfer to a target task, or the search for a mask."""
+Knows = Literal["below", "above", "as the original", ""]
+"""On which side of retraining a model lies that still knows what was forgotten: the same whatever was
+forgotten, or that on which the original lies; empty where no side tells it.
+"""
 GOALS: Mapping[Goal, str] = MappingProxyType(
     {
         "retrained": "Good is what retrain has.",
@@ -38,6 +42,7 @@ class ScoreInfo:
         given_by: what gives it.
         margin: the difference from retraining that does not matter, in `unit`, fixed before anything is
             measured; None for a score that nothing is found by.
+        knows: on which side of retraining a model lies that still knows what was forgotten.
     """
 
     name: str
@@ -51,3 +56,4 @@ class ScoreInfo:
     limits: tuple[float, float] | None = None
     given_by: GivenBy = "audit"
     margin: float | None = None
+    knows: Knows = ""

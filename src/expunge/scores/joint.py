@@ -2,35 +2,44 @@
 
 Each finding has a level of its own, and many of them would soon call a true retraining outside by
 chance. So what is outside alone must be so among all of them (Holm 1979, Scandinavian Journal of
-Statistics 6): a true retraining is outside in any of them with a chance of ALPHA at most, however
-these hang together.
+Statistics 6): where each p is right, a true retraining is outside in any of them with a chance of ALPHA
+at most, however these hang together.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from expunge.scores.finding import ALPHA, ENOUGH, Finding
 from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
-from expunge.scores.table import NO_VERDICT
+from expunge.scores.table import NO_VERDICT, SCORES
 from expunge.scores.verdict import ALONE, KEPT
 from expunge.scores.words import (
     CANNOT_TELL,
     DAMAGED,
+    FORGOT,
     NOT_FORGOTTEN,
     NOT_MEASURABLE,
     OUTSIDE,
+    TOLD_APART,
     UNDECIDED,
     WITHIN,
+    JointWord,
 )
 
-FORGOT = "forgot"
 OUTPUTS = "outputs"
 """The family of audits that look at what a model says; all others look behind it."""
+KNOWS, LOST = "it knows more of what was forgotten", "it knows less of what was to stay"
+STANDS_OUT, DIFFERS = "it stands out as forgotten", "it differs in a way that tells neither"
+DIRECTIONS: Mapping[str, JointWord] = MappingProxyType(
+    {KNOWS: NOT_FORGOTTEN, LOST: DAMAGED, STANDS_OUT: DAMAGED, DIFFERS: TOLD_APART}
+)
+"""How a model that is outside differs from retrained ones: the word of the first that there is."""
+EXACT = "its method's guarantee is exact, so this is chance, or a fault in its training"
 
 
 @dataclass(frozen=True)
@@ -52,18 +61,22 @@ class Joint:
     """What a set of audits says of one model.
 
     Attributes:
-        word: "forgot", "not forgotten", "damaged" or "cannot tell".
+        word: "forgot", "not forgotten", "damaged", "told apart" or "cannot tell".
         reason: why, in a sentence without its full stop.
         tests: how many findings share the level ALPHA.
+        references: retrained models that they were read against.
         judged: the scores, in the order in which they were made.
         left_out: audits that were not made, and what to give for them, a line each.
+        method: what several models say of the method that made them, in lines.
     """
 
-    word: str
+    word: JointWord
     reason: str
     tests: int
+    references: int
     judged: tuple[JudgedScore, ...] = ()
     left_out: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.word}: {self.reason}"
@@ -76,6 +89,7 @@ class Joint:
             "tests": self.tests,
             "families": {one.score.name: one.family for one in self.judged},
             "left_out": list(self.left_out),
+            "method": list(self.method),
         }
 
 
@@ -124,6 +138,7 @@ def found_together(
     references: int,
     margins: Margins = STATED,
     whole_classes: bool = False,
+    exact: bool = False,
     left_out: Sequence[str] = (),
 ) -> Joint:
     """The word on a model, from the scores of some audits.
@@ -133,19 +148,27 @@ def found_together(
 
     references: retrained models that they were read against. margins: that they went by. whole_classes:
     whether all samples of some classes were asked for: then outputs alone are no reason to say that a
-    model forgot.
+    model forgot. exact: whether the model's method is proved to forget exactly.
     """
     judged = list(judged)
     places = [n for n, one in enumerate(judged) if one.score.finding is not None]
     found = [_enough(judged[n].score) for n in places]
-    for place, finding in zip(places, among_all(found), strict=True):
-        one = judged[place]
-        judged[place] = replace(one, score=replace(one.score, finding=finding))
-    measured = [one for one in judged if one.word not in ("", NOT_MEASURABLE)]
-    word, reason = _wrong(measured) or _unknown(measured, references)
-    if not word:
-        word, reason = _right(measured, margins, whole_classes=whole_classes)
-    return Joint(word, reason, sum(map(_is_test, found)), tuple(judged), tuple(left_out))
+    alone = []
+    for place, before, finding in zip(places, found, among_all(found), strict=True):
+        judged[place] = _with(judged[place], finding)
+        if finding.word != before.word:
+            alone.append(judged[place])
+    tests = sum(map(_is_test, found))
+    word, reason = (
+        _wrong(judged, tests, exact=exact)
+        or _unknown(judged, alone, tests, references)
+        or _right(judged, margins, whole_classes=whole_classes)
+    )
+    return Joint(word, reason, tests, references, tuple(judged), tuple(left_out))
+
+
+def _with(one: JudgedScore, finding: Finding) -> JudgedScore:
+    return replace(one, score=replace(one.score, finding=finding))
 
 
 def _enough(score: Score) -> Finding:
@@ -156,37 +179,66 @@ def _enough(score: Score) -> Finding:
     return finding
 
 
-def _wrong(measured: Sequence[JudgedScore]) -> tuple[str, str] | None:
+def _wrong(
+    judged: Sequence[JudgedScore], tests: int, *, exact: bool
+) -> tuple[JointWord, str] | None:
     """Word and reason, where something tells against the model."""
-    outside = [one for one in measured if one.word == OUTSIDE]
+    outside = [one for one in judged if one.word == OUTSIDE]
     if not outside:
         return None
-    word = DAMAGED if all(_lost(one.score) for one in outside) else NOT_FORGOTTEN
+    ways = {way: [one for one in outside if _direction(one.score) == way] for way in DIRECTIONS}
+    ways = {way: own for way, own in ways.items() if own}
     tell = "tells" if len(outside) == 1 else "tell"
-    some = f"{len(outside)} of {len(measured)} scores {tell} it from retrained models"
-    return word, f"{some} ({_names(outside)})"
+    told = "; ".join(f"{way} ({_names(own)})" for way, own in ways.items())
+    reason = f"{len(outside)} of {tests} scores {tell} it from retrained models: {told}"
+    return DIRECTIONS[next(iter(ways))], f"{reason}. But {EXACT}" if exact else reason
 
 
-def _unknown(measured: Sequence[JudgedScore], references: int) -> tuple[str, str]:
-    """Word and reason, where a score that could show it does not; else nothing."""
+def _direction(score: Score) -> str:
+    """How a score that is outside says that a model differs from retrained ones: of `DIRECTIONS`."""
+    mean, before = score.retrained_mean, score.detail.get("original")
+    if mean is None:
+        return DIFFERS
+    above = score.value > mean
+    if score.name in KEPT:
+        return DIFFERS if above else LOST
+    side = SCORES[score.name].knows if score.name in SCORES else ""
+    if side == "as the original" and before is not None:
+        side = "above" if before > mean else "below"
+    if side == ("above" if above else "below"):
+        return KNOWS
+    opposite = side in ("above", "below") and score.target == "retrained"
+    return STANDS_OUT if opposite else DIFFERS
+
+
+def _unknown(
+    judged: Sequence[JudgedScore], alone: Sequence[JudgedScore], tests: int, references: int
+) -> tuple[JointWord, str] | None:
+    """Word and reason, where a score that could show it does not. alone: outside by themselves."""
     if not references:
-        return CANNOT_TELL, "there is no retrained model to compare with"
-    undecided = [one for one in measured if one.word == UNDECIDED and _decidable(one.score)]
-    if undecided:
-        few = f"; with fewer than {ENOUGH} retrained models nothing is found within"
-        are = "is" if len(undecided) == 1 else "are"
-        return CANNOT_TELL, (
-            f"no score tells it from retrained models, but {len(undecided)} of {len(measured)} {are} "
-            f"undecided ({_names(undecided)}){few if references < ENOUGH else ''}"
-        )
-    return "", ""
+        return CANNOT_TELL, "without a retrained model nothing is compared"
+    few = references < ENOUGH
+    more = f"; give {ENOUGH} retrained models" if few else ""
+    if alone:
+        look = "score looks" if len(alone) == 1 else "scores look"
+        chance = f"which chance may do among {tests}"
+        return CANNOT_TELL, f"{len(alone)} {look} outside ({_names(alone)}), {chance}{more}"
+    undecided = [one for one in judged if one.word == UNDECIDED and _decidable(one.score)]
+    if not undecided:
+        return None
+    are = "is" if len(undecided) == 1 else "are"
+    which = "" if few else f" ({_names(undecided)})"
+    return CANNOT_TELL, (
+        f"no score tells it from retrained models, but {len(undecided)} of {tests} {are} "
+        f"undecided{which}{more}"
+    )
 
 
 def _right(
-    measured: Sequence[JudgedScore], margins: Margins, *, whole_classes: bool
-) -> tuple[str, str]:
+    judged: Sequence[JudgedScore], margins: Margins, *, whole_classes: bool
+) -> tuple[JointWord, str]:
     """Word and reason, where nothing tells against the model and nothing is left open."""
-    within = [one for one in measured if one.word == WITHIN]
+    within = [one for one in judged if one.word == WITHIN]
     if not within:
         return CANNOT_TELL, "nothing could be measured finely enough"
     if all(one.score.detail.get("original") is None for one in within):
@@ -207,22 +259,18 @@ def _right(
 
 def _finds_original(score: Score, margins: Margins) -> bool:
     """Whether the original lies beyond the margin of a score."""
-    before, margin = score.detail.get("original"), margins.of(score.name)
-    known = score.detail.get("references") or [score.reference]
-    values = [one for one in known if one is not None and math.isfinite(one)]
-    if before is None or margin is None or not values:
+    before, margin, mean = (
+        score.detail.get("original"),
+        margins.of(score.name),
+        score.retrained_mean,
+    )
+    if before is None or margin is None or mean is None:
         return False
-    return bool(abs(before - sum(values) / len(values)) > margin)
+    return bool(abs(before - mean) > margin)
 
 
 def _decidable(score: Score) -> bool:
     return score.finding is None or score.finding.decidable
-
-
-def _lost(score: Score) -> bool:
-    """Whether it says no more than that what was to stay has suffered."""
-    low = score.reference is not None and score.value < score.reference
-    return score.name in KEPT and low
 
 
 def _names(judged: Sequence[JudgedScore]) -> str:

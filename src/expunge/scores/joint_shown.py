@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 
 from rich import box
 from rich.table import Table
 
-from expunge.scores.finding import ALPHA
+from expunge.scores.finding import ALPHA, SPREAD
 from expunge.scores.joint import Joint, JudgedScore
-from expunge.scores.shown import shown_value
+from expunge.scores.score import Score
+from expunge.scores.shown import TEXT_WIDTH, shown_value
 
 FAMILIES = ("outputs", "representation", "reversal")
 """In the order in which the table has them."""
+RETRAINED, NONE = "retrained", "–"
+ROOM, NARROW = 120, ("score", "finding", "value", "original", RETRAINED)
+"""Characters of a line from which on all columns are shown; those of a narrower one."""
 
 
-def joint_table(found: Joint) -> Table:
-    """One row per score, by family: audit, score, value, retrained, finding, why."""
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left")
-    for name in ("family", "audit", "score", "value", "retrained", "finding", "why"):
-        right = name in ("value", "retrained")
-        table.add_column(name, justify="right" if right else "left", no_wrap=name != "why")
-    for family, rows in groupby(by_family(found), key=lambda one: one.family):
-        said, last = family, ""
-        for one in rows:
-            table.add_row(said, one.audit if one.audit != last else "", *joint_cells(one))
-            said, last = "", one.audit
+def joint_table(found: Joint, width: int = TEXT_WIDTH) -> Table:
+    """One row per score, by family, and the columns of `joint_grid` that there is room for."""
+    headers, rows = joint_grid(found)
+    kept = list(range(len(headers)))
+    if width < ROOM:
+        heads = [name.partition(" (")[0] for name in headers]
+        kept = [heads.index(name) for name in NARROW if name in heads]
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name in (headers[n] for n in kept):
+        number = name in ("value", "original") or name.startswith(RETRAINED)
+        heading = name.replace(" (", "\n(")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=name != "why")
+    before: tuple[str, ...] = ("", "")
+    for row in rows:
+        family = "" if row[0] == before[0] else row[0]
+        cells = (family, "" if row[:2] == before[:2] else row[1], *row[2:])
+        if family and width < ROOM:
+            table.add_row(family, style="bold")
+        table.add_row(*(cells[n] for n in kept))
+        before = row
     return table
+
+
+def joint_grid(found: Joint) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Headers, and a row per score, by family. What no score has is left out: the original's value, that
+    of retrained models, their mean where there are several, and what was found and why.
+    """
+    judged = by_family(found)
+    many = found.references > 1
+    headers = ["looks at", "audit", "score", "value", "original"]
+    headers += [
+        f"{RETRAINED} (mean of {found.references})" if many else RETRAINED,
+        "finding",
+        "why",
+    ]
+    rows = [(one.family, one.audit, *_cells(one.score)) for one in judged]
+    kept = [
+        n for n in range(len(headers)) if n < 4 or any(row[n] not in ("", NONE) for row in rows)
+    ]
+    return [headers[n] for n in kept], [tuple(row[n] for n in kept) for row in rows]
 
 
 def by_family(found: Joint) -> list[JudgedScore]:
@@ -36,26 +67,32 @@ def by_family(found: Joint) -> list[JudgedScore]:
     return sorted(found.judged, key=lambda one: order.get(one.family, len(order)))
 
 
-def joint_cells(one: JudgedScore) -> tuple[str, str, str, str, str]:
-    """Score, value, retrained, finding and why."""
-    score = one.score
-    known = score.reference
+def _cells(score: Score) -> tuple[str, ...]:
+    """Score, value, original, retrained, finding and why."""
+    before, mean, finding = score.detail.get("original"), score.retrained_mean, score.finding
     return (
         score.name,
         shown_value(score.value, score.unit, score.bound),
-        "n/a" if known is None else shown_value(known, score.unit, score.reference_bound),
-        one.word or "–",
-        "" if score.finding is None else score.finding.why,
+        NONE if before is None else shown_value(before, score.unit),
+        NONE if mean is None else shown_value(mean, score.unit, score.reference_bound),
+        NONE if finding is None else finding.word,
+        "" if finding is None else finding.why,
     )
 
 
 def joint_lines(found: Joint) -> Iterator[str]:
     """The sentence in all, what it rests on, and what was left out."""
     yield str(found)
-    if found.tests > 1:
-        yield (
-            f"A true retraining is outside in any of these {found.tests} with a chance of "
-            f"{100 * ALPHA:g} % at most (Holm)."
+    if found.tests > 1 and found.references:
+        provided = (
+            "if retrained models scatter normally"
+            if found.references >= SPREAD
+            else "if retraining by itself strays no farther than the margins"
         )
+        yield (
+            f"A true retraining is outside in any of these {found.tests} scores with a chance of about "
+            f"{100 * ALPHA:g} %, {provided}."
+        )
+    yield from (f"{line}." for line in found.method)
     for line in found.left_out:
         yield f"left out: {line}"

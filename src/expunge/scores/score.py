@@ -52,6 +52,18 @@ class Score:
     finding: Finding | None = None
 
     @property
+    def retrained(self) -> tuple[float, ...]:
+        """The values of all retrained models that have a finite one, the reference first."""
+        known = self.detail.get("references") or [self.reference]
+        return tuple(one for one in known if one is not None and math.isfinite(one))
+
+    @property
+    def retrained_mean(self) -> float | None:
+        """Their mean; None without one."""
+        known = self.retrained
+        return sum(known) / len(known) if known else None
+
+    @property
     def gap(self) -> float | None:
         """Absolute difference to the retrained model, in `unit`; None without one.
 

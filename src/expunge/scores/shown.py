@@ -52,8 +52,8 @@ def shown_value(value: float, unit: str, bound: Censoring | None = None) -> str:
         return "n/a"
     sign = SIGNS[bound]
     if unit == "steps":
-        return f"{sign}{value:.0f} steps"
-    return f"{sign}{value:.1f} s" if unit == "seconds" else f"{sign}{value:.2f}"
+        return f"{sign}{value:.0f} step{'' if value == 1 else 's'}"
+    return f"{sign}{value:.1f} s" if unit == "seconds" else f"{sign}{value:z.2f}"
 
 
 def as_text(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.errors import ConfigError
 from expunge.scores.further import FURTHER
-from expunge.scores.info import GOALS, ScoreInfo
+from expunge.scores.info import GOALS, Knows, ScoreInfo
 from expunge.scores.rows import FAILED, SAID
 from expunge.scores.score import Goal
 
@@ -37,6 +37,9 @@ MARGINS: Mapping[str, float] = MappingProxyType(
     {"UA": 5, "MIA": 5, "TA_forget": 5, "probe": 5, "ASR": 5, "RA": 2, "TA": 2, "SA": 2}
 )
 """Of the papers' scores: points from the retrained model's value; never less than one sample."""
+_KNOWS: Mapping[str, Knows] = MappingProxyType(
+    {"UA": "below", "MIA": "below", "TA_forget": "above", "probe": "above", "ASR": "above"}
+)
 
 
 def _percent(
@@ -52,6 +55,7 @@ def _percent(
         reads,
         limits=(0, 100),
         margin=MARGINS.get(name),
+        knows=_KNOWS.get(name, ""),
     )
 
 
@@ -161,6 +165,7 @@ _TABLE = (
         "original did. Good is what retrain needs: fewer means that traces are left, many more "
         "that they were pushed away. A model that does not know them again within the cap of 500 "
         "steps counts as 500, and ≥ says that it needs no fewer.",
+        knows="below",
     ),
     ScoreInfo(
         "AIN",

@@ -15,7 +15,7 @@ from expunge.scores.finding import ENOUGH
 from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_interval, wilson
-from expunge.scores.table import AVERAGED, MARGINS, NEAR_EMPTY, NO_VERDICT, WORKS
+from expunge.scores.table import AVERAGED, MARGINS, NEAR_EMPTY, NO_VERDICT, SCORES, WORKS
 from expunge.scores.words import CANNOT_TELL, DAMAGED, NOT_FORGOTTEN, WITHIN_MARGINS, PageWord
 
 VERDICTS: tuple[PageWord, ...] = get_args(PageWord)
@@ -29,25 +29,34 @@ CHEAP = 2.0
 
 RELEARN_SHARE = 0.5
 """Of the retrained model's relearn time: below it the samples were still known."""
-KNOWS_BELOW, KNOWS_ABOVE = ("UA", "MIA"), ("TA_forget", "probe")
-"""Scores of the forgotten samples: on which side of retraining a model lies that still knows them."""
+KNOWS_BELOW = tuple(name for name in MARGINS if SCORES[name].knows == "below")
+KNOWS_ABOVE = tuple(n for n in MARGINS if SCORES[n].knows == "above" and n != "ASR")
+"""Scores of the forgotten samples: on which side of retraining a model lies that still knows them.
+Attack success, which is of the test set, is judged by itself.
+"""
 KEPT = ("RA", "TA", "SA")
 """Scores of what was to stay: lower is worse."""
 ALONE = "outputs alone cannot tell a silenced class from a forgotten one"
 BEHIND = ("relearn_time", "probe")
 """Scores that look behind the outputs, where a class is only silenced or really gone."""
+JUDGED = (*MARGINS, "relearn_time")
+"""Scores that the verdict goes by."""
 
 
-def stated_margins(margins: Margins = STATED) -> str:
-    """The margins that the verdict goes by in a sentence, with the digest of all."""
-    points: dict[float, list[str]] = {}
-    for name in MARGINS:
-        points.setdefault(margins.by_score[name], []).append(name)
-    told = "; ".join(f"{margin:g} points of {', '.join(names)}" for margin, names in points.items())
-    return (
-        f"{told}; relearn_time from {RELEARN_SHARE:g} to {1 / RELEARN_SHARE:g} times retraining's "
-        f"(digest {margins.digest})"
-    )
+def stated_margins(margins: Margins = STATED, scores: Iterable[str] = JUDGED) -> str:
+    """The margins that some scores are judged by in a sentence, with the digest of all."""
+    alike: dict[str, list[str]] = {}
+    last = []
+    for name in scores:
+        if name == "relearn_time":
+            last.append(
+                f"{name} from {RELEARN_SHARE:g} to {1 / RELEARN_SHARE:g} times retraining's"
+            )
+        elif (margin := margins.of(name)) is not None:
+            points = f" point{'s' * (margin != 1)}" if SCORES[name].unit == "percent" else ""
+            alike.setdefault(f"{margin:g}{points} of", []).append(name)
+    told = [f"{margin} {', '.join(names)}" for margin, names in alike.items()]
+    return f"{'; '.join((*told, *last))} (digest {margins.digest})"
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,18 @@
 """The words that say what was found, and what each is in the other vocabularies.
 
-Three vocabularies: of an audit of one score, of a page about one model, and of a gate that judges a
-method by many models. Each line of `MEANINGS` is one thing that can be found, in all three.
+Four vocabularies: of an audit of one score, of a page about one model, of all audits of a
+strength together, and of a gate that judges a method by many models. Each line of `MEANINGS` is one
+thing that can be found, in all four.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 AuditWord = Literal["within", "outside", "undecided", "not measurable"]
 PageWord = Literal["within the stated margins", "damaged", "not forgotten", "cannot tell"]
+JointWord = Literal["forgot", "not forgotten", "damaged", "told apart", "cannot tell"]
 GateWord = Literal["equivalent", "not equivalent", "undecided", "invalid"]
 
 WITHIN: AuditWord = "within"
@@ -20,14 +21,11 @@ UNDECIDED: AuditWord = "undecided"
 NOT_MEASURABLE: AuditWord = "not measurable"
 
 WITHIN_MARGINS: PageWord = "within the stated margins"
-DAMAGED: PageWord = "damaged"
-NOT_FORGOTTEN: PageWord = "not forgotten"
-CANNOT_TELL: PageWord = "cannot tell"
-
-EQUIVALENT: GateWord = "equivalent"
-NOT_EQUIVALENT: GateWord = "not equivalent"
-GATE_UNDECIDED: GateWord = "undecided"
-INVALID: GateWord = "invalid"
+FORGOT: JointWord = "forgot"
+TOLD_APART: JointWord = "told apart"
+DAMAGED: Literal["damaged"] = "damaged"
+NOT_FORGOTTEN: Literal["not forgotten"] = "not forgotten"
+CANNOT_TELL: Literal["cannot tell"] = "cannot tell"
 
 
 @dataclass(frozen=True)
@@ -37,33 +35,39 @@ class Meaning:
     means: str
     audit: AuditWord
     page: PageWord
+    joint: JointWord
     gate: GateWord
 
 
 MEANINGS: tuple[Meaning, ...] = (
-    Meaning("shown to be as near as the margin", WITHIN, WITHIN_MARGINS, EQUIVALENT),
-    Meaning("shown to know what was forgotten", OUTSIDE, NOT_FORGOTTEN, NOT_EQUIVALENT),
-    Meaning("shown to have lost what was to stay", OUTSIDE, DAMAGED, NOT_EQUIVALENT),
-    Meaning("neither is shown", UNDECIDED, CANNOT_TELL, GATE_UNDECIDED),
-    Meaning("nothing that was measured could show it", NOT_MEASURABLE, CANNOT_TELL, INVALID),
+    Meaning("shown to be as near as the margin", WITHIN, WITHIN_MARGINS, FORGOT, "equivalent"),
+    Meaning(
+        "shown to know what was forgotten",
+        OUTSIDE,
+        NOT_FORGOTTEN,
+        NOT_FORGOTTEN,
+        "not equivalent",
+    ),
+    Meaning(
+        "shown to have lost what was to stay, or to stand out as forgotten",
+        OUTSIDE,
+        DAMAGED,
+        DAMAGED,
+        "not equivalent",
+    ),
+    Meaning("shown to differ, and not how", OUTSIDE, CANNOT_TELL, TOLD_APART, "not equivalent"),
+    Meaning("neither is shown", UNDECIDED, CANNOT_TELL, CANNOT_TELL, "undecided"),
+    Meaning(
+        "nothing that was measured could show it",
+        NOT_MEASURABLE,
+        CANNOT_TELL,
+        CANNOT_TELL,
+        "invalid",
+    ),
 )
 """That no difference was found is no meaning: it is `neither is shown`."""
 
 
-def page_words(word: AuditWord) -> tuple[PageWord, ...]:
-    """What a page may call it; of two the first where something is still known, else the second."""
-    return tuple(one.page for one in MEANINGS if one.audit == word)
-
-
-def gate_word(word: AuditWord) -> GateWord:
-    """What a gate calls it."""
-    return next(one.gate for one in MEANINGS if one.audit == word)
-
-
-def joint(words: Iterable[AuditWord]) -> AuditWord:
-    """What several audits found together: outside where any did, within only where all did."""
-    found = set(words)
-    for word in (OUTSIDE, UNDECIDED, NOT_MEASURABLE):
-        if word in found:
-            return word
-    return WITHIN if found else NOT_MEASURABLE
+def audit_word(joint: JointWord) -> AuditWord:
+    """What one audit would have called what all of a strength found together."""
+    return next(one.audit for one in MEANINGS if one.joint == joint)

@@ -23,17 +23,9 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, ExpungeError
 from expunge.place import HERE, Place
 from expunge.scores.finding import Finding
-from expunge.scores.joint import FORGOT, JudgedScore, found_together
+from expunge.scores.joint import JudgedScore, found_together
 from expunge.scores.score import Score
-from expunge.scores.words import (
-    DAMAGED,
-    NOT_FORGOTTEN,
-    NOT_MEASURABLE,
-    OUTSIDE,
-    UNDECIDED,
-    WITHIN,
-    AuditWord,
-)
+from expunge.scores.words import NOT_MEASURABLE, OUTSIDE, WITHIN, audit_word
 from expunge.testing.cheats import CHEATS, Cheat
 from expunge.trained.trained import Trained
 from expunge.training.run import Run, accelerator_on
@@ -43,8 +35,6 @@ TOGETHER = "together"
 """The row of what all audits that were made find together."""
 CAUGHT, MISSED, CANNOT_TELL = "caught", "missed", "cannot tell"
 """What is said of a model and an audit: it found it outside, within, or neither."""
-SAID: Mapping[str, AuditWord] = {NOT_FORGOTTEN: OUTSIDE, DAMAGED: OUTSIDE, FORGOT: WITHIN}
-"""The word of several audits together, as one of them would say it; else undecided."""
 
 
 def red_team(
@@ -179,7 +169,7 @@ def told(
             margins=panel.margins,
             whole_classes=whole,
         )
-        finding = Finding(SAID.get(together.word, UNDECIDED), together.reason)
+        finding = Finding(audit_word(together.word), together.reason)
         yield {"audit": word, "score": "", "value": None, "reference": None, **_said(finding)}
 
 

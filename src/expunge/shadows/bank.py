@@ -2,7 +2,8 @@
 
 bank.json                 what decides its models: see `card`
 samples.json              ids and labels of all samples, in order of ids those that the original learned
-                          from, then others; a struck sample keeps its row, with neither
+                          from, then its validation set, then the test set, whose ids may be those of
+                          others; a struck sample keeps its row, with neither
 asked.json                how many models there are to be, and whether weights are kept
 models/0003.safetensors   weights of model 3, where they are kept
 logits/0003.safetensors   what model 3 says of every sample, and which of them it learned from; it is
@@ -15,9 +16,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from expunge.audits.shadows import Shadows
+from expunge.audits.shadows import Read, Shadows
 from expunge.disk.reading import MIB, check_regular, read_bytes, read_json, reading
 from expunge.disk.whole import sweep, write_file
 from expunge.errors import ConfigError
@@ -48,7 +49,8 @@ class Bank:
     """A bank as it lies on the disk.
 
     card: what decides its models. ids: of all samples, "" for one that was struck. labels: (n,), int64.
-    learned: how many of them, from the first, the original learned from.
+    learned: how many of them, from the first, the original learned from. tested: how many, the last,
+    are of the test set.
     """
 
     folder: Path
@@ -56,6 +58,7 @@ class Bank:
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     learned: int
+    tested: int
 
     @property
     def finished(self) -> list[int]:
@@ -67,10 +70,16 @@ class Bank:
         """Numbers of the models whose weights are there, in order."""
         return _numbers(self.folder / MODELS)
 
-    @property
+    @cached_property
     def struck(self) -> NDArray[np.bool_]:
         """(n,): samples that the bank was purged of."""
         return np.array([not name for name in self.ids], dtype=np.bool_)
+
+    def among(self, ids: Collection[str]) -> NDArray[np.bool_]:
+        """(n,): which samples these are that the original learned from or held out."""
+        found = np.isin(np.array(self.ids, dtype=np.str_), [*{*ids} - {""}])
+        found[len(found) - self.tested :] = False
+        return found
 
     def weights_file(self, model: int) -> Path:
         """Where the weights of a model lie, if they are kept."""
@@ -221,12 +230,32 @@ class Bank:
                 f"{self.folder} has {len(finished)} finished models and no pair of them, which audits "
                 "need; go on with `expunge bank build`"
             )
+        learned = np.stack([self.read_learned(number) for number in numbers])
+        made = self.say(numbers, lambda number: self.read_logits(number)[0], learned)
+        _ = made.phi  # read now, so that a damaged file is told of here
+        return made
+
+    def say(
+        self,
+        numbers: Sequence[int],
+        read: Callable[[int], NDArray[np.float32]],
+        learned: NDArray[np.bool_],
+        forgot: NDArray[np.bool_] | None = None,
+        left_out: tuple[str, ...] = (),
+    ) -> Shadows:
+        """What models say of all samples that were not struck.
+
+        read: gives what one of them says, (n, classes). learned, forgot: (numbers, n).
+        """
         left = ~self.struck
         return Shadows(
             np.array(self.ids, dtype=np.str_)[left],
             self.labels[left],
-            np.stack([self.read_logits(number)[0][left] for number in numbers]),
-            np.stack([self.read_learned(number)[left] for number in numbers]),
+            Read(numbers, lambda number: read(number)[left]),
+            learned[:, left],
+            None if forgot is None else forgot[:, left],
+            left_out,
+            self.tested,
         )
 
 
@@ -261,15 +290,12 @@ def open_bank(folder: str | Path) -> Bank:
     with reading(folder / SAMPLES, AGAIN, ConfigError):
         told = read_json(folder / SAMPLES, most=2**30, within=folder)
         try:
-            ids, labels, learned = (
-                tuple(map(str, told["ids"])),
-                told["labels"],
-                int(told["learned"]),
-            )
-            found = Bank(folder, card, ids, np.array(labels, dtype=np.int64), learned)
+            ids, labels = tuple(map(str, told["ids"])), np.array(told["labels"], dtype=np.int64)
+            found = Bank(folder, card, ids, labels, int(told["learned"]), int(told["tested"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / SAMPLES} lists no samples; {AGAIN}") from error
-    if found.labels.shape != (len(ids),) or not 0 < learned <= len(ids):
+    fits = found.labels.shape == (len(ids),) and 0 <= found.tested <= len(ids) - found.learned
+    if not fits or found.learned <= 0:
         raise ConfigError(f"{folder / SAMPLES} does not fit itself; {AGAIN}")
     return found
 
@@ -277,7 +303,7 @@ def open_bank(folder: str | Path) -> Bank:
 def write_bank(bank: Bank) -> None:
     """Begin a bank's folder: of which samples it is, and last, so that it is one, what decides it."""
     bank.folder.mkdir(parents=True, exist_ok=True)
-    _write_samples(bank.folder, bank.ids, bank.labels, bank.learned)
+    _write_samples(bank)
     card = json.dumps(bank.card.model_dump(mode="json"), indent=1, ensure_ascii=False)
     write_file(bank.folder / CARD, card + "\n")
 
@@ -285,13 +311,16 @@ def write_bank(bank: Bank) -> None:
 def strike_samples(bank: Bank, rows: NDArray[np.bool_]) -> Bank:
     """Forget ids and labels of some rows, (n,); the bank as it then is. For whoever is alone at work."""
     ids = tuple("" if gone else name for name, gone in zip(bank.ids, rows, strict=True))
-    labels = np.where(rows, NOBODY, bank.labels)
-    _write_samples(bank.folder, ids, labels, bank.learned)
-    return Bank(bank.folder, bank.card, ids, labels, bank.learned)
+    left = replace(bank, ids=ids, labels=np.where(rows, NOBODY, bank.labels))
+    _write_samples(left)
+    return left
 
 
-def _write_samples(
-    folder: Path, ids: Sequence[str], labels: NDArray[np.int64], learned: int
-) -> None:
-    samples = {"ids": list(ids), "labels": labels.tolist(), "learned": learned}
-    write_file(folder / SAMPLES, json.dumps(samples, ensure_ascii=False) + "\n")
+def _write_samples(bank: Bank) -> None:
+    samples = {
+        "ids": list(bank.ids),
+        "labels": bank.labels.tolist(),
+        "learned": bank.learned,
+        "tested": bank.tested,
+    }
+    write_file(bank.folder / SAMPLES, json.dumps(samples, ensure_ascii=False) + "\n")

@@ -35,7 +35,8 @@ def bank_of(original: Trained, folder: Path, card: BankCard) -> Bank:
     inside = (*learned, *split.validation)
     labels = [data.train.labels[data.train.rows_of(inside)], data.test.labels]
     ids = (*inside, *data.test.ids.tolist())
-    return Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
+    found = np.concatenate(labels).astype(np.int64)
+    return Bank(folder, card, ids, found, len(learned), len(data.test))
 
 
 def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place = HERE) -> Bank:

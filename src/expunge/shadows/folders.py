@@ -220,8 +220,8 @@ def _struck(
         return [*split.forget, *split.excluded]
     gone = {*papers.split["forget"], *papers.split["excluded"]}
     if papers.key is not None:
-        return [name for name in bank.ids if papers.key.pseudonym(name) in gone]
-    return [name for name in bank.ids if name in gone]
+        return [name for name in {*bank.ids} if name and papers.key.pseudonym(name) in gone]
+    return [*gone]
 
 
 def _same_data(papers: Papers, fingerprint: str) -> bool:
@@ -252,7 +252,7 @@ def _only_bank(papers: Papers) -> Path:
 def _holds(bank: Bank, papers: Papers) -> bool:
     """Whether a bank is of the model that a folder was made from, as far as its papers tell."""
     card, hide = papers.card, str if papers.key is None else papers.key.pseudonym
-    known = {hide(name) for name in bank.ids}
+    known = {hide(name) for name in bank.ids[: bank.learned]}
     retained = papers.split["retain"]
     same = _same_data(papers, bank.card.data) and card.recipe == bank.card.recipe
     return same and sum(name not in known for name in retained) <= int(bank.struck.sum())

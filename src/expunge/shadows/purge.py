@@ -45,7 +45,7 @@ def purge_bank(bank: Bank, ids: Collection[str], progress: Reporter | None = Non
     with bank.at_work(alone=True):
         bank = open_bank(bank.folder)
         bank.sweep()
-        rows = np.isin(np.array(bank.ids, dtype=np.str_), [*ids]) & ~bank.struck
+        rows = bank.among(ids)
         if rows.any():
             bank = strike_samples(bank, rows)
         remove(bank.folder / FORGOT)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from expunge.audits.shadows import Shadows
 from expunge.errors import DivergenceError
@@ -78,7 +77,7 @@ def make_forgetting(
     number = cell.config[BANK_NUMBER]
     bank = bank_in(store.path(cell.needs[1]), original, cell.seed)
     store.check_files(cell.needs[1])
-    learned, rows = bank.half(number), _rows(bank, forget)
+    learned, rows = bank.half(number), bank.among(forget)
     after, why, start = None, "", time.perf_counter()
     if not (learned & rows).any() or not (learned & ~rows).any():
         why = NOTHING_TO_FORGET
@@ -102,15 +101,10 @@ def make_forgetting(
 
 def shadows_of(cells: Sequence[Cell], original: Trained, store: CellStore) -> Shadows:
     """What the models of a bank say, from their cells. Raises ConfigError for a damaged one."""
-    banks = [_checked(cell, original, store) for cell in cells]
-    return Shadows(
-        np.array(banks[0].ids, dtype=np.str_),
-        banks[0].labels,
-        np.stack([_said(cell, bank)[0] for cell, bank in zip(cells, banks, strict=True)]),
-        np.stack(
-            [bank.half(cell.config[BANK_NUMBER]) for cell, bank in zip(cells, banks, strict=True)]
-        ),
-    )
+    banks = _banks(cells, original, store)
+    learned = np.stack([one.half(number) for number, one in banks.items()])
+    bank = next(iter(banks.values()))
+    return bank.say([*banks], lambda number: banks[number].read_logits(number)[0], learned)
 
 
 def unlearned_of(
@@ -125,32 +119,30 @@ def unlearned_of(
 
 def untouched(shadows: Shadows, forget: Sequence[str]) -> Shadows:
     """The models of a bank as doing nothing makes them forget some samples."""
-    rows = np.isin(shadows.ids, [*forget])
+    rows = np.isin(shadows.ids, [*forget])  # nobody learned from the test set
     return replace(shadows, forgot=shadows.learned & rows)
 
 
 def _unlearned(
     cells: Sequence[Cell], original: Trained, forget: Sequence[str], store: CellStore
 ) -> Shadows:
-    said, learned = {}, {}
+    banks = _banks(cells, original, store)
+    bank = next(iter(banks.values()))
+    return whole_pairs(
+        bank,
+        bank.among(forget),
+        {number: one.facts(number).get(WHY, "") for number, one in banks.items()},
+        lambda number: banks[number].read_logits(number)[0],
+        {number: one.half(number) for number, one in banks.items()},
+        cells[0].config["method"],
+    )
+
+
+def _banks(cells: Sequence[Cell], original: Trained, store: CellStore) -> dict[int, Bank]:
+    """By the number of its model the bank of one that each finished cell is; files are as written."""
+    found = {}
     for cell in cells:
-        bank, number = _checked(cell, original, store), cell.config[BANK_NUMBER]
-        said[number], learned[number] = _said(cell, bank), bank.half(number)
-    return whole_pairs(bank, _rows(bank, forget), said, learned, cells[0].config["method"])
-
-
-def _rows(bank: Bank, forget: Sequence[str]) -> NDArray[np.bool_]:
-    """(n,): which samples of a bank these are."""
-    return np.isin(np.array(bank.ids, dtype=np.str_), [*forget])
-
-
-def _checked(cell: Cell, original: Trained, store: CellStore) -> Bank:
-    """The bank of one model that a finished cell is, whose files are as they were written."""
-    store.check_files(cell.key)
-    return bank_in(store.path(cell.key), original, cell.seed)
-
-
-def _said(cell: Cell, bank: Bank) -> tuple[NDArray[np.float32], str]:
-    """What a model says, (n, classes), and why it says nothing."""
-    logits, facts = bank.read_logits(cell.config[BANK_NUMBER])
-    return logits, facts.get(WHY, "")
+        store.check_files(cell.key)
+        number = cell.config[BANK_NUMBER]
+        found[number] = bank_in(store.path(cell.key), original, cell.seed)
+    return found

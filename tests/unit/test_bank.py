@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,9 @@ from expunge.data.load import Data, load_data
 from expunge.data.split import Split
 from expunge.disk import whole
 from expunge.errors import ConfigError, DivergenceError, SplitError
+from expunge.folders.deeper import Audited, Deeper
 from expunge.methods import Sisa
+from expunge.place import Place
 from expunge.pruning import PRUNERS
 from expunge.shadows import build as building
 from expunge.shadows import crew, making, purge
@@ -169,7 +172,7 @@ def test_neither_order_nor_process_changes_a_model(
     assert all_logits(made) == all_logits(built)
     weights = [one.weights_file(2).read_bytes() for one in (made, built)]
     assert weights[0] == weights[1]
-    assert [(one.models, one.finished, one.workers) for one in told] == [(4, 3, 1)]
+    assert [(one.models, one.finished, one.workers) for one in told] == [(4, 2, 2)]
 
 
 def test_a_claimed_model_is_left_to_its_process(
@@ -203,6 +206,67 @@ def test_a_model_that_diverges_is_told_after_the_others(bank: Bank) -> None:
     assert made == [5]
 
 
+def test_the_rest_is_made_where_the_first_diverges(
+    original: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = making.trained_half
+
+    def diverging(*given: Any) -> Any:
+        if given[2] == 0:
+            raise DivergenceError("the loss is nan")
+        return trained(*given)
+
+    monkeypatch.setattr(making, "trained_half", diverging)
+    assert original.path is not None
+    with pytest.raises(DivergenceError, match="nan"):
+        build_folder(original.path, tmp_path / "b", wanted=BankWanted(models=4))
+    assert open_bank(tmp_path / "b").finished == [1, 2, 3]
+
+
+def test_a_strength_leaves_a_bank_out_that_cannot_be_read(
+    original: Trained, forgot: Trained, bank: Bank
+) -> None:
+    said: list[str] = []
+    place = Place(tell=said.append)
+    audited = Audited(forgot, original, None)
+    content = bank.logits_file(2).read_bytes()
+    bank.logits_file(2).write_bytes(content[:200])
+    assert Deeper("standard").open(audited, bank.folder, place).shadows is None
+    for model in (1, 2, 3):
+        bank.logits_file(model).unlink()
+    assert Deeper("standard").open(audited, bank.folder, place).shadows is None
+    assert [line[:8] for line in said] == ["left out"] * 2
+    assert "0002.safetensors" in said[0] and "1 finished model and no pair" in said[1]
+    with pytest.raises(ConfigError, match="no pair"):
+        Deeper("standard", bank.folder).open(audited, bank.folder, place)
+
+
+def test_what_a_purge_cannot_remove_is_told(
+    forgot: Trained, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bank.folder / "forgot/key").mkdir(parents=True)
+    monkeypatch.setattr(purge, "remove", lambda folder: None)
+    with pytest.raises(ConfigError, match=r"forgot could not be removed.*purge again"):
+        purge.purge_bank(bank, forgot.split.forget)
+
+
+def test_the_status_of_models_made_at_once_and_of_another_original(
+    original: Trained, bank: Bank, tmp_path: Path
+) -> None:
+    bank.logits_file(3).unlink()
+    with bank.claim(0, "block-"):
+        assert status_of(bank).making == 1
+    assert original.path is not None
+    other = tmp_path / "other"
+    shutil.copytree(original.path, other)
+    card = json.loads((other / "model.json").read_text())
+    card["recipe"]["epochs"] = 7
+    (other / "model.json").write_text(json.dumps(card))
+    shutil.copytree(bank.folder, bank_beside(other))
+    with pytest.raises(ConfigError, match="the bank of another original than"):
+        found_bank(other)
+
+
 def test_a_half_made_pair_is_left_out(built: Bank, bank: Bank) -> None:
     bank.logits_file(1).unlink()
     assert len(bank.shadows) == 2
@@ -231,6 +295,9 @@ def test_how_many_fit_a_budget() -> None:
     assert models_within(69, 10, 1) == 6
     assert models_within(60, 10, 2) == 10  # one, and five times two; eleven is odd
     assert models_within(5, 10, 2) == 2
+    assert models_within(60, 1, 1, 8) == 56 and models_within(60, 1, 2, 8) == 8 * (1 + 6 * 2)
+    assert models_within(5, 1, 2, 8) == 4, "fewer at once, where the budget is that small"
+    assert BankPlan(24, 8, 1.0, 2, 8).seconds == 8 and BankPlan(24, 8, 1.0, 1, 8).seconds == 16
     for budget, each, workers in ((100, 3, 1), (1000, 7, 3), (50, 0.4, 2)):
         models = models_within(budget, each, workers)
         assert models % 2 == 0

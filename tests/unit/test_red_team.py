@@ -19,6 +19,7 @@ from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, SplitError
 from expunge.models.copying import copied
+from expunge.place import Place
 from expunge.shadows.build import build
 from expunge.testing.cheats import CHEATS, Recognising
 from expunge.testing.ground import differing
@@ -156,6 +157,32 @@ def test_a_lone_retrained_model_is_refused(two: tuple[Trained, Trained, Split]) 
     original, retrained, split = two
     with pytest.raises(ConfigError, match="two or more"):
         red_team(original, [retrained], split, allow_code=False)
+
+
+def test_audits_of_the_method_are_left_out(two: tuple[Trained, Trained, Split]) -> None:
+    """They never look at the cheat: what they say of every one is what the method itself deserves."""
+    original, retrained, split = two
+    said: list[str] = []
+    beside = FurtherModels(siblings=(retrained, retrained), unlearned=never, swapped=never)
+    found = red_team(
+        original,
+        [retrained, retrained],
+        split,
+        ["klom_fixed", "swap", "u_lira", "challenge_epsilon"],
+        strengths=["thorough"],
+        beside=beside,
+        cheats={},
+        place=Place(tell=said.append),
+        allow_code=False,
+    )
+    assert not {*found["audit"]} & {"klom_fixed", "swap", "u_lira", "challenge_epsilon"}
+    assert [line.split()[2] for line in said[:4]] == [
+        *("klom_fixed", "swap", "u_lira", "challenge_epsilon")
+    ]
+
+
+def never() -> Any:
+    raise AssertionError("nobody asks for it")
 
 
 def test_words_of_several_scores() -> None:

@@ -108,10 +108,10 @@ class Bank:
         with self._lock(f"{what}{model:04d}", fcntl.LOCK_EX) as free:
             yield free
 
-    def claimed(self, model: int) -> bool:
-        """Whether some process makes a model now; nothing is written."""
+    def claimed(self, model: int, what: str = "") -> bool:
+        """Whether some process makes a model now, or `what` as of `claim`; nothing is written."""
         try:
-            handle = os.open(self._lock_file(f"{model:04d}"), os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(self._lock_file(f"{what}{model:04d}"), os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:  # it was never claimed
             return False
         try:
@@ -227,8 +227,8 @@ class Bank:
         numbers = sorted(one for one in finished if one ^ 1 in finished)
         if not numbers:
             raise ConfigError(
-                f"{self.folder} has {len(finished)} finished models and no pair of them, which audits "
-                "need; go on with `expunge bank build`"
+                f"{self.folder} has {len(finished)} finished model{'s' * (len(finished) != 1)} and no "
+                "pair of them, which audits need; go on with `expunge bank build`"
             )
         learned = np.stack([self.read_learned(number) for number in numbers])
         made = self.say(numbers, lambda number: self.read_logits(number)[0], learned)

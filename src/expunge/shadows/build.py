@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from expunge.disk.reading import reading
+from expunge.disk.reading import MIB, reading
 from expunge.disk.whole import short_of, sweep
 from expunge.errors import ConfigError
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
-from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
+from expunge.shadows.bank import Bank, open_bank, write_bank
 from expunge.shadows.card import BankCard, card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
 from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
+from expunge.shadows.plan import check_number
 from expunge.shadows.together import make_models
 from expunge.shadows.way import BankWay, How, chosen_way
 from expunge.trained.trained import Trained
@@ -70,7 +71,7 @@ def check_bank_room(original: Trained, bank: Bank, models: int, *, keep: bool) -
     each = len(bank.ids) * (len(original.data.classes) * 4 + 1)
     if keep:
         each += sum(one.nbytes for one in packed_state(original.model).values())
-    if (why := short_of(bank.folder, missing * each + OVERHEAD // 16)) is not None:
+    if (why := short_of(bank.folder, missing * each + MIB)) is not None:
         raise ConfigError(
             f"{bank.folder} has no room for {missing} models ({why}); make some, choose another folder, "
             f"ask for fewer models{', or keep no weights' if keep else ''}"
@@ -151,9 +152,3 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
                 told=bar.advance,
             )
     return bank
-
-
-def check_number(models: int) -> None:
-    """Raise ConfigError for a number of models that no bank has."""
-    if models < 2 or models % 2:
-        raise ConfigError(f"models = {models}: they come in pairs; give an even number, 2 or more")

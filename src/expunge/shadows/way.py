@@ -19,7 +19,8 @@ from expunge.disk.whole import write_file
 from expunge.errors import ConfigError, DivergenceError
 from expunge.place import HERE, Place
 from expunge.shadows.bank import Bank
-from expunge.shadows.stacked import STACK, train_stacked, trial_sessions, why_not
+from expunge.shadows.plan import STACK
+from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
 from expunge.trained.trained import Trained
 from expunge.training.fit import fit
 from expunge.training.processes import one_thread
@@ -167,6 +168,16 @@ def chosen_way(
         way = BankWay(True)
     write_file(bank.folder / FILE, json.dumps(asdict(way)) + "\n")
     return way
+
+
+def forecast(way: BankWay, original: Trained, bank: Bank) -> float:
+    """Seconds that a model takes of those that are trained at once, as the trial has it; 0 where nobody
+    knows.
+    """
+    recipe = original.recipe
+    if recipe is None or not way.stacked:
+        return 0.0
+    return way.at_once * recipe.epochs * math.ceil(bank.learned / 2 / recipe.batch_size)
 
 
 def read_way(bank: Bank) -> BankWay | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commands import expunge
+from torch import nn
 
 from expunge.advice.duration import read_seconds
 from expunge.api import audit, train, unlearn
@@ -22,6 +24,7 @@ from expunge.audits.shadows import Shadows
 from expunge.cli.bank import plan_line
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.disk import whole
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.folders.deeper import Audited, Deeper
@@ -32,6 +35,7 @@ from expunge.shadows import build as building
 from expunge.shadows import crew, making, purge
 from expunge.shadows.bank import Bank, open_bank
 from expunge.shadows.build import build, check_bank_room, renew
+from expunge.shadows.card import common_to
 from expunge.shadows.fits import check_bank
 from expunge.shadows.folders import BankWanted, build_folder, found_bank, purge_folder
 from expunge.shadows.halves import learns
@@ -239,6 +243,48 @@ def test_a_strength_leaves_a_bank_out_that_cannot_be_read(
     assert "0002.safetensors" in said[0] and "1 finished model and no pair" in said[1]
     with pytest.raises(ConfigError, match="no pair"):
         Deeper("standard", bank.folder).open(audited, bank.folder, place)
+
+
+@dataclass
+class Weighted(Classification):
+    """A task with a setting."""
+
+    weight: Any = 1.0
+
+
+def test_a_bank_is_of_one_task_and_one_code(original: Trained, bank: Bank) -> None:
+    check_bank(bank, original)
+    tasks = {
+        common_to(of_task(original, Weighted(weight)), RECIPE)["task"] for weight in (1.0, 2.0)
+    }
+    assert len({*tasks, bank.card.task}) == 3
+    with pytest.raises(ConfigError, match="a bank of another task"):
+        check_bank(bank, of_task(original, Weighted()))
+    with pytest.raises(ConfigError, match="nobody can tell the task"):
+        check_bank(bank, of_task(original, Weighted(object())))
+
+
+def of_task(original: Trained, task: Classification) -> Trained:
+    return replace(original, data=replace(original.data, task=task))
+
+
+class Own(nn.Linear):
+    """A layer of somebody's own."""
+
+
+def test_a_change_of_a_models_code_changes_the_bank_it_has(
+    original: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert common_to(original, RECIPE)["code"] == ()
+    made = replace(original, model=nn.Sequential(nn.Flatten(), Own(64, 10)))
+    before = common_to(made, RECIPE)["code"]
+    changed = tmp_path / "changed.py"
+    changed.write_text("class Own: ...")
+    monkeypatch.setattr(sys.modules[__name__], "__file__", str(changed))
+    assert common_to(made, RECIPE)["code"] not in ((), before)
+    monkeypatch.setattr(sys.modules[__name__], "__file__", None)
+    with pytest.raises(ConfigError, match="is in no file"):
+        common_to(made, RECIPE)
 
 
 def test_what_a_purge_cannot_remove_is_told(

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from expunge.api import train, unlearn
+from expunge.audits.u_lira import unless_lost
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -22,6 +23,7 @@ from expunge.methods.base import Method
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.retrain import Retrain
 from expunge.place import Place
+from expunge.scores.finding import UNDECIDED, WITHIN, Finding
 from expunge.shadows.bank import Bank
 from expunge.shadows.build import build
 from expunge.shadows.forget import unlearned
@@ -85,6 +87,17 @@ def test_retraining_as_the_method_is_training_without(original: Trained, bank: B
         network, _ = trained_on(original, replace(half, retain=kept), names, CPU, "without")
         said = said_by(as_original(original, network, half, names), bank, CPU)
     assert np.array_equal([*found.logits][3], said)
+
+
+def test_who_diverges_counts_as_lost(
+    original: Trained, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noting, "bad", (3,))
+    found = unlearned(bank, original, Noting(), list(original.split.retain[:50]), place=CPU)()
+    assert (len(found), found.lost_pairs, found.asked, len(found.left_out)) == (4, 1, 6, 1)
+    within = Finding(WITHIN, "near", 0.9)
+    assert unless_lost(within, 30, 32) is within
+    assert unless_lost(within, 28, 32).word == UNDECIDED
 
 
 def test_each_forgets_what_it_learned_of_it_and_once(original: Trained, bank: Bank) -> None:

@@ -46,6 +46,7 @@ class Shadows:
         left_out: a line for each model that should be here and is not, with its partner.
         tested: how many of the samples, the last, are of the test set, whose ids may be those of others;
             None: no id comes twice.
+        lost_pairs: pairs that are not here, for one of both diverged.
 
     Models 2 p and 2 p + 1 learned from complementary halves.
     """
@@ -57,9 +58,15 @@ class Shadows:
     forgot: NDArray[np.bool_] | None = None
     left_out: tuple[str, ...] = ()
     tested: int | None = None
+    lost_pairs: int = 0
 
     def __len__(self) -> int:
         return len(self.learned)
+
+    @property
+    def asked(self) -> int:
+        """Models that were to be here: these, and pairs of which one is not."""
+        return len(self) + 2 * self.lost_pairs
 
     @property
     def never(self) -> NDArray[np.bool_]:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 CHANCE = 50.0
 """Accuracy for a retrained model, whatever the data: the two kinds are then alike."""
+MOST_LOST = 0.1
+"""Share of the models that diverged, or whose other half did: of more, those left tell too little."""
 FEWEST = 16
 """Models from which on something can be found."""
 
@@ -82,6 +84,9 @@ class ULira(Audit):
             "tpr": 100 * judged.tpr,
             "fpr": 100 * judged.fpr,
         }
+        if made.left_out:
+            detail["left_out"] = list(made.left_out)
+            detail["of"] = made.asked
         before = ask_pairs(*_as_they_were(panel.shadows, forget.ids), spread).accuracy
         if math.isfinite(before):
             detail["original"] = 100 * before
@@ -110,7 +115,9 @@ class ULira(Audit):
                 for name, value in zip(forget.ids, ours.tolist(), strict=True)
                 if math.isfinite(value)
             },
-            finding=u_lira_finding(judged, self.info[0].margin or 0.0),
+            finding=unless_lost(
+                u_lira_finding(judged, self.info[0].margin or 0.0), len(made), made.asked
+            ),
         )
         yield without_verdict(score)
 
@@ -246,6 +253,14 @@ def _share_above_0(ratios: NDArray[np.float64]) -> float:
 
     known = ratios[np.isfinite(ratios)]
     return float((known > 0).mean()) if len(known) else math.nan
+
+
+def unless_lost(finding: Finding, left: int, of: int) -> Finding:
+    """A finding on those models that are left of a bank's, if these are enough of them."""
+    if of - left <= MOST_LOST * of or finding.word == NOT_MEASURABLE:
+        return finding
+    why = f"{finding.why}; only {left} of {of} models did not diverge, nor their other halves"
+    return Finding(UNDECIDED, why, finding.p)
 
 
 def u_lira_finding(judged: Judged, margin: float) -> Finding:

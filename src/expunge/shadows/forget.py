@@ -38,6 +38,7 @@ from expunge.training.processes import one_thread
 FEWEST_PAIRS = 2
 """Pairs of models, without which there is none to compare a model with."""
 WHY = "why"
+NOTHING_TO_FORGET = "it learned nothing of what is to be forgotten, or nothing else"
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,6 +283,7 @@ def whole_pairs(
             f"they were to forget by {method}, so too few are left to compare{why}"
         )
     own = np.stack([learned[one] for one in kept])
-    made = bank.say(kept, said, own, own & rows, told)
+    diverged = {one // 2 for one, why in lost.items() if why != NOTHING_TO_FORGET}
+    made = replace(bank.say(kept, said, own, own & rows, told), lost_pairs=len(diverged))
     _ = made.phi  # read while nobody purges the bank
     return made

@@ -22,7 +22,7 @@ from expunge.place import Place
 from expunge.shadows.bank import Bank
 from expunge.shadows.build import bank_of
 from expunge.shadows.card import card_of
-from expunge.shadows.forget import WHY, forget_half, whole_pairs, without_floor
+from expunge.shadows.forget import NOTHING_TO_FORGET, WHY, forget_half, whole_pairs, without_floor
 from expunge.shadows.making import make_model, said_by
 from expunge.study.cells import BANK_NUMBER, Cell
 from expunge.study.store import CellStore
@@ -30,8 +30,6 @@ from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.processes import one_thread
 from expunge.training.run import accelerator_on
-
-NOTHING_TO_FORGET = "it learned nothing of what is to be forgotten, or nothing else"
 
 
 @dataclass(frozen=True)

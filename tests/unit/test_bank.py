@@ -287,6 +287,50 @@ def test_a_change_of_a_models_code_changes_the_bank_it_has(
         common_to(made, RECIPE)
 
 
+def test_a_damaged_bank_is_mended_and_keeps_what_is_whole(original: Trained, bank: Bank) -> None:
+    purge.purge_bank(bank, bank.ids[:3])
+    samples, whole = told_ids(bank), all_logits(bank)
+    bank.logits_file(2).write_bytes(b"x" * 200)
+    bank.logits_file(3).rename(bank.folder / "logits/99999999999.safetensors")
+    (bank.folder / "samples.json").unlink()
+    (bank.folder / "bank.json").unlink()
+    with pytest.raises(ConfigError, match="exists and is no bank"):
+        building.begun(original, bank.folder)
+    (bank.folder / "samples.json").write_text(samples)
+    said: list[str] = []
+    made = build(original, bank.folder, models=4, numbers=[2], place=Place(tell=said.append))
+    assert len(said) == 1 and "made again" in said[0] and "0002.safetensors" in said[0]
+    assert made.finished == [0, 1, 2] and made.struck.sum() == 3
+    assert [made.read_logits(one)[0].tobytes() for one in (0, 1)] == whole[:2]
+    (bank.folder / "samples.json").unlink()
+    building.begun(original, bank.folder)
+    assert told_ids(bank) == samples, "what was struck stays away"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda told: told["ids"].__setitem__(1, told["ids"][0]), "does not fit itself"),
+        (lambda told: told["labels"].__setitem__(1, -5), "does not fit itself"),
+        (lambda told: told["labels"].__setitem__(1, 10**30), "a number of 31 digits"),
+        (lambda told: told["labels"].__setitem__(1, 11), "fewer classes"),
+        (lambda told: told.pop("tested"), "lists no samples"),
+    ],
+)
+def test_samples_that_cannot_be_are_told(change: Any, why: str, bank: Bank) -> None:
+    told = json.loads(told_ids(bank))
+    change(told)
+    (bank.folder / "samples.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=why):
+        _ = open_bank(bank.folder).shadows
+
+
+def test_a_model_that_does_not_say_how_long_it_took_is_told(bank: Bank) -> None:
+    bank.write_logits(1, bank.read_logits(1)[0], {})
+    with pytest.raises(ConfigError, match=r"0001\.safetensors"):
+        status_of(bank)
+
+
 def test_what_a_purge_cannot_remove_is_told(
     forgot: Trained, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from expunge.place import Place
 from expunge.shadows import stacked, together, way
 from expunge.shadows.bank import open_bank
 from expunge.shadows.build import begun, build
+from expunge.shadows.places import HOW
 from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
 from expunge.shadows.way import BankWay, chosen_way, faster, read_way
 from expunge.trained.trained import Trained
@@ -250,7 +251,7 @@ def test_a_trial_chooses_once_for_a_bank(
     monkeypatch.setattr(way, "faster", None)
     assert chosen_way(original, bank, 4, place=CPU) == found == read_way(bank)
     assert chosen_way(original, bank, 4, how="loop", place=CPU) == BankWay(False)
-    (bank.folder / way.FILE).write_text("{}")
+    (bank.folder / HOW).write_text("{}")
     with pytest.raises(ConfigError, match=r"how\.json"):
         read_way(bank)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -182,8 +183,10 @@ class Bank:
                 logits = load(content)["logits"]
             except (SafetensorError, KeyError) as error:
                 raise ValueError(f"it is no file of logits ({error})") from error
-            if len(logits) != len(self.ids):
+            if logits.ndim != 2 or len(logits) != len(self.ids):
                 raise ValueError("it is of other samples")
+            if logits.shape[1] <= self.labels.max():
+                raise ValueError("it has fewer classes than there are labels")
         return logits, facts
 
     def read_learned(self, model: int) -> NDArray[np.bool_]:
@@ -201,6 +204,23 @@ class Bank:
             if facts.pop("card", None) != self.card.digest():
                 raise ValueError("it is another bank's")
         return facts
+
+    def seconds(self, model: int) -> float:
+        """That a finished model took. Raises ConfigError for a damaged file."""
+        with self._opened(model) as opened:
+            return float((opened.metadata() or {})["seconds"])
+
+    def remove_damaged(self) -> list[str]:
+        """Remove files of logits whose heads cannot be read or are another bank's; a line for each."""
+        lines = []
+        for model in self.finished:
+            try:
+                self.facts(model)
+                self.read_learned(model)
+            except ConfigError as error:
+                self.logits_file(model).unlink(missing_ok=True)
+                lines.append(f"made again: {error}")
+        return lines
 
     @contextmanager
     def _opened(self, model: int) -> Iterator[Any]:
@@ -265,7 +285,7 @@ def _numbers(folder: Path) -> list[int]:
     with suppress(FileNotFoundError):
         names = os.listdir(folder)
     stems = [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
-    return sorted(int(stem) for stem in stems if stem.isdecimal())
+    return sorted(int(stem) for stem in stems if re.fullmatch("[0-9]{4}", stem))
 
 
 def _locked(handle: int, how: int) -> bool:
@@ -276,34 +296,55 @@ def _locked(handle: int, how: int) -> bool:
     return True
 
 
-def open_bank(folder: str | Path) -> Bank:
-    """A bank from its folder. Raises ConfigError for one that is missing, damaged or no bank."""
-    folder = Path(folder)
+def read_card(folder: Path) -> BankCard:
+    """What decides a bank's models. Raises ConfigError for one that is missing, damaged or no bank."""
     if not (folder / CARD).is_file():
         what = "is no bank" if folder.exists() else "does not exist"
         raise ConfigError(f"{folder} {what}; make one with `expunge bank build`")
     with reading(folder / CARD, AGAIN, ConfigError):
         try:
-            card = BankCard(**read_json(folder / CARD, within=folder))
+            return BankCard(**read_json(folder / CARD, within=folder))
         except (TypeError, ValidationError) as error:
             raise ConfigError(f"{folder / CARD} is no card of a bank; {AGAIN}") from error
+
+
+def open_bank(folder: str | Path) -> Bank:
+    """A bank from its folder. Raises ConfigError for one that is missing, damaged or no bank."""
+    folder = Path(folder)
+    card = read_card(folder)
     with reading(folder / SAMPLES, AGAIN, ConfigError):
         told = read_json(folder / SAMPLES, most=2**30, within=folder)
         try:
             ids, labels = tuple(map(str, told["ids"])), np.array(told["labels"], dtype=np.int64)
             found = Bank(folder, card, ids, labels, int(told["learned"]), int(told["tested"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"{folder / SAMPLES} lists no samples; {AGAIN}") from error
-    fits = found.labels.shape == (len(ids),) and 0 <= found.tested <= len(ids) - found.learned
-    if not fits or found.learned <= 0:
+    if not _fits_itself(found):
         raise ConfigError(f"{folder / SAMPLES} does not fit itself; {AGAIN}")
     return found
 
 
+def _fits_itself(bank: Bank) -> bool:
+    """Whether there are as many labels as ids, none of both twice or negative, but of struck samples."""
+    n, learned, tested = len(bank.ids), bank.learned, bank.tested
+    if bank.labels.shape != (n,) or learned <= 0 or not 0 <= tested <= n - learned:
+        return False
+    parts = bank.ids[: n - tested], bank.ids[n - tested :]
+    once = all(len({*part} - {""}) == len(part) - part.count("") for part in parts)
+    return once and bool((np.where(bank.struck, 0, bank.labels) >= 0).all())
+
+
 def write_bank(bank: Bank) -> None:
-    """Begin a bank's folder: of which samples it is, and last, so that it is one, what decides it."""
+    """Begin a bank's folder: of which samples it is, and last, so that it is one, what decides it.
+
+    In a folder that has models of this bank already, only what is lacking is written.
+    """
     bank.folder.mkdir(parents=True, exist_ok=True)
-    _write_samples(bank)
+    if not bank.finished:
+        _write_samples(bank)
+    elif not (bank.folder / SAMPLES).is_file():
+        nan = [np.isnan(bank.read_logits(one)[0]).all(axis=1) for one in bank.finished]
+        strike_samples(bank, np.logical_or.reduce(nan))  # what it was purged of stays away
     card = json.dumps(bank.card.model_dump(mode="json"), indent=1, ensure_ascii=False)
     write_file(bank.folder / CARD, card + "\n")
 

@@ -14,11 +14,11 @@ from expunge.disk.whole import short_of, sweep
 from expunge.errors import ConfigError
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
-from expunge.shadows.bank import Bank, open_bank, write_bank
+from expunge.shadows.bank import Bank, open_bank, read_card, write_bank
 from expunge.shadows.card import BankCard, card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
-from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
+from expunge.shadows.places import AGAIN, ALL, SAMPLES, BankAsked, is_bank, read_asked, write_asked
 from expunge.shadows.plan import check_number
 from expunge.shadows.together import make_models
 from expunge.shadows.way import BankWay, How, chosen_way
@@ -49,20 +49,40 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     folder = Path(folder)
     sweep(folder.absolute().parent)
     card = card_of(original, seed, accelerator_on(place.device).device)
-    if not is_bank(folder):
+    fresh = bank_of(original, folder, card)
+    if is_bank(folder):
+        if read_card(folder).digest() != card.digest():
+            raise ConfigError(
+                f"{folder} is the bank of another original, or of another seed or machine's precision; "
+                "choose another folder"
+            )
+    else:
         sweep(folder)
-        if folder.exists() and not (folder.is_dir() and {*os.listdir(folder)} <= {SAMPLES}):
+        if folder.exists() and not _may_be_bank(folder):
             raise ConfigError(f"{folder} exists and is no bank; choose another folder")
-        bank = bank_of(original, folder, card)
+    if not (is_bank(folder) and (folder / SAMPLES).is_file()):
         with reading(folder, "choose another folder", ConfigError):
-            write_bank(bank)
+            write_bank(fresh)
     bank = open_bank(folder)
-    if bank.card.digest() != card.digest():
+    if not _same_samples(bank, fresh):
         raise ConfigError(
-            f"{folder} is the bank of another original, or of another seed or machine's precision; "
-            "choose another folder"
+            f"{folder / SAMPLES} lists other samples than {original.name} has; {AGAIN}"
         )
     return bank
+
+
+def _same_samples(bank: Bank, fresh: Bank) -> bool:
+    """Whether a bank is of the samples that it would have anew, but for those that were struck."""
+    if (len(bank.ids), bank.learned, bank.tested) != (len(fresh.ids), fresh.learned, fresh.tested):
+        return False
+    ids = np.array(bank.ids, dtype=np.str_) == np.array(fresh.ids, dtype=np.str_)
+    return bool(((ids & (bank.labels == fresh.labels)) | bank.struck).all())
+
+
+def _may_be_bank(folder: Path) -> bool:
+    """Whether a folder without a card is empty, or a bank that lost it."""
+    names = {*os.listdir(folder)} if folder.is_dir() else {""}
+    return not names or (SAMPLES in names and names <= ALL)
 
 
 def check_bank_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
@@ -103,6 +123,8 @@ def build(
     with bank.at_work():
         bank = open_bank(folder)
         bank.sweep()
+        for line in bank.remove_damaged():
+            place.tell(line)
         if numbers is None:
             write_asked(bank.folder, BankAsked(models, keep))
             check_bank_room(original, bank, models, keep=keep)

@@ -33,8 +33,8 @@ class BankCard(BaseModel):
     normalised. task: its name, or its class and settings. architecture: its name, or how the module
     prints. code: digests of the files that a task or layers of somebody's own are in. base: digest of
     what a pretrained one starts from. precision: of training, as it is on the machine that builds.
-    mask: digest of a sparse original's. learned, validation: digests of the ids that the original learned from, and of
-    those that were held out.
+    mask: digest of a sparse original's. learned, validation: digests of the ids that the original
+    learned from, and of those that were held out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -141,7 +141,7 @@ def _first_seconds(bank: Bank, models: int, build: Callable[..., Bank]) -> float
             number += 1
             if number == models:
                 raise
-    return statistics.median(float(bank.facts(one)["seconds"]) for one in bank.finished)
+    return statistics.median(bank.seconds(one) for one in bank.finished)
 
 
 def _for_others(place: Place) -> Place:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from expunge.errors import ConfigError
 
-FEWEST = 2
+FEWEST, MOST = 2, 10_000
 STACK = 8
 """Models at once: more gain little, and all their activations are in memory together."""
 BLOCK = "block-"
@@ -47,5 +47,7 @@ def models_within(budget: float, each: float, workers: int, at_once: int = 1) ->
 
 def check_number(models: int) -> None:
     """Raise ConfigError for a number of models that no bank has."""
-    if models < 2 or models % 2:
-        raise ConfigError(f"models = {models}: they come in pairs; give an even number, 2 or more")
+    if not FEWEST <= models <= MOST or models % 2:
+        raise ConfigError(
+            f"models = {models}: they come in pairs; give an even number, 2 or more, at most {MOST:,}"
+        )

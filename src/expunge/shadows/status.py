@@ -49,7 +49,7 @@ def status_of(bank: Bank) -> BankStatus:
     )
     unseen = ~bank.struck
     unseen[: bank.learned] = False
-    seconds = [float(bank.facts(one)["seconds"]) for one in finished]
+    seconds = [bank.seconds(one) for one in finished]
     accuracy = []
     for model in finished if unseen.any() else ():
         logits, _ = bank.read_logits(model)

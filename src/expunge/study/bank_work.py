@@ -55,7 +55,7 @@ def make_shadow(cell: Cell, original: Trained, folder: Path, place: Place) -> Ma
     bank = bank_in(folder, original, cell.seed)
     number = cell.config[BANK_NUMBER]
     make_model(original, bank, number, keep=cell.config["weights"], place=place)
-    seconds = float(bank.facts(number)["seconds"])
+    seconds = bank.seconds(number)
     device = str(accelerator_on(place.device).device)
     return Made(Cost(seconds=seconds, device=device, threads=1, warmed_up=False))
 

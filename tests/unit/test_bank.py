@@ -331,6 +331,17 @@ def test_a_model_that_does_not_say_how_long_it_took_is_told(bank: Bank) -> None:
         status_of(bank)
 
 
+def test_unlearn_says_that_a_bank_still_holds_what_was_forgotten(
+    original: Trained, built: Bank, tmp_path: Path
+) -> None:
+    assert original.path is not None
+    words = ["unlearn", str(original.path), "--forget", "random:0.1", "--method", "gradient_ascent"]
+    said = expunge(*words, "--out", str(tmp_path / "new"), cwd=tmp_path)
+    (line,) = [line for line in said.stdout.splitlines() if "still holds" in line]
+    assert line.startswith(str(built.folder))
+    assert f"expunge bank purge {tmp_path / 'new'} --bank {built.folder}" in line
+
+
 def test_what_a_purge_cannot_remove_is_told(
     forgot: Trained, bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:

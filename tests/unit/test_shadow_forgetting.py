@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from expunge.api import train, unlearn
+from expunge.audits.costs import COSTS, AuditSizes
 from expunge.audits.u_lira import unless_lost
 from expunge.data.load import load_data
 from expunge.data.parts import Part
@@ -30,6 +31,7 @@ from expunge.shadows.forget import unlearned
 from expunge.shadows.making import half_split, names_of, said_by
 from expunge.shadows.swap import swapped
 from expunge.shadows.training import as_original, trained_on
+from expunge.testing.red_team import bench
 from expunge.trained.trained import Trained
 from expunge.training.processes import one_thread
 from expunge.training.recipe import Recipe
@@ -103,7 +105,14 @@ def test_who_diverges_counts_as_lost(
 def test_each_forgets_what_it_learned_of_it_and_once(original: Trained, bank: Bank) -> None:
     forget = list(original.split.retain[:40])
     before = {*(bank.folder / "forgot").glob("*")}
-    found = unlearned(bank, original, Noting(), forget, place=CPU)()
+    making = unlearned(bank, original, Noting(), forget, place=CPU)
+    assert making.left == 6
+    found = making()
+    assert making.left == 0
+    panel = replace(bench(original, [original], original.asked("random:0.1")), shadows=found)
+    for still, left in ((making, 0), (lambda: found, 6)):
+        work = COSTS["u_lira"](AuditSizes.of(replace(panel, unlearned=still)))
+        assert work.forgettings == left
     assert np.array_equal([*found.logits], [*bank.shadows.logits]), "a method that does nothing"
     for asked, learned in zip(Noting.asked, found.learned, strict=True):
         assert set(asked) == set(found.ids[learned]) & set(forget)

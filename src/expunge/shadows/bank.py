@@ -296,7 +296,7 @@ def _locked(handle: int, how: int) -> bool:
     return True
 
 
-def read_card(folder: Path) -> BankCard:
+def read_bank_card(folder: Path) -> BankCard:
     """What decides a bank's models. Raises ConfigError for one that is missing, damaged or no bank."""
     if not (folder / CARD).is_file():
         what = "is no bank" if folder.exists() else "does not exist"
@@ -311,7 +311,7 @@ def read_card(folder: Path) -> BankCard:
 def open_bank(folder: str | Path) -> Bank:
     """A bank from its folder. Raises ConfigError for one that is missing, damaged or no bank."""
     folder = Path(folder)
-    card = read_card(folder)
+    card = read_bank_card(folder)
     with reading(folder / SAMPLES, AGAIN, ConfigError):
         told = read_json(folder / SAMPLES, most=2**30, within=folder)
         try:

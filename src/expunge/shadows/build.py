@@ -14,7 +14,7 @@ from expunge.disk.whole import short_of, sweep
 from expunge.errors import ConfigError
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
-from expunge.shadows.bank import Bank, open_bank, read_card, write_bank
+from expunge.shadows.bank import Bank, open_bank, read_bank_card, write_bank
 from expunge.shadows.card import BankCard, card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
@@ -51,7 +51,7 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     card = card_of(original, seed, accelerator_on(place.device).device)
     fresh = bank_of(original, folder, card)
     if is_bank(folder):
-        if read_card(folder).digest() != card.digest():
+        if read_bank_card(folder).digest() != card.digest():
             raise ConfigError(
                 f"{folder} is the bank of another original, or of another seed or machine's precision; "
                 "choose another folder"

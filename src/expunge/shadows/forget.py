@@ -97,6 +97,22 @@ class Forgetting:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class Unlearning:
+    """Gives what the models of a bank say that were made to forget, and makes those that are not yet."""
+
+    request: Forgetting
+
+    @property
+    def left(self) -> int:
+        """How many are still to be made."""
+        return len(_lacking(self.request, self.request.able))
+
+    def __call__(self) -> Shadows:
+        """What they say. Raises ConfigError where too few can, or a file is damaged."""
+        return _unlearned(self.request)
+
+
 def unlearned(
     bank: Bank,
     original: Trained,
@@ -105,7 +121,7 @@ def unlearned(
     *,
     seed: int = 0,
     place: Place = HERE,
-) -> Callable[[], Shadows]:
+) -> Unlearning:
     """What makes the models of a bank forget as an audited model did, and gives what they then say.
 
     What was done before is read from the bank's folder. Of a model that diverges, `left_out` tells; its
@@ -134,7 +150,7 @@ def unlearned(
             f"to forget and to keep; {FEWEST_PAIRS} are needed: build more models, with weights, or ask "
             "of more samples"
         )
-    return partial(_unlearned, request)
+    return Unlearning(request)
 
 
 def _unlearned(request: Forgetting) -> Shadows:

@@ -23,7 +23,7 @@ from expunge.shadows.bank import open_bank
 from expunge.shadows.build import begun, build
 from expunge.shadows.places import HOW
 from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
-from expunge.shadows.way import BankWay, chosen_way, faster, read_way
+from expunge.shadows.way import BankWay, chosen_way, faster, forecast, read_way
 from expunge.trained.trained import Trained
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
@@ -254,6 +254,13 @@ def test_a_trial_chooses_once_for_a_bank(
     (bank.folder / HOW).write_text("{}")
     with pytest.raises(ConfigError, match=r"how\.json"):
         read_way(bank)
+
+
+def test_a_trial_tells_how_long_models_will_take(original: Trained, tmp_path: Path) -> None:
+    bank = begun(original, tmp_path / "bank", place=CPU)
+    steps = -(-(bank.learned // 2) // RECIPE.batch_size)
+    assert forecast(BankWay(True, "", 1.0, 0.5), original, bank) == pytest.approx(0.5 * steps)
+    assert forecast(BankWay(False, "", 1.0, 2.0), original, bank) == 0
 
 
 def test_at_once_where_it_cannot_be_is_refused(original: Trained, tmp_path: Path) -> None:

@@ -122,8 +122,10 @@ def _planned(
     make = partial(build, original, bank.folder, models=first, seed=wanted.seed, keep=keep)
     each = _first_seconds(bank, first, partial(make, place=place))
     if budget is not None:
-        there = max(bank.finished) + 1
-        models = max(models_within(budget, each, workers, at_once), there + there % 2)
+        models, there = models_within(budget, each, workers, at_once), max(bank.finished) + 1
+        if first < at_once:  # more of them would train all of these again
+            models = min(models, first)
+        models = max(models, there + there % 2)
     check_bank_room(original, bank, models, keep=keep)
     write_asked(bank.folder, BankAsked(models, keep))
     left = lacking(bank, range(models), keep=keep)

@@ -5,8 +5,10 @@
 
 Each case is a network and a request: 8 retrained models to read against, a bank of 16, further
 retrained models, which are judged themselves and which cheats imitate, and every cheat from several
-seeds. One file per model that was judged is written whole when it is done, so a run goes on where it
-stopped, and several processes share it (`--part 0/2`, `--part 1/2`).
+seeds. A retrained model that is judged is read against 8 that are drawn anew of all the others: against
+the same 8 all would be called wrong together where these are odd. The bank is one, and what is found
+of rates holds given this bank. One file per model that was judged is written whole when it is done, so
+a run goes on where it stopped, and several processes share it (`--part 0/2`, `--part 1/2`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,11 @@ from machine import machine
 
 from expunge.api import train, unlearn
 from expunge.audits.beside import FurtherModels
+from expunge.audits.panel import Panel
 from expunge.audits.strength import STRENGTHS
 from expunge.data.load import load_data
 from expunge.errors import ExpungeError
+from expunge.names.seeds import numpy_generator
 from expunge.scores.statistics import wilson
 from expunge.shadows.build import build
 from expunge.testing.cheats import CHEATS
@@ -60,17 +64,26 @@ class Case:
         self.folder = out / f"{network}-{request.replace(':', '-')}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.original = train(load_data("digits"), network, recipe=RECIPE)
+        self.made: dict[int, Trained] = {}
         shadows = build(self.original, out / f"bank-{network}", models=SHADOWS, keep=False).shadows
-        self.panel = bench(
-            self.original,
-            [self.retrain(seed) for seed in range(REFERENCES)],
-            self.original.asked(request),
-            beside=FurtherModels(shadows=shadows),
-        )
+        self.beside = FurtherModels(shadows=shadows)
+        self.panel = self.against(range(REFERENCES))
         self.audits = audits_on(self.panel, (), STRENGTHS, allow_code=False)
 
     def retrain(self, seed: int) -> Trained:
-        return unlearn(self.original, self.request, "retrain", seed=seed)
+        if seed not in self.made:
+            self.made[seed] = unlearn(self.original, self.request, "retrain", seed=seed)
+        return self.made[seed]
+
+    def against(self, seeds: Iterable[int]) -> Panel:
+        """The panel of the retrained models of these seeds."""
+        references = [self.retrain(seed) for seed in seeds]
+        split = self.original.asked(self.request)
+        return bench(self.original, references, split, beside=self.beside)
+
+    def panel_of(self, name: str, seed: int) -> Panel:
+        """What a model is read against; see the module."""
+        return self.against(drawn(seed)) if name == RETRAIN else self.panel
 
     def model(self, name: str, seed: int) -> Trained:
         """What is called so; a cheat imitates a retrained model that nothing is read against."""
@@ -88,7 +101,7 @@ class Case:
             return
         began = time.perf_counter()
         try:
-            panel = self.panel.judging(self.model(name, seed))
+            panel = self.panel_of(name, seed).judging(self.model(name, seed))
         except ExpungeError as error:
             print(f"{file.stem}: {error}", flush=True)
             rows = []
@@ -100,6 +113,13 @@ class Case:
         part.write_text(json.dumps(found))
         os.replace(part, file)
         print(f"{self.folder.name} {file.stem}: {seconds:.1f} s", flush=True)
+
+
+def drawn(seed: int) -> list[int]:
+    """Seeds of the retrained models that the one of a seed is read against, itself never among them."""
+    others = [one for one in range(REFERENCES + RETRAINS) if one != REFERENCES + seed]
+    order = numpy_generator("red team", seed).permutation(len(others))
+    return [others[place] for place in order[:REFERENCES]]
 
 
 def models(seeds: int, retrains: int) -> Iterator[tuple[str, int]]:
@@ -135,6 +155,7 @@ def table(out: Path) -> dict[str, Any]:
         "command": f"python benchmarks/red_team.py run --networks {' '.join(networks)} --seeds {seeds}",
         "seconds": round(seconds),
         "references": REFERENCES,
+        "drawn_of": REFERENCES + RETRAINS - 1,
         "bank": SHADOWS,
     }
     for kind in ("class", "random"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from commands import expunge
+from torch import nn
 
 from expunge.advice.duration import read_seconds
 from expunge.api import audit, train, unlearn
@@ -21,17 +24,21 @@ from expunge.audits.shadows import Shadows
 from expunge.cli.bank import plan_line
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
+from expunge.data.task import Classification
 from expunge.disk import whole
 from expunge.errors import ConfigError, DivergenceError, SplitError
+from expunge.folders.deeper import Audited, Deeper
 from expunge.methods import Sisa
+from expunge.place import Place
 from expunge.pruning import PRUNERS
 from expunge.shadows import build as building
 from expunge.shadows import crew, making, purge
 from expunge.shadows.bank import Bank, open_bank
 from expunge.shadows.build import build, check_bank_room, renew
+from expunge.shadows.card import common_to
 from expunge.shadows.fits import check_bank
 from expunge.shadows.folders import BankWanted, build_folder, found_bank, purge_folder
-from expunge.shadows.halves import learns
+from expunge.shadows.halves import drawn_half
 from expunge.shadows.making import shadow
 from expunge.shadows.places import bank_beside, read_asked
 from expunge.shadows.plan import BankPlan, models_within
@@ -72,6 +79,11 @@ def bank(built: Bank, tmp_path: Path) -> Bank:
     return open_bank(shutil.copytree(built.folder, tmp_path / "copied-bank"))
 
 
+def said(bank: Bank) -> np.ndarray[Any, Any]:
+    """(K, n, classes): of a bank's pairs."""
+    return np.stack([*bank.shadows.logits])
+
+
 def all_logits(bank: Bank) -> list[bytes]:
     return [bank.read_logits(one)[0].tobytes() for one in bank.finished]
 
@@ -80,20 +92,17 @@ def all_logits(bank: Bank) -> list[bytes]:
 
 
 def test_every_sample_is_left_out_by_exactly_half() -> None:
-    ids = [f"s{n}" for n in range(101)]
-    halves = np.stack([learns(ids, model) for model in range(8)])
+    halves = np.stack([drawn_half(101, model) for model in range(8)])
     assert (halves.sum(axis=0) == 4).all()
     assert {51, 50} == set(halves.sum(axis=1).tolist())
     assert not np.array_equal(halves[0], halves[2])
-    backwards = np.stack([learns(ids[::-1], model)[::-1] for model in range(8)])
-    assert np.array_equal(halves, backwards), "a half does not depend on the order of the ids"
 
 
 def test_the_halves_of_a_bank_are_those_of_its_ids(built: Bank) -> None:
+    learned = built.ids[: built.learned]
+    assert [*learned] == sorted(learned), "so that a half does not depend on the order of the data"
     for model in range(4):
-        assert np.array_equal(
-            built.half(model)[: built.learned], learns(built.ids[: built.learned], model)
-        )
+        assert np.array_equal(built.half(model)[: built.learned], drawn_half(built.learned, model))
         assert not built.half(model)[built.learned :].any()
 
 
@@ -164,7 +173,7 @@ def test_neither_order_nor_process_changes_a_model(
     assert all_logits(made) == all_logits(built)
     weights = [one.weights_file(2).read_bytes() for one in (made, built)]
     assert weights[0] == weights[1]
-    assert [(one.models, one.finished, one.workers) for one in told] == [(4, 3, 1)]
+    assert [(one.models, one.finished, one.workers) for one in told] == [(4, 2, 2)]
 
 
 def test_a_claimed_model_is_left_to_its_process(
@@ -198,10 +207,168 @@ def test_a_model_that_diverges_is_told_after_the_others(bank: Bank) -> None:
     assert made == [5]
 
 
+def test_the_rest_is_made_where_the_first_diverges(
+    original: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = making.trained_half
+
+    def diverging(*given: Any) -> Any:
+        if given[2] == 0:
+            raise DivergenceError("the loss is nan")
+        return trained(*given)
+
+    monkeypatch.setattr(making, "trained_half", diverging)
+    assert original.path is not None
+    with pytest.raises(DivergenceError, match="nan"):
+        build_folder(original.path, tmp_path / "b", wanted=BankWanted(models=4))
+    assert open_bank(tmp_path / "b").finished == [1, 2, 3]
+
+
+def test_a_strength_leaves_a_bank_out_that_cannot_be_read(
+    original: Trained, forgot: Trained, bank: Bank
+) -> None:
+    said: list[str] = []
+    place = Place(tell=said.append)
+    audited = Audited(forgot, original, None)
+    content = bank.logits_file(2).read_bytes()
+    bank.logits_file(2).write_bytes(content[:200])
+    assert Deeper("standard").open(audited, bank.folder, place).shadows is None
+    for model in (1, 2, 3):
+        bank.logits_file(model).unlink()
+    assert Deeper("standard").open(audited, bank.folder, place).shadows is None
+    assert [line[:8] for line in said] == ["left out"] * 2
+    assert "0002.safetensors" in said[0] and "1 finished model and no pair" in said[1]
+    with pytest.raises(ConfigError, match="no pair"):
+        Deeper("standard", bank.folder).open(audited, bank.folder, place)
+
+
+@dataclass
+class Weighted(Classification):
+    """A task with a setting."""
+
+    weight: Any = 1.0
+
+
+def test_a_bank_is_of_one_task_and_one_code(original: Trained, bank: Bank) -> None:
+    check_bank(bank, original)
+    tasks = {
+        common_to(of_task(original, Weighted(weight)), RECIPE)["task"] for weight in (1.0, 2.0)
+    }
+    assert len({*tasks, bank.card.task}) == 3
+    with pytest.raises(ConfigError, match="a bank of another task"):
+        check_bank(bank, of_task(original, Weighted()))
+    with pytest.raises(ConfigError, match="nobody can tell the task"):
+        check_bank(bank, of_task(original, Weighted(object())))
+
+
+def of_task(original: Trained, task: Classification) -> Trained:
+    return replace(original, data=replace(original.data, task=task))
+
+
+class Own(nn.Linear):
+    """A layer of somebody's own."""
+
+
+def test_a_change_of_a_models_code_changes_the_bank_it_has(
+    original: Trained, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert common_to(original, RECIPE)["code"] == ()
+    made = replace(original, model=nn.Sequential(nn.Flatten(), Own(64, 10)))
+    before = common_to(made, RECIPE)["code"]
+    changed = tmp_path / "changed.py"
+    changed.write_text("class Own: ...")
+    monkeypatch.setattr(sys.modules[__name__], "__file__", str(changed))
+    assert common_to(made, RECIPE)["code"] not in ((), before)
+    monkeypatch.setattr(sys.modules[__name__], "__file__", None)
+    with pytest.raises(ConfigError, match="is in no file"):
+        common_to(made, RECIPE)
+
+
+def test_a_damaged_bank_is_mended_and_keeps_what_is_whole(original: Trained, bank: Bank) -> None:
+    purge.purge_bank(bank, bank.ids[:3])
+    samples, whole = told_ids(bank), all_logits(bank)
+    bank.logits_file(2).write_bytes(b"x" * 200)
+    bank.logits_file(3).rename(bank.folder / "logits/99999999999.safetensors")
+    (bank.folder / "samples.json").unlink()
+    (bank.folder / "bank.json").unlink()
+    with pytest.raises(ConfigError, match="exists and is no bank"):
+        building.begun(original, bank.folder)
+    (bank.folder / "samples.json").write_text(samples)
+    said: list[str] = []
+    made = build(original, bank.folder, models=4, numbers=[2], place=Place(tell=said.append))
+    assert len(said) == 1 and "made again" in said[0] and "0002.safetensors" in said[0]
+    assert made.finished == [0, 1, 2] and made.struck.sum() == 3
+    assert [made.read_logits(one)[0].tobytes() for one in (0, 1)] == whole[:2]
+    (bank.folder / "samples.json").unlink()
+    building.begun(original, bank.folder)
+    assert told_ids(bank) == samples, "what was struck stays away"
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda told: told["ids"].__setitem__(1, told["ids"][0]), "does not fit itself"),
+        (lambda told: told["labels"].__setitem__(1, -5), "does not fit itself"),
+        (lambda told: told["labels"].__setitem__(1, 10**30), "a number of 31 digits"),
+        (lambda told: told["labels"].__setitem__(1, 11), "fewer classes"),
+        (lambda told: told.pop("tested"), "lists no samples"),
+    ],
+)
+def test_samples_that_cannot_be_are_told(change: Any, why: str, bank: Bank) -> None:
+    told = json.loads(told_ids(bank))
+    change(told)
+    (bank.folder / "samples.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=why):
+        _ = open_bank(bank.folder).shadows
+
+
+def test_a_model_that_does_not_say_how_long_it_took_is_told(bank: Bank) -> None:
+    bank.write_logits(1, bank.read_logits(1)[0], {})
+    with pytest.raises(ConfigError, match=r"0001\.safetensors"):
+        status_of(bank)
+
+
+def test_unlearn_says_that_a_bank_still_holds_what_was_forgotten(
+    original: Trained, built: Bank, tmp_path: Path
+) -> None:
+    assert original.path is not None
+    words = ["unlearn", str(original.path), "--forget", "random:0.1", "--method", "gradient_ascent"]
+    said = expunge(*words, "--out", str(tmp_path / "new"), cwd=tmp_path)
+    (line,) = [line for line in said.stdout.splitlines() if "still holds" in line]
+    assert line.startswith(str(built.folder))
+    assert f"expunge bank purge {tmp_path / 'new'} --bank {built.folder}" in line
+
+
+def test_what_a_purge_cannot_remove_is_told(
+    forgot: Trained, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bank.folder / "forgot/key").mkdir(parents=True)
+    monkeypatch.setattr(purge, "remove", lambda folder: None)
+    with pytest.raises(ConfigError, match=r"forgot could not be removed.*purge again"):
+        purge.purge_bank(bank, forgot.split.forget)
+
+
+def test_the_status_of_models_made_at_once_and_of_another_original(
+    original: Trained, bank: Bank, tmp_path: Path
+) -> None:
+    bank.logits_file(3).unlink()
+    with bank.claim(0, "block-"):
+        assert status_of(bank).making == 1
+    assert original.path is not None
+    other = tmp_path / "other"
+    shutil.copytree(original.path, other)
+    card = json.loads((other / "model.json").read_text())
+    card["recipe"]["epochs"] = 7
+    (other / "model.json").write_text(json.dumps(card))
+    shutil.copytree(bank.folder, bank_beside(other))
+    with pytest.raises(ConfigError, match="the bank of another original than"):
+        found_bank(other)
+
+
 def test_a_half_made_pair_is_left_out(built: Bank, bank: Bank) -> None:
     bank.logits_file(1).unlink()
     assert len(bank.shadows) == 2
-    np.testing.assert_array_equal(bank.shadows.logits, built.shadows.logits[2:])
+    np.testing.assert_array_equal(said(bank), said(built)[2:])
     bank.logits_file(2).unlink()
     with pytest.raises(ConfigError, match="no pair"):
         _ = open_bank(bank.folder).shadows
@@ -226,6 +393,9 @@ def test_how_many_fit_a_budget() -> None:
     assert models_within(69, 10, 1) == 6
     assert models_within(60, 10, 2) == 10  # one, and five times two; eleven is odd
     assert models_within(5, 10, 2) == 2
+    assert models_within(60, 1, 1, 8) == 56 and models_within(60, 1, 2, 8) == 8 * (1 + 6 * 2)
+    assert models_within(5, 1, 2, 8) == 4, "fewer at once, where the budget is that small"
+    assert BankPlan(24, 8, 1.0, 2, 8).seconds == 8 and BankPlan(24, 8, 1.0, 1, 8).seconds == 16
     for budget, each, workers in ((100, 3, 1), (1000, 7, 3), (50, 0.4, 2)):
         models = models_within(budget, each, workers)
         assert models % 2 == 0
@@ -326,7 +496,7 @@ def test_a_purge_takes_out_what_was_deleted(original: Trained, forgot: Trained, 
     # a model that happened to learn from none of them keeps its weights, and is not marked
     lucky = bank.half(0) & ~rows
     bank.rewrite(0, bank.read_logits(0)[0], lucky, bank.facts(0))
-    before = bank.shadows
+    before, they_said = bank.shadows, said(bank)
     found = purge.purge_bank(bank, [*gone, "nobody"])
     assert found == Purged(len(gone), 4, 3, 3, 4)
     bank = open_bank(bank.folder)
@@ -335,10 +505,10 @@ def test_a_purge_takes_out_what_was_deleted(original: Trained, forgot: Trained, 
     for model in range(4):
         logits, facts = bank.read_logits(model)
         assert np.isnan(logits[rows]).all() and float(facts["seconds"]) > 0
-        np.testing.assert_array_equal(logits[~rows], before.logits[model][~rows])
+        np.testing.assert_array_equal(logits[~rows], they_said[model][~rows])
     assert (bank.labels[rows] == -1).all()
     after = bank.shadows
-    assert not gone & {*after.ids.tolist()} and np.isfinite(after.logits).all()
+    assert not gone & {*after.ids.tolist()} and np.isfinite(said(bank)).all()
     assert after.never.sum() == before.never.sum(), "what is struck is not what nobody learned"
     with pytest.raises(ConfigError, match=f"purged of {len(gone)} samples"):
         check_bank(bank, forgot)
@@ -459,7 +629,9 @@ def test_a_damaged_file_is_told(bank: Bank) -> None:
     bank.rewrite(2, np.zeros((3, 10), np.float32), np.zeros(3, np.bool_), {"seconds": "1"})
     with pytest.raises(ConfigError, match="other samples"):
         bank.read_logits(2)
-    (bank.folder / "samples.json").write_text('{"ids": ["a"], "labels": [], "learned": 1}')
+    (bank.folder / "samples.json").write_text(
+        '{"ids": ["a"], "labels": [], "learned": 1, "tested": 0}'
+    )
     with pytest.raises(ConfigError, match="does not fit itself"):
         open_bank(bank.folder)
 

@@ -227,7 +227,7 @@ def test_a_is_the_best_on_a_model_of_the_bank() -> None:
 
     best = max(area(step / 10) for step in range(11))
     assert area(found) > best - 0.005
-    first = Shadows(shadows.ids, shadows.labels, shadows.logits[:2], learned[:2])
+    first = Shadows(shadows.ids, shadows.labels, np.stack([*shadows.logits])[:2], learned[:2])
     assert chosen_a(first, (), 1.0, 1.0) == USUAL_A
     assert chosen_a(shadows, [f"f{i}" for i in range(400)], 1.0, 1.0) == USUAL_A
 

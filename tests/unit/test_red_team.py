@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +21,7 @@ from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, SplitError
 from expunge.models.copying import copied
+from expunge.place import Place
 from expunge.shadows.build import build
 from expunge.testing.cheats import CHEATS, Recognising
 from expunge.testing.ground import differing
@@ -160,6 +163,65 @@ def test_a_lone_retrained_model_is_refused(two: tuple[Trained, Trained, Split]) 
     original, retrained, split = two
     with pytest.raises(ConfigError, match="two or more"):
         red_team(original, [retrained], split, allow_code=False)
+
+
+def test_audits_of_the_method_are_left_out(two: tuple[Trained, Trained, Split]) -> None:
+    """They never look at the cheat: what they say of every one is what the method itself deserves."""
+    original, retrained, split = two
+    said: list[str] = []
+    beside = FurtherModels(siblings=(retrained, retrained), unlearned=never, swapped=never)
+    found = red_team(
+        original,
+        [retrained, retrained],
+        split,
+        ["klom_fixed", "swap", "u_lira", "challenge_epsilon"],
+        strengths=["thorough"],
+        beside=beside,
+        cheats={},
+        place=Place(tell=said.append),
+        allow_code=False,
+    )
+    assert not {*found["audit"]} & {"klom_fixed", "swap", "u_lira", "challenge_epsilon"}
+    assert [line.split()[2] for line in said[:4]] == [
+        *("klom_fixed", "swap", "u_lira", "challenge_epsilon")
+    ]
+
+
+def never() -> Any:
+    raise AssertionError("nobody asks for it")
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A script of this repository, as a module."""
+    file = RESULTS.parents[2] / name
+    monkeypatch.syspath_prepend(str(file.parent))
+    spec = importlib.util.spec_from_file_location(f"script_{file.stem}", file)
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_what_an_audit_finds_that_sounds_at_true_retrains_too_is_not_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    none = {"alarms": 0, "of": 40, "low": 0.0, "high": 0.088}
+    alarms = {"loud": {"alarms": 7, "of": 40, "low": 0.0875, "high": 0.32}, "standard": none}
+    models = {"cheat": {"loud": {"caught": 1}, "standard": {"missed": 1}}}
+    table = script("docs/build.py", monkeypatch).red_team_table
+    *_, told, why = table({"models": models, "alarms": alarms})
+    assert told.endswith("By no audit at all: `cheat`.") and "`loud` alone" in why
+    *_, told = table({"models": models, "alarms": {"loud": none, "standard": none}})
+    assert told.endswith("By no audit at all: none.")
+
+
+def test_retrained_models_are_read_against_others_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = script("benchmarks/red_team.py", monkeypatch)
+    sets = [measured.drawn(seed) for seed in range(40)]
+    assert all(len({*one}) == 8 and 8 + seed not in one for seed, one in enumerate(sets))
+    assert len({*itertools.chain(*sets)}) == 48 and measured.drawn(3) == sets[3]
 
 
 def test_words_of_several_scores() -> None:

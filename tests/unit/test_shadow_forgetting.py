@@ -13,6 +13,8 @@ import torch
 from torch import nn
 
 from expunge.api import train, unlearn
+from expunge.audits.costs import COSTS, AuditSizes
+from expunge.audits.u_lira import unless_lost
 from expunge.data.load import load_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
@@ -22,12 +24,14 @@ from expunge.methods.base import Method
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.retrain import Retrain
 from expunge.place import Place
+from expunge.scores.finding import UNDECIDED, WITHIN, Finding
 from expunge.shadows.bank import Bank
 from expunge.shadows.build import build
 from expunge.shadows.forget import unlearned
 from expunge.shadows.making import half_split, names_of, said_by
 from expunge.shadows.swap import swapped
 from expunge.shadows.training import as_original, trained_on
+from expunge.testing.red_team import bench
 from expunge.trained.trained import Trained
 from expunge.training.processes import one_thread
 from expunge.training.recipe import Recipe
@@ -84,14 +88,32 @@ def test_retraining_as_the_method_is_training_without(original: Trained, bank: B
     with one_thread():
         network, _ = trained_on(original, replace(half, retain=kept), names, CPU, "without")
         said = said_by(as_original(original, network, half, names), bank, CPU)
-    assert np.array_equal(found.logits[3], said)
+    assert np.array_equal([*found.logits][3], said)
+
+
+def test_who_diverges_counts_as_lost(
+    original: Trained, bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noting, "bad", (3,))
+    found = unlearned(bank, original, Noting(), list(original.split.retain[:50]), place=CPU)()
+    assert (len(found), found.lost_pairs, found.asked, len(found.left_out)) == (4, 1, 6, 1)
+    within = Finding(WITHIN, "near", 0.9)
+    assert unless_lost(within, 30, 32) is within
+    assert unless_lost(within, 28, 32).word == UNDECIDED
 
 
 def test_each_forgets_what_it_learned_of_it_and_once(original: Trained, bank: Bank) -> None:
     forget = list(original.split.retain[:40])
     before = {*(bank.folder / "forgot").glob("*")}
-    found = unlearned(bank, original, Noting(), forget, place=CPU)()
-    assert np.array_equal(found.logits, bank.shadows.logits), "a method that does nothing"
+    making = unlearned(bank, original, Noting(), forget, place=CPU)
+    assert making.left == 6
+    found = making()
+    assert making.left == 0
+    panel = replace(bench(original, [original], original.asked("random:0.1")), shadows=found)
+    for still, left in ((making, 0), (lambda: found, 6)):
+        work = COSTS["u_lira"](AuditSizes.of(replace(panel, unlearned=still)))
+        assert work.forgettings == left
+    assert np.array_equal([*found.logits], [*bank.shadows.logits]), "a method that does nothing"
     for asked, learned in zip(Noting.asked, found.learned, strict=True):
         assert set(asked) == set(found.ids[learned]) & set(forget)
     (folder,) = {*(bank.folder / "forgot").glob("*")} - before
@@ -99,7 +121,7 @@ def test_each_forgets_what_it_learned_of_it_and_once(original: Trained, bank: Ba
     Noting.asked.clear()
     again = unlearned(bank, original, Noting(), forget, place=CPU)()
     assert len(Noting.asked) == 1, "what was done stays"
-    assert np.array_equal(again.logits, found.logits)
+    assert np.array_equal([*again.logits], [*found.logits])
     folders = len(os.listdir(bank.folder / "forgot"))
     unlearned(bank, original, Noting(), forget, seed=1, place=CPU)()
     assert len(os.listdir(bank.folder / "forgot")) == folders + 1

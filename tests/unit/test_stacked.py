@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.place import Place
-from expunge.shadows import stacked, way
+from expunge.shadows import stacked, together, way
 from expunge.shadows.bank import open_bank
 from expunge.shadows.build import begun, build
+from expunge.shadows.places import HOW
 from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
-from expunge.shadows.way import BankWay, chosen_way, faster, read_way
+from expunge.shadows.way import BankWay, chosen_way, faster, forecast, read_way
 from expunge.trained.trained import Trained
 from expunge.training.fit import train_from
 from expunge.training.recipe import Recipe
@@ -190,22 +192,50 @@ def test_a_bank_of_odd_halves_is_the_same_both_ways_and_goes_on(
     assert len(sizes) == 2
     found, wanted = at_once.shadows, alone.shadows
     assert np.array_equal(found.learned, wanted.learned)
-    np.testing.assert_allclose(found.logits, wanted.logits, atol=1e-3)
+    np.testing.assert_allclose([*found.logits], [*wanted.logits], atol=1e-3)
     assert [one.facts(1)["how"] for one in (at_once, alone)] == ["stacked", "loop"]
 
     at_once.logits_file(2).unlink()
     build(made, at_once.folder, models=4, numbers=[2], place=CPU)
     again = open_bank(at_once.folder).shadows
-    assert np.array_equal(again.logits, found.logits), "to the last bit"
+    assert np.array_equal([*again.logits], [*found.logits]), "to the last bit"
     other = build(made, tmp_path / "other", models=4, how="stacked", numbers=[3], place=CPU)
     assert other.finished == [0, 1, 2, 3], "what was trained beside it is kept"
-    assert np.array_equal(other.shadows.logits, found.logits)
+    assert np.array_equal([*other.shadows.logits], [*found.logits])
 
 
 def test_one_that_diverges_is_told_as_the_loop_tells_it(original: Trained, tmp_path: Path) -> None:
     made = replace(original, recipe=RECIPE.but(lr=1e9, schedule="constant"))
     with pytest.raises(DivergenceError, match="model 0 diverged"):
         build(made, tmp_path / "bank", models=2, how="stacked", place=CPU)
+
+
+def test_a_block_that_diverges_keeps_no_other_from_being_made(
+    original: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def block(*given: Any, **_: Any) -> None:
+        raise DivergenceError("of one")
+
+    def alone(_: Any, __: Any, model: int, **___: Any) -> None:
+        if model == 2:
+            raise DivergenceError("model 2 diverged")
+        made.append(model)
+
+    monkeypatch.setattr(together, "_of_a_size", lambda *_: [[0, 2, 4], [1, 3, 5]])
+    monkeypatch.setattr(together, "_make_block", block)
+    monkeypatch.setattr(together, "make_model", alone)
+    bank = begun(original, tmp_path / "bank", place=CPU)
+    with pytest.raises(DivergenceError, match="model 2"):
+        together.make_models(
+            *(original, bank, range(6), lambda some: [one for one in some if one not in made]),
+            BankWay(True),
+            models=6,
+            keep=False,
+            place=CPU,
+        )
+    assert made == [0, 4, 1, 3, 5]
 
 
 def test_a_trial_chooses_once_for_a_bank(
@@ -221,9 +251,16 @@ def test_a_trial_chooses_once_for_a_bank(
     monkeypatch.setattr(way, "faster", None)
     assert chosen_way(original, bank, 4, place=CPU) == found == read_way(bank)
     assert chosen_way(original, bank, 4, how="loop", place=CPU) == BankWay(False)
-    (bank.folder / way.FILE).write_text("{}")
+    (bank.folder / HOW).write_text("{}")
     with pytest.raises(ConfigError, match=r"how\.json"):
         read_way(bank)
+
+
+def test_a_trial_tells_how_long_models_will_take(original: Trained, tmp_path: Path) -> None:
+    bank = begun(original, tmp_path / "bank", place=CPU)
+    steps = -(-(bank.learned // 2) // RECIPE.batch_size)
+    assert forecast(BankWay(True, "", 1.0, 0.5), original, bank) == pytest.approx(0.5 * steps)
+    assert forecast(BankWay(False, "", 1.0, 2.0), original, bank) == 0
 
 
 def test_at_once_where_it_cannot_be_is_refused(original: Trained, tmp_path: Path) -> None:

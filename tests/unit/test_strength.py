@@ -113,7 +113,7 @@ def test_what_all_needs_are_called() -> None:
 def test_costs_are_sums_of_work() -> None:
     sizes = AuditSizes(forget=10, test=20, all=100, models=3, shadows=4, training=7.0, method=2.0)
     assert AuditWork(passes=100, learned=10).seconds(sizes, 0.5) == 0.5 * (100 + 3 * 10)
-    assert COSTS["swap"](sizes).seconds(sizes, 1.0) == 2 * 7 + 2 * 2
+    assert COSTS["swap"](sizes).seconds(sizes, 1.0) == 3 * 7 + 2 * 2
     assert COSTS["u_lira"](sizes) == AuditWork(passes=400, forgettings=4)
     assert NONE.seconds(sizes, 1.0) == 0
     audits = [AUDITS[name]() for name in ("accuracy", "membership", "linear_probe")]

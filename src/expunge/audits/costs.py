@@ -31,7 +31,7 @@ class AuditSizes:
     Attributes:
         forget, test, all: samples.
         models: the audited one, the original and the retrained ones.
-        shadows, siblings: models.
+        shadows, siblings: models. forgotten: of the shadows those whose forgetting is kept.
         training, method: seconds that one training and one forgetting took; nan where nobody knows.
     """
 
@@ -43,6 +43,7 @@ class AuditSizes:
     siblings: int = 0
     training: float = math.nan
     method: float = math.nan
+    forgotten: int = 0
 
     @classmethod
     def of(cls, panel: Panel) -> AuditSizes:
@@ -50,15 +51,17 @@ class AuditSizes:
         split, subject = panel.split, panel.subject
         forget, test = len(split.forget), len(subject.data.test)
         trained = panel.retrained or panel.original
+        shadows = 0 if panel.shadows is None else len(panel.shadows)
         return cls(
             forget,
             test,
             forget + len(split.retain) + test,
             1 + (panel.original is not None) + len(panel.references),
-            0 if panel.shadows is None else len(panel.shadows),
+            shadows,
             len(panel.siblings),
             math.nan if trained is None else trained.record.cost.seconds,
             subject.record.cost.seconds,
+            max(0, shadows - getattr(panel.unlearned, "left", shadows)),
         )
 
 
@@ -110,10 +113,12 @@ COSTS: Mapping[str, Callable[[AuditSizes], AuditWork]] = MappingProxyType(
         "relearn_held_out": lambda s: AuditWork(passes=100 * s.forget, learned=10_000 * s.models),
         "cka": lambda s: AuditWork(passes=2_000 * s.models),
         "activation_distance": lambda s: NONE,
-        "u_lira": lambda s: AuditWork(passes=s.all * s.shadows, forgettings=s.shadows),
+        "u_lira": lambda s: AuditWork(
+            passes=s.all * (s.shadows - s.forgotten), forgettings=s.shadows - s.forgotten
+        ),
         "klom_fixed": lambda s: AuditWork(passes=s.forget * s.siblings),
         "challenge_epsilon": lambda s: AuditWork(passes=s.forget * s.siblings),
-        "swap": lambda s: AuditWork(trainings=2, forgettings=2),
+        "swap": lambda s: AuditWork(trainings=3, forgettings=2),
     }
 )
 """Of the audits that do more than read what was seen once."""

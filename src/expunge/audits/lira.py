@@ -120,12 +120,12 @@ class Lira(Audit):
 
         spread = spread_used(self.spread, len(shadows))
 
-        def above(part: PartOutputs) -> NDArray[np.float64]:
-            rows = shadows.rows(part.ids)
+        def above(part: PartOutputs, *, test: bool = True) -> NDArray[np.float64]:
+            rows = shadows.rows(part.ids, test=test)
             phi = np.where(rows >= 0, shadows.phi[:, rows], np.nan)
             return laws(phi, spared(shadows, rows), spread).standard(part_log_odds(part))
 
-        return above(panel.forget()), of_never_seen(panel.outputs, above, alike=alike)
+        return above(panel.forget(), test=False), of_never_seen(panel.outputs, above, alike=alike)
 
 
 def ratios(

@@ -108,7 +108,8 @@ class Rmia(Audit):
             a = chosen_a(shadows, panel.split.forget, self.gamma, self.temperature)
         ratios = partial(self._ratios, shadows=shadows, a=a)
         forget = panel.forget()
-        own, theirs = ratios(forget), of_never_seen(panel.outputs, ratios, alike=alike)
+        test = partial(ratios, test=True)
+        own, theirs = ratios(forget), of_never_seen(panel.outputs, test, alike=alike)
         there, seen = np.isfinite(own), theirs[np.isfinite(theirs)]
         return Compared(
             tuple(np.array(forget.ids)[there].tolist()),
@@ -118,13 +119,18 @@ class Rmia(Audit):
             int((~there).sum()),
         )
 
-    def _ratios(self, part: PartOutputs, shadows: Shadows, a: float) -> NDArray[np.float64]:
-        """p(x) / p̄(x) of each sample, nan for one that the shadows cannot be asked about: (n,)."""
+    def _ratios(
+        self, part: PartOutputs, shadows: Shadows, a: float, *, test: bool = False
+    ) -> NDArray[np.float64]:
+        """p(x) / p̄(x) of each sample, nan for one that the shadows cannot be asked about: (n,).
+
+        test: the part is of the test set.
+        """
         import numpy as np
 
         from expunge.audits.log_odds import own_confidence, part_log_odds
 
-        rows = shadows.rows(part.ids)
+        rows = shadows.rows(part.ids, test=test)
         p = own_confidence(part_log_odds(part, self.temperature))
         told = asked(shadows, rows, self.temperature)
         found = p / mean_confidence(told, shadows.learned[:, rows], a, online=self.online)

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CHANCE = 50.0
 """Accuracy for a retrained model, whatever the data: the two kinds are then alike."""
+MOST_LOST = 0.1
+"""Share of the models that diverged, or whose other half did: of more, those left tell too little."""
 FEWEST = 16
 """Models from which on something can be found."""
 
@@ -82,6 +84,9 @@ class ULira(Audit):
         if math.isfinite(before.accuracy):
             detail["original"] = 100 * before.accuracy
             finding = beyond_original(finding, u_lira_finding(before, margin))
+        if made.left_out:
+            detail["left_out"] = list(made.left_out)
+            detail["of"] = made.asked
         ours = _ratios(panel, *kinds, spread)
         called = _share_above_0(ours)
         detail["called forgotten"] = 100 * called
@@ -107,7 +112,7 @@ class ULira(Audit):
                 for name, value in zip(forget.ids, ours.tolist(), strict=True)
                 if math.isfinite(value)
             },
-            finding=finding,
+            finding=unless_lost(finding, len(made), made.asked),
         )
         yield without_verdict(score)
 
@@ -243,6 +248,14 @@ def _share_above_0(ratios: NDArray[np.float64]) -> float:
 
     known = ratios[np.isfinite(ratios)]
     return float((known > 0).mean()) if len(known) else math.nan
+
+
+def unless_lost(finding: Finding, left: int, of: int) -> Finding:
+    """A finding on those models that are left of a bank's, if these are enough of them."""
+    if of - left <= MOST_LOST * of or finding.word == NOT_MEASURABLE:
+        return finding
+    why = f"{finding.why}; only {left} of {of} models did not diverge, nor their other halves"
+    return Finding(UNDECIDED, why, finding.p)
 
 
 def u_lira_finding(judged: Judged, margin: float) -> Finding:

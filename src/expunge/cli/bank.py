@@ -15,6 +15,7 @@ from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, working
 from expunge.place import Place
 from expunge.shadows.folders import BankWanted, build_folder, found_bank, purge_folder
+from expunge.shadows.places import bank_beside, is_bank
 from expunge.shadows.plan import BankPlan
 
 if TYPE_CHECKING:
@@ -130,6 +131,14 @@ def _show_status(bank: Bank, screen: Console) -> None:
             "`expunge bank purge MODEL_DIR --renew` trains them again without",
             soft_wrap=True,
         )
+
+
+def show_bank(original: Path, out: Path, screen: Console) -> None:
+    """That the bank beside an original still holds what a model in `out` forgot, if there is one."""
+    near = bank_beside(original)
+    if is_bank(near):
+        command = typed(["bank", "purge", str(out), "--bank", str(near)])
+        screen.print(f"{near} still holds them; after all audits: {command}", soft_wrap=True)
 
 
 @placed("data_dir", "device", "allow_code")

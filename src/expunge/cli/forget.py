@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from expunge.audits import chosen_audits, there
 from expunge.audits.mia import MOST_MEMBERS, Membership
 from expunge.cli.arguments import read_pairs
+from expunge.cli.bank import show_bank
 from expunge.cli.options import (
     MODEL_DIR,
     Also,
@@ -40,6 +42,8 @@ from expunge.report.places import EXPOSURE, check_folder
 from expunge.scores.table import FEATURES
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from expunge.audits.scores import Scores
 
 WithReference = Annotated[
@@ -147,10 +151,8 @@ def unlearn(
             screen.print(line, soft_wrap=True)
         show_forgotten(done, screen, messages)
         show_written(done, out, screen)
-    for path in drawn:
-        screen.print(f"drawn: {path}")
-    if drawn and not len(done.result.data.test):
-        screen.print("accuracy by class is not drawn: there is no test set")
+        show_bank(model_dir, out, screen)
+    _show_drawn(done, drawn, screen)
     if audited is None:
         command = ["audit", str(out)]
         if out.absolute() != model_dir.absolute():  # else the original is gone
@@ -161,6 +163,13 @@ def unlearn(
     show_scores(audited, screen, reference_of(out))
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
+
+
+def _show_drawn(done: Forgotten, drawn: Sequence[Path], screen: Console) -> None:
+    for path in drawn:
+        screen.print(f"drawn: {path}")
+    if drawn and not len(done.result.data.test):
+        screen.print("accuracy by class is not drawn: there is no test set")
 
 
 def _drawn(done: Forgotten, figures: Path, place: Place) -> list[Path]:

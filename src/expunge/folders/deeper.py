@@ -113,7 +113,7 @@ class Deeper:
             unlearned = made("method", partial(_unlearned, opened, original, model, place))
         if original is not None:
             swapped = made("swapped", partial(_swapped, original, model, place))
-        shadows = None if opened is None else opened.shadows
+        shadows = None if opened is None else opened.shadows  # which were read when it was opened
         return FurtherModels(shadows, unlearned, siblings, swapped)
 
     def _sibling(self, path: Path, audited: Audited, place: Place) -> Trained:
@@ -149,7 +149,9 @@ class Audited:
 
 
 def _opened(model: Trained, folder: Path, place: Place) -> Bank:
-    """A bank. Raises ConfigError for one that does not fit, and for a redacted model."""
+    """A bank that was read. Raises ConfigError for one that does not fit, is damaged or has no pair of
+    models, and for a redacted model.
+    """
     from expunge.shadows.bank import open_bank
     from expunge.shadows.fits import check_bank
 
@@ -160,7 +162,7 @@ def _opened(model: Trained, folder: Path, place: Place) -> Bank:
         )
     bank = open_bank(folder)
     check_bank(bank, model)
-    place.tell(f"bank: {folder}, {len(bank.finished)} models")
+    place.tell(f"bank: {folder}, {len(bank.shadows)} models")
     return bank
 
 

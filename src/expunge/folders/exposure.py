@@ -60,7 +60,7 @@ def exposure_of(panel: Panel, *, hidden: bool = False) -> Exposure:
     forget, unseen = {}, {}
     for name, one in panels.items():
         forget[name] = _over(one.outputs.forget, panel.shadows)
-        unseen[name] = _over(one.outputs.test_kept, panel.shadows)
+        unseen[name] = _over(one.outputs.test_kept, panel.shadows, test=True)
     retained, ids = {}, ()
     part = panel.outputs.retain
     if part is not None:
@@ -77,23 +77,28 @@ def exposure_of(panel: Panel, *, hidden: bool = False) -> Exposure:
     )
 
 
-def _known(part: PartOutputs, shadows: Shadows | None) -> NDArray[np.bool_]:
-    """(n,): whether some model of the bank never saw the sample; without a bank, of all."""
+def _known(part: PartOutputs, shadows: Shadows | None, *, test: bool = False) -> NDArray[np.bool_]:
+    """(n,): whether some model of the bank never saw the sample; without a bank, of all.
+
+    test: the part is of the test set.
+    """
     if shadows is None:
         return np.ones(part.n, dtype=np.bool_)
-    rows = shadows.rows(part.ids)
+    rows = shadows.rows(part.ids, test=test)
     out = ~shadows.learned[:, rows] & np.isfinite(shadows.phi[:, rows])
     return np.asarray((rows >= 0) & out.any(axis=0), dtype=np.bool_)
 
 
-def _over(part: PartOutputs | None, shadows: Shadows | None) -> NDArray[np.float64]:
+def _over(
+    part: PartOutputs | None, shadows: Shadows | None, *, test: bool = False
+) -> NDArray[np.float64]:
     """What the model says of each sample over what those say that never saw it: (known,)."""
     if part is None:
         return np.empty(0)
     own = part_log_odds(part)
     if shadows is None:
         return own
-    known = _known(part, shadows)
-    rows = shadows.rows(part.ids)[known]
+    known = _known(part, shadows, test=test)
+    rows = shadows.rows(part.ids, test=test)[known]
     phi = np.where(shadows.learned[:, rows], np.nan, shadows.phi[:, rows])
     return np.asarray(own[known] - np.nanmean(phi, axis=0), dtype=np.float64)

@@ -2,7 +2,8 @@
 
 bank.json                 what decides its models: see `card`
 samples.json              ids and labels of all samples, in order of ids those that the original learned
-                          from, then others; a struck sample keeps its row, with neither
+                          from, then its validation set, then the test set, whose ids may be those of
+                          others; a struck sample keeps its row, with neither
 asked.json                how many models there are to be, and whether weights are kept
 models/0003.safetensors   weights of model 3, where they are kept
 logits/0003.safetensors   what model 3 says of every sample, and which of them it learned from; it is
@@ -15,9 +16,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
-from expunge.audits.shadows import Shadows
+from expunge.audits.shadows import Read, Shadows
 from expunge.disk.reading import MIB, check_regular, read_bytes, read_json, reading
 from expunge.disk.whole import sweep, write_file
 from expunge.errors import ConfigError
@@ -48,7 +50,8 @@ class Bank:
     """A bank as it lies on the disk.
 
     card: what decides its models. ids: of all samples, "" for one that was struck. labels: (n,), int64.
-    learned: how many of them, from the first, the original learned from.
+    learned: how many of them, from the first, the original learned from. tested: how many, the last,
+    are of the test set.
     """
 
     folder: Path
@@ -56,6 +59,7 @@ class Bank:
     ids: tuple[str, ...]
     labels: NDArray[np.int64]
     learned: int
+    tested: int
 
     @property
     def finished(self) -> list[int]:
@@ -67,10 +71,16 @@ class Bank:
         """Numbers of the models whose weights are there, in order."""
         return _numbers(self.folder / MODELS)
 
-    @property
+    @cached_property
     def struck(self) -> NDArray[np.bool_]:
         """(n,): samples that the bank was purged of."""
         return np.array([not name for name in self.ids], dtype=np.bool_)
+
+    def among(self, ids: Collection[str]) -> NDArray[np.bool_]:
+        """(n,): which samples these are that the original learned from or held out."""
+        found = np.isin(np.array(self.ids, dtype=np.str_), [*{*ids} - {""}])
+        found[len(found) - self.tested :] = False
+        return found
 
     def weights_file(self, model: int) -> Path:
         """Where the weights of a model lie, if they are kept."""
@@ -99,10 +109,10 @@ class Bank:
         with self._lock(f"{what}{model:04d}", fcntl.LOCK_EX) as free:
             yield free
 
-    def claimed(self, model: int) -> bool:
-        """Whether some process makes a model now; nothing is written."""
+    def claimed(self, model: int, what: str = "") -> bool:
+        """Whether some process makes a model now, or `what` as of `claim`; nothing is written."""
         try:
-            handle = os.open(self._lock_file(f"{model:04d}"), os.O_RDONLY | os.O_NOFOLLOW)
+            handle = os.open(self._lock_file(f"{what}{model:04d}"), os.O_RDONLY | os.O_NOFOLLOW)
         except OSError:  # it was never claimed
             return False
         try:
@@ -173,8 +183,10 @@ class Bank:
                 logits = load(content)["logits"]
             except (SafetensorError, KeyError) as error:
                 raise ValueError(f"it is no file of logits ({error})") from error
-            if len(logits) != len(self.ids):
+            if logits.ndim != 2 or len(logits) != len(self.ids):
                 raise ValueError("it is of other samples")
+            if logits.shape[1] <= self.labels.max():
+                raise ValueError("it has fewer classes than there are labels")
         return logits, facts
 
     def read_learned(self, model: int) -> NDArray[np.bool_]:
@@ -192,6 +204,23 @@ class Bank:
             if facts.pop("card", None) != self.card.digest():
                 raise ValueError("it is another bank's")
         return facts
+
+    def seconds(self, model: int) -> float:
+        """That a finished model took. Raises ConfigError for a damaged file."""
+        with self._opened(model) as opened:
+            return float((opened.metadata() or {})["seconds"])
+
+    def remove_damaged(self) -> list[str]:
+        """Remove files of logits whose heads cannot be read or are another bank's; a line for each."""
+        lines = []
+        for model in self.finished:
+            try:
+                self.facts(model)
+                self.read_learned(model)
+            except ConfigError as error:
+                self.logits_file(model).unlink(missing_ok=True)
+                lines.append(f"made again: {error}")
+        return lines
 
     @contextmanager
     def _opened(self, model: int) -> Iterator[Any]:
@@ -218,15 +247,35 @@ class Bank:
         numbers = sorted(one for one in finished if one ^ 1 in finished)
         if not numbers:
             raise ConfigError(
-                f"{self.folder} has {len(finished)} finished models and no pair of them, which audits "
-                "need; go on with `expunge bank build`"
+                f"{self.folder} has {len(finished)} finished model{'s' * (len(finished) != 1)} and no "
+                "pair of them, which audits need; go on with `expunge bank build`"
             )
+        learned = np.stack([self.read_learned(number) for number in numbers])
+        made = self.say(numbers, lambda number: self.read_logits(number)[0], learned)
+        _ = made.phi  # read now, so that a damaged file is told of here
+        return made
+
+    def say(
+        self,
+        numbers: Sequence[int],
+        read: Callable[[int], NDArray[np.float32]],
+        learned: NDArray[np.bool_],
+        forgot: NDArray[np.bool_] | None = None,
+        left_out: tuple[str, ...] = (),
+    ) -> Shadows:
+        """What models say of all samples that were not struck.
+
+        read: gives what one of them says, (n, classes). learned, forgot: (numbers, n).
+        """
         left = ~self.struck
         return Shadows(
             np.array(self.ids, dtype=np.str_)[left],
             self.labels[left],
-            np.stack([self.read_logits(number)[0][left] for number in numbers]),
-            np.stack([self.read_learned(number)[left] for number in numbers]),
+            Read(numbers, lambda number: read(number)[left]),
+            learned[:, left],
+            None if forgot is None else forgot[:, left],
+            left_out,
+            self.tested,
         )
 
 
@@ -236,7 +285,7 @@ def _numbers(folder: Path) -> list[int]:
     with suppress(FileNotFoundError):
         names = os.listdir(folder)
     stems = [name.removesuffix(".safetensors") for name in names if name.endswith(".safetensors")]
-    return sorted(int(stem) for stem in stems if stem.isdecimal())
+    return sorted(int(stem) for stem in stems if re.fullmatch("[0-9]{4}", stem))
 
 
 def _locked(handle: int, how: int) -> bool:
@@ -247,37 +296,55 @@ def _locked(handle: int, how: int) -> bool:
     return True
 
 
-def open_bank(folder: str | Path) -> Bank:
-    """A bank from its folder. Raises ConfigError for one that is missing, damaged or no bank."""
-    folder = Path(folder)
+def read_bank_card(folder: Path) -> BankCard:
+    """What decides a bank's models. Raises ConfigError for one that is missing, damaged or no bank."""
     if not (folder / CARD).is_file():
         what = "is no bank" if folder.exists() else "does not exist"
         raise ConfigError(f"{folder} {what}; make one with `expunge bank build`")
     with reading(folder / CARD, AGAIN, ConfigError):
         try:
-            card = BankCard(**read_json(folder / CARD, within=folder))
+            return BankCard(**read_json(folder / CARD, within=folder))
         except (TypeError, ValidationError) as error:
             raise ConfigError(f"{folder / CARD} is no card of a bank; {AGAIN}") from error
+
+
+def open_bank(folder: str | Path) -> Bank:
+    """A bank from its folder. Raises ConfigError for one that is missing, damaged or no bank."""
+    folder = Path(folder)
+    card = read_bank_card(folder)
     with reading(folder / SAMPLES, AGAIN, ConfigError):
         told = read_json(folder / SAMPLES, most=2**30, within=folder)
         try:
-            ids, labels, learned = (
-                tuple(map(str, told["ids"])),
-                told["labels"],
-                int(told["learned"]),
-            )
-            found = Bank(folder, card, ids, np.array(labels, dtype=np.int64), learned)
-        except (KeyError, TypeError, ValueError) as error:
+            ids, labels = tuple(map(str, told["ids"])), np.array(told["labels"], dtype=np.int64)
+            found = Bank(folder, card, ids, labels, int(told["learned"]), int(told["tested"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ConfigError(f"{folder / SAMPLES} lists no samples; {AGAIN}") from error
-    if found.labels.shape != (len(ids),) or not 0 < learned <= len(ids):
+    if not _fits_itself(found):
         raise ConfigError(f"{folder / SAMPLES} does not fit itself; {AGAIN}")
     return found
 
 
+def _fits_itself(bank: Bank) -> bool:
+    """Whether there are as many labels as ids, none of both twice or negative, but of struck samples."""
+    n, learned, tested = len(bank.ids), bank.learned, bank.tested
+    if bank.labels.shape != (n,) or learned <= 0 or not 0 <= tested <= n - learned:
+        return False
+    parts = bank.ids[: n - tested], bank.ids[n - tested :]
+    once = all(len({*part} - {""}) == len(part) - part.count("") for part in parts)
+    return once and bool((np.where(bank.struck, 0, bank.labels) >= 0).all())
+
+
 def write_bank(bank: Bank) -> None:
-    """Begin a bank's folder: of which samples it is, and last, so that it is one, what decides it."""
+    """Begin a bank's folder: of which samples it is, and last, so that it is one, what decides it.
+
+    In a folder that has models of this bank already, only what is lacking is written.
+    """
     bank.folder.mkdir(parents=True, exist_ok=True)
-    _write_samples(bank.folder, bank.ids, bank.labels, bank.learned)
+    if not bank.finished:
+        _write_samples(bank)
+    elif not (bank.folder / SAMPLES).is_file():
+        nan = [np.isnan(bank.read_logits(one)[0]).all(axis=1) for one in bank.finished]
+        strike_samples(bank, np.logical_or.reduce(nan))  # what it was purged of stays away
     card = json.dumps(bank.card.model_dump(mode="json"), indent=1, ensure_ascii=False)
     write_file(bank.folder / CARD, card + "\n")
 
@@ -285,13 +352,16 @@ def write_bank(bank: Bank) -> None:
 def strike_samples(bank: Bank, rows: NDArray[np.bool_]) -> Bank:
     """Forget ids and labels of some rows, (n,); the bank as it then is. For whoever is alone at work."""
     ids = tuple("" if gone else name for name, gone in zip(bank.ids, rows, strict=True))
-    labels = np.where(rows, NOBODY, bank.labels)
-    _write_samples(bank.folder, ids, labels, bank.learned)
-    return Bank(bank.folder, bank.card, ids, labels, bank.learned)
+    left = replace(bank, ids=ids, labels=np.where(rows, NOBODY, bank.labels))
+    _write_samples(left)
+    return left
 
 
-def _write_samples(
-    folder: Path, ids: Sequence[str], labels: NDArray[np.int64], learned: int
-) -> None:
-    samples = {"ids": list(ids), "labels": labels.tolist(), "learned": learned}
-    write_file(folder / SAMPLES, json.dumps(samples, ensure_ascii=False) + "\n")
+def _write_samples(bank: Bank) -> None:
+    samples = {
+        "ids": list(bank.ids),
+        "labels": bank.labels.tolist(),
+        "learned": bank.learned,
+        "tested": bank.tested,
+    }
+    write_file(bank.folder / SAMPLES, json.dumps(samples, ensure_ascii=False) + "\n")

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from expunge.disk.reading import reading
+from expunge.disk.reading import MIB, reading
 from expunge.disk.whole import short_of, sweep
 from expunge.errors import ConfigError
 from expunge.models.state import packed_state
 from expunge.place import HERE, Place
-from expunge.shadows.bank import OVERHEAD, Bank, open_bank, write_bank
+from expunge.shadows.bank import Bank, open_bank, read_bank_card, write_bank
 from expunge.shadows.card import BankCard, card_of
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
-from expunge.shadows.places import SAMPLES, BankAsked, is_bank, read_asked, write_asked
+from expunge.shadows.places import AGAIN, ALL, SAMPLES, BankAsked, is_bank, read_asked, write_asked
+from expunge.shadows.plan import check_number
 from expunge.shadows.together import make_models
 from expunge.shadows.way import BankWay, How, chosen_way
 from expunge.trained.trained import Trained
@@ -35,7 +36,8 @@ def bank_of(original: Trained, folder: Path, card: BankCard) -> Bank:
     inside = (*learned, *split.validation)
     labels = [data.train.labels[data.train.rows_of(inside)], data.test.labels]
     ids = (*inside, *data.test.ids.tolist())
-    return Bank(folder, card, ids, np.concatenate(labels).astype(np.int64), len(learned))
+    found = np.concatenate(labels).astype(np.int64)
+    return Bank(folder, card, ids, found, len(learned), len(data.test))
 
 
 def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place = HERE) -> Bank:
@@ -47,20 +49,40 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
     folder = Path(folder)
     sweep(folder.absolute().parent)
     card = card_of(original, seed, accelerator_on(place.device).device)
-    if not is_bank(folder):
+    fresh = bank_of(original, folder, card)
+    if is_bank(folder):
+        if read_bank_card(folder).digest() != card.digest():
+            raise ConfigError(
+                f"{folder} is the bank of another original, or of another seed or machine's precision; "
+                "choose another folder"
+            )
+    else:
         sweep(folder)
-        if folder.exists() and not (folder.is_dir() and {*os.listdir(folder)} <= {SAMPLES}):
+        if folder.exists() and not _may_be_bank(folder):
             raise ConfigError(f"{folder} exists and is no bank; choose another folder")
-        bank = bank_of(original, folder, card)
+    if not (is_bank(folder) and (folder / SAMPLES).is_file()):
         with reading(folder, "choose another folder", ConfigError):
-            write_bank(bank)
+            write_bank(fresh)
     bank = open_bank(folder)
-    if bank.card.digest() != card.digest():
+    if not _same_samples(bank, fresh):
         raise ConfigError(
-            f"{folder} is the bank of another original, or of another seed or machine's precision; "
-            "choose another folder"
+            f"{folder / SAMPLES} lists other samples than {original.name} has; {AGAIN}"
         )
     return bank
+
+
+def _same_samples(bank: Bank, fresh: Bank) -> bool:
+    """Whether a bank is of the samples that it would have anew, but for those that were struck."""
+    if (len(bank.ids), bank.learned, bank.tested) != (len(fresh.ids), fresh.learned, fresh.tested):
+        return False
+    ids = np.array(bank.ids, dtype=np.str_) == np.array(fresh.ids, dtype=np.str_)
+    return bool(((ids & (bank.labels == fresh.labels)) | bank.struck).all())
+
+
+def _may_be_bank(folder: Path) -> bool:
+    """Whether a folder without a card is empty, or a bank that lost it."""
+    names = {*os.listdir(folder)} if folder.is_dir() else {""}
+    return not names or (SAMPLES in names and names <= ALL)
 
 
 def check_bank_room(original: Trained, bank: Bank, models: int, *, keep: bool) -> None:
@@ -69,7 +91,7 @@ def check_bank_room(original: Trained, bank: Bank, models: int, *, keep: bool) -
     each = len(bank.ids) * (len(original.data.classes) * 4 + 1)
     if keep:
         each += sum(one.nbytes for one in packed_state(original.model).values())
-    if (why := short_of(bank.folder, missing * each + OVERHEAD // 16)) is not None:
+    if (why := short_of(bank.folder, missing * each + MIB)) is not None:
         raise ConfigError(
             f"{bank.folder} has no room for {missing} models ({why}); make some, choose another folder, "
             f"ask for fewer models{', or keep no weights' if keep else ''}"
@@ -101,6 +123,8 @@ def build(
     with bank.at_work():
         bank = open_bank(folder)
         bank.sweep()
+        for line in bank.remove_damaged():
+            place.tell(line)
         if numbers is None:
             write_asked(bank.folder, BankAsked(models, keep))
             check_bank_room(original, bank, models, keep=keep)
@@ -150,9 +174,3 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
                 told=bar.advance,
             )
     return bank
-
-
-def check_number(models: int) -> None:
-    """Raise ConfigError for a number of models that no bank has."""
-    if models < 2 or models % 2:
-        raise ConfigError(f"models = {models}: they come in pairs; give an even number, 2 or more")

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from expunge.data.spec import UNNAMED
+from expunge.data.task import task_named
 from expunge.errors import ConfigError
 from expunge.models.hub import HubModel
 from expunge.shadows.able import check_able
+from expunge.trained.kept import OF_TORCH, code_of
 from expunge.trained.trained import Trained
 from expunge.training.precision import resolve_precision
 from expunge.training.recipe import Recipe
 from expunge.version import VERSION
 
 FORMAT = 1
+OURS = OF_TORCH | {"expunge"}
 
 
 class BankCard(BaseModel):
     """bank.json.
 
     data, test: fingerprints. inputs: mean and standard deviation of each channel by which they are
-    normalised. architecture: its name, or how the module prints; base: digest of what it starts from,
-    of a pretrained one. precision: of training, as it is on the machine that builds. mask: digest of a
-    sparse original's. learned, validation: digests of the ids that the original learned from, and of
-    those that were held out.
+    normalised. task: its name, or its class and settings. architecture: its name, or how the module
+    prints. code: digests of the files that a task or layers of somebody's own are in. base: digest of
+    what a pretrained one starts from. precision: of training, as it is on the machine that builds.
+    mask: digest of a sparse original's. learned, validation: digests of the ids that the original
+    learned from, and of those that were held out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +45,9 @@ class BankCard(BaseModel):
     data: str
     test: str
     inputs: tuple[tuple[float, ...], tuple[float, ...]] | None
+    task: str
     architecture: str
+    code: tuple[str, ...]
     base: str
     recipe: dict[str, Any]
     precision: str
@@ -89,11 +97,48 @@ def common_to(model: Trained, recipe: Recipe) -> dict[str, Any]:
         "data": model.data.train.fingerprint,
         "test": model.data.test.fingerprint,
         "inputs": None if normal is None else (tuple(normal.mean), tuple(normal.std)),
+        "task": _task(model),
         "architecture": model.architecture or repr(model.model),
+        "code": _code(model),
         "base": made.digest if isinstance(made, HubModel) else "",
         "recipe": recipe.model_dump(mode="json"),
         "mask": _mask_digest(model),
     }
+
+
+def _task(model: Trained) -> str:
+    """What tells a model's task from others. Raises ConfigError for one that nothing tells."""
+    task = model.data.task
+    name = task_named(task, model.data.task_name)
+    if name != UNNAMED:
+        return name or ""
+    kind = type(task)
+    try:
+        return f"{kind.__module__}:{kind.__qualname__} {json.dumps(vars(task), sort_keys=True)}"
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"nobody can tell the task of {model.name} from others, so no bank is its own; give it a "
+            "name, as `module:object`"
+        ) from error
+
+
+def _code(model: Trained) -> tuple[str, ...]:
+    """Digests of the files that a model's and a task's code is in, torch and Expunge not among them.
+
+    Raises ConfigError for code that is in no file.
+    """
+    things = (*model.model.modules(), model.data.task)
+    names = {type(one).__module__ for one in things}
+    if model.architecture and ":" in model.architecture:
+        names.add(model.architecture.partition(":")[0])
+    names = {name for name in names if name.partition(".")[0] not in OURS}
+    for name in sorted(names):
+        if getattr(sys.modules.get(name), "__file__", None) is None:
+            raise ConfigError(
+                f"the code of {model.name} is in no file ({name}), so nobody can tell whether a bank is "
+                "its own; put it into one"
+            )
+    return tuple(code_of(names))
 
 
 def _digest(ids: Iterable[str]) -> str:

@@ -60,7 +60,7 @@ def make_lacking(orders: BankOrders) -> None:
             return  # who started this one makes what is missing, and is told
 
 
-def make_together(orders: BankOrders, workers: int) -> None:
+def make_by_workers(orders: BankOrders, workers: int) -> None:
     """Start workers, and wait until they end; what they could not make is still lacking then."""
     bank = open_bank(orders.bank)
     lacks = partial(lacking, bank, keep=orders.keep, renew=orders.renew)

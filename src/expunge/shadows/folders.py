@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge.disk.whole import unwritable
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.loading import loading
 from expunge.place import HERE, Place
 from expunge.shadows.able import check_able
 from expunge.shadows.places import ENDING, BankAsked, bank_beside, is_bank, read_asked, write_asked
-from expunge.shadows.plan import BankPlan, models_within
+from expunge.shadows.plan import STACK, BankPlan, check_number, models_within
+from expunge.trained.card import CARD as MODEL_CARD
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
 
@@ -67,37 +70,15 @@ def build_folder(
     if not is_bank(folder) and (why := unwritable(folder)) is not None:
         raise ConfigError(f"{folder} cannot be made ({why}); choose another folder with --out")
     with loading():
-        from expunge.shadows.build import MODELS, begun, build, check_bank_room
-        from expunge.shadows.crew import BankOrders, make_together
-        from expunge.shadows.making import lacking
+        from expunge.shadows.build import begun, build
+        from expunge.shadows.crew import BankOrders, make_by_workers
     original = open_papers(papers, progress=place.progress)
     bank = begun(original, folder, seed=wanted.seed, place=place)
     before = read_asked(folder)
     keep = wanted.weights if wanted.weights is not None else before is None or before.weights
-    fewest = wanted.models or (before.models if before and wanted.budget is None else 2)
-    check_bank_room(original, bank, fewest, keep=keep)
-    usual = wanted.models or (before.models if before else MODELS)
-    if 0 not in bank.finished:
-        build(
-            original,
-            folder,
-            models=usual,
-            seed=wanted.seed,
-            keep=keep,
-            numbers=[0],
-            place=place,
-        )
-    each = float(bank.facts(0)["seconds"])
-    if wanted.budget is not None:
-        there = max(bank.finished) + 1
-        models = max(models_within(wanted.budget, each, workers), there + there % 2)
-    else:
-        models = usual
-    check_bank_room(original, bank, models, keep=keep)
-    write_asked(folder, BankAsked(models, keep))
-    left = lacking(bank, range(models), keep=keep)
-    workers = min(workers, max(1, len(left)))
-    tell(BankPlan(models, models - len(left), each, workers))
+    plan = _planned(original, bank, replace(wanted, weights=keep), before, workers, place)
+    tell(plan)
+    workers, models = plan.workers, plan.models
     if workers > 1:
         with bank.at_work():
             bank.sweep()
@@ -110,9 +91,59 @@ def build_folder(
             False,
             _for_others(place),
         )
-        make_together(orders, workers)
+        make_by_workers(orders, workers)
     # alone; after workers, whatever they could not make, so that this process tells why
     return build(original, folder, models=models, seed=wanted.seed, keep=keep, place=place)
+
+
+def _planned(
+    original: Trained,
+    bank: Bank,
+    wanted: BankWanted,
+    before: BankAsked | None,
+    workers: int,
+    place: Place,
+) -> BankPlan:
+    """What building will take; the first models are made, if there is none that tells it."""
+    from expunge.shadows.build import MODELS, build, check_bank_room
+    from expunge.shadows.making import lacking
+    from expunge.shadows.way import chosen_way, forecast
+
+    keep, budget = bool(wanted.weights), wanted.budget
+    models = wanted.models or (before.models if before else MODELS)
+    check_bank_room(original, bank, 2 if budget is not None else models, keep=keep)
+    if budget is None:
+        write_asked(bank.folder, BankAsked(models, keep))
+    with bank.at_work():
+        way = chosen_way(original, bank, models, place=place)
+    at_once, each, first = STACK if way.stacked else 1, forecast(way, original, bank), models
+    if budget is not None and each:  # those that are trained at once are to fit into it too
+        first = models_within(budget, each, workers, at_once)
+    make = partial(build, original, bank.folder, models=first, seed=wanted.seed, keep=keep)
+    each = _first_seconds(bank, first, partial(make, place=place))
+    if budget is not None:
+        models, there = models_within(budget, each, workers, at_once), max(bank.finished) + 1
+        if first < at_once:  # more of them would train all of these again
+            models = min(models, first)
+        models = max(models, there + there % 2)
+    check_bank_room(original, bank, models, keep=keep)
+    write_asked(bank.folder, BankAsked(models, keep))
+    left = lacking(bank, range(models), keep=keep)
+    workers = min(workers, max(1, len({one // at_once for one in left})))
+    return BankPlan(models, models - len(left), each, workers, at_once)
+
+
+def _first_seconds(bank: Bank, models: int, build: Callable[..., Bank]) -> float:
+    """Seconds that a model took, the median; if none is there, one that does not diverge is made."""
+    number = 0
+    while not bank.finished:
+        try:
+            build(numbers=[number])
+        except DivergenceError:
+            number += 1
+            if number == models:
+                raise
+    return statistics.median(bank.seconds(one) for one in bank.finished)
 
 
 def _for_others(place: Place) -> Place:
@@ -127,10 +158,8 @@ def _check_wanted(wanted: BankWanted, workers: int) -> None:
         raise ConfigError(
             "--models and --budget both say how many models to make; give one of them"
         )
-    if wanted.models is not None and (wanted.models < 2 or wanted.models % 2):
-        raise ConfigError(
-            f"models = {wanted.models}: they come in pairs; give an even number, 2 or more"
-        )
+    if wanted.models is not None:
+        check_number(wanted.models)
     if wanted.budget is not None and wanted.budget <= 0:
         raise ConfigError("--budget is no time; give seconds, or such as 20m and 1h")
     if workers < 1:
@@ -139,14 +168,20 @@ def _check_wanted(wanted: BankWanted, workers: int) -> None:
 
 def found_bank(path: str | Path) -> Bank:
     """The bank in a folder, or the one beside a model folder. Raises ConfigError where there is none."""
-    folder = Path(path) if is_bank(Path(path)) else bank_beside(path)
+    own = is_bank(Path(path))
+    folder = Path(path) if own else bank_beside(path)
     if not is_bank(folder):
         raise ConfigError(
             f"neither {path} nor {folder} is a bank; make one with `expunge bank build {path}`"
         )
     with loading():
         from expunge.shadows.bank import open_bank
-    return open_bank(folder)
+    bank = open_bank(folder)
+    if not own and (Path(path) / MODEL_CARD).is_file() and not _holds(bank, read_papers(path)):
+        raise ConfigError(
+            f"{folder} is the bank of another original than {path}; give that folder itself to see it"
+        )
+    return bank
 
 
 @dataclass(frozen=True)
@@ -187,7 +222,7 @@ def purge_folder(
     with loading():
         from expunge.shadows.bank import open_bank
         from expunge.shadows.build import renew as renewed
-        from expunge.shadows.crew import BankOrders, make_together
+        from expunge.shadows.crew import BankOrders, make_by_workers
         from expunge.shadows.fits import check_bank
         from expunge.shadows.purge import purge_bank
     bank = open_bank(found)
@@ -206,7 +241,7 @@ def purge_folder(
             keep = asked is None or asked.weights
             where, others = Path(model_dir).absolute(), _for_others(place)
             orders = BankOrders(where, data, found.absolute(), marked, keep, True, others)
-            make_together(orders, min(workers, len(marked)))
+            make_by_workers(orders, min(workers, len(marked)))
         renewed(model, found, place=place)
     return Cleared(bank, purged, len(marked))
 
@@ -220,8 +255,8 @@ def _struck(
         return [*split.forget, *split.excluded]
     gone = {*papers.split["forget"], *papers.split["excluded"]}
     if papers.key is not None:
-        return [name for name in bank.ids if papers.key.pseudonym(name) in gone]
-    return [name for name in bank.ids if name in gone]
+        return [name for name in {*bank.ids} if name and papers.key.pseudonym(name) in gone]
+    return [*gone]
 
 
 def _same_data(papers: Papers, fingerprint: str) -> bool:
@@ -252,7 +287,7 @@ def _only_bank(papers: Papers) -> Path:
 def _holds(bank: Bank, papers: Papers) -> bool:
     """Whether a bank is of the model that a folder was made from, as far as its papers tell."""
     card, hide = papers.card, str if papers.key is None else papers.key.pseudonym
-    known = {hide(name) for name in bank.ids}
+    known = {hide(name) for name in bank.ids[: bank.learned]}
     retained = papers.split["retain"]
     same = _same_data(papers, bank.card.data) and card.recipe == bank.card.recipe
     return same and sum(name not in known for name in retained) <= int(bank.struck.sum())

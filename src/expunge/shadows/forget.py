@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ from expunge.training.processes import one_thread
 FEWEST_PAIRS = 2
 """Pairs of models, without which there is none to compare a model with."""
 WHY = "why"
+NOTHING_TO_FORGET = "it learned nothing of what is to be forgotten, or nothing else"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +97,22 @@ class Forgetting:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class Unlearning:
+    """Gives what the models of a bank say that were made to forget, and makes those that are not yet."""
+
+    request: Forgetting
+
+    @property
+    def left(self) -> int:
+        """How many are still to be made."""
+        return len(_lacking(self.request, self.request.able))
+
+    def __call__(self) -> Shadows:
+        """What they say. Raises ConfigError where too few can, or a file is damaged."""
+        return _unlearned(self.request)
+
+
 def unlearned(
     bank: Bank,
     original: Trained,
@@ -102,7 +121,7 @@ def unlearned(
     *,
     seed: int = 0,
     place: Place = HERE,
-) -> Callable[[], Shadows]:
+) -> Unlearning:
     """What makes the models of a bank forget as an audited model did, and gives what they then say.
 
     What was done before is read from the bank's folder. Of a model that diverges, `left_out` tells; its
@@ -121,9 +140,8 @@ def unlearned(
         forget = subject.split.forget if forget is None else forget
     else:
         method = subject
-    wanted = {*(forget or ())} - {""}
-    rows = np.isin(np.array(bank.ids, dtype=np.str_), [*wanted]) if wanted else None
-    if rows is None or not rows[: bank.learned].any():
+    rows = bank.among(forget or ())
+    if not rows[: bank.learned].any():
         raise ConfigError(f"the models of {bank.folder} learned nothing of what is to be forgotten")
     request = Forgetting(original, bank, without_floor(method), rows, seed, place)
     if len(request.able) < 2 * FEWEST_PAIRS:
@@ -132,7 +150,7 @@ def unlearned(
             f"to forget and to keep; {FEWEST_PAIRS} are needed: build more models, with weights, or ask "
             "of more samples"
         )
-    return partial(_unlearned, request)
+    return Unlearning(request)
 
 
 def _unlearned(request: Forgetting) -> Shadows:
@@ -218,27 +236,39 @@ def _forget(request: Forgetting, model: int) -> None:
     write_file(request.file(model), save({"logits": logits}, {WHY: why}))
 
 
-def _read(request: Forgetting, model: int) -> tuple[NDArray[np.float32], str]:
-    """What a model says afterwards, (n, classes), and why it says nothing; one of both is empty."""
+@contextmanager
+def _opened(request: Forgetting, model: int) -> Iterator[Any]:
     file = request.file(model)
     with reading(file, "delete it, and audit again", ConfigError):
         check_regular(file)
         try:
             with safe_open(file, framework="numpy") as opened:
-                logits = np.asarray(opened.get_tensor("logits"), dtype=np.float32)
-                why = (opened.metadata() or {}).get(WHY, "")
+                yield opened
         except SafetensorError as error:
             raise ValueError(f"it is no file of logits ({error})") from error
-        if not why and len(logits) != len(request.bank.ids):
+
+
+def _why(request: Forgetting, model: int) -> str:
+    """Why a model says nothing afterwards; empty where it does."""
+    with _opened(request, model) as opened:
+        return str((opened.metadata() or {}).get(WHY, ""))
+
+
+def _said(request: Forgetting, model: int) -> NDArray[np.float32]:
+    """(n, classes): what a model says afterwards."""
+    with _opened(request, model) as opened:
+        logits = np.asarray(opened.get_tensor("logits"), dtype=np.float32)
+        if len(logits) != len(request.bank.ids):
             raise ValueError("it is of other samples")
-    return logits, why
+    return logits
 
 
 def _read_all(request: Forgetting, numbers: Sequence[int]) -> Shadows:
     """All pairs of which both forgot; a line for each model that did not."""
-    said = {one: _read(request, one) for one in numbers}
+    whys = {one: _why(request, one) for one in numbers}
     learned = {one: request.bank.read_learned(one) for one in numbers}
-    made = whole_pairs(request.bank, request.rows, said, learned, request.method.name)
+    said = partial(_said, request)
+    made = whole_pairs(request.bank, request.rows, whys, said, learned, request.method.name)
     for line in made.left_out:
         request.place.tell(line)
     return made
@@ -247,32 +277,29 @@ def _read_all(request: Forgetting, numbers: Sequence[int]) -> Shadows:
 def whole_pairs(
     bank: Bank,
     rows: NDArray[np.bool_],
-    said: Mapping[int, tuple[NDArray[np.float32], str]],
+    whys: Mapping[int, str],
+    said: Callable[[int], NDArray[np.float32]],
     learned: Mapping[int, NDArray[np.bool_]],
     method: str,
 ) -> Shadows:
     """The pairs of models of which both forgot, and why others did not.
 
-    rows: (n,), what was to be forgotten. said: by number of a model what it says afterwards, and why it
-    says nothing. learned: by number, (n,).
+    rows: (n,), what was to be forgotten. whys: by number of a model why it says nothing afterwards,
+    empty where it does. said: gives what it says, (n, classes). learned: by number, (n,).
 
     Raises ConfigError where fewer than 2 pairs are left.
     """
-    lost = {one: why for one, (_, why) in said.items() if why}
-    kept = [one for one in sorted(said) if not {one, one ^ 1} & {*lost}]
+    lost = {one: why for one, why in whys.items() if why}
+    kept = [one for one in sorted(whys) if not {one, one ^ 1} & {*lost}]
     told = tuple(f"model {one} of the bank: {why}" for one, why in lost.items())
     if len(kept) < 2 * FEWEST_PAIRS:
         why = f": {told[0]}" if told else ""
         raise ConfigError(
-            f"{len(lost)} of {len(said)} models of the bank diverged, or had nothing to forget, when "
+            f"{len(lost)} of {len(whys)} models of the bank diverged, or had nothing to forget, when "
             f"they were to forget by {method}, so too few are left to compare{why}"
         )
-    left = ~bank.struck
-    return Shadows(
-        np.array(bank.ids, dtype=np.str_)[left],
-        bank.labels[left],
-        np.stack([said[one][0][left] for one in kept]),
-        np.stack([learned[one][left] for one in kept]),
-        np.stack([(learned[one] & rows)[left] for one in kept]),
-        told,
-    )
+    own = np.stack([learned[one] for one in kept])
+    diverged = {one // 2 for one, why in lost.items() if why != NOTHING_TO_FORGET}
+    made = replace(bank.say(kept, said, own, own & rows, told), lost_pairs=len(diverged))
+    _ = made.phi  # read while nobody purges the bank
+    return made

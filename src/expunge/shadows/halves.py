@@ -23,16 +23,6 @@ def drawn_half(number: int, model: int, seed: int = 0) -> NDArray[np.bool_]:
     return chosen if model % 2 == 0 else ~chosen
 
 
-def learns(ids: Sequence[str], model: int, seed: int = 0) -> NDArray[np.bool_]:
-    """(n,): `drawn_half` of ids in any order, of which a sample's half does not depend.
-
-    ids: of what the original learned from, each once.
-    """
-    chosen = np.empty(len(ids), dtype=np.bool_)
-    chosen[by_id(ids)] = drawn_half(len(ids), model, seed)
-    return chosen
-
-
 def by_id(ids: Sequence[str]) -> NDArray[np.intp]:
     """(n,): the order that sorts ids."""
     return np.argsort(np.asarray(ids, dtype=np.str_), kind="stable")

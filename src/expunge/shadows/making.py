@@ -75,7 +75,7 @@ def keep_model(
 
 def half_split(original: Trained, bank: Bank, model: int) -> Split:
     """What a model learns from, and what it is validated on: nothing that was struck."""
-    known = {*bank.ids}
+    known = {*bank.ids[: len(bank.ids) - bank.tested]}
     half = [name for name, one in zip(bank.ids, bank.half(model), strict=True) if one and name]
     held = tuple(name for name in original.split.validation if name in known)
     return Split(tuple(half), (), held, original.split.excluded)
@@ -124,7 +124,7 @@ def said_by(made: Trained, bank: Bank, place: Place = HERE) -> NDArray[np.float3
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    data, tested = made.data, len(made.data.test)
+    data, tested = made.data, bank.tested
     inside = len(bank.ids) - tested
     there = ~bank.struck[:inside]
     rows = data.train.rows_of([name for name in bank.ids[:inside] if name])

@@ -10,11 +10,15 @@ from pathlib import Path
 from expunge.disk.reading import read_json, reading
 from expunge.disk.whole import write_file
 from expunge.errors import ConfigError
+from expunge.shadows.plan import check_number
 
 CARD, SAMPLES, ASKED = "bank.json", "samples.json", "asked.json"
 MODELS, LOGITS, LOCKS, FORGOT = "models", "logits", "locks", "forgot"
+HOW = "how.json"
+ALL = frozenset({CARD, SAMPLES, ASKED, MODELS, LOGITS, LOCKS, FORGOT, HOW})
+"""Whatever a bank's folder may hold."""
 ENDING = "-bank"
-AGAIN = "delete that folder, and build it again"
+AGAIN = "delete that file, and build the bank again"
 
 
 def bank_beside(model_dir: str | Path) -> Path:
@@ -47,7 +51,9 @@ def read_asked(folder: Path) -> BankAsked | None:
         told = read_json(file, within=folder)
         if not isinstance(told, dict) or {*told} != {"models", "weights"}:
             raise ValueError("it does not say what was asked for")
-        return BankAsked(int(told["models"]), bool(told["weights"]))
+        models = int(told["models"])
+        check_number(models)
+        return BankAsked(models, bool(told["weights"]))
 
 
 def write_asked(folder: Path, asked: BankAsked) -> None:

@@ -6,12 +6,16 @@ still to do.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from expunge.disk.reading import reading
 from expunge.disk.whole import remove
+from expunge.errors import ConfigError
 from expunge.progress import Reporter, Silent
 from expunge.shadows.bank import Bank, open_bank, strike_samples
 from expunge.shadows.places import FORGOT
@@ -45,17 +49,19 @@ def purge_bank(bank: Bank, ids: Collection[str], progress: Reporter | None = Non
     with bank.at_work(alone=True):
         bank = open_bank(bank.folder)
         bank.sweep()
-        rows = np.isin(np.array(bank.ids, dtype=np.str_), [*ids]) & ~bank.struck
+        rows = bank.among(ids)
         if rows.any():
             bank = strike_samples(bank, rows)
-        remove(bank.folder / FORGOT)
+        _remove_forgot(bank.folder / FORGOT)
         finished, weights = bank.finished, 0
         marked = {one for one in finished if bank.marked(one)}
         for model in bank.weighed:
             if model in marked or (
                 model not in finished and (bank.half(model) & bank.struck).any()
             ):
-                bank.weights_file(model).unlink()
+                file = bank.weights_file(model)
+                with reading(file, "delete it, and purge again", ConfigError):
+                    file.unlink()
                 weights += 1
         with (progress or Silent()).work("purging logits", len(finished), unit="models") as bar:
             logits = 0
@@ -63,6 +69,16 @@ def purge_bank(bank: Bank, ids: Collection[str], progress: Reporter | None = Non
                 logits += _without_struck(bank, model)
                 bar.advance()
     return Purged(int(rows.sum()), logits, weights, len(marked), len(finished))
+
+
+def _remove_forgot(folder: Path) -> None:
+    """Raises ConfigError where some of it stays."""
+    remove(folder)
+    if os.path.lexists(folder):
+        raise ConfigError(
+            f"{folder} could not be removed, and holds what models said of deleted samples; delete it, "
+            "and purge again"
+        )
 
 
 def _without_struck(bank: Bank, model: int) -> bool:

@@ -30,8 +30,6 @@ from expunge.training.precision import resolve_precision
 from expunge.training.run import Run, cards
 from expunge.training.session import Session
 
-STACK = 8
-"""Models at once: more gain little, and all their activations are in memory together."""
 TRIED = 2
 """Models, and samples of each, on which it is tried whether a network can be stacked: twice as many."""
 EXACT, TOLERANCE = 1e-6, 1e-3

@@ -10,6 +10,7 @@ import numpy as np
 
 from expunge.shadows.bank import Bank
 from expunge.shadows.places import read_asked
+from expunge.shadows.plan import BLOCK, STACK
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,15 @@ def status_of(bank: Bank) -> BankStatus:
     """Read a bank. Raises ConfigError for a damaged file."""
     finished, asked = bank.finished, read_asked(bank.folder)
     models = max(asked.models if asked else 0, len(finished), 1 + max(finished, default=-1))
-    making = sum(map(bank.claimed, range(models)))
+    there = {*finished}
+    making = sum(
+        bank.claimed(one) or bank.claimed(one // STACK * STACK, BLOCK)
+        for one in range(models)
+        if one not in there
+    )
     unseen = ~bank.struck
     unseen[: bank.learned] = False
-    seconds = [float(bank.facts(one)["seconds"]) for one in finished]
+    seconds = [bank.seconds(one) for one in finished]
     accuracy = []
     for model in finished if unseen.any() else ():
         logits, _ = bank.read_logits(model)

@@ -11,7 +11,8 @@ from expunge.errors import DivergenceError
 from expunge.place import Place
 from expunge.shadows.bank import Bank
 from expunge.shadows.making import half_split, keep_model, make_all, make_model, names_of, said_by
-from expunge.shadows.stacked import STACK, train_stacked
+from expunge.shadows.plan import BLOCK, STACK
+from expunge.shadows.stacked import train_stacked
 from expunge.shadows.training import PLAIN, session_on
 from expunge.shadows.way import BankWay
 from expunge.trained.trained import Trained
@@ -55,18 +56,24 @@ def make_models(
         left = now
 
     def make(first: int) -> None:
+        failed: list[DivergenceError] = []
         for block in _of_a_size(original, bank, blocks[first]):
             wanted = lacks(block)
             try:
                 if wanted:
                     _make_block(original, bank, block, wanted, way, keep=keep, place=place)
             except DivergenceError:  # of one; alone it says so itself, and the others are made
-                make_all(wanted, lacks, bank.claim, one)
+                try:
+                    make_all(wanted, lacks, bank.claim, one)
+                except DivergenceError as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
 
     make_all(
         firsts,
         lambda some: [first for first in some if lacks(blocks[first])],
-        partial(bank.claim, what="block-"),
+        partial(bank.claim, what=BLOCK),
         make,
         advance,
     )

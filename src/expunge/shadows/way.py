@@ -19,14 +19,15 @@ from expunge.disk.whole import write_file
 from expunge.errors import ConfigError, DivergenceError
 from expunge.place import HERE, Place
 from expunge.shadows.bank import Bank
-from expunge.shadows.stacked import STACK, train_stacked, trial_sessions, why_not
+from expunge.shadows.places import HOW
+from expunge.shadows.plan import STACK
+from expunge.shadows.stacked import train_stacked, trial_sessions, why_not
 from expunge.trained.trained import Trained
 from expunge.training.fit import fit
 from expunge.training.processes import one_thread
 from expunge.training.session import Session
 
 How = Literal["auto", "loop", "stacked"]
-FILE = "how.json"
 SHARE = 0.05
 """Of the time that the whole bank takes, what the trial may take, about."""
 LONGEST_STEP = 0.25
@@ -165,13 +166,23 @@ def chosen_way(
                 "one after another"
             )
         way = BankWay(True)
-    write_file(bank.folder / FILE, json.dumps(asdict(way)) + "\n")
+    write_file(bank.folder / HOW, json.dumps(asdict(way)) + "\n")
     return way
+
+
+def forecast(way: BankWay, original: Trained, bank: Bank) -> float:
+    """Seconds that a model takes of those that are trained at once, as the trial has it; 0 where nobody
+    knows.
+    """
+    recipe = original.recipe
+    if recipe is None or not way.stacked:
+        return 0.0
+    return way.at_once * recipe.epochs * math.ceil(bank.learned / 2 / recipe.batch_size)
 
 
 def read_way(bank: Bank) -> BankWay | None:
     """What was chosen for a bank; None where nothing was yet. Raises ConfigError for a damaged file."""
-    file = bank.folder / FILE
+    file = bank.folder / HOW
     if not os.path.lexists(file):
         return None
     with reading(file, "delete it, and build the bank again", ConfigError):

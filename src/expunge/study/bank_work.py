@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from expunge.audits.shadows import Shadows
 from expunge.errors import DivergenceError
@@ -23,7 +22,7 @@ from expunge.place import Place
 from expunge.shadows.bank import Bank
 from expunge.shadows.build import bank_of
 from expunge.shadows.card import card_of
-from expunge.shadows.forget import WHY, forget_half, whole_pairs, without_floor
+from expunge.shadows.forget import NOTHING_TO_FORGET, WHY, forget_half, whole_pairs, without_floor
 from expunge.shadows.making import make_model, said_by
 from expunge.study.cells import BANK_NUMBER, Cell
 from expunge.study.store import CellStore
@@ -31,8 +30,6 @@ from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.processes import one_thread
 from expunge.training.run import accelerator_on
-
-NOTHING_TO_FORGET = "it learned nothing of what is to be forgotten, or nothing else"
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ def make_shadow(cell: Cell, original: Trained, folder: Path, place: Place) -> Ma
     bank = bank_in(folder, original, cell.seed)
     number = cell.config[BANK_NUMBER]
     make_model(original, bank, number, keep=cell.config["weights"], place=place)
-    seconds = float(bank.facts(number)["seconds"])
+    seconds = bank.seconds(number)
     device = str(accelerator_on(place.device).device)
     return Made(Cost(seconds=seconds, device=device, threads=1, warmed_up=False))
 
@@ -78,7 +75,7 @@ def make_forgetting(
     number = cell.config[BANK_NUMBER]
     bank = bank_in(store.path(cell.needs[1]), original, cell.seed)
     store.check_files(cell.needs[1])
-    learned, rows = bank.half(number), _rows(bank, forget)
+    learned, rows = bank.half(number), bank.among(forget)
     after, why, start = None, "", time.perf_counter()
     if not (learned & rows).any() or not (learned & ~rows).any():
         why = NOTHING_TO_FORGET
@@ -102,15 +99,10 @@ def make_forgetting(
 
 def shadows_of(cells: Sequence[Cell], original: Trained, store: CellStore) -> Shadows:
     """What the models of a bank say, from their cells. Raises ConfigError for a damaged one."""
-    banks = [_checked(cell, original, store) for cell in cells]
-    return Shadows(
-        np.array(banks[0].ids, dtype=np.str_),
-        banks[0].labels,
-        np.stack([_said(cell, bank)[0] for cell, bank in zip(cells, banks, strict=True)]),
-        np.stack(
-            [bank.half(cell.config[BANK_NUMBER]) for cell, bank in zip(cells, banks, strict=True)]
-        ),
-    )
+    banks = _banks(cells, original, store)
+    learned = np.stack([one.half(number) for number, one in banks.items()])
+    bank = next(iter(banks.values()))
+    return bank.say([*banks], lambda number: banks[number].read_logits(number)[0], learned)
 
 
 def unlearned_of(
@@ -125,32 +117,30 @@ def unlearned_of(
 
 def untouched(shadows: Shadows, forget: Sequence[str]) -> Shadows:
     """The models of a bank as doing nothing makes them forget some samples."""
-    rows = np.isin(shadows.ids, [*forget])
+    rows = np.isin(shadows.ids, [*forget])  # nobody learned from the test set
     return replace(shadows, forgot=shadows.learned & rows)
 
 
 def _unlearned(
     cells: Sequence[Cell], original: Trained, forget: Sequence[str], store: CellStore
 ) -> Shadows:
-    said, learned = {}, {}
+    banks = _banks(cells, original, store)
+    bank = next(iter(banks.values()))
+    return whole_pairs(
+        bank,
+        bank.among(forget),
+        {number: one.facts(number).get(WHY, "") for number, one in banks.items()},
+        lambda number: banks[number].read_logits(number)[0],
+        {number: one.half(number) for number, one in banks.items()},
+        cells[0].config["method"],
+    )
+
+
+def _banks(cells: Sequence[Cell], original: Trained, store: CellStore) -> dict[int, Bank]:
+    """By the number of its model the bank of one that each finished cell is; files are as written."""
+    found = {}
     for cell in cells:
-        bank, number = _checked(cell, original, store), cell.config[BANK_NUMBER]
-        said[number], learned[number] = _said(cell, bank), bank.half(number)
-    return whole_pairs(bank, _rows(bank, forget), said, learned, cells[0].config["method"])
-
-
-def _rows(bank: Bank, forget: Sequence[str]) -> NDArray[np.bool_]:
-    """(n,): which samples of a bank these are."""
-    return np.isin(np.array(bank.ids, dtype=np.str_), [*forget])
-
-
-def _checked(cell: Cell, original: Trained, store: CellStore) -> Bank:
-    """The bank of one model that a finished cell is, whose files are as they were written."""
-    store.check_files(cell.key)
-    return bank_in(store.path(cell.key), original, cell.seed)
-
-
-def _said(cell: Cell, bank: Bank) -> tuple[NDArray[np.float32], str]:
-    """What a model says, (n, classes), and why it says nothing."""
-    logits, facts = bank.read_logits(cell.config[BANK_NUMBER])
-    return logits, facts.get(WHY, "")
+        store.check_files(cell.key)
+        number = cell.config[BANK_NUMBER]
+        found[number] = bank_in(store.path(cell.key), original, cell.seed)
+    return found

@@ -13,8 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from expunge.audits import chosen_audits, there
-from expunge.audits.base import Audit
+from expunge.audits import chosen_audits, make_audit, there
+from expunge.audits.base import Audit, Need
 from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.panel import Panel
 from expunge.audits.scores import read_against
@@ -35,6 +35,9 @@ TOGETHER = "together"
 """The row of what all audits that were made find together."""
 CAUGHT, MISSED, CANNOT_TELL = "caught", "missed", "cannot tell"
 """What is said of a model and an audit: it found it outside, within, or neither."""
+
+OF_THE_METHOD: frozenset[Need] = frozenset({"method", "siblings", "swapped"})
+"""What audits need that look at a method and at other models which it made, never at the judged one."""
 
 
 def red_team(
@@ -57,7 +60,8 @@ def red_team(
         retrained_models: two or more, from other seeds. The last one is held out: no audit sees it,
             cheats imitate it, and it is judged itself.
         split: what is to be forgotten, as `original.asked` gives it.
-        audits: further ones, by name or as objects.
+        audits: further ones, by name or as objects. Those that judge a method by other models than the
+            one in question can find no cheat: they are left out, and `place` told.
         strengths: such as "standard": the audits of these that can be made, and a row for what they
             find together.
         beside: models of a bank and further ones, for audits that need them.
@@ -80,7 +84,8 @@ def red_team(
         )
     *known, held_out = retrained_models
     panel = bench(original, known, split, beside=beside, seed=seed, place=place)
-    chosen = audits_on(panel, audits, strengths, allow_code=allow_code)
+    asked = _of_models(audits, place, allow_code=allow_code)
+    chosen = audits_on(panel, asked, strengths, allow_code=allow_code)
     models = {ORIGINAL: original, HELD_OUT: held_out}
     for name, cheat in cheats.items():
         try:
@@ -134,6 +139,20 @@ def audits_on(
     """The usual audits, some more, and those of strengths that can be made here."""
     wanted = [*audits, *(name for word in strengths for name in _names(panel, word))]
     return chosen_audits(wanted, beside=_there(panel), allow_code=allow_code)
+
+
+def _of_models(
+    audits: Sequence[str | Audit], place: Place, *, allow_code: bool
+) -> list[str | Audit]:
+    """Those that look at the judged model; `place` is told of others."""
+    kept = []
+    for one in audits:
+        audit = make_audit(one, allow_code=allow_code) if isinstance(one, str) else one
+        if audit.needs & OF_THE_METHOD:
+            place.tell(f"left out: {audit.name} judges the method, by other models that it made")
+        else:
+            kept.append(one)
+    return kept
 
 
 def judged(panel: Panel, audits: Iterable[Audit]) -> list[JudgedScore]:
@@ -192,8 +211,8 @@ def verdict(words: Collection[str]) -> str:
 
 
 def _there(panel: Panel) -> frozenset[Any]:
-    beside = FurtherModels(panel.shadows, panel.unlearned, panel.siblings, panel.swapped)
-    return there(panel.original, panel.retrained, beside)
+    """What there is of the judged model; whatever its method made besides tells of no cheat."""
+    return there(panel.original, panel.retrained, FurtherModels(panel.shadows))
 
 
 def _names(panel: Panel, strength: str) -> tuple[str, ...]:

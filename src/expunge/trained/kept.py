@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Collection, Iterable, MutableMapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,18 +18,18 @@ from expunge.trained.record import OUR_STEPS
 from expunge.trained.trained import Trained
 from expunge.training.statistics import Statistic, Statistics
 
+OF_TORCH = frozenset({"torch", "builtins"})
 _IN_MEMORY: WeakKeyDictionary[Trained, MutableMapping[str, Statistic]] = WeakKeyDictionary()
 
 
-def _code(things: Iterable[object]) -> list[str]:
-    """Digests of the files that others' classes among these come from: the same weights compute
-    something else where such a file was changed.
+def code_of(modules: Iterable[str], *, but: Collection[str] = OF_TORCH) -> list[str]:
+    """Digests of the files of modules: the same weights compute something else where such a file was
+    changed. but: packages that are left out.
     """
-    names = {type(thing).__module__ for thing in things}
     files = {
         getattr(sys.modules.get(name), "__file__", None)
-        for name in names
-        if name.partition(".")[0] not in ("torch", "builtins")
+        for name in {*modules}
+        if name.partition(".")[0] not in but
     }
     return sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files if file)
 
@@ -52,7 +52,7 @@ def statistics_of(original: Trained, split: Split, step: str) -> Statistics:
             "classes": data.classes,
             "inputs": (data.normalisation, data.drawing, data.table),
             "task": task,
-            "code": _code([*original.model.modules(), data.task]),
+            "code": code_of(type(one).__module__ for one in (*original.model.modules(), data.task)),
         }
 
     lies = path is not None and (path / CARD).is_file()

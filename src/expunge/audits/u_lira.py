@@ -17,7 +17,7 @@ from pydantic import Field
 from expunge.audits.base import Audit, Need, without_verdict
 from expunge.audits.references import beyond_original
 from expunge.errors import ConfigError
-from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, Finding, settled
+from expunge.scores.finding import ALPHA, NOT_MEASURABLE, OUTSIDE, UNDECIDED, Finding, settled
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_quantile

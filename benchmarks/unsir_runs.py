@@ -200,7 +200,7 @@ class Case:
         )
         also = () if name in ("original", "retrain") else self.experiment.also
         for score in score_panel(
-            panel, chosen_audits(also, original=True, retrained=True, allow_code=True)
+            panel, chosen_audits(also, beside=("original", "retrained"), allow_code=True)
         ):
             self._row(name, score.name, score.value)
             if score.name == "relearn_time" and name == "floor" and score.reference is not None:

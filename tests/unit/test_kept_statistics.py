@@ -286,7 +286,7 @@ def test_a_method_that_asks_for_none_costs_none(
     def refuse(things: Any) -> list[str]:
         raise AssertionError("nobody asked for a statistic")
 
-    monkeypatch.setattr(kept, "_code", refuse)
+    monkeypatch.setattr(kept, "code_of", refuse)
     unlearn(load(folder), ASKED, "finetune", place=CPU)
     with pytest.raises(AssertionError, match="nobody asked"):
         forget(load(folder))
@@ -294,13 +294,13 @@ def test_a_method_that_asks_for_none_costs_none(
 
 def test_it_never_serves_other_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The same weights under a file of another text, which may compute something else."""
-    before = kept._code([original("mlp")])
+    name = type(original("mlp")).__module__
+    before = kept.code_of([name])
     assert len(before) == 1
     other = tmp_path / "other.py"
     other.write_text("changed")
-    module = sys.modules[type(original("mlp")).__module__]
-    monkeypatch.setattr(module, "__file__", str(other))
-    assert kept._code([original("mlp")]) != before
+    monkeypatch.setattr(sys.modules[name], "__file__", str(other))
+    assert kept.code_of([name]) != before
 
 
 def test_a_task_without_a_name_keeps_it_in_memory_alone(folder: Path) -> None:

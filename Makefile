@@ -1,7 +1,8 @@
 # pip only. PIP_INDEX_URL and pip's other variables, and its configuration files, work as usual.
 PYTHON ?= python3
 PY     := .venv/bin/python
-INSTALL = $(PY) -m pip install -q -c constraints.txt -e
+# What is imported is compiled then, and kept; pip would compile all that nobody imports too.
+INSTALL = $(PY) -m pip install -q --no-compile -c constraints.txt -e
 
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 

@@ -203,7 +203,7 @@ def counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def words(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Of a method: word -> how many of its models `TELLS` said it of; audit -> how many it found outside."""
+    """Of a method: word -> of how many models `TELLS` said it; audit -> how many it found outside."""
     said = rows[rows["audit"] == TELLS]["joint"].value_counts()
     outside = rows[(rows["finding"] == OUTSIDE) & rows["audit"].isin(STRENGTHS[TELLS])]
     return {

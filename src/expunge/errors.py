@@ -5,6 +5,7 @@
     │   ├── DataError        a dataset cannot be found, read or matched to a model
     │   ├── SplitError       a forget request that cannot be met (empty, everything, unknown ids)
     │   ├── ModelError       a model cannot be built, loaded or saved
+    │   ├── RequestError     a step of a deletion request that its ledger does not allow, or lacks
     │   └── ConfigError      a recipe's or a method's setting is out of range or missing
     ├── AccessError          a method read a part of the data that it did not declare
     └── DivergenceError      an optimisation left the finite world; nothing was written
@@ -42,6 +43,10 @@ class SplitError(UserError):
 
 class ModelError(UserError):
     """A model cannot be built, loaded or saved."""
+
+
+class RequestError(UserError):
+    """A deletion request, its ledger or a certificate is not there, not whole, or not so far."""
 
 
 class ConfigError(UserError):

@@ -42,6 +42,7 @@ from expunge.data.spec import (
     is_offered,
     path_of,
 )
+from expunge.data.suppressed import NOTHING_STRUCK, StruckData, struck_of
 from expunge.data.task import Classification, Task, named_task
 from expunge.data.tokens import TextStore, Tokenizer, TokenStore, tokenised
 from expunge.data.transform import Normalisation
@@ -65,7 +66,7 @@ class Data:
     `module:Class` that says it, for folders, None for classification or an object made in Python.
     drawing: how encoded images became pixels; None where there are none. table: which inputs the columns
     of a table are; None for other data. notes: what a person should know of how the data were read, a
-    sentence each.
+    sentence each. struck: what ledgers of deletion requests say of them: nothing that learns reads it.
     """
 
     train: Samples
@@ -84,6 +85,7 @@ class Data:
     drawing: Drawing | None = None
     table: TableEncoding | None = None
     notes: tuple[str, ...] = ()
+    struck: StruckData = NOTHING_STRUCK
 
     def __repr__(self) -> str:
         tested = f"{len(self.test):,}" if len(self.test) else "none"
@@ -129,11 +131,6 @@ class Data:
         )
 
 
-def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
-    """Names of classes, or their numbers where they may name somebody."""
-    return tuple(f"#{c}" for c in range(len(data.classes))) if redacted else data.classes
-
-
 def load_data(
     spec: str | Path | Data | Dataset[Any] | tuple[Any, Any],
     *,
@@ -175,6 +172,7 @@ def load_data(
         spec = str(spec)
     if not isinstance(spec, str):
         data = replace(_from_objects(spec, classes, None, divide), **asked)
+        data = replace(data, struck=struck_of(data.train, None, read_as.pointers))
         return data if test is None else _tested(data, test, data_dir, allow_code)
     parsed = DataSpec.parse(spec)
     read_as = read_as._replace(drawing=parsed.drawing(read_as.drawing))
@@ -194,7 +192,8 @@ def load_data(
     found = str(path_of(str(where)).resolve()) if where else None
     if data.task_name is None and type(data.task) is not Classification:
         data = replace(data, task_name=OF_ITS_DATA)
-    return replace(data, spec=spec, data_dir=found, **asked)
+    struck = struck_of(data.train, spec, read_as.pointers)
+    return replace(data, spec=spec, data_dir=found, struck=struck, **asked)
 
 
 def as_data(given: object) -> Data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from expunge.data.drawing import DRAWING, Drawing
@@ -16,12 +17,14 @@ class ReadAs(NamedTuple):
 
     home: for data with ids of their own: which of them went to training, and which to testing.
     drawing: how encoded images become pixels, as far as the specification does not say.
-    table: which inputs the columns of a table are; None: made anew.
+    table: which inputs the columns of a table are; None: made anew. pointers: files that say which
+    ledgers of deletion requests speak of them.
     """
 
     home: Home | None = None
     drawing: Drawing = DRAWING
     table: TableEncoding | None = None
+    pointers: tuple[Path, ...] = ()
 
 
 AS_BY_DEFAULT = ReadAs()

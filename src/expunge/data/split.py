@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import InitVar, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -84,7 +84,7 @@ class Split:
             raise SplitError("there are no samples to learn from; give data that hold some")
         made = cls(_names(samples, kept), (), _names(samples, held), checked=True)
         made._looked_up[samples] = {"retain": kept, "validation": held}
-        return made
+        return made.withholding(data.struck.ids)
 
     @classmethod
     def random(
@@ -274,6 +274,22 @@ class Split:
                 n: r for n, r in known.items() if n in ("retain", "validation")
             }
         return made
+
+    def withholding(self, names: Collection[str]) -> Split:
+        """This split without some ids in retain and validation, which nothing that learns may read."""
+        gone = set(names).intersection((*self.retain, *self.validation)) if names else set()
+        if not gone:
+            return self
+        kept = {
+            part: tuple(name for name in getattr(self, part) if name not in gone)
+            for part in ("retain", "validation")
+        }
+        if not kept["retain"]:
+            raise SplitError(
+                "all samples to learn from were struck by deletion requests; none is left"
+            )
+        excluded = tuple(sorted({*self.excluded, *gone}))
+        return Split(kept["retain"], self.forget, kept["validation"], excluded, checked=True)
 
     def made_of(self, base: Split) -> bool:
         """Whether this is what `base.forgetting` made, so that it holds what the base does."""

@@ -15,11 +15,12 @@ import yaml
 from expunge.audits.details import details
 from expunge.audits.panel import Panel
 from expunge.audits.scores import NO_TEST_SET, Scores, scores_of_outputs
-from expunge.data.load import Data, told_classes
+from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError
 from expunge.folders.exposure import exposure_of
 from expunge.folders.make import Forgotten
+from expunge.folders.pictures import told_classes
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
 from expunge.report.exposure_figures import exposure_pictures

@@ -12,13 +12,18 @@ from torch import nn
 
 from expunge.audits.observe import observe_test
 from expunge.audits.weights import floor_in, layer_distances
-from expunge.data.load import Data, told_classes
+from expunge.data.load import Data
 from expunge.data.split import Split
 from expunge.folders.make import Forgotten
 from expunge.names.text import clean_name
 from expunge.report.forgetting import forgetting_figures
 from expunge.trained.record import pairing
 from expunge.training.run import Run, accelerator_on
+
+
+def told_classes(data: Data, *, redacted: bool) -> tuple[str, ...]:
+    """Names of classes, or their numbers where they may name somebody."""
+    return tuple(f"#{c}" for c in range(len(data.classes))) if redacted else data.classes
 
 
 def draw_forgotten(

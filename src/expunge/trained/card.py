@@ -52,7 +52,7 @@ FOLDER = FolderKind(
     "model folder",
     CARD,
     re.compile(
-        r"(model|split)\.json|(model|mask)\.safetensors|artifacts/([a-z0-9_-]+\.safetensors)?"
+        r"(model|split|ledger)\.json|(model|mask)\.safetensors|artifacts/([a-z0-9_-]+\.safetensors)?"
         r"|artifacts/\.statistic-[a-z_.]+\.expunge-new-[0-9a-f]{8}"
         r"|tokenizer/([\w-][\w.-]*)?"
     ),

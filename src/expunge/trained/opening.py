@@ -125,6 +125,7 @@ def _data_of(papers: Papers) -> Data:
     from expunge.data.read_as import ReadAs
     from expunge.data.spec import OF_ITS_DATA
     from expunge.data.split_file import home_of
+    from expunge.data.suppressed import LEDGER
     from expunge.data.task import Classification, named_task
     from expunge.data.undivided import undivided
 
@@ -136,7 +137,12 @@ def _data_of(papers: Papers) -> Data:
         classes=card.classes,
         test=card.data.test if named else None,
         allow_code=papers.allow_data_code,
-        read_as=ReadAs(home_of(papers.split, papers.key), card.data.drawing, card.data.table),
+        read_as=ReadAs(
+            home_of(papers.split, papers.key),
+            card.data.drawing,
+            card.data.table,
+            tuple(file for file in (path / LEDGER,) if file.is_file()),
+        ),
     )
     found = (
         undivided(found, allow_code=papers.allow_data_code) if card.data.test == NO_TEST else found

@@ -20,6 +20,7 @@ from expunge.data.spec import NO_TEST, DataSpec, is_code, lasting, names_a_path
 from expunge.data.split import Split, struck_ids, unknown_ids
 from expunge.data.split_file import gone_name, split_to_plain
 from expunge.data.struck import Struck
+from expunge.data.suppressed import LEDGER, write_pointer
 from expunge.data.task import task_named
 from expunge.data.tokens import TokenStore
 from expunge.disk.reading import reason
@@ -382,6 +383,8 @@ class Trained:
             if isinstance(self.fresh, HubModel) and Path(self.fresh.base).is_absolute():
                 self.key.keep(self.fresh.base)
         plain = split_to_plain(self.split, self.data, key=self.key, struck=self.struck)
+        for ledger in self.data.struck.ledgers[:1]:
+            write_pointer(folder / LEDGER, ledger)
         return write_files(
             folder,
             self.model,

@@ -93,9 +93,12 @@ def open_session(
 ) -> Session:
     """A run under these seed names, and the data as it may read them, augmented as the recipe says.
 
+    What ledgers of deletion requests have struck is never retained or validated on, whatever the split.
+
     reads: what may be read. fresh: makes an untrained model. mask: of a sparse model, held throughout.
     cut: how the order of the retain set is cut into batches. kept: by the method that trained the model.
     """
+    split = split.withholding(data.struck.ids)
     account, rehearsal = Account(), going_on()
     if fresh is not None:
         fresh = tried_out(fresh, data, split)

@@ -1,0 +1,256 @@
+"""What ledgers of deletion requests have struck, which nothing that learns reads again.
+
+A ledger is found by EXPUNGE_LEDGER, by a pointer in a model folder, and by one beside the data. Where a
+pointer's ledger, or the key to it, is gone, nobody can say who was struck, and nothing is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expunge.data.pseudonyms import KEY_BYTES, keys_folder
+from expunge.disk.reading import read_bytes, read_json, reading
+from expunge.disk.whole import write_file
+from expunge.errors import RequestError
+
+if TYPE_CHECKING:
+    from expunge.data.samples import Samples
+
+VARIABLE = "EXPUNGE_LEDGER"
+LEDGER = "ledger.json"
+"""In a ledger's folder: what it is; in a model folder: where its ledger lies."""
+BESIDE = ".expunge-ledger.json"
+"""Ends the name of the pointer beside data."""
+FORMAT = 1
+SMALL = 2**16
+"""Bytes of these files, at most."""
+OPEN = ("open", "keep", "disclose")
+"""Decisions on a copy of a struck sample under another id that leave it where it is."""
+
+
+@dataclass(frozen=True)
+class LedgerKey:
+    """Stands between ids and what a ledger keeps of them. secret: 32 random bytes."""
+
+    secret: bytes = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Says which key it is, and nothing of it: 16 hexadecimal digits."""
+        return self.hmac("name")[:16]
+
+    @property
+    def file(self) -> Path:
+        """Where it lies."""
+        return keys_folder() / f"ledger-{self.name}.key"
+
+    def hmac(self, text: str) -> str:
+        """64 hexadecimal digits that stand for an id."""
+        message = text.encode("utf-8", "surrogatepass")
+        return hmac.digest(self.secret, message, hashlib.sha256).hex()
+
+    def keep(self) -> None:
+        """Write its file, for its owner alone. Raises OSError."""
+        keys_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(self.file, self.secret.hex() + "\n", mode=0o600)
+
+
+def open_ledger_key(name: str, ledger: Path) -> LedgerKey:
+    """The key of a ledger. Raises RequestError where it is not there, or not for its owner alone."""
+    file = keys_folder() / f"ledger-{name}.key"
+    remedy = (
+        "bring it back from where it was kept, or name its folder with EXPUNGE_KEYS: without it "
+        "nobody can tell who was struck"
+    )
+    if not os.path.lexists(file):
+        raise RequestError(f"the key of the ledger {ledger}, {file}, is not there; {remedy}")
+    with reading(file, remedy, RequestError):
+        key = LedgerKey(bytes.fromhex(read_bytes(file, most=SMALL).decode().strip()))
+        readable = file.stat().st_mode & 0o077
+    if key.name != name or len(key.secret) != KEY_BYTES:
+        raise RequestError(f"{file} is not the key of that name; {remedy}")
+    if readable:
+        raise RequestError(f"{file} may be read by others; do: chmod 600 {file}")
+    return key
+
+
+@dataclass(frozen=True)
+class LedgerFile:
+    """What `ledger.json` of a ledger's folder says. url: of its database; sqlite's is in the folder."""
+
+    folder: Path
+    name: str
+    url: str
+    key: str
+    data_sets: tuple[str, ...] = ()
+
+    def write(self) -> None:
+        """Write it. Raises OSError."""
+        told = {"format": FORMAT, "ledger": self.name, "url": self.url, "key": self.key}
+        told["data_sets"] = list(self.data_sets)
+        write_file(self.folder / LEDGER, json.dumps(told, indent=1) + "\n")
+
+    @property
+    def database(self) -> str:
+        """The URL to connect with."""
+        if self.url != "sqlite":
+            return self.url
+        return f"sqlite:///{(self.folder / 'ledger.db').absolute()}"
+
+
+def read_ledger_file(folder: Path) -> LedgerFile:
+    """Of a ledger's folder. Raises RequestError for a folder that is none."""
+    file = folder / LEDGER
+    remedy = "name a ledger's folder, or begin one with `expunge ledger init MODEL_DIR`"
+    with reading(file, remedy, RequestError):
+        said = read_json(file, most=SMALL)
+        texts = [said[name] for name in ("ledger", "url", "key")]
+        sets = tuple(said["data_sets"])
+        if said["format"] != FORMAT or not all(isinstance(one, str) for one in (*texts, *sets)):
+            raise RequestError(f"{file} is no ledger of a format that this version reads; {remedy}")
+    return LedgerFile(folder, *texts, sets)
+
+
+def write_pointer(file: Path, ledger: LedgerFile) -> None:
+    """Say in a file which ledger is to be asked, and where it lay. Raises OSError."""
+    told = {"points_to": str(ledger.folder.absolute()), "ledger": ledger.name}
+    write_file(file, json.dumps(told, indent=1) + "\n")
+
+
+def pointer_beside(spec: str) -> Path | None:
+    """Where the pointer beside data lies; None for data that are no file or folder."""
+    from expunge.data.spec import BUILT_IN, DataSpec, is_code, is_hub, path_of
+
+    base = DataSpec.parse(spec).base
+    if base in BUILT_IN or is_hub(base) or is_code(base):
+        return None
+    path = path_of(base)
+    return path.parent / f".{path.name}{BESIDE}" if path.exists() else None
+
+
+def data_set_name(spec: str | None) -> str:
+    """What a ledger calls data: their name or full path, whatever is asked of them besides."""
+    from expunge.data.spec import BUILT_IN, DataSpec, path_of
+
+    if spec is None:
+        return "of your own"
+    base = DataSpec.parse(spec).base
+    path = path_of(base)
+    return base if base in BUILT_IN or not path.exists() else str(path.resolve())
+
+
+def ledgers_for(spec: str | None, given: Iterable[Path] = ()) -> list[LedgerFile]:
+    """The ledgers that speak of some data: those given, that of the environment, those pointed to.
+
+    given: pointers in files, or folders of ledgers. Raises RequestError where one is not there.
+    """
+    places = list(given)
+    if own := os.environ.get(VARIABLE):
+        places.append(Path(own).expanduser())
+    with suppress(Exception):  # what is wrong with a specification is told where it is read
+        if spec is not None and (beside := pointer_beside(spec)) is not None and beside.exists():
+            places.append(beside)
+    found = {}
+    for place in places:
+        one = _pointed(place) if place.is_file() else read_ledger_file(place)
+        found[one.name] = one
+    return list(found.values())
+
+
+def _pointed(pointer: Path) -> LedgerFile:
+    with reading(pointer, "remove it only if its ledger is no longer used", RequestError):
+        said = read_json(pointer, most=SMALL)
+        folder, name = Path(said["points_to"]), str(said["ledger"])
+    if not (folder / LEDGER).is_file():
+        raise RequestError(
+            f"{pointer} says that the ledger {folder} tells who was struck, and it is not there; bring "
+            f"it back, or name where it lies now with {VARIABLE}"
+        )
+    ledger = read_ledger_file(folder)
+    if ledger.name != name:
+        raise RequestError(
+            f"{pointer} names another ledger than the one in {folder}; bring back the right one"
+        )
+    return ledger
+
+
+@dataclass(frozen=True)
+class StruckData:
+    """Of some data: ids that are struck, and the ledgers that say so."""
+
+    ids: frozenset[str] = frozenset()
+    ledgers: tuple[LedgerFile, ...] = ()
+
+
+NOTHING_STRUCK = StruckData()
+
+
+def struck_of(samples: Samples, spec: str | None, pointers: Iterable[Path] = ()) -> StruckData:
+    """What all ledgers that speak of some data have struck; see `ledgers_for` and `withheld`."""
+    ledgers = ledgers_for(spec, pointers)
+    if not ledgers:
+        return NOTHING_STRUCK
+    return StruckData(withheld(samples, spec, ledgers), tuple(ledgers))
+
+
+def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) -> frozenset[str]:
+    """Ids of the samples that some ledgers have struck, by data set and id, or by their content.
+
+    Raises RequestError where a ledger or its key cannot be read.
+    """
+    from expunge.data.contents import content_hashes
+
+    found: set[str] = set()
+    hashes: list[str] | None = None
+    for ledger in ledgers:
+        rows, left = _struck(ledger)
+        if not rows:
+            continue
+        key = open_ledger_key(ledger.key, ledger.folder)
+        name = data_set_name(spec)
+        by_id = {one for data_set, one, _ in rows if one is not None and data_set == name}
+        by_content = {content for _, _, content in rows if content is not None}
+        if hashes is None:
+            hashes = content_hashes(samples) if by_content else []
+        ids = samples.ids.tolist()
+        named = [key.hmac(one) for one in ids] if by_id or left else [""] * len(ids)
+        if not samples.positional:
+            found |= {one for one, known in zip(ids, named, strict=True) if known in by_id}
+        found |= {
+            one
+            for one, known, content in zip(ids, named, hashes or [""] * len(ids), strict=True)
+            if content in by_content and known not in left
+        }
+    return frozenset(found)
+
+
+def _struck(ledger: LedgerFile) -> tuple[list[tuple[str, Any, Any]], set[str]]:
+    """Rows (data set, HMAC, content hash), and the HMACs of copies that are not struck."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if ledger.url == "sqlite" and not (ledger.folder / "ledger.db").is_file():
+        raise RequestError(f"{ledger.folder} has no ledger.db; bring it back")
+    engine = create_engine(ledger.database)
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(text("SELECT data_set, id_hmac, content_hash FROM struck"))
+            struck = [(row[0], row[1], row[2]) for row in rows]
+            left = connection.execute(text("SELECT other_hmac, decision FROM duplicates"))
+            return struck, {row[0] for row in left if row[1] in OPEN}
+    except SQLAlchemyError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise RequestError(
+            f"the ledger {ledger.folder} cannot be read ({reason}), and nobody else can say who was "
+            "struck; see that its database runs"
+        ) from error
+    finally:
+        engine.dispose()

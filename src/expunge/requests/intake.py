@@ -1,0 +1,318 @@
+"""Requests: received once, decided by a person, and struck before any model is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from expunge.data.suppressed import data_set_name
+from expunge.errors import RequestError
+from expunge.requests.events import canonical, sha256
+from expunge.requests.ledger import Ledger, Writing, moment, stamp
+from expunge.requests.states import REQUEST, check_move
+from expunge.requests.tables import duplicates, items, requests, struck
+
+if TYPE_CHECKING:
+    from expunge.trained.trained import Trained
+
+UNDECIDED = ("received", "verified")
+"""States in which nothing is struck yet."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came in.
+
+    ids: of samples. source: where it came from, such as "e-mail". received_at: when. due_at: until
+    when it must be answered; confirm_by: until when it must be confirmed, if the law says so. law: by
+    which rules, as a policy calls them; None for a date that was given. key: what tells that it is the
+    same request once more; "" for its content.
+    """
+
+    ids: tuple[str, ...]
+    source: str
+    received_at: datetime
+    due_at: datetime
+    law: str | None = None
+    confirm_by: datetime | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One sample of a request. what: "learned", "validation", "test", "struck before" or "unknown".
+    content: its content hash, "" where there is none. copies: ids of others with the same content.
+    """
+
+    id: str
+    what: str
+    content: str = ""
+    copies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Added:
+    """number: of the request. fresh: whether it was not there before. counts: what -> how many."""
+
+    number: int
+    fresh: bool
+    counts: Mapping[str, int]
+
+
+def find(model: Trained, ids: Sequence[str]) -> list[Found]:
+    """What each id names in the data of a model. Copies are told where ids are no row numbers."""
+    from expunge.data.contents import content_hashes
+
+    data, split = model.data, model.split
+    hashes = content_hashes(data.train)
+    names = data.train.ids.tolist()
+    by_id = dict(zip(names, hashes, strict=True))
+    alike: dict[str, list[str]] = {}
+    if not data.train.positional:
+        for name, content in by_id.items():
+            if content:
+                alike.setdefault(content, []).append(name)
+    parts = {
+        "learned": {*split.retain, *split.forget},
+        "validation": {*split.validation},
+        "struck before": {*split.excluded} | data.struck.ids,
+        "test": {*data.test.ids.tolist()},
+    }
+    found = []
+    for one in dict.fromkeys(ids):
+        what = next((w for w, own in reversed(parts.items()) if one in own), "unknown")
+        content = by_id.get(one, "")
+        copies = tuple(c for c in alike.get(content, ()) if c != one)
+        found.append(Found(one, what, content, copies))
+    return found
+
+
+def add(
+    ledger: Ledger,
+    asked: Asked,
+    found: Sequence[Found] | None = None,
+    *,
+    data_set: str | None = None,
+    actor: str | None = None,
+    decided: bool = False,
+) -> Added:
+    """Receive a request; the same one again, by its key, is the one that is there.
+
+    found: what its ids name, where the data are at hand; else nothing is known of them yet.
+    decided: it counts as verified and approved, and is struck, in the same transaction.
+
+    Raises RequestError for a key under which another request came, or that names nothing known.
+    """
+    body = _body(ledger, asked)
+    key = asked.key or body
+    with ledger.write(actor) as writing:
+        one = writing.connection
+        there = (
+            one.execute(select(requests).where(requests.c.idempotency_key == key))
+            .mappings()
+            .first()
+        )
+        if there is not None:
+            if there["body_digest"] != body:
+                raise RequestError(
+                    f"request {there['id']} came under the key {key!r} and asks for something else; "
+                    "give this one a key of its own"
+                )
+            return Added(there["id"], False, counts_of(one, there["id"]))
+        number = one.execute(
+            insert(requests).values(
+                source=asked.source,
+                idempotency_key=key,
+                body_digest=body,
+                received_at=stamp(asked.received_at),
+                law=asked.law,
+                due_at=stamp(asked.due_at),
+                confirm_by=None if asked.confirm_by is None else stamp(asked.confirm_by),
+                state="received",
+            )
+        ).inserted_primary_key[0]
+        _put_items(ledger, writing, number, asked.ids, found)
+        writing.event("request received", {"request": number, "body": body})
+        if decided:
+            for state in ("verified", "approved"):
+                move(writing, number, state)
+            strike(ledger, writing, number, data_set)
+        return Added(number, True, counts_of(one, number))
+
+
+def _body(ledger: Ledger, asked: Asked) -> str:
+    """A digest of what was asked, in which no id is."""
+    hmacs = sorted(ledger.key.hmac(name) for name in set(asked.ids))
+    if not hmacs:
+        raise RequestError("the request names no samples; name at least one")
+    return sha256(canonical({"ids": hmacs, "source": asked.source, "law": asked.law}))
+
+
+def _put_items(
+    ledger: Ledger,
+    writing: Writing,
+    number: int,
+    ids: Sequence[str],
+    found: Sequence[Found] | None,
+) -> None:
+    if found is None:
+        found = [Found(one, "asked") for one in dict.fromkeys(ids)]
+    elif not any(one.what != "unknown" for one in found):
+        raise RequestError(
+            f"none of the {len(found)} ids is in the data; look at their spelling, and at which data "
+            "the live model learned from"
+        )
+    for one in found:
+        row = {
+            "request": number,
+            "id_hmac": ledger.key.hmac(one.id),
+            "content_hash": one.content or None,
+            "state": one.what,
+        }
+        item = writing.connection.execute(insert(items).values(**row)).inserted_primary_key[0]
+        _propose(ledger, writing.connection, item, one.copies)
+
+
+def _propose(ledger: Ledger, connection: Connection, item: int, copies: Sequence[str]) -> None:
+    """Note exact copies under other ids, which stay until a person decides."""
+    for copy in copies:
+        connection.execute(
+            insert(duplicates).values(
+                item=item,
+                other_hmac=ledger.key.hmac(copy),
+                layer="exact",
+                score=1.0,
+                decision="open",
+            )
+        )
+
+
+def approve(
+    ledger: Ledger,
+    number: int,
+    found: Sequence[Found] | None = None,
+    *,
+    data_set: str | None = None,
+    actor: str | None = None,
+) -> None:
+    """A person says that it is genuine and will be done; its samples are struck in the same transaction.
+
+    found: of its items, where the data are at hand. Again, it changes nothing.
+    Raises RequestError for one that was refused or withdrawn.
+    """
+    with ledger.write(actor) as writing:
+        state = request_row(writing.connection, number)["state"]
+        if state not in UNDECIDED and state in REQUEST and state not in _ENDED:
+            return
+        for one in found or ():
+            known = items.c.id_hmac == ledger.key.hmac(one.id)
+            writing.connection.execute(
+                update(items)
+                .where(items.c.request == number, known)
+                .values(state=one.what, content_hash=one.content or None)
+            )
+        for to in ("verified", "approved"):
+            if to != state:
+                move(writing, number, to)
+        strike(ledger, writing, number, data_set)
+
+
+_ENDED = ("refused", "withdrawn", "duplicate", "closed")
+
+
+def strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) -> None:
+    """Put the samples of an approved request on the suppression list.
+
+    data_set: as `data_set_name` says it; None: the ledger's own.
+    """
+    one = writing.connection
+    name = data_set if data_set is not None else ledger.file.data_sets[0]
+    rows = one.execute(select(items).where(items.c.request == number)).mappings().all()
+    positional = ledger.setting_in(one, "positional") == "yes"
+    for row in rows:
+        by_id = None if positional else row["id_hmac"]
+        if row["state"] in ("unknown", "test") or (by_id is None and row["content_hash"] is None):
+            continue
+        values = {"data_set": name, "id_hmac": by_id, "content_hash": row["content_hash"]}
+        one.execute(insert(struck).values(**values, since=writing.at, request=number))
+    move(writing, number, "struck")
+
+
+def refuse(ledger: Ledger, number: int, reason: str, *, actor: str | None = None) -> None:
+    """Refuse a request that nothing was struck for. Raises RequestError for one that was."""
+    with ledger.write(actor) as writing:
+        move(writing, number, "refused", reason=reason)
+
+
+def withdraw(ledger: Ledger, number: int, reason: str, *, actor: str | None = None) -> None:
+    """Note that whoever asked takes it back. Raises RequestError once it is struck."""
+    with ledger.write(actor) as writing:
+        move(writing, number, "withdrawn", reason=reason)
+
+
+def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) -> None:
+    """Note why a request waits, or, with an empty ground, that it waits no longer; the clock goes on."""
+    with ledger.write(actor) as writing:
+        request_row(writing.connection, number)
+        held = update(requests).where(requests.c.id == number).values(held=ground or None)
+        writing.connection.execute(held)
+        writing.event(
+            "request held" if ground else "request goes on", {"request": number, "ground": ground}
+        )
+
+
+def extend(
+    ledger: Ledger, number: int, due_at: datetime, reason: str, *, actor: str | None = None
+) -> None:
+    """Note a later date, of which the person was told, and why. RequestError for an earlier one."""
+    with ledger.write(actor) as writing:
+        row = request_row(writing.connection, number)
+        if due_at <= moment(row["due_at"]):
+            raise RequestError(
+                f"request {number} is due {row['due_at']}, and an extension ends later than that"
+            )
+        changed = update(requests).where(requests.c.id == number)
+        writing.connection.execute(changed.values(due_at=stamp(due_at), extended_reason=reason))
+        told = {"request": number, "due_at": stamp(due_at), "reason": reason}
+        writing.event("request extended", told)
+
+
+def move(writing: Writing, number: int, to: str, *, reason: str | None = None) -> None:
+    """Take a request one step on, and tell. Raises RequestError for a step that there is not."""
+    row = request_row(writing.connection, number)
+    check_move("request", f"request {number}", row["state"], to)
+    values: dict[str, Any] = {"state": to} | ({} if reason is None else {"reason": reason})
+    writing.connection.execute(update(requests).where(requests.c.id == number).values(**values))
+    told = {"request": number} | ({} if reason is None else {"reason": reason})
+    writing.event(f"request {to.replace('_', ' ')}", told)
+
+
+def request_row(connection: Connection, number: int) -> RowMapping:
+    """A request's row. Raises RequestError for a number that there is not."""
+    found = connection.execute(select(requests).where(requests.c.id == number)).mappings().first()
+    if found is None:
+        raise RequestError(f"there is no request {number}; `expunge request list` shows them")
+    return found
+
+
+def counts_of(connection: Connection, number: int) -> dict[str, int]:
+    """What the samples of a request are -> how many."""
+    counted: dict[str, int] = {}
+    for (state,) in connection.execute(select(items.c.state).where(items.c.request == number)):
+        counted[state] = counted.get(state, 0) + 1
+    return counted
+
+
+def positions(model: Trained, hmacs: Collection[str], ledger: Ledger) -> list[str]:
+    """Ids of a model's training data that some HMACs stand for."""
+    wanted = set(hmacs)
+    return [one for one in model.data.train.ids.tolist() if ledger.key.hmac(one) in wanted]
+
+
+def data_set_of(model: Trained) -> str:
+    """What a ledger calls the data of a model."""
+    return data_set_name(model.data.spec)

@@ -1,0 +1,92 @@
+"""Three small machines: what may become of a request, of a batch and of a model that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from expunge.errors import RequestError
+
+RequestState = Literal[
+    "received",
+    "verified",
+    "approved",
+    "struck",
+    "in_batch",
+    "released",
+    "certified",
+    "closed",
+    "refused",
+    "withdrawn",
+    "duplicate",
+]
+BatchState = Literal[
+    "open",
+    "frozen",
+    "unlearning",
+    "gating",
+    "passed",
+    "failed",
+    "invalid",
+    "undecided",
+    "retraining",
+    "released",
+    "abandoned",
+]
+ReleaseState = Literal["candidate", "live", "retired", "rolled_back"]
+
+REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "received": ("verified", "refused", "withdrawn", "duplicate"),
+        "verified": ("approved", "refused", "withdrawn", "duplicate"),
+        "approved": ("struck",),
+        "struck": ("in_batch",),
+        "in_batch": ("released", "struck"),
+        "released": ("certified",),
+        "certified": ("closed",),
+        "closed": (),
+        "refused": (),
+        "withdrawn": (),
+        "duplicate": (),
+    }
+)
+"""State -> the next ones. A request is struck at its approval and never unstruck: what follows only says
+how far the models are. A batch that is abandoned gives its requests back."""
+BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "open": ("frozen", "abandoned"),
+        "frozen": ("unlearning", "retraining", "abandoned"),
+        "unlearning": ("gating", "abandoned"),
+        "gating": ("passed", "failed", "invalid", "undecided"),
+        "failed": ("retraining", "abandoned"),
+        "invalid": ("retraining", "abandoned"),
+        "undecided": ("retraining", "abandoned"),
+        "retraining": ("gating", "abandoned"),
+        "passed": ("released", "abandoned"),
+        "released": (),
+        "abandoned": (),
+    }
+)
+RELEASE: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "candidate": ("live", "retired"),
+        "live": ("retired", "rolled_back"),
+        "retired": ("live",),
+        "rolled_back": ("live",),
+    }
+)
+MACHINES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"request": REQUEST, "batch": BATCH, "release": RELEASE}
+)
+
+
+def check_move(machine: str, name: str, state: str, to: str) -> None:
+    """Raise RequestError for a step that a machine has not.
+
+    machine: "request", "batch" or "release". name: of the one in question, as a person knows it.
+    """
+    allowed = MACHINES[machine][state]
+    if to not in allowed:
+        then = f"from there it may become {', '.join(allowed)}" if allowed else "that is its end"
+        raise RequestError(f"{name} is {state} and cannot become {to}: {then}")

@@ -1,0 +1,174 @@
+"""The tables of a ledger, alike in SQLite and in PostgreSQL.
+
+Times are texts, ISO 8601 in UTC, which sort as they follow each other. No table holds an id of a sample:
+HMACs under the ledger's key stand for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    REAL,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from expunge.requests.states import BATCH, RELEASE, REQUEST
+
+NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+metadata = MetaData(naming_convention=NAMES)
+
+
+def _table(name: str, *parts: Any) -> Table:
+    return Table(name, metadata, *parts, sqlite_strict=True)
+
+
+def _text(name: str, *more: Any, **options: Any) -> Column[str]:
+    return Column(name, Text, *more, nullable=options.pop("nullable", False), **options)
+
+
+def _state(states: Any) -> CheckConstraint:
+    return CheckConstraint(f"state IN ({', '.join(repr(s) for s in states)})", name="state")
+
+
+settings = _table("settings", _text("name", primary_key=True), _text("value"))
+requests = _table(
+    "requests",
+    Column("id", Integer, primary_key=True),
+    _text("source"),
+    _text("idempotency_key", unique=True),
+    _text("body_digest"),
+    _text("received_at"),
+    _text("law", nullable=True),
+    _text("due_at"),
+    _text("confirm_by", nullable=True),
+    _text("extended_reason", nullable=True),
+    _text("state"),
+    _text("reason", nullable=True),
+    _text("held", nullable=True),
+    Column("duplicate_of", Integer, ForeignKey("requests.id"), nullable=True),
+    _state(REQUEST),
+)
+items = _table(
+    "items",
+    Column("id", Integer, primary_key=True),
+    Column("request", Integer, ForeignKey("requests.id"), nullable=False),
+    _text("id_hmac"),
+    _text("content_hash", nullable=True),
+    _text("state"),
+    UniqueConstraint("request", "id_hmac"),
+    _state(("asked", "learned", "validation", "test", "struck before", "unknown")),
+)
+struck = _table(
+    "struck",
+    Column("id", Integer, primary_key=True),
+    _text("data_set"),
+    _text("id_hmac", nullable=True),
+    _text("content_hash", nullable=True),
+    _text("since"),
+    Column("request", Integer, ForeignKey("requests.id"), nullable=False),
+    UniqueConstraint("request", "id_hmac", "content_hash", name="uq_struck_request"),
+    Index("ix_struck_data_set", "data_set"),
+)
+duplicates = _table(
+    "duplicates",
+    Column("item", Integer, ForeignKey("items.id"), primary_key=True),
+    _text("other_hmac", primary_key=True),
+    _text("layer", primary_key=True),
+    Column("score", REAL, nullable=False),
+    _text("decision"),
+    CheckConstraint("decision IN ('open', 'add', 'keep', 'disclose')", name="decision"),
+)
+models = _table(
+    "models",
+    _text("digest", primary_key=True),
+    _text("parent", ForeignKey("models.digest"), nullable=True),
+    _text("folder"),
+    _text("card_digest"),
+    _text("made_at"),
+)
+batches = _table(
+    "batches",
+    Column("id", Integer, primary_key=True),
+    _text("state"),
+    _text("method"),
+    _text("settings"),
+    _text("created_at"),
+    _text("frozen_at", nullable=True),
+    _text("model_before", ForeignKey("models.digest")),
+    _text("model_after", ForeignKey("models.digest"), nullable=True),
+    _text("verdict", nullable=True),
+    _text("fallback", nullable=True),
+    _state(BATCH),
+)
+batch_requests = _table(
+    "batch_requests",
+    Column("batch", Integer, ForeignKey("batches.id"), primary_key=True),
+    Column("request", Integer, ForeignKey("requests.id"), primary_key=True),
+)
+steps = _table(
+    "steps",
+    Column("id", Integer, primary_key=True),
+    Column("batch", Integer, ForeignKey("batches.id"), nullable=False),
+    _text("name"),
+    _text("input_digest"),
+    Column("attempt", Integer, nullable=False),
+    _text("lease_until"),
+    Column("fencing", Integer, nullable=False),
+    _text("worker"),
+    _text("output", nullable=True),
+    _text("error", nullable=True),
+    Column("seconds_ms", Integer, nullable=True),
+    UniqueConstraint("batch", "name", "input_digest", name="uq_steps_batch"),
+)
+releases = _table(
+    "releases",
+    Column("id", Integer, primary_key=True),
+    _text("model", ForeignKey("models.digest")),
+    _text("state"),
+    _text("since"),
+    _text("actor"),
+    _text("reason", nullable=True),
+    Column("batch", Integer, ForeignKey("batches.id"), nullable=True),
+    _state(RELEASE),
+)
+certificates = _table(
+    "certificates",
+    Column("id", Integer, primary_key=True),
+    Column("batch", Integer, ForeignKey("batches.id"), nullable=False, unique=True),
+    _text("payload_digest"),
+    _text("file"),
+    _text("issued_at"),
+    _text("revoked_at", nullable=True),
+    _text("revoked_reason", nullable=True),
+)
+nonces = _table(
+    "nonces",
+    Column("certificate", Integer, ForeignKey("certificates.id"), primary_key=True),
+    _text("id_hmac", primary_key=True),
+    _text("nonce", nullable=True),
+)
+events = _table(
+    "events",
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    _text("at"),
+    _text("actor"),
+    _text("kind"),
+    _text("payload"),
+    _text("previous_hash"),
+    _text("hash"),
+)

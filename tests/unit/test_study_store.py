@@ -618,7 +618,10 @@ def test_an_unexplained_death_is_a_failure_and_the_rest_goes_on(tmp_path: Path) 
     assert (made.counts().failed, made.counts().blocked) == (1, len(made.cells) // 2 - 1)
     watch = Watch(made.cells, made.store, run="now")
     watch.look()
-    assert watch.killers == {first.key}
+    assert watch.killers == {first.key} and not watch.more(), "what is left needs what failed"
+    watch = Watch(made.cells, made.store, run="now", renew=True)
+    watch.look()
+    assert not watch.more(), "what is finished is not stale"
     (made.store.folder / "attempts" / f"{first.key}.json").write_text("")
     failure = made.store.failure(first.key)
     assert failure is not None and failure.run == "", "killed before it wrote a word"

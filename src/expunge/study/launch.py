@@ -345,7 +345,9 @@ def _several(study: Planned, how: _How, bar: Step) -> None:
         study.store.forget_attempts(but=killers)
         raise
     crashed = crew.end()
-    if len(crashed) == crew.size and watch.more():  # else cells killed them, which say so themselves
+    if (
+        len(crashed) == crew.size and watch.more()
+    ):  # else cells killed them, which say so themselves
         raise ConfigError(
             f"all {crew.size} workers ended early ({crashed[0]}); run the study again with "
             "--workers 1 to see why"

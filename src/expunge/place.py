@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from expunge.progress import Reporter, Silent
@@ -33,6 +33,11 @@ class Place:
     strike: bool = True
     tell: Callable[[str], object] = str
     room: Path | None = None
+
+    def for_others(self) -> Place:
+        """The place as a process that starts elsewhere finds it; it says nothing, and shows nothing."""
+        where = None if self.data_dir is None else str(Path(self.data_dir).resolve())
+        return replace(self, data_dir=where, progress=Silent(), tell=str)
 
 
 HERE = Place()

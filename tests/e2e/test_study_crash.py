@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from commands import expunge, process, refused, started, without_progress
+from safetensors.numpy import load_file
 
 STUDY = """\
 name: fire
@@ -62,7 +63,7 @@ def drive(mode, folder):
         while study.counts().done < len(study.cells) and kills < 16:
             before = {c.key for c in study.cells if study.store.done(c.key)}
             process = worker()
-            # at a random moment, though no later than its first cell: a fast machine kills often, too
+            # at a random moment, no later than its first cell: a fast machine, too, is killed often
             until = time.monotonic() + chance.uniform(0.0, 0.35)
             while time.monotonic() < until and study.counts().done == len(before):
                 time.sleep(0.002)
@@ -281,6 +282,38 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     here, there = cells(tmp_path / "here"), cells(tmp_path / "ray")
     assert len(here) == 5
     assert here == there
+
+
+@pytest.mark.usefixtures("ray_home")
+def test_a_bank_is_the_same_model_by_model(tmp_path: Path) -> None:
+    train = (
+        "train",
+        "--data",
+        "digits:150",
+        "--model",
+        "mlp",
+        "--epochs",
+        "2",
+        "--out",
+        "original",
+    )
+    expunge(*train, cwd=tmp_path)
+    build = ("bank", "build", "original", "--models", "4", "--out")
+    expunge(*build, "here", cwd=tmp_path)
+    done = process(*build, "there", "--ray", "local", "--workers", "2", cwd=tmp_path)
+    told = without_progress(done.stderr)
+    assert len(told) == 2 and told[0].startswith("models are trained") and "2 workers" in told[1]
+    here, there = (banked(tmp_path / name) for name in ("here", "there"))
+    assert here == there and len(here) == 8
+
+
+def banked(bank: Path) -> dict[str, bytes]:
+    """What is kept of each model: weights, and logits without what else is noted of it."""
+    weights = {str(file.relative_to(bank)): file.read_bytes() for file in bank.glob("models/*")}
+    logits = {str(file.relative_to(bank)): load_file(file) for file in bank.glob("logits/*")}
+    return weights | {
+        name: b"".join(one[key].tobytes() for key in sorted(one)) for name, one in logits.items()
+    }
 
 
 @pytest.mark.usefixtures("ray_home")

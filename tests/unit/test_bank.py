@@ -32,7 +32,7 @@ from expunge.methods import Sisa
 from expunge.place import Place
 from expunge.pruning import PRUNERS
 from expunge.shadows import build as building
-from expunge.shadows import crew, making, purge
+from expunge.shadows import making, purge
 from expunge.shadows.bank import Bank, open_bank
 from expunge.shadows.build import build, check_bank_room, renew
 from expunge.shadows.card import common_to
@@ -44,7 +44,9 @@ from expunge.shadows.places import bank_beside, read_asked
 from expunge.shadows.plan import BankPlan, models_within
 from expunge.shadows.purge import Purged
 from expunge.shadows.status import status_of
+from expunge.shadows.way import read_way
 from expunge.trained.trained import Trained
+from expunge.training import crew as training_crew
 from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, lr=0.1, batch_size=64)
@@ -156,20 +158,32 @@ def test_neither_order_nor_process_changes_a_model(
 
     class Here:
         def __init__(self, work: Callable[[Any], None], orders: Any, workers: int) -> None:
+            self.size = workers
             for _ in range(workers):
                 work(orders)
 
         def alive(self) -> bool:
             return False
 
-        def end(self) -> None: ...
+        def end(self) -> list[str]:
+            return ["exit code -9"] * 2
 
-    monkeypatch.setattr(crew, "Processes", Here)
+    monkeypatch.setattr(training_crew, "Processes", Here)
     assert original.path is not None
     told: list[BankPlan] = []
+    lines: list[str] = []
     made = build_folder(
-        original.path, tmp_path / "b", wanted=BankWanted(models=4), workers=2, tell=told.append
+        original.path,
+        tmp_path / "b",
+        wanted=BankWanted(models=4),
+        workers=2,
+        tell=told.append,
+        place=Place(tell=lines.append),
     )
+    way = read_way(made)
+    assert way is not None
+    ended = "2 of 2 workers ended early (exit code -9); what is missing is made here"
+    assert lines == [way.sentence, ended]
     assert all_logits(made) == all_logits(built)
     weights = [one.weights_file(2).read_bytes() for one in (made, built)]
     assert weights[0] == weights[1]
@@ -590,6 +604,7 @@ def test_the_commands(original: Trained, tmp_path: Path) -> None:
     assert original.path is not None
     shutil.copytree(original.path, tmp_path / "runs/o")
     done = expunge("bank", "build", "runs/o/", "--models", "2", cwd=tmp_path)
+    assert "models are trained one after another, for so small a bank" in done.stderr
     assert "2 models, 1 of them finished" in done.stderr and "written: runs/o-bank" in done.stdout
     assert "2 of 2 models finished" in done.stdout
     done = expunge("bank", "build", "runs/o", "--budget", "0.001s", cwd=tmp_path)
@@ -609,6 +624,7 @@ def test_the_commands(original: Trained, tmp_path: Path) -> None:
         (("build", "runs/o", "--models", "3"), "an even number"),
         (("build", "runs/o", "--models", "4", "--budget", "1m"), "give one of them"),
         (("build", "runs/o", "--budget", "now"), "--budget 'now'"),
+        (("build", "runs/o", "--models", "4", "--ray", "127.0.0.1:9"), "no Ray cluster answers"),
         (("status", "runs"), "is a bank"),
         (("purge", "runs/o"), "has forgotten nothing"),
     ):

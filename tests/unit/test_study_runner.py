@@ -322,7 +322,6 @@ def test_a_worker_starts_with_one_thread_whatever_it_loads(
     own: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torch is told so; numpy and SciPy read it when they are loaded, and took all cores each."""
-    from expunge.study import crew
     from expunge.training import processes
 
     seen: list[dict[str, str]] = []
@@ -340,7 +339,7 @@ def test_a_worker_starts_with_one_thread_whatever_it_loads(
     monkeypatch.setattr(
         processes.multiprocessing, "get_context", lambda _: type("", (), {"Process": Started})
     )
-    crew.processes(crew.Orders([], "", crew.Place(), False, "", False), 2)
+    processes.Processes(print, None, 2)
     assert len(seen) == 2
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         assert [one[name] for one in seen] == ["1", "1"]

@@ -30,7 +30,8 @@ from expunge.disk import whole
 from expunge.disk.reading import parse_json
 from expunge.errors import ConfigError, UserError
 from expunge.place import Place
-from expunge.study import packed, written
+from expunge.progress import Silent
+from expunge.study import launch, packed, written
 from expunge.study.cells import Cell, key_of
 from expunge.study.file import read_study
 from expunge.study.launch import Planned, planned, run_study
@@ -607,7 +608,36 @@ def killed_over(made: Planned, cell: Cell, run: str) -> None:
     )
 
 
-def test_an_unexplained_death_is_a_failure_and_the_rest_goes_on(tmp_path: Path) -> None:
+def replaced(made: Planned, run: str, patch: pytest.MonkeyPatch) -> list[int]:
+    """For how many killers a run asks its workers to be replaced, each time; they have all ended."""
+    asked: list[int] = []
+
+    class Ended:
+        size = 2
+
+        def __init__(self, *_: object) -> None: ...
+
+        def alive(self) -> bool:
+            return False
+
+        def replace(self, killers: int) -> bool:
+            asked.append(killers)
+            return False
+
+        def end(self) -> list[str]:
+            return []
+
+    patch.setattr("expunge.training.crew.Processes", Ended)
+    patch.setattr(launch, "POLL_SECONDS", 0.0)
+    how = launch._How(run, 2, None, False, Silent(), 0, lambda cell: None)
+    with how.reporter.work("study") as bar:
+        launch._several(made, how, bar)
+    return asked
+
+
+def test_an_unexplained_death_is_a_failure_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = small(tmp_path)
     first = made.cells[0]
     killed_over(made, first, "now")
@@ -618,7 +648,14 @@ def test_an_unexplained_death_is_a_failure_and_the_rest_goes_on(tmp_path: Path) 
     assert (made.counts().failed, made.counts().blocked) == (1, len(made.cells) // 2 - 1)
     watch = Watch(made.cells, made.store, run="now")
     watch.look()
-    assert watch.killers == {first.key}
+    assert watch.killers == {first.key} and not watch.more(), "what is left needs what failed"
+    for stale in (False, True):
+        monkeypatch.setattr("expunge.study.runner.is_stale", lambda *_, stale=stale: stale)
+        watch = Watch(made.cells, made.store, run="now", renew=True)
+        watch.look()
+        assert watch.more() == stale
+    assert replaced(made, "now", monkeypatch) == [], "nothing is left to do"
+    assert replaced(made, "another", monkeypatch) == [0], "what failed before is left"
     (made.store.folder / "attempts" / f"{first.key}.json").write_text("")
     failure = made.store.failure(first.key)
     assert failure is not None and failure.run == "", "killed before it wrote a word"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.advice.duration import in_seconds, read_seconds
-from expunge.cli.options import MODEL_DIR, ForgetSeed, OtherData, typed
+from expunge.cli.options import MODEL_DIR, ForgetSeed, OtherData, RayAddress, Workers, typed
 from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, working
 from expunge.place import Place
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from expunge.shadows.bank import Bank
-
-Workers = Annotated[
-    int,
-    typer.Option("--workers", min=1, help="Processes, of one thread each; they share the GPUs."),
-]
 
 
 @placed("data_dir", "device", "allow_code")
@@ -47,7 +42,8 @@ def build(
             show_default=False,
         ),
     ] = None,
-    workers: Workers = 1,
+    workers: Workers = None,
+    ray: RayAddress = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the halves and all trainings.")] = 0,
     out: Annotated[
         Path | None,
@@ -75,9 +71,10 @@ def build(
             out,
             wanted=BankWanted(models, seconds, weights, seed),
             workers=workers,
+            ray=ray,
             data=data,
             tell=lambda plan: say(plan_line(plan)),
-            place=replace(place, progress=bars),
+            place=replace(place, progress=bars, tell=say),
         )
     _show_status(bank, screen)
     screen.print(f"written: {bank.folder}")
@@ -166,7 +163,8 @@ def purge(
         bool,
         typer.Option("--renew", help="Train models that learned from it again, without it."),
     ] = False,
-    workers: Workers = 1,
+    workers: Workers = None,
+    ray: RayAddress = None,
     data: OtherData = None,
     *,
     place: Place,
@@ -175,7 +173,7 @@ def purge(
 
     Audits of this deletion against the bank are over then, so audit before.
     """
-    screen, _ = consoles()
+    screen, messages = consoles()
     with working("bank purge") as bars:
         done = purge_folder(
             model_dir,
@@ -184,8 +182,9 @@ def purge(
             forget_seed=forget_seed,
             renew=renew,
             workers=workers,
+            ray=ray,
             data=data,
-            place=replace(place, progress=bars),
+            place=replace(place, progress=bars, tell=at_once(messages)),
         )
     made = done.purged
     screen.print(

@@ -80,6 +80,24 @@ Validation = Annotated[
 SplitSeed = Annotated[
     int, typer.Option("--split-seed", help="Seed that draws the validation share.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        show_default="1, or as many as the cluster has room for",
+        help="Processes, of one thread each; they share the GPUs.",
+    ),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Work on a Ray cluster whose machines all see the folders: HOST:PORT, `auto`, or `local`.",
+        show_default=False,
+    ),
+]
 MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_default=False)
 
 

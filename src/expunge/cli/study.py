@@ -12,7 +12,7 @@ from rich import box
 from rich.table import Table
 
 from expunge.cli.arguments import read_pairs
-from expunge.cli.options import names, typed
+from expunge.cli.options import RayAddress, Workers, names, typed
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import study_tables
@@ -85,24 +85,8 @@ def list_() -> None:
 def run(
     file: StudyFile,
     out: Folder,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers",
-            min=1,
-            show_default="1, or as many as the cluster has room for",
-            help="Processes, of one thread each; they share the GPUs.",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="ADDRESS",
-            help="Work on a Ray cluster whose machines all see OUT: HOST:PORT, `auto`, or `local`.",
-            show_default=False,
-        ),
-    ] = None,
+    workers: Workers = None,
+    ray: RayAddress = None,
     rerun_stale: Annotated[
         bool,
         typer.Option(

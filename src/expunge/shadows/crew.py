@@ -1,21 +1,25 @@
-"""The models of a bank made by several processes, each of which takes what no other makes."""
+"""The models of a bank made by several workers, each of which takes what no other makes."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from expunge.errors import ExpungeError
+from expunge.errors import ConfigError, DivergenceError
 from expunge.place import Place
-from expunge.progress import Silent
-from expunge.shadows.bank import open_bank
+from expunge.progress import Reporter, Silent
+from expunge.shadows.bank import Bank, open_bank
 from expunge.shadows.making import lacking
 from expunge.shadows.together import make_models
 from expunge.shadows.way import BankWay, read_way
 from expunge.trained.opening import load
-from expunge.training.processes import Processes
+from expunge.trained.trained import Trained
+from expunge.training.crew import start_crew
+from expunge.training.precision import resolve_precision
+from expunge.training.run import accelerator_on
 
 POLL_SECONDS = 0.2
 
@@ -38,9 +42,14 @@ class BankOrders:
 
 
 def make_lacking(orders: BankOrders) -> None:
-    """A worker's work: until nothing is left that it could do."""
+    """A worker's work: until nothing is left that it could do.
+
+    Raises ConfigError on a machine whose models would be others than those of the bank.
+    """
     original = load(orders.model_dir, data=orders.data, place=orders.place)
     bank = open_bank(orders.bank)
+    if not orders.renew:
+        _check_precision(original, bank, orders.place)
     with bank.at_work():
         bank = open_bank(orders.bank)
         lacks = partial(lacking, bank, keep=orders.keep, renew=orders.renew)
@@ -56,20 +65,42 @@ def make_lacking(orders: BankOrders) -> None:
                 keep=orders.keep,
                 place=orders.place,
             )
-        except (ExpungeError, OSError):
+        except DivergenceError:
             return  # who started this one makes what is missing, and is told
 
 
-def make_by_workers(orders: BankOrders, workers: int) -> None:
-    """Start workers, and wait until they end; what they could not make is still lacking then."""
+def _check_precision(original: Trained, bank: Bank, place: Place) -> None:
+    if original.recipe is None:  # of which there is no bank
+        return
+    device = accelerator_on(place.device).device
+    here = resolve_precision(original.recipe.precision, original.model, device)
+    if here != bank.card.precision:
+        raise ConfigError(
+            f"the bank is trained in {bank.card.precision}, and a worker's machine trains in {here}; "
+            "take machines of one kind"
+        )
+
+
+def make_by_workers(
+    orders: BankOrders,
+    workers: int,
+    *,
+    ray: str | None = None,
+    tell: Callable[[str], object] = str,
+    progress: Reporter | None = None,
+) -> None:
+    """Start workers, and wait until they end; what they could not make is still lacking then.
+
+    ray: address of the cluster to start them on. tell: is called with what some ended with early.
+    """
     bank = open_bank(orders.bank)
     lacks = partial(lacking, bank, keep=orders.keep, renew=orders.renew)
-    left, progress = len(lacks(orders.numbers)), orders.place.progress
+    left, device = len(lacks(orders.numbers)), orders.place.device
     done = len(orders.numbers) - left
-    orders = replace(orders, place=replace(orders.place, progress=Silent(), tell=str))
-    with progress.work("building the bank", len(orders.numbers), done, unit="models") as bar:
+    reporter = progress or Silent()
+    with reporter.work("building the bank", len(orders.numbers), done, unit="models") as bar:
         bar.note(f"starting {workers} workers")
-        crew = Processes(make_lacking, orders, workers)
+        crew = start_crew(make_lacking, orders, workers, ray=ray, again=0, device=device)
         try:
             alive = True
             while alive:
@@ -80,4 +111,9 @@ def make_by_workers(orders: BankOrders, workers: int) -> None:
                     bar.advance()
                 left = now
         finally:
-            crew.end()
+            reasons = crew.end()
+    if reasons:
+        why = "; ".join(dict.fromkeys(reasons))
+        tell(
+            f"{len(reasons)} of {crew.size} workers ended early ({why}); what is missing is made here"
+        )

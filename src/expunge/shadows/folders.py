@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from expunge.shadows.plan import STACK, BankPlan, check_number, models_within
 from expunge.trained.card import CARD as MODEL_CARD
 from expunge.trained.opening import open_papers
 from expunge.trained.papers import Papers, read_papers
+from expunge.training.cluster import check_cluster, cluster_room
 
 if TYPE_CHECKING:
     from expunge.shadows.bank import Bank
@@ -44,20 +44,24 @@ def build_folder(
     out: str | Path | None = None,
     *,
     wanted: BankWanted = BankWanted(),
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     data: str | None = None,
     tell: Callable[[BankPlan], object] = str,
     place: Place = HERE,
 ) -> Bank:
     """Make what is missing of the bank of a model folder: finished models stay.
 
-    out: its folder, by default beside the model's. workers: processes of one thread each. tell: called
-    with what it will take, once that is known: after the first model, if there is none.
+    out: its folder, by default beside the model's. workers: processes of one thread each; None: one, or
+    on a cluster as many as it has room for. ray: address of a Ray cluster to work on. tell: called with
+    what it will take, once that is known: after the first model, if there is none. place.tell: with how
+    models are trained, before.
 
-    Raises ConfigError for a model that no bank can be made for, and for a folder that holds something
-    else, or has no room; DivergenceError if a training diverges.
+    Raises ConfigError for a model that no bank can be made for, for a folder that holds something else,
+    or has no room, and for a cluster that is not there; DivergenceError if a training diverges.
     """
-    _check_wanted(wanted, workers)
+    _check_wanted(wanted)
+    _check_workers(workers, ray)
     folder = bank_beside(model_dir) if out is None else Path(out)
     papers = read_papers(model_dir, data=data, place=place)
     check_able(
@@ -72,26 +76,27 @@ def build_folder(
     with loading():
         from expunge.shadows.build import begun, build
         from expunge.shadows.crew import BankOrders, make_by_workers
+    workers = _counted(workers, ray, place)
     original = open_papers(papers, progress=place.progress)
     bank = begun(original, folder, seed=wanted.seed, place=place)
     before = read_asked(folder)
     keep = wanted.weights if wanted.weights is not None else before is None or before.weights
     plan = _planned(original, bank, replace(wanted, weights=keep), before, workers, place)
     tell(plan)
-    workers, models = plan.workers, plan.models
-    if workers > 1:
+    models = plan.models
+    if plan.finished < models and (plan.workers > 1 or ray is not None):
         with bank.at_work():
             bank.sweep()
         orders = BankOrders(
-            Path(model_dir).absolute(),
+            Path(model_dir).resolve(),
             data,
-            folder.absolute(),
+            folder.resolve(),
             tuple(range(models)),
             keep,
             False,
-            _for_others(place),
+            place.for_others(),
         )
-        make_by_workers(orders, workers)
+        make_by_workers(orders, plan.workers, ray=ray, tell=place.tell, progress=place.progress)
     # alone; after workers, whatever they could not make, so that this process tells why
     return build(original, folder, models=models, seed=wanted.seed, keep=keep, place=place)
 
@@ -116,6 +121,7 @@ def _planned(
         write_asked(bank.folder, BankAsked(models, keep))
     with bank.at_work():
         way = chosen_way(original, bank, models, place=place)
+    place.tell(way.sentence)
     at_once, each, first = STACK if way.stacked else 1, forecast(way, original, bank), models
     if budget is not None and each:  # those that are trained at once are to fit into it too
         first = models_within(budget, each, workers, at_once)
@@ -146,13 +152,7 @@ def _first_seconds(bank: Bank, models: int, build: Callable[..., Bank]) -> float
     return statistics.median(bank.seconds(one) for one in bank.finished)
 
 
-def _for_others(place: Place) -> Place:
-    """The place as a process that starts elsewhere finds it."""
-    where = place.data_dir
-    return replace(place, data_dir=None if where is None else os.path.abspath(where))
-
-
-def _check_wanted(wanted: BankWanted, workers: int) -> None:
+def _check_wanted(wanted: BankWanted) -> None:
     """Raise ConfigError for what cannot be meant."""
     if wanted.models is not None and wanted.budget is not None:
         raise ConfigError(
@@ -162,8 +162,22 @@ def _check_wanted(wanted: BankWanted, workers: int) -> None:
         check_number(wanted.models)
     if wanted.budget is not None and wanted.budget <= 0:
         raise ConfigError("--budget is no time; give seconds, or such as 20m and 1h")
-    if workers < 1:
+
+
+def _check_workers(workers: int | None, ray: str | None) -> None:
+    """Raise ConfigError where none is asked for, or for a cluster that is not there."""
+    if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers can do nothing; give 1 or more")
+    if ray is not None:
+        check_cluster(ray)
+
+
+def _counted(workers: int | None, ray: str | None, place: Place) -> int:
+    """Workers, where nobody said how many: one, or on a cluster as many as it has room for."""
+    if workers is not None or ray is None:
+        return workers or 1
+    with place.progress.work("asking the cluster"):
+        return cluster_room(ray, place.device)
 
 
 def found_bank(path: str | Path) -> Bank:
@@ -200,17 +214,21 @@ def purge_folder(
     forget: str | None = None,
     forget_seed: int = 0,
     renew: bool = False,
-    workers: int = 1,
+    workers: int | None = None,
+    ray: str | None = None,
     data: str | None = None,
     place: Place = HERE,
 ) -> Cleared:
     """Purge a bank of what a model forgot, or what a request to an original names.
 
     model_dir: of an unlearned model, or with `forget` of the original. folder: of the bank; by default
-    the one beside the model folder that fits. renew: train the models that learned from it again.
+    the one beside the model folder that fits. renew: train the models that learned from it again, by
+    workers as `build_folder` takes them.
 
-    Raises ConfigError where no bank fits, or several do; SplitError where nothing was forgotten.
+    Raises ConfigError where no bank fits, or several do, and for a cluster that is not there; SplitError
+    where nothing was forgotten.
     """
+    _check_workers(workers, ray)
     papers = read_papers(model_dir, data=data, place=place)
     forgot = any(papers.split.get(name) for name in ("forget", "excluded", "struck"))
     if forget is None and not forgot:
@@ -236,12 +254,13 @@ def purge_folder(
     bank = open_bank(found)
     marked = tuple(one for one in bank.finished if bank.marked(one)) if renew else ()
     if model is not None and marked:
-        if workers > 1:
+        workers = min(_counted(workers, ray, place), len(marked))
+        if workers > 1 or ray is not None:
             asked = read_asked(found)
             keep = asked is None or asked.weights
-            where, others = Path(model_dir).absolute(), _for_others(place)
-            orders = BankOrders(where, data, found.absolute(), marked, keep, True, others)
-            make_by_workers(orders, min(workers, len(marked)))
+            where, others = Path(model_dir).resolve(), place.for_others()
+            orders = BankOrders(where, data, found.resolve(), marked, keep, True, others)
+            make_by_workers(orders, workers, ray=ray, tell=place.tell, progress=place.progress)
         renewed(model, found, place=place)
     return Cleared(bank, purged, len(marked))
 

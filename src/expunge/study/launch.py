@@ -29,7 +29,7 @@ from expunge.study.tuning import TuningSearch, check_tuned, chosen, searches
 from expunge.study.written import check_sources, plain_sources
 
 if TYPE_CHECKING:
-    from expunge.study.crew import Crew, Orders
+    from expunge.study.crew import Orders
     from expunge.study.runner import Counts, Watch
     from expunge.study.work import Bench
 
@@ -216,7 +216,7 @@ def run_study(
 def _check_machine(study: Planned, ray: str | None) -> None:
     """Raise ConfigError, before anything is written, for a device or a cluster that is not there."""
     if ray is not None:
-        from expunge.study.cluster import check_cluster
+        from expunge.training.cluster import check_cluster
 
         check_cluster(ray)
         return
@@ -253,13 +253,13 @@ def _run(study: Planned, how: _How) -> None:
 
 def _here(study: Planned, how: _How, bar: Step) -> bool:
     """Work in this process, others beside it if asked; whether nothing is left."""
-    from expunge.study.crew import processes
+    from expunge.study.crew import follow
     from expunge.study.runner import Watch, Worker
-    from expunge.training.processes import one_thread
+    from expunge.training.processes import Processes, one_thread
 
     before = {cell.key for cell in study.cells if study.store.done(cell.key)}
     watch = Watch(study.cells, study.store, run=how.run, renew=how.renew) if how.beside else None
-    crew = processes(_orders(study, how), how.beside) if how.beside else None
+    crew = Processes(follow, _orders(study, how), how.beside) if how.beside else None
     failed: set[str] = set()
 
     def told(cell: Cell, what: str) -> None:
@@ -307,11 +307,10 @@ def _orders(study: Planned, how: _How) -> Orders:
     """What other processes are told."""
     from expunge.study.crew import Orders
 
-    place = study.bench.place
     return Orders(
         study.cells,
         str(study.store.folder.resolve()),
-        replace(place, data_dir=_absolute(place.data_dir), progress=Silent()),
+        study.bench.place.for_others(),
         study.bench.keep_all,
         how.run,
         how.renew,
@@ -320,18 +319,15 @@ def _orders(study: Planned, how: _How) -> Orders:
 
 def _several(study: Planned, how: _How, bar: Step) -> None:
     """Start workers and watch the store until they end."""
-    from expunge.study.crew import processes
+    from expunge.study.crew import follow
     from expunge.study.runner import Watch
+    from expunge.training.crew import start_crew
 
-    orders = _orders(study, how)
-    crew: Crew
+    orders, device = _orders(study, how), study.bench.place.device
     bar.note(f"starting {how.workers} workers" if how.workers else "starting workers")
-    if how.ray is None:
-        crew = processes(orders, how.workers or 1)
-    else:
-        from expunge.study.cluster import RayCrew
-
-        crew = RayCrew(orders, how.workers, how.ray)
+    # a worker that a cell killed is started again, as often as there are cells
+    again = len(study.cells)
+    crew = start_crew(follow, orders, how.workers, ray=how.ray, again=again, device=device)
     watch = Watch(study.cells, study.store, run=how.run, renew=how.renew)
     begun = watch.over
     try:
@@ -342,14 +338,16 @@ def _several(study: Planned, how: _How, bar: Step) -> None:
             _look(watch, study, how, bar)  # after the last sign of life, so that nothing is missed
             if watch.running or watch.over != begun:  # else they are still starting
                 bar.note(_at(watch))
-            alive |= crew.replace(len(watch.killers))
+            alive |= watch.more() and crew.replace(len(watch.killers))
     except BaseException:
         killers = study.store.killers()
         crew.end()  # on purpose, so what they work on is to blame for nothing
         study.store.forget_attempts(but=killers)
         raise
     crashed = crew.end()
-    if len(crashed) == crew.size:
+    if (
+        len(crashed) == crew.size and watch.more()
+    ):  # else cells killed them, which say so themselves
         raise ConfigError(
             f"all {crew.size} workers ended early ({crashed[0]}); run the study again with "
             "--workers 1 to see why"
@@ -364,7 +362,3 @@ def _at(watch: Watch) -> str:
         more = f" and {len(labels) - NAMED} more" if len(labels) > NAMED else ""
         told.append(f"{len(labels)} running: {' | '.join(labels[:NAMED])}{more}")
     return ", ".join(told)
-
-
-def _absolute(folder: str | Path | None) -> str | None:
-    return None if folder is None else str(Path(folder).resolve())

@@ -114,6 +114,18 @@ class Watch:
             left.append(cell)
         self._left = left
 
+    def more(self) -> bool:
+        """Whether, as of the last look, anything is left that a worker could do."""
+        lost, finished = set(self.failed), []
+        for cell in self._left:  # what a cell needs stands before it
+            if not lost.isdisjoint(cell.needs):
+                lost.add(cell.key)
+            elif cell.key in self.done:
+                finished.append(cell)
+            else:
+                return True
+        return any(is_stale(cell, self.store) for cell in finished)
+
     def _is_over(self, cell: Cell) -> bool:
         if self.store.claimed(cell.key):
             self.running.append(cell)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,8 @@ from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import torch
+
+from expunge.errors import ExpungeError
 
 STARTED_WITH = {
     # Python puts the current folder first in a process that it starts so, where a stranger's files may
@@ -50,7 +53,10 @@ def _live(work: Callable[[Any], None], orders: Any, card: int | None, parent: in
     torch.set_num_threads(1)
     if card is not None:
         torch.cuda.set_device(card)
-    work(orders)
+    try:
+        work(orders)
+    except (ExpungeError, OSError):  # who started it meets the same, and tells it in one line
+        sys.exit(1)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Workers on a Ray cluster (https://docs.ray.io), all at one folder that every machine sees.
 
-Ray finds machines and cards for the workers and starts a lost one again; which cell is whose is
-decided by the folder's claims, as on one machine, so both ways make the same cells.
+Ray finds machines and cards for the workers; which piece of work is whose is decided by the claims in
+the folder, as on one machine, so both ways make the same.
 """
 
 from __future__ import annotations
@@ -10,34 +10,42 @@ import importlib.util
 import logging
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from expunge.errors import ConfigError
-from expunge.study.crew import Orders, follow
 
 
 class RayCrew:
     """Workers as Ray tasks of one processor each, and of a card each (or a share) if there are any.
 
-    address: of a running cluster ("auto": the one on this machine), or "local" to start one here for
-    as long as this lasts. workers: None takes one for each card, or for each processor without cards.
+    work: a function of a module, called with the orders, plain data, by each worker. address: of a
+    running cluster ("auto": the one on this machine), or "local" to start one here for as long as this
+    lasts. workers: None takes one for each card, or for each processor without cards. again: how often
+    Ray starts a worker anew that died. device: that they work on, as `Place` has it.
 
     Raises ConfigError if Ray is not installed, or no cluster answers.
     """
 
-    def __init__(self, orders: Orders, workers: int | None, address: str) -> None:
+    def __init__(
+        self,
+        work: Callable[[Any], None],
+        orders: Any,
+        workers: int | None,
+        address: str,
+        *,
+        again: int,
+        device: str | None,
+    ) -> None:
         self._ray = ray = _connected(address, workers)
         try:
-            free = ray.cluster_resources()
-            cards = int(free.get("GPU", 0)) if orders.place.device in (None, "cuda") else 0
-            self.size = workers or cards or max(1, int(free.get("CPU", 1)))
+            room, cards = _room(ray, device)
+            self.size = workers or room
             # several workers share a card evenly; shares that do not fit a card whole would wait
             share = 1.0 / -(-self.size // cards) if cards else 0.0
-            # a worker that a cell killed is started again, as often as there are cells
-            again = len(orders.cells)
-            task = ray.remote(num_cpus=1, num_gpus=share, max_retries=again)(_follow)
-            self._left = [task.remote(orders, os.getcwd()) for _ in range(self.size)]
+            task = ray.remote(num_cpus=1, num_gpus=share, max_retries=again)(_work_from)
+            self._left = [task.remote(os.getcwd(), work, orders) for _ in range(self.size)]
         except BaseException:
             ray.shutdown()
             raise
@@ -69,11 +77,30 @@ class RayCrew:
         return reasons
 
 
-def _follow(orders: Orders, here: str) -> None:
-    """Work from the folder where the study was started, as far as this machine has it."""
+def _work_from(here: str, work: Callable[[Any], None], orders: Any) -> None:
+    """Work from the folder where the command was started, as far as this machine has it."""
     if Path(here).is_dir():
         os.chdir(here)
-    follow(orders)
+    work(orders)
+
+
+def cluster_room(address: str, device: str | None) -> int:
+    """Workers that a cluster has room for: one for each card, or for each processor without cards.
+
+    Raises ConfigError as `RayCrew` does.
+    """
+    ray = _connected(address, None)
+    try:
+        return _room(ray, device)[0]
+    finally:
+        ray.shutdown()
+
+
+def _room(ray: Any, device: str | None) -> tuple[int, int]:
+    """Workers that a cluster has room for, and the cards that these share."""
+    free = ray.cluster_resources()
+    cards = int(free.get("GPU", 0)) if device in (None, "cuda") else 0
+    return cards or max(1, int(free.get("CPU", 1))), cards
 
 
 def check_cluster(address: str) -> None:

@@ -38,8 +38,8 @@ from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import as_plain
 from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import SeedNames, told_of, warnings_for
-from expunge.trained.trained import Trained, record_of
+from expunge.trained.record import SeedNames, record_of, told_of, warnings_for
+from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
 from expunge.training.hub import as_read_by, with_new_head

@@ -160,12 +160,13 @@ def ledgers_for(spec: str | None, given: Iterable[Path] = ()) -> list[LedgerFile
             places.append(beside)
     found = {}
     for place in places:
-        one = _pointed(place) if place.is_file() else read_ledger_file(place)
+        one = pointed(place) if place.is_file() else read_ledger_file(place)
         found[one.name] = one
     return list(found.values())
 
 
-def _pointed(pointer: Path) -> LedgerFile:
+def pointed(pointer: Path) -> LedgerFile:
+    """The ledger that a file points to. Raises RequestError where it is not there."""
     with reading(pointer, "remove it only if its ledger is no longer used", RequestError):
         said = read_json(pointer, most=SMALL)
         folder, name = Path(said["points_to"]), str(said["ledger"])

@@ -44,7 +44,7 @@ ONE_WRITER = 8_461_923
 """The number of PostgreSQL's advisory lock that a writer holds."""
 
 
-def now() -> str:
+def this_moment() -> str:
     """This moment, as a ledger writes it."""
     return stamp(datetime.now(UTC))
 
@@ -134,7 +134,7 @@ class Ledger:
                 if name not in known:
                     connection.execute(insert(settings).values(name=name, value=value))
             if not known:
-                writing = Writing(connection, whoever(), now())
+                writing = Writing(connection, whoever(), this_moment())
                 writing.event("ledger begun", {"ledger": file.name, "settings": dict(told)})
         with reading(folder, "choose another folder", RequestError):
             file.write()  # now it is one
@@ -161,7 +161,7 @@ class Ledger:
         """A transaction of one writer, all of it or nothing. actor: who does it; None: the user."""
         with self._telling(), self.engine.begin() as connection:
             _alone(connection)
-            yield Writing(connection, actor or whoever(), now())
+            yield Writing(connection, actor or whoever(), this_moment())
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -489,14 +489,3 @@ def _kept_elsewhere(models: Sequence[tuple[Trained, Path]], why: str) -> str:
         shutil.rmtree(aside, ignore_errors=True)
         return f"{why}, nor could {aside}: the model is lost; make room, and run again"
     return f"{why}; the model lies in {aside} instead: move it to where it belongs"
-
-
-def record_of(step: str, split: Split, before: Trained | None = None, **fields: Any) -> Record:
-    """The record of a step that was just made; `before`: what it began with."""
-    return Record(
-        step=step,
-        parent=(before.weights or None) if before is not None else None,
-        split=split.digest,
-        forgotten=len(split.forget),
-        **{name: value if name == "cost" else clean_all(value) for name, value in fields.items()},
-    )

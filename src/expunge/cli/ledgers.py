@@ -1,0 +1,120 @@
+"""`ledger`: begin one, see what it holds, check that nobody changed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.table import Table
+
+from expunge.cli.options import MODEL_DIR
+from expunge.cli.place import placed
+from expunge.cli.screen import at_once, consoles, working
+from expunge.errors import RequestError
+from expunge.place import Place
+
+LedgerDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--ledger",
+        help="Folder of the ledger, or of a model that points to it.",
+        show_default="EXPUNGE_LEDGER, or what the working folder points to",
+    ),
+]
+
+
+@placed("data_dir", "allow_code")
+def init(
+    model_dir: Annotated[Path, MODEL_DIR],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the ledger.", show_default="MODEL_DIR-ledger"),
+    ] = None,
+    organisation: Annotated[
+        str, typer.Option("--organisation", help="Who answers for it, as certificates name it.")
+    ] = "not named",
+    role: Annotated[str, typer.Option("--role", help="What it is in this.")] = "controller",
+    law: Annotated[
+        str, typer.Option("--law", help="By which deadlines requests are due: see `policies`.")
+    ] = "gdpr",
+    database: Annotated[
+        str, typer.Option("--database", help="`sqlite`, or the URL of a PostgreSQL database.")
+    ] = "sqlite",
+    *,
+    place: Place,
+) -> None:
+    """Begin a ledger of deletion requests for a model, which is live from then on.
+
+    On a ledger that is there it brings the tables up to date, and changes nothing else.
+    """
+    from expunge.requests.beginning import begin
+
+    screen, messages = consoles()
+    with working("ledger init"):
+        begun = begin(
+            model_dir,
+            out,
+            told={"organisation": organisation, "role": role, "law": law},
+            database=database,
+            place=place,
+            tell=at_once(messages),
+        )
+    for line in begun.lines():
+        screen.print(line, soft_wrap=True)
+
+
+def status(ledger: LedgerDir = None) -> None:
+    """What waits, what is due when, and which model is live."""
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+    from expunge.requests.overview import overview
+
+    screen, _ = consoles()
+    found = overview(Ledger.open(found_ledger(ledger)))
+    for line in found.lines:
+        screen.print(line, soft_wrap=True)
+    if found.waiting:
+        table = Table(box=box.SIMPLE_HEAD)
+        for heading in ("request", "state", "received", "due", "samples", "source"):
+            table.add_column(heading)
+        for row in found.waiting:
+            table.add_row(*row)
+        screen.print(table)
+
+
+def verify(ledger: LedgerDir = None) -> None:
+    """Check the chain of events, the weights of every model, and every certificate."""
+    from expunge.requests.checking import check_ledger
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+
+    screen, _ = consoles()
+    found = check_ledger(Ledger.open(found_ledger(ledger)))
+    for line in found.lines:
+        screen.print(line, soft_wrap=True)
+    if found.faults:
+        raise RequestError(f"{found.faults[0]}" + _more(len(found.faults) - 1))
+
+
+def _more(count: int) -> str:
+    return f" (and {count} more)" if count else ""
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="File to write: JSON lines.")],
+    ledger: LedgerDir = None,
+) -> None:
+    """Write all events, one a line, as they are chained."""
+    from expunge.disk.whole import write_file
+    from expunge.requests.checking import event_lines
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+
+    screen, _ = consoles()
+    if to.exists():
+        raise RequestError(f"{to} exists; name another file")
+    lines = event_lines(Ledger.open(found_ledger(ledger)))
+    write_file(to, "".join(f"{line}\n" for line in lines))
+    screen.print(f"written: {to} ({len(lines):,} events)")

@@ -1,0 +1,227 @@
+"""A batch: requests forgotten together, from the freezing of its list to the model that is released.
+
+Each of its steps is done once for the same input (`steps.once`), so a batch that was killed anywhere goes
+on where it was. Folders appear whole, and the row that names a model is written after its folder is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from expunge.errors import RequestError
+from expunge.place import HERE, Place
+from expunge.requests.events import canonical, sha256
+from expunge.requests.intake import move
+from expunge.requests.ledger import Ledger, Writing
+from expunge.requests.release import enter, file_digests, live_folder, live_row, promote
+from expunge.requests.sanity import sanity_of
+from expunge.requests.states import check_move
+from expunge.requests.steps import once
+from expunge.requests.tables import batch_requests, batches, items, requests
+from expunge.trained.card import WEIGHTS
+
+if TYPE_CHECKING:
+    from expunge.data.split import Split
+    from expunge.trained.trained import Trained
+
+RETRAIN = "retrain"
+OVER = ("released", "abandoned")
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """What became of a batch. state: of its machine. folder: of the model that was made. busy: whether
+    another worker is at it.
+    """
+
+    number: int
+    state: str
+    folder: Path | None = None
+    busy: bool = False
+    results: Mapping[str, Any] | None = None
+
+
+def frozen_batch(ledger: Ledger) -> int | None:
+    """The batch that is not done yet, else a new one of all requests that wait; None where none does."""
+    with ledger.write() as writing:
+        one = writing.connection
+        going_on = one.scalar(
+            select(batches.c.id).where(batches.c.state.not_in(OVER)).order_by(batches.c.id)
+        )
+        if going_on is not None:
+            return int(going_on)
+        waiting = select(requests.c.id).where(requests.c.state == "struck").order_by(requests.c.id)
+        numbers = [number for (number,) in one.execute(waiting.with_for_update())]
+        if not numbers:
+            return None
+        row = {"state": "open", "method": RETRAIN, "settings": "{}", "created_at": writing.at}
+        before = live_row(one)["digest"]
+        made = one.execute(insert(batches).values(**row, model_before=before))
+        batch = int(made.inserted_primary_key[0])
+        for number in numbers:
+            one.execute(insert(batch_requests).values(batch=batch, request=number))
+            move(writing, number, "in_batch")
+        writing.event("batch opened", {"batch": batch, "requests": numbers, "method": RETRAIN})
+        step(writing, batch, "frozen", frozen_at=writing.at)
+        return batch
+
+
+def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
+    """Retrain without what the requests of a batch struck, look whether it went well, and release it.
+
+    Goes on where an earlier run was killed. Raises RequestError where the live model is not as it was
+    released, and for a retrained model that fails its sanity check, which a person must look at.
+    """
+    with ledger.read() as connection:
+        row = batch_row(connection, batch)
+        hmacs = sorted(hmacs_of(connection, batch))
+    if row["state"] in OVER:
+        return state_of(ledger, batch)
+    reach(ledger, batch, "retraining")
+    digest = sha256(canonical([row["model_before"], RETRAIN, row["settings"], hmacs]))
+    folder = ledger.folder / "models" / f"batch-{batch:04d}-{RETRAIN}"
+    made = once(
+        ledger, batch, RETRAIN, digest, lambda: _retrained(ledger, hmacs, folder, place=place)
+    )
+    if made is None:
+        return BatchState(batch, "retraining", busy=True)
+    _check_made(folder, made)
+    reach(ledger, batch, "gating")
+    said = once(
+        ledger,
+        batch,
+        "sanity check",
+        made,
+        lambda: _checked(ledger, row, folder, hmacs, place=place),
+    )
+    if said is None:
+        return BatchState(batch, "gating", busy=True)
+    results = json.loads(said)
+    if not results["passed"]:
+        reach(ledger, batch, "invalid", verdict=said)
+        raise RequestError(
+            f"batch {batch}: the retrained model {folder} fails its sanity check ({results['why']}); nothing "
+            "is released: find out why, and abandon or repeat it with `expunge batch abandon`"
+        )
+    reach(ledger, batch, "passed", verdict=said)
+    _release(ledger, batch, folder)
+    return BatchState(batch, "released", folder, results=results)
+
+
+def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) -> str:
+    """Train without the struck, into a folder; one that is there was made by a run that was killed."""
+    from expunge.api import unlearn
+    from expunge.trained.opening import load
+
+    original = load(live_folder(ledger), place=place)
+    split = forgotten(original, set(hmacs), ledger)
+    if not folder.exists():
+        made = unlearn(original, split, RETRAIN, place=place, allow_code=place.allow_code)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made.save(folder)
+    elif load(folder, place=place).record.split != split.digest:
+        raise RequestError(f"{folder} is in the way: it forgot something else; move it elsewhere")
+    return file_digests(folder)[WEIGHTS]
+
+
+def forgotten(original: Trained, hmacs: set[str], ledger: Ledger) -> Split:
+    """What a model is to forget: what it learned of a batch, and of whatever else was struck since.
+
+    Raises RequestError where it learned none of it.
+    """
+    learned = original.split.retain
+    named = {one for one in learned if ledger.key.hmac(one) in hmacs}
+    gone = named | original.data.struck.ids.intersection(learned)
+    if not gone:
+        raise RequestError(
+            "the live model learned none of the samples that are asked for: they were held for "
+            "validation, are of the test set, or were struck before; no model needs to be made"
+        )
+    return original.split.settled().forgetting(sorted(gone))
+
+
+def _check_made(folder: Path, digest: str) -> None:
+    if not folder.exists() or file_digests(folder)[WEIGHTS] != digest:
+        raise RequestError(
+            f"{folder} is not the model that this batch made; bring it back, or abandon the batch"
+        )
+
+
+def _checked(
+    ledger: Ledger, row: RowMapping, folder: Path, hmacs: list[str], *, place: Place
+) -> str:
+    from expunge.trained.opening import load
+
+    original = load(live_folder(ledger), place=place)
+    made = load(folder, place=place)
+    return canonical(sanity_of(original, made, set(hmacs), ledger.key.hmac))
+
+
+def _release(ledger: Ledger, batch: int, folder: Path) -> None:
+    with ledger.write() as writing:
+        one = writing.connection
+        if batch_row(one, batch)["state"] == "released":
+            return
+        before = live_row(one)["digest"]
+        digest = enter(writing, folder, before)
+        promote(writing, digest, batch=batch, reason=f"batch {batch}")
+        for (number,) in one.execute(
+            select(batch_requests.c.request).where(batch_requests.c.batch == batch)
+        ).all():
+            move(writing, number, "released")
+        step(writing, batch, "released", model_after=digest)
+
+
+def step(writing: Writing, batch: int, to: str, **values: Any) -> None:
+    """Take a batch one step on, and tell."""
+    row = batch_row(writing.connection, batch)
+    check_move("batch", f"batch {batch}", row["state"], to)
+    changed = update(batches).where(batches.c.id == batch)
+    writing.connection.execute(changed.values(state=to, **values))
+    writing.event(f"batch {to}", {"batch": batch})
+
+
+def reach(ledger: Ledger, batch: int, to: str, **values: Any) -> None:
+    """As `step`, by a run that may have been there before: what is reached, or lies behind, stays."""
+    order = ("open", "frozen", "retraining", "gating", "passed", "released")
+    with ledger.write() as writing:
+        now = batch_row(writing.connection, batch)["state"]
+        if now == to or (now in order and to in order and order.index(now) > order.index(to)):
+            return
+        step(writing, batch, to, **values)
+
+
+def batch_row(connection: Connection, batch: int) -> RowMapping:
+    """A batch's row. Raises RequestError for a number that there is not."""
+    found = connection.execute(select(batches).where(batches.c.id == batch)).mappings().first()
+    if found is None:
+        raise RequestError(f"there is no batch {batch}; `expunge batch status` shows them")
+    return found
+
+
+def hmacs_of(connection: Connection, batch: int) -> list[str]:
+    """What stands for the ids that the requests of a batch name, each once."""
+    joined = select(items.c.id_hmac).join(
+        batch_requests, batch_requests.c.request == items.c.request
+    )
+    found = connection.execute(joined.where(batch_requests.c.batch == batch).distinct())
+    return [one for (one,) in found]
+
+
+def state_of(ledger: Ledger, batch: int) -> BatchState:
+    """What became of a batch."""
+    from expunge.requests.tables import models
+
+    with ledger.read() as connection:
+        row = batch_row(connection, batch)
+        found = connection.scalar(
+            select(models.c.folder).where(models.c.digest == row["model_after"])
+        )
+    results = None if row["verdict"] is None else json.loads(row["verdict"])
+    return BatchState(batch, row["state"], None if found is None else Path(found), results=results)

@@ -1,0 +1,35 @@
+"""Which ledger a command means: the one that is named, or the one that a folder points to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from expunge.data.suppressed import BESIDE, LEDGER, VARIABLE, pointed
+from expunge.errors import RequestError
+
+
+def found_ledger(given: Path | None) -> Path:
+    """The folder of a ledger: `given` (or a model folder that points to it), EXPUNGE_LEDGER, else the
+    pointer in the working folder or one above it, which `expunge ledger init` leaves.
+
+    Raises RequestError where there is none.
+    """
+    if given is None and (named := os.environ.get(VARIABLE)):
+        given = Path(named).expanduser()
+    if given is not None:
+        if given.is_file():
+            return pointed(given).folder
+        return pointed(given / LEDGER).folder if _is_model(given) else given
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / BESIDE).is_file():
+            return pointed(folder / BESIDE).folder
+    raise RequestError(
+        f"no ledger is named, and neither {here} nor a folder above it points to one; begin one with "
+        "`expunge ledger init MODEL_DIR`, or name it with --ledger"
+    )
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / LEDGER).is_file() and (folder / "model.json").is_file()

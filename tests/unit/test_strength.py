@@ -22,6 +22,7 @@ from expunge.audits.strength import (
     STANDARD,
     STRENGTHS,
     THOROUGH,
+    Strength,
     choose_audits,
 )
 from expunge.cli.listing import BESIDE, listing
@@ -29,6 +30,7 @@ from expunge.data.load import load_data
 from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.scores.joint import FORGOT
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.words import CANNOT_TELL, NOT_FORGOTTEN
 from expunge.shadows.build import build
 from expunge.trained.trained import Trained
@@ -103,6 +105,8 @@ def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:
     assert choose_audits(None, everything, whole_classes=True).names == ()
     with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
         choose_audits("standart", everything, whole_classes=True)
+    with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
+        Strength("standart")
 
 
 def test_what_all_needs_are_called() -> None:
@@ -142,6 +146,12 @@ def test_a_strength_tells_its_cost_first_and_finds_one_word(
     true = audit(retrained[2], original=original, retrained=retrained[:2], strength="quick")
     assert true.joint is not None
     assert true.joint.word in (FORGOT, CANNOT_TELL)
+    wide = Strength("quick", margins=Margins({**STATED.by_score, "UA": 100.0}), seed=3)
+    other = audit(forgot, original=original, retrained=retrained[:2], strength=wide)
+    assert other.joint is not None and [s.name for s in other] == [s.name for s in lost]
+    assert lost["UA"].finding is not None and lost["UA"].finding.word == "outside"
+    assert other["UA"].finding is not None and other["UA"].finding.word != "outside"
+    assert other.panel.seed == 3 and lost.panel.seed == 0
     plain = audit(forgot, original=original, retrained=retrained[:2])
     assert plain.joint is None
     assert "joint" not in plain.to_dict()

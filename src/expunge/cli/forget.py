@@ -23,7 +23,7 @@ from expunge.cli.options import (
     Out,
     Seed,
     SetFields,
-    Strength,
+    StrengthWord,
     names,
     typed,
 )
@@ -95,7 +95,7 @@ def unlearn(
     with_floor: WithFloor = False,
     paired: Paired = False,
     also: Also = None,
-    strength: Strength = None,
+    strength: StrengthWord = None,
     figures: Figures = None,
     report: Page = None,
     redact_ids: Redact = False,
@@ -224,7 +224,7 @@ def audit(
         ),
     ] = MOST_MEMBERS,
     also: Also = None,
-    strength: Strength = None,
+    strength: StrengthWord = None,
     bank: Annotated[
         Path | None,
         typer.Option(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from commands import expunge, refused
+from markupsafe import escape
 from rich.console import Console
 from torch import nn
 
@@ -28,8 +30,11 @@ from expunge.audits.strength import (
 from expunge.cli.listing import BESIDE, listing
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
+from expunge.folders.page import deletion_report
 from expunge.place import Place
+from expunge.report.page import render
 from expunge.scores.joint import FORGOT
+from expunge.scores.joint_shown import joint_lines
 from expunge.scores.margins import STATED, Margins
 from expunge.scores.words import CANNOT_TELL, NOT_FORGOTTEN
 from expunge.shadows.build import build
@@ -158,6 +163,27 @@ def test_a_strength_tells_its_cost_first_and_finds_one_word(
     assert "finding" not in str(plain)
 
 
+def test_the_page_of_an_audit_says_what_the_terminal_says(
+    original: Trained, retrained: list[Trained], forgot: Trained
+) -> None:
+    found = audit(forgot, original=original, retrained=retrained[:2], strength="quick")
+    assert found.joint is not None
+    joint = replace(found.joint, method=("the method, 6 models beside 6", "a rate of <5 %"))
+    page = render(deletion_report(replace(found, joint=joint), "", "expunge audit"))
+    for line in (*joint_lines(joint), f"Margins: {found.margins}.", f"Deletion: {CLASS}"):
+        assert escape(line) in page
+    assert "<b>gradient_ascent</b>" in page
+    another = audit(retrained[2], original=original, retrained=retrained[:2])
+    labels = deletion_report(another, "", "").frame["method"].unique()
+    assert [*labels] == ["original", "retrain", "floor", "retrain, audited"]
+    for known in ((), retrained[:1]):
+        asked = deletion_report(audit(original, forget=CLASS, retrained=known), CLASS, "")
+        assert asked.chain is None
+        assert "Nothing yet\n on the model mlp" in render(asked)
+    everything = deletion_report(found, None, "")
+    assert everything.title == "Deletion: all requests so far"
+
+
 def test_no_model_is_changed(original: Trained, retrained: list[Trained], forgot: Trained) -> None:
     def weights(one: nn.Module) -> torch.Tensor:
         return torch.cat([p.detach().flatten() for p in one.parameters()])
@@ -182,7 +208,7 @@ def test_the_command(
     (folder / "margins.yaml").write_text("UA: 100\n", encoding="utf-8")
     wide = expunge(
         *("audit", "forgot", *beside, "--strength", "quick", "--margins", "margins.yaml"),
-        *("--figures", "pictures", "--json"),
+        *("--figures", "pictures", "--report", "about", "--json"),
         cwd=folder,
     )
     told = json.loads(wide.stdout)
@@ -192,6 +218,10 @@ def test_the_command(
     assert told["joint"]["word"] == NOT_FORGOTTEN
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert {"roc.svg", "exposed.pdf", "captions.txt", "membership.csv"} <= names
+    page = (folder / "about" / "report.html").read_text(encoding="utf-8")
+    assert "Margins: 100 points of UA" in page
+    assert "--report about" in page
+    assert (folder / "about" / "figures" / "00-roc.svg").is_file()
     assert "exists" in refused("audit", "forgot", "--figures", "pictures", cwd=folder)
     assert "unknown strength" in refused("audit", "forgot", "--strength", "all", cwd=folder)
     assert "no-bank does not exist" in refused(

@@ -1,14 +1,16 @@
-"""Which audit catches which cheat on digits, and how often audits sound at true retrains.
+"""Which audit catches which cheat on digits, how often audits sound at true retrains, and what they
+say of every method.
 
     python benchmarks/red_team.py run --out runs/red-team
     python benchmarks/red_team.py table --out runs/red-team --json benchmarks/results/red-team.json
 
 Each case is a network and a request: 8 retrained models to read against, a bank of 16, further
 retrained models, which are judged themselves and which cheats imitate, and every cheat from several
-seeds. A retrained model that is judged is read against 8 that are drawn anew of all the others: against
-the same 8 all would be called wrong together where these are odd. The bank is one, and what is found
-of rates holds given this bank. One file per model that was judged is written whole when it is done, so
-a run goes on where it stopped, and several processes share it (`--part 0/2`, `--part 1/2`).
+seeds; on the first network every method, too, with its own defaults. A retrained model that is judged
+is read against 8 that are drawn anew of all the others: against the same 8 all would be called wrong
+together where these are odd. The bank is one, and what is found of rates holds given this bank. One
+file per model that was judged is written whole when it is done, so a run goes on where it stopped, and
+several processes share it (`--part 0/2`, `--part 1/2`).
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from expunge.audits.panel import Panel
 from expunge.audits.strength import STRENGTHS
 from expunge.data.load import load_data
 from expunge.errors import ExpungeError
+from expunge.methods import CONTROLS, METHODS
 from expunge.names.seeds import numpy_generator
 from expunge.scores.statistics import wilson
+from expunge.scores.words import OUTSIDE
 from expunge.shadows.build import build
 from expunge.testing.cheats import CHEATS
 from expunge.testing.red_team import (
@@ -50,10 +54,15 @@ from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=20, lr=0.1, batch_size=64)
-CASES = [(model, request) for model in ("mlp", "cnn") for request in ("class:3", "random:0.1")]
+NETWORKS = ("mlp", "cnn")
+CASES = [(model, request) for model in NETWORKS for request in ("class:3", "random:0.1")]
 REFERENCES, RETRAINS, SHADOWS = 8, 40, 16
 RETRAIN = "retrain"
 """Begins the name of a true retrain that is judged."""
+METHOD = "method:"
+"""Begins the name of a model that a method made; the method's own follows."""
+TELLS = "standard"
+"""The strength whose word is told of every method."""
 
 
 class Case:
@@ -89,6 +98,8 @@ class Case:
         """What is called so; a cheat imitates a retrained model that nothing is read against."""
         if name == ORIGINAL:
             return self.original
+        if name.startswith(METHOD):
+            return unlearn(self.original, self.request, name.removeprefix(METHOD), seed=seed)
         beyond = self.retrain(REFERENCES + seed)
         if name == RETRAIN:
             return beyond
@@ -96,7 +107,7 @@ class Case:
 
     def judge(self, name: str, seed: int) -> None:
         """Write the rows of one model, none where there is no such cheat of this request."""
-        file = self.folder / f"{name.split()[0]}-{seed}.json"
+        file = self.folder / f"{name.split()[0].replace(':', '-')}-{seed}.json"
         if file.exists():
             return
         began = time.perf_counter()
@@ -122,11 +133,14 @@ def drawn(seed: int) -> list[int]:
     return [others[place] for place in order[:REFERENCES]]
 
 
-def models(seeds: int, retrains: int) -> Iterator[tuple[str, int]]:
-    """Names and seeds of all that is judged in a case."""
+def models(network: str, seeds: int, retrains: int) -> Iterator[tuple[str, int]]:
+    """Names and seeds of all that is judged in a case of a network."""
     yield ORIGINAL, 0
     yield from ((name, seed) for seed in range(seeds) for name in CHEATS)
     yield from ((RETRAIN, seed) for seed in range(retrains))
+    others = [name for name in (*METHODS, *CONTROLS) if name != RETRAIN]
+    if network == NETWORKS[0]:
+        yield from ((METHOD + name, seed) for seed in range(seeds) for name in others)
 
 
 def read(out: Path) -> tuple[pd.DataFrame, float]:
@@ -167,6 +181,11 @@ def table(out: Path) -> dict[str, Any]:
                 for name in (ORIGINAL, *CHEATS)
                 if (own["name"] == name).any()
             },
+            "methods": {
+                name.removeprefix(METHOD): words(own[own["name"] == name])
+                for name in own["name"].unique()
+                if name.startswith(METHOD)
+            },
             "alarms": {
                 audit: with_interval(count)
                 for audit, count in counts(own[own["name"] == RETRAIN]).items()
@@ -181,6 +200,16 @@ def counts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
         return {}
     cells = caught(rows)
     return {audit: dict(cells[audit].value_counts()) for audit in cells}
+
+
+def words(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Of a method: word -> of how many models `TELLS` said it; audit -> how many it found outside."""
+    said = rows[rows["audit"] == TELLS]["joint"].value_counts()
+    outside = rows[(rows["finding"] == OUTSIDE) & rows["audit"].isin(STRENGTHS[TELLS])]
+    return {
+        "said": dict(said),
+        "outside": dict(outside.groupby("audit", sort=False)["model"].nunique()),
+    }
 
 
 def with_interval(count: dict[str, int]) -> dict[str, Any]:
@@ -198,7 +227,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("what", choices=["run", "table"])
     parser.add_argument("--out", type=Path, default=Path("runs/red-team"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--networks", nargs="+", default=["mlp", "cnn"])
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--seeds", type=int, default=3, help="of each cheat")
     parser.add_argument("--retrains", type=int, default=RETRAINS)
     parser.add_argument("--part", default="0/1")
@@ -209,7 +238,8 @@ def main(arguments: Sequence[str]) -> None:
         for network, request in CASES:
             if network in options.networks:
                 case = Case(network, request, options.out)
-                for name, seed in list(models(options.seeds, options.retrains))[part::parts]:
+                wanted = list(models(network, options.seeds, options.retrains))
+                for name, seed in wanted[part::parts]:
                     case.judge(name, seed)
         return
     found = table(options.out)

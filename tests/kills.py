@@ -137,9 +137,13 @@ def run(arguments: Sequence[str], work: Path, blow: Blow | None = None) -> tuple
     """
     tally = work.parent / f"{work.name}.events"
     start = time.perf_counter()
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT}
+    )  # until the fork has a handler of its own
     process = os.fork()
     if process == 0:
         _be_command(arguments, work, blow, tally)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if blow is not None and blow.event is None:
         time.sleep(blow.seconds)
         os.kill(process, blow.number)
@@ -153,6 +157,10 @@ def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: 
     """What the fork does; it never returns."""
     code = 1
     try:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # one before the command has begun just ends it
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.chdir(work)
         log = os.open(work.parent / f"{work.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
@@ -163,9 +171,6 @@ def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: 
             "TMPDIR": str(work / ".tmp"),
         }
         tempfile.tempdir = str(work / ".tmp")
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a job in the background ignores it
         count = 0
 
         def hook(event: str, given: tuple[object, ...]) -> None:
@@ -180,6 +185,7 @@ def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: 
         sys.argv = ["expunge", *arguments]
         from expunge import cli
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             cli.main()
         except SystemExit as stop:
@@ -522,7 +528,8 @@ def write_result(out: Path, results: Sequence[Found], seed: int) -> None:
     from expunge.hardware import machine_name
     from expunge.version import VERSION
 
-    runs = json.loads(out.read_text(encoding="utf-8"))["runs"] if out.exists() else []
+    there = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    runs = there.get("runs", [])
     cases = [
         {
             "case": found.case,
@@ -536,6 +543,7 @@ def write_result(out: Path, results: Sequence[Found], seed: int) -> None:
     runs.append({"expunge": VERSION, "machine": machine_name("cpu"), "seed": seed, "cases": cases})
     every = [case for run in runs for case in run["cases"]]
     content = {
+        **there,  # with what was noted by hand beside the counts
         "what": "kills of commands at each file event and at random moments: scripts/kills",
         "kills": sum(sum(case["kills"].values()) for case in every),
         "faults": sum(len(case["faults"]) for case in every),

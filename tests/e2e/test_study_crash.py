@@ -62,7 +62,7 @@ def drive(mode, folder):
         while study.counts().done < len(study.cells) and kills < 16:
             before = {c.key for c in study.cells if study.store.done(c.key)}
             process = worker()
-            # at a random moment, though no later than its first cell: a fast machine, too, is killed often
+            # at a random moment, though no later than its first cell: a fast machine kills often, too
             until = time.monotonic() + chance.uniform(0.0, 0.35)
             while time.monotonic() < until and study.counts().done == len(before):
                 time.sleep(0.002)

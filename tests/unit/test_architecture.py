@@ -52,8 +52,9 @@ LAYERS = {
     "folders": 12,
     "shadows": 11,
     "study": 12,
-    "cli": 13,
-    "__main__": 14,
+    "requests": 13,
+    "cli": 14,
+    "__main__": 15,
 }
 # The report reads finished results, perhaps on a machine that has no torch.
 ONLY = {"report": {"errors", "names", "disk", "scores"}}

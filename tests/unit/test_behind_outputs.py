@@ -104,11 +104,11 @@ def test_a_distance_below_those_between_retrained_models_is_as_near_as_these() -
     info = SCORES["activation_distance"]
     near = Score("activation_distance", 0.0, 90, None, None, info.unit, info.target)
     floor = [0.2, 0.21, 0.2, 0.19, 0.2]
-    assert word(read_beside(near, 1.0, floor, info, STATED, lower_is_nearer=True)) == "within"
+    below = read_beside(near, 1.0, floor, info, STATED, lower_is_nearer=True)
+    assert word(below) == "within" and not below.finding.beyond, "nearer is not beyond"
     assert word(read_beside(near, 1.0, floor, info, STATED)) == "outside"
-    assert (
-        word(read_beside(near, 0.2, floor, info, STATED, lower_is_nearer=True)) == "not measurable"
-    )
+    blunt = read_beside(near, 0.2, floor, info, STATED, lower_is_nearer=True)
+    assert word(blunt) == "not measurable" and blunt.finding.interval == below.finding.interval
     few = replace(near, n=29)
     assert word(read_beside(few, 1.0, floor, info, STATED)) == "not measurable"
     silent = ScoreInfo("x", "", "", "low", "")
@@ -358,6 +358,17 @@ def test_relearn_time_within_half_and_twice_the_steps_of_retraining(
     assert result.word == expected
     if expected != "not measurable":
         assert result.why.startswith(f"{mine[0]} steps against ")
+
+
+def test_one_more_retrained_model_relearns_in_so_many_steps() -> None:
+    """By hand on the scale of doublings: 3 and 7 and 15 steps are 2, 3 and 4 of them."""
+    found = found_of_times(Relearned(1, True), [Relearned(n, True) for n in (3, 7, 15)], 100)
+    half = 4.302653 * (4 / 3) ** 0.5
+    assert found.interval == pytest.approx((0.0, 100.0)), "from no step to the cap"
+    assert not found.beyond and found.band is None
+    many = found_of_times(Relearned(1, True), [Relearned(n, True) for n in (31, 63, 127)], 10**6)
+    assert many.interval == pytest.approx((2 ** (6 - half) - 1, 2 ** (6 + half) - 1), rel=1e-5)
+    assert many.beyond
 
 
 def test_where_each_audit_looks() -> None:

@@ -12,11 +12,11 @@ from expunge.errors import ConfigError
 from expunge.scores import equivalence
 from expunge.scores.equivalence import (
     equivalent,
-    left_out_band,
     pass_rate,
     passes,
-    prediction_interval,
 )
+from expunge.scores.finding import compared
+from expunge.scores.statistics import left_out_band
 
 MANY = 40_000
 
@@ -86,13 +86,29 @@ def test_a_margin_is_no_smaller_than_a_sample_and_above_0() -> None:
 
 def test_one_more_retrained_model_lies_in_its_interval_as_often_as_stated() -> None:
     draws = np.random.default_rng(0).normal(size=(2_000, 6))
-    ends = [prediction_interval(row[:5].tolist()) for row in draws]
-    inside = [low <= new <= high for (low, high), new in zip(ends, draws[:, 5], strict=True)]
+    found = [compared(row[5], row[:5].tolist(), 1.0) for row in draws]
+    inside = [
+        one.interval[0] <= row[5] <= one.interval[1] for one, row in zip(found, draws, strict=True)
+    ]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
-    low, high = prediction_interval([4.0, 4.0, 4.0], least=1.0)
-    assert high - low == pytest.approx(2 * stats.t.ppf(0.975, 2) * math.sqrt(4 / 3))
-    with pytest.raises(ConfigError, match="two retrained models"):
-        prediction_interval([4.0])
+    assert inside == [not one.beyond for one in found]
+
+
+def test_the_interval_and_the_band_stand_in_what_is_found() -> None:
+    retrained = [96.0, 97.0, 99.5]
+    found = compared(90.0, retrained, 2.0, step=0.5, tests=3, limits=(0.0, 100.0))
+    half = stats.t.ppf(0.975, 2) * np.std(retrained, ddof=1) * math.sqrt(4 / 3)
+    assert found.interval == pytest.approx((97.5 - half, 100.0)), "95 %, however many are tested"
+    assert found.band == pytest.approx((96.0 - 98.25, 99.5 - 96.5))
+    assert found.why.endswith("beyond the -2.25 to +3 among retrained ones") and not found.beyond
+    assert "inside the -2.25 to +3" in compared(96.0, retrained, 2.0).why
+    alike = compared(90.0, [97.0] * 3, 2.0, step=0.5)
+    assert alike.interval == pytest.approx((97 - 2.4842, 97 + 2.4842), abs=1e-4), (
+        "one sample's step"
+    )
+    assert alike.beyond and "beyond the +0 to +0" in alike.why
+    few = compared(90.0, [96.0, 97.0], 2.0)
+    assert (few.interval, few.band, few.beyond) == (None, None, False), "no spread to go by"
 
 
 def test_the_band_of_those_left_out_by_a_loop() -> None:

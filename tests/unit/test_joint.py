@@ -243,9 +243,26 @@ def test_the_table_has_means_and_leaves_out_what_no_score_has() -> None:
     assert headers == ["looks at", "audit", "score", "value", "original"]
 
 
-@pytest.mark.parametrize(("width", "whole"), [(80, False), (150, True)])
+def test_the_table_says_where_one_more_retrained_model_would_lie() -> None:
+    values = {"UA": 9.0, "TA": 50.0, "MIA": 50.0}
+    judged = [row(name, OUTSIDE, value=value) for name, value in values.items()]
+    for n, own in ((0, (40.0, 60.0)), (1, (40.0, 60.004))):
+        finding = replace(judged[n].score.finding, interval=own, p=(1e-9, 0.4)[n])
+        judged[n] = replace(judged[n], score=replace(judged[n].score, finding=finding))
+    headers, rows = joint_grid(found_together(judged, references=3))
+    column = [line[headers.index("one more retrain")] for line in rows]
+    assert column == ["40.00 – 60.00 (beyond)", "40.00 – 60.00", "–"]
+    headers, _ = joint_grid(found_together(judged[2:], references=3))
+    assert "one more retrain" not in headers
+
+
+@pytest.mark.parametrize(("width", "whole"), [(80, False), (100, False), (150, True)])
 def test_a_narrow_line_has_room_for_what_was_found(width: int, whole: bool) -> None:
-    judged = [row("near_copies_accuracy", OUTSIDE, value=9), PROBE]
+    spread = replace(PROBE.score.finding, interval=(40.0, 60.0))
+    judged = [
+        row("near_copies_accuracy", OUTSIDE, value=9),
+        replace(PROBE, score=replace(PROBE.score, finding=spread)),
+    ]
     table = joint_table(found_together(judged, references=6), width)
     screen = PlainConsole(file=io.StringIO(), width=width)
     screen.print(table)
@@ -255,3 +272,4 @@ def test_a_narrow_line_has_room_for_what_was_found(width: int, whole: bool) -> N
         one in text for one in ("near_copies_accuracy ", "outside", "representation", "(mean of 6)")
     )
     assert ("why" in text) == whole
+    assert ("40.00 – 60.00" in text) == (width >= 100)

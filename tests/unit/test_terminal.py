@@ -140,6 +140,18 @@ def ran(
     return 0
 
 
+def test_ctrl_c_before_the_command_has_begun_costs_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "tolerate_signs", interrupted)
+    err = io.StringIO()
+    assert ran(monkeypatch, io.StringIO(), err, "list") == 130
+    assert "interrupted" in err.getvalue() and err.getvalue().count("\n") == 1
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize("words", ["list", "--help", "--version", "study list"])
 def test_a_full_disk_behind_a_redirect_costs_one_line(

@@ -286,6 +286,9 @@ def test_scores_are_a_table_a_frame_and_names() -> None:
     frame = scores.frame()
     assert isinstance(frame, pd.DataFrame) and list(frame["score"]) == [s.name for s in scores]
     assert frame.set_index("score").loc["UA", "retrained"] == scores["UA"].reference == 100
+    assert frame[["interval_low", "band_high"]].isna().all(axis=None), (
+        "one retrained model: no spread"
+    )
     assert scores["RTE"].value == forgot().record.cost.seconds
     assert "UA" in scores and "UB" not in scores and len(scores) == len(frame)
     with pytest.raises(ConfigError, match="no score 'MAI', did you mean 'MIA'"):

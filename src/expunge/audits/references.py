@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from expunge.scores.finding import (
+    NO_LIMITS,
     NOT_MEASURABLE,
     OUTSIDE,
     UNDECIDED,
@@ -105,6 +106,7 @@ def read_beside(
         step=step,
         tests=tests,
         unit="points" if percent else info.unit,
+        limits=info.limits or NO_LIMITS,
     )
     floor = mean_sd(references)[0] if lower_is_nearer else -math.inf
     finding = found(max(score.value, floor))
@@ -117,7 +119,7 @@ def beyond_original(finding: Finding, original: Finding) -> Finding:
     """The finding; what the original, which forgot nothing, passes too does not find a model within."""
     if finding.word != WITHIN or original.word == OUTSIDE:
         return finding
-    return Finding(NOT_MEASURABLE, "the original lies as near to retraining", finding.p)
+    return replace(finding, word=NOT_MEASURABLE, why="the original lies as near to retraining")
 
 
 def beside_chance(panel: Panel, finding: Finding) -> Finding | None:

@@ -258,11 +258,13 @@ def found_of_times(mine: Relearned, theirs: Sequence[Relearned], cap: int) -> Fi
         FACTOR,
         error=CHANCE if len(theirs) < 3 else 0.0,
         step=one_step,
+        limits=(0.0, math.log2(1 + cap)),
     )
     typical = 2 ** (sum(doublings) / len(doublings)) - 1
     many = f"{steps:.0f} step{'' if steps == 1 else 's'}"
     told = f"{many} against {typical:.0f}; from half to twice as many make no matter"
-    found = replace(found, why=told)
+    ends = found.interval and (2 ** found.interval[0] - 1, 2 ** found.interval[1] - 1)
+    found = replace(found, why=told, interval=ends, band=None)  # differences of doublings: no steps
     if found.word == WITHIN and (bound or any(one for _, one in known)):
         return replace(found, word=UNDECIDED)
     return found

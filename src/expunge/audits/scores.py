@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from expunge.audits.base import Audit, Need
 from expunge.audits.losses import Losses
@@ -164,7 +164,8 @@ class Scores:
 
     def frame(self) -> pd.DataFrame:
         """A row for each score: score, value, low, high, n, unit, target, original, retrained, gap,
-        and bound: "at least" or "at most" where the value is no more than that.
+        bound: "at least" or "at most" where the value is no more than that, and, beside three
+        retrained models or more, `interval` and `band` of its `Finding`, each as _low and _high.
         """
         import pandas as pd
 
@@ -181,6 +182,8 @@ class Scores:
                 "retrained": one.reference,
                 "gap": one.gap,
                 "bound": one.bound,
+                **_ends(one, "interval"),
+                **_ends(one, "band"),
             }
             for one in self.scores
         ]
@@ -210,6 +213,12 @@ class Scores:
             "note": NO_GUARANTEE,
             **({} if self.joint is None else {"joint": self.joint.to_dict()}),
         }
+
+
+def _ends(score: Score, of: Literal["interval", "band"]) -> dict[str, float | None]:
+    """Both ends of what a finding has of that name, each as a column; None without it."""
+    low, high = getattr(score.finding, of, None) or (None, None)
+    return {f"{of}_low": low, f"{of}_high": high}
 
 
 def score_panel(panel: Panel, audits: Sequence[Audit], asked: Collection[str] = ()) -> Scores:

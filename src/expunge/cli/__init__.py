@@ -163,9 +163,13 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run a command; a mistake costs one line and exit code 2."""
-    tolerate_signs()
-    with _ended_by_signals() as asked, warnings_as_lines():
-        code = _run(asked)
+    asked: list[int] = []
+    try:
+        tolerate_signs()
+        with _ended_by_signals() as asked, warnings_as_lines():
+            code = _run(asked)
+    except KeyboardInterrupt:  # just before the command itself, or just after
+        code = _interrupted(asked)
     _leave_processes()
     sys.exit(code)
 
@@ -188,8 +192,7 @@ def _run(asked: list[int]) -> int:
         end = "" if said.endswith((".", "?")) else "."
         return _complain(f"{said}{end} See `expunge --help`.", 2)
     except (KeyboardInterrupt, typer.Abort):
-        code = 128 + asked[0] if asked else INTERRUPTED
-        return _complain("interrupted; nothing was left half-written", code)
+        return _interrupted(asked)
     except SystemExit as stop:  # nothing of ours says that
         if isinstance(stop.__context__, BrokenPipeError):  # typer turns it into this
             return _unread()
@@ -200,6 +203,12 @@ def _run(asked: list[int]) -> int:
         shown = not error.filename and (output_lost() or _was_shown(error))
         where = "standard output" if shown else error.filename or "the system"
         return _complain(f"{where}: {error.strerror or error}", 2)
+
+
+def _interrupted(asked: list[int]) -> int:
+    """Say so; the exit code of what was ended by Ctrl-C, or by the signal in `asked`."""
+    code = 128 + asked[0] if asked else INTERRUPTED
+    return _complain("interrupted; nothing was left half-written", code)
 
 
 def _was_shown(error: OSError) -> bool:

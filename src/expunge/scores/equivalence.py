@@ -66,37 +66,6 @@ def equivalent(
     return Finding(OUTSIDE if abs(apart) - half > margin else UNDECIDED, told, p)
 
 
-def prediction_interval(
-    retrained: Sequence[float], *, level: float = 1 - ALPHA, least: float = 0.0
-) -> tuple[float, float]:
-    """Where one more retrained model lies with probability `level`, if they are normal: (low, high).
-
-    least: standard deviation that counts where that of the values is smaller.
-    Raises ConfigError for fewer than two values, which have no spread.
-    """
-    if len(retrained) < 2:
-        raise ConfigError(f"an interval takes two retrained models or more; got {len(retrained)}")
-    mean, sd = mean_sd(retrained)
-    k = len(retrained)
-    half = student_quantile((1 + level) / 2, k - 1) * max(sd, least) * math.sqrt(1 + 1 / k)
-    return mean - half, mean + half
-
-
-def left_out_band(retrained: Sequence[float]) -> tuple[float, float]:
-    """The smallest and the largest difference of one retrained model from the mean of all others.
-
-    What lies between them is no farther from retraining than retrained models are from each other; one
-    more of k lies beyond them at most about 2 times in k + 1, by chance.
-    Raises ConfigError for fewer than three values.
-    """
-    k = len(retrained)
-    if k < 3:
-        raise ConfigError(f"a band takes three retrained models or more; got {k}")
-    mean, _ = mean_sd(retrained)
-    apart = [(value - mean) * k / (k - 1) for value in retrained]
-    return min(apart), max(apart)
-
-
 @dataclass(frozen=True)
 class PassRate:
     """How often a true retraining passes, of so many models a side: all required scores, and each.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from expunge.scores.statistics import mean_sd, student_p, student_quantile
+from expunge.scores.statistics import left_out_band, mean_sd, student_p, student_quantile
 from expunge.scores.words import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, AuditWord
 
 __all__ = [
@@ -35,19 +35,29 @@ ENOUGH = 5
 """Retrained models from which on a model can be found within."""
 SPREAD = 3
 """Retrained models from which on their own spread counts; of fewer the margin stands in for it."""
+NO_LIMITS = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True)
 class Finding:
     """word: what was found. why: in a sentence without its full stop. p: the chance that a true
     retraining lies as far away, in [0, 1]; None where nobody knows it. decidable: False where so few
-    samples, or so wide a spread of retraining, could not have shown any value to be within.
+    samples, or so wide a spread of retraining, could not have shown any value to be within. interval:
+    where one more retrained model lies in 95 of 100 cases, (low, high). band: `left_out_band` of the
+    retrained models. Both in the score's unit; None where their spread was not what it was found by.
     """
 
     word: AuditWord
     why: str
     p: float | None = None
     decidable: bool = True
+    interval: tuple[float, float] | None = None
+    band: tuple[float, float] | None = None
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the model lies beyond the interval, on a side that is farther from retraining."""
+        return self.interval is not None and self.p is not None and self.p < ALPHA
 
 
 def compared(
@@ -59,13 +69,14 @@ def compared(
     step: float = 0.0,
     tests: int = 1,
     unit: str = "points",
+    limits: tuple[float, float] = NO_LIMITS,
 ) -> Finding:
     """A value beside those of k retrained models.
 
     margin: the largest difference that does not matter. error: the standard error of one value that the
     number of samples alone makes; step: what one sample moves it by; both in the same unit, 0 or more.
     tests: how many such findings there are, for a joint chance of ALPHA that a true retraining is
-    outside in any (Bonferroni).
+    outside in any (Bonferroni). limits: the smallest and the largest value that there can be.
 
     Another retraining differs from the mean of k by a spread of sd sqrt(1 + 1 / k), where sd is their
     standard deviation, which counts as no less than `step`; with Student's t of k - 1 degrees it gives a
@@ -87,12 +98,21 @@ def compared(
     far = f"{apart:.3g} {unit}" if unit == "points" else f"{apart:.3g}"
     side = "over" if value > mean else "under" if apart else "from"
     told = f"{far} {side} retraining, margin {margin:g}, chance up to {chance:.3g}"
-    if apart > margin and apart > chance:
-        return Finding(OUTSIDE, told, p)
     reach = student_quantile(1 - ALPHA, freedom) * spread
-    if k < ENOUGH:
-        return Finding(UNDECIDED, told, p)
-    return settled(told, p, margin, upper=apart + reach, least=reach)
+    if apart > margin and apart > chance:
+        finding = Finding(OUTSIDE, told, p)
+    elif k < ENOUGH:
+        finding = Finding(UNDECIDED, told, p)
+    else:
+        finding = settled(told, p, margin, upper=apart + reach, least=reach)
+    if k < SPREAD:
+        return finding
+    half = student_quantile(1 - ALPHA / 2, freedom) * spread
+    interval = max(mean - half, limits[0]), min(mean + half, limits[1])
+    low, high = (round(end, 9) for end in left_out_band(known))
+    place = "inside" if low <= math.copysign(apart, value - mean) <= high else "beyond"
+    why = f"{told}, {place} the {low:+z.3g} to {high:+z.3g} among retrained ones"
+    return replace(finding, why=why, interval=interval, band=(low, high))
 
 
 def settled(

@@ -14,9 +14,11 @@ from expunge.scores.shown import TEXT_WIDTH, shown_value
 
 FAMILIES = ("outputs", "representation", "reversal")
 """In the order in which the table has them."""
-RETRAINED, NONE = "retrained", "–"
-ROOM, NARROW = 120, ("score", "finding", "value", "original", RETRAINED)
-"""Characters of a line from which on all columns are shown; those of a narrower one."""
+RETRAINED, ANOTHER, NONE = "retrained", "one more retrain", "–"
+BEYOND = " (beyond)"
+ROOM, LITTLE = 120, 100
+"""Characters of a line from which on all columns are shown, and those of a narrow one with `ANOTHER`."""
+NARROW = ("score", "finding", "value", "original", RETRAINED)
 
 
 def joint_table(found: Joint, width: int = TEXT_WIDTH) -> Table:
@@ -25,11 +27,12 @@ def joint_table(found: Joint, width: int = TEXT_WIDTH) -> Table:
     kept = list(range(len(headers)))
     if width < ROOM:
         heads = [name.partition(" (")[0] for name in headers]
-        kept = [heads.index(name) for name in NARROW if name in heads]
+        shown = NARROW if width < LITTLE else (*NARROW, ANOTHER)
+        kept = [heads.index(name) for name in shown if name in heads]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in (headers[n] for n in kept):
-        number = name in ("value", "original") or name.startswith(RETRAINED)
-        heading = name.replace(" (", "\n(")
+        number = name in ("value", "original", ANOTHER) or name.startswith(RETRAINED)
+        heading = "one more\nretrain" if name == ANOTHER else name.replace(" (", "\n(")
         table.add_column(heading, justify="right" if number else "left", no_wrap=name != "why")
     before: tuple[str, ...] = ("", "")
     for row in rows:
@@ -37,20 +40,22 @@ def joint_table(found: Joint, width: int = TEXT_WIDTH) -> Table:
         cells = (family, "" if row[:2] == before[:2] else row[1], *row[2:])
         if family and width < ROOM:
             table.add_row(family, style="bold")
-        table.add_row(*(cells[n] for n in kept))
+        table.add_row(*(cells[n].replace(BEYOND, f"\n{BEYOND.strip()}") for n in kept))
         before = row
     return table
 
 
 def joint_grid(found: Joint) -> tuple[list[str], list[tuple[str, ...]]]:
     """Headers, and a row per score, by family. What no score has is left out: the original's value, that
-    of retrained models, their mean where there are several, and what was found and why.
+    of retrained models, their mean where there are several, the interval of one more, and what was found
+    and why.
     """
     judged = by_family(found)
     many = found.references > 1
     headers = ["looks at", "audit", "score", "value", "original"]
     headers += [
         f"{RETRAINED} (mean of {found.references})" if many else RETRAINED,
+        ANOTHER,
         "finding",
         "why",
     ]
@@ -68,16 +73,26 @@ def by_family(found: Joint) -> list[JudgedScore]:
 
 
 def _cells(score: Score) -> tuple[str, ...]:
-    """Score, value, original, retrained, finding and why."""
+    """Score, value, original, retrained, one more retrain, finding and why."""
     before, mean, finding = score.detail.get("original"), score.retrained_mean, score.finding
     return (
         score.name,
         shown_value(score.value, score.unit, score.bound),
         NONE if before is None else shown_value(before, score.unit),
         NONE if mean is None else shown_value(mean, score.unit, score.reference_bound),
+        _another(score),
         NONE if finding is None else finding.word,
         "" if finding is None else finding.why,
     )
+
+
+def _another(score: Score) -> str:
+    """Where one more retrained model would lie, and whether the model lies beyond that."""
+    finding = score.finding
+    if finding is None or finding.interval is None:
+        return NONE
+    low, high = (shown_value(end, score.unit) for end in finding.interval)
+    return f"{low.partition(' ')[0]} – {high}{BEYOND if finding.beyond else ''}"
 
 
 def joint_lines(found: Joint) -> Iterator[str]:

@@ -90,7 +90,7 @@ class Score:
         names = ("name", "value", "n", "low", "high", "unit", "target", "reference", "gap")
         bounds = ("bound", "reference_bound")
         plain = {name: as_plain(getattr(self, name)) for name in (*names, *bounds)}
-        found = None if self.finding is None else asdict(self.finding)
+        found = None if self.finding is None else as_plain(asdict(self.finding))
         return plain | {"finding": found, "detail": as_plain(self.detail)}
 
 

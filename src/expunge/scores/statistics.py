@@ -93,6 +93,21 @@ def student_interval(
     return mean, mean - half, mean + half
 
 
+def left_out_band(retrained: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest difference of one retrained model from the mean of all others.
+
+    What lies between them is no farther from retraining than retrained models are from each other; one
+    more of k lies beyond them at most about 2 times in k + 1, by chance.
+    Raises ConfigError for fewer than three values.
+    """
+    k = len(retrained)
+    if k < 3:
+        raise ConfigError(f"a band takes three retrained models or more; got {k}")
+    mean, _ = mean_sd(retrained)
+    apart = [(value - mean) * k / (k - 1) for value in retrained]
+    return min(apart), max(apart)
+
+
 def paired_interval(
     a: Sequence[float], b: Sequence[float], confidence: float = 0.95
 ) -> tuple[float, float, float]:

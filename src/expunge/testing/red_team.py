@@ -72,8 +72,9 @@ def red_team(
 
     Returns:
         A row for each model and score with a finding, models being `ORIGINAL`, `HELD_OUT` and the
-        cheats: model, audit (or `TOGETHER`, or a strength), score, value, reference, finding, why, p.
-        A cheat that cannot be made of this request or model is left out.
+        cheats: model, audit (or `TOGETHER`, or a strength), score, value, reference, finding, why, p;
+        and `joint`, the word for all that a strength found, in rows of these. A cheat that cannot be
+        made of this request or model is left out.
 
     Raises:
         ConfigError: for fewer than two retrained models, or an audit that lacks something.
@@ -189,7 +190,8 @@ def told(
             whole_classes=whole,
         )
         finding = Finding(audit_word(together.word), together.reason)
-        yield {"audit": word, "score": "", "value": None, "reference": None, **_said(finding)}
+        known = {"score": "", "value": None, "reference": None, "joint": together.word}
+        yield {"audit": word, **known, **_said(finding)}
 
 
 def caught(frame: pd.DataFrame) -> pd.DataFrame:

@@ -21,6 +21,7 @@ import torch
 from machine import machine
 
 from expunge.api import audit, train, unlearn
+from expunge.audits.strength import Strength
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.methods import make_method
@@ -70,7 +71,7 @@ def bare(cells: list[Cell]) -> float:
                 config.get("method", "retrain"), config.get("settings"), allow_code=True
             )
             made = unlearn(first, split, method, seed=cell.seed, names=names, place=CPU)
-        audit(made, seed=cell.seed, place=CPU)
+        audit(made, strength=Strength(seed=cell.seed), place=CPU)
     return time.perf_counter() - start
 
 

@@ -25,6 +25,7 @@ from expunge.audits.mia import Membership
 from expunge.audits.near_empty import check_same_samples
 from expunge.audits.outputs import Outputs
 from expunge.audits.scores import PARTS, Scores, read_against
+from expunge.audits.strength import Strength
 from expunge.data.batch import Batch
 from expunge.data.load import Data, load_data
 from expunge.data.parts import Part
@@ -274,7 +275,7 @@ def scores_of(
         original=adopted(original, split.whole_again()),
         retrained=adopted(retrained, split),
         also=[attack, *also],
-        seed=seed,
+        strength=Strength(seed=seed),
         place=Place(device=device),
     )
 

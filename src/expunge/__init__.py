@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from expunge.audits.base import Audit
     from expunge.audits.panel import Panel
     from expunge.audits.scores import Scores
+    from expunge.audits.strength import Strength
     from expunge.data.batch import Batch
     from expunge.data.load import Data, load_data
     from expunge.data.parts import Part
@@ -87,6 +88,7 @@ _HOMES = {
     "Split": "data.split",
     "SplitError": "errors",
     "StepRule": "training.loop",
+    "Strength": "audits.strength",
     "Task": "data.task",
     "Trained": "trained.trained",
     "UserError": "errors",
@@ -141,6 +143,7 @@ __all__ = [
     "Split",
     "SplitError",
     "StepRule",
+    "Strength",
     "Task",
     "Trained",
     "UserError",

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 
 from expunge.audits import Audit, chosen_audits, make_audit, there
-from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.distance_floor import distance_floor
 from expunge.audits.panel import Panel
 from expunge.audits.scores import Scores
-from expunge.audits.strength import choose_audits, score_chosen
+from expunge.audits.strength import Strength, choose_audits, score_chosen
 from expunge.audits.weights import DISTANCE_FLOOR
 from expunge.data.duplicates import duplicates_left
 from expunge.data.load import Data, as_data
@@ -34,7 +33,6 @@ from expunge.models.table import check_model
 from expunge.place import HERE, Place
 from expunge.pruning.base import Pruner
 from expunge.pruning.original import train_sparse
-from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import as_plain
 from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
@@ -418,10 +416,7 @@ def audit(
     retrained: Trained | Sequence[Trained] | None = None,
     forget: Any = None,
     also: Sequence[str | Audit] = (),
-    strength: str | None = None,
-    margins: Margins = STATED,
-    beside: FurtherModels = NOTHING,
-    seed: int = 0,
+    strength: str | Strength | None = None,
     place: Place = HERE,
     allow_code: bool = True,
 ) -> Scores:
@@ -436,10 +431,9 @@ def audit(
         also: further audits, by name as `expunge list audits` shows them, or as objects. An object
             of a usual kind, such as `Membership(features=...)`, replaces the usual one.
         strength: "quick", "standard" or "thorough": audits that fit, and what they say together
-            (`.joint`); what they will cost is told to `place` before.
-        margins: what difference from retraining does not matter.
-        beside: models of a bank and further ones, for audits that need them.
-        seed: of the draws of attacks.
+            (`.joint`); what they will cost is told to `place` before. A `Strength` also says what
+            difference from retraining does not matter (`margins`), holds the models of a bank and
+            further ones (`beside`), and the seed of the draws of attacks.
         place: device and progress.
         allow_code: whether an audit that is `module:Class` may be imported; False for a name from a
             file.
@@ -449,8 +443,9 @@ def audit(
 
     Raises:
         SplitError: if nothing is to be forgotten, or a model learned from other samples.
-        ConfigError: for an audit that lacks a model to compare with.
+        ConfigError: for an audit that lacks a model to compare with, or an unknown strength.
     """
+    deep = strength if isinstance(strength, Strength) else Strength(strength)
     known = [retrained] if isinstance(retrained, Trained) else list(retrained or ())
     for one in (model, original, *known):
         if one is not None:
@@ -466,25 +461,25 @@ def audit(
         make_audit(one, allow_code=allow_code) if isinstance(one, str) else one for one in wanted
     ]
     run = Run(
-        names=("audit", seed),
+        names=("audit", deep.seed),
         task=model.data.task,
         label="audit",
         progress=place.progress,
         accelerator=accelerator_on(place.device),
     )
-    needs = there(original, reference, beside)
-    chosen = choose_audits(strength, needs, whole_classes=split.only_whole_classes(model.data))
+    needs = there(original, reference, deep.beside)
+    chosen = choose_audits(deep.word, needs, whole_classes=split.only_whole_classes(model.data))
     audits = chosen_audits((*chosen.names, *further), beside=needs, allow_code=allow_code)
     panel = Panel(
         model,
-        split,
+        split.withholding(model.data.struck.ids),
         run,
         original=original,
         retrained=reference,
         others=tuple(others),
-        seed=seed,
-        margins=margins,
-        **vars(beside),
+        seed=deep.seed,
+        margins=deep.margins,
+        **vars(deep.beside),
     )
     return score_chosen(panel, audits, chosen, {one.name for one in further}, place.tell)
 

@@ -21,6 +21,7 @@ from expunge.api import audit, train, unlearn
 from expunge.audits.beside import FurtherModels
 from expunge.audits.log_odds import log_odds
 from expunge.audits.shadows import Shadows
+from expunge.audits.strength import Strength
 from expunge.cli.bank import plan_line
 from expunge.data.load import Data, load_data
 from expunge.data.split import Split
@@ -119,7 +120,8 @@ def test_a_bank_goes_on_and_serves_an_audit(original: Trained, forgot: Trained, 
     shadows = longer.shadows
     assert shadows.learned.sum() == 3 * bank.learned
     assert shadows.never.sum() == len(bank.ids) - bank.learned
-    found = audit(forgot, also=["rmia"], beside=FurtherModels(shadows=shadows))["rmia"]
+    strength = Strength(beside=FurtherModels(shadows=shadows))
+    found = audit(forgot, also=["rmia"], strength=strength)["rmia"]
     assert 0 <= found.value <= 100
     assert set(found.per_sample) == set(forgot.split.forget)
 

@@ -312,7 +312,7 @@ def test_a_second_retrained_model_shows_how_far_chance_goes(original: Path, tmp_
     assert names == [("retrain", 0), ("retrain", 0, "floor")]
     audited = audit_forgotten(done)
     assert len(audited["UA"].detail["references"]) == audited.verdict.references == 2
-    page = deletion_report(done, audited, "class:bee", "expunge")
+    page = deletion_report(audited, "class:bee", "expunge")
     assert [*page.frame["method"].unique()] == ["original", "retrain", "floor", "finetune"]
     later = audit_folder(tmp_path / "new", original=original, retrained=exact, floor=True)
     assert later.verdict.references == 3

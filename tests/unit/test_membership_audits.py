@@ -25,6 +25,7 @@ from expunge.audits.panel import Panel
 from expunge.audits.quantile_mia import QuantileMia, logit_margins
 from expunge.audits.rmia import USUAL_A, Rmia, asked, chosen_a, mean_confidence, share_below
 from expunge.audits.shadows import Shadows
+from expunge.audits.strength import Strength
 from expunge.audits.told_apart import auc
 from expunge.audits.u_lira import ULira
 from expunge.data.load import Data, load_data
@@ -354,7 +355,7 @@ def test_doing_nothing_scores_as_the_original(
         original=original,
         retrained=exact,
         also=also,
-        beside=FurtherModels(shadows=shadows, unlearned=lambda: nothing),
+        strength=Strength(beside=FurtherModels(shadows=shadows, unlearned=lambda: nothing)),
     )
     for name in ("rmia", "lira", "quantile_mia", "tpr_1pct", "u_lira"):
         score = scores[name]

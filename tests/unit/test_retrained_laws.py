@@ -15,6 +15,7 @@ from expunge.audits.klom_fixed import against_margin, constant_share, judged
 from expunge.audits.populations import OverFloor, beside_floor
 from expunge.audits.retrain_band import band
 from expunge.audits.shadows import Swapped
+from expunge.audits.strength import Strength
 from expunge.audits.swap import Swap, chance, found, largest
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
@@ -314,7 +315,7 @@ def test_audits_of_laws_say_when_there_are_too_few(models: dict[str, list[Traine
         original=models["original"][0],
         retrained=models["retrained"],
         also=asked,
-        beside=FurtherModels(siblings=tuple(siblings)),
+        strength=Strength(beside=FurtherModels(siblings=tuple(siblings))),
     )
     for name in asked:
         score = scores[name]
@@ -334,15 +335,15 @@ def test_swap_reads_two_worlds(models: dict[str, list[Trained]]) -> None:
     other = tuple(made.split.retain)[:40]
     asked: list[object] = []
 
-    def swapped(one: Trained) -> FurtherModels:
+    def swapped(one: Trained) -> Strength:
         def make() -> Swapped:
             asked.append(one)
             return Swapped(one, one, exact, exact, forgot, other)
 
-        return FurtherModels(swapped=make)
+        return Strength(beside=FurtherModels(swapped=make))
 
     for one in (exact, made):
-        score = audit(made, also=[Swap(draws=99)], beside=swapped(one))["swap"]
+        score = audit(made, also=[Swap(draws=99)], strength=swapped(one))["swap"]
         assert score.value == 0 and score.reference == 0 and score.detail["quality"] == 100
         assert score.finding is not None and score.finding.word == "within"
     assert asked == [exact, made]

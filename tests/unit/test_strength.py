@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from commands import expunge, refused
+from markupsafe import escape
 from rich.console import Console
 from torch import nn
 
@@ -22,13 +24,18 @@ from expunge.audits.strength import (
     STANDARD,
     STRENGTHS,
     THOROUGH,
+    Strength,
     choose_audits,
 )
 from expunge.cli.listing import BESIDE, listing
 from expunge.data.load import load_data
 from expunge.errors import ConfigError
+from expunge.folders.page import deletion_report
 from expunge.place import Place
+from expunge.report.page import render
 from expunge.scores.joint import FORGOT
+from expunge.scores.joint_shown import joint_lines
+from expunge.scores.margins import STATED, Margins
 from expunge.scores.words import CANNOT_TELL, NOT_FORGOTTEN
 from expunge.shadows.build import build
 from expunge.trained.trained import Trained
@@ -103,6 +110,8 @@ def test_what_does_not_fit_is_left_out_with_what_to_give() -> None:
     assert choose_audits(None, everything, whole_classes=True).names == ()
     with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
         choose_audits("standart", everything, whole_classes=True)
+    with pytest.raises(ConfigError, match="unknown strength 'standart', did you mean 'standard'"):
+        Strength("standart")
 
 
 def test_what_all_needs_are_called() -> None:
@@ -142,10 +151,33 @@ def test_a_strength_tells_its_cost_first_and_finds_one_word(
     true = audit(retrained[2], original=original, retrained=retrained[:2], strength="quick")
     assert true.joint is not None
     assert true.joint.word in (FORGOT, CANNOT_TELL)
+    wide = Strength("quick", margins=Margins({**STATED.by_score, "UA": 100.0}), seed=3)
+    other = audit(forgot, original=original, retrained=retrained[:2], strength=wide)
+    assert other.joint is not None and [s.name for s in other] == [s.name for s in lost]
+    assert lost["UA"].finding is not None and lost["UA"].finding.word == "outside"
+    assert other["UA"].finding is not None and other["UA"].finding.word != "outside"
+    assert other.panel.seed == 3 and lost.panel.seed == 0
     plain = audit(forgot, original=original, retrained=retrained[:2])
     assert plain.joint is None
     assert "joint" not in plain.to_dict()
     assert "finding" not in str(plain)
+    joint = replace(lost.joint, method=("the method, 6 models beside 6", "a rate of <5 %"))
+    page = render(deletion_report(replace(lost, joint=joint), "", "expunge audit"))
+    for line in (*joint_lines(joint), f"Margins: {lost.margins}.", f"Deletion: {CLASS}"):
+        assert escape(line) in page
+    labels = deletion_report(true, None, "").frame["method"].unique()
+    assert [*labels] == ["original", "retrain", "floor", "retrain, audited"]
+
+
+def test_the_page_of_an_original_says_that_nothing_was_done(
+    original: Trained, retrained: list[Trained]
+) -> None:
+    asked = audit(original, forget=CLASS, original=original, retrained=retrained[0])
+    report = deletion_report(asked, CLASS, "")
+    assert [*report.frame["method"].unique()] == ["original", "retrain"]
+    page = render(report)
+    assert "Nothing yet on the model mlp" in page
+    assert "Requests to this model so far" not in page
 
 
 def test_no_model_is_changed(original: Trained, retrained: list[Trained], forgot: Trained) -> None:
@@ -172,7 +204,7 @@ def test_the_command(
     (folder / "margins.yaml").write_text("UA: 100\n", encoding="utf-8")
     wide = expunge(
         *("audit", "forgot", *beside, "--strength", "quick", "--margins", "margins.yaml"),
-        *("--figures", "pictures", "--json"),
+        *("--figures", "pictures", "--report", "about", "--json"),
         cwd=folder,
     )
     told = json.loads(wide.stdout)
@@ -182,6 +214,10 @@ def test_the_command(
     assert told["joint"]["word"] == NOT_FORGOTTEN
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert {"roc.svg", "exposed.pdf", "captions.txt", "membership.csv"} <= names
+    page = (folder / "about" / "report.html").read_text(encoding="utf-8")
+    assert "Margins: 100 points of UA" in page
+    assert "--report about" in page
+    assert (folder / "about" / "figures" / "00-roc.svg").is_file()
     assert "exists" in refused("audit", "forgot", "--figures", "pictures", cwd=folder)
     assert "unknown strength" in refused("audit", "forgot", "--strength", "all", cwd=folder)
     assert "no-bank does not exist" in refused(

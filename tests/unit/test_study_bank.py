@@ -14,6 +14,7 @@ from helpers import CPU
 
 from expunge.api import audit, train, unlearn
 from expunge.audits.beside import FurtherModels
+from expunge.audits.strength import Strength
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
@@ -208,8 +209,7 @@ def test_an_audit_of_a_study_is_the_audit_by_hand(done: Planned, tmp_path: Path)
         original=original,
         retrained=retrained,
         also=["rmia", "u_lira"],
-        beside=beside,
-        seed=3,
+        strength=Strength(beside=beside, seed=3),
         place=CPU,
     )
     found = {one["name"]: one for one in done.store.read(cell.key)["scores"]}

@@ -663,8 +663,6 @@ def test_public_calls_take_six_parameters_or_fewer_beside_place_and_consent(name
     parameters = set(inspect.signature(getattr(expunge, name)).parameters)
     parameters -= {"place", "allow_code"}
     parameters -= {"method"} if "pruner" in parameters else set()  # they exclude each other
-    # one thing, a deeper look: how deep, by which margins, and at what besides
-    parameters -= {"strength", "margins", "beside"} if name == "audit" else set()
     assert len(parameters) <= 6, sorted(parameters)
     assert not parameters & {"device", "progress", "overwrite"}, "these travel as a Place"
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from expunge.audits import AUDITS, Audit
 from expunge.audits.base import Need
+from expunge.audits.beside import NOTHING, FurtherModels
 from expunge.audits.costs import AuditSizes, cost_lines, pass_seconds
 from expunge.audits.equal_to_retraining import method_lines
 from expunge.errors import ConfigError, LogitsError, nearest
 from expunge.scores.finding import ENOUGH
 from expunge.scores.joint import JudgedScore, found_together
+from expunge.scores.margins import STATED, Margins
 from expunge.trained.record import proved
 
 if TYPE_CHECKING:
@@ -70,6 +72,34 @@ GIVE: Mapping[Need, str] = MappingProxyType(
     }
 )
 """What to give for what an audit lacks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Strength:
+    """How hard an audit looks.
+
+    Attributes:
+        word: "quick", "standard" or "thorough": all audits of that word that fit what there is, and one
+            sentence on what they find together; None: the usual audits, and no such sentence.
+        margins: score -> the difference from retraining that does not matter, in the score's unit;
+            `read_margins` of `expunge.scores.margins` reads a file of them.
+        beside: models of a bank and others, for audits that look at more than the original and the
+            retrained ones.
+        seed: of the draws of attacks.
+
+    Raises:
+        ConfigError: for a word that there is not.
+    """
+
+    word: str | None = None
+    _: KW_ONLY
+    margins: Margins = STATED
+    beside: FurtherModels = NOTHING
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.word is not None:
+            check_strength(self.word)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from expunge.cli.forget import audit, unlearn
 from expunge.cli.models import export, import_, train
 from expunge.cli.overview import demo, list_
 from expunge.cli.recommend import recommend
+from expunge.cli.requests import add_requests
 from expunge.cli.screen import warnings_as_lines
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
@@ -157,6 +158,8 @@ cache = typer.Typer(
 cache.command("list", epilog="Example: expunge cache list")(cache_list)
 cache.command("purge", epilog="Example: expunge cache purge --older-than 30")(cache_purge)
 app.add_typer(cache, name="cache")
+
+add_requests(app, SETTINGS)
 
 INTERRUPTED = 130
 

@@ -18,7 +18,7 @@ from expunge.cli.options import (
     Seed,
     SetFields,
 )
-from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.pages import Page, check_places, models_of, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
@@ -86,7 +86,7 @@ def cleanse(
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     screen, messages = consoles()
-    check_places(None, report, out, model_dir, place.overwrite)
+    check_places(None, report, models_of(model_dir, out), overwrite=place.overwrite)
     tell, told = teller(messages)
     with working("cleanse") as bars:
         cleansed = cleanse_folder(
@@ -108,9 +108,9 @@ def cleanse(
     try:  # what is written comes before what is shown, for the screen may be gone
         with working("cleanse, audit") as bars:
             audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
-        if report is not None and audited.panel.run.rank == 0:
+        if report is not None:
             asked = f"poison, {len(audited.panel.split.forget):,} samples"
-            write_page(cleansed.done, audited, asked, report, overwrite=place.overwrite)
+            write_page(audited, asked, report, overwrite=place.overwrite)
     finally:  # the folder is there, whatever fails after it
         for note in (*told, *cleansed.notes):
             screen.print(note, soft_wrap=note in told)

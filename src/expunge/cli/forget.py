@@ -23,11 +23,11 @@ from expunge.cli.options import (
     Out,
     Seed,
     SetFields,
-    Strength,
+    StrengthWord,
     names,
     typed,
 )
-from expunge.cli.pages import Page, check_places, write_page
+from expunge.cli.pages import Page, check_places, models_of, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
@@ -38,7 +38,7 @@ from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
 from expunge.progress import Bars
-from expunge.report.places import EXPOSURE, check_folder
+from expunge.report.places import EXPOSURE
 from expunge.scores.table import FEATURES
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def unlearn(
     with_floor: WithFloor = False,
     paired: Paired = False,
     also: Also = None,
-    strength: Strength = None,
+    strength: StrengthWord = None,
     figures: Figures = None,
     report: Page = None,
     redact_ids: Redact = False,
@@ -112,7 +112,7 @@ def unlearn(
     beside = there(True, with_reference or with_floor or None)
     beside |= deeper.needs(deeper.bank_of(model_dir, further), model_dir)
     chosen_audits(further, beside=beside, allow_code=TYPED)
-    check_places(figures, report, out, model_dir, place.overwrite)
+    check_places(figures, report, models_of(model_dir, out), overwrite=place.overwrite)
     tell, told = teller(messages)
     with working("unlearn") as bars:
         done = unlearn_folder(
@@ -144,8 +144,8 @@ def unlearn(
             with working("unlearn, audit") as bars:
                 near = replace(place, progress=bars, tell=at_once(messages))
                 audited = audit_forgotten(done, also=further, strength=strength, place=near)
-        if report is not None and audited is not None and audited.panel.run.rank == 0:
-            write_page(done, audited, forget, report, overwrite=place.overwrite)
+        if report is not None and audited is not None:
+            write_page(audited, forget, report, overwrite=place.overwrite)
     finally:  # the folder is there, whatever fails after it
         for line in told:
             screen.print(line, soft_wrap=True)
@@ -224,7 +224,7 @@ def audit(
         ),
     ] = MOST_MEMBERS,
     also: Also = None,
-    strength: Strength = None,
+    strength: StrengthWord = None,
     bank: Annotated[
         Path | None,
         typer.Option(
@@ -264,6 +264,7 @@ def audit(
             "--figures", help="Folder for pictures of what is given away of single samples."
         ),
     ] = None,
+    report: Page = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
     data: OtherData = None,
     *,
@@ -271,9 +272,10 @@ def audit(
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
     screen, messages = consoles()
-    if figures is not None:
-        apart = {"the model folder": model_dir}
-        check_folder(figures, overwrite=place.overwrite, mark=EXPOSURE, apart=apart)
+    read = {"the model folder": model_dir}
+    read |= {} if original is None else {"the original": original}
+    read |= {f"retrained model {n}": one for n, one in enumerate(retrained or (), 1)}
+    check_places(figures, report, read, overwrite=place.overwrite, mark=EXPOSURE)
     attacked = tuple(FEATURES) if features == "all" else tuple(names(features))
     membership = Membership(features=attacked, max_samples=mia_samples or None)
     with working("audit") as bars:
@@ -294,6 +296,9 @@ def audit(
             place=replace(place, progress=bars, tell=at_once(messages)),
         )
         drawn = [] if figures is None else _exposed(scores, figures, bars, place)
+        if report is not None:
+            asked = None if all_forgotten else forget or ""
+            write_page(scores, asked, report, overwrite=place.overwrite)
     if as_json and screen.quiet:  # another process of this run says it
         return
     if as_json:
@@ -302,6 +307,8 @@ def audit(
     show_scores(scores, screen)
     for path in drawn:
         screen.print(f"drawn: {path}")
+    if report is not None:
+        screen.print(f"report: {report / 'report.html'}")
 
 
 def _exposed(scores: Scores, figures: Path, bars: Bars, place: Place) -> list[Path]:

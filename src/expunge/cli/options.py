@@ -62,7 +62,7 @@ Also = Annotated[
         help="Further audits, comma-separated: see `expunge list audits`.",
     ),
 ]
-Strength = Annotated[
+StrengthWord = Annotated[
     str | None,
     typer.Option(
         "--strength",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,6 @@ from expunge.trained.telling import tells
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
-    from expunge.folders.make import Forgotten
 
 REQUESTS = ("--forget", "--poison")
 """Options that say which samples."""
@@ -28,23 +27,21 @@ Page = Annotated[
 ]
 
 
-def write_page(
-    done: Forgotten,
-    audited: Scores,
-    forget: str,
-    out: Path,
-    *,
-    overwrite: bool,
-) -> None:
-    """Write the page of one deletion. forget: the request, as typed or told."""
+def write_page(audited: Scores, forget: str | None, out: Path, *, overwrite: bool) -> None:
+    """Write the page of one deletion, by one process of several.
+
+    forget: the request, as typed or told, as `deletion_report` takes it.
+    """
+    made = audited.panel.subject
+    if audited.panel.run.rank != 0:
+        return
     from expunge.folders.page import deletion_report
     from expunge.report.page import write_report
 
     words = sys.argv[1:]
-    if done.redacted:
-        made = done.result
+    if made.redacted:
         words = without_request(words, made.record.request, made.ids, made.private)
-    page = deletion_report(done, audited, forget, typed(words))
+    page = deletion_report(audited, forget, typed(words))
     write_report(page, out, overwrite=overwrite)
 
 
@@ -66,20 +63,32 @@ def without_request(
     return kept
 
 
-def check_places(
-    figures: Path | None, report: Path | None, out: Path, model_dir: Path, overwrite: bool
-) -> None:
-    """Raise ConfigError for folders that could not be written at the end of it all, or that would
-    hold, or lie in, a folder of a model or each other: each is written whole, and replaced whole.
-    """
-    models = {
+def models_of(model_dir: Path, out: Path) -> dict[str, Path]:
+    """The folders that making a model forget reads and writes, by what they are."""
+    return {
         "the model folder": model_dir,
         "the new model folder": out,
         "the model folder of its reference": reference_of(out),
         "the second one of these": floor_of(out),
     }
+
+
+def check_places(
+    figures: Path | None,
+    report: Path | None,
+    models: Mapping[str, Path],
+    *,
+    overwrite: bool,
+    mark: str = FIGURES,
+) -> None:
+    """Raise ConfigError for folders that could not be written at the end of it all, or that would
+    hold, or lie in, a folder of a model or each other: each is written whole, and replaced whole.
+
+    models: the folders of models, by what they are. mark: of the kind of pictures.
+    """
+    apart = dict(models)
     if figures is not None:
-        check_folder(figures, overwrite=overwrite, mark=FIGURES, apart=models)
-        models["the folder of figures"] = figures
+        check_folder(figures, overwrite=overwrite, mark=mark, apart=apart)
+        apart["the folder of figures"] = figures
     if report is not None:
-        check_folder(report, overwrite=overwrite, mark=PAGE, apart=models)
+        check_folder(report, overwrite=overwrite, mark=PAGE, apart=apart)

@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from expunge.data.pseudonyms import KEY_BYTES, keys_folder
 from expunge.disk.reading import read_bytes, read_json, reading
 from expunge.disk.whole import write_file
-from expunge.errors import RequestError
+from expunge.errors import RequestError, SplitError
 
 if TYPE_CHECKING:
     from expunge.data.samples import Samples
@@ -189,6 +189,18 @@ class StruckData:
 
     ids: frozenset[str] = frozenset()
     ledgers: tuple[LedgerFile, ...] = ()
+
+    def check_forgotten(self, kept: Collection[str]) -> None:
+        """Raise SplitError where a model would go on knowing what was struck. kept: ids that it learned
+        from and is not asked to forget.
+        """
+        known = self.ids.intersection(kept) if self.ids else ()
+        if known:
+            raise SplitError(
+                f"this model learned {len(known):,} samples that deletion requests have struck since, "
+                "and would go on knowing them; use the live model (`expunge release list`), ask it to "
+                "forget them too, or retrain"
+            )
 
 
 NOTHING_STRUCK = StruckData()

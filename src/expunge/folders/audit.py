@@ -7,9 +7,10 @@ import tempfile
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expunge.audits import Audit, chosen_audits, there
+from expunge.audits.strength import Strength
 from expunge.data.classes import resolve_class
 from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
@@ -118,16 +119,8 @@ def audit_folder(
     audited = replace(model, split=split)
     learned = None if model.redacted else learned_of(papers)
     further = deeper.open(Audited(audited, before, learned, also), bank, place)
-    scores = _judged(
-        audited,
-        before,
-        known,
-        also,
-        place,
-        strength=deeper.strength,
-        margins=margins,
-        beside=further,
-    )
+    strength = Strength(deeper.strength, margins=margins, beside=further)
+    scores = _judged(audited, before, known, also, place, strength)
     return replace(scores, notes=(*scores.notes, *notes))
 
 
@@ -137,9 +130,8 @@ def _judged(
     retrained: Sequence[Trained],
     also: Sequence[str | Audit],
     place: Place,
-    **how: Any,
+    strength: Strength,
 ) -> Scores:
-    """how: `strength`, `margins` and `beside`, as `audit` takes them."""
     from expunge.api import audit
 
     return audit(
@@ -147,9 +139,9 @@ def _judged(
         original=original,
         retrained=retrained,
         also=also,
+        strength=strength,
         place=place,
         allow_code=TYPED,
-        **how,
     )
 
 
@@ -292,7 +284,8 @@ def audit_forgotten(
     deeper, made = Deeper(strength), done.result
     bank = deeper.bank_of(done.original.path, also)
     further = deeper.open(Audited(made, done.original, None, also), bank, place)
-    return _judged(made, done.original, references, also, place, strength=strength, beside=further)
+    deep = Strength(strength, beside=further)
+    return _judged(made, done.original, references, also, place, deep)
 
 
 def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:

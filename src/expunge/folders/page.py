@@ -19,19 +19,19 @@ from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError
 from expunge.folders.exposure import exposure_of
-from expunge.folders.make import Forgotten
 from expunge.folders.pictures import told_classes
 from expunge.hardware import machine_name
 from expunge.names.text import clean_all, clean_name
 from expunge.report.exposure_figures import exposure_pictures
 from expunge.report.page import PlainTable, Report, Together, printed_time
 from expunge.report.sections import Picture
-from expunge.scores.joint_shown import joint_grid
-from expunge.scores.rows import ATTACK_SIZE, FLOOR, SAID, SET, SETTING
+from expunge.scores.joint_shown import joint_grid, joint_lines
+from expunge.scores.rows import ATTACK_SIZE, FLOOR, ORIGINAL, RETRAIN, SAID, SET, SETTING
 from expunge.scores.score import Score
 from expunge.scores.shown import taught_by
 from expunge.scores.table import own_words
 from expunge.trained.record import History, Record
+from expunge.trained.trained import Trained
 from expunge.version import VERSION
 
 TABLE = ("scenario", "method", "seed", "score", "value")
@@ -47,14 +47,16 @@ class _Row:
     record: Record | None = None
 
 
-def deletion_report(done: Forgotten, audited: Scores, request: str, command: str) -> Report:
+def deletion_report(audited: Scores, request: str | None, command: str) -> Report:
     """One request to one model: the model after, the original before, and the retrained one.
 
+    request: as typed; empty: as the model's own record has it; None: all requests that it ever met.
     Where ids are redacted, no sample is shown, the request is called by its neutral name, and classes
     by their numbers.
     """
-    made, data, split = done.result, done.result.data, audited.panel.split
-    request = made.record.request if done.redacted else clean_name(request)
+    made, split = audited.panel.subject, audited.panel.split
+    data = made.data
+    request = _request(made, request)
     texts = (
         made.told_data,
         made.told_architecture or "model",
@@ -64,7 +66,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
     )
     setting = dict(zip(SETTING, map(clean_name, texts), strict=True))
     taught = next(filter(None, map(taught_by, audited)), None)
-    rows = _rows(done, audited)
+    rows = _rows(audited)
     frame = _frame(rows, setting).assign(scenario=request)
     return Report(
         title=f"Deletion: {request}",
@@ -73,7 +75,7 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
         version=VERSION,
         frame=frame,
         table=frame[[name for name in (*TABLE, "bound", *SAID) if name in frame.columns]],
-        details=[_detail(row, setting, data, redacted=done.redacted) for row in rows],
+        details=[_detail(row, setting, data, redacted=made.redacted) for row in rows],
         configuration=yaml.safe_dump(
             {
                 "method": made.record.step,
@@ -93,17 +95,30 @@ def deletion_report(done: Forgotten, audited: Scores, request: str, command: str
             "machine": machine_name(made.record.cost.device),
         },
         command=command,
-        chain=chain_table(made.history),
+        chain=chain_table(made.history) if _forgot(made) else None,
         warnings=[
             *made.record.warnings,
             *audited.verdict.warnings,
             *(note for note in audited.notes if note == NO_TEST_SET),
         ],
         verdict=audited.verdict,
-        hint=audited.exact(_folder_name(done)),
+        hint=audited.exact(_folder_name(audited)),
         proof=audited.proof(),
-        together=_together(audited, hidden=done.redacted),
+        together=_together(audited, hidden=made.redacted),
     )
+
+
+def _request(made: Trained, typed: str | None) -> str:
+    """What the page calls the request."""
+    if typed is None:
+        return "all requests so far"
+    named = made.record.request or "a request"
+    return named if made.redacted else clean_name(typed or made.record.asked or named)
+
+
+def _forgot(made: Trained) -> bool:
+    """Whether it ever forgot; an original is only asked what it would forget."""
+    return any(one.forgotten for one in made.history)
 
 
 def _together(audited: Scores, *, hidden: bool) -> Together | None:
@@ -113,16 +128,19 @@ def _together(audited: Scores, *, hidden: bool) -> Together | None:
         return None
     title = "Each score with what was found, by where it looks"
     headers, rows = joint_grid(found)
+    says, *lines = joint_lines(found)
+    lines += [f"Margins: {audited.margins}."] if audited.margins else []
     pictures = []
     with suppress(ConfigError):
         drawn = exposure_pictures(exposure_of(audited.panel, hidden=hidden))
         pictures = [Picture(f"00-{n.replace('_', '-')}", one) for n, one in drawn.items()]
-    return Together(f"{found}.", PlainTable(title, headers, rows), pictures)
+    return Together(f"{says}.", PlainTable(title, headers, rows), pictures, lines)
 
 
-def _folder_name(done: Forgotten) -> str:
+def _folder_name(audited: Scores) -> str:
     """Of the retrained model: no path, and no name that may tell of a request whose ids are redacted."""
-    path = None if done.reference is None or done.redacted else done.reference.path
+    reference, hidden = audited.panel.retrained, audited.panel.subject.redacted
+    path = None if reference is None or hidden else reference.path
     return "the folder of the retrained model" if path is None else clean_name(path.name)
 
 
@@ -153,23 +171,30 @@ def chain_table(history: History) -> PlainTable:
     )
 
 
-def _rows(done: Forgotten, audited: Scores) -> list[_Row]:
-    """The original, the retrained model if there is one, and what the method made."""
-    panel, name, reference = audited.panel, done.result.record.step, done.reference
+def _rows(audited: Scores) -> list[_Row]:
+    """The original, the retrained model if there is one, a second one, and what the method made."""
+    panel, made, reference = audited.panel, audited.panel.subject, audited.panel.retrained
+    name = made.record.step
     rows = []
-    before, beside = panel.beside(panel.original), panel.beside(panel.retrained)
-    if before is not None:
+    before, beside = panel.beside(panel.original), panel.beside(reference)
+    if not _forgot(made):
+        name = ORIGINAL
+        rows.append(_Row(ORIGINAL, audited.scores, panel))
+    elif before is not None:
         known = scores_of_outputs(before)
-        rows.append(_Row("original", [*known, *_beside(audited, known, "original")], before))
+        rows.append(_Row(ORIGINAL, [*known, *_beside(audited, known, ORIGINAL)], before))
     if reference is not None and beside is not None:
         own = scores_of_outputs(beside)
-        own = audited.scores if name == "retrain" else [*own, *_beside(audited, own, "retrained")]
-        rows.append(_Row("retrain", own, beside, reference.record))
-    floor = panel.beside(done.floor)
-    if floor is not None and done.floor is not None:
-        rows.append(_Row(FLOOR, scores_of_outputs(floor), floor, done.floor.record))
-    if name != "retrain" or reference is None:
-        rows.append(_Row(name, audited.scores, panel, done.result.record))
+        if name == RETRAIN and made.record.names != reference.record.names:
+            name = "retrain, audited"  # another retraining than the one that it is held against
+        own = audited.scores if name == RETRAIN else [*own, *_beside(audited, own, "retrained")]
+        rows.append(_Row(RETRAIN, own, beside, reference.record))
+    for other in panel.others[:1]:
+        floor = panel.beside(other)
+        if floor is not None:
+            rows.append(_Row(FLOOR, scores_of_outputs(floor), floor, other.record))
+    if name not in {row.label for row in rows}:
+        rows.append(_Row(name, audited.scores, panel, made.record))
     return rows
 
 
@@ -178,7 +203,7 @@ def _beside(audited: Scores, known: Sequence[Score], who: str) -> list[Score]:
     names = {score.name for score in known}
     found = []
     for score in audited.scores:
-        of_original = who == "original"
+        of_original = who == ORIGINAL
         value = score.detail.get("original") if of_original else score.reference
         bound = None if of_original else score.reference_bound
         if score.name not in names and value is not None and score.unit != "ratio":

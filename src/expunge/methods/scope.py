@@ -26,8 +26,11 @@ def check_scope(method: Method, forget: str) -> None:
 def check_split(method: Method, data: Data, split: Split) -> list[str]:
     """Warnings for a request outside a method's scope.
 
-    Raises ConfigError for a method that forgets whole classes only, asked for anything else.
+    Raises ConfigError for a method that forgets whole classes only, asked for anything else; SplitError
+    for a model that learned what was struck since, and would go on knowing it.
     """
+    if method.name != "retrain":
+        data.struck.check_forgotten(split.retain)
     if method.scope not in ("class", "random"):
         return []
     asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())

@@ -52,11 +52,14 @@ class PlainTable:
 
 @dataclass(frozen=True)
 class Together:
-    """What the audits of a strength say. says: the sentence in all; table: a row for each score."""
+    """What the audits of a strength say. says: the sentence in all; table: a row for each score; lines:
+    what else a terminal says below the sentence, such as what several models say of their method.
+    """
 
     says: str
     table: PlainTable
     pictures: Sequence[Picture] = ()
+    lines: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Report:
             adjusted for the number of claims), after_holm, margin, look and capped.
         chance: how many claims would be decided by chance alone, in a sentence.
         looks: when a study that goes on until it is decided was looked at, and by which boundary.
-        chain: of a deletion, every request that the model has met so far.
+        chain: of a deletion, every request that the model has met so far; None where there is none yet.
         published: tables of papers to stand beside.
         tuned: sentences on how settings were chosen.
         details: a mapping for each run: the setting, method and seed, and any of class_accuracy
@@ -158,6 +161,7 @@ def as_markdown(report: Report) -> str:
     if report.together is not None:
         own = report.together.table
         lines += f"\n{plain_markdown(own.title, own.headers, own.rows)}\n{report.together.says}\n"
+        lines += f"\n{items(report.together.lines)}"
     if report.claims:
         lines += f"\n{' '.join(filter(None, (report.chance, CLAIMED)))}\n"
     return f"{to_markdown(score_tables(report.table))}\n{lines}"

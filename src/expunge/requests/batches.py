@@ -1,7 +1,8 @@
 """A batch: requests forgotten together, from the freezing of its list to the model that is released.
 
-Each of its steps is done once for the same input (`steps.once`), so a batch that was killed anywhere goes
-on where it was. Folders appear whole, and the row that names a model is written after its folder is there.
+Each of its steps is done once for the same input (`steps.once`), so a batch that was killed anywhere
+goes on where it was. Folders appear whole, and the row that names a model is written after its folder is
+there.
 """
 
 from __future__ import annotations
@@ -106,8 +107,8 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
     if not results["passed"]:
         reach(ledger, batch, "invalid", verdict=said)
         raise RequestError(
-            f"batch {batch}: the retrained model {folder} fails its sanity check ({results['why']}); nothing "
-            "is released: find out why, and abandon or repeat it with `expunge batch abandon`"
+            f"batch {batch}: the retrained model {folder} fails its sanity check "
+            f"({results['why']}); nothing is released: find out why, and then do `expunge batch abandon`"
         )
     reach(ledger, batch, "passed", verdict=said)
     _release(ledger, batch, folder)
@@ -135,10 +136,10 @@ def forgotten(original: Trained, hmacs: set[str], ledger: Ledger) -> Split:
 
     Raises RequestError where it learned none of it.
     """
-    learned = original.split.retain
-    named = {one for one in learned if ledger.key.hmac(one) in hmacs}
-    gone = named | original.data.struck.ids.intersection(learned)
-    if not gone:
+    learned, held = original.split.retain, original.split.validation
+    named = {one for one in (*learned, *held) if ledger.key.hmac(one) in hmacs}
+    gone = named | original.data.struck.ids.intersection((*learned, *held))
+    if not gone.intersection(learned):
         raise RequestError(
             "the live model learned none of the samples that are asked for: they were held for "
             "validation, are of the test set, or were struck before; no model needs to be made"
@@ -176,6 +177,18 @@ def _release(ledger: Ledger, batch: int, folder: Path) -> None:
         ).all():
             move(writing, number, "released")
         step(writing, batch, "released", model_after=digest)
+
+
+def abandon(ledger: Ledger, batch: int, reason: str) -> None:
+    """Give a batch up: its requests wait for the next one, and what it made stays where it is.
+
+    Raises RequestError for one that was released.
+    """
+    with ledger.write() as writing:
+        step(writing, batch, "abandoned", verdict=canonical({"abandoned": reason}))
+        chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
+        for (number,) in writing.connection.execute(chosen).all():
+            move(writing, number, "struck", reason=reason)
 
 
 def step(writing: Writing, batch: int, to: str, **values: Any) -> None:

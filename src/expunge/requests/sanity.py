@@ -39,7 +39,8 @@ def sanity_of(
         wrong.append(f"{len(left)} struck samples are still learned from")
     if not lost <= MOST_LOST_POINTS:
         wrong.append(
-            f"{name} is {after.value:.1f} and was {before:.1f}; more than {MOST_LOST_POINTS:g} points lost"
+            f"{name} is {after.value:.1f} and was {before:.1f}; "
+            f"more than {MOST_LOST_POINTS:g} points lost"
         )
     return {
         "passed": not wrong,

@@ -58,7 +58,7 @@ BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "open": ("frozen", "abandoned"),
         "frozen": ("unlearning", "retraining", "abandoned"),
         "unlearning": ("gating", "abandoned"),
-        "gating": ("passed", "failed", "invalid", "undecided"),
+        "gating": ("passed", "failed", "invalid", "undecided", "abandoned"),
         "failed": ("retraining", "abandoned"),
         "invalid": ("retraining", "abandoned"),
         "undecided": ("retraining", "abandoned"),

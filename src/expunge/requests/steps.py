@@ -1,8 +1,8 @@
-"""Steps of a batch: each is done once for the same input, by one worker at a time, and resumed by another
-where that one is gone.
+"""Steps of a batch: each is done once for the same input, by one worker at a time.
 
-A worker holds a lease with a number that grows with every holder (a fencing token): one that was away too
-long finds that its number is no longer the last, and what it made is not taken.
+A worker holds a lease with a number that grows with every holder (a fencing token): one that was away
+too long finds that its number is no longer the last, and what it made is not taken. Where a worker is
+gone another goes on.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+"""Whether anybody changed a ledger, a model that it knows, or a certificate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from expunge.errors import RequestError
+from expunge.requests import events
+from expunge.requests.events import canonical
+from expunge.requests.ledger import Ledger
+from expunge.requests.release import file_digests
+from expunge.requests.tables import events as event_table
+from expunge.requests.tables import models, releases
+from expunge.trained.card import CARD, WEIGHTS
+
+
+@dataclass(frozen=True)
+class Checked:
+    """lines: what was looked at. faults: what is wrong, empty where nothing is."""
+
+    lines: list[str]
+    faults: list[str]
+
+
+def check_ledger(ledger: Ledger) -> Checked:
+    """Look at the chain of events, and at the files of every model that is live or was."""
+    with ledger.read() as connection:
+        faults = events.faults(connection)
+        head = events.head(connection)
+        joined = select(models, releases.c.state).outerjoin(
+            releases, releases.c.model == models.c.digest
+        )
+        rows = connection.execute(joined.order_by(models.c.made_at)).mappings().all()
+    lines = [f"{head.seq:,} events: {'chained' if not faults else 'NOT as they were written'}"]
+    for row in rows:
+        what = f"{row['folder']} ({row['state'] or 'made'})"
+        try:
+            found = file_digests(Path(row["folder"]))
+        except RequestError:
+            gone = row["state"] == "live"
+            lines.append(f"{what}: gone")
+            faults += [f"{row['folder']} is live, and is gone"] if gone else []
+            continue
+        same = (found[WEIGHTS], found[CARD]) == (row["digest"], row["card_digest"])
+        lines.append(f"{what}: {'as it was entered' if same else 'CHANGED'}")
+        faults += [] if same else [f"{row['folder']} was changed since it was entered"]
+    lines.append(f"head of the chain: {head.seq} {head.hash}")
+    return Checked([*lines, *faults], faults)
+
+
+def event_lines(ledger: Ledger) -> list[str]:
+    """Every event as JSON, as it is chained."""
+    with ledger.read() as connection:
+        rows = connection.execute(select(event_table).order_by(event_table.c.seq)).mappings()
+        return [canonical(dict(row)) for row in rows]

@@ -1,0 +1,148 @@
+"""A request as a person gives it at the terminal: a list of ids, and by when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from expunge.place import HERE, Place
+from expunge.requests.deadlines import due_dates, extended
+from expunge.requests.intake import (
+    Added,
+    Asked,
+    add,
+    approve,
+    data_set_of,
+    extend,
+    find,
+    positions,
+    request_row,
+)
+from expunge.requests.ledger import Ledger, moment, stamp
+from expunge.requests.policy import Policies, read_policies
+from expunge.requests.release import live_folder
+from expunge.requests.tables import duplicates, items
+
+if TYPE_CHECKING:
+    from expunge.trained.trained import Trained
+
+POLICIES = "policies.yaml"
+"""In a ledger's folder: policies of one's own."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """How a request came. at: when. due: in place of the law's date. law: None for the ledger's own.
+    decided: whether it counts as verified and approved.
+    """
+
+    source: str
+    at: datetime
+    due: datetime | None = None
+    law: str | None = None
+    key: str = ""
+    decided: bool = True
+
+
+def policies_of(ledger: Ledger) -> Policies:
+    """The policies that hold for a ledger: its own file's over those that ship."""
+    own = ledger.folder / POLICIES
+    return read_policies(own if own.is_file() else None)
+
+
+def receive(ledger: Ledger, source: str, how: Received, *, place: Place = HERE) -> list[str]:
+    """Receive a list of ids; returns what a person is told.
+
+    source: a file, one id a line, or "-". Raises RequestError as `add` does, SplitError for a list that
+    cannot be read, ConfigError for a law that is not known.
+    """
+    from expunge.data.lookup import look_up
+    from expunge.data.request import read_ids
+    from expunge.trained.opening import load
+
+    lines = read_ids(source)
+    asked = _asked(ledger, lines, how)
+    model = load(live_folder(ledger), place=place)
+    looked = look_up(lines, model.data, model.split.excluded)
+    ids = (*looked.names, *looked.unknown)
+    found = find(model, ids)
+    asked = Asked(ids, *_rest(asked))
+    done = add(ledger, asked, found, data_set=data_set_of(model), decided=how.decided)
+    told = [f"{line!r} is read as {', '.join(one[:3])}" for line, one in looked.read_as.items()][
+        :20
+    ]
+    return told + _lines(ledger, done, how)
+
+
+def _asked(ledger: Ledger, ids: list[str], how: Received) -> Asked:
+    law = how.law or ledger.setting("law")
+    dates = due_dates(how.at, law, policies_of(ledger))
+    due = dates.due_at if how.due is None else how.due
+    law_told = None if how.due is not None and how.law is None else law
+    return Asked(tuple(ids), how.source, how.at, due, law_told, dates.confirm_by, how.key)
+
+
+def _rest(asked: Asked) -> tuple[object, ...]:
+    return (asked.source, asked.received_at, asked.due_at, asked.law, asked.confirm_by, asked.key)
+
+
+def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
+    with ledger.read() as connection:
+        row = request_row(connection, done.number)
+        joined = select(func.count()).select_from(duplicates.join(items))
+        copies = connection.scalar(joined.where(items.c.request == done.number)) or 0
+    counts = dict(done.counts)
+    total = sum(counts.values())
+    told = [
+        f"request {done.number}{'' if done.fresh else ' is there already'}: {total:,} samples, "
+        f"{told_counts(counts)}"
+    ]
+    if row["state"] == "struck" and done.fresh:
+        told.append("struck: nothing that learns reads them from now on")
+    if copies:
+        told.append(
+            f"{copies} exact copies of them lie under other ids and stay; if they are the same "
+            "person's, ask for them too"
+        )
+    told.append(f"due {row['due_at']}" + (f" ({row['law']})" if row["law"] else ""))
+    if row["confirm_by"]:
+        told.append(f"to be confirmed by {row['confirm_by']}")
+    if row["state"] == "received":
+        told.append(f"next: expunge request approve {done.number}")
+    elif row["state"] == "struck":
+        told.append("next: expunge batch run")
+    return told
+
+
+def told_counts(counts: Mapping[str, int]) -> str:
+    """`3 learned, 1 validation`."""
+    order = ("asked", "learned", "validation", "test", "struck before", "unknown")
+    return ", ".join(f"{counts[one]:,} {one}" for one in order if counts.get(one))
+
+
+def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> None:
+    """Approve a request at the terminal, where the data are at hand. Raises as `approve` does."""
+    from expunge.trained.opening import load
+
+    model: Trained = load(live_folder(ledger), place=place)
+    with ledger.read() as connection:
+        request_row(connection, number)
+        wanted = select(items.c.id_hmac).where(items.c.request == number)
+        hmacs = [one for (one,) in connection.execute(wanted)]
+    named = positions(model, hmacs, ledger)
+    approve(ledger, number, find(model, named), data_set=data_set_of(model))
+
+
+def extend_by_law(ledger: Ledger, number: int, reason: str) -> str:
+    """Extend a request as its law allows; returns the later date. ConfigError where it does not."""
+    with ledger.read() as connection:
+        row = request_row(connection, number)
+    law = row["law"] or ledger.setting("law")
+    now = datetime.now(UTC)
+    later = extended(moment(row["received_at"]), law, now, reason, policies_of(ledger))
+    extend(ledger, number, later, reason)
+    return stamp(later)

@@ -1,0 +1,28 @@
+"""From the requests that wait to a model that is live, and its certificate."""
+
+from __future__ import annotations
+
+from expunge.place import HERE, Place
+from expunge.requests.batches import frozen_batch, run_batch
+from expunge.requests.ledger import Ledger
+
+
+def run_waiting(ledger: Ledger, *, place: Place = HERE) -> list[str]:
+    """Run the batch that is not done, or one of all that waits; returns what a person is told.
+
+    Raises as `run_batch` does.
+    """
+    batch = frozen_batch(ledger)
+    if batch is None:
+        return ["no request waits; `expunge request add --ids FILE` receives one"]
+    place.tell(f"batch {batch}: retraining without what was struck")
+    done = run_batch(ledger, batch, place=place)
+    if done.busy:
+        return [f"batch {batch} is {done.state}: another worker is at it"]
+    results = done.results or {}
+    told = [f"batch {batch}: {done.state}; live: {done.folder}"]
+    if results.get("after") is not None:
+        before = results.get("before")
+        was = "" if before is None else f", and was {before:.1f}"
+        told.append(f"{results['score']} is {results['after']:.1f} %{was}")
+    return told

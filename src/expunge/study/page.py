@@ -55,8 +55,7 @@ def study_report(study: Planned, command: str) -> Report:
         dates.append(str(content["date"])[:10])
         if content.get("details"):
             setting = dict(zip(SETTING, row.setting, strict=True))
-            gone = content.get("forgotten_classes", [])
-            seen = {**content["details"], "forgotten_classes": gone}
+            seen = {**content["details"], "forgotten_classes": content.get("forgotten_classes", [])}
             seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
     warnings |= dict.fromkeys(_masked(study))

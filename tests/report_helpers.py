@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from expunge.report.page import PlainTable, Report
+from expunge.scores.rows import SETTING
 
 CLASSES = ["airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 # method -> shift of UA, MIA, RA, TA from the retrained model's, and its cost beside retraining
@@ -157,6 +158,25 @@ def details(
             }
         )
     return found
+
+
+def findings(frame: pd.DataFrame, score: str = "rmia") -> pd.DataFrame:
+    """Of every run but retrain's: a score that is outside in all seeds but the first, and two that are
+    not; what is outside is not forgotten.
+    """
+    keys = frame[[*SETTING, "method", "seed"]].drop_duplicates()
+    named = for_tables(frame)[["scenario"]].drop_duplicates()["scenario"].to_list()
+    label = dict(zip(frame["scenario"].drop_duplicates(), named, strict=True))
+    found = []
+    for key in keys[keys["method"] != "retrain"].to_dict("records"):
+        out = key["seed"] > 0
+        words = {score: "outside" if out else "undecided", "UA": "undecided", "cka": "undecided"}
+        for name, word in words.items():
+            said = {"score": name, "finding": word, "why": f"{name} is {word}", "p": 0.5}
+            joint = {"together": "not forgotten" if out else "cannot tell", "references": 1}
+            told = {**key, **said, "among_all": word, **joint, "cell": ""}
+            found.append({**told, "named": label[key["scenario"]]})
+    return pd.DataFrame(found)
 
 
 def study(**changes: Any) -> Report:

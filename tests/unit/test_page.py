@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -13,13 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_helpers import deletion, details, for_tables, results, study
+from report_helpers import deletion, details, findings, for_tables, results, study
+from rich.console import Console
 
+from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
 from expunge.report.cells import text_of
-from expunge.report.data_files import SCORES_FILE, to_csv
+from expunge.report.data_files import SCORES_FILE, findings_csv, to_csv
 from expunge.report.markdown import to_markdown
-from expunge.report.page import CLAIMED, Report, render, write_report
+from expunge.report.page import CLAIMED, Report, as_markdown, render, write_report
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.scores.columns import MEANINGS
@@ -529,6 +532,35 @@ def test_further_scores_have_a_table_of_their_own() -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_what_the_audits_say_together_is_a_table_in_every_form() -> None:
+    made = ["original", "retrain", "finetune"]
+    frame = results(scenarios=["class", "random:0.1"], methods=made)
+    report = one_scenario(frame=frame, findings=findings(frame, NASTY))
+    html = render(report)
+    root = tree(html)
+    assert NASTY not in html
+    tables = [t for t in root.all("table") if "found" in t.classes]
+    titles = [f"What the audits say together: {name}" for name in ("one class", "random 10%")]
+    assert [table.all("caption")[0].text for table in tables] == titles
+    heads = [head.text for head in tables[0].all("thead")[0].all("th")]
+    words = ["not forgotten", "damaged", "told apart", "forgot", "cannot tell"]
+    assert heads == ["method", "seeds", *words, "outside"]
+    assert set(heads) <= {t.text for t in root.all("section", id="reading")[0].all("dt")}
+    line = rows(tables[0])["finetune"]
+    assert [line[head].text for head in heads] == ["finetune", *"320001", f"{NASTY} 2"]
+    assert line["outside"].classes == ["word"] and "retrain" not in rows(tables[0])
+    assert "against 1 retrained model. outside:" in root.text
+    plain, lines = as_markdown(report), [f"| finetune | {' | '.join('320001')} |", *titles]
+    assert all(plain.count(text) == 2 - (text in titles) for text in lines) and NASTY not in plain
+    assert plain.count("With fewer than 5 retrained models no score can be found within") == 2
+    out = io.StringIO()
+    Console(file=out, width=200).print(study_tables(report.table, 200, report.findings))
+    told = out.getvalue()
+    assert told.count("hat the audits say together, forget") == 2 and f"{NASTY} 2" in told
+    assert "audits say together" not in as_markdown(replace(report, findings=None))
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_a_setting_that_a_study_varies_is_drawn() -> None:
     rates = {f"finetune (lr={lr:g})": lr for lr in (0.01, 0.1)}
     frame = results(scenarios=["class"], methods=["original", "retrain", *rates])
@@ -618,14 +650,16 @@ def test_five_hundred_runs_keep_their_structure() -> None:
 
 
 def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
-    report = one_scenario()
+    frame = results(scenarios=["class"])
+    report = one_scenario(frame=frame, findings=findings(frame))
     before = report.frame.copy()
     out = tmp_path / "new" / "report"
     paths = write_report(report, out)
     figures = [
         f"figures/01-one-class-{n}.{end}" for n in ("cost", "radar") for end in ("pdf", "svg")
     ]
-    names = [*figures, "report.html", "scores.csv", "table.csv", "table.md", "table.tex"]
+    names = [*figures, "findings.csv", "report.html", "scores.csv"]
+    names += ["table.csv", "table.md", "table.tex"]
     assert [str(path.relative_to(out)) for path in paths] == names
     assert all(path.is_file() and path.stat().st_size for path in paths)
     assert list((tmp_path / "new").iterdir()) == [out]
@@ -633,13 +667,15 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
     assert (out / "report.html").read_text(encoding="utf-8") == render(report)
     assert (out / "table.csv").read_text(encoding="utf-8") == to_csv(score_tables(report.table))
     text = (out / "table.md").read_text(encoding="utf-8")
-    assert text.startswith(to_markdown(score_tables(report.table)))
+    assert text.startswith(to_markdown(score_tables(report.table, report.findings)))
     last = "- UA of scrub < UA of finetune: undecided (no UA of scrub)"
     assert text.endswith(f"{last}\n\n{CLAIMED}\n")
     assert (
         "gradient_ascent: lr 2e-4" in text and "difference -31.20 [-33.00, -29.40], n = 3" in text
     )
     assert "\\toprule" in (out / "table.tex").read_text(encoding="utf-8")
+    assert report.findings is not None
+    assert (out / "findings.csv").read_text(encoding="utf-8") == findings_csv(report.findings)
     scores = pd.read_csv(out / "scores.csv")
     assert [*scores.columns] == [*SCORES_FILE]
     assert list(scores["value"]) == pytest.approx(list(report.frame["value"]))
@@ -649,11 +685,12 @@ def test_the_folder_holds_page_tables_and_figures(tmp_path: Path) -> None:
 def test_a_folder_in_the_way_is_only_replaced_on_request(tmp_path: Path) -> None:
     out = tmp_path / "report"
     small = one_scenario(frame=results(scenarios=["class"], methods=["original", "x"], seeds=1))
-    write_report(small, out)
+    write_report(replace(small, findings=findings(small.frame)), out)
     with pytest.raises(ConfigError, match="--overwrite"):
         write_report(small, out)
     write_report(replace(small, title="again"), out, overwrite=True)
     assert "<h1>again</h1>" in (out / "report.html").read_text(encoding="utf-8")
+    assert not (out / "findings.csv").exists()
     (out / "report.html").unlink()
     with pytest.raises(ConfigError, match="is no folder of a report"):
         write_report(small, out, overwrite=True)

@@ -242,7 +242,15 @@ def test_doing_nothing_to_a_bank_is_plain_likelihood_ratios(done: Planned) -> No
 
 
 def test_what_a_bank_took_is_told_and_in_no_run_time(done: Planned, tmp_path: Path) -> None:
-    told = study_report(done, "expunge study run small.yaml").environment["bank"]
+    report = study_report(done, "expunge study run small.yaml")
+    assert report.findings is not None
+    found = report.findings.groupby("method")["score"].agg(set)
+    assert set(found.index) == {"original", "gradient_ascent"}, (
+        "retrain is what these are read against"
+    )
+    assert all({"UA", "rmia", "u_lira"} <= scores for scores in found)
+    assert set(report.findings["references"]) == {1}
+    told = report.environment["bank"]
     assert "6 models trained on halves in" in told and "6 models made to forget in" in told
     assert told.endswith("these seconds are in no RTE")
     cell = next(c for c in of(done, "unlearn") if "method" in c.config)

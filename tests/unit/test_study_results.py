@@ -13,6 +13,7 @@ from helpers import CPU, cell_of_study
 from scipy import stats
 
 from expunge.api import train
+from expunge.audits import audit_of
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.errors import ConfigError
@@ -21,20 +22,25 @@ from expunge.pruning import make_pruner
 from expunge.pruning.criteria import pruning_criteria
 from expunge.pruning.original import mask_in_other_order
 from expunge.report.claims import sentence
-from expunge.report.data_files import to_csv
+from expunge.report.data_files import findings_csv, to_csv
 from expunge.report.further import further_grid
 from expunge.report.latex import to_latex
 from expunge.report.markdown import further_markdown
 from expunge.report.score_tables import score_tables
 from expunge.report.sections import sections
 from expunge.report.tables import bold_note, papers_table
+from expunge.report.together import together_table
+from expunge.scores.finding import NOT_MEASURABLE, OUTSIDE, UNDECIDED, WITHIN, Finding
+from expunge.scores.joint import JudgedScore, found_together
 from expunge.scores.looks import Plan
-from expunge.scores.rows import SETTING
+from expunge.scores.rows import FINDINGS_FILE, NAMED, SETTING
+from expunge.scores.score import Score
 from expunge.scores.statistics import paired_interval
 from expunge.scores.table import AVERAGED
 from expunge.study.cells import Row
 from expunge.study.check import check_claims
 from expunge.study.claims import parse_claim
+from expunge.study.findings import findings_of
 from expunge.study.launch import planned, run_study
 from expunge.study.page import study_report
 from expunge.study.results import for_tables, results, with_average_gap
@@ -295,6 +301,112 @@ def test_a_score_of_somebody_elses_says_what_it_is(tmp_path: Path) -> None:
     further = score_tables(for_tables(frame)).scenarios[0].further
     assert further is not None and further.headers == ["method", "speed, images/s"]
     assert "unit" not in results(rows[1:], store), "nothing changes for the scores that are known"
+
+
+def finding(name: str, word: str, p: float | None, **changes: Any) -> dict[str, Any]:
+    """A score of a cell and what its audit found: 100 beside a retrained model's 50."""
+    said = {"word": word, "why": f"{name} is {word}", "p": p, "decidable": True}
+    score = {"name": name, "value": 100.0, "low": None, "high": None, "n": 90, "unit": "percent"}
+    detail = {"original": 100.0, "references": [50.0] * changes.pop("references", 1)}
+    target = {"target": "retrained", "reference": 50.0}
+    return {**score, **target, "detail": detail, "finding": said, **changes}
+
+
+def audited(tmp_path: Path, cells: dict[tuple[str, int], dict[str, Any]]) -> pd.DataFrame | None:
+    """The findings of a study's cells, by method and seed."""
+    store, rows = CellStore(tmp_path).prepare(), []
+    for (method, seed), fields in cells.items():
+        key, content = cell_of_study(f"{method}{seed}", **fields)
+        with store.writing(key, content):
+            pass
+        rows.append(Row(("d", "m", "r", "dense", "class"), method, seed, key, ""))
+    return findings_of(rows, store, results(rows, store))
+
+
+def test_what_audits_found_is_told_together(tmp_path: Path) -> None:
+    """From the cells alone, and as `found_together` says it of each by hand."""
+    left = finding("UA", UNDECIDED, 0.9)
+    cells = {
+        # by itself outside, which chance does among three; then an audit without any p
+        ("x", 0): [finding("rmia", OUTSIDE, 0.04), left, finding("cka", NOT_MEASURABLE, None)],
+        ("x", 1): [finding("rmia", OUTSIDE, 0.001), left, finding("lira", OUTSIDE, 0.0001)],
+        ("x", 2): [left, finding("lira", OUTSIDE, 0.0001)],
+        ("floor", 0): [left, {"name": "RTE", "value": None, "low": None, "high": None, "n": 0}],
+    }
+    old = {"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}
+    given = {row: {"scores": scores} for row, scores in cells.items()}
+    found = audited(tmp_path, {**given, ("retrain", 0): {"scores": [old]}})
+    assert found is not None and [*found.columns] == [*FINDINGS_FILE, NAMED]
+    for (method, seed), scores in cells.items():
+        own = found[(found["method"] == method) & (found["seed"] == seed)]
+        kept = [one for one in scores if "finding" in one]
+        judged = [
+            JudgedScore(
+                audit_of(one["name"]).name,
+                audit_of(one["name"]).family,
+                Score(
+                    *(one[name] for name in ("name", "value", "n", "low", "high", "unit")),
+                    target="retrained",
+                    detail=one["detail"],
+                    reference=50.0,
+                    finding=Finding(**one["finding"]),
+                ),
+            )
+            for one in kept
+        ]
+        joint = found_together(judged, references=1)
+        assert set(own["together"]) == {joint.word} and set(own["references"]) == {1}
+        assert list(own["among_all"]) == [one.word for one in joint.judged]
+        assert list(own["finding"]) == [one["finding"]["word"] for one in kept]
+    assert "retrain" not in set(found["method"]), "its cell has no finding"
+    table = together_table(found)
+    assert table is not None and table.grid.headers[-1] == "outside"
+    assert table.grid.texts == [
+        ["floor", "1", "0", "0", "0", "0", "1", "none"],
+        ["x", "3", "2", "0", "0", "0", "1", "lira 2, rmia 1"],
+    ]
+    assert "against 1 retrained model." in table.note and "fewer than 5 retrained" in table.note
+    text = pd.read_csv(io.StringIO(findings_csv(found)))
+    assert [*text.columns] == [*FINDINGS_FILE] and len(text) == 9
+    assert text["p"].isna().sum() == 1 and text["why"][0] == "rmia is outside"
+
+
+def test_what_is_within_of_five_retrained_models_is_forgotten(tmp_path: Path) -> None:
+    """Of whole classes not by outputs alone, and code that nobody knows here counts as these."""
+    near = {"value": 50.0, "references": 5}
+    ours, theirs = (finding(name, WITHIN, 0.9, **near) for name in ("rmia", "probe"))
+    strange = finding("somebody", WITHIN, 0.9, **near)
+    gone = ["3"]
+    words = {
+        "part": {"scores": [ours]},
+        "class": {"scores": [ours, strange], "forgotten_classes": gone, "whole_classes": True},
+        "older": {"scores": [ours], "forgotten_classes": gone},
+        "mixed": {"scores": [ours], "forgotten_classes": gone, "whole_classes": False},
+        "inside": {"scores": [ours, theirs], "forgotten_classes": gone, "whole_classes": True},
+    }
+    found = audited(tmp_path, {(name, 0): fields for name, fields in words.items()})
+    assert found is not None
+    assert found.drop_duplicates("method").set_index("method")["together"].to_dict() == {
+        **{"part": "forgot", "class": "cannot tell", "older": "cannot tell"},
+        **{"mixed": "forgot", "inside": "forgot"},
+    }
+    table = together_table(found)
+    assert table is not None and "fewer than" not in table.note
+    assert "against 5 retrained models" in table.note and "scatter normally" in table.note
+
+
+def test_without_findings_there_is_no_table_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    old = {"name": "UA", "value": 1.0, "low": None, "high": None, "n": 9}
+    assert audited(tmp_path / "old", {("x", 0): {"scores": [old]}}) is None
+    for place, changes in enumerate(({"word": "guilty"}, {"p": "small"}, {"why": 3})):
+        one = finding("UA", OUTSIDE, 0.5)
+        one["finding"] |= changes
+        with pytest.raises(ConfigError, match=f"finding.{next(iter(changes))}"):
+            audited(tmp_path / str(place), {("x", 0): {"scores": [one]}})
+    # what others' code puts into a detail is no number that anything could be read from
+    strange = finding("UA", OUTSIDE, 1e-9, detail={"original": {"a": 1}, "references": "two"})
+    found = audited(tmp_path / "odd", {("x", 0): {"scores": [strange]}})
+    assert found is not None and list(found["together"]) == ["damaged"]
 
 
 def test_an_undefined_further_score_is_no_failed_run() -> None:

@@ -32,22 +32,29 @@ ONE_LINE, ALL_COLUMNS = 190, 110
 LEFT_OUT = ("seeds", "excess gap", "95 % interval", "RTE s")
 
 
-def study_tables(frame: pd.DataFrame, width: int) -> Group:
-    """The papers' table of a long frame, one for each scenario."""
+def study_tables(frame: pd.DataFrame, width: int, findings: pd.DataFrame | None = None) -> Group:
+    """The papers' table of a long frame, the further scores, and what the audits say together, for each
+    scenario.
+    """
     from expunge.report.score_tables import score_tables
+    from expunge.report.together import TITLE
 
-    parts = []
-    for part in score_tables(frame).scenarios:
+    parts: list[Table | Text] = []
+    for part in score_tables(frame, findings).scenarios:
         parts.append(_papers(part.papers, f"forget {part.scenario}", width))
         if part.further is not None:
             parts.append(_further(part.further, f"further scores, forget {part.scenario}"))
+        if part.together is not None:
+            title = f"{TITLE[:1].lower()}{TITLE[1:]}, forget {part.scenario}"
+            parts.append(_further(part.together.grid, title))
+            parts.append(Text(f"{part.together.note}\n", style="dim"))
     return Group(*parts)
 
 
 def _further(grid: Grid, title: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for place, header in enumerate(grid.headers):
-        table.add_column(header, justify="right" if place > grid.named else "left")
+    for header, numeric in zip(grid.headers, grid.numeric, strict=True):
+        table.add_column(header, justify="right" if numeric else "left")
     for texts in grid.texts:
         table.add_row(*texts)
     return table

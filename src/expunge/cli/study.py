@@ -379,12 +379,13 @@ def _show_status(study: Planned, screen: Console) -> None:
 @dataclass(frozen=True)
 class _Found:
     """What came of a study. table: of its finished rows, None without any. said: what tuning chose, and
-    claims. written: where the files are, or why there are none.
+    claims. written: where the files are, or why there are none. findings: of its audits.
     """
 
     table: pd.DataFrame | None
     said: list[str]
     written: str
+    findings: pd.DataFrame | None = None
 
 
 def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None = None) -> _Found:
@@ -392,6 +393,7 @@ def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None =
     from expunge.report.claims import sentence
     from expunge.report.figures import gap_figure
     from expunge.report.files import write_tables
+    from expunge.study.findings import findings_of
     from expunge.study.results import for_tables, with_settings
     from expunge.study.results import results as frame_of
     from expunge.study.tuning import sentences
@@ -400,30 +402,31 @@ def _written(study: Planned, target: Path, *, overwrite: bool, why: str | None =
     frame = frame_of(study.rows, study.store)
     if not len(frame):
         return _Found(None, [], "no row is finished yet; go on with `expunge study run`")
-    table = for_tables(frame)
+    table, findings = for_tables(frame), findings_of(study.rows, study.store, frame)
     tuned = sentences(study.study, study.searches)
     claims = [sentence(one) for one in verdicts_of(study, frame)]
     chance = "" if study.study.until_decided else by_chance(len(claims))
     said = [*tuned, *claims, *([chance] if chance else [])]
     if why is not None:
         told = f"the tables were not written ({why}); name a folder for them with --tables"
-        return _Found(table, said, told)
+        return _Found(table, said, told, findings)
     write_tables(
         table,
         target,
         figure=gap_figure,
         scores=with_settings(frame, study.cells),
+        findings=findings,
         explanation=said,
         overwrite=overwrite,
     )
-    return _Found(table, said, f"written: {target}")
+    return _Found(table, said, f"written: {target}", findings)
 
 
 def _show_results(found: _Found, screen: Console) -> None:
     from expunge.report.tables import note
 
     if found.table is not None:
-        screen.print(study_tables(found.table, screen.width))
+        screen.print(study_tables(found.table, screen.width, found.findings))
         screen.print(note(found.table), style="dim")
     for line in found.said:
         screen.print(f"• {line}")

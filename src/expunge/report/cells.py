@@ -44,7 +44,7 @@ def text_of(cell: TableCell) -> str:
 
 @dataclass(frozen=True)
 class Name(TableCell):
-    """A method or a scenario."""
+    """A method, a scenario, or several names in a text."""
 
     name: str
 

@@ -14,7 +14,7 @@ from expunge.report.cells import Mean, Seconds
 from expunge.report.further import further_rows, spread_of
 from expunge.report.score_tables import ScoreTables
 from expunge.scores.gaps import ExcessGap
-from expunge.scores.rows import ATTACK_SIZE, BOUND, SAID, SET, SETTING
+from expunge.scores.rows import ATTACK_SIZE, BOUND, FINDINGS_FILE, SAID, SET, SETTING
 from expunge.scores.table import USUAL, score_infos
 
 SCORES_FILE = (
@@ -42,6 +42,13 @@ def scores_csv(frame: pd.DataFrame) -> str:
         target=known.map(lambda one: one and one.target),
     )
     return csv_text(whole)
+
+
+def findings_csv(findings: pd.DataFrame) -> str:
+    """A row for each finding of a score, with the columns of `FINDINGS_FILE`; p is empty where nobody
+    knows it.
+    """
+    return csv_text(findings.reindex(columns=[*FINDINGS_FILE]))
 
 
 def to_csv(tables: ScoreTables) -> str:

@@ -9,10 +9,13 @@ from expunge.report.cells import NOTHING, TableCell, text_of
 
 @dataclass(frozen=True)
 class Column:
-    """A header, and what the column means; empty where nobody has said that."""
+    """A header, and what the column means; empty where nobody has said that. words: it holds words, no
+    numbers.
+    """
 
     header: str
     reads: str = ""
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,11 +33,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table. named: place of the column that names its rows; all after it hold numbers."""
+    """A table. named: place of the column that names its rows; all after it hold numbers, but for those
+    of words.
+    """
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     named: int = 0
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Of each column, whether it holds numbers."""
+        return [n > self.named and not one.words for n, one in enumerate(self.columns)]
 
     @property
     def headers(self) -> list[str]:

@@ -11,6 +11,7 @@ from expunge.report.cells import Name
 from expunge.report.grid import Grid, Line
 from expunge.report.score_tables import ScoreTables
 from expunge.report.tables import bold_note
+from expunge.report.together import TITLE
 
 HTML = re.compile(r"&|<(?=\S)|(?<!\s)>|>(?!\s)")
 """What begins or ends a tag, or names a sign."""
@@ -25,8 +26,11 @@ BEGINNING = re.compile(r"^(#+|[-+=]+|\d+(?=[.)]))(?=[.)]?\s|$)")
 
 
 def to_markdown(tables: ScoreTables) -> str:
-    """The papers' table with its note, each scenario's best method bold; then the further scores."""
-    return f"{papers_markdown(tables)}\n{further_markdown(tables)}"
+    """The papers' table with its note, each scenario's best method bold; then the further scores, and
+    what the audits say together.
+    """
+    parts = (papers_markdown(tables), further_markdown(tables), together_markdown(tables))
+    return "\n".join(part for place, part in enumerate(parts) if part or place < 2)
 
 
 def papers_markdown(tables: ScoreTables) -> str:
@@ -51,6 +55,17 @@ def further_markdown(tables: ScoreTables) -> str:
             rows = [_cells(line) for line in part.further.lines]
             title = f"Further scores: {escape_markdown(part.scenario)}"
             parts.append("\n".join([title, "", *_lines(part.further, rows), ""]))
+    return "\n".join(parts)
+
+
+def together_markdown(tables: ScoreTables) -> str:
+    """A table of each scenario whose audits found something, and a line below it; empty without any."""
+    parts = []
+    for part in tables.scenarios:
+        if part.together is not None:
+            title = f"{TITLE}: {escape_markdown(part.scenario)}"
+            table = grid_markdown(part.together.grid)
+            parts.append(f"{title}\n\n{table}\n{escape_markdown(part.together.note)}\n")
     return "\n".join(parts)
 
 
@@ -92,7 +107,7 @@ def _cells(line: Line) -> list[str]:
 
 def _lines(grid: Grid, rows: Sequence[Sequence[str]]) -> list[str]:
     """Head, rule and rows; `rows` are escaped texts."""
-    rule = ["---" if place <= grid.named else "---:" for place in range(len(grid.columns))]
+    rule = ["---:" if numeric else "---" for numeric in grid.numeric]
     heads = [escape_markdown(header) for header in grid.headers]
     shown = ["| " + " | ".join(texts) + " |" for texts in (heads, *rows)]
     return [shown[0], "|" + "|".join(rule) + "|", *shown[1:]]

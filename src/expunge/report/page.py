@@ -23,7 +23,7 @@ from expunge.disk.whole import written_whole
 from expunge.errors import ConfigError
 from expunge.names.text import clean, clean_all
 from expunge.report.claims import sentence, shown_claim
-from expunge.report.data_files import scores_csv, to_csv
+from expunge.report.data_files import findings_csv, scores_csv, to_csv
 from expunge.report.drawn import inline_svg, save_figure
 from expunge.report.latex import ALL, LatexStyle, to_latex
 from expunge.report.markdown import items, plain_markdown, to_markdown
@@ -31,6 +31,7 @@ from expunge.report.places import PAGE, check_folder
 from expunge.report.score_tables import ScoreTables, score_tables
 from expunge.report.sections import Picture, Section, sections
 from expunge.report.tables import clean_frame
+from expunge.report.together import TITLE
 from expunge.scores.rows import NO_METHODS, RETRAIN
 from expunge.scores.verdict import PageVerdict, stated_margins
 
@@ -97,6 +98,7 @@ class Report:
         proof: of one deletion, what the method itself proves, in a sentence.
         together: of one deletion, what all audits of a strength say, where one was asked for.
         methods: of a study, what each of its methods forgets, proves and reads.
+        findings: of a study, what its audits found, as `expunge.study.findings` has it; None without.
     """
 
     title: str
@@ -121,6 +123,7 @@ class Report:
     proof: str = ""
     together: Together | None = None
     methods: PlainTable | None = None
+    findings: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         for name, cleaned in (
@@ -142,7 +145,7 @@ def render(report: Report) -> str:
     Raises:
         ConfigError: if the kind is unknown, or frame and table do not belong together.
     """
-    tables = score_tables(report.table)
+    tables = _tables(report)
     return _html(report, tables, _sections(report, tables))
 
 
@@ -164,13 +167,14 @@ def as_markdown(report: Report) -> str:
         lines += f"\n{items(report.together.lines)}"
     if report.claims:
         lines += f"\n{' '.join(filter(None, (report.chance, CLAIMED)))}\n"
-    return f"{to_markdown(score_tables(report.table))}\n{lines}"
+    return f"{to_markdown(_tables(report))}\n{lines}"
 
 
 def write_report(
     report: Report, out: Path, *, overwrite: bool = False, latex: LatexStyle = ALL
 ) -> list[Path]:
-    """Write report.html, table.md, table.csv, table.tex, scores.csv, and figures/ as SVG and PDF.
+    """Write report.html, table.md, table.csv, table.tex, scores.csv, findings.csv where there are any,
+    and figures/ as SVG and PDF.
 
     latex: of table.tex.
 
@@ -180,7 +184,7 @@ def write_report(
         ConfigError: if a folder is in the way, or as `render` does.
     """
     check_folder(out, overwrite=overwrite, mark=PAGE)
-    tables = score_tables(report.table)
+    tables = _tables(report)
     parts = _sections(report, tables)
     with written_whole(out, overwrite=overwrite) as folder:
         (folder / PAGE).write_text(_html(report, tables, parts), encoding="utf-8")
@@ -188,12 +192,19 @@ def write_report(
         (folder / "table.csv").write_text(to_csv(tables), encoding="utf-8")
         (folder / "table.tex").write_text(to_latex(tables, style=latex), encoding="utf-8")
         (folder / "scores.csv").write_text(scores_csv(report.frame), encoding="utf-8")
+        if tables.findings is not None:
+            text = findings_csv(tables.findings)
+            (folder / "findings.csv").write_text(text, encoding="utf-8")
         (folder / "figures").mkdir()
         further = report.together.pictures if report.together else ()
         for picture in (*_pictures(parts), *further):
             save_figure(picture.drawn.figure, folder / "figures" / picture.stem)
         names = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     return [out / name for name in names]
+
+
+def _tables(report: Report) -> ScoreTables:
+    return score_tables(report.table, report.findings)
 
 
 def _sections(report: Report, tables: ScoreTables) -> list[Section]:
@@ -225,7 +236,7 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8").strip()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     blocks = [block for part in parts for block in part.blocks]
-    grids = [grid for block in blocks for grid in (block.table, block.further) if grid]
+    grids = [grid for block in blocks for grid in block.grids]
     columns = {one.header: one.reads for grid in grids for one in grid.columns if one.reads}
     table = report.table
     common = {
@@ -239,6 +250,7 @@ def _html(report: Report, tables: ScoreTables, parts: Sequence[Section]) -> str:
         blocks=blocks,
         claims=[shown_claim(claim) for claim in report.claims],
         columns=columns,
+        together=TITLE,
         note=tables.note,
         common=common,
         retrained=bool((table["method"] == RETRAIN).any()),

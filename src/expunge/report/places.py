@@ -18,7 +18,7 @@ KINDS: Mapping[str, FolderKind] = {
         FolderKind(
             "folder of tables",
             TABLES,
-            re.compile(r"table\.(md|csv|json)|scores\.csv|figure\.(png|svg|pdf)"),
+            re.compile(r"table\.(md|csv|json)|(scores|findings)\.csv|figure\.(png|svg|pdf)"),
         ),
         FolderKind(
             "folder of figures",
@@ -36,7 +36,7 @@ KINDS: Mapping[str, FolderKind] = {
             "folder of a report",
             PAGE,
             re.compile(
-                r"report\.html|table\.(md|csv|tex)|scores\.csv"
+                r"report\.html|table\.(md|csv|tex)|(scores|findings)\.csv"
                 r"|figures/(\d\d-[a-z0-9-]+\.(svg|pdf))?"
             ),
         ),

@@ -13,6 +13,7 @@ from expunge.report.cells import Count, Interval, Missing, Name, Number, Ratio, 
 from expunge.report.further import further_grid
 from expunge.report.grid import Column, Grid, Line
 from expunge.report.tables import clean_frame, note_of, papers_table, score_columns
+from expunge.report.together import TogetherTable, together_table
 from expunge.scores.columns import (
     EXCESS_GAP,
     INTERVAL,
@@ -21,20 +22,22 @@ from expunge.scores.columns import (
     RATIO,
     SECONDS,
 )
-from expunge.scores.rows import row_kind
+from expunge.scores.rows import NAMED, row_kind
 
 
 @dataclass(frozen=True)
 class ScenarioTables:
     """The tables of one scenario.
 
-    rows: of `papers_table`. papers, further: further is None where all scores are usual ones.
+    rows: of `papers_table`. papers, further: further is None where all scores are usual ones. together:
+    what the audits say together; None without findings.
     """
 
     scenario: str
     rows: pd.DataFrame
     papers: Grid
     further: Grid | None
+    together: TogetherTable | None
 
     @property
     def note(self) -> str:
@@ -47,13 +50,14 @@ class ScoreTables:
     """The tables of a frame.
 
     frame: as `papers_table` takes it. rows: of `papers_table`. papers: all scenarios in one table,
-    which names them in its first column where there are several.
+    which names them in its first column where there are several. findings: of audits, None without.
     """
 
     frame: pd.DataFrame
     rows: pd.DataFrame
     papers: Grid
     scenarios: tuple[ScenarioTables, ...]
+    findings: pd.DataFrame | None = None
 
     @property
     def note(self) -> str:
@@ -61,25 +65,29 @@ class ScoreTables:
         return note_of(self.rows)
 
 
-def score_tables(frame: pd.DataFrame) -> ScoreTables:
+def score_tables(frame: pd.DataFrame, findings: pd.DataFrame | None = None) -> ScoreTables:
     """Build the tables of a frame.
 
     frame: as `papers_table` takes it; of scores that this package does not know, perhaps with the
-    columns unit and target.
+    columns unit and target. findings: of a study, as `expunge.study.findings` has them.
 
     Raises:
         ConfigError: if a column is missing, there are no rows, or a value stands twice.
     """
     frame = clean_frame(frame)
+    findings = None if findings is None else clean_frame(findings)
     rows = papers_table(frame)
     parts = []
     for scenario, part in frame.groupby("scenario", sort=False):
         own = rows[rows["scenario"] == scenario]
         papers = papers_grid(own, score_columns(part))
-        parts.append(ScenarioTables(str(scenario), own, papers, further_grid(part)))
+        together = None
+        if findings is not None:
+            together = together_table(findings[findings[NAMED] == scenario])
+        parts.append(ScenarioTables(str(scenario), own, papers, further_grid(part), together))
     several = len(parts) > 1
     whole = papers_grid(rows, score_columns(frame), scenario=several)
-    return ScoreTables(frame, rows, whole, tuple(parts))
+    return ScoreTables(frame, rows, whole, tuple(parts), findings)
 
 
 def papers_grid(rows: pd.DataFrame, scores: Sequence[str], *, scenario: bool = False) -> Grid:

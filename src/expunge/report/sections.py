@@ -30,6 +30,7 @@ from expunge.report.study_figures import (
     radar_figure,
     sparsity_figure,
 )
+from expunge.report.together import TogetherTable
 from expunge.scores.gaps import ExcessGap
 from expunge.scores.rows import FAILED, FLOOR, NO_METHODS, ORIGINAL, RETRAIN, SETTING
 
@@ -89,6 +90,7 @@ class Block:
     answer: Answer | None
     table: Grid
     further: Grid | None
+    together: TogetherTable | None
     runs: Grid
     one_seed: bool
     forgotten: int | None
@@ -96,6 +98,12 @@ class Block:
     costs: list[MethodCost]
     runs_frame: pd.DataFrame
     pictures: list[Picture] = field(default_factory=list)
+
+    @property
+    def grids(self) -> list[Grid]:
+        """The tables whose columns a page explains."""
+        together = self.together and self.together.grid
+        return [grid for grid in (self.table, self.further, together) if grid]
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,7 @@ def _block(
         answer=_answer(rows),
         table=tables.papers.without_empty(),
         further=tables.further,
+        together=tables.together,
         runs=runs_grid(frame),
         one_seed=frame["seed"].nunique() == 1,
         forgotten=int(counts.iloc[0]) if len(counts) else None,

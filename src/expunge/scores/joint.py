@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from expunge.scores.finding import ALPHA, ENOUGH, Finding
+from expunge.scores.finding import ALPHA, ENOUGH, SPREAD, Finding
 from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.table import NO_VERDICT, SCORES
@@ -91,6 +91,18 @@ class Joint:
             "left_out": list(self.left_out),
             "method": list(self.method),
         }
+
+
+def joint_level(references: int) -> str:
+    """With which chance a true retraining is outside in any of a model's scores, and under what
+    condition. references: retrained models that these were read against.
+    """
+    provided = (
+        "if retrained models scatter normally"
+        if references >= SPREAD
+        else "if retraining by itself strays no farther than the margins"
+    )
+    return f"with a chance of about {100 * ALPHA:g} %, {provided}"
 
 
 def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[bool]:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from rich import box
 from rich.table import Table
 
-from expunge.scores.finding import ALPHA, SPREAD
-from expunge.scores.joint import Joint, JudgedScore
+from expunge.scores.joint import Joint, JudgedScore, joint_level
 from expunge.scores.score import Score
 from expunge.scores.shown import TEXT_WIDTH, shown_value
 
@@ -99,14 +98,9 @@ def joint_lines(found: Joint) -> Iterator[str]:
     """The sentence in all, what it rests on, and what was left out."""
     yield str(found)
     if found.tests > 1 and found.references:
-        provided = (
-            "if retrained models scatter normally"
-            if found.references >= SPREAD
-            else "if retraining by itself strays no farther than the margins"
-        )
         yield (
-            f"A true retraining is outside in any of these {found.tests} scores with a chance of about "
-            f"{100 * ALPHA:g} %, {provided}."
+            f"A true retraining is outside in any of these {found.tests} scores "
+            f"{joint_level(found.references)}."
         )
     yield from (f"{line}." for line in found.method)
     for line in found.left_out:

@@ -27,6 +27,14 @@ SET = "set."
 """Before the name of a column that holds a setting of the row's method, as `--set` takes it."""
 FAILED = "failed"
 """Stands in place of a score's name in the row of a run that broke off."""
+FINDINGS_FILE = (
+    *SETTING,
+    *("method", "seed", "score", "finding", "why", "p"),
+    *("among_all", "together", "references", "cell"),
+)
+"""The columns of a frame, and of a file, of findings."""
+NAMED = "named"
+"""The column of a frame of findings that has the scenario as tables call it."""
 
 
 def row_kind(method: str) -> str:

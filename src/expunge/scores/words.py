@@ -68,6 +68,11 @@ MEANINGS: tuple[Meaning, ...] = (
 """That no difference was found is no meaning: it is `neither is shown`."""
 
 
+def means(joint: JointWord) -> str:
+    """What a word on all audits of a strength means, in plain words."""
+    return "; or ".join(one.means for one in MEANINGS if one.joint == joint)
+
+
 def audit_word(joint: JointWord) -> AuditWord:
     """What one audit would have called what all of a strength found together."""
     return next(one.audit for one in MEANINGS if one.joint == joint)

@@ -15,6 +15,7 @@ from expunge.scores.sequential import SIMULATED, simulated_findings
 from expunge.study.decide import LOOK_HEADERS, look_rows
 from expunge.study.differences import finished_seeds
 from expunge.study.entries import Entry, is_ours, variants
+from expunge.study.findings import findings_of
 from expunge.study.launch import Planned
 from expunge.study.results import for_tables, results, with_settings
 from expunge.study.scenarios import scenario_of
@@ -54,8 +55,7 @@ def study_report(study: Planned, command: str) -> Report:
         dates.append(str(content["date"])[:10])
         if content.get("details"):
             setting = dict(zip(SETTING, row.setting, strict=True))
-            gone = content.get("forgotten_classes", [])
-            seen = {**content["details"], "forgotten_classes": gone}
+            seen = {**content["details"], "forgotten_classes": content.get("forgotten_classes", [])}
             seen["gallery"] = pictures.added(setting["data"], seen["gallery"])
             shown.append({**setting, "method": row.method, "seed": row.seed, **seen})
     warnings |= dict.fromkeys(_masked(study))
@@ -79,6 +79,7 @@ def study_report(study: Planned, command: str) -> Report:
         claims=claims,
         chance="" if asked.until_decided else by_chance(len(claims)),
         methods=_methods(asked.methods),
+        findings=findings_of(study.rows, study.store, frame),
         looks=_looks(study, claims, len(finished_seeds(frame, study.rows))),
         published=[PlainTable(p.title, p.headers, p.rows) for p in study.study.published],
         tuned=sentences(study.study, study.searches),

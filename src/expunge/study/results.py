@@ -128,17 +128,22 @@ def for_tables(frame: pd.DataFrame) -> pd.DataFrame:
     The scenario's name says what else differs between the parts of the study. A failed row counts
     as a missing value of every score that its method has elsewhere.
     """
-    differing = [name for name in SETTING if name != "scenario" and frame[name].nunique() > 1]
-    named = frame["scenario"].map(lambda text: scenario_of(text).told(text))
-    for name in differing:
-        named = named + ", " + frame[name].astype(str)
     columns = ["scenario", "method", "seed", "score", "value"]
-    long = frame.assign(scenario=named)[
+    long = frame.assign(scenario=table_names(frame, frame))[
         [*columns, *(name for name in (*SAID, ATTACK_SIZE, BOUND) if name in frame)]
     ]
     failed = long["score"] == "failed"
     filled = long[failed].assign(score="UA")
     return pd.concat([long[~failed], filled], ignore_index=True)
+
+
+def table_names(rows: pd.DataFrame, frame: pd.DataFrame) -> pd.Series[str]:
+    """What the tables of a frame call the scenario of each of some rows."""
+    differing = [name for name in SETTING if name != "scenario" and frame[name].nunique() > 1]
+    named = rows["scenario"].map(lambda text: scenario_of(text).told(text))
+    for name in differing:
+        named = named + ", " + rows[name].astype(str)
+    return named
 
 
 def with_derived(frame: pd.DataFrame) -> pd.DataFrame:

@@ -416,6 +416,7 @@ def _scores(
         "notes": list(found.notes),
         "details": {**details(panel.outputs, data.classes), "classes": data.classes},
         "forgotten_classes": [data.classes[c] for c in made.split.forgotten_classes(data)],
+        "whole_classes": made.split.only_whole_classes(data),
     }
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from expunge.disk.reading import UnreadableError
 from expunge.names.text import clean_name
+from expunge.scores.words import AuditWord
 from expunge.study.cells import Facts, Kind, key_of
 
 _Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
@@ -36,6 +37,13 @@ class _Detail(_Part):
     retrained_reached: bool | None = None
 
 
+class _Finding(_Part):
+    word: AuditWord
+    why: str
+    p: _Number | None = None
+    decidable: bool = True
+
+
 class _Score(_Part):
     name: str
     value: _Number | None
@@ -48,6 +56,7 @@ class _Score(_Part):
     bound: Literal["at least", "at most"] | None = None
     reference_bound: Literal["at least", "at most"] | None = None
     detail: _Detail | None = None
+    finding: _Finding | None = None
 
 
 class _Cost(_Part):
@@ -90,6 +99,7 @@ class _Cell(_Part):
     saw_data: bool | None = None
     details: _Details | None = None
     forgotten_classes: _Names = []
+    whole_classes: bool | None = None
     files: dict[str, _Digest] = {}
 
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from expunge.errors import ConfigError
-from expunge.requests.deadlines import due_dates, extended, is_working_day
+from expunge.requests.deadlines import due_dates, extended_due, is_working_day
 from expunge.requests.policy import Policies, read_policies
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -121,9 +121,9 @@ def test_a_day_whose_last_hour_comes_twice_ends_with_the_second(
 def test_an_extension_is_counted_from_receipt(shipped: Policies) -> None:
     received = noon("2025-11-30")
     assert due_dates(received, "gdpr", shipped).due_at.date() == date(2025, 12, 30)
-    later = extended(received, "gdpr", noon("2025-12-30"), "a large model", shipped)
+    later = extended_due(received, "gdpr", noon("2025-12-30"), "a large model", shipped)
     assert later.date() == date(2026, 3, 2), "28 February is a Saturday"
-    later = extended(noon("2026-03-30"), "gdpr", noon("2026-04-01"), "a large model", shipped)
+    later = extended_due(noon("2026-03-30"), "gdpr", noon("2026-04-01"), "a large model", shipped)
     assert later.date() == date(2026, 6, 30)
 
 
@@ -132,18 +132,20 @@ def test_an_extension_told_in_the_last_second_counts_and_one_after_is_refused(
 ) -> None:
     received = noon("2026-01-15")
     last = datetime(2026, 2, 16, 22, 59, 59, 999_999, tzinfo=UTC)  # the 15th is a Sunday
-    assert extended(received, "gdpr", last, "many requests", shipped).date() == date(2026, 4, 15)
+    assert extended_due(received, "gdpr", last, "many requests", shipped).date() == date(
+        2026, 4, 15
+    )
     with pytest.raises(ConfigError, match=r"too late.*told on 2026-02-17.*by 2026-02-16"):
-        extended(received, "gdpr", last + timedelta(microseconds=1), "many requests", shipped)
+        extended_due(received, "gdpr", last + timedelta(microseconds=1), "many requests", shipped)
     with pytest.raises(ConfigError, match="before the request"):
-        extended(received, "gdpr", received - timedelta(seconds=1), "many requests", shipped)
+        extended_due(received, "gdpr", received - timedelta(seconds=1), "many requests", shipped)
     with pytest.raises(ConfigError, match="only with reasons"):
-        extended(received, "gdpr", last, " ", shipped)
+        extended_due(received, "gdpr", last, " ", shipped)
 
 
 def test_no_extension_where_the_law_knows_none(own: Callable[[str], Policies]) -> None:
     with pytest.raises(ConfigError, match="GDPR knows no extension"):
-        extended(
+        extended_due(
             noon("2026-01-15"), "gdpr", noon("2026-01-16"), "why", own("gdpr: {extended: null}")
         )
 
@@ -154,7 +156,7 @@ def test_business_days_pass_over_thanksgiving(shipped: Policies) -> None:
     # 17 to 20, 23 to 25, 30, 1, 2: neither Thanksgiving nor the day after, in California
     assert due.confirm_by.isoformat() == "2026-12-02T23:59:59-08:00"
     assert due.due_at.isoformat() == "2026-12-31T23:59:59-08:00"
-    later = extended(
+    later = extended_due(
         noon("2026-11-16", CALIFORNIA), "ccpa", noon("2026-12-31", CALIFORNIA), "why", shipped
     )
     assert later.date() == date(2026, 11, 16) + timedelta(days=90)
@@ -171,7 +173,7 @@ def test_a_time_without_a_zone_is_refused(shipped: Policies) -> None:
     with pytest.raises(ConfigError, match=r"received_at .* no time zone.*\+00:00"):
         due_dates(naive, "gdpr", shipped)
     with pytest.raises(ConfigError, match=r"told_at .* no time zone"):
-        extended(noon("2026-01-15"), "gdpr", naive, "why", shipped)
+        extended_due(noon("2026-01-15"), "gdpr", naive, "why", shipped)
     with pytest.raises(ConfigError, match="check the clock"):
         due_dates(datetime.max.replace(tzinfo=UTC), "gdpr", shipped)
 

@@ -19,8 +19,8 @@ from expunge.requests.freezing import (
 )
 from expunge.requests.planner import (
     BatchCosts,
+    batch_lines,
     break_even,
-    cost_lines,
     expected_shards,
     plan_batch,
 )
@@ -130,7 +130,7 @@ def test_costs_only_grow_with_what_they_are_made_of() -> None:
 
 
 def test_the_plan_is_printed() -> None:
-    assert cost_lines(plan_batch(USUAL)) == [
+    assert batch_lines(plan_batch(USUAL)) == [
         "Retrain: 60 min a batch, 20.0 h for 20 batches",
         "Unlearn approximately: 35 min a batch, 11.8 h for 20 batches (each: unlearning 360 s, audits "
         "180 s; once: qualification 8.8 h)",
@@ -140,7 +140,7 @@ def test_the_plan_is_printed() -> None:
         "still be passed.",
     ]
     small = replace(USUAL, batches=1, forget_size=2, shards=5, bank_models=8, qualified=True)
-    assert cost_lines(plan_batch(small)) == [
+    assert batch_lines(plan_batch(small)) == [
         "Retrain: 60 min a batch",
         "Retrain the SISA shards: 22 min a batch (expected: 1.8 of 5 shards trained anew)",
         "Unlearn approximately: 7.2 h a batch (each: unlearning 360 s, audits 180 s, renewing the bank "
@@ -204,27 +204,32 @@ def at(hour: int) -> datetime:
 
 
 def waiting(struck: int, samples: int, due: int = 1000) -> WaitingRequest:
-    return WaitingRequest(at(struck), at(due), samples)
+    return WaitingRequest(f"at {struck}", at(struck), at(due), samples)
 
 
 def test_a_batch_freezes_at_the_earliest_of_three_moments() -> None:
     requests = [waiting(5, 40, due=500), waiting(1, 60), waiting(9, 20)]
-    lead = timedelta(seconds=LEAD_IN_ALL)
+    lead, everything = timedelta(seconds=LEAD_IN_ALL), ("at 5", "at 1", "at 9")
     alone = freeze_at(requests, LEAD)
-    assert (alone.at, alone.requests) == (at(500) - lead, 3) and "due first" in alone.reason
+    assert (alone.at, alone.taken) == (at(500) - lead, everything) and "due first" in alone.reason
     window = freeze_at(requests, LEAD, window_end=at(100), largest=121)
-    assert (window.at, window.requests) == (at(100), 3) and "window" in window.reason
+    assert (window.at, window.taken) == (at(100), everything) and "window" in window.reason
     full = freeze_at(requests, LEAD, window_end=at(100), largest=100)
-    assert (full.at, full.requests) == (at(5), 2) and "largest size" in full.reason
+    assert (full.at, full.taken) == (at(5), everything[:2]) and "largest size" in full.reason
     over = freeze_at(requests, LEAD, window_end=at(100), largest=119)
-    assert (over.at, over.requests) == (at(9), 2), "the third no longer fits"
+    assert (over.at, over.taken) == (at(9), everything[:2]), "the third no longer fits"
     assert freeze_at(requests, LEAD, window_end=at(900)).at == alone.at
     soon = freeze_at([waiting(1, 60, due=1)], LEAD, largest=60)
     assert soon.at == at(1) - lead, "past already: now"
 
 
+def test_what_is_due_first_is_taken_first() -> None:
+    requests = [waiting(1, 60), waiting(2, 60, due=500)]  # the later one's law gives less time
+    assert freeze_at(requests, LEAD, largest=100).taken == ("at 2",)
+
+
 def test_a_request_larger_than_what_is_covered_makes_a_batch_alone() -> None:
     frozen = freeze_at([waiting(1, 500), waiting(2, 3)], LEAD, largest=100)
-    assert (frozen.at, frozen.requests) == (at(1), 1)
+    assert (frozen.at, frozen.taken) == (at(1), ("at 1",))
     with pytest.raises(ConfigError, match="no request waits"):
         freeze_at([], LEAD)

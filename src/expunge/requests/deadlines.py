@@ -47,7 +47,7 @@ def due_dates(received_at: datetime, law: str, policies: Policies) -> DueDates:
     return DueDates(end(policy.confirm) if policy.confirm else None, end(policy.answer))
 
 
-def extended(
+def extended_due(
     received_at: datetime, law: str, told_at: datetime, reasons: str, policies: Policies
 ) -> datetime:
     """The later due date of a request whose person was told of the delay, and why.

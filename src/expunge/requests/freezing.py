@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 
 from expunge.errors import ConfigError
 
@@ -74,6 +75,7 @@ def latest_safe_start(due_at: datetime, lead: LeadSeconds) -> datetime:
 class WaitingRequest:
     """A request that is struck and waits for its batch. Both times have their zone."""
 
+    id: str
     struck_at: datetime
     due_at: datetime
     samples: int
@@ -86,12 +88,12 @@ class Freeze:
     Attributes:
         at: the moment; one that is past means now.
         reason: why then.
-        requests: how many of those that wait it takes, in the order in which they were struck.
+        taken: ids of the waiting requests that it takes, those due first before others.
     """
 
     at: datetime
     reason: str
-    requests: int
+    taken: tuple[str, ...]
 
 
 def freeze_at(
@@ -106,8 +108,8 @@ def freeze_at(
     Args:
         waiting: at least one.
         lead: what must be left before the first due date.
-        largest: samples that the qualification covers; None: no limit. A first request that is larger
-            makes a batch alone, for retraining.
+        largest: samples that the qualification covers; None: no limit. A request that is larger and
+            due first makes a batch alone, for retraining.
         window_end: end of the calendar's window; None: there is none.
 
     Raises:
@@ -115,28 +117,36 @@ def freeze_at(
     """
     if not waiting:
         raise ConfigError("no request waits; a batch needs one")
-    ordered = sorted(waiting, key=lambda one: one.struck_at)
-    fits, full_at = _filled(ordered, largest)
-    first_due = min(one.due_at for one in ordered[:fits])
+    by_due = sorted(waiting, key=lambda one: (one.due_at, one.struck_at))
     moments = [
         (
-            latest_safe_start(first_due, lead),
+            latest_safe_start(by_due[0].due_at, lead),
             "the latest safe start of the request that is due first",
         )
     ]
+    full_at = _full_at(waiting, largest)
     if full_at is not None:
         moments.append((full_at, "the largest size that the qualification covers"))
     if window_end is not None:
         moments.append((window_end, "the end of the calendar window"))
     at, reason = min(moments, key=lambda one: one[0])
-    return Freeze(at, reason, fits)
+    return Freeze(at, reason, _taken(by_due, largest))
 
 
-def _filled(ordered: Sequence[WaitingRequest], largest: int | None) -> tuple[int, datetime | None]:
-    """How many requests fit, and when the batch was full or the first came that did not fit."""
+def _full_at(waiting: Sequence[WaitingRequest], largest: int | None) -> datetime | None:
+    """When the request came that filled the batch, or was too many for it."""
     total = 0
-    for count, one in enumerate(ordered):
+    for one in sorted(waiting, key=lambda one: one.struck_at):
         total += one.samples
         if largest is not None and total >= largest:
-            return (count + 1 if total == largest or count == 0 else count), one.struck_at
-    return len(ordered), None
+            return one.struck_at
+    return None
+
+
+def _taken(by_due: Sequence[WaitingRequest], largest: int | None) -> tuple[str, ...]:
+    """The first is always taken; of the others, those before the first that does not fit."""
+    totals = accumulate(one.samples for one in by_due)
+    fits = [
+        one.id for one, n in zip(by_due, totals, strict=True) if largest is None or n <= largest
+    ]
+    return tuple(fits) or (by_due[0].id,)

@@ -16,7 +16,7 @@ from expunge.scores.table import NEAR_EMPTY
 RETRAINS, UNLEARNINGS = 8, 8
 """That a qualification compares."""
 
-Way = Literal["retrain", "sisa", "approximate"]
+ForgetWay = Literal["retrain", "sisa", "approximate"]
 """Of equal costs, the one that stands first."""
 
 
@@ -102,10 +102,10 @@ class BatchPlan:
     """
 
     costs: BatchCosts
-    per_batch: Mapping[Way, float]
-    in_all: Mapping[Way, float]
+    per_batch: Mapping[ForgetWay, float]
+    in_all: Mapping[ForgetWay, float]
     break_even: int | None
-    recommended: Way
+    recommended: ForgetWay
     reason: str
 
 
@@ -116,7 +116,7 @@ def plan_batch(costs: BatchCosts) -> BatchPlan:
     has enough samples for its test to tell anything (30). A SISA ensemble, which retrains the shards
     that had the samples, is as exact as retraining, so the cheaper of both is taken.
     """
-    in_all: dict[Way, float] = {"retrain": costs.batches * costs.retrain}
+    in_all: dict[ForgetWay, float] = {"retrain": costs.batches * costs.retrain}
     if costs.shards is not None:
         shards = expected_shards(costs.shards, costs.forget_size)
         in_all["sisa"] = costs.batches * shards * costs.retrain / costs.shards
@@ -146,7 +146,7 @@ def break_even(costs: BatchCosts) -> int | None:
     return math.floor(Fraction(costs.once) / saved) + 1 if saved > 0 else None
 
 
-def cost_lines(plan: BatchPlan) -> list[str]:
+def batch_lines(plan: BatchPlan) -> list[str]:
     """The plan in words: a line for each way, the break-even, and the recommendation."""
     costs, lines = plan.costs, []
     for way, seconds in plan.per_batch.items():
@@ -167,15 +167,17 @@ def cost_lines(plan: BatchPlan) -> list[str]:
     return lines
 
 
-_NAMES: dict[Way, str] = {
+_NAMES: dict[ForgetWay, str] = {
     "retrain": "retrain",
     "sisa": "retrain the SISA shards",
     "approximate": "unlearn approximately",
 }
 
 
-def _recommended(costs: BatchCosts, in_all: Mapping[Way, float]) -> tuple[Way, str]:
-    exact: Way = "sisa" if "sisa" in in_all and in_all["sisa"] < in_all["retrain"] else "retrain"
+def _recommended(costs: BatchCosts, in_all: Mapping[ForgetWay, float]) -> tuple[ForgetWay, str]:
+    exact: ForgetWay = (
+        "sisa" if "sisa" in in_all and in_all["sisa"] < in_all["retrain"] else "retrain"
+    )
     said = {
         "retrain": "retraining is exact",
         "sisa": "retraining the shards is as exact as retraining in full and cheaper",
@@ -192,7 +194,7 @@ def _recommended(costs: BatchCosts, in_all: Mapping[Way, float]) -> tuple[Way, s
     return "approximate", "it costs less than every exact way; its gate must still be passed"
 
 
-def _made_of(way: Way, costs: BatchCosts) -> str:
+def _made_of(way: ForgetWay, costs: BatchCosts) -> str:
     """What the seconds of a way consist of, in brackets."""
     if way == "retrain":
         return ""

@@ -1,7 +1,8 @@
 """What ledgers of deletion requests have struck, which nothing that learns reads again.
 
-A ledger is found by EXPUNGE_LEDGER, by a pointer in a model folder, and by one beside the data. Where a
-pointer's ledger, or the key to it, is gone, nobody can say who was struck, and nothing is loaded.
+A ledger is found by EXPUNGE_LEDGER, and by pointers: in a model folder, beside the data, in the working
+folder or above it. Where a pointer's ledger, or its key, is gone, nobody can say who was struck, and
+nothing is loaded.
 """
 
 from __future__ import annotations
@@ -147,14 +148,23 @@ def data_set_name(spec: str | None) -> str:
     return base if base in BUILT_IN or not path.exists() else str(path.resolve())
 
 
+def pointer_here() -> Path | None:
+    """The pointer in the working folder, or the nearest one above it."""
+    here = Path.cwd()
+    return next((one for up in (here, *here.parents) if (one := up / BESIDE).is_file()), None)
+
+
 def ledgers_for(spec: str | None, given: Iterable[Path] = ()) -> list[LedgerFile]:
-    """The ledgers that speak of some data: those given, that of the environment, those pointed to.
+    """The ledgers that speak of some data: those given, that of the environment, and those that the
+    working folder and the folder of the data point to.
 
     given: pointers in files, or folders of ledgers. Raises RequestError where one is not there.
     """
     places = list(given)
     if own := os.environ.get(VARIABLE):
         places.append(Path(own).expanduser())
+    if (here := pointer_here()) is not None:
+        places.append(here)
     with suppress(Exception):  # what is wrong with a specification is told where it is read
         if spec is not None and (beside := pointer_beside(spec)) is not None and beside.exists():
             places.append(beside)

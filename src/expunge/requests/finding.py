@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from expunge.data.suppressed import BESIDE, LEDGER, VARIABLE, pointed
+from expunge.data.suppressed import LEDGER, VARIABLE, pointed, pointer_here
 from expunge.errors import RequestError
 
 
@@ -21,12 +21,10 @@ def found_ledger(given: Path | None) -> Path:
         if given.is_file():
             return pointed(given).folder
         return pointed(given / LEDGER).folder if _is_model(given) else given
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / BESIDE).is_file():
-            return pointed(folder / BESIDE).folder
+    if (here := pointer_here()) is not None:
+        return pointed(here).folder
     raise RequestError(
-        f"no ledger is named, and neither {here} nor a folder above it points to one; begin one with "
+        f"no ledger is named, and neither {Path.cwd()} nor a folder above it points to one; begin one with "
         "`expunge ledger init MODEL_DIR`, or name it with --ledger"
     )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from expunge.place import HERE, Place
-from expunge.requests.deadlines import due_dates, extended
+from expunge.requests.deadlines import due_dates, extended_due
 from expunge.requests.intake import (
     Added,
     Asked,
@@ -143,6 +143,6 @@ def extend_by_law(ledger: Ledger, number: int, reason: str) -> str:
         row = request_row(connection, number)
     law = row["law"] or ledger.setting("law")
     now = datetime.now(UTC)
-    later = extended(moment(row["received_at"]), law, now, reason, policies_of(ledger))
+    later = extended_due(moment(row["received_at"]), law, now, reason, policies_of(ledger))
     extend(ledger, number, later, reason)
     return stamp(later)

@@ -113,11 +113,11 @@ def read_ledger_file(folder: Path) -> LedgerFile:
     remedy = "name a ledger's folder, or begin one with `expunge ledger init MODEL_DIR`"
     with reading(file, remedy, RequestError):
         said = read_json(file, most=SMALL)
-        texts = [said[name] for name in ("ledger", "url", "key")]
+        name, url, key = texts = [said[one] for one in ("ledger", "url", "key")]
         sets = tuple(said["data_sets"])
         if said["format"] != FORMAT or not all(isinstance(one, str) for one in (*texts, *sets)):
             raise RequestError(f"{file} is no ledger of a format that this version reads; {remedy}")
-    return LedgerFile(folder, *texts, sets)
+    return LedgerFile(folder, name, url, key, sets)
 
 
 def write_pointer(file: Path, ledger: LedgerFile) -> None:

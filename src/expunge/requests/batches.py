@@ -19,7 +19,7 @@ from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
 from expunge.requests.intake import move
-from expunge.requests.ledger import Ledger, Writing
+from expunge.requests.ledger import Ledger, Writing, new_key_of
 from expunge.requests.release import enter, file_digests, live_folder, live_row, promote
 from expunge.requests.sanity import sanity_of
 from expunge.requests.states import check_move
@@ -64,7 +64,7 @@ def frozen_batch(ledger: Ledger) -> int | None:
         row = {"state": "open", "method": RETRAIN, "settings": "{}", "created_at": writing.at}
         before = live_row(one)["digest"]
         made = one.execute(insert(batches).values(**row, model_before=before))
-        batch = int(made.inserted_primary_key[0])
+        batch = new_key_of(made)
         for number in numbers:
             one.execute(insert(batch_requests).values(batch=batch, request=number))
             move(writing, number, "in_batch")

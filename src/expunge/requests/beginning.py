@@ -55,6 +55,8 @@ def begin(
     Raises RequestError for a law that no policy knows, and for data whose samples nobody could tell
     again: row numbers of a dataset that holds no content to compare.
     """
+    import numpy as np
+
     from expunge.data.contents import content_hashes
     from expunge.trained.opening import load
 
@@ -69,9 +71,7 @@ def begin(
             f"{model_dir} keeps pseudonyms of ids, and a ledger stands on ids; begin with the original"
         )
     samples = model.data.train
-    if samples.positional and not any(
-        content_hashes(samples.subset(samples.rows_of(samples.ids[:1])))
-    ):
+    if samples.positional and not any(content_hashes(samples.subset(np.zeros(1, dtype=np.int64)))):
         raise RequestError(
             f"the samples of {model.data.spec} have row numbers for ids, and are read one by one by "
             "code: in other data nobody could tell them again; give them ids of their own"

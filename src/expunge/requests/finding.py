@@ -24,8 +24,8 @@ def found_ledger(given: Path | None) -> Path:
     if (here := pointer_here()) is not None:
         return pointed(here).folder
     raise RequestError(
-        f"no ledger is named, and neither {Path.cwd()} nor a folder above it points to one; begin one with "
-        "`expunge ledger init MODEL_DIR`, or name it with --ledger"
+        f"no ledger is named, and neither {Path.cwd()} nor a folder above it points to one; begin one "
+        "with `expunge ledger init MODEL_DIR`, or name it with --ledger"
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
 from expunge.requests.events import canonical, sha256
-from expunge.requests.ledger import Ledger, Writing, moment, stamp
+from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
 from expunge.requests.states import REQUEST, check_move
 from expunge.requests.tables import duplicates, items, requests, struck
 
@@ -123,7 +123,7 @@ def add(
                     "give this one a key of its own"
                 )
             return Added(there["id"], False, counts_of(one, there["id"]))
-        number = one.execute(
+        inserted = one.execute(
             insert(requests).values(
                 source=asked.source,
                 idempotency_key=key,
@@ -134,7 +134,8 @@ def add(
                 confirm_by=None if asked.confirm_by is None else stamp(asked.confirm_by),
                 state="received",
             )
-        ).inserted_primary_key[0]
+        )
+        number = new_key_of(inserted)
         _put_items(ledger, writing, number, asked.ids, found)
         writing.event("request received", {"request": number, "body": body})
         if decided:
@@ -173,7 +174,7 @@ def _put_items(
             "content_hash": one.content or None,
             "state": one.what,
         }
-        item = writing.connection.execute(insert(items).values(**row)).inserted_primary_key[0]
+        item = new_key_of(writing.connection.execute(insert(items).values(**row)))
         _propose(ledger, writing.connection, item, one.copies)
 
 

@@ -20,7 +20,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, text, update
+from sqlalchemy import (
+    Connection,
+    CursorResult,
+    Engine,
+    create_engine,
+    event,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from expunge.data.pseudonyms import KEY_BYTES
@@ -59,6 +69,12 @@ def stamp(moment: datetime) -> str:
 def moment(stamped: str) -> datetime:
     """A moment that a ledger wrote."""
     return datetime.strptime(stamped, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+
+
+def new_key_of(inserted: CursorResult[Any]) -> int:
+    """The number that a new row got."""
+    (number,) = inserted.inserted_primary_key or (0,)
+    return int(number)
 
 
 def whoever() -> str:

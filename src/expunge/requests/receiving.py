@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -70,7 +70,7 @@ def receive(ledger: Ledger, source: str, how: Received, *, place: Place = HERE) 
     looked = look_up(lines, model.data, model.split.excluded)
     ids = (*looked.names, *looked.unknown)
     found = find(model, ids)
-    asked = Asked(ids, *_rest(asked))
+    asked = replace(asked, ids=ids)
     done = add(ledger, asked, found, data_set=data_set_of(model), decided=how.decided)
     told = [f"{line!r} is read as {', '.join(one[:3])}" for line, one in looked.read_as.items()][
         :20
@@ -84,10 +84,6 @@ def _asked(ledger: Ledger, ids: list[str], how: Received) -> Asked:
     due = dates.due_at if how.due is None else how.due
     law_told = None if how.due is not None and how.law is None else law
     return Asked(tuple(ids), how.source, how.at, due, law_told, dates.confirm_by, how.key)
-
-
-def _rest(asked: Asked) -> tuple[object, ...]:
-    return (asked.source, asked.received_at, asked.due_at, asked.law, asked.confirm_by, asked.key)
 
 
 def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:

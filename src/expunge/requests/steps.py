@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, select, update
 
 from expunge.errors import RequestError
-from expunge.requests.ledger import Ledger, moment, stamp
+from expunge.requests.ledger import Ledger, moment, new_key_of, stamp
 from expunge.requests.tables import steps
 
 LEASE_SECONDS = 120
@@ -58,7 +58,7 @@ def _started(pid: int) -> str:
 def output_of(ledger: Ledger, batch: int, name: str, digest: str) -> str | None:
     """What a step with this input gave; None where it is not done."""
     with ledger.read() as connection:
-        return connection.scalar(select(steps.c.output).where(*_same(batch, name, digest)))
+        return connection.scalar(select(steps.c.output).where(_same(batch, name, digest)))
 
 
 def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
@@ -66,7 +66,7 @@ def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
     until = stamp(datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS))
     with ledger.write() as writing:
         one = writing.connection
-        found = select(steps).where(*_same(batch, name, digest)).with_for_update()
+        found = select(steps).where(_same(batch, name, digest)).with_for_update()
         row = one.execute(found).mappings().first()
         me = worker_name()
         if row is None:
@@ -74,7 +74,7 @@ def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
             made = one.execute(
                 insert(steps).values(**values, lease_until=until, fencing=1, worker=me)
             )
-            lease = Lease(made.inserted_primary_key[0], 1, 1)
+            lease = Lease(new_key_of(made), 1, 1)
         else:
             alive = moment(row["lease_until"]) > datetime.now(UTC) and not is_gone(row["worker"])
             if row["worker"] != me and alive:
@@ -170,5 +170,5 @@ def once(ledger: Ledger, batch: int, name: str, digest: str, work: Callable[[], 
     return output
 
 
-def _same(batch: int, name: str, digest: str) -> tuple[object, ...]:
-    return (steps.c.batch == batch, steps.c.name == name, steps.c.input_digest == digest)
+def _same(batch: int, name: str, digest: str) -> ColumnElement[bool]:
+    return and_(steps.c.batch == batch, steps.c.name == name, steps.c.input_digest == digest)

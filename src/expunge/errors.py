@@ -5,7 +5,8 @@
     │   ├── DataError        a dataset cannot be found, read or matched to a model
     │   ├── SplitError       a forget request that cannot be met (empty, everything, unknown ids)
     │   ├── ModelError       a model cannot be built, loaded or saved
-    │   └── ConfigError      a recipe's or a method's setting is out of range or missing
+    │   ├── ConfigError      a recipe's or a method's setting is out of range or missing
+    │   └── CertificateError a certificate, a proof or a signing key cannot be made, read or used
     ├── AccessError          a method read a part of the data that it did not declare
     └── DivergenceError      an optimisation left the finite world; nothing was written
 
@@ -46,6 +47,10 @@ class ModelError(UserError):
 
 class ConfigError(UserError):
     """A setting is out of range, unknown or missing."""
+
+
+class CertificateError(UserError):
+    """A certificate, a proof of inclusion or a signing key cannot be made, read or used."""
 
 
 class AccessError(ExpungeError):

@@ -124,7 +124,7 @@ def _signed(message: bytes, signature: bytes, key: Ed25519PublicKey) -> bool:
 
 
 def _decoded(fields: dict[str, object], name: str) -> bytes:
-    """Bytes of a field in base64, with the signs of RFC 4648 section 4 or 5, of which either may come."""
+    """Bytes of a field in base64, with the signs of RFC 4648 section 4 or 5: either may come."""
     text = fields.get(name)
     if not isinstance(text, str):
         raise UnreadableError(f"its {name} is no text")

@@ -1,7 +1,7 @@
 """The key that signs certificates: ed25519, in a folder of two PEM files.
 
-The private half is PKCS8, for its owner alone; the public half, SubjectPublicKeyInfo, is what a reader of
-certificates gets, by another way than the certificates themselves.
+The private half is PKCS8, for its owner alone; the public half, SubjectPublicKeyInfo, is what a reader
+of certificates gets, by another way than the certificates themselves.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def make_signing_key(folder: Path) -> Ed25519PublicKey:
     """Make a new key pair in a new folder, which appears with both files or not at all.
 
     Raises CertificateError where something has that name: a key that signed is never replaced.
+    Raises OSError where the disk takes no more.
     """
     recover(folder)
     if os.path.lexists(folder):

@@ -1,8 +1,8 @@
 """What a certificate tells, part by part: plain, bounded, checked where two parts must agree.
 
 No personal data: people are counted, ids are in a hash whose nonces lie elsewhere, whoever performed it
-is an organisation and a role. Times are UTC to the second, digests are full SHA-256 in hexadecimal digits.
-What a part has not is left out, so that later versions may add parts that older ones lack.
+is an organisation and a role. Times are UTC to the second, digests are full SHA-256 in hexadecimal
+digits. What a part has not is left out, so that later versions may add parts that older ones lack.
 """
 
 from __future__ import annotations

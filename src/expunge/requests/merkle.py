@@ -3,8 +3,8 @@
 The tree is that of RFC 6962, section 2.1: leaf = SHA-256(0x00 || data), node = SHA-256(0x01 || left ||
 right), split at the largest power of two below the size. What a leaf is made of is ours: each id has its
 own random nonce, and data = HMAC-SHA256(nonce, id). So whoever has the root and a guess can test
-nothing, a proof tells one nonce, and destroying the nonces cuts the link to people. Leaves stand in the order of
-their bytes, so a position says nothing of the order in which people asked.
+nothing, a proof tells one nonce, and destroying the nonces cuts the link to people. Leaves stand in
+the order of their bytes, so a position says nothing of the order in which people asked.
 """
 
 from __future__ import annotations

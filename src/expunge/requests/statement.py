@@ -1,9 +1,9 @@
 """What is signed: an in-toto Statement v1 (github.com/in-toto/attestation, spec/v1/statement.md).
 
 Its subjects are the files of the model, its predicate tells how the model came to forget. It is written
-in one way alone: keys sorted, no spaces, UTF-8, nothing for what is left out; the same facts give the same
-bytes. Another way of writing it is refused, too: two readers of a text that says a key twice may each
-see another value. in-toto would have unknown fields passed over; here they are refused, since they
+in one way alone: keys sorted, no spaces, UTF-8, nothing for what is left out; the same facts give the
+same bytes. Another way of writing it is refused, too: two readers of a text that says a key twice may
+each see another value. in-toto would have unknown fields passed over; here they are refused, since they
 would be signed, and not shown.
 """
 

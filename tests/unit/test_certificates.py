@@ -37,7 +37,7 @@ from expunge.requests.dsse import (
     sign_payload,
     signed_payload,
 )
-from expunge.requests.facts import Facts
+from expunge.requests.facts import ForgettingFacts
 from expunge.requests.merkle import (
     InclusionPath,
     MerkleTree,
@@ -102,6 +102,19 @@ def test_the_tree_is_that_of_the_rfc_at_every_size() -> None:
         for index in (-1, size):
             with pytest.raises(IndexError):
                 tree.path(index)
+
+
+def test_a_path_of_another_height_shows_nothing() -> None:
+    """Though its hashes meet in the root: a node is no leaf, and a size of 1 has no neighbours."""
+    leaves = [leaf_hash(bytes([row])) for row in range(4)]
+    four, two = MerkleTree(leaves), MerkleTree(leaves[:2])
+    node = InclusionPath(0, 4, four.path(0).path[1:])
+    assert not is_included(two.root, node, root=four.root, size=4)
+    assert is_included(two.root, InclusionPath(0, 2, node.path), root=four.root, size=2), (
+        "it does meet"
+    )
+    long = InclusionPath(0, 1, (leaves[0],))
+    assert not is_included(leaves[1], long, root=two.root, size=1)
 
 
 def test_the_tree_gives_the_known_numbers() -> None:
@@ -369,8 +382,8 @@ def told(kind: str = "approximate", **changes: Any) -> dict[str, Any]:
     return plain
 
 
-def facts(kind: str = "approximate", **changes: Any) -> Facts:
-    return Facts.model_validate_json(json.dumps(told(kind, **changes)))
+def facts(kind: str = "approximate", **changes: Any) -> ForgettingFacts:
+    return ForgettingFacts.model_validate_json(json.dumps(told(kind, **changes)))
 
 
 FILES = {"model.safetensors": D, "model.json": "1" * 64}
@@ -379,7 +392,7 @@ FILES = {"model.safetensors": D, "model.json": "1" * 64}
 def test_the_same_facts_give_the_same_bytes_in_one_way_of_writing() -> None:
     statement = make_statement(FILES, facts())
     payload = statement_payload(statement)
-    turned = Facts.model_validate_json(json.dumps(dict(reversed(told().items()))))
+    turned = ForgettingFacts.model_validate_json(json.dumps(dict(reversed(told().items()))))
     backwards = make_statement(dict(reversed(FILES.items())), turned)
     assert statement_payload(backwards) == payload
     assert read_statement(payload) == statement
@@ -478,6 +491,16 @@ def test_facts_that_do_not_agree_are_refused(kind: str, changes: dict[str, Any],
 def test_personal_data_are_refused(changes: dict[str, Any], why: str) -> None:
     with pytest.raises(CertificateError, match=f"{re.escape(why)} holds .* no personal data"):
         make_statement(FILES, facts(**changes))
+
+
+def test_nothing_is_signed_that_reads_otherwise() -> None:
+    whole = facts()
+    odd = whole.procedure.model_copy(update={"settings": {"odd": float("nan")}})  # unchecked
+    statement = make_statement(FILES, whole.model_copy(update={"procedure": odd}))
+    with pytest.raises(CertificateError, match="something else when it is read again"):
+        statement_payload(statement)
+    with pytest.raises(CertificateError, match=r"could not be read again: .* 20 digits"):
+        statement_payload(make_statement(FILES, facts(procedure__settings={"odd": 10**19})))
 
 
 def test_no_id_stands_in_a_certificate() -> None:

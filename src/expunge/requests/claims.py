@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from expunge.requests.facts import Facts
+from expunge.requests.facts import ForgettingFacts
 
 _NEVER = re.compile(
     r"\b(certif(y|ied|ies)|guarantee\w*|anonym\w*|complian(t|ce)|prove[nds]?|proof"
@@ -24,7 +24,7 @@ _NEVER = re.compile(
 )
 
 
-def may_be_said(facts: Facts) -> tuple[str, ...]:
+def may_be_said(facts: ForgettingFacts) -> tuple[str, ...]:
     """The sentences that a certificate of these facts says."""
     said = [
         f"{_records(facts)} excluded from all training through this ledger since "
@@ -51,7 +51,7 @@ def may_be_said(facts: Facts) -> tuple[str, ...]:
     return tuple(said)
 
 
-def limits(facts: Facts) -> tuple[str, ...]:
+def limits(facts: ForgettingFacts) -> tuple[str, ...]:
     """The sentences that say what it does not mean."""
     told = [
         "It does not say that the records are deleted everywhere: copies may be where `places` says, "
@@ -82,5 +82,5 @@ def claimed_too_much(sentences: Iterable[str]) -> str | None:
     return next((match[0] for one in sentences if (match := _NEVER.search(one))), None)
 
 
-def _records(facts: Facts) -> str:
+def _records(facts: ForgettingFacts) -> str:
     return "One record is" if facts.data.size == 1 else f"{facts.data.size:,} records are"

@@ -55,12 +55,12 @@ Amount = Annotated[int, Field(ge=0, lt=2**40)]
 Some = Annotated[int, Field(ge=1, lt=2**40)]
 Few = Field(max_length=MOST)
 
-Kind = Literal["retraining", "sisa", "approximate", "epsilon-delta"]
+ProcedureKind = Literal["retraining", "sisa", "approximate", "epsilon-delta"]
 Copied = Literal["old weights", "backups", "bank", "derived models"]
 COPIES: tuple[Copied, ...] = ("old weights", "backups", "bank", "derived models")
 
 
-class Told(BaseModel):
+class CertificatePart(BaseModel):
     """A part of a certificate. A field that it does not know is refused, for whoever reads it would
     not see what was signed.
     """
@@ -72,21 +72,21 @@ class Told(BaseModel):
         return {name: value for name, value in plain(self).items() if value is not None}
 
 
-class Performer(Told):
+class Performer(CertificatePart):
     """Who performed it: an organisation, and what it is in this (controller, processor); no person."""
 
     organisation: Text
     role: Text
 
 
-class ModelPair(Told):
+class ModelPair(CertificatePart):
     """SHA-256 of the weights' files before and after."""
 
     before: Sha256
     after: Sha256
 
 
-class EpsilonDelta(Told):
+class EpsilonDelta(CertificatePart):
     """A bound that was derived, never measured: epsilon in nats, delta a probability, and what must hold
     for it.
     """
@@ -96,12 +96,12 @@ class EpsilonDelta(Told):
     assumptions: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST)]
 
 
-class Procedure(Told):
+class Procedure(CertificatePart):
     """How it was done. version: of expunge. environment: what else matters, name -> version.
     privacy: for the kind "epsilon-delta", and no other.
     """
 
-    kind: Kind
+    kind: ProcedureKind
     method: Text
     settings: Annotated[dict[Text, JsonValue], Few]
     version: Text
@@ -115,7 +115,7 @@ class Procedure(Told):
         return self
 
 
-class ForgottenData(Told):
+class ForgottenData(CertificatePart):
     """What was forgotten. fingerprint: of the data before the ids were struck. requests: how many.
     size: ids in the list that `root` stands for (`requests.merkle`). found: those that the data still
     had. retained: samples of the recorded set without them.
@@ -136,7 +136,7 @@ class ForgottenData(Told):
         return self
 
 
-class DuplicateLayer(Told):
+class DuplicateLayer(CertificatePart):
     """How near-duplicates were looked for, and what people decided of each that was proposed.
 
     threshold: in the layer's own unit; none of exact copies. added: the same person's, forgotten too.
@@ -157,7 +157,7 @@ class DuplicateLayer(Told):
         return self
 
 
-class GateResult(Told):
+class GateResult(CertificatePart):
     """One check of the gate. value, low, high: an estimate and its interval, in `unit`. margin: of a
     qualification, the largest difference from retrained models that passes. limit: of another check, the
     value that it must not pass.
@@ -174,7 +174,7 @@ class GateResult(Told):
     passed: bool
 
 
-class GateControl(Told):
+class GateControl(CertificatePart):
     """A model of which it is known whether it must pass: a retrained one must, the original must not."""
 
     name: Text
@@ -182,7 +182,7 @@ class GateControl(Told):
     passed: bool
 
 
-class GateOutcome(Told):
+class GateOutcome(CertificatePart):
     """What the model that is certified had to pass. digest: of the gate's file. fixed_at: when that was
     fixed. joint_pass_rate: the share of retrained models that would pass all of it.
     """
@@ -220,7 +220,7 @@ class GateOutcome(Told):
         )
 
 
-class Fallback(Told):
+class Fallback(CertificatePart):
     """An attempt that was dropped for retraining: its method, and why."""
 
     method: Text
@@ -228,7 +228,7 @@ class Fallback(Told):
     at: Moment
 
 
-class CopyPlace(Told):
+class CopyPlace(CertificatePart):
     """Where something that learned from the records is. where: "none" where there is none. until: the
     day on which it is deleted; left out: no day is set.
     """
@@ -238,7 +238,7 @@ class CopyPlace(Told):
     until: Day | None = None
 
 
-class Timeline(Told):
+class Timeline(CertificatePart):
     """When it was asked and done. due: of the request that was due first. extended: whether a deadline
     was.
     """
@@ -253,14 +253,14 @@ class Timeline(Told):
     released_at: Moment
 
 
-class ChainHead(Told):
+class ChainHead(CertificatePart):
     """The last event of the ledger when this was signed."""
 
     seq: Some
     hash: Sha256
 
 
-class Facts(Told):
+class ForgettingFacts(CertificatePart):
     """All that a certificate tells, but the sentences that follow from it. samples_read: part of the
     data -> how many of its samples the method read.
     """
@@ -278,7 +278,7 @@ class Facts(Told):
     chain: ChainHead
 
     @model_validator(mode="after")
-    def _agree(self) -> Facts:
+    def _agree(self) -> ForgettingFacts:
         kind = self.procedure.kind
         if kind == "approximate" and self.gate.verdict != "equivalent":
             raise ValueError(

@@ -14,7 +14,7 @@ from pydantic import Field
 from expunge.disk.reading import read_bytes, reading
 from expunge.disk.whole import write_file
 from expunge.errors import CertificateError
-from expunge.requests.facts import Amount, Sha256, Some, Told
+from expunge.requests.facts import Amount, CertificatePart, Sha256, Some
 from expunge.requests.merkle import InclusionPath, MerkleTree, id_leaf, is_included
 
 PROOF_BYTES = 64 * 1024
@@ -22,7 +22,7 @@ HIGHEST = 40
 """Hashes of a path: as many as a tree is high."""
 
 
-class PersonalProof(Told):
+class PersonalProof(CertificatePart):
     """An id, its nonce, and the way from its leaf to the root (`requests.merkle`), in hexadecimal
     digits.
     """

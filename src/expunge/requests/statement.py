@@ -20,7 +20,7 @@ from expunge.disk.reading import MIB, UnreadableError, parse_json, reading
 from expunge.errors import CertificateError
 from expunge.names.text import clean_name
 from expunge.requests.claims import claimed_too_much, limits, may_be_said
-from expunge.requests.facts import MOST, Facts, Sha256, Text, Told
+from expunge.requests.facts import MOST, CertificatePart, ForgettingFacts, Sha256, Text
 from expunge.trained.card import CARD, WEIGHTS
 from expunge.trained.telling import names_any
 
@@ -37,20 +37,20 @@ FileName = Annotated[
 Sentences = Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST)]
 
 
-class FileDigest(Told):
+class FileDigest(CertificatePart):
     """The full SHA-256 of a file."""
 
     sha256: Sha256
 
 
-class Subject(Told):
+class Subject(CertificatePart):
     """A file that the statement is about, by its name in the model folder."""
 
     name: FileName
     digest: FileDigest
 
 
-class Predicate(Facts):
+class Predicate(ForgettingFacts):
     """The facts, what may be said of them, and what it does not mean."""
 
     said: Sentences
@@ -63,7 +63,7 @@ class Predicate(Facts):
         return self
 
 
-class Statement(Told):
+class Statement(CertificatePart):
     """A certificate's content; make one with `make_statement`."""
 
     type: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
@@ -99,14 +99,14 @@ class Statement(Told):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def make_statement(digests: Mapping[str, str], facts: Facts) -> Statement:
+def make_statement(digests: Mapping[str, str], facts: ForgettingFacts) -> Statement:
     """The statement of these facts, with what may be said of them.
 
     digests: file in the model folder -> its full SHA-256; the weights and the card must be there.
     Raises CertificateError where two of them do not agree, or hold personal data.
     """
     try:
-        parts = {name: getattr(facts, name) for name in Facts.model_fields}
+        parts = {name: getattr(facts, name) for name in ForgettingFacts.model_fields}
         return Statement.model_validate(
             {
                 "_type": STATEMENT,
@@ -139,7 +139,15 @@ def check_no_id(statement: Statement, ids: Collection[str]) -> None:
 def statement_payload(statement: Statement) -> bytes:
     """The bytes that are signed. Raises CertificateError for what could not be read again."""
     payload = _canonical(statement.plain())
-    read_statement(payload)
+    try:
+        same = read_statement(payload) == statement
+    except CertificateError as error:
+        raise CertificateError(f"this certificate could not be read again: {error}") from error
+    if not same:
+        raise CertificateError(
+            "this certificate would say something else when it is read again; write its settings in "
+            "plain numbers and texts"
+        )
     return payload
 
 

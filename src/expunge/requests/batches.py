@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
@@ -21,15 +21,11 @@ from expunge.requests.events import canonical, sha256
 from expunge.requests.intake import move
 from expunge.requests.ledger import Ledger, Writing, new_key_of
 from expunge.requests.release import enter, file_digests, live_folder, live_row, promote
-from expunge.requests.sanity import sanity_of
+from expunge.requests.sanity import known_of, sanity_of
 from expunge.requests.states import check_move
 from expunge.requests.steps import once
 from expunge.requests.tables import batch_requests, batches, items, requests
 from expunge.trained.card import WEIGHTS
-
-if TYPE_CHECKING:
-    from expunge.data.split import Split
-    from expunge.trained.trained import Trained
 
 RETRAIN = "retrain"
 OVER = ("released", "abandoned")
@@ -84,8 +80,18 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         hmacs = sorted(hmacs_of(connection, batch))
     if row["state"] in OVER:
         return state_of(ledger, batch)
-    reach(ledger, batch, "retraining")
     digest = sha256(canonical([row["model_before"], RETRAIN, row["settings"], hmacs]))
+    if row["state"] == "frozen":
+        known = once(
+            ledger, batch, "look", digest, lambda: _learned(ledger, set(hmacs), place=place)
+        )
+        if known is None:
+            return BatchState(batch, row["state"], busy=True)
+        if known == "0":
+            place.tell("the live model had learned none of what was struck: it stays")
+            _release_unchanged(ledger, batch)
+            return state_of(ledger, batch)
+    reach(ledger, batch, "retraining")
     folder = ledger.folder / "models" / f"batch-{batch:04d}-{RETRAIN}"
     made = once(
         ledger, batch, RETRAIN, digest, lambda: _retrained(ledger, hmacs, folder, place=place)
@@ -115,13 +121,22 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
     return BatchState(batch, "released", folder, results=results)
 
 
+def _learned(ledger: Ledger, hmacs: set[str], *, place: Place) -> str:
+    """How many samples of a batch, and of whatever else was struck since, the live model learned."""
+    from expunge.trained.opening import load
+
+    live = load(live_folder(ledger), place=place)
+    return str(len(known_of(live, hmacs, ledger.key.hmac).intersection(live.split.retain)))
+
+
 def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) -> str:
     """Train without the struck, into a folder; one that is there was made by a run that was killed."""
     from expunge.api import unlearn
     from expunge.trained.opening import load
 
     original = load(live_folder(ledger), place=place)
-    split = forgotten(original, set(hmacs), ledger)
+    gone = known_of(original, set(hmacs), ledger.key.hmac)
+    split = original.split.settled().forgetting(sorted(gone))
     if not folder.exists():
         made = unlearn(original, split, RETRAIN, place=place, allow_code=place.allow_code)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -129,22 +144,6 @@ def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) 
     elif load(folder, place=place).record.split != split.digest:
         raise RequestError(f"{folder} is in the way: it forgot something else; move it elsewhere")
     return file_digests(folder)[WEIGHTS]
-
-
-def forgotten(original: Trained, hmacs: set[str], ledger: Ledger) -> Split:
-    """What a model is to forget: what it learned of a batch, and of whatever else was struck since.
-
-    Raises RequestError where it learned none of it.
-    """
-    learned, held = original.split.retain, original.split.validation
-    named = {one for one in (*learned, *held) if ledger.key.hmac(one) in hmacs}
-    gone = named | original.data.struck.ids.intersection((*learned, *held))
-    if not gone.intersection(learned):
-        raise RequestError(
-            "the live model learned none of the samples that are asked for: they were held for "
-            "validation, are of the test set, or were struck before; no model needs to be made"
-        )
-    return original.split.settled().forgetting(sorted(gone))
 
 
 def _check_made(folder: Path, digest: str) -> None:
@@ -172,11 +171,21 @@ def _release(ledger: Ledger, batch: int, folder: Path) -> None:
         before = live_row(one)["digest"]
         digest = enter(writing, folder, before)
         promote(writing, digest, batch=batch, reason=f"batch {batch}")
-        for (number,) in one.execute(
-            select(batch_requests.c.request).where(batch_requests.c.batch == batch)
-        ).all():
-            move(writing, number, "released")
-        step(writing, batch, "released", model_after=digest)
+        _answered(writing, batch, digest)
+
+
+def _release_unchanged(ledger: Ledger, batch: int) -> None:
+    """Nothing is to be forgotten: the model that is live stays, and the requests are done."""
+    with ledger.write() as writing:
+        row = batch_row(writing.connection, batch)
+        if row["state"] != "released":
+            _answered(writing, batch, live_row(writing.connection)["digest"])
+
+
+def _answered(writing: Writing, batch: int, model: str) -> None:
+    for number in requests_of(writing.connection, batch):
+        move(writing, number, "released")
+    step(writing, batch, "released", model_after=model)
 
 
 def abandon(ledger: Ledger, batch: int, reason: str) -> None:
@@ -186,8 +195,7 @@ def abandon(ledger: Ledger, batch: int, reason: str) -> None:
     """
     with ledger.write() as writing:
         step(writing, batch, "abandoned", verdict=canonical({"abandoned": reason}))
-        chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
-        for (number,) in writing.connection.execute(chosen).all():
+        for number in requests_of(writing.connection, batch):
             move(writing, number, "struck", reason=reason)
 
 
@@ -216,6 +224,12 @@ def batch_row(connection: Connection, batch: int) -> RowMapping:
     if found is None:
         raise RequestError(f"there is no batch {batch}; `expunge batch status` shows them")
     return found
+
+
+def requests_of(connection: Connection, batch: int) -> list[int]:
+    """Numbers of the requests of a batch, the first one first."""
+    chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
+    return [number for (number,) in connection.execute(chosen.order_by(batch_requests.c.request))]
 
 
 def hmacs_of(connection: Connection, batch: int) -> list[str]:

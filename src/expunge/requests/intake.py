@@ -13,6 +13,7 @@ from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
 from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
+from expunge.requests.nonces import draw_nonce
 from expunge.requests.states import REQUEST, check_move
 from expunge.requests.tables import duplicates, items, requests, struck
 
@@ -175,6 +176,7 @@ def _put_items(
             "state": one.what,
         }
         item = new_key_of(writing.connection.execute(insert(items).values(**row)))
+        draw_nonce(writing.connection, ledger.key, item, one.id)
         _propose(ledger, writing.connection, item, one.copies)
 
 

@@ -13,6 +13,12 @@ MOST_LOST_POINTS = 5.0
 """Accuracy on the test set, or without one on what is retained, that a retrained model may lose."""
 
 
+def known_of(model: Trained, hmacs: Collection[str], hmac: Callable[[str], str]) -> set[str]:
+    """Ids that are struck, by a batch or otherwise, and that a model learned or was validated on."""
+    read = (*model.split.retain, *model.split.validation)
+    return {one for one in read if hmac(one) in hmacs or one in model.data.struck.ids}
+
+
 def sanity_of(
     original: Trained, made: Trained, hmacs: Collection[str], hmac: Callable[[str], str]
 ) -> dict[str, Any]:
@@ -24,11 +30,7 @@ def sanity_of(
     """
     from expunge.api import audit
 
-    left = [
-        one
-        for one in (*made.split.retain, *made.split.validation)
-        if hmac(one) in hmacs or one in made.data.struck.ids
-    ]
+    left = known_of(made, hmacs, hmac)
     scores = audit(made, original=original)
     name = "TA" if any(score.name == "TA" for score in scores) else "RA"
     after = scores[name]
@@ -46,6 +48,7 @@ def sanity_of(
         "passed": not wrong,
         "why": "; ".join(wrong),
         "left": len(left),
+        "left_before": len(known_of(original, hmacs, hmac)),
         "score": name,
         "before": None if math.isnan(before) else before,
         "after": None if math.isnan(after.value) else after.value,

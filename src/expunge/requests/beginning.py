@@ -13,6 +13,7 @@ from expunge.place import HERE, Place
 from expunge.requests.ledger import Ledger
 from expunge.requests.policy import policy_of, read_policies
 from expunge.requests.release import enter, live_row, promote
+from expunge.requests.statement import performer_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def begin(
     told: settings, "organisation", "role" and "law". Leaves pointers in the model folder, beside its
     data where these are a file or a folder, and in the working folder.
 
-    Raises RequestError for a law that no policy knows, and for data whose samples nobody could tell
+    Raises ConfigError for a law that no policy knows, CertificateError for a performer that no
+    certificate can name, and RequestError for data whose samples nobody could tell
     again: row numbers of a dataset that holds no content to compare.
     """
     import numpy as np
@@ -65,6 +67,7 @@ def begin(
         law = {name: value for name, value in told.items() if name == "law"}
         return Begun(Ledger.create(folder, law, data_set=""), model_dir, (), False)
     policy_of(told["law"], read_policies())
+    performer_of(told["organisation"], told["role"])
     model = load(model_dir, place=place)
     if model.redacted:
         raise RequestError(

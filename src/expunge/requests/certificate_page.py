@@ -12,21 +12,21 @@ from sqlalchemy import RowMapping
 
 from expunge.names.text import clean
 from expunge.requests.dsse import key_id
-from expunge.requests.facts import ForgettingFacts
+from expunge.requests.facts import UNKNOWN, ForgettingFacts
 from expunge.requests.statement import Statement
 
 PAGE = files("expunge.requests") / "templates" / "certificate.html.j2"
+_NOTHING = "it holds of them at most what other records tell, too"
+_SCALED = f"{_NOTHING}, and their part in the mean and deviation by which inputs are scaled."
 RISK = {
-    "retraining": "The model was trained without these records, so it holds of them at most what other "
-    "records tell, too.",
-    "sisa": "The shards that held these records were trained again without them, so the model holds of "
-    "them at most what other records tell, too.",
+    "retraining": f"The model was trained without these records, so {_SCALED}",
+    "sisa": f"The shards that held these records were trained again without them, so {_SCALED}",
     "approximate": "The model was changed and not made anew, so an attack that was not tried here may "
     "still find traces of these records.",
     "epsilon-delta": "How much the model may still tell of these records is bounded, if the assumptions "
     "of the bound hold.",
-    "none": "The model had learned nothing of these records, so it holds of them at most what other "
-    "records tell, too.",
+    "none": f"The model had not learned from these records, so {_NOTHING}, and what was chosen by "
+    "measuring on them.",
 }
 """Kind of the method -> what may remain in the model."""
 COPIES_TELL = "Whoever has an old model, a backup or a copy of the data can still learn of them."
@@ -64,6 +64,7 @@ def certificate_page(
         certificate=certificate,
         public=public,
         reads=_reads(told),
+        nowhere=("none", UNKNOWN),
         risk=f"{RISK[told.procedure.kind]} {COPIES_TELL}",
         key=key_id(key),
     )

@@ -21,16 +21,22 @@ from expunge.place import HERE, Place
 from expunge.requests.batches import batch_row, requests_of
 from expunge.requests.certificate_page import certificate_page
 from expunge.requests.collecting import Collected, collect
-from expunge.requests.dsse import ENVELOPE_BYTES, key_id, sign_payload
+from expunge.requests.dsse import (
+    ENVELOPE_BYTES,
+    key_id,
+    read_envelope,
+    sign_payload,
+    signed_payload,
+)
 from expunge.requests.events import canonical, sha256
 from expunge.requests.intake import move, request_row
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of, tree_of
 from expunge.requests.proof import prove, write_proof
-from expunge.requests.signing import PUBLIC_KEY, make_signing_key, open_private
-from expunge.requests.statement import make_statement, statement_payload
+from expunge.requests.signing import PUBLIC_KEY, make_signing_key, open_private, open_public
+from expunge.requests.statement import make_statement, read_statement, statement_payload
 from expunge.requests.steps import once
-from expunge.requests.tables import batches, certificates
+from expunge.requests.tables import batches, certificates, events
 
 FOLDER = "certificates"
 PUBLIC_COPY = "signing-key.pub.pem"
@@ -166,6 +172,45 @@ def certificate_row(connection: Connection, batch: int) -> RowMapping | None:
     return connection.execute(found).mappings().first()
 
 
+def check_certificates(ledger: Ledger) -> list[tuple[str, list[str]]]:
+    """Of each certificate: a line, and what is wrong with its file, its signature, or the events before
+    it.
+    """
+    with ledger.read() as connection:
+        rows = (
+            connection.execute(select(certificates).order_by(certificates.c.batch)).mappings().all()
+        )
+        signer = ledger.setting_in(connection, SIGNER)
+        chain = {
+            row.seq: row.hash for row in connection.execute(select(events.c.seq, events.c.hash))
+        }
+    found = []
+    for row in rows:
+        file, wrong = ledger.folder / row["file"], []
+        try:
+            key = open_public(ledger.folder / PUBLIC_COPY)
+            if key_id(key) != signer:
+                wrong.append(
+                    f"{ledger.folder / PUBLIC_COPY} is another key than the one that signed"
+                )
+            with reading(file, "write it again with `expunge certify issue`", CertificateError):
+                payload = signed_payload(
+                    read_envelope(read_bytes(file, most=ENVELOPE_BYTES)), [key]
+                )
+            if sha256(payload) != row["payload_digest"]:
+                wrong.append(f"{file} tells something else than was issued")
+            last = read_statement(payload).predicate.chain
+            if chain.get(last.seq) != last.hash:
+                wrong.append(f"event {last.seq} is not that which {file} was signed after")
+        except CertificateError as error:
+            wrong.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+        revoked = f", revoked {row['revoked_at']}" if row["revoked_at"] else ""
+        found.append(
+            (f"{file}: {'NOT as it was issued' if wrong else 'as issued'}{revoked}", wrong)
+        )
+    return found
+
+
 def revoke(ledger: Ledger, batch: int, reason: str) -> None:
     """Say that a certificate no longer holds, and why. Its file stays, and whoever has it must be told.
 
@@ -200,7 +245,9 @@ def prove_id(ledger: Ledger, name: str, to: Path, *, batch: int | None = None) -
     stands_for = ledger.key.hmac(name)
     with ledger.read() as connection:
         issued = select(certificates.c.batch).order_by(certificates.c.batch.desc())
-        numbers = [number for (number,) in connection.execute(issued) if batch in (None, number)]
+        numbers = [
+            int(number) for (number,) in connection.execute(issued) if batch in (None, number)
+        ]
         for number in numbers:
             listed = listed_items(connection, number)
             own = next((one for one in listed if one.id_hmac == stands_for), None)

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from expunge.errors import RequestError
 from expunge.requests import events
+from expunge.requests.certifying import check_certificates
 from expunge.requests.events import canonical
 from expunge.requests.ledger import Ledger
 from expunge.requests.release import file_digests
@@ -26,7 +27,9 @@ class Checked:
 
 
 def check_ledger(ledger: Ledger) -> Checked:
-    """Look at the chain of events, and at the files of every model that is live or was."""
+    """Look at the chain of events, at the files of every model that is live or was, and at every
+    certificate.
+    """
     with ledger.read() as connection:
         faults = events.faults(connection)
         head = events.head(connection)
@@ -47,6 +50,9 @@ def check_ledger(ledger: Ledger) -> Checked:
         same = (found[WEIGHTS], found[CARD]) == (row["digest"], row["card_digest"])
         lines.append(f"{what}: {'as it was entered' if same else 'CHANGED'}")
         faults += [] if same else [f"{row['folder']} was changed since it was entered"]
+    for told, wrong in check_certificates(ledger):
+        lines.append(told)
+        faults += wrong
     lines.append(f"head of the chain: {head.seq} {head.hash}")
     return Checked([*lines, *faults], faults)
 

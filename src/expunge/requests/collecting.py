@@ -18,6 +18,7 @@ from expunge.place import HERE, Place
 from expunge.requests.batches import batch_row, requests_of
 from expunge.requests.events import canonical, head, sha256
 from expunge.requests.facts import (
+    UNKNOWN,
     ChainHead,
     CopyPlace,
     DuplicateLayer,
@@ -37,17 +38,17 @@ from expunge.requests.policy import policy_of
 from expunge.requests.receiving import policies_of
 from expunge.requests.release import file_digests
 from expunge.requests.sanity import MOST_LOST_POINTS
-from expunge.requests.statement import check_no_id, make_statement
+from expunge.requests.statement import check_no_id, make_statement, performer_of
 from expunge.requests.tables import duplicates, events, models, releases, requests, struck
 from expunge.shadows.places import bank_beside, is_bank
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
-UNKNOWN = "this ledger knows of none"
 GATE = {"check": "sanity check", "struck samples left": 0, "points lost": MOST_LOST_POINTS}
 LEFT = "struck samples that the model learned or was validated on"
 LEARNED = "struck samples that the model learned"
+SCORES = {"TA": "right on test samples (TA)", "RA": "right on samples that stay (RA)"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _performer(ledger: Ledger, connection: Connection) -> Performer:
         clean_name(ledger.setting_in(connection, name)) or "not named"
         for name in ("organisation", "role")
     )
-    return Performer(organisation=organisation, role=role)
+    return performer_of(organisation, role)
 
 
 def _procedure(row: RowMapping, model: Trained) -> Procedure:
@@ -190,7 +191,7 @@ def _gate(row: RowMapping) -> GateOutcome:
         told: dict[str, Any] = json.loads(row["verdict"])
         results.append(_result(LEFT, told["left"], 0, "samples"))
         lowest = told["before"] - told["limit"]
-        results.append(_result(told["score"], told["after"], lowest, "percent"))
+        results.append(_result(SCORES[told["score"]], told["after"], lowest, "percent"))
         before = f"the model before it, of which {told['left_before']:,} samples were struck"
         controls.append(GateControl(name=before, must_pass=False, passed=told["left_before"] == 0))
     return GateOutcome(

@@ -58,6 +58,8 @@ Few = Field(max_length=MOST)
 ProcedureKind = Literal["retraining", "sisa", "approximate", "epsilon-delta", "none"]
 """none: the model that serves had learned nothing of it, and stays."""
 Copied = Literal["old weights", "backups", "bank", "derived models"]
+UNKNOWN = "this ledger knows of none"
+"""Where copies are that nobody told a ledger of."""
 COPIES: tuple[Copied, ...] = ("old weights", "backups", "bank", "derived models")
 
 

@@ -7,6 +7,7 @@ its nonce a leaf belongs to nobody.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, exists, func, insert, or_, select
@@ -70,7 +71,7 @@ def asked_count(connection: Connection, batch: int) -> int:
     return connection.scalar(joined.where(batch_requests.c.batch == batch)) or 0
 
 
-def tree_of(listed: list[ListedItem]) -> MerkleTree:
+def tree_of(listed: Sequence[ListedItem]) -> MerkleTree:
     """The tree over a certificate's list."""
     return MerkleTree.over(one.leaf for one in listed)
 

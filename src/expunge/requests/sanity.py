@@ -13,22 +13,23 @@ MOST_LOST_POINTS = 5.0
 """Accuracy on the test set, or without one on what is retained, that a retrained model may lose."""
 
 
+def still_learned(made: Trained, hmacs: Collection[str], hmac: Callable[[str], str]) -> list[str]:
+    """Ids that a model learned from or was validated on, of those that some HMACs stand for."""
+    return [one for one in (*made.split.retain, *made.split.validation) if hmac(one) in hmacs]
+
+
 def sanity_of(
     original: Trained, made: Trained, hmacs: Collection[str], hmac: Callable[[str], str]
 ) -> dict[str, Any]:
     """What was looked at, and whether all of it is as it must be.
 
-    That nothing struck is left among what it learned from or was validated on; that its accuracy on the
+    That nothing of the batch is left among what it learned from or was validated on; that its accuracy on the
     test set (without one, on what is retained) is no more than `MOST_LOST_POINTS` below the model that
     it follows.
     """
     from expunge.api import audit
 
-    left = [
-        one
-        for one in (*made.split.retain, *made.split.validation)
-        if hmac(one) in hmacs or one in made.data.struck.ids
-    ]
+    left = still_learned(made, hmacs, hmac)
     scores = audit(made, original=original)
     name = "TA" if any(score.name == "TA" for score in scores) else "RA"
     after = scores[name]

@@ -94,7 +94,7 @@ def train(
     if method is not None:
         check_trains(method, recipe or Recipe(), pruned=pruner is not None)
     data = with_new_head(model, as_read_by(model, as_data(data), place.progress))
-    split = split or Split.whole(data)
+    split = (split or Split.whole(data)).withholding(data.struck.ids)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
         return train_sparse(
@@ -260,6 +260,7 @@ def unlearn(
         )
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
+    split = split.withholding(data.struck.ids)
     check_supplied(
         method,
         original.recipe,

@@ -120,11 +120,14 @@ def prune(
 
     Raises:
         ConfigError: for settings that do not fit.
+        SplitError: for a model that learned what deletion requests struck since.
         DivergenceError: if a training diverges.
     """
     pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
     check_prunes(original.trained_by, original.name)
     data, split = original.data, original.split.settled()
+    data.struck.check_forgotten(split.retain)
+    split = split.withholding(data.struck.ids)
     used = _recipe_under_mask(original.recipe, recipe, rewound=rewind is not None)
     used = resolve_recipe(used, data, split)
     fresh = original.fresh or _nobody_said

@@ -26,13 +26,29 @@ class Checked:
     faults: list[str]
 
 
-def check_ledger(ledger: Ledger) -> Checked:
+def read_head(text: str) -> events.Head:
+    """A head of the chain as `ledger verify` and certificates write it. Raises RequestError."""
+    number, _, digest = text.replace(":", " ").partition(" ")
+    if not (number.isdecimal() and len(digest) == 64 and set(digest) <= set("0123456789abcdef")):
+        raise RequestError(
+            f"--head {text!r} is no head of a chain; write it as `expunge ledger verify` does: its "
+            "number, a colon, and 64 hexadecimal digits"
+        )
+    return events.Head(int(number), digest)
+
+
+def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> Checked:
     """Look at the chain of events, at the files of every model that is live or was, and at every
     certificate.
+
+    noted: a head of the chain that was written down elsewhere. Only beside one can be seen that the end
+    was cut off, or that the ledger was brought back from a backup of before.
     """
     with ledger.read() as connection:
         faults = events.faults(connection)
         head = events.head(connection)
+        if noted is not None:
+            faults += events.faults_beside(connection, noted)
         joined = select(models, releases.c.state).outerjoin(
             releases, releases.c.model == models.c.digest
         )
@@ -53,7 +69,7 @@ def check_ledger(ledger: Ledger) -> Checked:
     for told, wrong in check_certificates(ledger):
         lines.append(told)
         faults += wrong
-    lines.append(f"head of the chain: {head.seq} {head.hash}")
+    lines.append(f"head of the chain: {head.seq}:{head.hash}")
     return Checked([*lines, *faults], faults)
 
 

@@ -7,7 +7,7 @@ its nonce a leaf belongs to nobody.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, and_, exists, func, insert, or_, select
@@ -28,15 +28,16 @@ class ListedItem:
     leaf: bytes
 
 
-def draw_nonce(connection: Connection, key: LedgerKey, item: int, name: str) -> None:
-    """Draw the nonce of an item, once. name: its id."""
-    nonce = new_nonce()
-    row = {
-        "item": item,
-        "nonce": _padded(nonce, key, item).hex(),
-        "leaf": id_leaf(nonce, name).hex(),
-    }
-    connection.execute(insert(nonces).values(**row))
+def draw_nonces(connection: Connection, key: LedgerKey, request: int, names: Iterable[str]) -> None:
+    """Draw the nonce of each item of a request, once. names: their ids."""
+    own = select(items.c.id_hmac, items.c.id).where(items.c.request == request)
+    numbers = {stands_for: item for stands_for, item in connection.execute(own)}
+    rows = []
+    for name in dict.fromkeys(names):
+        item, nonce = numbers[key.hmac(name)], new_nonce()
+        leaf = id_leaf(nonce, name).hex()
+        rows.append({"item": item, "nonce": _padded(nonce, key, item).hex(), "leaf": leaf})
+    connection.execute(insert(nonces), rows)
 
 
 def nonce_of(kept: str, key: LedgerKey, item: int) -> bytes:

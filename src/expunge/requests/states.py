@@ -56,7 +56,7 @@ how far the models are. A batch that is abandoned gives its requests back."""
 BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "open": ("frozen", "abandoned"),
-        "frozen": ("unlearning", "retraining", "released", "abandoned"),
+        "frozen": ("unlearning", "retraining", "abandoned"),
         "unlearning": ("gating", "abandoned"),
         "gating": ("passed", "failed", "invalid", "undecided", "abandoned"),
         "failed": ("retraining", "abandoned"),

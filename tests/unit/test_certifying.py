@@ -20,9 +20,16 @@ from expunge.data.load import load_data
 from expunge.errors import CertificateError, RequestError
 from expunge.requests import certifying
 from expunge.requests.beginning import begin
-from expunge.requests.certifying import files_of, issue, prove_id, revoke, uncertified
+from expunge.requests.certifying import (
+    files_of,
+    issue,
+    prove_id,
+    revoke,
+    signing_key,
+    uncertified,
+)
 from expunge.requests.checking import check_ledger
-from expunge.requests.dsse import read_envelope
+from expunge.requests.dsse import read_envelope, sign_payload
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of
 from expunge.requests.running import run_waiting
@@ -104,7 +111,8 @@ def test_a_run_ends_with_a_certificate_that_tells_what_was_done(held: Held) -> N
     assert told["gate"]["controls"][0]["name"].endswith("of which 2 samples were struck")
     assert held.states()[0] == "closed" and uncertified(held.ledger) == []
     key = held.ledger.folder / "signing-key.pub.pem"
-    assert (held.folder / "keys").glob(f"*/{PRIVATE_KEY}")
+    (private,) = (held.folder / "keys").glob(f"*/{PRIVATE_KEY}")
+    assert private.stat().st_mode & 0o777 == 0o600
     lines = check_certificate(files_of(held.ledger, 1).certificate, key=key, model=held.model)
     assert {line.what: line.passed for line in lines} == {
         "signature": True,
@@ -202,14 +210,15 @@ def test_issuing_again_gives_the_same_bytes_wherever_it_was_killed(
     monkeypatch.setattr(certifying, "_close", lambda *_: (_ for _ in ()).throw(OSError("killed")))
     with pytest.raises(OSError, match="killed"):
         run_waiting(held.ledger, place=CPU)
-    first = files_of(held.ledger, 2).certificate.read_bytes()
-    assert uncertified(held.ledger) == [2] and held.states()[1] == "released"
+    (batch,) = uncertified(held.ledger)
+    first = files_of(held.ledger, batch).certificate.read_bytes()
+    assert held.states()[-1] == "released"
     monkeypatch.undo()
     monkeypatch.setenv("EXPUNGE_KEYS", str(held.folder / "keys"))
-    assert any("batch-0002" in line for line in run_waiting(held.ledger, place=CPU))
-    assert files_of(held.ledger, 2).certificate.read_bytes() == first
-    assert held.states()[1] == "closed"
-    assert [one["where"] for one in held.payload(2)["predicate"]["places"]][:2] == [
+    assert any(f"batch-{batch:04d}" in line for line in run_waiting(held.ledger, place=CPU))
+    assert files_of(held.ledger, batch).certificate.read_bytes() == first
+    assert held.states()[-1] == "closed"
+    assert [one["where"] for one in held.payload(batch)["predicate"]["places"]][:2] == [
         "original",
         "original-ledger/models/batch-0001-retrain",
     ]
@@ -258,7 +267,7 @@ def test_a_changed_file_and_a_lost_key_are_found(held: Held) -> None:
     files.certificate.write_bytes(content.replace(b'"sig":"', b'"sig":"AAAA', 1))
     (fault,) = check_ledger(held.ledger).faults
     assert "batch-0001.dsse.json" in fault and "no signature is by the key" in fault
-    files.certificate.write_bytes(files_of(held.ledger, 2).certificate.read_bytes())
+    files.certificate.write_bytes(sign_payload(b"{}", signing_key(held.ledger)))
     assert ["tells something else" in one for one in check_ledger(held.ledger).faults] == [True]
     files.certificate.write_bytes(content)
     (folder,) = (held.folder / "keys").glob("signing-*")

@@ -19,7 +19,6 @@ from expunge.api import train
 from expunge.data.load import load_data
 from expunge.errors import CertificateError, RequestError
 from expunge.requests import certifying
-from expunge.requests.beginning import begin
 from expunge.requests.certifying import (
     files_of,
     issue,
@@ -92,11 +91,12 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
         recipe = Recipe(epochs=4, lr=0.05, batch_size=32)
         original = train(load_data(str(folder / "data.npz")), "mlp", recipe=recipe, place=CPU)
         original.save(folder / "original")
-        told = {"organisation": ORGANISATION, "role": "controller", "law": "gdpr"}
-        held = Held(folder, begin(folder / "original", told=told, place=CPU).ledger)
+        expunge("ledger", "init", "original", "--organisation", ORGANISATION, cwd=folder)
+        held = Held(folder, Ledger.open(folder / "original-ledger"))
         held.asked = (*held.part("retain")[:2], f"{PERSON}-unheard")
         held.ask(*held.asked)
-        assert any("certify verify" in line for line in run_waiting(held.ledger, place=CPU))
+        said = expunge("batch", "run", "--device", "cpu", cwd=folder).stdout
+        assert "check it: expunge certify verify" in said
         yield held
 
 

@@ -202,6 +202,10 @@ ELSEWHERE = {
     "study publish": "unit/test_study_tracking.py",
     "--figures": "e2e/test_forgetting_cli.py",
     "reviews.csv": "unit/test_hub.py",
+    "ledger": "unit/test_certifying.py",
+    "request": "unit/test_certifying.py",
+    "batch": "unit/test_certifying.py",
+    "certify": "unit/test_certifying.py",
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""
 ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list", "study")

@@ -199,8 +199,7 @@ def check_certificates(ledger: Ledger) -> list[tuple[str, list[str]]]:
                 )
             if sha256(payload) != row["payload_digest"]:
                 wrong.append(f"{file} tells something else than was issued")
-            last = read_statement(payload).predicate.chain
-            if chain.get(last.seq) != last.hash:
+            elif chain.get((last := read_statement(payload).predicate.chain).seq) != last.hash:
                 wrong.append(f"event {last.seq} is not that which {file} was signed after")
         except CertificateError as error:
             wrong.append(str(error) if str(file) in str(error) else f"{file}: {error}")

@@ -121,8 +121,8 @@ class Procedure(CertificatePart):
 class ForgottenData(CertificatePart):
     """What was forgotten. fingerprint: of the data before the ids were struck. requests: how many.
     asked: ids that they named. size: those that are excluded, in the list that `root` stands for
-    (`requests.merkle`); of the others nobody could say later which they were. found: those that the data still
-    had. retained: samples of the recorded set without them.
+    (`requests.merkle`); of the others nobody could say later which they were. found: those that the
+    data still had. retained: samples of the recorded set without them.
     """
 
     name: Text

@@ -18,7 +18,8 @@ def content_hashes(samples: Samples) -> list[str]:
     """SHA-256 of each sample's input as it is read, before it is normalised: 64 hexadecimal digits.
 
     Images are their pixels at the size that was asked for; texts their letters, also where a model reads
-    them as tokens; what came as tokens is these, without padding. Empty texts for samples of somebody's own dataset, which are read one by one and may not be the same twice.
+    them as tokens; what came as tokens is these, without padding. Empty texts for samples of
+    somebody's own dataset, which are read one by one and may not be the same twice.
     """
     store = samples.store
     if isinstance(store, TokenStore) and store.texts is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
@@ -121,7 +121,8 @@ def add(
             number = there["id"]
             _check_same(there, body, decided=decided)
         if decided and (there is None or there["state"] in UNDECIDED):
-            _decide(ledger, writing, number, found, data_set)
+            news = None if there is None else found
+            _decide(ledger, writing, number, news, data_set)
         return Added(number, there is None, counts_of(one, number))
 
 
@@ -169,9 +170,9 @@ def _receive(
         )
     )
     number = new_key_of(inserted)
-    for one in dict.fromkeys(asked.ids):
-        row = {"request": number, "id_hmac": ledger.key.hmac(one), "state": "asked"}
-        writing.connection.execute(insert(items).values(**row))
+    hmacs = [ledger.key.hmac(one) for one in dict.fromkeys(asked.ids)]
+    rows = [{"request": number, "id_hmac": one, "state": "asked"} for one in hmacs]
+    writing.connection.execute(insert(items), rows)
     draw_nonces(writing.connection, ledger.key, number, asked.ids)
     _note(ledger, writing.connection, number, found)
     writing.event("request received", {"request": number, "body": body})
@@ -221,31 +222,35 @@ def _note(
             "data the live model learned from, or refuse it"
         )
     own = items.c.request == number
-    for one in found:
-        if one.what == "unknown":
-            continue
-        item = own & (items.c.id_hmac == ledger.key.hmac(one.id))
-        values = {"state": one.what, "content_hash": one.content or None}
-        connection.execute(update(items).where(item).values(**values))
-        if one.copies:
-            _propose(
-                ledger, connection, connection.scalar(select(items.c.id).where(item)), one.copies
-            )
+    known = {ledger.key.hmac(one.id): one for one in found if one.what != "unknown"}
+    item = own & (items.c.id_hmac == bindparam("name"))
+    connection.execute(
+        update(items)
+        .where(item)
+        .values(state=bindparam("what"), content_hash=bindparam("content")),
+        [{"name": k, "what": one.what, "content": one.content or None} for k, one in known.items()],
+    )
     connection.execute(
         update(items).where(own & (items.c.state == "asked")).values(state="unknown")
     )
+    if any(one.copies for one in known.values()):
+        _propose(ledger, connection, number, known)
 
 
 def _propose(
-    ledger: Ledger, connection: Connection, item: int | None, copies: Sequence[str]
+    ledger: Ledger, connection: Connection, number: int, known: Mapping[str, Found]
 ) -> None:
     """Note exact copies under other ids, once, which stay until a person decides."""
-    known = select(duplicates.c.other_hmac).where(duplicates.c.item == item)
-    there = {*connection.scalars(known.where(duplicates.c.layer == "exact"))}
-    row = {"item": item, "layer": "exact", "score": 1.0, "decision": "open"}
-    for copy in copies:
-        if (other := ledger.key.hmac(copy)) not in there:
-            connection.execute(insert(duplicates).values(**row, other_hmac=other))
+    own = select(items.c.id_hmac, items.c.id).where(items.c.request == number)
+    numbers = {name: item for name, item in connection.execute(own)}
+    noted = select(duplicates.c.item, duplicates.c.other_hmac).join(items)
+    noted = noted.where(items.c.request == number, duplicates.c.layer == "exact")
+    copies = {(numbers[k], ledger.key.hmac(c)) for k, one in known.items() for c in one.copies}
+    copies -= {(item, other) for item, other in connection.execute(noted)}
+    row = {"layer": "exact", "score": 1.0, "decision": "open"}
+    if copies:
+        rows = [row | {"item": item, "other_hmac": other} for item, other in sorted(copies)]
+        connection.execute(insert(duplicates), rows)
 
 
 def approve(
@@ -270,8 +275,9 @@ def approve(
 
 
 def strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) -> None:
-    """Put the samples of an approved request on the suppression list, those too that are not in the data:
-    they may come with the next export.
+    """Put the samples of an approved request on the suppression list.
+
+    Also those that are not in the data, for they may come with the next export.
 
     data_set: as `data_set_name` says it; None: the ledger's own.
     """
@@ -279,12 +285,19 @@ def strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) 
     name = data_set if data_set is not None else ledger.file.data_sets[0]
     rows = one.execute(select(items).where(items.c.request == number)).mappings().all()
     positional = ledger.setting_in(one, "positional") == "yes"
-    for row in rows:
-        by_id = None if positional else row["id_hmac"]
-        if by_id is None and row["content_hash"] is None:
-            continue
-        values = {"data_set": name, "id_hmac": by_id, "content_hash": row["content_hash"]}
-        one.execute(insert(struck).values(**values, since=writing.at, request=number))
+    gone = [
+        {
+            "data_set": name,
+            "id_hmac": None if positional else row["id_hmac"],
+            "content_hash": row["content_hash"],
+            "since": writing.at,
+            "request": number,
+        }
+        for row in rows
+        if not positional or row["content_hash"] is not None
+    ]
+    if gone:
+        one.execute(insert(struck), gone)
     move(writing, number, "struck")
 
 

@@ -13,6 +13,7 @@ import getpass
 import os
 import secrets
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,6 +109,9 @@ class Ledger:
     key: LedgerKey
     engine: Engine
 
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.engine.dispose)  # its connections are closed when it is gone
+
     @property
     def folder(self) -> Path:
         """Where it lies."""
@@ -139,7 +143,8 @@ class Ledger:
         with ledger._telling(), ledger.engine.begin() as connection:
             _alone(connection)
             upgrade(connection)
-            known = dict(connection.execute(select(settings.c.name, settings.c.value)).all())
+            rows = connection.execute(select(settings.c.name, settings.c.value))
+            known = {name: value for name, value in rows}
             if known.get("ledger", file.name) != file.name:
                 raise RequestError(
                     f"{url if fresh else file.url} holds another ledger already; give it a database of "
@@ -208,7 +213,7 @@ class Ledger:
         writing.event("setting changed", {"name": name, "value": value})
 
     def point_from(self, file: Path) -> None:
-        """Leave a pointer to this ledger in a file. Raises OSError, and RequestError for one that is none."""
+        """Leave a pointer to this ledger in a file. Raises as `write_pointer` does."""
         write_pointer(file, [self.file])
 
     @contextmanager

@@ -23,9 +23,9 @@ def sanity_of(
 ) -> dict[str, Any]:
     """What was looked at, and whether all of it is as it must be.
 
-    That nothing of the batch is left among what it learned from or was validated on; that its accuracy on the
-    test set (without one, on what is retained) is no more than `MOST_LOST_POINTS` below the model that
-    it follows.
+    That nothing of the batch is left among what it learned from or was validated on; that its
+    accuracy on the test set (without one, on what is retained) is no more than `MOST_LOST_POINTS`
+    below the model that it follows.
     """
     from expunge.api import audit
 

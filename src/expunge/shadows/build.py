@@ -78,9 +78,9 @@ def _check_struck(original: Trained, bank: Bank) -> None:
     gone = original.data.struck.ids.intersection(bank.ids[: len(bank.ids) - bank.tested])
     if gone:
         raise ConfigError(
-            f"{original.name} learned {len(gone):,} samples that deletion requests have struck since, and "
-            "a bank of it would read them; build one of the live model (`expunge batch run` makes it), or "
-            "take them out of one that is there with `expunge bank purge`"
+            f"{original.name} learned {len(gone):,} samples that deletion requests have struck "
+            "since, and a bank of it would read them; build one of the live model, which `expunge "
+            "batch run` makes, or take them out of one that is there with `expunge bank purge`"
         )
 
 

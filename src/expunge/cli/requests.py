@@ -9,7 +9,11 @@ from typing import Any
 
 import typer
 
-from expunge.cli import batch, certify, ledgers, release, request
+import expunge.cli.batch as batch
+import expunge.cli.certify as certify
+import expunge.cli.ledgers as ledgers
+import expunge.cli.release as release
+import expunge.cli.request as request
 
 GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]] = {
     "ledger": (

@@ -19,7 +19,7 @@ from expunge.trained.card import CARD, WEIGHTS
 
 
 @dataclass(frozen=True)
-class Checked:
+class LedgerCheck:
     """lines: what was looked at. faults: what is wrong, empty where nothing is."""
 
     lines: list[str]
@@ -37,7 +37,7 @@ def read_head(text: str) -> events.Head:
     return events.Head(int(number), digest)
 
 
-def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> Checked:
+def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> LedgerCheck:
     """Look at the chain of events, at the files of every model that is live or was, and at every
     certificate.
 
@@ -70,7 +70,7 @@ def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> Checked:
         lines.append(told)
         faults += wrong
     lines.append(f"head of the chain: {head.seq}:{head.hash}")
-    return Checked([*lines, *faults], faults)
+    return LedgerCheck([*lines, *faults], faults)
 
 
 def event_lines(ledger: Ledger) -> list[str]:

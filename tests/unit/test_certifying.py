@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 from commands import expunge
 from helpers import CPU
+from ledger_helpers import KILLED, dying_at, forked
 from sqlalchemy import select, update
 
 from expunge.api import train
 from expunge.data.load import load_data
 from expunge.errors import CertificateError, RequestError
 from expunge.requests import certifying
+from expunge.requests.batches import frozen_batch, run_batch
 from expunge.requests.certifying import (
     files_of,
     issue,
@@ -34,7 +36,7 @@ from expunge.requests.nonces import listed_items, nonce_of
 from expunge.requests.running import run_waiting
 from expunge.requests.signing import PRIVATE_KEY, PUBLIC_KEY, make_signing_key
 from expunge.requests.statement import performer_of
-from expunge.requests.tables import nonces, requests
+from expunge.requests.tables import events, nonces, requests
 from expunge.requests.verify import check_certificate
 from expunge.training.recipe import Recipe
 
@@ -222,6 +224,47 @@ def test_issuing_again_gives_the_same_bytes_wherever_it_was_killed(
         "original",
         "original-ledger/models/batch-0001-retrain",
     ]
+
+
+def test_killed_after_any_transaction_it_goes_on(held: Held) -> None:
+    held.ask(held.part("retain")[3])
+    batch = frozen_batch(held.ledger)
+    assert batch is not None and run_batch(held.ledger, batch, place=CPU).state == "released"
+    codes = []
+    for turn in range(1, 20):
+
+        def issued(turn: int = turn) -> None:
+            with pytest.MonkeyPatch.context() as patch, dying_at(turn, patch):
+                issue(Ledger.open(held.ledger.folder), batch, place=CPU)
+
+        codes.append(forked(issued)()[0])
+        if codes[-1] == 0:
+            break
+    assert len(codes) > 2 and codes == [KILLED] * (len(codes) - 1) + [0]
+    assert uncertified(held.ledger) == [] and held.states()[-1] == "closed"
+    assert check_ledger(held.ledger).faults == []
+    with held.ledger.read() as connection:
+        told = connection.scalars(
+            select(events.c.payload).where(events.c.kind == "certificate issued")
+        )
+        assert sum(json.loads(one)["batch"] == batch for one in told) == 1
+
+
+def test_every_command_of_a_ledger_answers(held: Held) -> None:
+    """Those of the docs that change nothing."""
+    for words in (
+        "ledger status",
+        "ledger verify",
+        "ledger export --to events.jsonl",
+        "request list",
+        "request show 1",
+        "batch status",
+        "release list",
+        "certify issue 1",
+    ):
+        assert expunge(*words.split(), cwd=held.folder).stdout.strip(), words
+    names = ("--id", held.asked[0], "--batch", "1", "--to", "own.json")
+    assert "of batch 1" in expunge("certify", "prove", *names, cwd=held.folder).stdout
 
 
 def test_no_id_stands_in_what_is_kept(held: Held) -> None:

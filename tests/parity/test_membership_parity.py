@@ -103,6 +103,13 @@ ONE_SPREAD_MEANS = [  # compute_score_lira with means, fix_variance: one deviati
     [-1.1060596973, 2.59015024129, -0.242656931877, -0.0255367281969, -0.545113515138],
     [-0.0186761857286, -0.243749568617, -0.722366412953, 1.02716333121],
 ]
+ONE_SPREAD = [  # generate_ours, fix_variance
+    [2.36000254747, -0.366013036539, 0.00062718171279, -0.0296442150562, 1.42223875586],
+    [0.441372007065, 1.34198494432, 0.57369597918, -0.465221385813, 0.745722600512],
+    [0.202243867209, -0.0825255098996, -0.168926245175, -0.204952957588, -0.469808542316],
+    [-0.678316709977, 1.40783400905, -0.157757672487, 0.0128005550624, -0.368888234101],
+    [0.0377326220837, -0.0322190713666, -0.365056323139, 0.622739224074],
+]
 OFFLINE = [  # generate_ours_offline
     [-1.51637683514, -1.60217203294, -2.22783532017, -0.80356042661, -0.784070320689],
     [-1.20830161817, -0.890357508014, -0.779497509881, -1.85038611011, -1.06343339857],
@@ -157,6 +164,20 @@ def test_a_spread_of_all_samples_is_the_published_one() -> None:
     kinds = [replace(one, scale=one.scale * np.sqrt((n - 1) / (n + 1))) for one in kinds]
     found = kinds[1].log_density(phi) - kinds[0].log_density(phi)
     assert found.tolist() == pytest.approx(flat(ONE_SPREAD_MEANS), abs=1e-9)
+
+    # lira-pytorch takes one deviation of all that learned, which holds how far samples lie apart, for
+    # those that did not learn too; ours are of each kind, within samples, and here a third smaller
+    spread = np.std(shadows.phi[:, :FORGET][learned])
+    assert [one.scale[0] / spread for one in kinds] == pytest.approx([0.68, 0.67], abs=0.02)
+    middle = [
+        np.nanmedian(np.where(k, shadows.phi[:, :FORGET], np.nan), 0) for k in (learned, ~learned)
+    ]
+    kinds = [
+        replace(one, mean=mean, scale=np.full(FORGET, spread))
+        for one, mean in zip(kinds, middle, strict=True)
+    ]
+    found = kinds[1].log_density(phi) - kinds[0].log_density(phi)
+    assert found.tolist() == pytest.approx(flat(ONE_SPREAD), abs=1e-9)
 
 
 def test_offline_lira_is_the_published_one_but_for_its_sides() -> None:

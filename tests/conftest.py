@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -21,6 +22,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -129,6 +131,9 @@ def postgres() -> Iterator[str]:
         connection.execute("ALTER SYSTEM SET fsync = off")  # the machine goes on, whatever we kill
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
+    process = psutil.Process(server.get_pid())
+    process.send_signal(signal.SIGQUIT)  # at once: nobody reads it again
+    process.wait(20)
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
 

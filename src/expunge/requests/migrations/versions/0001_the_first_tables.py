@@ -182,7 +182,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("batch", sa.Integer(), nullable=True),
         sa.CheckConstraint(
-            "state IN ('candidate', 'live', 'retired', 'rolled_back')", name=op.f("ck_releases_state")
+            "state IN ('candidate', 'live', 'retired', 'rolled_back')",
+            name=op.f("ck_releases_state"),
         ),
         sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_releases_batch"),
         sa.ForeignKeyConstraint(["model"], ["models.digest"], name="fk_releases_model"),

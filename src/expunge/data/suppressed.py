@@ -228,6 +228,14 @@ class StruckData:
     ids: frozenset[str] = frozenset()
     ledgers: tuple[LedgerFile, ...] = ()
 
+    def left_of(self, samples: Samples) -> Samples:
+        """Samples without those that are struck."""
+        if not self.ids:
+            return samples
+        import numpy as np
+
+        return samples.subset(np.flatnonzero(~np.isin(samples.ids, [*self.ids])))
+
     def check_forgotten(self, kept: Collection[str]) -> None:
         """Raise SplitError where a model would go on knowing what was struck. kept: ids that it learned
         from and is not asked to forget.

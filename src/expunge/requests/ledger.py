@@ -138,9 +138,8 @@ class Ledger:
         with ledger._telling(), ledger.engine.begin() as connection:
             _alone(connection)
             upgrade(connection)
-            known = dict(
-                connection.execute(select(settings.c.name, settings.c.value)).tuples().all()
-            )
+            rows = connection.execute(select(settings.c.name, settings.c.value))
+            known = {name: value for name, value in rows}
             if known.get("ledger", file.name) != file.name:
                 raise RequestError(
                     f"{url} holds another ledger already; give it a database of its own"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -86,9 +87,9 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]
         raise RequestError(
-            f"cannot listen at {host}, port {port} ({error.strerror or error}); give another with "
-            "--host or --port"
+            f"cannot listen at {host}, port {port} ({reason}); give another with --host or --port"
         ) from error
 
 
@@ -146,16 +147,16 @@ def _named(context: typer.Context, ledger: Path | None) -> Path | None:
     return ledger if ledger is not None else context.obj
 
 
-def add_serve(app: typer.Typer, settings: dict[str, object]) -> None:
+def add_serve(app: typer.Typer, settings: Mapping[str, Any]) -> None:
     """Give an application `serve` and its tokens."""
     group = typer.Typer(
         callback=serve,
         invoke_without_command=True,
-        context_settings=settings,
+        context_settings=dict(settings),
         epilog="Example: expunge serve --port 8321",
     )
     tokens = typer.Typer(
-        help="Who may use the server.", no_args_is_help=True, context_settings=settings
+        help="Who may use the server.", no_args_is_help=True, context_settings=dict(settings)
     )
     for name, work, example in (
         ("add", token_add, "front-desk --role submitter"),

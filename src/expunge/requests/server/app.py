@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from expunge.errors import RequestError, UserError
 from expunge.requests.ledger import Ledger
+from expunge.requests.receiving import policies_of
 from expunge.requests.server.api import api
 from expunge.requests.server.pages import POLICY, error_page, page_routes
 
@@ -35,7 +36,11 @@ log = logging.getLogger("expunge.server")
 
 
 def make_app(ledger: Ledger) -> FastAPI:
-    """An application that serves a ledger, to be run by any ASGI server."""
+    """An application that serves a ledger, to be run by any ASGI server.
+
+    Raises ConfigError for policies of the ledger that cannot be read, before anybody sends anything.
+    """
+    policies_of(ledger)
     app = FastAPI(title="expunge", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.ledger = ledger
     app.state.turn = threading.Lock()

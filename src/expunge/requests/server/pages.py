@@ -84,7 +84,12 @@ def _overview(request: Request, caller: Viewer) -> HTMLResponse:
         rows, total = most_urgent(connection, caller, MOST_ROWS)
         organisation = ledger_of(request).setting_in(connection, "organisation")
         issued = certified_in(connection) if caller.may("prove") else {}
-    told = {"rows": rows, "total": total, "organisation": organisation, "certified": issued}
+    told: dict[str, Any] = {
+        "rows": rows,
+        "total": total,
+        "organisation": organisation,
+        "certified": issued,
+    }
     return _page("requests", caller, **told)
 
 

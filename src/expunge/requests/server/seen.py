@@ -109,7 +109,9 @@ def batches_of(connection: Connection, number: int) -> list[int]:
 
 def certified_in(connection: Connection) -> dict[int, int]:
     """Request -> the last of its batches that has a certificate."""
-    found = select(batch_requests).join(certificates, certificates.c.batch == batch_requests.c.batch)
+    found = select(batch_requests).join(
+        certificates, certificates.c.batch == batch_requests.c.batch
+    )
     rows = connection.execute(found.order_by(batch_requests.c.batch)).mappings()
     return {row["request"]: row["batch"] for row in rows}
 

@@ -202,6 +202,7 @@ ELSEWHERE = {
     "study publish": "unit/test_study_tracking.py",
     "--figures": "e2e/test_forgetting_cli.py",
     "reviews.csv": "unit/test_hub.py",
+    "serve --port": "unit/test_server.py",
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""
 ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list", "study")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any
@@ -68,7 +69,8 @@ def serve(
             server_header=False,
             limit_concurrency=MOST_AT_ONCE,
         )
-        uvicorn.Server(settings).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # what ended it, told once more when all is answered
+            uvicorn.Server(settings).run(sockets=[listener])
 
 
 def is_loopback(host: str) -> bool:

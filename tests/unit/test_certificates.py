@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from securesystemslib.dsse import Envelope as TheirEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
@@ -315,6 +316,7 @@ def told(kind: str = "approximate", **changes: Any) -> dict[str, Any]:
             "name": "cifar10",
             "fingerprint": "ab12",
             "requests": 2,
+            "asked": 5,
             "found": 4,
             "retained": 995,
             "root": D,
@@ -422,7 +424,7 @@ def rewritten(payload: bytes, change: Callable[[dict[str, Any]], object]) -> byt
         (lambda c: c.update(predicateType="https://slsa.dev/provenance/v1"), "predicateType"),
         (lambda c: c["predicate"]["data"].update(size="5"), r"predicate\.data\.size"),
         (lambda c: c["predicate"]["data"].update(size=2**41), r"predicate\.data\.size"),
-        (lambda c: c["predicate"]["models"].update(after="0" * 64), r"predicate\.models\.after"),
+        (lambda c: c["predicate"]["models"].update(after="3" * 64), r"predicate\.models\.after"),
         (lambda c: c["subject"].append(c["subject"][0]), "names a file twice"),
         (lambda c: c["subject"].pop(0), r"lacks model\.json"),
         (lambda c: c["subject"][0].update(name="../model.json"), r"subject\.0\.name"),
@@ -528,6 +530,29 @@ def test_what_is_said_follows_from_the_kind(kind: str, said: str, limit: str) ->
     assert "deleted everywhere" in told.limits[0]
     single = may_be_said(facts(kind, data__size=1, data__found=1))
     assert single[0].startswith("One record is")
+
+
+def test_a_model_that_learned_nothing_of_it_stays() -> None:
+    """It says so in place of what is said of a method, and of no other kind."""
+    passed = {"score": "learned", "check": "sanity check", "value": 0.0, "limit": 0.0}
+    gate = {
+        "digest": D,
+        "fixed_at": T,
+        "verdict": "sanity check passed",
+        "results": [{**passed, "unit": "samples", "passed": True}],
+        "controls": [],
+    }
+    same = {"models__before": D, "gate": gate, "data__size": 0, "data__found": 0}
+    said = make_statement(FILES, facts("none", **same)).predicate.said
+    assert said == (
+        "None of the records asked for belongs to what is trained on through this ledger.",
+        "The model had learned from none of them, and stays as it is.",
+    )
+    for kind, change in (("none", {}), ("retraining", {"models__before": D})):
+        with pytest.raises(ValidationError, match="the model stays the same for the kind 'none'"):
+            facts(kind, **{"gate": gate, **change})
+    with pytest.raises(ValidationError, match="6 were found of a list of 5, and 5 asked for"):
+        facts(data__found=6)
 
 
 @pytest.mark.parametrize(

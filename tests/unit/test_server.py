@@ -26,13 +26,13 @@ from typer.main import get_command
 from expunge.cli import app, serve
 from expunge.errors import ConfigError, RequestError
 from expunge.requests import intake
+from expunge.requests.certifying import files_of
 from expunge.requests.dsse import PAYLOAD_TYPE
 from expunge.requests.ledger import Ledger
 from expunge.requests.server import asking
 from expunge.requests.server.api import api
 from expunge.requests.server.app import make_app
 from expunge.requests.server.pages import COOKIE, due_in_words
-from expunge.requests.server.seen import certificate_file
 from expunge.requests.server.tokens import add_token, revoke_token, token_rows
 from expunge.requests.tables import (
     batch_requests,
@@ -89,7 +89,7 @@ def certified(served: Served) -> int:
     """A request that was forgotten in batch 1, whose certificate lies where it should."""
     number = served.submit("ann", "certified").json()["request"]
     envelope = {"payloadType": PAYLOAD_TYPE, "payload": "eyJhIjoiPGI+In0=", "signatures": []}
-    file = certificate_file(served.ledger, 1)
+    file = files_of(served.ledger, 1).certificate
     file.parent.mkdir()
     file.write_text(json.dumps(envelope))
     with served.ledger.write("batch") as writing:
@@ -116,6 +116,7 @@ def test_a_request_goes_from_its_sender_to_the_list_of_the_struck(served: Served
     assert served.count(struck, request=number) == 0, "a request that comes in is only received"
     held = served.call("amy", "POST", f"/requests/{number}/hold", json={"ground": "a court"})
     assert held.json()["held"] == "a court"
+    assert served.call("amy", "POST", f"/requests/{number}/approve").status_code == 409
     again = served.call("amy", "POST", f"/requests/{number}/hold", json={"ground": ""})
     assert again.json()["held"] is None
     for _ in range(2):
@@ -342,13 +343,13 @@ def test_evidence_holds_the_certificate_and_no_other_requests_events(
     assert [one["kind"] for one in told["events"]] == ["request received", "batch opened"]
     assert told["certificate"]["envelope"]["payload"] == "eyJhIjoiPGI+In0="
     file = served.call("rob", "GET", "/certificates/1")
-    assert file.content == certificate_file(served.ledger, 1).read_bytes()
+    assert file.content == files_of(served.ledger, 1).certificate.read_bytes()
     (batch,) = served.call("amy", "GET", "/batches").json()["batches"]
     assert batch["requests"] == [certified] and batch["issued_at"]
 
 
 def test_a_certificate_that_is_gone_or_revoked_is_told(served: Served, certified: int) -> None:
-    file = certificate_file(served.ledger, 1)
+    file = files_of(served.ledger, 1).certificate
     hidden = file.rename(file.with_suffix(".away"))
     gone = served.call("rob", "GET", "/certificates/1")
     assert gone.status_code == 409 and str(served.ledger.folder) not in gone.text
@@ -389,7 +390,7 @@ def test_a_page_escapes_what_it_shows_and_lets_nothing_run(served: Served, certi
 
 
 def test_the_page_beside_a_certificate_is_shown_as_it_is(served: Served, certified: int) -> None:
-    file = certificate_file(served.ledger, 1, "html")
+    file = files_of(served.ledger, 1).page
     assert served.look("rob", "/certificates/1/page").status_code == 409
     file.write_text("<p>done</p>")
     page = served.look("rob", "/certificates/1/page")

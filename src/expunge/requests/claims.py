@@ -1,6 +1,7 @@
 """What may be said of a model that forgot, by kind of method, and what may not.
 
 every kind            these records are excluded from all training through this ledger since T
+none                  the model that serves had learned from none of them
                       not: deleted everywhere
 retraining, SISA      made by training on a recorded set without them
                       not: proven that the data were never used
@@ -26,10 +27,7 @@ _NEVER = re.compile(
 
 def may_be_said(facts: ForgettingFacts) -> tuple[str, ...]:
     """The sentences that a certificate of these facts says."""
-    said = [
-        f"{_records(facts)} excluded from all training through this ledger since "
-        f"{facts.timeline.struck_at}."
-    ]
+    said = [_excluded(facts)]
     kind, privacy = facts.procedure.kind, facts.procedure.privacy
     if kind in ("retraining", "sisa"):
         shards = " in shards, of which those that held them were trained again" * (kind == "sisa")
@@ -37,6 +35,8 @@ def may_be_said(facts: ForgettingFacts) -> tuple[str, ...]:
             f"The model was made by training{shards} on a recorded set of "
             f"{facts.data.retained:,} samples without them."
         )
+    if kind == "none":
+        said.append("The model had learned from none of them, and stays as it is.")
     if privacy is not None:
         said.append(
             f"Deletion is ({privacy.epsilon:g}, {privacy.delta:g}) in the sense of (epsilon, delta), if "
@@ -64,6 +64,11 @@ def limits(facts: ForgettingFacts) -> tuple[str, ...]:
                 "It does not prove that the data were never used: it says which set was recorded, and "
                 "that the training read it."
             )
+        case "none":
+            told.append(
+                "Models were measured on records held for validation or for tests, and earlier models "
+                "may have learned from some: `places` says where these are."
+            )
         case "approximate":
             told.append(
                 "The method is approximate: scores outside of this test, other attacks and other "
@@ -82,5 +87,10 @@ def claimed_too_much(sentences: Iterable[str]) -> str | None:
     return next((match[0] for one in sentences if (match := _NEVER.search(one))), None)
 
 
-def _records(facts: ForgettingFacts) -> str:
-    return "One record is" if facts.data.size == 1 else f"{facts.data.size:,} records are"
+def _excluded(facts: ForgettingFacts) -> str:
+    size = facts.data.size
+    if not size:
+        return "None of the records asked for belongs to what is trained on through this ledger."
+    records = "One record is" if size == 1 else f"{size:,} records are"
+    since = facts.timeline.struck_at
+    return f"{records} excluded from all training through this ledger since {since}."

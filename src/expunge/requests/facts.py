@@ -55,8 +55,11 @@ Amount = Annotated[int, Field(ge=0, lt=2**40)]
 Some = Annotated[int, Field(ge=1, lt=2**40)]
 Few = Field(max_length=MOST)
 
-ProcedureKind = Literal["retraining", "sisa", "approximate", "epsilon-delta"]
+ProcedureKind = Literal["retraining", "sisa", "approximate", "epsilon-delta", "none"]
+"""none: the model that serves had learned nothing of it, and stays."""
 Copied = Literal["old weights", "backups", "bank", "derived models"]
+UNKNOWN = "this ledger knows of none"
+"""Where copies are that nobody told a ledger of."""
 COPIES: tuple[Copied, ...] = ("old weights", "backups", "bank", "derived models")
 
 
@@ -117,22 +120,26 @@ class Procedure(CertificatePart):
 
 class ForgottenData(CertificatePart):
     """What was forgotten. fingerprint: of the data before the ids were struck. requests: how many.
-    size: ids in the list that `root` stands for (`requests.merkle`). found: those that the data still
-    had. retained: samples of the recorded set without them.
+    asked: ids that they named. size: those that are excluded, in the list that `root` stands for
+    (`requests.merkle`); of the others nobody could say later which they were. found: those that the
+    data still had. retained: samples of the recorded set without them.
     """
 
     name: Text
     fingerprint: Text
     requests: Some
+    asked: Some
     found: Amount
     retained: Amount
     root: Sha256
-    size: Some
+    size: Amount
 
     @model_validator(mode="after")
     def _counted(self) -> ForgottenData:
-        if self.found > self.size:
-            raise ValueError(f"{self.found:,} were found of a list of {self.size:,}")
+        if not self.found <= self.size <= self.asked:
+            raise ValueError(
+                f"{self.found:,} were found of a list of {self.size:,}, and {self.asked:,} asked for"
+            )
         return self
 
 
@@ -284,6 +291,8 @@ class ForgettingFacts(CertificatePart):
             raise ValueError(
                 "an approximate method is certified where it was found equivalent alone"
             )
+        if (kind == "none") != (self.models.before == self.models.after):
+            raise ValueError("the model stays the same for the kind 'none', and for no other")
         if self.fallback is not None and kind not in ("retraining", "sisa"):
             raise ValueError("what an attempt is dropped for is retraining")
         missing = [what for what in COPIES if what not in {one.what for one in self.places}]

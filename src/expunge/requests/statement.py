@@ -20,7 +20,14 @@ from expunge.disk.reading import MIB, UnreadableError, parse_json, reading
 from expunge.errors import CertificateError
 from expunge.names.text import clean_name
 from expunge.requests.claims import claimed_too_much, limits, may_be_said
-from expunge.requests.facts import MOST, CertificatePart, ForgettingFacts, Sha256, Text
+from expunge.requests.facts import (
+    MOST,
+    CertificatePart,
+    ForgettingFacts,
+    Performer,
+    Sha256,
+    Text,
+)
 from expunge.trained.card import CARD, WEIGHTS
 from expunge.trained.telling import names_any
 
@@ -29,6 +36,11 @@ PREDICATE = "urn:expunge:forgetting:v1"
 PAYLOAD_BYTES = 2 * MIB
 _PERSONAL = re.compile(r"[^\s@]+@[^\s@]+\.[a-z]{2,}|[/\\](home|users)[/\\][^/\\\s]+", re.IGNORECASE)
 """E-mail addresses, and home folders, which bear a person's name."""
+
+_ELSEWHERE = re.compile(
+    r"predicate\.(performer\.|procedure\.|data\.name|places\.\d+\.where|timeline\.laws)"
+)
+"""Where texts stand that somebody chose."""
 
 FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")
@@ -124,13 +136,34 @@ def make_statement(digests: Mapping[str, str], facts: ForgettingFacts) -> Statem
         ) from None
 
 
+def performer_of(organisation: str, role: str) -> Performer:
+    """Who performs, as certificates name it. Raises CertificateError for what names a person, or cannot
+    be told in a line.
+    """
+    try:
+        for text in (organisation, role):
+            if (match := _PERSONAL.search(text)) is not None:
+                raise CertificateError(
+                    f"{text!r:.200} holds {match[0]!r:.100}, and a certificate holds no personal data; "
+                    "name the organisation, and its role"
+                )
+        return Performer(organisation=organisation, role=role)
+    except ValidationError as error:
+        raise CertificateError(
+            f"no certificate can name {organisation!r:.200} as {role!r:.200}: {_first(error)}; write "
+            "each in a line"
+        ) from None
+
+
 def check_no_id(statement: Statement, ids: Collection[str]) -> None:
     """Raise CertificateError for a statement in a text of which an id stands as a word of its own.
-    Numbers name nobody.
+
+    Looks at texts that come from elsewhere: in ours an id may stand that is a common word. Numbers name
+    nobody.
     """
     names = [one for one in ids if not one.isdigit()]
     for where, text in _texts(statement.plain(), ""):
-        if names_any(text, names):
+        if _ELSEWHERE.match(where) and names_any(text, names):
             raise CertificateError(
                 f"the certificate would name an id, in {where}; choose a text that names nobody"
             )

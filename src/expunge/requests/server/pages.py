@@ -22,11 +22,11 @@ from markupsafe import Markup
 
 from expunge.disk.reading import parse_json
 from expunge.names.text import clean
+from expunge.requests.certifying import files_of
 from expunge.requests.server.asking import FORM_BYTES, Number, bounded, known, ledger_of
 from expunge.requests.server.seen import (
     certificate_bytes,
     certificate_facts,
-    certificate_file,
     certificate_page_bytes,
     certified_in,
     events_about,
@@ -110,14 +110,14 @@ def _certificate_page(request: Request, caller: Prover, number: Number) -> HTMLR
     issued = _issued(request, number)
     payload = parse_json(certificate_bytes(ledger, number))["payload"]
     statement = json.dumps(parse_json(base64.b64decode(payload)), indent=2, ensure_ascii=False)
-    beside = certificate_file(ledger, number, "html").is_file()
+    beside = files_of(ledger, number).page.is_file()
     return _page("certificate", caller, issued=issued, statement=statement, beside=beside)
 
 
 @page_routes.get("/certificates/{number}/file")
 def _certificate_file(request: Request, caller: Prover, number: Number) -> Response:
     _issued(request, number)
-    name = certificate_file(ledger_of(request), number).name
+    name = files_of(ledger_of(request), number).certificate.name
     return Response(
         certificate_bytes(ledger_of(request), number),
         media_type="application/json",

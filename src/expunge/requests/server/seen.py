@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, Select, func, or_, select
 
 from expunge.disk.reading import read_bytes, reading
 from expunge.errors import RequestError
+from expunge.requests.certifying import certificate_row, files_of
 from expunge.requests.dsse import ENVELOPE_BYTES
 from expunge.requests.ledger import Ledger, moment
 from expunge.requests.overview import DONE
@@ -131,25 +132,19 @@ def events_about(connection: Connection, number: int) -> list[Facts]:
 
 def certificate_facts(connection: Connection, batch: int) -> Facts | None:
     """When the certificate of a batch was issued, or revoked and why; None where there is none."""
-    found = select(certificates).where(certificates.c.batch == batch)
-    row = connection.execute(found).mappings().first()
+    row = certificate_row(connection, batch)
     names = ("batch", "payload_digest", "issued_at", "revoked_at", "revoked_reason")
     return None if row is None else {name: row[name] for name in names}
 
 
-def certificate_file(ledger: Ledger, batch: int, ending: str = "dsse.json") -> Path:
-    """Where the certificate of a batch lies, or what else is beside it."""
-    return ledger.folder / "certificates" / f"batch-{batch:04d}.{ending}"
-
-
 def certificate_bytes(ledger: Ledger, batch: int) -> bytes:
     """The certificate as it was signed. Raises RequestError where its file is gone."""
-    return _read(certificate_file(ledger, batch))
+    return _read(files_of(ledger, batch).certificate)
 
 
 def certificate_page_bytes(ledger: Ledger, batch: int) -> bytes:
     """The page beside it. Raises RequestError where it is gone."""
-    return _read(certificate_file(ledger, batch, "html"))
+    return _read(files_of(ledger, batch).page)
 
 
 def _read(file: Path) -> bytes:

@@ -26,20 +26,20 @@ from expunge.requests.server.asking import (
     Anyone,
     Approver,
     Body,
-    Ground,
-    Key,
-    NewRequest,
-    Number,
     Reader,
-    Reason,
+    RowNumber,
     Seer,
+    SentGround,
+    SentKey,
+    SentReason,
+    SentRequest,
     Submitter,
     ledger_of,
     read_sent,
     turn_of,
 )
 from expunge.requests.server.seen import (
-    Facts,
+    SeenFacts,
     batch_facts,
     certificate_bytes,
     certificate_facts,
@@ -62,8 +62,8 @@ def _health(request: Request) -> dict[str, str]:
 
 
 @api.post("/requests")
-def _submit(request: Request, caller: Submitter, key: Key, body: Body) -> JSONResponse:
-    ledger, sent = ledger_of(request), read_sent(NewRequest, body)
+def _submit(request: Request, caller: Submitter, key: SentKey, body: Body) -> JSONResponse:
+    ledger, sent = ledger_of(request), read_sent(SentRequest, body)
     asked = _asked(ledger, caller, sent, key)
     try:
         with turn_of(request):
@@ -78,7 +78,7 @@ def _submit(request: Request, caller: Submitter, key: Key, body: Body) -> JSONRe
     return JSONResponse(told, 201 if done.fresh else 200, where)
 
 
-def _asked(ledger: Ledger, caller: Caller, sent: NewRequest, key: str) -> Asked:
+def _asked(ledger: Ledger, caller: Caller, sent: SentRequest, key: str) -> Asked:
     at = sent.received_at or datetime.now(UTC)
     law = sent.law or ledger.setting("law")
     dates = due_dates(at, law, policies_of(ledger))
@@ -93,7 +93,7 @@ def _asked(ledger: Ledger, caller: Caller, sent: NewRequest, key: str) -> Asked:
     )
 
 
-def _check_moment(ledger: Ledger, sent: NewRequest, done: Added) -> None:
+def _check_moment(ledger: Ledger, sent: SentRequest, done: Added) -> None:
     """A moment that was given is part of a request, and one that was not is no difference."""
     if done.fresh or sent.received_at is None:
         return
@@ -121,12 +121,12 @@ def _requests(
 
 
 @api.get("/requests/{number}")
-def _request(request: Request, caller: Anyone, number: Number) -> Facts:
+def _request(request: Request, caller: Anyone, number: RowNumber) -> SeenFacts:
     return _told(ledger_of(request), caller, number)
 
 
 @api.post("/requests/{number}/approve")
-def _approve(request: Request, caller: Approver, number: Number) -> Facts:
+def _approve(request: Request, caller: Approver, number: RowNumber) -> SeenFacts:
     ledger = ledger_of(request)
     if ledger.setting("positional") == "yes":
         raise HTTPException(
@@ -140,37 +140,39 @@ def _approve(request: Request, caller: Approver, number: Number) -> Facts:
 
 
 @api.post("/requests/{number}/refuse")
-def _refuse(request: Request, caller: Approver, number: Number, body: Body) -> Facts:
-    ledger, why = ledger_of(request), read_sent(Reason, body).reason
+def _refuse(request: Request, caller: Approver, number: RowNumber, body: Body) -> SeenFacts:
+    ledger, why = ledger_of(request), read_sent(SentReason, body).reason
     return _decided(
         request, caller, number, lambda: intake.refuse(ledger, number, why, actor=caller.name)
     )
 
 
 @api.post("/requests/{number}/withdraw")
-def _withdraw(request: Request, caller: Approver, number: Number, body: Body) -> Facts:
-    ledger, why = ledger_of(request), read_sent(Reason, body).reason
+def _withdraw(request: Request, caller: Approver, number: RowNumber, body: Body) -> SeenFacts:
+    ledger, why = ledger_of(request), read_sent(SentReason, body).reason
     return _decided(
         request, caller, number, lambda: intake.withdraw(ledger, number, why, actor=caller.name)
     )
 
 
 @api.post("/requests/{number}/hold")
-def _hold(request: Request, caller: Approver, number: Number, body: Body) -> Facts:
-    ledger, why = ledger_of(request), read_sent(Ground, body).ground
+def _hold(request: Request, caller: Approver, number: RowNumber, body: Body) -> SeenFacts:
+    ledger, why = ledger_of(request), read_sent(SentGround, body).ground
     return _decided(
         request, caller, number, lambda: intake.hold(ledger, number, why, actor=caller.name)
     )
 
 
-def _decided(request: Request, caller: Caller, number: int, decide: Callable[[], object]) -> Facts:
+def _decided(
+    request: Request, caller: Caller, number: int, decide: Callable[[], object]
+) -> SeenFacts:
     _told(ledger_of(request), caller, number)
     with turn_of(request):
         decide()
     return _told(ledger_of(request), caller, number)
 
 
-def _told(ledger: Ledger, caller: Caller, number: int) -> Facts:
+def _told(ledger: Ledger, caller: Caller, number: int) -> SeenFacts:
     with ledger.read() as connection:
         found = request_for(connection, caller, number)
     if found is None:
@@ -185,7 +187,7 @@ def _batches(request: Request, caller: Seer) -> dict[str, Any]:
 
 
 @api.get("/certificates/{number}")
-def _certificate(request: Request, caller: Reader, number: Number) -> Response:
+def _certificate(request: Request, caller: Reader, number: RowNumber) -> Response:
     ledger = ledger_of(request)
     with ledger.read() as connection:
         issued = certificate_facts(connection, number)
@@ -199,7 +201,7 @@ def _certificate(request: Request, caller: Reader, number: Number) -> Response:
 
 
 @api.get("/evidence/{number}")
-def _evidence(request: Request, caller: Reader, number: Number) -> Facts:
+def _evidence(request: Request, caller: Reader, number: RowNumber) -> SeenFacts:
     found = evidence_of(ledger_of(request), caller, number)
     if found is None:
         raise HTTPException(404, NOT_THERE)

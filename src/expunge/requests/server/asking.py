@@ -23,7 +23,7 @@ LAG = timedelta(minutes=5)
 LARGEST = 2**31 - 1
 """Of a number in both databases."""
 
-Number = Annotated[int, Path(ge=1, le=LARGEST)]
+RowNumber = Annotated[int, Path(ge=1, le=LARGEST)]
 
 
 def ledger_of(request: Request) -> Ledger:
@@ -104,7 +104,7 @@ def _idempotency_key(value: Annotated[str, Header(alias="Idempotency-Key")] = ""
     return value
 
 
-Key = Annotated[str, Depends(_idempotency_key)]
+SentKey = Annotated[str, Depends(_idempotency_key)]
 
 
 def _one_line(text: str) -> str:
@@ -123,7 +123,7 @@ class _Sent(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class NewRequest(_Sent):
+class SentRequest(_Sent):
     """What is sent to submit a request.
 
     Attributes:
@@ -141,13 +141,13 @@ class NewRequest(_Sent):
     source: Annotated[str, Field(max_length=200), AfterValidator(_one_line)] | None = None
 
 
-class Reason(_Sent):
+class SentReason(_Sent):
     """Why a request is refused or withdrawn."""
 
     reason: Annotated[str, Field(max_length=1000), AfterValidator(_one_line)]
 
 
-class Ground(_Sent):
+class SentGround(_Sent):
     """Why a request waits; empty: no longer."""
 
     ground: Annotated[str, Field(max_length=1000), AfterValidator(clean_name)]

@@ -23,7 +23,7 @@ from markupsafe import Markup
 from expunge.disk.reading import parse_json
 from expunge.names.text import clean
 from expunge.requests.certifying import files_of
-from expunge.requests.server.asking import FORM_BYTES, Number, bounded, known, ledger_of
+from expunge.requests.server.asking import FORM_BYTES, RowNumber, bounded, known, ledger_of
 from expunge.requests.server.seen import (
     certificate_bytes,
     certificate_facts,
@@ -94,7 +94,7 @@ def _overview(request: Request, caller: Viewer) -> HTMLResponse:
 
 
 @page_routes.get("/requests/{number}")
-def _request_page(request: Request, caller: Viewer, number: Number) -> HTMLResponse:
+def _request_page(request: Request, caller: Viewer, number: RowNumber) -> HTMLResponse:
     with ledger_of(request).read() as connection:
         row = request_for(connection, caller, number)
         if row is None:
@@ -105,7 +105,7 @@ def _request_page(request: Request, caller: Viewer, number: Number) -> HTMLRespo
 
 
 @page_routes.get("/certificates/{number}")
-def _certificate_page(request: Request, caller: Prover, number: Number) -> HTMLResponse:
+def _certificate_page(request: Request, caller: Prover, number: RowNumber) -> HTMLResponse:
     ledger = ledger_of(request)
     issued = _issued(request, number)
     payload = parse_json(certificate_bytes(ledger, number))["payload"]
@@ -115,7 +115,7 @@ def _certificate_page(request: Request, caller: Prover, number: Number) -> HTMLR
 
 
 @page_routes.get("/certificates/{number}/file")
-def _certificate_file(request: Request, caller: Prover, number: Number) -> Response:
+def _certificate_file(request: Request, caller: Prover, number: RowNumber) -> Response:
     _issued(request, number)
     name = files_of(ledger_of(request), number).certificate.name
     return Response(
@@ -126,7 +126,7 @@ def _certificate_file(request: Request, caller: Prover, number: Number) -> Respo
 
 
 @page_routes.get("/certificates/{number}/page")
-def _written_page(request: Request, caller: Prover, number: Number) -> HTMLResponse:
+def _written_page(request: Request, caller: Prover, number: RowNumber) -> HTMLResponse:
     _issued(request, number)
     content = certificate_page_bytes(ledger_of(request), number)
     return HTMLResponse(content, headers={"Content-Security-Policy": FOREIGN_POLICY})

@@ -25,7 +25,7 @@ from expunge.requests.tables import (
     requests,
 )
 
-Facts = dict[str, Any]
+SeenFacts = dict[str, Any]
 
 
 def own_key(name: str, key: str = "") -> str:
@@ -38,13 +38,13 @@ def own_key(name: str, key: str = "") -> str:
 
 def requests_for(
     connection: Connection, caller: Caller, *, after: int = 0, limit: int = 100
-) -> list[Facts]:
+) -> list[SeenFacts]:
     """The requests that a caller may see, by number, from the one after `after` on."""
     found = _visible(caller).where(requests.c.id > after).order_by(requests.c.id).limit(limit)
     return [_facts(row, caller) for row in connection.execute(found).mappings().all()]
 
 
-def most_urgent(connection: Connection, caller: Caller, limit: int) -> tuple[list[Facts], int]:
+def most_urgent(connection: Connection, caller: Caller, limit: int) -> tuple[list[SeenFacts], int]:
     """The requests that a caller may see, what waits first, by its due date; and how many there are."""
     answered = requests.c.state.in_(DONE)
     found = _visible(caller).order_by(answered, requests.c.due_at, requests.c.id).limit(limit)
@@ -53,7 +53,7 @@ def most_urgent(connection: Connection, caller: Caller, limit: int) -> tuple[lis
     return [_facts(row, caller) for row in rows], connection.scalar(total) or 0
 
 
-def request_for(connection: Connection, caller: Caller, number: int) -> Facts | None:
+def request_for(connection: Connection, caller: Caller, number: int) -> SeenFacts | None:
     """One request; None where there is none that the caller may see."""
     found = _visible(caller).where(requests.c.id == number)
     row = connection.execute(found).mappings().first()
@@ -72,7 +72,7 @@ def _visible(caller: Caller) -> Select[Any]:
     return found.where(func.substr(requests.c.idempotency_key, 1, len(own)) == own)
 
 
-def _facts(row: RowMapping, caller: Caller) -> Facts:
+def _facts(row: RowMapping, caller: Caller) -> SeenFacts:
     """Of a sender's own request no more than what was sent, and what became of it."""
     names = ("state", "source", "law", "received_at", "confirm_by", "due_at", "reason")
     waits = row["state"] not in DONE
@@ -84,7 +84,7 @@ def _facts(row: RowMapping, caller: Caller) -> Facts:
     return told
 
 
-def batch_facts(connection: Connection) -> list[Facts]:
+def batch_facts(connection: Connection) -> list[SeenFacts]:
     """All batches, the last one first, with their requests, and when a certificate was issued."""
     issued = select(batches, certificates.c.issued_at, certificates.c.revoked_at).outerjoin(
         certificates, certificates.c.batch == batches.c.id
@@ -117,7 +117,7 @@ def certified_in(connection: Connection) -> dict[int, int]:
     return {row["request"]: row["batch"] for row in rows}
 
 
-def events_about(connection: Connection, number: int) -> list[Facts]:
+def events_about(connection: Connection, number: int) -> list[SeenFacts]:
     """Every event of a request and of its batches, as it is chained, its payload read."""
     within = batches_of(connection, number)
     marks = [f'"request":{number}', *(f'"batch":{one}' for one in within)]
@@ -130,7 +130,7 @@ def events_about(connection: Connection, number: int) -> list[Facts]:
     return told
 
 
-def certificate_facts(connection: Connection, batch: int) -> Facts | None:
+def certificate_facts(connection: Connection, batch: int) -> SeenFacts | None:
     """When the certificate of a batch was issued, or revoked and why; None where there is none."""
     row = certificate_row(connection, batch)
     names = ("batch", "payload_digest", "issued_at", "revoked_at", "revoked_reason")
@@ -156,7 +156,7 @@ def _read(file: Path) -> bytes:
         return read_bytes(file, most=ENVELOPE_BYTES)
 
 
-def evidence_of(ledger: Ledger, caller: Caller, number: int) -> Facts | None:
+def evidence_of(ledger: Ledger, caller: Caller, number: int) -> SeenFacts | None:
     """A request, its events and its certificate; None where there is no such request."""
     with ledger.read() as connection:
         told = request_for(connection, caller, number)

@@ -276,6 +276,8 @@ def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     """Every command by its full name, in the order of `--help`."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{before}{name}", command
             yield from commands(command, f"{before}{name} ")
         else:
             yield f"{before}{name}", command

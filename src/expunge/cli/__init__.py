@@ -27,6 +27,7 @@ from expunge.cli.overview import demo, list_
 from expunge.cli.recommend import recommend
 from expunge.cli.requests import add_requests
 from expunge.cli.screen import warnings_as_lines
+from expunge.cli.serve import add_serve
 from expunge.cli.sparsity import diagnose as diagnose_sparsity
 from expunge.cli.sparsity import prune
 from expunge.cli.streams import check_streams, let_go, output_lost, tolerate_signs
@@ -160,6 +161,7 @@ cache.command("purge", epilog="Example: expunge cache purge --older-than 30")(ca
 app.add_typer(cache, name="cache")
 
 add_requests(app, SETTINGS)
+add_serve(app, SETTINGS)
 
 INTERRUPTED = 130
 

@@ -162,6 +162,15 @@ nonces = _table(
     _text("nonce", nullable=True),
     _text("leaf"),
 )
+tokens = _table(
+    "tokens",
+    _text("name", primary_key=True),
+    _text("role"),
+    _text("digest", unique=True),
+    _text("added_at"),
+    _text("revoked_at", nullable=True),
+    CheckConstraint("role IN ('submitter', 'approver', 'reader')", name="role"),
+)
 events = _table(
     "events",
     Column("seq", Integer, primary_key=True, autoincrement=False),

@@ -1,0 +1,171 @@
+"""`serve`: let others bring requests and decide them by HTTP, and the tokens with which they may."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from expunge.cli.ledgers import LedgerDir
+from expunge.cli.screen import consoles
+from expunge.errors import ConfigError, RequestError
+
+MOST_AT_ONCE = 200
+"""Connections; more are told to come again."""
+TokenName = Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.", show_default=False)]
+
+
+def serve(
+    context: typer.Context,
+    ledger: LedgerDir = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="0: one that is free.")
+    ] = 8321,
+    anywhere: Annotated[
+        bool, typer.Option("--anywhere", help="Listen at a host that is not this machine alone.")
+    ] = False,
+) -> None:
+    """Receive requests by HTTP, and show in a browser what is due; needs the extra `serve`.
+
+    Whoever calls has a token of `expunge serve token add`. No model is read or made by the server.
+    """
+    context.obj = ledger
+    if context.invoked_subcommand is not None:
+        return
+    if not anywhere and not is_loopback(host):
+        raise ConfigError(
+            f"{host} can be reached from other machines, and tokens would travel in the clear: put a "
+            "server with TLS in front of 127.0.0.1, or insist with --anywhere"
+        )
+    try:
+        import fastapi  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise ConfigError(
+            "serve needs FastAPI and uvicorn; install them with pip install 'expunge[serve]'"
+        ) from error
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+    from expunge.requests.server.app import make_app
+
+    screen, _ = consoles()
+    opened = Ledger.open(found_ledger(ledger))
+    with listening(host, port) as listener:
+        at = listener.getsockname()
+        shown = f"[{at[0]}]" if ":" in at[0] else at[0]
+        screen.print(f"{opened.folder} at http://{shown}:{at[1]}; Ctrl-C ends it", soft_wrap=True)
+        settings = uvicorn.Config(
+            make_app(opened),
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            limit_concurrency=MOST_AT_ONCE,
+        )
+        with suppress(KeyboardInterrupt):  # what ended it, told once more when all is answered
+            uvicorn.Server(settings).run(sockets=[listener])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address. Of names `localhost` alone is known to be one."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises RequestError where the address is taken, or is none of ours."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]
+        raise RequestError(
+            f"cannot listen at {host}, port {port} ({reason}); give another with --host or --port"
+        ) from error
+
+
+def token_add(
+    context: typer.Context,
+    name: TokenName,
+    role: Annotated[
+        str,
+        typer.Option("--role", help="`submitter`, `approver` or `reader`.", show_default=False),
+    ],
+    ledger: LedgerDir = None,
+) -> None:
+    """Make a token, which is shown this once: hand it on in a safe way. Its name is never given again.
+
+    A submitter brings requests and sees its own; an approver sees all and decides; a reader sees all,
+    with events and certificates.
+    """
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+    from expunge.requests.server.tokens import add_token
+
+    screen, _ = consoles()
+    opened = Ledger.open(found_ledger(_named(context, ledger)))
+    screen.print(add_token(opened, name, role), soft_wrap=True, markup=False, highlight=False)
+
+
+def token_list(context: typer.Context, ledger: LedgerDir = None) -> None:
+    """Whose tokens there are, with what role and since when."""
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+    from expunge.requests.server.tokens import token_rows
+
+    screen, _ = consoles()
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("name", "role", "since", "revoked"):
+        table.add_column(heading)
+    for row in token_rows(Ledger.open(found_ledger(_named(context, ledger)))):
+        table.add_row(*row)
+    screen.print(table)
+
+
+def token_revoke(context: typer.Context, name: TokenName, ledger: LedgerDir = None) -> None:
+    """Refuse a token from now on, also by a server that runs."""
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+    from expunge.requests.server.tokens import revoke_token
+
+    screen, _ = consoles()
+    revoke_token(Ledger.open(found_ledger(_named(context, ledger))), name)
+    screen.print(f"the token {name} is revoked")
+
+
+def _named(context: typer.Context, ledger: Path | None) -> Path | None:
+    """The ledger that was named, before `token` or after it."""
+    return ledger if ledger is not None else context.obj
+
+
+def add_serve(app: typer.Typer, settings: Mapping[str, Any]) -> None:
+    """Give an application `serve` and its tokens."""
+    group = typer.Typer(
+        callback=serve,
+        invoke_without_command=True,
+        context_settings=dict(settings),
+        epilog="Example: expunge serve --port 8321",
+    )
+    tokens = typer.Typer(
+        help="Who may use the server.", no_args_is_help=True, context_settings=dict(settings)
+    )
+    for name, work, example in (
+        ("add", token_add, "front-desk --role submitter"),
+        ("list", token_list, ""),
+        ("revoke", token_revoke, "front-desk"),
+    ):
+        epilog = f"Example: expunge serve token {name} {example}".strip()
+        tokens.command(name, epilog=epilog)(work)
+    group.add_typer(tokens, name="token")
+    app.add_typer(group, name="serve")

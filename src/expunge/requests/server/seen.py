@@ -1,0 +1,172 @@
+"""What a caller may see of a ledger, as plain data: no id of a sample, for a ledger has none."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, func, or_, select
+
+from expunge.disk.reading import read_bytes, reading
+from expunge.errors import RequestError
+from expunge.requests.certifying import certificate_row, files_of
+from expunge.requests.dsse import ENVELOPE_BYTES
+from expunge.requests.ledger import Ledger, moment
+from expunge.requests.overview import DONE
+from expunge.requests.server.tokens import Caller
+from expunge.requests.tables import (
+    batch_requests,
+    batches,
+    certificates,
+    events,
+    items,
+    requests,
+)
+
+SeenFacts = dict[str, Any]
+
+
+def own_key(name: str, key: str = "") -> str:
+    """What a request's key begins with if it came by the token of that name, then the sender's own key.
+
+    So the key of one sender never names the request of another.
+    """
+    return f"server/{name}/{key}"
+
+
+def requests_for(
+    connection: Connection, caller: Caller, *, after: int = 0, limit: int = 100
+) -> list[SeenFacts]:
+    """The requests that a caller may see, by number, from the one after `after` on."""
+    found = _visible(caller).where(requests.c.id > after).order_by(requests.c.id).limit(limit)
+    return [_facts(row, caller) for row in connection.execute(found).mappings().all()]
+
+
+def most_urgent(connection: Connection, caller: Caller, limit: int) -> tuple[list[SeenFacts], int]:
+    """The requests that a caller may see, what waits first, by its due date; and how many there are."""
+    answered = requests.c.state.in_(DONE)
+    found = _visible(caller).order_by(answered, requests.c.due_at, requests.c.id).limit(limit)
+    total = select(func.count()).select_from(_visible(caller).subquery())
+    rows = connection.execute(found).mappings().all()
+    return [_facts(row, caller) for row in rows], connection.scalar(total) or 0
+
+
+def request_for(connection: Connection, caller: Caller, number: int) -> SeenFacts | None:
+    """One request; None where there is none that the caller may see."""
+    found = _visible(caller).where(requests.c.id == number)
+    row = connection.execute(found).mappings().first()
+    return None if row is None else _facts(row, caller)
+
+
+def _visible(caller: Caller) -> Select[Any]:
+    counted = select(items.c.request, func.count().label("samples")).group_by(items.c.request)
+    samples = counted.subquery()
+    found = select(requests, samples.c.samples).outerjoin(
+        samples, samples.c.request == requests.c.id
+    )
+    if caller.may("see"):
+        return found
+    own = own_key(caller.name)  # LIKE would not tell small letters from capitals
+    return found.where(func.substr(requests.c.idempotency_key, 1, len(own)) == own)
+
+
+def _facts(row: RowMapping, caller: Caller) -> SeenFacts:
+    """Of a sender's own request no more than what was sent, and what became of it."""
+    names = ("state", "source", "law", "received_at", "confirm_by", "due_at", "reason")
+    waits = row["state"] not in DONE
+    days = (moment(row["due_at"]).date() - datetime.now(UTC).date()).days
+    told = {"request": row["id"], **{name: row[name] for name in names}}
+    told |= {"samples": row["samples"] or 0, "days_left": days if waits else None}
+    if caller.may("see"):
+        told |= {"held": row["held"], "extended_reason": row["extended_reason"]}
+    return told
+
+
+def batch_facts(connection: Connection) -> list[SeenFacts]:
+    """All batches, the last one first, with their requests, and when a certificate was issued."""
+    issued = select(batches, certificates.c.issued_at, certificates.c.revoked_at).outerjoin(
+        certificates, certificates.c.batch == batches.c.id
+    )
+    members: dict[int, list[int]] = {}
+    for batch, number in connection.execute(
+        select(batch_requests.c.batch, batch_requests.c.request).order_by(batch_requests.c.request)
+    ):
+        members.setdefault(batch, []).append(number)
+    names = ("state", "method", "created_at", "frozen_at", "issued_at", "revoked_at")
+    return [
+        {"batch": row["id"], "requests": members.get(row["id"], [])}
+        | {name: row[name] for name in names}
+        for row in connection.execute(issued.order_by(batches.c.id.desc())).mappings()
+    ]
+
+
+def batches_of(connection: Connection, number: int) -> list[int]:
+    """The batches that a request was in, the first one first."""
+    found = select(batch_requests.c.batch).where(batch_requests.c.request == number)
+    return [one for (one,) in connection.execute(found.order_by(batch_requests.c.batch))]
+
+
+def certified_in(connection: Connection) -> dict[int, int]:
+    """Request -> the last of its batches that has a certificate."""
+    found = select(batch_requests).join(
+        certificates, certificates.c.batch == batch_requests.c.batch
+    )
+    rows = connection.execute(found.order_by(batch_requests.c.batch)).mappings()
+    return {row["request"]: row["batch"] for row in rows}
+
+
+def events_about(connection: Connection, number: int) -> list[SeenFacts]:
+    """Every event of a request and of its batches, as it is chained, its payload read."""
+    within = batches_of(connection, number)
+    marks = [f'"request":{number}', *(f'"batch":{one}' for one in within)]
+    found = select(events).where(or_(*(events.c.payload.contains(mark) for mark in marks)))
+    told = []
+    for row in connection.execute(found.order_by(events.c.seq)).mappings():
+        payload = json.loads(row["payload"])
+        if payload.get("request") == number or payload.get("batch") in within:
+            told.append({**row, "payload": payload})
+    return told
+
+
+def certificate_facts(connection: Connection, batch: int) -> SeenFacts | None:
+    """When the certificate of a batch was issued, or revoked and why; None where there is none."""
+    row = certificate_row(connection, batch)
+    names = ("batch", "payload_digest", "issued_at", "revoked_at", "revoked_reason")
+    return None if row is None else {name: row[name] for name in names}
+
+
+def certificate_bytes(ledger: Ledger, batch: int) -> bytes:
+    """The certificate as it was signed. Raises RequestError where its file is gone."""
+    return _read(files_of(ledger, batch).certificate)
+
+
+def certificate_page_bytes(ledger: Ledger, batch: int) -> bytes:
+    """The page beside it. Raises RequestError where it is gone."""
+    return _read(files_of(ledger, batch).page)
+
+
+def _read(file: Path) -> bytes:
+    if not file.is_file():  # where it lay is nobody's business who asks from outside
+        raise RequestError(
+            f"{file.name} is not where it was; write it with `expunge certify issue`"
+        )
+    with reading(file.name, "see to it at the terminal", RequestError):
+        return read_bytes(file, most=ENVELOPE_BYTES)
+
+
+def evidence_of(ledger: Ledger, caller: Caller, number: int) -> SeenFacts | None:
+    """A request, its events and its certificate; None where there is no such request."""
+    with ledger.read() as connection:
+        told = request_for(connection, caller, number)
+        if told is None:
+            return None
+        happened = events_about(connection, number)
+        within = (certificate_facts(connection, one) for one in batches_of(connection, number))
+        issued = [one for one in within if one is not None]
+    certificate = None
+    if issued:
+        envelope = json.loads(certificate_bytes(ledger, issued[-1]["batch"]))
+        certificate = {**issued[-1], "envelope": envelope}
+    return {"request": told, "events": happened, "certificate": certificate}

@@ -104,14 +104,7 @@ class Data:
         """
         if self.fixed_normalisation is not None or not self.normalise:
             return self.fixed_normalisation
-        return self.unstruck.statistics()
-
-    @property
-    def unstruck(self) -> Samples:
-        """The training samples without those that deletion requests struck."""
-        if not self.struck.ids:
-            return self.train
-        return self.train.subset(np.flatnonzero(~np.isin(self.train.ids, [*self.struck.ids])))
+        return self.struck.without(self.train).statistics()
 
     def with_normalisation(self, normalisation: Normalisation | None) -> Data:
         """The same data with a given normalisation, None meaning none at all."""

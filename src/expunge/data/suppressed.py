@@ -228,6 +228,14 @@ class StruckData:
     ids: frozenset[str] = frozenset()
     ledgers: tuple[LedgerFile, ...] = ()
 
+    def without(self, samples: Samples) -> Samples:
+        """The samples without those that are struck."""
+        import numpy as np
+
+        if not self.ids:
+            return samples
+        return samples.subset(np.flatnonzero(~np.isin(samples.ids, [*self.ids])))
+
     def check_forgotten(self, kept: Collection[str]) -> None:
         """Raise SplitError where a model would go on knowing what was struck. kept: ids that it learned
         from and is not asked to forget.

@@ -30,7 +30,7 @@ def sanity_of(
     from expunge.api import audit
 
     left = still_learned(made, hmacs, hmac)
-    scores = audit(made, original=original)
+    scores = audit(made, original=original, allow_code=False)
     name = "TA" if any(score.name == "TA" for score in scores) else "RA"
     after = scores[name]
     before = float(after.detail.get("original", math.nan))

@@ -49,7 +49,8 @@ def as_target(source: Data, target: Data) -> Data:
     """
     shape = source.train.shape()
     mean_and_std = source.normalisation
-    made = replace(target, train=_fitted(target.unstruck, shape), test=_fitted(target.test, shape))
+    learned = target.struck.without(target.train)
+    made = replace(target, train=_fitted(learned, shape), test=_fitted(target.test, shape))
     return made.with_normalisation(mean_and_std)
 
 

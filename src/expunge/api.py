@@ -36,7 +36,8 @@ from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
 from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import SeedNames, record_of, told_of, warnings_for
+from expunge.trained.record import SeedNames, told_of, warnings_for
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from

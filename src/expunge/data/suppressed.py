@@ -228,12 +228,12 @@ class StruckData:
     ids: frozenset[str] = frozenset()
     ledgers: tuple[LedgerFile, ...] = ()
 
-    def without(self, samples: Samples) -> Samples:
-        """The samples without those that are struck."""
-        import numpy as np
-
+    def left_of(self, samples: Samples) -> Samples:
+        """Samples without those that are struck."""
         if not self.ids:
             return samples
+        import numpy as np
+
         return samples.subset(np.flatnonzero(~np.isin(samples.ids, [*self.ids])))
 
     def check_forgotten(self, kept: Collection[str]) -> None:

@@ -20,7 +20,7 @@ from expunge.place import HERE, Place
 from expunge.pruning import Pruner, make_pruner, pruner_name
 from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.search import MaskSearch, State, find_mask, train_found
-from expunge.trained.record import record_of
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.session import (

@@ -204,9 +204,7 @@ def _release(ledger: Ledger, batch: int, folder: Path) -> None:
         before = live_row(one)["digest"]
         digest = enter(writing, folder, before)
         promote(writing, digest, batch=batch, reason=f"batch {batch}")
-        for (number,) in one.execute(
-            select(batch_requests.c.request).where(batch_requests.c.batch == batch)
-        ).all():
+        for number in requests_of(one, batch):
             move(writing, number, "released")
         step(writing, batch, "released", model_after=digest)
 
@@ -218,8 +216,7 @@ def abandon(ledger: Ledger, batch: int, reason: str) -> None:
     """
     with ledger.write() as writing:
         step(writing, batch, "abandoned", verdict=canonical({"abandoned": reason}))
-        chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
-        for (number,) in writing.connection.execute(chosen).all():
+        for number in requests_of(writing.connection, batch):
             move(writing, number, "struck", reason=reason)
 
 
@@ -248,6 +245,12 @@ def batch_row(connection: Connection, batch: int) -> RowMapping:
     if found is None:
         raise RequestError(f"there is no batch {batch}; `expunge batch status` shows them")
     return found
+
+
+def requests_of(connection: Connection, batch: int) -> list[int]:
+    """Numbers of the requests of a batch, the first one first."""
+    chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
+    return list(connection.scalars(chosen.order_by(batch_requests.c.request)))
 
 
 def hmacs_of(connection: Connection, batch: int) -> list[str]:

@@ -12,6 +12,7 @@ from expunge.place import HERE, Place
 from expunge.requests.ledger import Ledger, check_url
 from expunge.requests.policy import policy_of, read_policies
 from expunge.requests.release import enter, has_live, promote
+from expunge.requests.statement import performer_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def begin(
     told: settings, "organisation", "role" and "law". Leaves pointers in the model folder, beside its
     data where these are a file or a folder, and in the working folder.
 
-    Raises RequestError for a law that no policy knows, and for data whose samples nobody could tell
+    Raises ConfigError for a law that no policy knows, CertificateError for a performer that no
+    certificate can name, and RequestError for data whose samples nobody could tell
     again: row numbers of a dataset that holds no content to compare.
     """
     import numpy as np
@@ -67,6 +69,7 @@ def begin(
                 return Begun(ledger, model_dir, (), False)
     check_url(database)
     policy_of(told["law"], read_policies())
+    performer_of(told["organisation"], told["role"])
     model = load(model_dir, place=place)
     if model.redacted:
         raise RequestError(

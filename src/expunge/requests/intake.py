@@ -13,6 +13,7 @@ from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
 from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
+from expunge.requests.nonces import draw_nonces
 from expunge.requests.states import check_move
 from expunge.requests.tables import duplicates, items, requests, struck
 
@@ -172,6 +173,7 @@ def _receive(
     hmacs = [ledger.key.hmac(one) for one in dict.fromkeys(asked.ids)]
     rows = [{"request": number, "id_hmac": one, "state": "asked"} for one in hmacs]
     writing.connection.execute(insert(items), rows)
+    draw_nonces(writing.connection, ledger.key, number, asked.ids)
     _note(ledger, writing.connection, number, found)
     writing.event("request received", {"request": number, "body": body})
     return number

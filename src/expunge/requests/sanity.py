@@ -30,7 +30,7 @@ def sanity_of(
     from expunge.api import audit
 
     left = still_learned(made, hmacs, hmac)
-    scores = audit(made, original=original, allow_code=False)
+    scores = audit(made, original=original, allow_code=False)  # the usual ones alone
     name = "TA" if any(score.name == "TA" for score in scores) else "RA"
     after = scores[name]
     before = float(after.detail.get("original", math.nan))
@@ -47,6 +47,7 @@ def sanity_of(
         "passed": not wrong,
         "why": "; ".join(wrong),
         "left": len(left),
+        "left_before": len(still_learned(original, hmacs, hmac)),
         "score": name,
         "before": None if math.isnan(before) else before,
         "after": None if math.isnan(after.value) else after.value,

@@ -49,7 +49,7 @@ def as_target(source: Data, target: Data) -> Data:
     """
     shape = source.train.shape()
     mean_and_std = source.normalisation
-    learned = target.struck.without(target.train)
+    learned = target.struck.left_of(target.train)
     made = replace(target, train=_fitted(learned, shape), test=_fitted(target.test, shape))
     return made.with_normalisation(mean_and_std)
 

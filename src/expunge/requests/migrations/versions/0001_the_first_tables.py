@@ -231,10 +231,10 @@ def _releases() -> None:
     )
     op.create_table(
         "nonces",
-        sa.Column("certificate", sa.Integer(), nullable=False),
-        sa.Column("id_hmac", sa.Text(), nullable=False),
+        sa.Column("item", sa.Integer(), nullable=False),
         sa.Column("nonce", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(["certificate"], ["certificates.id"], name="fk_nonces_certificate"),
-        sa.PrimaryKeyConstraint("certificate", "id_hmac", name="pk_nonces"),
+        sa.Column("leaf", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["item"], ["items.id"], name="fk_nonces_item"),
+        sa.PrimaryKeyConstraint("item", name="pk_nonces"),
         sqlite_strict=True,
     )

@@ -143,11 +143,12 @@ def test_nothing_that_learns_reads_it(place: Scene, learned: set[str], tmp_path:
 def test_what_is_computed_of_all_samples_leaves_it_out(place: Scene) -> None:
     data = place.data
     kept = data.train.ids != place.gone
-    assert data.unstruck.ids.tolist() == data.train.ids[kept].tolist()
+    without = data.struck.left_of(data.train).ids.tolist()
+    assert without == data.train.ids[kept].tolist()
     seen = data.train.subset(np.flatnonzero(kept)).statistics()
     asked_for = replace(data, fixed_normalisation=None, normalise=True)
     assert asked_for.normalisation == seen != data.train.statistics()
-    assert as_target(data, data).train.ids.tolist() == data.unstruck.ids.tolist()
+    assert as_target(data, data).train.ids.tolist() == without
 
 
 def test_a_folder_from_before_brings_nothing_back(

@@ -197,7 +197,7 @@ def _decide(
     for to in ("verified", "approved"):
         if to != row["state"]:
             move(writing, number, to)
-    strike(ledger, writing, number, data_set)
+    _strike(ledger, writing, number, data_set)
 
 
 def _body(ledger: Ledger, asked: Asked) -> str:
@@ -274,7 +274,7 @@ def approve(
             _decide(ledger, writing, number, found, data_set)
 
 
-def strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) -> None:
+def _strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) -> None:
     """Put the samples of an approved request on the suppression list.
 
     Also those that are not in the data, for they may come with the next export.

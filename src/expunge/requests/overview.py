@@ -14,7 +14,7 @@ from expunge.requests.tables import batches, events, items, models, releases, re
 
 DONE = ("closed", "certified", "refused", "withdrawn", "duplicate")
 
-Row = tuple[str, ...]
+_Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Overview:
     """lines: what is live, and how much waits. waiting: a row for each request that is not answered."""
 
     lines: list[str]
-    waiting: list[Row]
+    waiting: list[_Row]
 
 
 def overview(ledger: Ledger) -> Overview:
@@ -45,7 +45,7 @@ def overview(ledger: Ledger) -> Overview:
     return Overview(lines, rows)
 
 
-def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[Row]:
+def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
     """A row for each request, the one that is due first at the top: number, state, received, due with
     the days that are left, samples, source.
     """

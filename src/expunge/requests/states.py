@@ -4,37 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal
 
 from expunge.errors import RequestError
-
-RequestState = Literal[
-    "received",
-    "verified",
-    "approved",
-    "struck",
-    "in_batch",
-    "released",
-    "certified",
-    "closed",
-    "refused",
-    "withdrawn",
-    "duplicate",
-]
-BatchState = Literal[
-    "open",
-    "frozen",
-    "unlearning",
-    "gating",
-    "passed",
-    "failed",
-    "invalid",
-    "undecided",
-    "retraining",
-    "released",
-    "abandoned",
-]
-ReleaseState = Literal["candidate", "live", "retired", "rolled_back"]
 
 REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

@@ -49,8 +49,8 @@ def as_target(source: Data, target: Data) -> Data:
     """
     shape = source.train.shape()
     mean_and_std = source.normalisation
-    learned = _fitted(target.struck.left_of(target.train), shape)
-    made = replace(target, train=learned, test=_fitted(target.test, shape))
+    learned = target.struck.left_of(target.train)
+    made = replace(target, train=_fitted(learned, shape), test=_fitted(target.test, shape))
     return made.with_normalisation(mean_and_std)
 
 

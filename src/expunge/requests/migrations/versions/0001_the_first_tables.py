@@ -20,6 +20,18 @@ FOR EACH STATEMENT EXECUTE FUNCTION events_stay()
 
 def upgrade() -> None:
     """Make it so."""
+    _requests()
+    _batches()
+    _struck()
+    _releases()
+    if op.get_bind().dialect.name == "sqlite":
+        for what in ("UPDATE", "DELETE"):
+            op.execute(SQLITE.format(what=what))
+    else:
+        op.execute(POSTGRES)
+
+
+def _requests() -> None:
     op.create_table(
         "events",
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
@@ -70,6 +82,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("idempotency_key", name="uq_requests_idempotency_key"),
         sqlite_strict=True,
     )
+
+
+def _batches() -> None:
     op.create_table(
         "settings",
         sa.Column("name", sa.Text(), nullable=False),
@@ -119,6 +134,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("request", "id_hmac", name="uq_items_request"),
         sqlite_strict=True,
     )
+
+
+def _struck() -> None:
     op.create_table(
         "struck",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -172,6 +190,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("item", "other_hmac", "layer", name="pk_duplicates"),
         sqlite_strict=True,
     )
+
+
+def _releases() -> None:
     op.create_table(
         "releases",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -217,8 +238,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("item", name="pk_nonces"),
         sqlite_strict=True,
     )
-    if op.get_bind().dialect.name == "sqlite":
-        for what in ("UPDATE", "DELETE"):
-            op.execute(SQLITE.format(what=what))
-    else:
-        op.execute(POSTGRES)

@@ -1,4 +1,4 @@
-"""The commands of deletion requests: `ledger`, `request`, `batch` and `release`."""
+"""The commands of deletion requests: `ledger`, `request`, `batch`, `gate` and `release`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from expunge.cli import batch, ledgers, release, request
+from expunge.cli import batch, gate, ledgers, release, request
 
 GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]] = {
     "ledger": (
@@ -38,6 +38,13 @@ GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]
             ("run", batch.run, ""),
             ("status", batch.status, ""),
             ("abandon", batch.abandon, "2 --reason 'the disk was full'"),
+        ),
+    ),
+    "gate": (
+        "The checks that a model must pass, and whether a method equals retraining by them.",
+        (
+            ("define", gate.define, "--from gate.yaml"),
+            ("run", gate.run, "--method ssd --set alpha=3 --size 50"),
         ),
     ),
     "release": (

@@ -138,9 +138,7 @@ class Ledger:
         with ledger._telling(), ledger.engine.begin() as connection:
             _alone(connection)
             upgrade(connection)
-            known = dict(
-                connection.execute(select(settings.c.name, settings.c.value)).tuples().all()
-            )
+            known = dict(connection.execute(select(settings.c.name, settings.c.value)).all())
             if known.get("ledger", file.name) != file.name:
                 raise RequestError(
                     f"{url} holds another ledger already; give it a database of its own"

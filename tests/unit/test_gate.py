@@ -1,0 +1,227 @@
+"""The gate: fixed beforehand, known verdicts of numbers, and a qualification from end to end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, select
+
+from expunge.api import train, unlearn
+from expunge.data.load import load_data
+from expunge.errors import ConfigError, RequestError
+from expunge.methods import make_method
+from expunge.requests import qualifying
+from expunge.requests.accepting import acceptance, covering
+from expunge.requests.beginning import begin
+from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
+from expunge.requests.judging import Measured, accept, judge, limits
+from expunge.requests.ledger import Ledger
+from expunge.requests.qualifying import Qualified, qualify
+from expunge.requests.release import live_folder
+from expunge.requests.tables import gates, metadata, steps, struck
+from expunge.testing.cheats import CHEATS
+from expunge.trained.opening import load
+from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
+
+FEW = Gate(unlearnings=5, retrainings=5)
+NAMES = ("UA", "RA", "TA", "MIA")
+
+
+def models(*values: float, original: float = 50.0, **others: float) -> list[Measured]:
+    """Models whose required scores are all alike."""
+    return [
+        Measured(
+            dict.fromkeys(NAMES, one) | others,
+            dict.fromkeys((*NAMES, *others), 1000),
+            dict.fromkeys(NAMES, original) | dict.fromkeys(others, original),
+        )
+        for one in values
+    ]
+
+
+NEAR = (10.0, 10.4, 9.8, 10.1, 9.9)
+
+
+@pytest.mark.parametrize(
+    ("ours", "original", "verdict"),
+    [
+        (NEAR, 50.0, "equivalent"),
+        ((16.0, 16.4, 15.8, 16.1, 15.9), 50.0, "not equivalent"),
+        ((8.0, 16.0, 9.0, 14.0, 10.0), 50.0, "undecided"),
+        (NEAR, 10.0, "invalid"),  # doing nothing would pass
+        (NEAR[:4], 50.0, "undecided"),  # too few
+    ],
+)
+def test_verdicts_of_known_numbers(ours: tuple[float, ...], original: float, verdict: str) -> None:
+    found = judge(FEW, "random", models(*ours, original=original), models(*reversed(NEAR)))
+    assert found.verdict == verdict, found.reason
+
+
+def test_a_score_that_some_model_lacks_makes_the_gate_invalid() -> None:
+    ours = [*models(*NEAR[1:]), Measured({"UA": 1.0, "RA": 2.0, "TA": 3.0})]
+    found = judge(FEW, "random", ours, models(*NEAR))
+    assert found.verdict == "invalid"
+    assert "MIA" in found.reason
+
+
+def test_whole_classes_need_a_score_behind_the_outputs_that_finds_doing_nothing() -> None:
+    """A zeroed row of the last layer has the original's probe, and a retrained model's outputs."""
+    retrained = models(*NEAR, probe=80.0)
+
+    def zeroed(probe: float) -> list[Measured]:
+        return [
+            replace(one, original={**one.original, "probe": probe})
+            for one in models(*NEAR, probe=probe)
+        ]
+
+    assert judge(FEW, "random", zeroed(96.0), retrained).verdict == "equivalent"
+    assert judge(FEW, "class", zeroed(96.0), retrained).verdict == "not equivalent"
+    assert judge(FEW, "class", zeroed(80.0), retrained).verdict == "invalid"
+
+
+def test_limits_are_students_with_bonferroni() -> None:
+    from scipy import stats
+
+    low, high = limits(models(*NEAR), ("UA", "RA"), 0.05)["UA"]
+    sd = stats.tstd(NEAR)
+    half = stats.t.ppf(1 - 0.05 / 4, 4) * sd * (1 + 1 / 5) ** 0.5
+    assert ((low + high) / 2, (high - low) / 2) == pytest.approx((10.04, half))
+
+
+def test_acceptance_of_known_numbers() -> None:
+    retrained = models(*NEAR, near_copies=60.0)
+    good, bad = models(10.2, near_copies=60.0)[0], models(14.0, near_copies=60.0)[0]
+    assert accept(FEW, "random", good, retrained[0], retrained).verdict == "equivalent"
+    wrong = accept(FEW, "random", bad, retrained[0], retrained)
+    assert wrong.verdict == "not equivalent"
+    assert set(wrong.outside) == set(NAMES)
+    found = accept(FEW, "random", models(10.2, near_copies=90.0)[0], retrained[0], retrained)
+    assert set(found.outside) == {"near_copies"}
+    assert accept(FEW, "random", good, bad, retrained).verdict == "invalid"
+    nothing = models(10.2, near_copies=60.0, original=10.0)[0]
+    blind = replace(good, original={**nothing.original, "near_copies": 60.0})
+    assert accept(FEW, "random", blind, retrained[0], retrained).verdict == "invalid"
+    said = replace(good, word="not forgotten", reason="an audit")
+    assert accept(FEW, "random", said, retrained[0], retrained).verdict == "not equivalent"
+
+
+def test_a_gate_is_read_checked_and_has_one_digest(tmp_path: Path) -> None:
+    file = tmp_path / "gate.yaml"
+    file.write_text("alpha: 0.05\nscores: {MIA: 5, UA: 5, RA: 2, TA: 2}\n")
+    assert read_gate(file).digest == Gate().digest
+    assert len(Gate().digest) == 64
+    file.write_text("scores: {UA: 4}\n")
+    assert read_gate(file).digest != Gate().digest
+    for text, said in (
+        ("scores: {UA: 0.5}", "1 point or more"),
+        ("scores: {near_copy: 5}", "did you mean"),
+        ("scores: {rmia: 5}", "cannot require 'rmia'"),
+        ("alpha: 0.2", "less than or equal to 0.05"),
+        ("retrainings: 3", "greater than or equal to 5"),
+        ("whole_classes: {TA_forget: 5}", "looks behind the outputs"),
+        ("alhpa: 0.05", "did you mean 'alpha'"),
+        ("just words", "holds no gate"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            read_gate(file)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ledger, Trained]:
+    """A ledger with a small live model."""
+    folder = tmp_path_factory.mktemp("gate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("EXPUNGE_KEYS", str(folder / "keys"))
+        recipe = Recipe(epochs=2, lr=0.1, batch_size=16)
+        train(load_data("digits:150"), "mlp", recipe=recipe).save(folder / "original")
+        told = {"organisation": "us", "role": "controller", "law": "gdpr"}
+        ledger = begin(folder / "original", told=told).ledger
+        yield ledger, load(live_folder(ledger))
+
+
+def test_the_tables_are_those_that_migrations_make(ground: tuple[Ledger, Trained]) -> None:
+    ledger, _ = ground
+    with ledger.read() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+        made = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'steps'")
+        assert "STRICT" in made.scalar()
+
+
+def test_a_gate_is_fixed_once_and_old_ones_stay(ground: tuple[Ledger, Trained]) -> None:
+    ledger, _ = ground
+    other = Gate(scores={"UA": 3.0})
+    with ledger.read() as connection, pytest.raises(RequestError, match="expunge gate define"):
+        current_gate(ledger, connection)
+    for gate in (FEW, other, FEW, FEW):
+        assert define(ledger, gate) == gate.digest
+    with ledger.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(gates)) == 2
+        assert current_gate(ledger, connection) == FEW
+        assert gate_of(connection, other.digest) == other
+
+
+def done_steps(ledger: Ledger) -> list[tuple[int, str]]:
+    with ledger.read() as connection:
+        chosen = select(steps.c.id, steps.c.output, steps.c.attempt)
+        return [tuple(row) for row in connection.execute(chosen.where(steps.c.output.is_not(None)))]
+
+
+@pytest.fixture(scope="module")
+def retrain(ground: tuple[Ledger, Trained]) -> Qualified:
+    """Retraining itself as the method, killed once in the midst of it."""
+    ledger, _ = ground
+    define(ledger, FEW)
+    made = []
+
+    def killed(self: object, side: str, n: int) -> str:
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        made.append((side, n))
+        return real(self, side, n)
+
+    real = qualifying._Work.done
+    method = make_method("retrain", allow_code=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(qualifying._Work, "done", killed)
+        with pytest.raises(KeyboardInterrupt):
+            qualify(ledger, method, kind="class")
+    before = done_steps(ledger)
+    assert len(before) == 3
+    found = qualify(ledger, method, kind="class")
+    after = done_steps(ledger)
+    assert len(after) == 10
+    assert after[:3] == before
+    return found
+
+
+def test_a_qualification_that_was_killed_does_nothing_twice(
+    ground: tuple[Ledger, Trained], retrain: Qualified
+) -> None:
+    ledger, _ = ground
+    assert retrain.judged is not None
+    assert retrain.judged.verdict != "not equivalent"
+    print(retrain.judged.verdict, retrain.judged.reason)
+    before = done_steps(ledger)
+    again = qualify(ledger, make_method("retrain", allow_code=False), kind="class")
+    assert again.number == retrain.number
+    assert done_steps(ledger) == before
+    assert {attempt for _, _, attempt in before} <= {1, 2}
+
+
+@pytest.mark.parametrize("method", ["head_zeroed"])
+def test_what_does_next_to_nothing_is_not_equivalent(
+    method: str, ground: tuple[Ledger, Trained], retrain: Qualified
+) -> None:
+    ledger, _ = ground
+    found = qualify(ledger, make_method(method, allow_code=False), kind="class")
+    assert found.judged is not None
+    print(found.judged.verdict, found.judged.reason, found.judged.lines)
+    assert found.judged.verdict != "equivalent"

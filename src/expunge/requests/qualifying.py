@@ -151,8 +151,8 @@ def _checked_size(live: Trained, gate: Gate, kind: Kind, size: int | None) -> in
         raise RequestError("a draw of samples has a size; give one with --size")
     if not 1 <= size <= len(kept) // 2:
         raise RequestError(
-            f"a draw of {size:,} from the {len(kept):,} samples that the live model retains: give from 1 "
-            "to half of them"
+            f"a draw of {size:,} from the {len(kept):,} samples that the live model retains: give "
+            "from 1 to half of them"
         )
     if gate.largest is not None and size > gate.largest:
         raise RequestError(

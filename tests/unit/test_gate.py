@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from commands import expunge, refused
 from sqlalchemy import func, select
 
 from expunge.api import train, unlearn
@@ -90,12 +93,10 @@ def test_whole_classes_need_a_score_behind_the_outputs_that_finds_doing_nothing(
 
 
 def test_limits_are_students_with_bonferroni() -> None:
-    from scipy import stats
-
     low, high = limits(models(*NEAR), ("UA", "RA"), 0.05)["UA"]
-    sd = stats.tstd(NEAR)
-    half = stats.t.ppf(1 - 0.05 / 4, 4) * sd * (1 + 1 / 5) ** 0.5
-    assert ((low + high) / 2, (high - low) / 2) == pytest.approx((10.04, half))
+    t = 3.4954  # of tables: 4 degrees, 0.9875
+    half = t * statistics.stdev(NEAR) * (1 + 1 / 5) ** 0.5
+    assert ((low + high) / 2, (high - low) / 2) == pytest.approx((10.04, half), rel=1e-4)
 
 
 def test_acceptance_of_known_numbers() -> None:
@@ -249,6 +250,23 @@ def test_retraining_is_equivalent_and_nothing_is_done_twice(
     assert done_steps(ledger) == before
 
 
+def test_the_commands_fix_a_gate_and_tell_the_verdict(ground: Ground, retrain: Qualified) -> None:
+    ledger, _ = ground
+    where = ("--ledger", str(ledger.folder))
+    folder = ledger.folder.parent
+    (folder / "gate.yaml").write_text(json.dumps(GATE.model_dump(mode="json")))
+    told = expunge("gate", "define", "--from", "gate.yaml", *where, cwd=folder).stdout
+    assert GATE.digest in told
+    run = ("gate", "run", "--method", "retrain", *where)
+    told = expunge(*run, "--kind", "class", cwd=folder).stdout
+    assert f"qualification {retrain.number}, retrain for one whole class: equivalent" in told
+    assert "a true retraining passes all of 5 scores" in told
+    (line,) = [line for line in told.splitlines() if line.split()[:1] == ["probe"]]
+    assert line.split()[-2:] == ["within", "outside"]
+    said = refused(*run, "--kind", "person", cwd=folder)
+    assert "random and class" in said
+
+
 def test_a_zeroed_row_is_not_equivalent_beside_the_same_retrained_models(
     ground: Ground, retrain: Qualified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,7 +297,7 @@ def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
     offered = {
         "true": true,
         "original": replace(true, model=live.model),
-        **{name: CHEATS[name](live, true, split) for name in ("head_zeroed", "mimic_filter")},
+        "cheat": CHEATS["mimic_filter"](live, true, split),
     }
     found = {
         name: acceptance(ledger, retrain.number, one, live).verdict for name, one in offered.items()
@@ -287,7 +305,7 @@ def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
     assert found.pop("true") == "equivalent"
     assert set(found.values()) == {"not equivalent"}
     with ledger.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(gate_results)) == 4
+        assert connection.scalar(select(func.count()).select_from(gate_results)) == 3
 
 
 def test_a_qualification_covers_what_it_was_made_for_until_it_expires(

@@ -97,7 +97,7 @@ class Gate(BaseModel):
 
     @model_validator(mode="after")
     def _looks_behind(self) -> Gate:
-        if not BEHIND.intersection({**self.scores, **self.whole_classes}):
+        if BEHIND.isdisjoint((*self.scores, *self.whole_classes)):
             raise ValueError(
                 "whole_classes requires no score that looks behind the outputs, and a model whose last "
                 f"layer alone was changed would pass; add one of {listed(sorted(BEHIND))}"

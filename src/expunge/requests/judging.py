@@ -163,10 +163,10 @@ def _line(
     retrained: Sequence[Measured],
     alpha: float,
 ) -> ScoreLine:
-    sides = [[one.values.get(name, math.nan) for one in side] for side in (ours, retrained)]
+    own, theirs = ([one.values.get(name, math.nan) for one in side] for side in (ours, retrained))
     step = max((one.step(name) for one in (*ours, *retrained)), default=0.0)
-    found = equivalent(*sides, margin, step=step, alpha=alpha)
-    ends = (math.nan,) * 3 if found.word == NOT_MEASURABLE else difference(*sides, alpha)
+    found = equivalent(own, theirs, margin, step=step, alpha=alpha)
+    ends = (math.nan,) * 3 if found.word == NOT_MEASURABLE else difference(own, theirs, alpha)
     return ScoreLine(name, max(margin, step), *ends, found.word, found.why)
 
 
@@ -268,7 +268,7 @@ def outside(
     """
     required = [name for name in gate.required(kind) if name in one.values]
     further = sorted(set(one.values) - set(required))
-    found = {}
+    found: dict[str, tuple[float, float, float]] = {}
     for names in (required, further):
         within = limits(retrained, names, gate.alpha)
         found |= {name: (one.values[name], *within[name]) for name in beyond(one, within)}

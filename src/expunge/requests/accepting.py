@@ -38,7 +38,7 @@ class Covered:
 
 def covering(ledger: Ledger, subject: Subject) -> Covered:
     """The newest valid qualification for a batch: of the gate that holds, `equivalent`, for no fewer
-    samples, and with no more struck since than the gate lets pass.
+    samples, and with no more struck since than the gate lets pass, those of the batch left out.
     """
     with ledger.read() as connection:
         gate = current_gate(ledger, connection)
@@ -56,16 +56,16 @@ def covering(ledger: Ledger, subject: Subject) -> Covered:
 
 
 def _unfit(row: RowMapping, gate: Gate, size: int, struck_now: int) -> str:
-    """Why a qualification does not cover a batch of a size; empty where it does."""
+    """Why a qualification does not cover a batch of a size, itself struck; empty where it does."""
     told = f"qualification {row['id']}"
     if row["verdict"] != "equivalent":
         return f"{told} found {row['verdict']}"
     if size > row["size"]:
         return f"{told} is for {row['size']:,} samples at most, and these are {size:,}"
-    since = struck_now - row["struck_before"]
+    since = struck_now - row["struck_before"] - size
     if since >= gate.expires_after * row["learned"]:
         return (
-            f"{told} has expired: {since:,} of {row['learned']:,} samples were struck since, "
+            f"{told} has expired: {since:,} other samples of {row['learned']:,} were struck since, "
             f"{100 * gate.expires_after:g} % or more; make another with `expunge gate run`"
         )
     return ""

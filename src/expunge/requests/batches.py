@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 RETRAIN = "retrain"
+RETRAINING = "retraining"
 OVER = ("released", "abandoned")
 
 
 @dataclass(frozen=True)
 class BatchState:
     """What became of a batch. state: of its machine. folder: of the model that was made. busy: whether
-    another worker is at it.
+    another worker is at it. fallback: why it was retrained, where another method came first.
     """
 
     number: int
@@ -46,10 +47,14 @@ class BatchState:
     folder: Path | None = None
     busy: bool = False
     results: Mapping[str, Any] | None = None
+    fallback: str | None = None
 
 
-def frozen_batch(ledger: Ledger) -> int | None:
-    """The batch that is not done yet, else a new one of all requests that wait; None where none does."""
+def frozen_batch(ledger: Ledger, method: str = RETRAIN, settings: str = "{}") -> int | None:
+    """The batch that is not done yet, else a new one of all requests that wait; None where none does.
+
+    method, settings: of a new one; settings as JSON.
+    """
     with ledger.write() as writing:
         one = writing.connection
         going_on = one.scalar(
@@ -61,20 +66,21 @@ def frozen_batch(ledger: Ledger) -> int | None:
         numbers = [number for (number,) in one.execute(waiting.with_for_update())]
         if not numbers:
             return None
-        row = {"state": "open", "method": RETRAIN, "settings": "{}", "created_at": writing.at}
+        row = {"state": "open", "method": method, "settings": settings, "created_at": writing.at}
         before = live_row(one)["digest"]
         made = one.execute(insert(batches).values(**row, model_before=before))
         batch = new_key_of(made)
         for number in numbers:
             one.execute(insert(batch_requests).values(batch=batch, request=number))
             move(writing, number, "in_batch")
-        writing.event("batch opened", {"batch": batch, "requests": numbers, "method": RETRAIN})
+        writing.event("batch opened", {"batch": batch, "requests": numbers, "method": method})
         step(writing, batch, "frozen", frozen_at=writing.at)
         return batch
 
 
 def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
-    """Retrain without what the requests of a batch struck, look whether it went well, and release it.
+    """Retrain without what the requests of a batch struck, look whether it went well, and release it;
+    where the batch has another method, that comes first, and retraining if its gate is not passed.
 
     Goes on where an earlier run was killed. Raises RequestError where the live model is not as it was
     released, and for a retrained model that fails its sanity check, which a person must look at.
@@ -84,6 +90,10 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         hmacs = sorted(hmacs_of(connection, batch))
     if row["state"] in OVER:
         return state_of(ledger, batch)
+    if row["method"] != RETRAIN and row["fallback"] is None:
+        attempted = _attempted(ledger, batch, row, hmacs, place=place)
+        if attempted is not None:
+            return attempted
     reach(ledger, batch, "retraining")
     digest = sha256(canonical([row["model_before"], RETRAIN, row["settings"], hmacs]))
     folder = ledger.folder / "models" / f"batch-{batch:04d}-{RETRAIN}"
@@ -112,7 +122,64 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         )
     reach(ledger, batch, "passed", verdict=said)
     _release(ledger, batch, folder)
+    return state_of(ledger, batch)
+
+
+FALLS = {"not equivalent": "failed", "undecided": "undecided", "invalid": "invalid"}
+"""What a gate found -> the state of the batch before it is retrained."""
+
+
+def _attempted(
+    ledger: Ledger, batch: int, row: RowMapping, hmacs: list[str], *, place: Place
+) -> BatchState | None:
+    """Forget by the method of a batch, and release the model if the gate lets it pass; None where it is
+    to be retrained, and why is written down.
+    """
+    from expunge.requests.approximating import gated, unlearned
+
+    if row["state"] == "frozen":
+        reach(ledger, batch, "unlearning")
+    about = [row["model_before"], row["method"], row["settings"], hmacs]
+    folder = ledger.folder / "models" / f"batch-{batch:04d}-unlearned"
+    said = once(
+        ledger,
+        batch,
+        "unlearn",
+        sha256(canonical(about)),
+        lambda: unlearned(ledger, row, hmacs, folder, place=place),
+    )
+    if said is None:
+        return BatchState(batch, "unlearning", busy=True)
+    if row["state"] in ("frozen", "unlearning"):
+        reach(ledger, batch, "gating")
+    made = json.loads(said)
+    if "why" in made:
+        return _fall_back(ledger, batch, "invalid", made["why"], said)
+    _check_made(folder, made["weights"])
+    number = made["qualification"]
+    found = once(
+        ledger,
+        batch,
+        "gate",
+        said,
+        lambda: gated(ledger, batch, folder, number, hmacs, place=place),
+    )
+    if found is None:
+        return BatchState(batch, "gating", busy=True)
+    results = json.loads(found)
+    if not results["passed"]:
+        state = FALLS.get(results["gate"]["verdict"], "failed")
+        return _fall_back(ledger, batch, state, results["why"], found)
+    reach(ledger, batch, "passed", verdict=found)
+    _release(ledger, batch, folder)
     return BatchState(batch, "released", folder, results=results)
+
+
+def _fall_back(ledger: Ledger, batch: int, state: str, why: str, verdict: str) -> None:
+    """Note that a method's model is not released, and that a retrained one will be."""
+    with ledger.write() as writing:
+        step(writing, batch, state, verdict=verdict)
+        step(writing, batch, RETRAINING, fallback=why)
 
 
 def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) -> str:
@@ -237,4 +304,5 @@ def state_of(ledger: Ledger, batch: int) -> BatchState:
             select(models.c.folder).where(models.c.digest == row["model_after"])
         )
     results = None if row["verdict"] is None else json.loads(row["verdict"])
-    return BatchState(batch, row["state"], None if found is None else Path(found), results=results)
+    folder = None if found is None else Path(found)
+    return BatchState(batch, row["state"], folder, results=results, fallback=row["fallback"])

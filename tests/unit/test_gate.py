@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,16 +20,17 @@ from expunge.api import train, unlearn
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
-from expunge.requests import qualifying
-from expunge.requests.accepting import acceptance, covering
+from expunge.requests import accepting, qualifying
+from expunge.requests.accepting import Covered, acceptance, covering
 from expunge.requests.beginning import begin
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
 from expunge.requests.intake import Asked, Found, add
-from expunge.requests.judging import Measured, accept, judge, limits
+from expunge.requests.judging import Accepted, Measured, accept, judge, limits
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import Qualified, qualify
 from expunge.requests.release import live_folder
-from expunge.requests.tables import gate_results, gates, metadata, steps
+from expunge.requests.running import run_waiting
+from expunge.requests.tables import events, gate_results, gates, metadata, steps
 from expunge.testing.cheats import CHEATS
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
@@ -145,6 +145,8 @@ GATE = Gate(
     retrainings=5,
     acceptance="quick",
 )
+METHOD = make_method("euk", {"k": "all"}, allow_code=False)
+"""Retraining under another name."""
 Ground = tuple[Ledger, Trained]
 
 
@@ -183,11 +185,11 @@ def test_the_tables_are_those_that_migrations_make(ground: Ground) -> None:
 def test_a_gate_must_be_fixed_before_anything_is_measured(ground: Ground) -> None:
     ledger, _ = ground
     with pytest.raises(RequestError, match="expunge gate define"):
-        qualify(ledger, make_method("retrain", allow_code=False), size=50)
+        qualify(ledger, METHOD, size=50)
     define(ledger, GATE)
     for size, said in ((None, "--size"), (200, "half")):
         with pytest.raises(RequestError, match=said):
-            qualify(ledger, make_method("retrain", allow_code=False), size=size)
+            qualify(ledger, METHOD, size=size)
 
 
 def test_a_gate_is_fixed_once_and_old_ones_stay(ground: Ground) -> None:
@@ -223,14 +225,13 @@ def retrain(ground: Ground) -> Qualified:
         made.append((side, n))
         return real(self, side, n)
 
-    method = make_method("retrain", allow_code=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(qualifying._Work, "done", killed)
         with pytest.raises(KeyboardInterrupt):
-            qualify(ledger, method, kind="class")
+            qualify(ledger, METHOD, kind="class")
     before = done_steps(ledger)
     assert len(before) == 3
-    found = qualify(ledger, method, kind="class")
+    found = qualify(ledger, METHOD, kind="class")
     assert done_steps(ledger)[:3] == before
     return found
 
@@ -245,7 +246,7 @@ def test_retraining_is_equivalent_and_nothing_is_done_twice(
     assert 0.5 < retrain.judged.rate.joint <= 1
     before = done_steps(ledger)
     assert len(before) == GATE.unlearnings + GATE.retrainings
-    again = qualify(ledger, make_method("retrain", allow_code=False), kind="class")
+    again = qualify(ledger, METHOD, kind="class")
     assert (again.number, again.judged) == (retrain.number, retrain.judged)
     assert done_steps(ledger) == before
 
@@ -257,9 +258,9 @@ def test_the_commands_fix_a_gate_and_tell_the_verdict(ground: Ground, retrain: Q
     (folder / "gate.yaml").write_text(json.dumps(GATE.model_dump(mode="json")))
     told = expunge("gate", "define", "--from", "gate.yaml", *where, cwd=folder).stdout
     assert GATE.digest in told
-    run = ("gate", "run", "--method", "retrain", *where)
+    run = ("gate", "run", "--method", "euk", "--set", "k=all", *where)
     told = expunge(*run, "--kind", "class", cwd=folder).stdout
-    assert f"qualification {retrain.number}, retrain for one whole class: equivalent" in told
+    assert f"qualification {retrain.number}, euk for one whole class: equivalent" in told
     assert "a true retraining passes all of 5 scores" in told
     (line,) = [line for line in told.splitlines() if line.split()[:1] == ["probe"]]
     assert line.split()[-2:] == ["within", "outside"]
@@ -311,7 +312,7 @@ def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
 def test_a_qualification_covers_what_it_was_made_for_until_it_expires(
     ground: Ground, retrain: Qualified
 ) -> None:
-    ledger, live = ground
+    ledger, _ = ground
     subject = retrain.subject
     assert covering(ledger, subject).number == retrain.number
     assert covering(ledger, replace(subject, size=5)).number == retrain.number
@@ -320,16 +321,71 @@ def test_a_qualification_covers_what_it_was_made_for_until_it_expires(
     assert "samples at most" in larger.why
     for changed in ({"method": "ssd"}, {"kind": "random"}, {"data_version": "other"}):
         assert "expunge gate run" in covering(ledger, replace(subject, **changed)).why
-    last = math.ceil(GATE.expires_after * len(live.split.retain))
+
+
+@pytest.mark.parametrize(("since", "valid"), [(9, True), (10, False)])
+def test_a_qualification_expires_with_what_is_struck_besides(since: int, valid: bool) -> None:
+    row = {"id": 1, "verdict": "equivalent", "size": 30, "struck_before": 7, "learned": 200}
+    why = accepting._unfit(row, GATE, 30, 7 + 30 + since)
+    assert (not why) == valid
+    assert valid or "expired: 10 other samples of 200" in why
+
+
+def ask(ledger: Ledger, ids: Sequence[str]) -> None:
+    """A request that is struck at once."""
     now = datetime.now(UTC)
-    for ids, valid in (
-        (live.split.retain[: last - 1], True),
-        (live.split.retain[last - 1 : last], False),
-    ):
-        asked = Asked(ids, "mail", now, now + timedelta(days=30))
-        add(ledger, asked, [Found(one, "learned") for one in ids], decided=True)
-        assert (covering(ledger, subject).number is not None) == valid
-    assert "expired" in covering(ledger, subject).why
+    asked = Asked(tuple(ids), "mail", now, now + timedelta(days=30))
+    add(ledger, asked, [Found(one, "learned") for one in ids], decided=True)
+
+
+def states(ledger: Ledger, batch: int) -> list[str]:
+    """What became of a batch, one state after another."""
+    with ledger.read() as connection:
+        told = select(events.c.payload, events.c.kind).where(events.c.kind.startswith("batch "))
+        found = connection.execute(told.order_by(events.c.seq)).all()
+    return [
+        kind.removeprefix("batch ") for told, kind in found if json.loads(told)["batch"] == batch
+    ]
+
+
+def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qualified) -> None:
+    ledger, live = ground
+    samples = live.data.train
+    ask(ledger, [one for one in live.split.retain if samples.labels[samples.position[one]] == 1])
+    zeroed = make_method("head_zeroed", allow_code=False)
+    with pytest.raises(RequestError, match=r"head_zeroed: qualification \d found not equivalent"):
+        run_waiting(ledger, zeroed)
+    assert states(ledger, 1) == []
+    told = run_waiting(ledger, METHOD)
+    assert "batch 1: released" in told[0]
+    assert live_folder(ledger).name == "batch-0001-unlearned"
+    passing = ["opened", "frozen", "unlearning", "gating", "passed", "released"]
+    assert states(ledger, 1) == passing
+    assert load(live_folder(ledger)).record.step == "euk"
+    others = {"kind": "random", "size": 1}
+    assert "expunge gate run" in covering(ledger, replace(retrain.subject, **others)).why
+    assert "expired" in covering(ledger, replace(retrain.subject, size=1)).why
+
+
+@pytest.mark.parametrize("state", ["invalid", "failed"])
+def test_a_batch_that_does_not_pass_is_retrained(
+    state: str, ground: Ground, retrain: Qualified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No qualification covers it by the time that it is made; or its model is not like those of it."""
+    ledger, _ = ground
+    live = load(live_folder(ledger))
+    ask(ledger, live.split.retain[:2])
+    monkeypatch.setattr("expunge.requests.running.check_waiting", lambda *_, **__: None)
+    if state == "failed":
+        covered, found = Covered(retrain.number), Accepted("not equivalent", "UA")
+        monkeypatch.setattr("expunge.requests.approximating.covering", lambda *_: covered)
+        monkeypatch.setattr("expunge.requests.approximating.acceptance", lambda *_, **__: found)
+    told = run_waiting(ledger, METHOD)
+    assert told[1].startswith("retrained, for the gate did not let the other model pass: ")
+    batch = int(live_folder(ledger).name.split("-")[1])
+    first, second = ["opened", "frozen", "unlearning", "gating"], ["gating", "passed", "released"]
+    assert states(ledger, batch) == [*first, state, "retraining", *second]
+    assert load(live_folder(ledger)).record.step == "retrain"
 
 
 def test_a_control_that_is_gone_makes_acceptance_invalid(

@@ -154,7 +154,8 @@ def _attempted(
         reach(ledger, batch, "gating")
     made = json.loads(said)
     if "why" in made:
-        return _fall_back(ledger, batch, "invalid", made["why"], said)
+        _fall_back(ledger, batch, "invalid", made["why"], said)
+        return None
     _check_made(folder, made["weights"])
     number = made["qualification"]
     found = once(
@@ -169,7 +170,8 @@ def _attempted(
     results = json.loads(found)
     if not results["passed"]:
         state = FALLS.get(results["gate"]["verdict"], "failed")
-        return _fall_back(ledger, batch, state, results["why"], found)
+        _fall_back(ledger, batch, state, results["why"], found)
+        return None
     reach(ledger, batch, "passed", verdict=found)
     _release(ledger, batch, folder)
     return BatchState(batch, "released", folder, results=results)

@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("made_at", sa.Text(), nullable=True),
         sa.Column("verdict", sa.Text(), nullable=True),
         sa.Column("results", sa.Text(), nullable=True),
-        sa.CheckConstraint(VERDICT, name="ck_qualifications_verdict"),
+        sa.CheckConstraint(VERDICT, name="verdict"),
         sa.ForeignKeyConstraint(["gate"], ["gates.digest"], name="fk_qualifications_gate"),
         sa.ForeignKeyConstraint(["model"], ["models.digest"], name="fk_qualifications_model"),
         sa.PrimaryKeyConstraint("id", name="pk_qualifications"),
@@ -49,7 +49,7 @@ def upgrade() -> None:
             sa.Column(name, sa.Text(), nullable=False)
             for name in ("model", "at", "verdict", "results")
         ),
-        sa.CheckConstraint(VERDICT, name="ck_gate_results_verdict"),
+        sa.CheckConstraint(VERDICT, name="verdict"),
         sa.ForeignKeyConstraint(
             ["qualification"], ["qualifications.id"], name="fk_gate_results_qualification"
         ),
@@ -66,6 +66,4 @@ def upgrade() -> None:
         changed.create_unique_constraint(
             "uq_steps_qualification", ["qualification", "name", "input_digest"]
         )
-        changed.create_check_constraint(
-            "ck_steps_owner", "(batch IS NULL) <> (qualification IS NULL)"
-        )
+        changed.create_check_constraint("owner", "(batch IS NULL) <> (qualification IS NULL)")

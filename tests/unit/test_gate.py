@@ -25,7 +25,7 @@ from expunge.requests.accepting import Covered, acceptance, covering
 from expunge.requests.beginning import begin
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
 from expunge.requests.intake import Asked, Found, add
-from expunge.requests.judging import Accepted, Measured, accept, judge, limits
+from expunge.requests.judging import Accepted, Measured, accept, judge_method, limits
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import Qualified, qualify
 from expunge.requests.release import live_folder
@@ -66,13 +66,13 @@ NEAR = (10.0, 10.4, 9.8, 10.1, 9.9)
     ],
 )
 def test_verdicts_of_known_numbers(ours: tuple[float, ...], original: float, verdict: str) -> None:
-    found = judge(FEW, "random", models(*ours, original=original), models(*reversed(NEAR)))
+    found = judge_method(FEW, "random", models(*ours, original=original), models(*reversed(NEAR)))
     assert found.verdict == verdict, found.reason
 
 
 def test_a_score_that_some_model_lacks_makes_the_gate_invalid() -> None:
     ours = [*models(*NEAR[1:]), Measured({"UA": 1.0, "RA": 2.0, "TA": 3.0})]
-    found = judge(FEW, "random", ours, models(*NEAR))
+    found = judge_method(FEW, "random", ours, models(*NEAR))
     assert found.verdict == "invalid"
     assert "MIA" in found.reason
 
@@ -87,9 +87,9 @@ def test_whole_classes_need_a_score_behind_the_outputs_that_finds_doing_nothing(
             for one in models(*NEAR, probe=probe)
         ]
 
-    assert judge(FEW, "random", zeroed(96.0), retrained).verdict == "equivalent"
-    assert judge(FEW, "class", zeroed(96.0), retrained).verdict == "not equivalent"
-    assert judge(FEW, "class", zeroed(80.0), retrained).verdict == "invalid"
+    assert judge_method(FEW, "random", zeroed(96.0), retrained).verdict == "equivalent"
+    assert judge_method(FEW, "class", zeroed(96.0), retrained).verdict == "not equivalent"
+    assert judge_method(FEW, "class", zeroed(80.0), retrained).verdict == "invalid"
 
 
 def test_limits_are_students_with_bonferroni() -> None:
@@ -219,7 +219,7 @@ def retrain(ground: Ground) -> Qualified:
     made: list[tuple[str, int]] = []
     real = qualifying._Work.done
 
-    def killed(self: qualifying._Work, side: qualifying.Side, n: int) -> str:
+    def killed(self: qualifying._Work, side: qualifying.ModelSide, n: int) -> str:
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append((side, n))
@@ -275,7 +275,7 @@ def test_a_zeroed_row_is_not_equivalent_beside_the_same_retrained_models(
     made = []
     real = qualifying._Work._made
 
-    def noted(self: qualifying._Work, side: qualifying.Side, n: int) -> Trained:
+    def noted(self: qualifying._Work, side: qualifying.ModelSide, n: int) -> Trained:
         made.append(side)
         return real(self, side, n)
 

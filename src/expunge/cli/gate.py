@@ -21,7 +21,7 @@ from expunge.names.code import TYPED
 from expunge.place import Place
 
 if TYPE_CHECKING:
-    from expunge.requests.judging import Judged
+    from expunge.requests.judging import MethodVerdict
     from expunge.requests.qualifying import Qualified
 
 KINDS = ("random", "class")
@@ -99,7 +99,7 @@ def run(
         screen.print(line, soft_wrap=True)
 
 
-def table_of(judged: Judged) -> Table:
+def table_of(judged: MethodVerdict) -> Table:
     """The required scores, a line each."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("score")
@@ -115,7 +115,7 @@ def table_of(judged: Judged) -> Table:
     return table
 
 
-def lines_of(found: Qualified, judged: Judged) -> list[str]:
+def lines_of(found: Qualified, judged: MethodVerdict) -> list[str]:
     """What else a person is told; the verdict last."""
     told = []
     if judged.rate is not None:

@@ -17,7 +17,7 @@ from expunge.errors import DivergenceError, RequestError
 from expunge.place import HERE, Place
 from expunge.requests.accepting import acceptance, covering
 from expunge.requests.events import canonical
-from expunge.requests.gate_file import Kind
+from expunge.requests.gate_file import RequestKind
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import Subject, subject_of
 from expunge.requests.release import file_digests, live_folder
@@ -47,7 +47,7 @@ def to_forget(live: Trained, ledger: Ledger, hmacs: Collection[str]) -> Split | 
 
 def batch_subject(live: Trained, method: Method, split: Split) -> Subject:
     """What a batch needs a qualification for."""
-    kind: Kind = "class" if split.only_whole_classes(live.data) else "random"
+    kind: RequestKind = "class" if split.only_whole_classes(live.data) else "random"
     return subject_of(live, live.weights, method, kind, len(split.forget))
 
 
@@ -66,7 +66,7 @@ def check_waiting(ledger: Ledger, method: Method, *, place: Place = HERE) -> Non
         raise RequestError(f"{covered.why}, or do `expunge batch run` alone, which retrains")
 
 
-def unlearned(
+def made_by_method(
     ledger: Ledger, row: RowMapping, hmacs: Collection[str], folder: Path, *, place: Place
 ) -> str:
     """Make the model of a batch, in a folder: JSON of its weights' digest and of the qualification that

@@ -135,7 +135,7 @@ def _attempted(
     """Forget by the method of a batch, and release the model if the gate lets it pass; None where it is
     to be retrained, and why is written down.
     """
-    from expunge.requests.approximating import gated, unlearned
+    from expunge.requests.approximating import gated, made_by_method
 
     if row["state"] == "frozen":
         reach(ledger, batch, "unlearning")
@@ -146,7 +146,7 @@ def _attempted(
         batch,
         "unlearn",
         sha256(canonical(about)),
-        lambda: unlearned(ledger, row, hmacs, folder, place=place),
+        lambda: made_by_method(ledger, row, hmacs, folder, place=place),
     )
     if said is None:
         return BatchState(batch, "unlearning", busy=True)

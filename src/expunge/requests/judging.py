@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expunge.audits import AUDITS
-from expunge.requests.gate_file import Gate, Kind
+from expunge.requests.gate_file import Gate, RequestKind
 from expunge.scores.equivalence import PassRate, difference, equivalent, pass_rate
 from expunge.scores.joint import OUTPUTS
 from expunge.scores.statistics import mean_sd, student_quantile
@@ -65,7 +65,7 @@ class ScoreLine:
 
 
 @dataclass(frozen=True)
-class Judged:
+class MethodVerdict:
     """What a qualification found.
 
     lines: of the required scores. original: the same of doing nothing. rate: how often a true
@@ -101,9 +101,9 @@ def _plain(line: ScoreLine) -> dict[str, Any]:
     }
 
 
-def judge(
-    gate: Gate, kind: Kind, ours: Sequence[Measured], retrained: Sequence[Measured]
-) -> Judged:
+def judge_method(
+    gate: Gate, kind: RequestKind, ours: Sequence[Measured], retrained: Sequence[Measured]
+) -> MethodVerdict:
     """Whether a method equals retraining on every required score, by models of both.
 
     `invalid` where a required score could not be measured, or where doing nothing would pass: for whole
@@ -120,16 +120,16 @@ def judge(
         values = {name: [one.values[name] for one in retrained] for name in required}
         rate = pass_rate(values, required, min(len(ours), len(retrained)), gate.alpha)
         inside = sum(
-            not beyond(one, limits(_without(retrained, n), required, gate.alpha))
+            not outside_limits(one, limits(_without(retrained, n), required, gate.alpha))
             for n, one in enumerate(retrained)
         )
     verdict, reason = _verdict(lines, telling, kind)
     held_out = (inside, len(retrained))
-    return Judged(verdict, reason, tuple(lines), tuple(original), rate, held_out)
+    return MethodVerdict(verdict, reason, tuple(lines), tuple(original), rate, held_out)
 
 
 def _verdict(
-    lines: Sequence[ScoreLine], telling: Sequence[ScoreLine], kind: Kind
+    lines: Sequence[ScoreLine], telling: Sequence[ScoreLine], kind: RequestKind
 ) -> tuple[GateWord, str]:
     named: dict[str, list[str]] = {}
     for one in lines:
@@ -191,7 +191,7 @@ def limits(
     return found
 
 
-def beyond(one: Measured, within: Limits) -> list[str]:
+def outside_limits(one: Measured, within: Limits) -> list[str]:
     """The scores by which a model lies outside some limits, or which it lacks."""
     return [
         name
@@ -223,7 +223,7 @@ class Accepted:
 
 def accept(
     gate: Gate,
-    kind: Kind,
+    kind: RequestKind,
     shipped: Measured,
     control: Measured,
     retrained: Sequence[Measured],
@@ -260,7 +260,7 @@ def accept(
 
 
 def outside(
-    gate: Gate, kind: Kind, one: Measured, retrained: Sequence[Measured]
+    gate: Gate, kind: RequestKind, one: Measured, retrained: Sequence[Measured]
 ) -> dict[str, tuple[float, float, float]]:
     """Scores by which a model lies outside what retrained ones predict -> its value, and the limits.
 
@@ -271,7 +271,7 @@ def outside(
     found: dict[str, tuple[float, float, float]] = {}
     for names in (required, further):
         within = limits(retrained, names, gate.alpha)
-        found |= {name: (one.values[name], *within[name]) for name in beyond(one, within)}
+        found |= {name: (one.values[name], *within[name]) for name in outside_limits(one, within)}
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from expunge.requests.gate_file import MAKERS, Gate, Kind
+from expunge.requests.gate_file import MAKERS, Gate, RequestKind
 from expunge.requests.judging import TAIL, Measured
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ TAIL_SHARE = 0.95
 
 
 def measured(
-    model: Trained, original: Trained, gate: Gate, kind: Kind, *, deep: bool, place: Place
+    model: Trained, original: Trained, gate: Gate, kind: RequestKind, *, deep: bool, place: Place
 ) -> Measured:
     """Scores of a model on its own forget set.
 
@@ -38,6 +38,7 @@ def measured(
         also=also,
         strength=Strength(word, margins=gate.margins),
         place=replace(place, tell=str),
+        allow_code=place.allow_code,
     )
     told = [one for one in scores if one.target == "retrained" or one.finding is not None]
     before = {one.name: one.detail.get("original") for one in told}

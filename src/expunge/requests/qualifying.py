@@ -19,8 +19,8 @@ from sqlalchemy import func, insert, select, update
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
-from expunge.requests.gate_file import Gate, Kind, current_gate
-from expunge.requests.judging import Judged, Measured, judge
+from expunge.requests.gate_file import Gate, RequestKind, current_gate
+from expunge.requests.judging import Measured, MethodVerdict, judge_method
 from expunge.requests.ledger import Ledger, new_key_of
 from expunge.requests.measuring import from_plain, measured, to_plain
 from expunge.requests.release import file_digests, live_folder, live_row
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from expunge.methods import Method
     from expunge.trained.trained import Trained
 
-Side = Literal["unlearned", "retrained"]
+ModelSide = Literal["unlearned", "retrained"]
 OF_METHOD = ("method", "settings")
 """What of a subject no retrained model depends on."""
 
@@ -49,7 +49,7 @@ class Subject:
     recipe: str
     data_version: str
     model: str
-    kind: Kind
+    kind: RequestKind
     size: int
 
 
@@ -60,14 +60,14 @@ class Qualified:
     number: int
     gate: Gate
     subject: Subject
-    judged: Judged | None
+    judged: MethodVerdict | None
 
 
 def qualify(
     ledger: Ledger,
     method: Method,
     *,
-    kind: Kind = "random",
+    kind: RequestKind = "random",
     size: int | None = None,
     place: Place = HERE,
 ) -> Qualified:
@@ -96,18 +96,18 @@ def qualify(
     if said is None:
         return Qualified(number, gate, subject, None)
     sides = {side: [from_plain(one) for one in own] for side, own in said.items()}
-    judged = judge(gate, kind, sides["unlearned"], sides["retrained"])
+    judged = judge_method(gate, kind, sides["unlearned"], sides["retrained"])
     _decided(ledger, number, judged, said)
     return Qualified(number, gate, subject, judged)
 
 
-def _all_said(ledger: Ledger, work: _Work) -> dict[Side, list[dict[str, Any]]] | None:
+def _all_said(ledger: Ledger, work: _Work) -> dict[ModelSide, list[dict[str, Any]]] | None:
     """What was measured of each model of both sides; None where another worker is at one of them."""
-    todo: list[tuple[Side, int]] = [
+    todo: list[tuple[ModelSide, int]] = [
         *(("retrained", n) for n in range(work.gate.retrainings)),
         *(("unlearned", n) for n in range(work.gate.unlearnings)),
     ]
-    sides: dict[Side, list[dict[str, Any]]] = {"unlearned": [], "retrained": []}
+    sides: dict[ModelSide, list[dict[str, Any]]] = {"unlearned": [], "retrained": []}
     known = {one: output_of(ledger, work.number, *work.named(*one)) for one in todo}
     done = sum(one is not None for one in known.values())
     with work.place.progress.work("qualification", len(todo), done, "models") as bar:
@@ -121,7 +121,7 @@ def _all_said(ledger: Ledger, work: _Work) -> dict[Side, list[dict[str, Any]]] |
     return sides if sum(map(len, sides.values())) == len(todo) else None
 
 
-def subject_of(live: Trained, model: str, method: Method, kind: Kind, size: int) -> Subject:
+def subject_of(live: Trained, model: str, method: Method, kind: RequestKind, size: int) -> Subject:
     """What a qualification of a method on a model is about. model: the digest of its weights."""
     from expunge.methods import method_name
 
@@ -137,7 +137,7 @@ def subject_of(live: Trained, model: str, method: Method, kind: Kind, size: int)
     )
 
 
-def _checked_size(live: Trained, gate: Gate, kind: Kind, size: int | None) -> int:
+def _checked_size(live: Trained, gate: Gate, kind: RequestKind, size: int | None) -> int:
     kept = live.split.retain
     waiting = len(live.data.struck.ids.intersection(kept))
     if kind == "class":
@@ -200,7 +200,7 @@ def struck_count(ledger: Ledger, connection: Connection) -> int:
 
 
 def _decided(
-    ledger: Ledger, number: int, judged: Judged, said: dict[Side, list[dict[str, Any]]]
+    ledger: Ledger, number: int, judged: MethodVerdict, said: dict[ModelSide, list[dict[str, Any]]]
 ) -> None:
     """Write the verdict down, once."""
     with ledger.write() as writing:
@@ -233,14 +233,14 @@ class _Work:
     method: Method
     place: Place
 
-    def named(self, side: Side, n: int) -> tuple[str, str]:
+    def named(self, side: ModelSide, n: int) -> tuple[str, str]:
         """The name and the input digest of a step."""
         about = vars(self.subject)
         if side == "retrained":  # the same whatever method it stands beside
             about = {name: value for name, value in about.items() if name not in OF_METHOD}
         return f"{side} {n + 1}", sha256(canonical([self.gate.digest, about, side, n]))
 
-    def done(self, side: Side, n: int) -> str:
+    def done(self, side: ModelSide, n: int) -> str:
         """What a step gives: scores, and of the control its weights' digest.
 
         A retrained model of an earlier qualification that asked the same is not made again.
@@ -265,7 +265,7 @@ class _Work:
         _, digest = self.named("retrained", 0)
         return self.ledger.folder / "models" / f"control-{digest[:16]}"
 
-    def _made(self, side: Side, n: int) -> Trained:
+    def _made(self, side: ModelSide, n: int) -> Trained:
         from expunge.api import unlearn
 
         place = replace(self.place, strike=False)
@@ -287,12 +287,12 @@ class _Work:
         made.save(self.control)
         return made
 
-    def _draw(self, side: Side, n: int) -> Split:
+    def _draw(self, side: ModelSide, n: int) -> Split:
         """What a model forgets: its own draw, and whatever waits to be forgotten."""
         waiting = self.live.data.struck.ids.intersection((*self.base.retain, *self.base.validation))
         return self.base.forgetting([*self._drawn(side, n), *waiting])
 
-    def _drawn(self, side: Side, n: int) -> Sequence[str]:
+    def _drawn(self, side: ModelSide, n: int) -> Sequence[str]:
         from expunge.names.seeds import numpy_generator
 
         generator = numpy_generator("qualification", self.gate.digest, side, n)

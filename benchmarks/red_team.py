@@ -174,6 +174,7 @@ def table(out: Path) -> dict[str, Any]:
     }
     for kind in ("class", "random"):
         own = frame[frame["case"].str.contains(kind)]
+        mine = own[own["case"].str.startswith(NETWORKS[0])]
         found[kind] = {
             "cases": sorted(own["case"].unique()),
             "models": {
@@ -182,9 +183,9 @@ def table(out: Path) -> dict[str, Any]:
                 if (own["name"] == name).any()
             },
             "methods": {
-                name.removeprefix(METHOD): words(own[own["name"] == name])
-                for name in own["name"].unique()
-                if name.startswith(METHOD)
+                name.removeprefix(METHOD): words(mine[mine["name"] == name])
+                for name in sorted(mine["name"].unique(), key=lambda name: name != RETRAIN)
+                if name.startswith((METHOD, RETRAIN))
             },
             "alarms": {
                 audit: with_interval(count)

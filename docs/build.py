@@ -30,6 +30,8 @@ HERE = Path(__file__).parent
 RED_TEAM = HERE.parent / "benchmarks/results/red-team.json"
 MADE = "<!-- From here on written from the code by `python docs/build.py`. -->"
 WIDTH = 96
+SHOWN = 5
+"""Audits that a cell names."""
 TYPES = {
     **{str: "text", int: "whole number", float: "number", Path: "path"},
     **{list[str]: "text", list[Path]: "path"},
@@ -161,8 +163,41 @@ def red_team() -> Iterator[str]:
     for kind, title in (("class", "A whole class"), ("random", "Samples at random")):
         yield from ("", f"### {title} ({', '.join(found[kind]['cases'])})", "")
         yield from red_team_table(found[kind])
+    yield from methods_judged(found)
     command, machine, date = found["command"], found["machine"]["cpu"], found["machine"]["date"]
     yield from ("", f"Measured by `{command}` in {found['seconds']:,} s ({machine}, {date}).", "")
+
+
+def methods_judged(found: Mapping[str, Any]) -> Iterator[str]:
+    """What `standard` said of every method, where that was measured."""
+    kinds = {kind: found[kind].get("methods") for kind in ("class", "random")}
+    if not all(kinds.values()):
+        return
+    of = max(sum(one["said"].values()) for name, one in kinds["class"].items() if name != "retrain")
+    yield from ("", "### What `standard` says of every method", "")
+    yield (
+        "Each with its own defaults, on the first network, held against the same retrained models; "
+        f"of {of} seeds. In brackets: the audits that found so many of them outside. Defaults are for "
+        "the data of a method's paper, and what is not forgotten here may be so with other settings. "
+        f"{listed(list(CONTROLS))} are controls: what is no better than they are is not praised. The "
+        "line of `retrain` has the models that really were retrained, and says how often `forgot` is "
+        "found at all."
+    )
+    yield from ("", "| method | a whole class | samples at random |", "|---|---|---|")
+    for name in dict.fromkeys((*kinds["class"], *kinds["random"])):
+        cells = (method_cell(kinds[kind].get(name)) for kind in ("class", "random"))
+        yield f"| `{name}` | {' | '.join(cells)} |"
+
+
+def method_cell(found: Mapping[str, Mapping[str, int]] | None) -> str:
+    """`not forgotten 3 (rmia 3, lira 2)`; a dash for a method that such a request does not fit."""
+    if not found or not found["said"]:
+        return "–"
+    said = ", ".join(f"{word} {count}" for word, count in found["said"].items())
+    by = [f"`{audit}` {count}" for audit, count in found["outside"].items()]
+    more = f", and {len(by) - SHOWN} more" if len(by) > SHOWN else ""
+    outside = ", ".join(by[:SHOWN]) + more
+    return f"{said} ({outside})" if outside else said
 
 
 def drawn_anew(found: Mapping[str, Any]) -> str:

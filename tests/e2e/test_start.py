@@ -39,6 +39,7 @@ HEAVY = [
     "scipy",
     "sklearn",
     "torch",
+    "sqlalchemy",
     "transformers",
 ]
 COMMANDS = [

@@ -49,7 +49,7 @@ def study(**changes: Any) -> Study:
         "methods": {"gradient_ascent": {"epochs": 1}},
         "seeds": [3],
         "also": ["rmia"],
-        "bank": 4,
+        "bank": 6,
     }
     return Study.model_validate({**given, **changes})
 
@@ -76,7 +76,7 @@ def test_a_bank_is_shared_by_all_that_is_asked_of_one_original(tmp_path: Path) -
         return planned(study(**changes), tmp_path / "out", place=CPU)
 
     alone = plan()
-    assert len(keys(alone, "shadow")) == 4
+    assert len(keys(alone, "shadow")) == 6
     wide = plan(
         scenarios=["class", "random:0.3"],
         methods={"gradient_ascent": {"epochs": 1}, "finetune": {"epochs": 1}},
@@ -85,7 +85,7 @@ def test_a_bank_is_shared_by_all_that_is_asked_of_one_original(tmp_path: Path) -
     )
     assert keys(wide, "shadow") == keys(alone, "shadow")
     assert keys(plan(also=["rmia", "low_fpr"]), "shadow") == keys(alone, "shadow")
-    assert keys(plan(bank=6), "shadow")[:4] == keys(alone, "shadow")
+    assert keys(plan(bank=8), "shadow")[:6] == keys(alone, "shadow")
     for other in (
         {"seeds": [4]},
         {"models": ["cnn"]},
@@ -104,12 +104,12 @@ def test_a_bank_is_shared_by_all_that_is_asked_of_one_original(tmp_path: Path) -
 
 def test_models_are_made_to_forget_once_for_each_method_and_request(tmp_path: Path) -> None:
     asked = study(
-        also=["u_lira"], floor=True, scenarios=["class", "random:0.3"], seeds=[3, 4], bank=4
+        also=["u_lira"], floor=True, scenarios=["class", "random:0.3"], seeds=[3, 4], bank=6
     )
     made = planned(asked, tmp_path / "out", place=CPU)
     forgot = of(made, "forgot_shadow")
-    assert len(of(made, "shadow")) == 4 * 2
-    assert len(forgot) == 4 * 2 * 2 * 2, "for gradient_ascent and the floor, 2 requests, 2 seeds"
+    assert len(of(made, "shadow")) == 6 * 2
+    assert len(forgot) == 6 * 2 * 2 * 2, "for gradient_ascent and the floor, 2 requests, 2 seeds"
     for cell in forgot:
         original, shadow = cell.starts
         assert (original.kind, shadow.kind) == ("original", "shadow")
@@ -162,7 +162,7 @@ def test_a_method_that_takes_part_in_training_has_no_bank(tmp_path: Path) -> Non
         ({"also": ["relearn_time"]}, "no audit looks at them"),
         ({"bank": 3}, "bank: 3: its models come in pairs; give an even number, 2 or more"),
         ({"bank": -2}, "come in pairs"),
-        ({"also": ["u_lira"], "bank": 2}, "u_lira: compares pairs of models .* bank: 4 or more"),
+        ({"also": ["u_lira"], "bank": 2}, "u_lira: compares pairs of models .* bank: 6 or more"),
     ],
 )
 def test_a_bank_and_audits_that_do_not_fit_are_refused(
@@ -293,10 +293,10 @@ def test_models_that_cannot_forget_are_left_out_with_their_partners(
     asked = study(also=["u_lira"], scenarios=[f"ids:{tmp_path / 'one.txt'}"])
     made = run_study(planned(asked, tmp_path / "out", place=CPU))
     why = [made.store.read(key)["warnings"] for key in keys(made, "forgot_shadow")]
-    assert sorted(why) == [[], [], [NOTHING_TO_FORGET], [NOTHING_TO_FORGET]]
+    assert sorted(why) == 3 * [[]] + 3 * [[NOTHING_TO_FORGET]]
     row = next(c for c in of(made, "unlearn") if "method" in c.config)
     failure = made.store.failure(row.key)
-    assert failure is not None and "2 of 4 models of the bank diverged, or had" in failure.message
+    assert failure is not None and "3 of 6 models of the bank diverged, or had" in failure.message
     original = made.bench.original(made.cells[0])
     with pytest.raises(ConfigError, match="too few are left to compare"):
         unlearned_of(of(made, "forgot_shadow"), original, [learned], made.store)()

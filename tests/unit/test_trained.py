@@ -54,7 +54,7 @@ from expunge.methods.finetune import Finetune
 from expunge.trained.card import FORMAT, read_card
 from expunge.trained.files import write_files
 from expunge.trained.papers import read_papers
-from expunge.trained.record import record_of
+from expunge.trained.recorded import record_of
 from expunge.training.run import Run
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05, augmentation="none", precision="float32")

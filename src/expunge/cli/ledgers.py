@@ -84,14 +84,29 @@ def status(ledger: LedgerDir = None) -> None:
         screen.print(table)
 
 
-def verify(ledger: LedgerDir = None) -> None:
-    """Check the chain of events, the weights of every model, and every certificate."""
-    from expunge.requests.checking import check_ledger
+def verify(
+    head: Annotated[
+        str | None,
+        typer.Option(
+            "--head",
+            metavar="SEQ:HASH",
+            help="A head of the chain that was noted elsewhere, as in a certificate.",
+            show_default=False,
+        ),
+    ] = None,
+    ledger: LedgerDir = None,
+) -> None:
+    """Check the chain of events, the weights of every model, and every certificate.
+
+    That the end was cut off, or that all of it is a backup of before, shows only beside a --head.
+    """
+    from expunge.requests.checking import check_ledger, read_head
     from expunge.requests.finding import found_ledger
     from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
-    found = check_ledger(Ledger.open(found_ledger(ledger)))
+    noted = None if head is None else read_head(head)
+    found = check_ledger(Ledger.open(found_ledger(ledger)), noted)
     for line in found.lines:
         screen.print(line, soft_wrap=True)
     if found.faults:

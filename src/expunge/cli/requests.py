@@ -1,4 +1,6 @@
-"""The commands of deletion requests: `ledger`, `request`, `batch`, `gate` and `release`."""
+"""The commands of deletion requests: `ledger`, `request`, `batch`, `gate`, `release` and
+`certify`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,12 @@ from typing import Any
 
 import typer
 
-from expunge.cli import batch, gate, ledgers, release, request
+import expunge.cli.batch as batch
+import expunge.cli.certify as certify
+import expunge.cli.gate as gate
+import expunge.cli.ledgers as ledgers
+import expunge.cli.release as release
+import expunge.cli.request as request
 
 GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]] = {
     "ledger": (
@@ -50,6 +57,15 @@ GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]
     "release": (
         "Which model serves, and which did before.",
         (("list", release.list_, ""),),
+    ),
+    "certify": (
+        "Signed statements of what was forgotten: issue, check, prove and revoke them.",
+        (
+            ("issue", certify.issue, "1"),
+            ("verify", certify.verify, "batch-0001.dsse.json --key signing-key.pub.pem"),
+            ("prove", certify.prove, "--id photo-17.png --to proof.json"),
+            ("revoke", certify.revoke, "1 --reason 'the wrong list'"),
+        ),
     ),
 }
 """Group -> its help, and its commands with an example of each."""

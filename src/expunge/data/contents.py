@@ -17,16 +17,21 @@ AT_ONCE = 2**24
 def content_hashes(samples: Samples) -> list[str]:
     """SHA-256 of each sample's input as it is read, before it is normalised: 64 hexadecimal digits.
 
-    Images are their pixels at the size that was asked for; texts their letters. Empty texts for samples
-    of somebody's own dataset, which are read one by one and may not be the same twice.
+    Images are their pixels at the size that was asked for; texts their letters, also where a model reads
+    them as tokens; what came as tokens is these, without padding. Empty texts for samples of
+    somebody's own dataset, which are read one by one and may not be the same twice.
     """
     store = samples.store
+    if isinstance(store, TokenStore) and store.texts is not None:
+        store = store.texts
     if isinstance(store, TextStore):
         texts = store.read(0, len(samples))
         return [_digest("text", one.encode("utf-8", "surrogatepass")) for one in texts]
-    tensor = (
-        next(iter(store.tokens.values())) if isinstance(store, TokenStore) else resident(samples)
-    )
+    if isinstance(store, TokenStore):
+        rows = next(iter(store.tokens.values())).numpy()
+        each = zip(rows, store.lengths.tolist(), strict=True)
+        return [_digest("tokens", row[:length].astype(np.int64).tobytes()) for row, length in each]
+    tensor = resident(samples)
     if tensor is None:
         return [""] * len(samples)
     head = f"{tensor.dtype} {tuple(tensor.shape[1:])}"

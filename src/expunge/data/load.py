@@ -104,7 +104,7 @@ class Data:
         """
         if self.fixed_normalisation is not None or not self.normalise:
             return self.fixed_normalisation
-        return self.train.statistics()
+        return self.struck.left_of(self.train).statistics()
 
     def with_normalisation(self, normalisation: Normalisation | None) -> Data:
         """The same data with a given normalisation, None meaning none at all."""

@@ -33,6 +33,8 @@ BESIDE = ".expunge-ledger.json"
 FORMAT = 1
 SMALL = 2**16
 """Bytes of these files, at most."""
+BUSY_SECONDS = 60
+DRIVER = "postgresql+psycopg://"
 OPEN = ("open", "keep", "disclose")
 """Decisions on a copy of a struck sample under another id that leave it where it is."""
 
@@ -103,8 +105,15 @@ class LedgerFile:
     def database(self) -> str:
         """The URL to connect with."""
         if self.url != "sqlite":
-            return self.url
+            return DRIVER + self.url.partition("://")[2]
         return f"sqlite:///{(self.folder / 'ledger.db').absolute()}"
+
+    @property
+    def waits(self) -> dict[str, int]:
+        """How many seconds a connection waits, as its driver calls it: for another writer, for a server
+        that does not answer.
+        """
+        return {"timeout": BUSY_SECONDS} if self.url == "sqlite" else {"connect_timeout": 10}
 
 
 def read_ledger_file(folder: Path) -> LedgerFile:
@@ -120,9 +129,13 @@ def read_ledger_file(folder: Path) -> LedgerFile:
     return LedgerFile(folder, name, url, key, sets)
 
 
-def write_pointer(file: Path, ledger: LedgerFile) -> None:
-    """Say in a file which ledger is to be asked, and where it lay. Raises OSError."""
-    told = {"points_to": str(ledger.folder.absolute()), "ledger": ledger.name}
+def write_pointer(file: Path, ledgers: Iterable[LedgerFile]) -> None:
+    """Say in a file which ledgers are to be asked, and where they lay; those that it names already stay.
+    Raises OSError, and RequestError for a file that is no pointer.
+    """
+    known = dict(_named(file)) if file.exists() else {}
+    known |= {one.name: one.folder.absolute() for one in ledgers}
+    told = {"points_to": {name: str(folder) for name, folder in known.items()}}
     write_file(file, json.dumps(told, indent=1) + "\n")
 
 
@@ -170,27 +183,42 @@ def ledgers_for(spec: str | None, given: Iterable[Path] = ()) -> list[LedgerFile
             places.append(beside)
     found = {}
     for place in places:
-        one = pointed(place) if place.is_file() else read_ledger_file(place)
-        found[one.name] = one
+        for one in pointed(place) if place.is_file() else [read_ledger_file(place)]:
+            found[one.name] = one
     return list(found.values())
 
 
-def pointed(pointer: Path) -> LedgerFile:
-    """The ledger that a file points to. Raises RequestError where it is not there."""
+def pointed(pointer: Path) -> list[LedgerFile]:
+    """The ledgers that a file points to; EXPUNGE_LEDGER says where one lies that was moved.
+
+    Raises RequestError where one is not there.
+    """
+    return [_there(pointer, folder, name) for name, folder in _named(pointer)]
+
+
+def _named(pointer: Path) -> list[tuple[str, Path]]:
+    """Name and folder of the ledgers that a pointer names."""
     with reading(pointer, "remove it only if its ledger is no longer used", RequestError):
-        said = read_json(pointer, most=SMALL)
-        folder, name = Path(said["points_to"]), str(said["ledger"])
-    if not (folder / LEDGER).is_file():
-        raise RequestError(
-            f"{pointer} says that the ledger {folder} tells who was struck, and it is not there; bring "
-            f"it back, or name where it lies now with {VARIABLE}"
-        )
-    ledger = read_ledger_file(folder)
-    if ledger.name != name:
+        said = read_json(pointer, most=SMALL)["points_to"]
+        if not said:
+            raise ValueError("it names no ledger")
+        return [(str(name), Path(folder)) for name, folder in said.items()]
+
+
+def _there(pointer: Path, folder: Path, name: str) -> LedgerFile:
+    """The ledger of that name, in that folder or where the environment says."""
+    own = os.environ.get(VARIABLE)
+    for place in (folder, *([Path(own).expanduser()] if own else [])):
+        if (place / LEDGER).is_file() and (found := read_ledger_file(place)).name == name:
+            return found
+    if (folder / LEDGER).is_file():
         raise RequestError(
             f"{pointer} names another ledger than the one in {folder}; bring back the right one"
         )
-    return ledger
+    raise RequestError(
+        f"{pointer} says that the ledger {folder} tells who was struck, and it is not there; bring "
+        f"it back, or name where it lies now with {VARIABLE}"
+    )
 
 
 @dataclass(frozen=True)
@@ -199,6 +227,14 @@ class StruckData:
 
     ids: frozenset[str] = frozenset()
     ledgers: tuple[LedgerFile, ...] = ()
+
+    def left_of(self, samples: Samples) -> Samples:
+        """Samples without those that are struck."""
+        if not self.ids:
+            return samples
+        import numpy as np
+
+        return samples.subset(np.flatnonzero(~np.isin(samples.ids, [*self.ids])))
 
     def check_forgotten(self, kept: Collection[str]) -> None:
         """Raise SplitError where a model would go on knowing what was struck. kept: ids that it learned
@@ -256,19 +292,20 @@ def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) 
 
 
 def _struck(ledger: LedgerFile) -> tuple[list[tuple[str, Any, Any]], set[str]]:
-    """Rows (data set, HMAC, content hash), and the HMACs of copies that are not struck."""
+    """Rows (data set, HMAC, content hash), and the HMACs of copies that were not struck themselves."""
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
     if ledger.url == "sqlite" and not (ledger.folder / "ledger.db").is_file():
-        raise RequestError(f"{ledger.folder} has no ledger.db; bring it back")
-    engine = create_engine(ledger.database)
+        raise RequestError(f"{ledger.folder} has no ledger.db; bring it back from a backup")
+    engine = create_engine(ledger.database, connect_args=ledger.waits)
     try:
         with engine.connect() as connection:
             rows = connection.execute(text("SELECT data_set, id_hmac, content_hash FROM struck"))
             struck = [(row[0], row[1], row[2]) for row in rows]
             left = connection.execute(text("SELECT other_hmac, decision FROM duplicates"))
-            return struck, {row[0] for row in left if row[1] in OPEN}
+            copies = {row[0] for row in left if row[1] in OPEN}
+            return struck, copies.difference(row[1] for row in struck)
     except SQLAlchemyError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise RequestError(

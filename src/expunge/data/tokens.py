@@ -78,7 +78,7 @@ class TokenStore:
 
     tokens: name -> (n, length), padded at the end. lengths: (n,) tokens of each that are no padding.
     pads: name -> what it is padded with. tokenizer: what made them, where that is known.
-    most: tokens that are read of a text at most; None: nobody says.
+    most: tokens that are read of a text at most; None: nobody says. texts: what they were made of.
     """
 
     def __init__(
@@ -88,8 +88,10 @@ class TokenStore:
         pads: Mapping[str, int],
         tokenizer: Tokenizer | None = None,
         most: int | None = None,
+        texts: TextStore | None = None,
     ) -> None:
         self.tokens = tokens
+        self.texts = texts
         self.lengths = lengths
         self.pads = pads
         self.tokenizer = tokenizer
@@ -138,13 +140,18 @@ class TokenStore:
         """A copy of some of the rows."""
         rows = torch.from_numpy(np.ascontiguousarray(index))
         some = {name: held[rows] for name, held in self.tokens.items()}
-        return TokenStore(some, self.lengths[index], self.pads, self.tokenizer, self.most)
+        texts = (
+            None if self.texts is None else TextStore(self.texts.texts, self.texts.chosen[index])
+        )
+        return TokenStore(some, self.lengths[index], self.pads, self.tokenizer, self.most, texts)
 
     def beside(self, other: TokenStore) -> TokenStore:
         """These tokens and, after them, others of the same width."""
         both = {name: torch.cat([held, other.tokens[name]]) for name, held in self.tokens.items()}
         lengths = np.concatenate([self.lengths, other.lengths])
-        return TokenStore(both, lengths, self.pads, self.tokenizer, self.most)
+        ours, theirs = self.texts, other.texts
+        texts = None if ours is None or theirs is None else ours.beside(theirs)
+        return TokenStore(both, lengths, self.pads, self.tokenizer, self.most, texts)
 
     def whole(self) -> None:
         """A dictionary of tensors is not one tensor."""
@@ -201,10 +208,10 @@ def tokenised(
         for name in names
     }
     made = []
-    for part in found:
+    for part, store in zip(found, stores, strict=True):
         lengths = _lengths(part[names[0]])
         tokens = {name: padded(part[name], width, pads[name]) for name in names}
-        made.append(TokenStore(tokens, lengths, pads, tokenizer, most))
+        made.append(TokenStore(tokens, lengths, pads, tokenizer, most, store))
     return made
 
 

@@ -20,7 +20,7 @@ from expunge.place import HERE, Place
 from expunge.pruning import Pruner, make_pruner, pruner_name
 from expunge.pruning.base import FINE_TUNING
 from expunge.pruning.search import MaskSearch, State, find_mask, train_found
-from expunge.trained.record import record_of
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 from expunge.training.session import (
@@ -120,11 +120,14 @@ def prune(
 
     Raises:
         ConfigError: for settings that do not fit.
+        SplitError: for a model that learned what deletion requests struck since.
         DivergenceError: if a training diverges.
     """
     pruner = make_pruner(pruner, allow_code=allow_code) if isinstance(pruner, str) else pruner
     check_prunes(original.trained_by, original.name)
     data, split = original.data, original.split.settled()
+    data.struck.check_forgotten(split.retain)
+    split = split.withholding(data.struck.ids)
     used = _recipe_under_mask(original.recipe, recipe, rewound=rewind is not None)
     used = resolve_recipe(used, data, split)
     fresh = original.fresh or _nobody_said

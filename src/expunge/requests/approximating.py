@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import RowMapping, and_, select
 
 from expunge.errors import DivergenceError, RequestError
 from expunge.place import HERE, Place
@@ -34,15 +34,16 @@ SEED = 0
 """Of the model that is offered, named before any is made."""
 
 
-def to_forget(live: Trained, ledger: Ledger, hmacs: Collection[str]) -> Split | None:
-    """What the live model is to forget, with whatever else was struck; None where it learned nothing
-    of it.
+def forgotten(original: Trained, hmacs: Collection[str], ledger: Ledger) -> Split | None:
+    """What a model is to forget: what it learned of a batch, and of whatever else was struck since.
+    None where it learned nothing of a batch.
     """
-    base = live.split.settled()
-    known = (*base.retain, *base.validation)
-    gone = {one for one in known if ledger.key.hmac(one) in hmacs}
-    gone |= live.data.struck.ids.intersection(known)
-    return base.forgetting(sorted(gone)) if gone.intersection(base.retain) else None
+    learned, held = original.split.retain, original.split.validation
+    named = {one for one in (*learned, *held) if ledger.key.hmac(one) in hmacs}
+    if not named.intersection(learned):
+        return None
+    gone = named | original.data.struck.ids.intersection((*learned, *held))
+    return original.split.settled().forgetting(sorted(gone))
 
 
 def batch_subject(live: Trained, method: Method, split: Split) -> Subject:
@@ -56,11 +57,12 @@ def check_waiting(ledger: Ledger, method: Method, *, place: Place = HERE) -> Non
     from expunge.trained.opening import load
 
     joined = select(items.c.id_hmac).join(requests, requests.c.id == items.c.request)
+    waits = and_(requests.c.state == "struck", requests.c.held.is_(None))
     with ledger.read() as connection:
-        found = connection.execute(joined.where(requests.c.state == "struck").distinct())
+        found = connection.execute(joined.where(waits).distinct())
         hmacs = {one for (one,) in found}
     live = load(live_folder(ledger), place=place)
-    split = to_forget(live, ledger, hmacs)
+    split = forgotten(live, set(hmacs), ledger)
     covered = None if split is None else covering(ledger, batch_subject(live, method, split))
     if covered is not None and covered.number is None:
         raise RequestError(f"{covered.why}, or do `expunge batch run` alone, which retrains")
@@ -77,7 +79,7 @@ def made_by_method(
     from expunge.trained.opening import load
 
     live = load(live_folder(ledger), place=place)
-    split = to_forget(live, ledger, hmacs)
+    split = forgotten(live, set(hmacs), ledger)
     if split is None:
         return canonical({"why": "the live model learned none of these samples"})
     settings = json.loads(row["settings"])

@@ -17,18 +17,18 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
+from expunge.requests.approximating import forgotten, gated, made_by_method
 from expunge.requests.events import canonical, sha256
 from expunge.requests.intake import move
 from expunge.requests.ledger import Ledger, Writing, new_key_of
 from expunge.requests.release import enter, file_digests, live_folder, live_row, promote
-from expunge.requests.sanity import sanity_of
+from expunge.requests.sanity import sanity_of, still_learned
 from expunge.requests.states import check_move
 from expunge.requests.steps import once
 from expunge.requests.tables import batch_requests, batches, items, requests
 from expunge.trained.card import WEIGHTS
 
 if TYPE_CHECKING:
-    from expunge.data.split import Split
     from expunge.trained.trained import Trained
 
 RETRAIN = "retrain"
@@ -62,8 +62,10 @@ def frozen_batch(ledger: Ledger, method: str = RETRAIN, settings: str = "{}") ->
         )
         if going_on is not None:
             return int(going_on)
-        waiting = select(requests.c.id).where(requests.c.state == "struck").order_by(requests.c.id)
-        numbers = [number for (number,) in one.execute(waiting.with_for_update())]
+        waiting = select(requests.c.id).where(
+            requests.c.state == "struck", requests.c.held.is_(None)
+        )
+        numbers = [number for (number,) in one.execute(waiting.order_by(requests.c.id))]
         if not numbers:
             return None
         row = {"state": "open", "method": method, "settings": settings, "created_at": writing.at}
@@ -90,6 +92,8 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         hmacs = sorted(hmacs_of(connection, batch))
     if row["state"] in OVER:
         return state_of(ledger, batch)
+    if row["state"] == "invalid":
+        raise _insane(batch, json.loads(row["verdict"]))
     if row["method"] != RETRAIN and row["fallback"] is None:
         attempted = _attempted(ledger, batch, row, hmacs, place=place)
         if attempted is not None:
@@ -102,8 +106,10 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
     )
     if made is None:
         return BatchState(batch, "retraining", busy=True)
-    _check_made(folder, made)
     reach(ledger, batch, "gating")
+    if made == row["model_before"]:
+        return _unchanged(ledger, batch)
+    _check_made(folder, made)
     said = once(
         ledger,
         batch,
@@ -116,10 +122,7 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
     results = json.loads(said)
     if not results["passed"]:
         reach(ledger, batch, "invalid", verdict=said)
-        raise RequestError(
-            f"batch {batch}: the retrained model {folder} fails its sanity check "
-            f"({results['why']}); nothing is released: find out why, and then do `expunge batch abandon`"
-        )
+        raise _insane(batch, results)
     reach(ledger, batch, "passed", verdict=said)
     _release(ledger, batch, folder)
     return state_of(ledger, batch)
@@ -135,8 +138,6 @@ def _attempted(
     """Forget by the method of a batch, and release the model if the gate lets it pass; None where it is
     to be retrained, and why is written down.
     """
-    from expunge.requests.approximating import gated, made_by_method
-
     if row["state"] == "frozen":
         reach(ledger, batch, "unlearning")
     about = [row["model_before"], row["method"], row["settings"], hmacs]
@@ -169,51 +170,70 @@ def _attempted(
         return BatchState(batch, "gating", busy=True)
     results = json.loads(found)
     if not results["passed"]:
-        state = FALLS.get(results["gate"]["verdict"], "failed")
-        _fall_back(ledger, batch, state, results["why"], found)
+        word = results["gate"]["verdict"]  # "equivalent" where the sanity check failed
+        word = word if word in FALLS else "not equivalent"
+        _fall_back(ledger, batch, word, results["why"], found)
         return None
     reach(ledger, batch, "passed", verdict=found)
     _release(ledger, batch, folder)
     return BatchState(batch, "released", folder, results=results)
 
 
-def _fall_back(ledger: Ledger, batch: int, state: str, why: str, verdict: str) -> None:
+def _fall_back(ledger: Ledger, batch: int, word: str, why: str, verdict: str) -> None:
     """Note that a method's model is not released, and that a retrained one will be."""
     with ledger.write() as writing:
-        step(writing, batch, state, verdict=verdict)
-        step(writing, batch, RETRAINING, fallback=why)
+        told = canonical({"verdict": word, "why": why, "at": writing.at})
+        step(writing, batch, FALLS[word], verdict=verdict)
+        step(writing, batch, RETRAINING, fallback=told)
+
+
+def _insane(batch: int, results: Mapping[str, Any]) -> RequestError:
+    return RequestError(
+        f"batch {batch}: the retrained model fails its sanity check ({results['why']}); nothing is "
+        f"released: find out why, and then do `expunge batch abandon {batch}`"
+    )
+
+
+def _unchanged(ledger: Ledger, batch: int) -> BatchState:
+    """The live model learned nothing of what is asked for, and goes on serving."""
+    results = {"passed": True, "why": "the live model learned from none of these samples"}
+    reach(ledger, batch, "passed", verdict=canonical(results))
+    folder = live_folder(ledger)
+    _release(ledger, batch, folder)
+    return BatchState(batch, "released", folder, results=results)
 
 
 def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) -> str:
-    """Train without the struck, into a folder; one that is there was made by a run that was killed."""
+    """Train without the struck, into a folder; one that is there was made by a run that was killed.
+
+    Returns the digest of its weights: those of the live model where that learned none of them.
+    """
     from expunge.api import unlearn
     from expunge.trained.opening import load
 
-    original = load(live_folder(ledger), place=place)
+    live = live_folder(ledger)
+    original = load(live, place=place)
     split = forgotten(original, set(hmacs), ledger)
+    if split is None:
+        return file_digests(live)[WEIGHTS]
     if not folder.exists():
         made = unlearn(original, split, RETRAIN, place=place, allow_code=place.allow_code)
         folder.parent.mkdir(parents=True, exist_ok=True)
         made.save(folder)
-    elif load(folder, place=place).record.split != split.digest:
-        raise RequestError(f"{folder} is in the way: it forgot something else; move it elsewhere")
+    elif not _is_of(load(folder, place=place), original, set(hmacs), ledger):
+        raise RequestError(
+            f"{folder} is in the way: it is not what this batch makes; move it elsewhere"
+        )
     return file_digests(folder)[WEIGHTS]
 
 
-def forgotten(original: Trained, hmacs: set[str], ledger: Ledger) -> Split:
-    """What a model is to forget: what it learned of a batch, and of whatever else was struck since.
-
-    Raises RequestError where it learned none of it.
+def _is_of(made: Trained, original: Trained, hmacs: set[str], ledger: Ledger) -> bool:
+    """Whether a model was retrained from another's data without some samples; what was struck since
+    need not be gone, too.
     """
-    learned, held = original.split.retain, original.split.validation
-    named = {one for one in (*learned, *held) if ledger.key.hmac(one) in hmacs}
-    gone = named | original.data.struck.ids.intersection((*learned, *held))
-    if not gone.intersection(learned):
-        raise RequestError(
-            "the live model learned none of the samples that are asked for: they were held for "
-            "validation, are of the test set, or were struck before; no model needs to be made"
-        )
-    return original.split.settled().forgetting(sorted(gone))
+    known = {*original.split.retain, *original.split.validation}
+    own = {*made.split.retain, *made.split.validation} <= known and made.record.step == RETRAIN
+    return own and not still_learned(made, hmacs, ledger.key.hmac)
 
 
 def _check_made(folder: Path, digest: str) -> None:
@@ -241,9 +261,7 @@ def _release(ledger: Ledger, batch: int, folder: Path) -> None:
         before = live_row(one)["digest"]
         digest = enter(writing, folder, before)
         promote(writing, digest, batch=batch, reason=f"batch {batch}")
-        for (number,) in one.execute(
-            select(batch_requests.c.request).where(batch_requests.c.batch == batch)
-        ).all():
+        for number in requests_of(one, batch):
             move(writing, number, "released")
         step(writing, batch, "released", model_after=digest)
 
@@ -255,8 +273,7 @@ def abandon(ledger: Ledger, batch: int, reason: str) -> None:
     """
     with ledger.write() as writing:
         step(writing, batch, "abandoned", verdict=canonical({"abandoned": reason}))
-        chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
-        for (number,) in writing.connection.execute(chosen).all():
+        for number in requests_of(writing.connection, batch):
             move(writing, number, "struck", reason=reason)
 
 
@@ -287,6 +304,12 @@ def batch_row(connection: Connection, batch: int) -> RowMapping:
     return found
 
 
+def requests_of(connection: Connection, batch: int) -> list[int]:
+    """Numbers of the requests of a batch, the first one first."""
+    chosen = select(batch_requests.c.request).where(batch_requests.c.batch == batch)
+    return list(connection.scalars(chosen.order_by(batch_requests.c.request)))
+
+
 def hmacs_of(connection: Connection, batch: int) -> list[str]:
     """What stands for the ids that the requests of a batch name, each once."""
     joined = select(items.c.id_hmac).join(
@@ -307,4 +330,5 @@ def state_of(ledger: Ledger, batch: int) -> BatchState:
         )
     results = None if row["verdict"] is None else json.loads(row["verdict"])
     folder = None if found is None else Path(found)
-    return BatchState(batch, row["state"], folder, results=results, fallback=row["fallback"])
+    why = None if row["fallback"] is None else json.loads(row["fallback"])["why"]
+    return BatchState(batch, row["state"], folder, results=results, fallback=why)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.data.suppressed import BESIDE, LEDGER, data_set_name, pointer_beside
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
-from expunge.requests.ledger import Ledger
+from expunge.requests.ledger import Ledger, check_url
 from expunge.requests.policy import policy_of, read_policies
-from expunge.requests.release import enter, live_row, promote
+from expunge.requests.release import enter, has_live, promote
+from expunge.requests.statement import performer_of
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ def begin(
     told: settings, "organisation", "role" and "law". Leaves pointers in the model folder, beside its
     data where these are a file or a folder, and in the working folder.
 
-    Raises RequestError for a law that no policy knows, and for data whose samples nobody could tell
+    Raises ConfigError for a law that no policy knows, CertificateError for a performer that no
+    certificate can name, and RequestError for data whose samples nobody could tell
     again: row numbers of a dataset that holds no content to compare.
     """
     import numpy as np
@@ -62,9 +63,13 @@ def begin(
 
     folder = out if out is not None else model_dir.parent / f"{model_dir.name}-ledger"
     if (folder / LEDGER).exists():
-        law = {name: value for name, value in told.items() if name == "law"}
-        return Begun(Ledger.create(folder, law, data_set=""), model_dir, (), False)
+        ledger = Ledger.create(folder, {}, data_set="")
+        with ledger.read() as connection:
+            if has_live(connection):
+                return Begun(ledger, model_dir, (), False)
+    check_url(database)
     policy_of(told["law"], read_policies())
+    performer_of(told["organisation"], told["role"])
     model = load(model_dir, place=place)
     if model.redacted:
         raise RequestError(
@@ -80,13 +85,11 @@ def begin(
     settings["data"] = model.data.spec or ""
     name = data_set_name(model.data.spec)
     ledger = Ledger.create(folder, settings, data_set=name, url=database)
-    with ledger.write() as writing:
-        digest = enter(writing, model_dir, None)
-        with suppress(RequestError):
-            if live_row(writing.connection):
-                return Begun(ledger, model_dir, (), False)
-        promote(writing, digest, batch=None, reason="the ledger begins with it")
     pointers = _point(ledger, model_dir, model.data.spec, tell)
+    with ledger.write() as writing:  # at last: what was killed before this begins again
+        if not has_live(writing.connection):
+            digest = enter(writing, model_dir, None)
+            promote(writing, digest, batch=None, reason="the ledger begins with it")
     return Begun(ledger, model_dir, pointers, True)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from expunge.errors import RequestError
 from expunge.requests import events
+from expunge.requests.certifying import check_certificates
 from expunge.requests.events import canonical
 from expunge.requests.ledger import Ledger
 from expunge.requests.release import file_digests
@@ -18,18 +19,36 @@ from expunge.trained.card import CARD, WEIGHTS
 
 
 @dataclass(frozen=True)
-class Checked:
+class LedgerCheck:
     """lines: what was looked at. faults: what is wrong, empty where nothing is."""
 
     lines: list[str]
     faults: list[str]
 
 
-def check_ledger(ledger: Ledger) -> Checked:
-    """Look at the chain of events, and at the files of every model that is live or was."""
+def read_head(text: str) -> events.Head:
+    """A head of the chain as `ledger verify` and certificates write it. Raises RequestError."""
+    number, _, digest = text.replace(":", " ").partition(" ")
+    if not (number.isdecimal() and len(digest) == 64 and set(digest) <= set("0123456789abcdef")):
+        raise RequestError(
+            f"--head {text!r} is no head of a chain; write it as `expunge ledger verify` does: its "
+            "number, a colon, and 64 hexadecimal digits"
+        )
+    return events.Head(int(number), digest)
+
+
+def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> LedgerCheck:
+    """Look at the chain of events, at the files of every model that is live or was, and at every
+    certificate.
+
+    noted: a head of the chain that was written down elsewhere. Only beside one can be seen that the end
+    was cut off, or that the ledger was brought back from a backup of before.
+    """
     with ledger.read() as connection:
         faults = events.faults(connection)
         head = events.head(connection)
+        if noted is not None:
+            faults += events.faults_beside(connection, noted)
         joined = select(models, releases.c.state).outerjoin(
             releases, releases.c.model == models.c.digest
         )
@@ -47,8 +66,11 @@ def check_ledger(ledger: Ledger) -> Checked:
         same = (found[WEIGHTS], found[CARD]) == (row["digest"], row["card_digest"])
         lines.append(f"{what}: {'as it was entered' if same else 'CHANGED'}")
         faults += [] if same else [f"{row['folder']} was changed since it was entered"]
-    lines.append(f"head of the chain: {head.seq} {head.hash}")
-    return Checked([*lines, *faults], faults)
+    for told, wrong in check_certificates(ledger):
+        lines.append(told)
+        faults += wrong
+    lines.append(f"head of the chain: {head.seq}:{head.hash}")
+    return LedgerCheck([*lines, *faults], faults)
 
 
 def event_lines(ledger: Ledger) -> list[str]:

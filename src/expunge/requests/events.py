@@ -78,3 +78,16 @@ def faults(connection: Connection) -> list[str]:
             wrong.append(f"event {row['seq']} was changed")
         before = Head(row["seq"], row["hash"])
     return wrong
+
+
+def faults_beside(connection: Connection, noted: Head) -> list[str]:
+    """What is wrong beside a head that was noted elsewhere: empty where the chain leads through it."""
+    found = connection.scalar(select(events.c.hash).where(events.c.seq == noted.seq))
+    if found == noted.hash:
+        return []
+    if found is not None:
+        return [f"event {noted.seq} is another than the one that was noted"]
+    return [
+        f"event {noted.seq}, which was noted, is not there: the end was cut off, or this is a backup of "
+        f"before; whatever was struck after event {head(connection).seq} must be asked for again"
+    ]

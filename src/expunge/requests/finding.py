@@ -19,14 +19,24 @@ def found_ledger(given: Path | None) -> Path:
         given = Path(named).expanduser()
     if given is not None:
         if given.is_file():
-            return pointed(given).folder
-        return pointed(given / LEDGER).folder if _is_model(given) else given
+            return _only(given)
+        return _only(given / LEDGER) if _is_model(given) else given
     if (here := pointer_here()) is not None:
-        return pointed(here).folder
+        return _only(here)
     raise RequestError(
         f"no ledger is named, and neither {Path.cwd()} nor a folder above it points to one; begin one "
         "with `expunge ledger init MODEL_DIR`, or name it with --ledger"
     )
+
+
+def _only(pointer: Path) -> Path:
+    ledgers = pointed(pointer)
+    if len(ledgers) > 1:
+        folders = ", ".join(str(one.folder) for one in ledgers)
+        raise RequestError(
+            f"{pointer} points to {len(ledgers)} ledgers; choose with --ledger: {folders}"
+        )
+    return ledgers[0].folder
 
 
 def _is_model(folder: Path) -> bool:

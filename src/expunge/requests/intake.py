@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
 from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
-from expunge.requests.states import REQUEST, check_move
+from expunge.requests.nonces import draw_nonces
+from expunge.requests.states import check_move
 from expunge.requests.tables import duplicates, items, requests, struck
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 UNDECIDED = ("received", "verified")
 """States in which nothing is struck yet."""
+ENDED = ("refused", "withdrawn", "duplicate")
+"""States of a request that came to nothing."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,13 @@ def find(model: Trained, ids: Sequence[str]) -> list[Found]:
     from expunge.data.contents import content_hashes
 
     data, split = model.data, model.split
-    hashes = content_hashes(data.train)
-    names = data.train.ids.tolist()
-    by_id = dict(zip(names, hashes, strict=True))
+    learned = dict(zip(data.train.ids.tolist(), content_hashes(data.train), strict=True))
+    by_id = dict(learned)
+    if not {*ids} <= learned.keys():
+        by_id = dict(zip(data.test.ids.tolist(), content_hashes(data.test), strict=True)) | learned
     alike: dict[str, list[str]] = {}
     if not data.train.positional:
-        for name, content in by_id.items():
+        for name, content in learned.items():
             if content:
                 alike.setdefault(content, []).append(name)
     parts = {
@@ -108,41 +112,92 @@ def add(
     Raises RequestError for a key under which another request came, or that names nothing known.
     """
     body = _body(ledger, asked)
-    key = asked.key or body
     with ledger.write(actor) as writing:
         one = writing.connection
-        there = (
-            one.execute(select(requests).where(requests.c.idempotency_key == key))
-            .mappings()
-            .first()
+        there, key = _known(one, asked.key or body, again=not asked.key)
+        if there is None:
+            number = _receive(ledger, writing, asked, key, body, found)
+        else:
+            number = there["id"]
+            _check_same(there, body, decided=decided)
+        if decided and (there is None or there["state"] in UNDECIDED):
+            news = None if there is None else found
+            _decide(ledger, writing, number, news, data_set)
+        return Added(number, there is None, counts_of(one, number))
+
+
+def _known(connection: Connection, key: str, *, again: bool) -> tuple[RowMapping | None, str]:
+    """The request of a key, and the key. again: one that came to nothing does not stand in the way of
+    the same content: it goes by the next key that is free.
+    """
+    turn, tried = 1, key
+    while True:
+        asked = select(requests).where(requests.c.idempotency_key == tried)
+        there = connection.execute(asked).mappings().first()
+        if there is None or not again or there["state"] not in ENDED:
+            return there, tried
+        turn += 1
+        tried = f"{key} {turn}"
+
+
+def _check_same(there: RowMapping, body: str, *, decided: bool) -> None:
+    own = f"request {there['id']} came under the key {there['idempotency_key']!r} and"
+    if there["body_digest"] != body:
+        raise RequestError(f"{own} asks for something else; give this one a key of its own")
+    if decided and there["state"] in ENDED:
+        raise RequestError(f"{own} is {there['state']}; give this one a key of its own")
+
+
+def _receive(
+    ledger: Ledger,
+    writing: Writing,
+    asked: Asked,
+    key: str,
+    body: str,
+    found: Sequence[Found] | None,
+) -> int:
+    """Write a request down; returns its number."""
+    inserted = writing.connection.execute(
+        insert(requests).values(
+            source=asked.source,
+            idempotency_key=key,
+            body_digest=body,
+            received_at=stamp(asked.received_at),
+            law=asked.law,
+            due_at=stamp(asked.due_at),
+            confirm_by=None if asked.confirm_by is None else stamp(asked.confirm_by),
+            state="received",
         )
-        if there is not None:
-            if there["body_digest"] != body:
-                raise RequestError(
-                    f"request {there['id']} came under the key {key!r} and asks for something else; "
-                    "give this one a key of its own"
-                )
-            return Added(there["id"], False, counts_of(one, there["id"]))
-        inserted = one.execute(
-            insert(requests).values(
-                source=asked.source,
-                idempotency_key=key,
-                body_digest=body,
-                received_at=stamp(asked.received_at),
-                law=asked.law,
-                due_at=stamp(asked.due_at),
-                confirm_by=None if asked.confirm_by is None else stamp(asked.confirm_by),
-                state="received",
-            )
+    )
+    number = new_key_of(inserted)
+    hmacs = [ledger.key.hmac(one) for one in dict.fromkeys(asked.ids)]
+    rows = [{"request": number, "id_hmac": one, "state": "asked"} for one in hmacs]
+    writing.connection.execute(insert(items), rows)
+    draw_nonces(writing.connection, ledger.key, number, asked.ids)
+    _note(ledger, writing.connection, number, found)
+    writing.event("request received", {"request": number, "body": body})
+    return number
+
+
+def _decide(
+    ledger: Ledger,
+    writing: Writing,
+    number: int,
+    found: Sequence[Found] | None,
+    data_set: str | None,
+) -> None:
+    """Verify, approve and strike a request that is not decided."""
+    row = request_row(writing.connection, number)
+    if row["held"]:
+        raise RequestError(
+            f"request {number} is held ({row['held']}); let it go on first: "
+            f"expunge request hold {number} --ground ''"
         )
-        number = new_key_of(inserted)
-        _put_items(ledger, writing, number, asked.ids, found)
-        writing.event("request received", {"request": number, "body": body})
-        if decided:
-            for state in ("verified", "approved"):
-                move(writing, number, state)
-            strike(ledger, writing, number, data_set)
-        return Added(number, True, counts_of(one, number))
+    _note(ledger, writing.connection, number, found)
+    for to in ("verified", "approved"):
+        if to != row["state"]:
+            move(writing, number, to)
+    strike(ledger, writing, number, data_set)
 
 
 def _body(ledger: Ledger, asked: Asked) -> str:
@@ -153,43 +208,49 @@ def _body(ledger: Ledger, asked: Asked) -> str:
     return sha256(canonical({"ids": hmacs, "source": asked.source, "law": asked.law}))
 
 
-def _put_items(
-    ledger: Ledger,
-    writing: Writing,
-    number: int,
-    ids: Sequence[str],
-    found: Sequence[Found] | None,
+def _note(
+    ledger: Ledger, connection: Connection, number: int, found: Sequence[Found] | None
 ) -> None:
+    """Write down what the samples of a request are, in the data as they are now; those of which nothing
+    was known and that are not found are unknown.
+    """
     if found is None:
-        found = [Found(one, "asked") for one in dict.fromkeys(ids)]
-    elif not any(one.what != "unknown" for one in found):
+        return
+    if not any(one.what != "unknown" for one in found):
         raise RequestError(
-            f"none of the {len(found)} ids is in the data; look at their spelling, and at which data "
-            "the live model learned from"
+            f"none of the ids of request {number} is in the data; look at their spelling, and at which "
+            "data the live model learned from, or refuse it"
         )
-    for one in found:
-        row = {
-            "request": number,
-            "id_hmac": ledger.key.hmac(one.id),
-            "content_hash": one.content or None,
-            "state": one.what,
-        }
-        item = new_key_of(writing.connection.execute(insert(items).values(**row)))
-        _propose(ledger, writing.connection, item, one.copies)
+    own = items.c.request == number
+    known = {ledger.key.hmac(one.id): one for one in found if one.what != "unknown"}
+    item = own & (items.c.id_hmac == bindparam("name"))
+    connection.execute(
+        update(items)
+        .where(item)
+        .values(state=bindparam("what"), content_hash=bindparam("content")),
+        [{"name": k, "what": one.what, "content": one.content or None} for k, one in known.items()],
+    )
+    connection.execute(
+        update(items).where(own & (items.c.state == "asked")).values(state="unknown")
+    )
+    if any(one.copies for one in known.values()):
+        _propose(ledger, connection, number, known)
 
 
-def _propose(ledger: Ledger, connection: Connection, item: int, copies: Sequence[str]) -> None:
-    """Note exact copies under other ids, which stay until a person decides."""
-    for copy in copies:
-        connection.execute(
-            insert(duplicates).values(
-                item=item,
-                other_hmac=ledger.key.hmac(copy),
-                layer="exact",
-                score=1.0,
-                decision="open",
-            )
-        )
+def _propose(
+    ledger: Ledger, connection: Connection, number: int, known: Mapping[str, Found]
+) -> None:
+    """Note exact copies under other ids, once, which stay until a person decides."""
+    own = select(items.c.id_hmac, items.c.id).where(items.c.request == number)
+    numbers = {name: item for name, item in connection.execute(own)}
+    noted = select(duplicates.c.item, duplicates.c.other_hmac).join(items)
+    noted = noted.where(items.c.request == number, duplicates.c.layer == "exact")
+    copies = {(numbers[k], ledger.key.hmac(c)) for k, one in known.items() for c in one.copies}
+    copies -= {(item, other) for item, other in connection.execute(noted)}
+    row = {"layer": "exact", "score": 1.0, "decision": "open"}
+    if copies:
+        rows = [row | {"item": item, "other_hmac": other} for item, other in sorted(copies)]
+        connection.execute(insert(duplicates), rows)
 
 
 def approve(
@@ -203,30 +264,20 @@ def approve(
     """A person says that it is genuine and will be done; its samples are struck in the same transaction.
 
     found: of its items, where the data are at hand. Again, it changes nothing.
-    Raises RequestError for one that was refused or withdrawn.
+    Raises RequestError for one that was refused or withdrawn, that is held, or that names nothing known.
     """
     with ledger.write(actor) as writing:
         state = request_row(writing.connection, number)["state"]
-        if state not in UNDECIDED and state in REQUEST and state not in _ENDED:
-            return
-        for one in found or ():
-            known = items.c.id_hmac == ledger.key.hmac(one.id)
-            writing.connection.execute(
-                update(items)
-                .where(items.c.request == number, known)
-                .values(state=one.what, content_hash=one.content or None)
-            )
-        for to in ("verified", "approved"):
-            if to != state:
-                move(writing, number, to)
-        strike(ledger, writing, number, data_set)
-
-
-_ENDED = ("refused", "withdrawn", "duplicate", "closed")
+        if state in ENDED:
+            check_move("request", f"request {number}", state, "approved")
+        if state in UNDECIDED:
+            _decide(ledger, writing, number, found, data_set)
 
 
 def strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) -> None:
     """Put the samples of an approved request on the suppression list.
+
+    Also those that are not in the data, for they may come with the next export.
 
     data_set: as `data_set_name` says it; None: the ledger's own.
     """
@@ -234,12 +285,19 @@ def strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) 
     name = data_set if data_set is not None else ledger.file.data_sets[0]
     rows = one.execute(select(items).where(items.c.request == number)).mappings().all()
     positional = ledger.setting_in(one, "positional") == "yes"
-    for row in rows:
-        by_id = None if positional else row["id_hmac"]
-        if row["state"] in ("unknown", "test") or (by_id is None and row["content_hash"] is None):
-            continue
-        values = {"data_set": name, "id_hmac": by_id, "content_hash": row["content_hash"]}
-        one.execute(insert(struck).values(**values, since=writing.at, request=number))
+    gone = [
+        {
+            "data_set": name,
+            "id_hmac": None if positional else row["id_hmac"],
+            "content_hash": row["content_hash"],
+            "since": writing.at,
+            "request": number,
+        }
+        for row in rows
+        if not positional or row["content_hash"] is not None
+    ]
+    if gone:
+        one.execute(insert(struck), gone)
     move(writing, number, "struck")
 
 
@@ -256,9 +314,12 @@ def withdraw(ledger: Ledger, number: int, reason: str, *, actor: str | None = No
 
 
 def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) -> None:
-    """Note why a request waits, or, with an empty ground, that it waits no longer; the clock goes on."""
+    """Note why a request waits, or, with an empty ground, that it waits no longer; the clock goes on.
+
+    What is held is not approved, and goes into no batch. Raises RequestError for one that is answered.
+    """
     with ledger.write(actor) as writing:
-        request_row(writing.connection, number)
+        _check_open(request_row(writing.connection, number))
         held = update(requests).where(requests.c.id == number).values(held=ground or None)
         writing.connection.execute(held)
         writing.event(
@@ -272,6 +333,7 @@ def extend(
     """Note a later date, of which the person was told, and why. RequestError for an earlier one."""
     with ledger.write(actor) as writing:
         row = request_row(writing.connection, number)
+        _check_open(row)
         if due_at <= moment(row["due_at"]):
             raise RequestError(
                 f"request {number} is due {row['due_at']}, and an extension ends later than that"
@@ -280,6 +342,11 @@ def extend(
         writing.connection.execute(changed.values(due_at=stamp(due_at), extended_reason=reason))
         told = {"request": number, "due_at": stamp(due_at), "reason": reason}
         writing.event("request extended", told)
+
+
+def _check_open(row: RowMapping) -> None:
+    if row["state"] in (*ENDED, "certified", "closed"):
+        raise RequestError(f"request {row['id']} is {row['state']}, and waits for nothing any more")
 
 
 def move(writing: Writing, number: int, to: str, *, reason: str | None = None) -> None:
@@ -308,10 +375,11 @@ def counts_of(connection: Connection, number: int) -> dict[str, int]:
     return counted
 
 
-def positions(model: Trained, hmacs: Collection[str], ledger: Ledger) -> list[str]:
-    """Ids of a model's training data that some HMACs stand for."""
+def named_by(model: Trained, hmacs: Collection[str], ledger: Ledger) -> list[str]:
+    """Ids of a model's data, training and test, that some HMACs stand for."""
     wanted = set(hmacs)
-    return [one for one in model.data.train.ids.tolist() if ledger.key.hmac(one) in wanted]
+    ids = (*model.data.train.ids.tolist(), *model.data.test.ids.tolist())
+    return [one for one in ids if ledger.key.hmac(one) in wanted]
 
 
 def data_set_of(model: Trained) -> str:

@@ -13,6 +13,7 @@ import getpass
 import os
 import secrets
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from sqlalchemy import (
     create_engine,
     event,
     insert,
+    make_url,
     select,
     text,
     update,
@@ -48,8 +50,7 @@ from expunge.requests import events
 from expunge.requests.schema import newest, schema_of, upgrade
 from expunge.requests.tables import settings
 
-BUSY_SECONDS = 60
-"""How long a writer waits for another."""
+EXAMPLE = "postgresql://me@localhost/requests"
 ONE_WRITER = 8_461_923
 """The number of PostgreSQL's advisory lock that a writer holds."""
 
@@ -108,6 +109,9 @@ class Ledger:
     key: LedgerKey
     engine: Engine
 
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self.engine.dispose)  # its connections are closed when it is gone
+
     @property
     def folder(self) -> Path:
         """Where it lies."""
@@ -125,33 +129,37 @@ class Ledger:
         Raises RequestError where that is not possible.
         """
         folder = Path(folder)
-        if (folder / LEDGER).exists():
-            file = read_ledger_file(folder)
-            key = open_ledger_key(file.key, folder)
-        else:
+        fresh = not (folder / LEDGER).exists()
+        if fresh:
+            check_url(url)
             key = LedgerKey(secrets.token_bytes(KEY_BYTES))
             file = LedgerFile(folder, uuid.uuid4().hex, url, key.name, (data_set,))
             with reading(folder, "choose another folder", RequestError):
                 folder.mkdir(parents=True, exist_ok=True)
-                key.keep()
+        else:
+            file = read_ledger_file(folder)
+            key = open_ledger_key(file.key, folder)
         ledger = cls(file, key, _engine(file))
         with ledger._telling(), ledger.engine.begin() as connection:
             _alone(connection)
             upgrade(connection)
-            known = dict(connection.execute(select(settings.c.name, settings.c.value)).all())
+            rows = connection.execute(select(settings.c.name, settings.c.value))
+            known = {name: value for name, value in rows}
             if known.get("ledger", file.name) != file.name:
                 raise RequestError(
-                    f"{url} holds another ledger already; give it a database of its own"
+                    f"{url if fresh else file.url} holds another ledger already; give it a database of "
+                    "its own, or bring back the ledger.json that names it"
                 )
-            fresh = {"ledger": file.name, **told}
-            for name, value in fresh.items():
+            for name, value in {"ledger": file.name, **told}.items():
                 if name not in known:
                     connection.execute(insert(settings).values(name=name, value=value))
             if not known:
                 writing = Writing(connection, whoever(), this_moment())
                 writing.event("ledger begun", {"ledger": file.name, "settings": dict(told)})
-        with reading(folder, "choose another folder", RequestError):
-            file.write()  # now it is one
+            if fresh:  # before the database says so: whoever comes back after a kill finds both
+                with reading(folder, "choose another folder", RequestError):
+                    key.keep()
+                    file.write()
         return ledger
 
     @classmethod
@@ -181,6 +189,8 @@ class Ledger:
     def read(self) -> Iterator[Connection]:
         """A look at the whole as it is at one moment."""
         with self._telling(), self.engine.connect() as connection:
+            if connection.dialect.name != "sqlite":  # whose transactions always are so
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
 
     def setting(self, name: str) -> str:
@@ -203,8 +213,8 @@ class Ledger:
         writing.event("setting changed", {"name": name, "value": value})
 
     def point_from(self, file: Path) -> None:
-        """Leave a pointer to this ledger in a file. Raises OSError."""
-        write_pointer(file, self.file)
+        """Leave a pointer to this ledger in a file. Raises as `write_pointer` does."""
+        write_pointer(file, [self.file])
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -221,16 +231,37 @@ class Ledger:
             ) from error
 
 
+def check_url(url: str) -> None:
+    """Raise RequestError for a database that cannot hold a ledger, or a URL that would tell its password
+    to whoever reads the ledger's folder.
+    """
+    if url == "sqlite":
+        return
+    try:
+        parsed = make_url(url)
+    except (SQLAlchemyError, ValueError) as error:
+        raise RequestError(f"--database is no URL; write it as {EXAMPLE}") from error
+    if parsed.password or "password" in parsed.query:
+        raise RequestError(
+            "--database holds a password, which would lie in ledger.json; leave it out, and give it by "
+            f"PGPASSWORD or in a file: {EXAMPLE}?passfile=/home/me/.pgpass"
+        )
+    if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
+        raise RequestError(f"--database takes sqlite, or PostgreSQL as in {EXAMPLE}")
+
+
 def _engine(file: LedgerFile) -> Engine:
-    engine = create_engine(file.database, connect_args=_arguments(file))
+    try:
+        engine = create_engine(file.database, connect_args=file.waits)
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"the ledger {file.folder} is in PostgreSQL, for which psycopg is missing; do: pip install "
+            "'expunge[postgres]'"
+        ) from error
     if file.url == "sqlite":
         event.listen(engine, "connect", _prepared)
         event.listen(engine, "begin", _begun)
     return engine
-
-
-def _arguments(file: LedgerFile) -> dict[str, Any]:
-    return {"timeout": BUSY_SECONDS} if file.url == "sqlite" else {"connect_timeout": 10}
 
 
 def _prepared(connection: Any, _record: Any) -> None:

@@ -19,7 +19,7 @@ from expunge.requests.intake import (
     data_set_of,
     extend,
     find,
-    positions,
+    named_by,
     request_row,
 )
 from expunge.requests.ledger import Ledger, moment, stamp
@@ -94,10 +94,10 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     counts = dict(done.counts)
     total = sum(counts.values())
     told = [
-        f"request {done.number}{'' if done.fresh else ' is there already'}: {total:,} samples, "
+        f"request {done.number}{'' if done.fresh else _there(row['state'])}: {total:,} samples, "
         f"{told_counts(counts)}"
     ]
-    if row["state"] == "struck" and done.fresh:
+    if row["state"] == "struck":
         told.append("struck: nothing that learns reads them from now on")
     if copies:
         told.append(
@@ -112,6 +112,10 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     elif row["state"] == "struck":
         told.append("next: expunge batch run")
     return told
+
+
+def _there(state: str) -> str:
+    return f" is there already, and {state.replace('_', ' ')}"
 
 
 def told_counts(counts: Mapping[str, int]) -> str:
@@ -129,7 +133,7 @@ def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> None:
         request_row(connection, number)
         wanted = select(items.c.id_hmac).where(items.c.request == number)
         hmacs = [one for (one,) in connection.execute(wanted)]
-    named = positions(model, hmacs, ledger)
+    named = named_by(model, hmacs, ledger)
     approve(ledger, number, find(model, named), data_set=data_set_of(model))
 
 

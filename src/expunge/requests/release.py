@@ -52,6 +52,11 @@ def live_row(connection: Connection) -> RowMapping:
     return found
 
 
+def has_live(connection: Connection) -> bool:
+    """Whether a model serves."""
+    return connection.scalar(select(releases.c.id).where(releases.c.state == "live")) is not None
+
+
 def live_folder(ledger: Ledger) -> Path:
     """The folder of the model that serves, its weights checked to be those that were released.
 

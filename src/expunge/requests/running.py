@@ -6,6 +6,7 @@ from expunge.methods import Method, method_name
 from expunge.place import HERE, Place
 from expunge.requests.approximating import check_waiting
 from expunge.requests.batches import frozen_batch, run_batch
+from expunge.requests.certifying import issue, uncertified
 from expunge.requests.events import canonical
 from expunge.requests.ledger import Ledger
 
@@ -22,8 +23,13 @@ def run_waiting(ledger: Ledger, method: Method | None = None, *, place: Place = 
         check_waiting(ledger, method, place=place)
         settings = canonical(method.model_dump(mode="json"))
         batch = frozen_batch(ledger, method_name(method), settings)
-    if batch is None:
-        return ["no request waits; `expunge request add --ids FILE` receives one"]
+    told = [] if batch is None else _ran(ledger, batch, place=place)
+    for one in uncertified(ledger):
+        told += certified(ledger, one, place=place)
+    return told or ["no request waits; `expunge request add --ids FILE` receives one"]
+
+
+def _ran(ledger: Ledger, batch: int, *, place: Place) -> list[str]:
     place.tell(f"batch {batch}: making a model without what was struck")
     done = run_batch(ledger, batch, place=place)
     if done.busy:
@@ -37,3 +43,15 @@ def run_waiting(ledger: Ledger, method: Method | None = None, *, place: Place = 
         was = "" if before is None else f", and was {before:.1f}"
         told.append(f"{results['score']} is {results['after']:.1f} %{was}")
     return told
+
+
+def certified(ledger: Ledger, batch: int, *, place: Place = HERE) -> list[str]:
+    """Certify a batch that was released; returns what a person is told. Raises as `issue` does."""
+    files = issue(ledger, batch, place=place)
+    if files is None:
+        return [f"batch {batch}: another worker certifies it"]
+    return [
+        f"certificate: {files.certificate}",
+        f"in plain words: {files.page}",
+        f"check it: expunge certify verify {files.certificate} --key {files.key}",
+    ]

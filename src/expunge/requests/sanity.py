@@ -13,23 +13,24 @@ MOST_LOST_POINTS = 5.0
 """Accuracy on the test set, or without one on what is retained, that a retrained model may lose."""
 
 
+def still_learned(made: Trained, hmacs: Collection[str], hmac: Callable[[str], str]) -> list[str]:
+    """Ids that a model learned from or was validated on, of those that some HMACs stand for."""
+    return [one for one in (*made.split.retain, *made.split.validation) if hmac(one) in hmacs]
+
+
 def sanity_of(
     original: Trained, made: Trained, hmacs: Collection[str], hmac: Callable[[str], str]
 ) -> dict[str, Any]:
     """What was looked at, and whether all of it is as it must be.
 
-    That nothing struck is left among what it learned from or was validated on; that its accuracy on the
-    test set (without one, on what is retained) is no more than `MOST_LOST_POINTS` below the model that
-    it follows.
+    That nothing of the batch is left among what it learned from or was validated on; that its
+    accuracy on the test set (without one, on what is retained) is no more than `MOST_LOST_POINTS`
+    below the model that it follows.
     """
     from expunge.api import audit
 
-    left = [
-        one
-        for one in (*made.split.retain, *made.split.validation)
-        if hmac(one) in hmacs or one in made.data.struck.ids
-    ]
-    scores = audit(made, original=original)
+    left = still_learned(made, hmacs, hmac)
+    scores = audit(made, original=original, allow_code=False)  # the usual ones alone
     name = "TA" if any(score.name == "TA" for score in scores) else "RA"
     after = scores[name]
     before = float(after.detail.get("original", math.nan))
@@ -46,6 +47,7 @@ def sanity_of(
         "passed": not wrong,
         "why": "; ".join(wrong),
         "left": len(left),
+        "left_before": len(still_learned(original, hmacs, hmac)),
         "score": name,
         "before": None if math.isnan(before) else before,
         "after": None if math.isnan(after.value) else after.value,

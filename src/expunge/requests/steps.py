@@ -12,9 +12,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from sqlalchemy import ColumnElement, RowMapping, and_, insert, select, update
 
@@ -51,8 +52,17 @@ def is_gone(worker: str) -> bool:
 
 
 def _started(pid: int) -> str:
+    """When a process began; "gone" for one that is not there, or has ended and was not yet asked after.
+
+    In Linux in ticks since the machine began, which nobody who sets a clock can change.
+    """
     import psutil
 
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "gone" if words[0] in "ZX" else words[19]
+    except (OSError, IndexError):
+        pass
     try:
         return f"{psutil.Process(pid).create_time():.0f}"
     except psutil.Error:
@@ -67,7 +77,7 @@ def output_of(ledger: Ledger, batch: int | None, name: str, digest: str) -> str 
 
 
 def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
-    """Take a step that nobody does; None where a living worker has it."""
+    """Take a step that nobody does; None where a living worker has it, or it is done."""
     until = stamp(datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS))
     with ledger.write() as writing:
         one = writing.connection
@@ -82,7 +92,7 @@ def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
             lease = Lease(new_key_of(made), 1, 1)
         else:
             alive = moment(row["lease_until"]) > datetime.now(UTC) and not is_gone(row["worker"])
-            if row["worker"] != me and alive:
+            if alive or row["output"] is not None:
                 return None
             lease = Lease(row["id"], row["fencing"] + 1, row["attempt"] + 1)
             taken = {"attempt": lease.attempt, "fencing": lease.fencing, "worker": me}
@@ -134,7 +144,7 @@ def kept_alive(ledger: Ledger, lease: Lease) -> Iterator[None]:
         while not over.wait(LEASE_SECONDS / 4):
             until = stamp(datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS))
             held = (steps.c.id == lease.number, steps.c.fencing == lease.fencing)
-            with ledger.write() as writing:
+            with suppress(RequestError), ledger.write() as writing:  # the next time it may be there
                 writing.connection.execute(update(steps).where(*held).values(lease_until=until))
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
@@ -155,21 +165,16 @@ def once(ledger: Ledger, batch: int, name: str, digest: str, work: Callable[[], 
     if known is not None:
         return known
     lease = claim(ledger, batch, name, digest)
-    if lease is None:
-        return None
-    known = output_of(ledger, batch, name, digest)
-    if known is not None:  # done by another between our two looks
-        return known
+    if lease is None:  # it may have been done between our two looks
+        return output_of(ledger, batch, name, digest)
     began = time.perf_counter()
     try:
         with kept_alive(ledger, lease):
             output = work()
-    except Exception as error:
-        failed(
-            ledger,
-            lease,
-            str(error).strip().splitlines()[0] if str(error) else type(error).__name__,
-        )
+    except BaseException as error:  # an interruption, too: whoever comes next need not wait
+        why = str(error).strip().splitlines()
+        with suppress(RequestError):  # what went wrong first is told
+            failed(ledger, lease, why[0] if why else type(error).__name__)
         raise
     done(ledger, lease, output, time.perf_counter() - began)
     return output

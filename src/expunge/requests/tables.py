@@ -208,9 +208,9 @@ certificates = _table(
 )
 nonces = _table(
     "nonces",
-    Column("certificate", Integer, ForeignKey("certificates.id"), primary_key=True),
-    _text("id_hmac", primary_key=True),
+    Column("item", Integer, ForeignKey("items.id"), primary_key=True),
     _text("nonce", nullable=True),
+    _text("leaf"),
 )
 events = _table(
     "events",

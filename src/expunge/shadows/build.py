@@ -60,6 +60,7 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
         sweep(folder)
         if folder.exists() and not _may_be_bank(folder):
             raise ConfigError(f"{folder} exists and is no bank; choose another folder")
+        _check_struck(original, fresh)
     if not (is_bank(folder) and (folder / SAMPLES).is_file()):
         with reading(folder, "choose another folder", ConfigError):
             write_bank(fresh)
@@ -68,7 +69,19 @@ def begun(original: Trained, folder: str | Path, *, seed: int = 0, place: Place 
         raise ConfigError(
             f"{folder / SAMPLES} lists other samples than {original.name} has; {AGAIN}"
         )
+    _check_struck(original, bank)
     return bank
+
+
+def _check_struck(original: Trained, bank: Bank) -> None:
+    """Raise ConfigError where the models of a bank would read what deletion requests have struck."""
+    gone = original.data.struck.ids.intersection(bank.ids[: len(bank.ids) - bank.tested])
+    if gone:
+        raise ConfigError(
+            f"{original.name} learned {len(gone):,} samples that deletion requests have struck "
+            "since, and a bank of it would read them; build one of the live model, which `expunge "
+            "batch run` makes, or take them out of one that is there with `expunge bank purge`"
+        )
 
 
 def _same_samples(bank: Bank, fresh: Bank) -> bool:

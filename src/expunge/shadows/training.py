@@ -10,7 +10,8 @@ from torch import nn
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.place import Place
-from expunge.trained.record import SeedNames, record_of
+from expunge.trained.record import SeedNames
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 from expunge.training.fit import train_from
 from expunge.training.session import Session, finished, open_session

@@ -10,8 +10,8 @@ from expunge.errors import ConfigError
 from expunge.methods import find_method
 from expunge.study.entries import is_ours
 
-FEWEST_FORGETTING = 4
-"""Models without which there is none to compare one that was made to forget with."""
+FEWEST_FORGETTING = 6
+"""Models without which each has too few others, made to forget, to be compared with."""
 NOT_HERE: Mapping[Need, str] = {
     "siblings": "compares many models of one original, and each seed of a study has an original of its "
     "own; ask for it with `expunge audit --sibling`",
@@ -57,7 +57,7 @@ def check_audits(models: int, audits: Sequence[str]) -> None:
     if forgetting and models < FEWEST_FORGETTING:
         raise ConfigError(
             f"also: {', '.join(forgetting)}: compares pairs of models with each other; give bank: "
-            f"{FEWEST_FORGETTING} or more"
+            f"{FEWEST_FORGETTING} or more, and 16 for a finding"
         )
 
 

@@ -49,7 +49,8 @@ from expunge.study.models import read_model
 from expunge.study.scenarios import Given, scenario_of
 from expunge.study.source import audits_of, source_of
 from expunge.study.store import CellStore
-from expunge.trained.record import Record, record_of
+from expunge.trained.record import Record
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 from expunge.training.cost import Cost
 from expunge.training.recipe import Recipe

@@ -26,7 +26,7 @@ from expunge.errors import ConfigError
 from expunge.methods.random_label import RandomLabel
 from expunge.models.copying import copied
 from expunge.names.seeds import seed_for, torch_generator
-from expunge.trained.record import record_of
+from expunge.trained.recorded import record_of
 from expunge.trained.trained import Trained
 
 BATCH = 64

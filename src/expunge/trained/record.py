@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from expunge.data.pseudonyms import Key
-from expunge.names.text import clean_all
 from expunge.scores.table import NEAR_EMPTY
 from expunge.trained.telling import names_any, tells
 from expunge.training.cost import Cost
@@ -20,8 +19,6 @@ from expunge.version import VERSION
 
 if TYPE_CHECKING:
     from expunge.data.answer import Answered
-    from expunge.data.split import Split
-    from expunge.trained.trained import Trained
 
 SeedNames = tuple[str | int, ...]
 
@@ -263,14 +260,3 @@ def told_of(answer: Answered, copies: Sequence[tuple[str, str]]) -> dict[str, An
     """What a record's log says of the request itself. copies: as `warnings_for` takes them."""
     found = {ANSWER: answer.plain(), ANSWERED: answer.names(), COPIES: copies[:SHOWN_COPIES]}
     return {name: value for name, value in found.items() if value}
-
-
-def record_of(step: str, split: Split, before: Trained | None = None, **fields: Any) -> Record:
-    """The record of a step that was just made; `before`: what it began with."""
-    return Record(
-        step=step,
-        parent=(before.weights or None) if before is not None else None,
-        split=split.digest,
-        forgotten=len(split.forget),
-        **{name: value if name == "cost" else clean_all(value) for name, value in fields.items()},
-    )

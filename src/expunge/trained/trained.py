@@ -383,8 +383,8 @@ class Trained:
             if isinstance(self.fresh, HubModel) and Path(self.fresh.base).is_absolute():
                 self.key.keep(self.fresh.base)
         plain = split_to_plain(self.split, self.data, key=self.key, struck=self.struck)
-        for ledger in self.data.struck.ledgers[:1]:
-            write_pointer(folder / LEDGER, ledger)
+        if self.data.struck.ledgers:
+            write_pointer(folder / LEDGER, self.data.struck.ledgers)
         return write_files(
             folder,
             self.model,

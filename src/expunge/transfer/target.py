@@ -49,7 +49,7 @@ def as_target(source: Data, target: Data) -> Data:
     """
     shape = source.train.shape()
     mean_and_std = source.normalisation
-    made = replace(target, train=_fitted(target.train, shape), test=_fitted(target.test, shape))
+    made = replace(target, train=_fitted(target.unstruck, shape), test=_fitted(target.test, shape))
     return made.with_normalisation(mean_and_std)
 
 

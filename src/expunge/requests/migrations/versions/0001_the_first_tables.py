@@ -63,7 +63,7 @@ def upgrade() -> None:
             "'received', 'verified', 'approved', 'struck', 'in_batch', "
             "'released', 'certified', 'closed', 'refused', 'withdrawn', "
             "'duplicate')",
-            name="ck_requests_state",
+            name=op.f("ck_requests_state"),
         ),
         sa.ForeignKeyConstraint(["duplicate_of"], ["requests.id"], name="fk_requests_duplicate_of"),
         sa.PrimaryKeyConstraint("id", name="pk_requests"),
@@ -94,7 +94,7 @@ def upgrade() -> None:
             "'open', 'frozen', 'unlearning', 'gating', 'failed', "
             "'invalid', 'undecided', 'retraining', 'passed', 'released', "
             "'abandoned')",
-            name="ck_batches_state",
+            name=op.f("ck_batches_state"),
         ),
         sa.ForeignKeyConstraint(["model_after"], ["models.digest"], name="fk_batches_model_after"),
         sa.ForeignKeyConstraint(
@@ -112,7 +112,7 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.CheckConstraint(
             "state IN ('asked', 'learned', 'validation', 'test', 'struck before', 'unknown')",
-            name="ck_items_state",
+            name=op.f("ck_items_state"),
         ),
         sa.ForeignKeyConstraint(["request"], ["requests.id"], name="fk_items_request"),
         sa.PrimaryKeyConstraint("id", name="pk_items"),
@@ -166,7 +166,7 @@ def upgrade() -> None:
         sa.Column("score", sa.REAL(), nullable=False),
         sa.Column("decision", sa.Text(), nullable=False),
         sa.CheckConstraint(
-            "decision IN ('open', 'add', 'keep', 'disclose')", name="ck_duplicates_decision"
+            "decision IN ('open', 'add', 'keep', 'disclose')", name=op.f("ck_duplicates_decision")
         ),
         sa.ForeignKeyConstraint(["item"], ["items.id"], name="fk_duplicates_item"),
         sa.PrimaryKeyConstraint("item", "other_hmac", "layer", name="pk_duplicates"),
@@ -182,7 +182,8 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("batch", sa.Integer(), nullable=True),
         sa.CheckConstraint(
-            "state IN ('candidate', 'live', 'retired', 'rolled_back')", name="ck_releases_state"
+            "state IN ('candidate', 'live', 'retired', 'rolled_back')",
+            name=op.f("ck_releases_state"),
         ),
         sa.ForeignKeyConstraint(["batch"], ["batches.id"], name="fk_releases_batch"),
         sa.ForeignKeyConstraint(["model"], ["models.digest"], name="fk_releases_model"),
@@ -209,11 +210,11 @@ def upgrade() -> None:
     )
     op.create_table(
         "nonces",
-        sa.Column("certificate", sa.Integer(), nullable=False),
-        sa.Column("id_hmac", sa.Text(), nullable=False),
+        sa.Column("item", sa.Integer(), nullable=False),
         sa.Column("nonce", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(["certificate"], ["certificates.id"], name="fk_nonces_certificate"),
-        sa.PrimaryKeyConstraint("certificate", "id_hmac", name="pk_nonces"),
+        sa.Column("leaf", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["item"], ["items.id"], name="fk_nonces_item"),
+        sa.PrimaryKeyConstraint("item", name="pk_nonces"),
         sqlite_strict=True,
     )
     if op.get_bind().dialect.name == "sqlite":

@@ -1,0 +1,112 @@
+"""Ledgers for tests: without a model where none is needed, and processes that die when they are told."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, event, func, select
+
+from expunge.requests.intake import Asked, Found
+from expunge.requests.ledger import Ledger, Writing
+from expunge.requests.release import enter, promote
+from expunge.requests.tables import metadata
+
+NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
+DUE = NOW + timedelta(days=30)
+KILLED = 9
+
+
+def hasty(engine: Engine) -> None:
+    """Do not wait for the disk: the machine goes on, whatever is killed."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda one, _: one.execute("PRAGMA synchronous=OFF"))
+        engine.dispose()
+
+
+def ledger_at(folder: Path, url: str = "sqlite", *, positional: bool = False) -> Ledger:
+    """A ledger in which a model of two files is live, which nobody can load."""
+    told = {"law": "gdpr", "positional": "yes" if positional else "no"}
+    made = Ledger.create(folder / "ledger", told, data_set="digits", url=url)
+    hasty(made.engine)
+    model = folder / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "model.json").write_text("{}")
+    with made.write("tests") as writing:
+        promote(writing, enter(writing, model, None), batch=None, reason="begun")
+    return made
+
+
+def asked(*ids: str, key: str = "", source: str = "mail") -> Asked:
+    """A request for some ids."""
+    return Asked(ids, source, NOW, DUE, key=key)
+
+
+def learned(*ids: str) -> list[Found]:
+    """That all of them were learned."""
+    return [Found(one, "learned") for one in ids]
+
+
+def count(ledger: Ledger, table: str) -> int:
+    """Rows of a table."""
+    with ledger.read() as connection:
+        found = connection.scalar(select(func.count()).select_from(metadata.tables[table]))
+    return int(found or 0)
+
+
+def forked(work: Callable[[], Any]) -> Callable[[], tuple[int, str]]:
+    """Begin something in a process of its own; calling what is returned waits for its exit code and what
+    it returned, as text.
+    """
+    ready, tell = os.pipe()
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            os.close(ready)
+            told = str(work())
+            os.write(tell, told.encode())
+            code = 0
+        except BaseException:
+            os.write(tell, traceback.format_exc().encode())
+        finally:
+            os._exit(code)
+    os.close(tell)
+
+    def over() -> tuple[int, str]:
+        with os.fdopen(ready, "rb") as stream:
+            told = stream.read().decode()
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), told
+
+    return over
+
+
+@contextmanager
+def dying_at(turn: int, patch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """The process ends, as a kill ends it, after so many committed transactions; what is yielded counts
+    as one more of them.
+    """
+    left = [turn]
+
+    def passed() -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            os._exit(KILLED)
+
+    write = Ledger.write
+
+    @contextmanager
+    def counted(self: Ledger, actor: str | None = None) -> Iterator[Writing]:
+        with write(self, actor) as writing:
+            yield writing
+        passed()
+
+    patch.setattr(Ledger, "write", counted)
+    yield passed

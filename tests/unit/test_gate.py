@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -348,6 +350,16 @@ def states(ledger: Ledger, batch: int) -> list[str]:
     ]
 
 
+def certified(told: Sequence[str]) -> dict[str, Any]:
+    """What the certificate says that lines name."""
+    (file,) = [
+        line.removeprefix("certificate: ") for line in told if line.startswith("certificate: ")
+    ]
+    payload = json.loads(Path(file).read_text())["payload"]
+    found: dict[str, Any] = json.loads(base64.b64decode(payload))["predicate"]
+    return found
+
+
 def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qualified) -> None:
     ledger, live = ground
     samples = live.data.train
@@ -362,6 +374,11 @@ def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qua
     passing = ["opened", "frozen", "unlearning", "gating", "passed", "released"]
     assert states(ledger, 1) == passing
     assert load(live_folder(ledger)).record.step == "euk"
+    said = certified(told)
+    assert (said["procedure"]["kind"], said["procedure"]["method"]) == ("approximate", "euk")
+    assert (said["gate"]["verdict"], said["gate"]["digest"]) == ("equivalent", GATE.digest)
+    margins = {one["score"]: one["margin"] for one in said["gate"]["results"] if "margin" in one}
+    assert margins == {**GATE.scores, **GATE.whole_classes}
     others = {"kind": "random", "size": 1}
     assert "expunge gate run" in covering(ledger, replace(retrain.subject, **others)).why
     assert "expired" in covering(ledger, replace(retrain.subject, size=1)).why
@@ -386,6 +403,10 @@ def test_a_batch_that_does_not_pass_is_retrained(
     first, second = ["opened", "frozen", "unlearning", "gating"], ["gating", "passed", "released"]
     assert states(ledger, batch) == [*first, state, "retraining", *second]
     assert load(live_folder(ledger)).record.step == "retrain"
+    said = certified(told)
+    assert said["procedure"]["kind"] == "retraining"
+    word = "invalid" if state == "invalid" else "not equivalent"
+    assert (said["fallback"]["method"], said["fallback"]["verdict"]) == ("euk", word)
 
 
 def test_a_control_that_is_gone_makes_acceptance_invalid(

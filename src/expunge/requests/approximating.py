@@ -17,7 +17,7 @@ from expunge.errors import DivergenceError, RequestError
 from expunge.place import HERE, Place
 from expunge.requests.accepting import acceptance, covering
 from expunge.requests.events import canonical
-from expunge.requests.gate_file import RequestKind
+from expunge.requests.gate_file import DrawKind
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import Subject, subject_of
 from expunge.requests.release import file_digests, live_folder
@@ -48,7 +48,7 @@ def forgotten(original: Trained, hmacs: Collection[str], ledger: Ledger) -> Spli
 
 def batch_subject(live: Trained, method: Method, split: Split) -> Subject:
     """What a batch needs a qualification for."""
-    kind: RequestKind = "class" if split.only_whole_classes(live.data) else "random"
+    kind: DrawKind = "class" if split.only_whole_classes(live.data) else "random"
     return subject_of(live, live.weights, method, kind, len(split.forget))
 
 

@@ -28,7 +28,7 @@ from expunge.scores.joint import OUTPUTS
 from expunge.scores.margins import LEAST, STATED, Margins
 from expunge.scores.table import AVERAGED, SCORES
 
-RequestKind = Literal["random", "class"]
+DrawKind = Literal["random", "class"]
 """Of requests: samples here and there, or one whole class."""
 CURRENT = "gate"
 """The setting of a ledger that names the gate which holds."""
@@ -104,7 +104,7 @@ class Gate(BaseModel):
             )
         return self
 
-    def required(self, kind: RequestKind) -> dict[str, float]:
+    def required(self, kind: DrawKind) -> dict[str, float]:
         """Score -> margin, for requests of a kind, in the order of the table of scores."""
         own = {**self.scores, **(self.whole_classes if kind == "class" else {})}
         return {name: own[name] for name in MAKERS if name in own}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expunge.audits import AUDITS
-from expunge.requests.gate_file import Gate, RequestKind
+from expunge.requests.gate_file import DrawKind, Gate
 from expunge.scores.equivalence import PassRate, difference, equivalent, pass_rate
 from expunge.scores.joint import OUTPUTS
 from expunge.scores.statistics import mean_sd, student_quantile
@@ -102,7 +102,7 @@ def _plain(line: ScoreLine) -> dict[str, Any]:
 
 
 def judge_method(
-    gate: Gate, kind: RequestKind, ours: Sequence[Measured], retrained: Sequence[Measured]
+    gate: Gate, kind: DrawKind, ours: Sequence[Measured], retrained: Sequence[Measured]
 ) -> MethodVerdict:
     """Whether a method equals retraining on every required score, by models of both.
 
@@ -129,7 +129,7 @@ def judge_method(
 
 
 def _verdict(
-    lines: Sequence[ScoreLine], telling: Sequence[ScoreLine], kind: RequestKind
+    lines: Sequence[ScoreLine], telling: Sequence[ScoreLine], kind: DrawKind
 ) -> tuple[GateWord, str]:
     named: dict[str, list[str]] = {}
     for one in lines:
@@ -223,7 +223,7 @@ class Accepted:
 
 def accept(
     gate: Gate,
-    kind: RequestKind,
+    kind: DrawKind,
     shipped: Measured,
     control: Measured,
     retrained: Sequence[Measured],
@@ -260,7 +260,7 @@ def accept(
 
 
 def outside(
-    gate: Gate, kind: RequestKind, one: Measured, retrained: Sequence[Measured]
+    gate: Gate, kind: DrawKind, one: Measured, retrained: Sequence[Measured]
 ) -> dict[str, tuple[float, float, float]]:
     """Scores by which a model lies outside what retrained ones predict -> its value, and the limits.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from expunge.requests.gate_file import MAKERS, Gate, RequestKind
+from expunge.requests.gate_file import MAKERS, DrawKind, Gate
 from expunge.requests.judging import TAIL, Measured
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ TAIL_SHARE = 0.95
 
 
 def measured(
-    model: Trained, original: Trained, gate: Gate, kind: RequestKind, *, deep: bool, place: Place
+    model: Trained, original: Trained, gate: Gate, kind: DrawKind, *, deep: bool, place: Place
 ) -> Measured:
     """Scores of a model on its own forget set.
 

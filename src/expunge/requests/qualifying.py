@@ -19,7 +19,7 @@ from sqlalchemy import func, insert, select, update
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
-from expunge.requests.gate_file import Gate, RequestKind, current_gate
+from expunge.requests.gate_file import DrawKind, Gate, current_gate
 from expunge.requests.judging import Measured, MethodVerdict, judge_method
 from expunge.requests.ledger import Ledger, new_key_of
 from expunge.requests.measuring import from_plain, measured, to_plain
@@ -49,7 +49,7 @@ class Subject:
     recipe: str
     data_version: str
     model: str
-    kind: RequestKind
+    kind: DrawKind
     size: int
 
 
@@ -67,7 +67,7 @@ def qualify(
     ledger: Ledger,
     method: Method,
     *,
-    kind: RequestKind = "random",
+    kind: DrawKind = "random",
     size: int | None = None,
     place: Place = HERE,
 ) -> Qualified:
@@ -121,7 +121,7 @@ def _all_said(ledger: Ledger, work: _Work) -> dict[ModelSide, list[dict[str, Any
     return sides if sum(map(len, sides.values())) == len(todo) else None
 
 
-def subject_of(live: Trained, model: str, method: Method, kind: RequestKind, size: int) -> Subject:
+def subject_of(live: Trained, model: str, method: Method, kind: DrawKind, size: int) -> Subject:
     """What a qualification of a method on a model is about. model: the digest of its weights."""
     from expunge.methods import method_name
 
@@ -137,7 +137,7 @@ def subject_of(live: Trained, model: str, method: Method, kind: RequestKind, siz
     )
 
 
-def _checked_size(live: Trained, gate: Gate, kind: RequestKind, size: int | None) -> int:
+def _checked_size(live: Trained, gate: Gate, kind: DrawKind, size: int | None) -> int:
     kept = live.split.retain
     waiting = len(live.data.struck.ids.intersection(kept))
     if kind == "class":

@@ -16,7 +16,7 @@ from expunge.requests.gate_file import Gate, current_gate, gate_of
 from expunge.requests.judging import Accepted, Measured, accept
 from expunge.requests.ledger import Ledger
 from expunge.requests.measuring import measured
-from expunge.requests.qualifying import Subject, retrained_of, struck_count
+from expunge.requests.qualifying import QualificationSubject, retrained_of, struck_count
 from expunge.requests.release import file_digests
 from expunge.requests.tables import gate_results, models, qualifications
 from expunge.trained.card import WEIGHTS
@@ -36,7 +36,7 @@ class Covered:
     why: str = ""
 
 
-def covering(ledger: Ledger, subject: Subject) -> Covered:
+def covering(ledger: Ledger, subject: QualificationSubject) -> Covered:
     """The newest valid qualification for a batch: of the gate that holds, `equivalent`, for no fewer
     samples, and with no more struck since than the gate lets pass, those of the batch left out.
     """

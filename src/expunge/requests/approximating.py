@@ -19,7 +19,7 @@ from expunge.requests.accepting import acceptance, covering
 from expunge.requests.events import canonical
 from expunge.requests.gate_file import DrawKind
 from expunge.requests.ledger import Ledger
-from expunge.requests.qualifying import Subject, subject_of
+from expunge.requests.qualifying import QualificationSubject, subject_of
 from expunge.requests.release import file_digests, live_folder
 from expunge.requests.sanity import sanity_of
 from expunge.requests.tables import items, requests
@@ -46,7 +46,7 @@ def forgotten(original: Trained, hmacs: Collection[str], ledger: Ledger) -> Spli
     return original.split.settled().forgetting(sorted(gone))
 
 
-def batch_subject(live: Trained, method: Method, split: Split) -> Subject:
+def batch_subject(live: Trained, method: Method, split: Split) -> QualificationSubject:
     """What a batch needs a qualification for."""
     kind: DrawKind = "class" if split.only_whole_classes(live.data) else "random"
     return subject_of(live, live.weights, method, kind, len(split.forget))

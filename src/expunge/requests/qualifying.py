@@ -41,7 +41,7 @@ OF_METHOD = ("method", "settings")
 
 
 @dataclass(frozen=True)
-class Subject:
+class QualificationSubject:
     """What is qualified. size: samples of a draw; for whole classes, of the largest one."""
 
     method: str
@@ -59,7 +59,7 @@ class Qualified:
 
     number: int
     gate: Gate
-    subject: Subject
+    subject: QualificationSubject
     judged: MethodVerdict | None
 
 
@@ -121,12 +121,14 @@ def _all_said(ledger: Ledger, work: _Work) -> dict[ModelSide, list[dict[str, Any
     return sides if sum(map(len, sides.values())) == len(todo) else None
 
 
-def subject_of(live: Trained, model: str, method: Method, kind: DrawKind, size: int) -> Subject:
+def subject_of(
+    live: Trained, model: str, method: Method, kind: DrawKind, size: int
+) -> QualificationSubject:
     """What a qualification of a method on a model is about. model: the digest of its weights."""
     from expunge.methods import method_name
 
     recipe = None if live.recipe is None else live.recipe.model_dump(mode="json")
-    return Subject(
+    return QualificationSubject(
         method_name(method),
         canonical(method.model_dump(mode="json")),
         sha256(canonical({"architecture": live.architecture, "recipe": recipe})),
@@ -176,7 +178,9 @@ def _classes(live: Trained) -> dict[str, list[str]]:
     return found
 
 
-def _begun(ledger: Ledger, gate: Gate, subject: Subject, learned: int) -> QualificationNumber:
+def _begun(
+    ledger: Ledger, gate: Gate, subject: QualificationSubject, learned: int
+) -> QualificationNumber:
     """The row of a qualification: the one that is there, or a new one."""
     about = {"gate": gate.digest, **vars(subject)}
     with ledger.write() as writing:
@@ -227,7 +231,7 @@ class _Work:
     ledger: Ledger
     number: QualificationNumber
     gate: Gate
-    subject: Subject
+    subject: QualificationSubject
     live: Trained
     base: Split
     method: Method

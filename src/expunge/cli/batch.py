@@ -7,17 +7,35 @@ from typing import Annotated
 
 import typer
 
+from expunge.cli.arguments import read_pairs
 from expunge.cli.ledgers import LedgerDir
+from expunge.cli.options import SetFields
 from expunge.cli.place import placed
 from expunge.cli.request import Reason
 from expunge.cli.screen import at_once, consoles, working
+from expunge.methods import make_method
+from expunge.names.code import TYPED
 from expunge.place import Place
 
 Number = Annotated[int, typer.Argument(metavar="BATCH", help="Its number.", show_default=False)]
 
 
 @placed("data_dir", "device", "allow_code")
-def run(ledger: LedgerDir = None, *, place: Place) -> None:
+def run(
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="A method that `expunge gate run` found equivalent; if its model does not pass, "
+            "retraining follows.",
+            show_default="retraining",
+        ),
+    ] = None,
+    settings: SetFields = None,
+    ledger: LedgerDir = None,
+    *,
+    place: Place,
+) -> None:
     """Forget all requests that wait: retrain without them, check the model, release and certify it.
 
     Killed anywhere, the same command goes on where it was.
@@ -27,9 +45,11 @@ def run(ledger: LedgerDir = None, *, place: Place) -> None:
     from expunge.requests.running import run_waiting
 
     screen, messages = consoles()
+    made = None if method is None else make_method(method, read_pairs(settings), allow_code=TYPED)
     with working("batch run") as bars:
         lines = run_waiting(
             Ledger.open(found_ledger(ledger)),
+            made,
             place=replace(place, progress=bars, tell=at_once(messages)),
         )
     for line in lines:

@@ -1,4 +1,4 @@
-"""The commands of deletion requests: `ledger`, `request`, `batch`, `release` and
+"""The commands of deletion requests: `ledger`, `request`, `batch`, `gate`, `release` and
 `certify`.
 """
 
@@ -11,6 +11,7 @@ import typer
 
 import expunge.cli.batch as batch
 import expunge.cli.certify as certify
+import expunge.cli.gate as gate
 import expunge.cli.ledgers as ledgers
 import expunge.cli.release as release
 import expunge.cli.request as request
@@ -44,6 +45,13 @@ GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]
             ("run", batch.run, ""),
             ("status", batch.status, ""),
             ("abandon", batch.abandon, "2 --reason 'the disk was full'"),
+        ),
+    ),
+    "gate": (
+        "The checks that a model must pass, and whether a method equals retraining by them.",
+        (
+            ("define", gate.define, "--from gate.yaml"),
+            ("run", gate.run, "--method ssd --set alpha=3 --size 50"),
         ),
     ),
     "release": (

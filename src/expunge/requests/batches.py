@@ -17,6 +17,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
+from expunge.requests.approximating import forgotten, gated, made_by_method
 from expunge.requests.events import canonical, sha256
 from expunge.requests.intake import move
 from expunge.requests.ledger import Ledger, Writing, new_key_of
@@ -28,17 +29,17 @@ from expunge.requests.tables import batch_requests, batches, items, requests
 from expunge.trained.card import WEIGHTS
 
 if TYPE_CHECKING:
-    from expunge.data.split import Split
     from expunge.trained.trained import Trained
 
 RETRAIN = "retrain"
+RETRAINING = "retraining"
 OVER = ("released", "abandoned")
 
 
 @dataclass(frozen=True)
 class BatchState:
     """What became of a batch. state: of its machine. folder: of the model that was made. busy: whether
-    another worker is at it.
+    another worker is at it. fallback: why it was retrained, where another method came first.
     """
 
     number: int
@@ -46,10 +47,14 @@ class BatchState:
     folder: Path | None = None
     busy: bool = False
     results: Mapping[str, Any] | None = None
+    fallback: str | None = None
 
 
-def frozen_batch(ledger: Ledger) -> int | None:
-    """The batch that is not done yet, else a new one of all requests that wait; None where none does."""
+def frozen_batch(ledger: Ledger, method: str = RETRAIN, settings: str = "{}") -> int | None:
+    """The batch that is not done yet, else a new one of all requests that wait; None where none does.
+
+    method, settings: of a new one; settings as JSON.
+    """
     with ledger.write() as writing:
         one = writing.connection
         going_on = one.scalar(
@@ -63,20 +68,21 @@ def frozen_batch(ledger: Ledger) -> int | None:
         numbers = [number for (number,) in one.execute(waiting.order_by(requests.c.id))]
         if not numbers:
             return None
-        row = {"state": "open", "method": RETRAIN, "settings": "{}", "created_at": writing.at}
+        row = {"state": "open", "method": method, "settings": settings, "created_at": writing.at}
         before = live_row(one)["digest"]
         made = one.execute(insert(batches).values(**row, model_before=before))
         batch = new_key_of(made)
         for number in numbers:
             one.execute(insert(batch_requests).values(batch=batch, request=number))
             move(writing, number, "in_batch")
-        writing.event("batch opened", {"batch": batch, "requests": numbers, "method": RETRAIN})
+        writing.event("batch opened", {"batch": batch, "requests": numbers, "method": method})
         step(writing, batch, "frozen", frozen_at=writing.at)
         return batch
 
 
 def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
-    """Retrain without what the requests of a batch struck, look whether it went well, and release it.
+    """Retrain without what the requests of a batch struck, look whether it went well, and release it;
+    where the batch has another method, that comes first, and retraining if its gate is not passed.
 
     Goes on where an earlier run was killed. Raises RequestError where the live model is not as it was
     released, and for a retrained model that fails its sanity check, which a person must look at.
@@ -88,6 +94,10 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         return state_of(ledger, batch)
     if row["state"] == "invalid":
         raise _insane(batch, json.loads(row["verdict"]))
+    if row["method"] != RETRAIN and row["fallback"] is None:
+        attempted = _attempted(ledger, batch, row, hmacs, place=place)
+        if attempted is not None:
+            return attempted
     reach(ledger, batch, "retraining")
     digest = sha256(canonical([row["model_before"], RETRAIN, row["settings"], hmacs]))
     folder = ledger.folder / "models" / f"batch-{batch:04d}-{RETRAIN}"
@@ -115,7 +125,66 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         raise _insane(batch, results)
     reach(ledger, batch, "passed", verdict=said)
     _release(ledger, batch, folder)
+    return state_of(ledger, batch)
+
+
+FALLS = {"not equivalent": "failed", "undecided": "undecided", "invalid": "invalid"}
+"""What a gate found -> the state of the batch before it is retrained."""
+
+
+def _attempted(
+    ledger: Ledger, batch: int, row: RowMapping, hmacs: list[str], *, place: Place
+) -> BatchState | None:
+    """Forget by the method of a batch, and release the model if the gate lets it pass; None where it is
+    to be retrained, and why is written down.
+    """
+    if row["state"] == "frozen":
+        reach(ledger, batch, "unlearning")
+    about = [row["model_before"], row["method"], row["settings"], hmacs]
+    folder = ledger.folder / "models" / f"batch-{batch:04d}-unlearned"
+    said = once(
+        ledger,
+        batch,
+        "unlearn",
+        sha256(canonical(about)),
+        lambda: made_by_method(ledger, row, hmacs, folder, place=place),
+    )
+    if said is None:
+        return BatchState(batch, "unlearning", busy=True)
+    if row["state"] in ("frozen", "unlearning"):
+        reach(ledger, batch, "gating")
+    made = json.loads(said)
+    if "why" in made:
+        _fall_back(ledger, batch, "invalid", made["why"], said)
+        return None
+    _check_made(folder, made["weights"])
+    number = made["qualification"]
+    found = once(
+        ledger,
+        batch,
+        "gate",
+        said,
+        lambda: gated(ledger, batch, folder, number, hmacs, place=place),
+    )
+    if found is None:
+        return BatchState(batch, "gating", busy=True)
+    results = json.loads(found)
+    if not results["passed"]:
+        word = results["gate"]["verdict"]  # "equivalent" where the sanity check failed
+        word = word if word in FALLS else "not equivalent"
+        _fall_back(ledger, batch, word, results["why"], found)
+        return None
+    reach(ledger, batch, "passed", verdict=found)
+    _release(ledger, batch, folder)
     return BatchState(batch, "released", folder, results=results)
+
+
+def _fall_back(ledger: Ledger, batch: int, word: str, why: str, verdict: str) -> None:
+    """Note that a method's model is not released, and that a retrained one will be."""
+    with ledger.write() as writing:
+        told = canonical({"verdict": word, "why": why, "at": writing.at})
+        step(writing, batch, FALLS[word], verdict=verdict)
+        step(writing, batch, RETRAINING, fallback=told)
 
 
 def _insane(batch: int, results: Mapping[str, Any]) -> RequestError:
@@ -165,18 +234,6 @@ def _is_of(made: Trained, original: Trained, hmacs: set[str], ledger: Ledger) ->
     known = {*original.split.retain, *original.split.validation}
     own = {*made.split.retain, *made.split.validation} <= known and made.record.step == RETRAIN
     return own and not still_learned(made, hmacs, ledger.key.hmac)
-
-
-def forgotten(original: Trained, hmacs: set[str], ledger: Ledger) -> Split | None:
-    """What a model is to forget: what it learned of a batch, and of whatever else was struck since.
-    None where it learned nothing of a batch.
-    """
-    learned, held = original.split.retain, original.split.validation
-    named = {one for one in (*learned, *held) if ledger.key.hmac(one) in hmacs}
-    if not named.intersection(learned):
-        return None
-    gone = named | original.data.struck.ids.intersection((*learned, *held))
-    return original.split.settled().forgetting(sorted(gone))
 
 
 def _check_made(folder: Path, digest: str) -> None:
@@ -272,4 +329,6 @@ def state_of(ledger: Ledger, batch: int) -> BatchState:
             select(models.c.folder).where(models.c.digest == row["model_after"])
         )
     results = None if row["verdict"] is None else json.loads(row["verdict"])
-    return BatchState(batch, row["state"], None if found is None else Path(found), results=results)
+    folder = None if found is None else Path(found)
+    why = None if row["fallback"] is None else json.loads(row["fallback"])["why"]
+    return BatchState(batch, row["state"], folder, results=results, fallback=why)

@@ -15,13 +15,14 @@ from sqlalchemy import Connection, RowMapping, func, select
 from expunge.data.spec import DataSpec
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
-from expunge.requests.batches import batch_row, requests_of
+from expunge.requests.batches import RETRAIN, batch_row, requests_of
 from expunge.requests.events import canonical, head, sha256
 from expunge.requests.facts import (
     UNKNOWN,
     ChainHead,
     CopyPlace,
     DuplicateLayer,
+    Fallback,
     ForgettingFacts,
     ForgottenData,
     GateControl,
@@ -32,6 +33,7 @@ from expunge.requests.facts import (
     Procedure,
     Timeline,
 )
+from expunge.requests.gate_facts import gate_facts
 from expunge.requests.ledger import Ledger, moment, stamp
 from expunge.requests.nonces import ListedItem, asked_count, listed_items, tree_of
 from expunge.requests.policy import policy_of
@@ -92,7 +94,8 @@ def collect(ledger: Ledger, batch: int, *, place: Place = HERE) -> Collected:
             procedure=_procedure(row, model),
             data=_data(ledger, connection, batch, listed, model),
             duplicates=_duplicates(ledger, connection, listed),
-            gate=_gate(row),
+            gate=_gate(connection, row),
+            fallback=_fallback(row),
             samples_read=dict(model.record.cost.reads) if _changed(row) else {},
             places=_places(ledger, connection),
             timeline=_timeline(ledger, connection, row, model),
@@ -127,7 +130,7 @@ def _procedure(row: RowMapping, model: Trained) -> Procedure:
         )
     recipe = {} if model.recipe is None else {"recipe": model.recipe.model_dump(mode="json")}
     return Procedure(
-        kind="retraining",
+        kind="retraining" if record.step == RETRAIN else "approximate",
         method=record.step,
         settings={**recipe, **json.loads(json.dumps(record.settings))},
         version=record.version,
@@ -183,24 +186,32 @@ def _duplicates(
     )
 
 
-def _gate(row: RowMapping) -> GateOutcome:
+def _gate(connection: Connection, row: RowMapping) -> GateOutcome:
     results, controls = [], []
+    told: dict[str, Any] = json.loads(row["verdict"])
     if not _changed(row):
         results.append(_result(LEARNED, 0, 0, "samples"))
     else:
-        told: dict[str, Any] = json.loads(row["verdict"])
         results.append(_result(LEFT, told["left"], 0, "samples"))
         lowest = told["before"] - told["limit"]
         results.append(_result(SCORES[told["score"]], told["after"], lowest, "percent"))
         before = f"the model before it, of which {told['left_before']:,} samples were struck"
         controls.append(GateControl(name=before, must_pass=False, passed=told["left_before"] == 0))
-    return GateOutcome(
+    sanity = GateOutcome(
         digest=sha256(canonical(GATE)),
         fixed_at=row["frozen_at"],
         verdict="sanity check passed",
         results=tuple(results),
         controls=tuple(controls),
     )
+    return gate_facts(connection, told["gate"], sanity) if "gate" in told else sanity
+
+
+def _fallback(row: RowMapping) -> Fallback | None:
+    if row["fallback"] is None:
+        return None
+    told = json.loads(row["fallback"])
+    return Fallback(method=row["method"], verdict=told["verdict"], at=told["at"])
 
 
 def _result(score: str, value: float, limit: float, unit: str) -> GateResult:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from expunge.methods import Method, method_name
 from expunge.place import HERE, Place
+from expunge.requests.approximating import check_waiting
 from expunge.requests.batches import frozen_batch, run_batch
 from expunge.requests.certifying import issue, uncertified
+from expunge.requests.events import canonical
 from expunge.requests.ledger import Ledger
 
 
-def run_waiting(ledger: Ledger, *, place: Place = HERE) -> list[str]:
+def run_waiting(ledger: Ledger, method: Method | None = None, *, place: Place = HERE) -> list[str]:
     """Run the batch that is not done, or one of all that waits; returns what a person is told.
 
+    method: of a new batch, which needs a qualification that covers it; None: retraining.
     Raises as `run_batch` does.
     """
-    batch = frozen_batch(ledger)
+    if method is None:
+        batch = frozen_batch(ledger)
+    else:
+        check_waiting(ledger, method, place=place)
+        settings = canonical(method.model_dump(mode="json"))
+        batch = frozen_batch(ledger, method_name(method), settings)
     told = [] if batch is None else _ran(ledger, batch, place=place)
     for one in uncertified(ledger):
         told += certified(ledger, one, place=place)
@@ -21,12 +30,14 @@ def run_waiting(ledger: Ledger, *, place: Place = HERE) -> list[str]:
 
 
 def _ran(ledger: Ledger, batch: int, *, place: Place) -> list[str]:
-    place.tell(f"batch {batch}: retraining without what was struck")
+    place.tell(f"batch {batch}: making a model without what was struck")
     done = run_batch(ledger, batch, place=place)
     if done.busy:
         return [f"batch {batch} is {done.state}: another worker is at it"]
     results = done.results or {}
     told = [f"batch {batch}: {done.state}; live: {done.folder}"]
+    if done.fallback:
+        told.append(f"retrained, for the gate did not let the other model pass: {done.fallback}")
     if results.get("after") is not None:
         before = results.get("before")
         was = "" if before is None else f", and was {before:.1f}"

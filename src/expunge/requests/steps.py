@@ -1,4 +1,4 @@
-"""Steps of a batch: each is done once for the same input, by one worker at a time.
+"""Steps of a batch or a qualification: each is done once for the same input, by one worker at a time.
 
 A worker holds a lease with a number that grows with every holder (a fencing token): one that was away
 too long finds that its number is no longer the last, and what it made is not taken. Where a worker is
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, insert, select, update
 
 from expunge.errors import RequestError
 from expunge.requests.ledger import Ledger, moment, new_key_of, stamp
@@ -25,6 +25,10 @@ from expunge.requests.tables import steps
 
 LEASE_SECONDS = 120
 """How long a worker that says nothing keeps its step; one that lives says something in time."""
+
+
+class QualificationNumber(int):
+    """Of a qualification, as the owner of steps; a batch's number is an int like others."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,11 @@ def _started(pid: int) -> str:
         return "gone"
 
 
-def output_of(ledger: Ledger, batch: int, name: str, digest: str) -> str | None:
-    """What a step with this input gave; None where it is not done."""
+def output_of(ledger: Ledger, batch: int | None, name: str, digest: str) -> str | None:
+    """What a step with this input gave; None where it is not done. batch: None: whosever it is."""
+    known = select(steps.c.output).where(steps.c.output.is_not(None))
     with ledger.read() as connection:
-        return connection.scalar(select(steps.c.output).where(_same(batch, name, digest)))
+        return connection.scalar(known.where(_same(batch, name, digest)).limit(1))
 
 
 def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
@@ -80,7 +85,7 @@ def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
         row = one.execute(found).mappings().first()
         me = worker_name()
         if row is None:
-            values = {"batch": batch, "name": name, "input_digest": digest, "attempt": 1}
+            values = {**_owner(batch), "name": name, "input_digest": digest, "attempt": 1}
             made = one.execute(
                 insert(steps).values(**values, lease_until=until, fencing=1, worker=me)
             )
@@ -94,7 +99,7 @@ def claim(ledger: Ledger, batch: int, name: str, digest: str) -> Lease | None:
             one.execute(
                 update(steps).where(steps.c.id == lease.number).values(**taken, lease_until=until)
             )
-        told = {"batch": batch, "step": name, "attempt": lease.attempt}
+        told = {**_owner(batch), "step": name, "attempt": lease.attempt}
         writing.event("step begun", told)
     return lease
 
@@ -107,10 +112,10 @@ def done(ledger: Ledger, lease: Lease, output: str, seconds: float) -> None:
         if not writing.connection.execute(update(steps).where(*held).values(**values)).rowcount:
             raise RequestError(
                 "another worker took this step over while this one was away; what this one made is not "
-                "used: run `expunge batch run` again"
+                "used: give the same command again"
             )
         row = writing.connection.execute(select(steps).where(held[0])).mappings().one()
-        told = {"batch": row["batch"], "step": row["name"], "output": output}
+        told = {**_owner_of(row), "step": row["name"], "output": output}
         writing.event("step done", told)
 
 
@@ -122,7 +127,7 @@ def failed(ledger: Ledger, lease: Lease, why: str) -> None:
         if writing.connection.execute(update(steps).where(*held).values(**gone)).rowcount:
             row = writing.connection.execute(select(steps).where(held[0])).mappings().one()
             told = {
-                "batch": row["batch"],
+                **_owner_of(row),
                 "step": row["name"],
                 "attempt": lease.attempt,
                 "why": why,
@@ -175,5 +180,17 @@ def once(ledger: Ledger, batch: int, name: str, digest: str, work: Callable[[], 
     return output
 
 
-def _same(batch: int, name: str, digest: str) -> ColumnElement[bool]:
-    return and_(steps.c.batch == batch, steps.c.name == name, steps.c.input_digest == digest)
+def _same(batch: int | None, name: str, digest: str) -> ColumnElement[bool]:
+    owner = {} if batch is None else _owner(batch)
+    of = [steps.c[column] == number for column, number in owner.items()]
+    return and_(*of, steps.c.name == name, steps.c.input_digest == digest)
+
+
+def _owner(number: int) -> dict[str, int]:
+    """Whose steps they are, as a column and its value."""
+    column = "qualification" if isinstance(number, QualificationNumber) else "batch"
+    return {column: int(number)}
+
+
+def _owner_of(row: RowMapping) -> dict[str, int]:
+    return {one: row[one] for one in ("batch", "qualification") if row[one] is not None}

@@ -6,7 +6,7 @@ HMACs under the ledger's key stand for them.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import (
     REAL,
@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from expunge.requests.states import BATCH, RELEASE, REQUEST
+from expunge.scores.words import GateWord
 
 NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_name)s",
@@ -43,6 +44,11 @@ def _text(name: str, *more: Any, **options: Any) -> Column[str]:
 
 def _state(states: Any) -> CheckConstraint:
     return CheckConstraint(f"state IN ({', '.join(repr(s) for s in states)})", name="state")
+
+
+def _verdict() -> CheckConstraint:
+    words = ", ".join(map(repr, get_args(GateWord)))
+    return CheckConstraint(f"verdict IN ({words})", name="verdict")
 
 
 settings = _table("settings", _text("name", primary_key=True), _text("value"))
@@ -120,10 +126,52 @@ batch_requests = _table(
     Column("batch", Integer, ForeignKey("batches.id"), primary_key=True),
     Column("request", Integer, ForeignKey("requests.id"), primary_key=True),
 )
+gates = _table(
+    "gates",
+    _text("digest", primary_key=True),
+    _text("spec"),
+    _text("committed_at"),
+    Column("event", Integer, ForeignKey("events.seq"), nullable=False),
+)
+qualifications = _table(
+    "qualifications",
+    Column("id", Integer, primary_key=True),
+    _text("gate", ForeignKey("gates.digest")),
+    _text("method"),
+    _text("settings"),
+    _text("recipe"),
+    _text("data_version"),
+    _text("model", ForeignKey("models.digest")),
+    _text("kind"),
+    Column("size", Integer, nullable=False),
+    Column("learned", Integer, nullable=False),
+    Column("struck_before", Integer, nullable=False),
+    _text("begun_at"),
+    _text("made_at", nullable=True),
+    _text("verdict", nullable=True),
+    _text("results", nullable=True),
+    UniqueConstraint(
+        *("gate", "method", "settings", "recipe", "data_version", "model", "kind", "size"),
+        name="uq_qualifications_gate",
+    ),
+    _verdict(),
+)
+gate_results = _table(
+    "gate_results",
+    Column("id", Integer, primary_key=True),
+    Column("qualification", Integer, ForeignKey("qualifications.id"), nullable=False),
+    Column("batch", Integer, ForeignKey("batches.id"), nullable=True),
+    _text("model"),
+    _text("at"),
+    _text("verdict"),
+    _text("results"),
+    _verdict(),
+)
 steps = _table(
     "steps",
     Column("id", Integer, primary_key=True),
-    Column("batch", Integer, ForeignKey("batches.id"), nullable=False),
+    Column("batch", Integer, ForeignKey("batches.id"), nullable=True),
+    Column("qualification", Integer, ForeignKey("qualifications.id"), nullable=True),
     _text("name"),
     _text("input_digest"),
     Column("attempt", Integer, nullable=False),
@@ -134,6 +182,8 @@ steps = _table(
     _text("error", nullable=True),
     Column("seconds_ms", Integer, nullable=True),
     UniqueConstraint("batch", "name", "input_digest", name="uq_steps_batch"),
+    UniqueConstraint("qualification", "name", "input_digest", name="uq_steps_qualification"),
+    CheckConstraint("(batch IS NULL) <> (qualification IS NULL)", name="owner"),
 )
 releases = _table(
     "releases",

@@ -32,10 +32,11 @@ def equivalent(
     *,
     step: float = 0.0,
     unit: str = "points",
+    alpha: float = ALPHA,
 ) -> Finding:
     """What several models of one method are, beside several retrained ones.
 
-    Two one-sided tests of Welch's t at ALPHA (Schuirmann 1987; Welch 1947): within where the mean
+    Two one-sided tests of Welch's t at `alpha` (Schuirmann 1987; Welch 1947): within where the mean
     difference is shown to be smaller than the margin, outside where it is shown to be larger, else
     undecided, as it is with fewer than ENOUGH on a side. Where neither side varies the difference is
     compared with the margin directly. p is that of the test for within.
@@ -58,12 +59,26 @@ def equivalent(
     error, freedom = _welch(np.asarray(ours, float), np.asarray(retrained, float))
     if error == 0:
         return Finding(WITHIN if abs(apart) < margin else OUTSIDE, f"{told}; neither side varies")
-    half = student_quantile(1 - ALPHA, float(freedom)) * float(error)
-    told = f"{told}, 90 % interval {apart - half:.3g} to {apart + half:.3g}"
+    _, low, high = difference(ours, retrained, alpha)
+    told = f"{told}, {100 - 200 * alpha:g} % interval {low:.3g} to {high:.3g}"
     p = float(_p_within(np.asarray(abs(apart)), error, freedom, margin))
-    if p <= ALPHA:
+    if p <= alpha:
         return Finding(WITHIN, told, p)
-    return Finding(OUTSIDE if abs(apart) - half > margin else UNDECIDED, told, p)
+    return Finding(OUTSIDE if low > margin or high < -margin else UNDECIDED, told, p)
+
+
+def difference(
+    ours: Sequence[float], retrained: Sequence[float], alpha: float = ALPHA
+) -> tuple[float, float, float]:
+    """How far the means of two sides lie apart, ours less theirs, and the ends of the interval that
+    holds it with 1 - 2 `alpha` (Welch), by which `equivalent` decides. Two or more values a side.
+    """
+    import numpy as np
+
+    error, freedom = _welch(np.asarray(ours, float), np.asarray(retrained, float))
+    apart = mean_sd(ours)[0] - mean_sd(retrained)[0]
+    half = student_quantile(1 - alpha, float(freedom)) * float(error) if error else 0.0
+    return apart, apart - half, apart + half
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,10 @@ class PassRate:
 
 
 def pass_rate(
-    retrained: Mapping[str, Sequence[float]], margins: Mapping[str, float], n: int
+    retrained: Mapping[str, Sequence[float]],
+    margins: Mapping[str, float],
+    n: int,
+    alpha: float = ALPHA,
 ) -> PassRate:
     """The rate at which a true retraining passes `equivalent` by every score at once, simulated.
 
@@ -115,13 +133,16 @@ def pass_rate(
     normal = numpy_generator("pass rate", n, *names).normal(size=(2, DRAWS, len(spreads), n))
     ours, others = np.einsum("sa,tdan->tsdn", axes * spreads, normal)
     limits = np.array([margins[name] for name in names])[:, None]
-    passed = passes(ours, others, limits)
+    passed = passes(ours, others, limits, alpha)
     single = dict(zip(names, passed.mean(axis=1).tolist(), strict=True))
     return PassRate(float(passed.all(axis=0).mean()), single, n)
 
 
 def passes(
-    ours: NDArray[np.float64], retrained: NDArray[np.float64], margin: NDArray[np.float64] | float
+    ours: NDArray[np.float64],
+    retrained: NDArray[np.float64],
+    margin: NDArray[np.float64] | float,
+    alpha: float = ALPHA,
 ) -> NDArray[np.bool_]:
     """Whether `equivalent` finds ours within, of many comparisons at once.
 
@@ -130,7 +151,7 @@ def passes(
     import numpy as np
 
     apart = np.abs(ours.mean(axis=-1) - retrained.mean(axis=-1))
-    within = _p_within(apart, *_welch(ours, retrained), margin) <= ALPHA
+    within = _p_within(apart, *_welch(ours, retrained), margin) <= alpha
     enough = min(ours.shape[-1], retrained.shape[-1]) >= ENOUGH
     return np.asarray(within & enough, dtype=np.bool_)
 

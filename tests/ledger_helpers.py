@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, func, select
 
-from expunge.requests.intake import Asked, Found
+from expunge.requests.intake import DeletionRequest, NamedSample
 from expunge.requests.ledger import Ledger, Writing
 from expunge.requests.release import enter, promote
 from expunge.requests.tables import metadata
@@ -44,14 +44,14 @@ def ledger_at(folder: Path, url: str = "sqlite", *, positional: bool = False) ->
     return made
 
 
-def asked(*ids: str, key: str = "", source: str = "mail") -> Asked:
+def asked(*ids: str, key: str = "", source: str = "mail") -> DeletionRequest:
     """A request for some ids."""
-    return Asked(ids, source, NOW, DUE, key=key)
+    return DeletionRequest(ids, source, NOW, DUE, key=key)
 
 
-def learned(*ids: str) -> list[Found]:
+def learned(*ids: str) -> list[NamedSample]:
     """That all of them were learned."""
-    return [Found(one, "learned") for one in ids]
+    return [NamedSample(one, "learned") for one in ids]
 
 
 def count(ledger: Ledger, table: str) -> int:

@@ -26,8 +26,8 @@ from expunge.requests import accepting, qualifying
 from expunge.requests.accepting import Covered, acceptance, covering
 from expunge.requests.beginning import begin
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
-from expunge.requests.intake import Asked, Found, add
-from expunge.requests.judging import Accepted, Measured, accept, judge_method, limits
+from expunge.requests.intake import DeletionRequest, NamedSample, add
+from expunge.requests.judging import Accepted, Measured, accept, judge_method, predicted
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import Qualified, qualify
 from expunge.requests.release import live_folder
@@ -336,8 +336,8 @@ def test_a_qualification_expires_with_what_is_struck_besides(since: int, valid: 
 def ask(ledger: Ledger, ids: Sequence[str]) -> None:
     """A request that is struck at once."""
     now = datetime.now(UTC)
-    asked = Asked(tuple(ids), "mail", now, now + timedelta(days=30))
-    add(ledger, asked, [Found(one, "learned") for one in ids], decided=True)
+    asked = DeletionRequest(tuple(ids), "mail", now, now + timedelta(days=30))
+    add(ledger, asked, [NamedSample(one, "learned") for one in ids], decided=True)
 
 
 def states(ledger: Ledger, batch: int) -> list[str]:

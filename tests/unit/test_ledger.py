@@ -39,7 +39,7 @@ from expunge.requests.beginning import begin
 from expunge.requests.checking import check_ledger
 from expunge.requests.events import Head, faults, faults_beside, head
 from expunge.requests.intake import (
-    Found,
+    NamedSample,
     add,
     approve,
     extend,
@@ -58,9 +58,9 @@ from expunge.requests.tables import (
     batches,
     duplicates,
     events,
-    items,
     metadata,
     releases,
+    request_items,
     requests,
     steps,
     struck,
@@ -235,13 +235,13 @@ def test_two_at_once_with_one_key_give_one_request(ledger: Ledger) -> None:
 
 def test_what_is_named_is_counted_and_struck(small: Ledger) -> None:
     whats = ("learned", "validation", "test", "struck before", "unknown")
-    found = [Found(one, one, f"content of {one}") for one in whats]
+    found = [NamedSample(one, one, f"content of {one}") for one in whats]
     done_ = add(small, asked(*whats), found, decided=True)
     assert done_.counts == dict.fromkeys(whats, 1)
     # the unknown one too: it may come with the next export
     assert {*column(small, struck.c.id_hmac)} == {small.key.hmac(one) for one in whats}
     with pytest.raises(RequestError, match="none of the ids of request 2 is in the data"):
-        add(small, asked("x", "y"), [Found("x", "unknown"), Found("y", "unknown")])
+        add(small, asked("x", "y"), [NamedSample("x", "unknown"), NamedSample("y", "unknown")])
     assert count(small, "requests") == 1
     with pytest.raises(RequestError, match="names no samples"):
         add(small, asked())
@@ -249,7 +249,12 @@ def test_what_is_named_is_counted_and_struck(small: Ledger) -> None:
 
 def test_row_numbers_are_struck_by_content_alone(tmp_path: Path) -> None:
     ledger = ledger_at(tmp_path, positional=True)
-    add(ledger, asked("1", "2"), [Found("1", "learned", "c1"), Found("2", "unknown")], decided=True)
+    add(
+        ledger,
+        asked("1", "2"),
+        [NamedSample("1", "learned", "c1"), NamedSample("2", "unknown")],
+        decided=True,
+    )
     assert column(ledger, struck.c.id_hmac) == [None]
     assert column(ledger, struck.c.content_hash) == ["c1"]
 
@@ -279,10 +284,10 @@ def test_approval_tells_what_is_there(small: Ledger) -> None:
     number = add(small, asked("a", "b")).number
     with pytest.raises(RequestError, match="or refuse it"):
         approve(small, number, [])
-    found = [Found("a", "learned", "c", copies=("a2",))]
+    found = [NamedSample("a", "learned", "c", copies=("a2",))]
     approve(small, number, found)
     approve(small, number, found)
-    assert sorted(column(small, items.c.state)) == ["learned", "unknown"]
+    assert sorted(column(small, request_items.c.state)) == ["learned", "unknown"]
     assert column(small, duplicates.c.other_hmac) == [small.key.hmac("a2")]
     assert count(small, "struck") == 2 and whole(small)
 
@@ -580,7 +585,7 @@ def test_what_the_live_model_did_not_learn_needs_no_model(
     small: Ledger, fakes: dict[str, Any]
 ) -> None:
     live = live_folder(small)
-    add(small, asked("v"), [Found("v", "validation")], decided=True)
+    add(small, asked("v"), [NamedSample("v", "validation")], decided=True)
     made = run(small)
     assert (
         made is not None and made.state == "released" and made.folder == live == live_folder(small)

@@ -39,8 +39,8 @@ from expunge.requests.tables import (
     batches,
     certificates,
     events,
-    items,
     models,
+    request_items,
     requests,
     struck,
     tokens,
@@ -460,7 +460,10 @@ def test_of_a_token_only_a_digest_is_kept_and_a_revoked_one_is_refused(served: S
     assert next(row for row in token_rows(served.ledger) if row[0] == "eve")[3]
     with served.ledger.read() as connection:
         kept = [*connection.execute(select(tokens)), *connection.execute(select(events))]
-        kept += connection.execute(select(items)).all() + connection.execute(select(requests)).all()
+        kept += (
+            connection.execute(select(request_items)).all()
+            + connection.execute(select(requests)).all()
+        )
     assert token not in str(kept) and SECRET not in str(kept)
 
 

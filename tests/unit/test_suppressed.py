@@ -30,7 +30,7 @@ from expunge.errors import ConfigError, RequestError, SplitError
 from expunge.pruning.original import prune
 from expunge.requests.beginning import begin
 from expunge.requests.finding import found_ledger
-from expunge.requests.intake import Found, add, find
+from expunge.requests.intake import NamedSample, add, find
 from expunge.requests.ledger import Ledger
 from expunge.requests.receiving import Received, receive
 from expunge.requests.tables import duplicates, struck
@@ -199,7 +199,7 @@ def test_rows_without_names_are_told_by_their_content(tmp_path: Path) -> None:
     rows = [("", one) for one in range(30)]
     first = exported(tmp_path, ledger, rows, names=False)
     content = content_hashes(first.train)[7]
-    add(ledger, asked("7"), [Found("7", "learned", content)], decided=True)
+    add(ledger, asked("7"), [NamedSample("7", "learned", content)], decided=True)
     later = exported(tmp_path, ledger, [("", 99), *rows[3:], ("", 98)], names=False)
     assert later.struck.ids == {str(1 + 7 - 3)}
     assert exported(tmp_path, ledger, rows[:7], names=False).struck.ids == frozenset()
@@ -210,14 +210,17 @@ def test_rows_with_names_are_told_by_them_and_by_their_content(tmp_path: Path) -
     first = exported(tmp_path, ledger, ROWS)
     contents = dict(zip(first.train.ids.tolist(), content_hashes(first.train), strict=True))
     name = data_set_name(first.spec)
-    given = [Found("n1", "learned", contents["n1"], copies=("copy-n1",)), Found("n9", "unknown")]
+    given = [
+        NamedSample("n1", "learned", contents["n1"], copies=("copy-n1",)),
+        NamedSample("n9", "unknown"),
+    ]
     add(ledger, asked("n1", "n9"), given, data_set=name, decided=True)
     changed = [(one, number + 100 * (one == "n1")) for one, number in ROWS[:20]]
     assert exported(tmp_path, ledger, changed).struck.ids == {"n1", "n9"}  # whatever they hold now
     new = [*ROWS[2:9], ("new", 1), ROWS[41]]
     assert exported(tmp_path, ledger, new).struck.ids == {"new"}  # the copy that was there stays
     # which is asked for, too, later: then it is gone in every file
-    given = [Found("copy-n1", "learned", contents["copy-n1"], copies=("n1",))]
+    given = [NamedSample("copy-n1", "learned", contents["copy-n1"], copies=("n1",))]
     add(ledger, asked("copy-n1"), given, data_set="another file", decided=True)
     assert exported(tmp_path, ledger, new).struck.ids == {"new", "copy-n1"}
 
@@ -248,7 +251,7 @@ def test_images_in_folders_and_texts(tmp_path: Path) -> None:
     try:
         images = load_data("images", test="none")
         gone = str(images.train.ids[3])
-        found = Found(gone, "learned", content_hashes(images.train)[3])
+        found = NamedSample(gone, "learned", content_hashes(images.train)[3])
         add(ledger, asked(gone), [found], data_set=data_set_name("images"), decided=True)
         assert load_data("images", test="none").struck.ids == {gone}
         (tmp_path / "images").rename(tmp_path / "pictures")
@@ -287,7 +290,7 @@ def pointed(tmp_path: Path) -> tuple[Ledger, Callable[[], Data]]:
     """A ledger that struck a sample, and data beside which its pointer lies."""
     ledger = ledger_at(tmp_path)
     data = exported(tmp_path, ledger, ROWS[:20])
-    found = Found("n1", "learned", content_hashes(data.train)[1])
+    found = NamedSample("n1", "learned", content_hashes(data.train)[1])
     add(ledger, asked("n1"), [found], data_set=data_set_name(data.spec), decided=True)
     return ledger, lambda: load_data(str(tmp_path / "later.npz"), test="none")
 
@@ -327,7 +330,7 @@ def test_a_pointer_keeps_every_ledger(
     (tmp_path / "two").mkdir()
     second = ledger_at(tmp_path / "two")
     name = data_set_name(str(tmp_path / "later.npz"))
-    add(second, asked("n2"), [Found("n2", "learned")], data_set=name, decided=True)
+    add(second, asked("n2"), [NamedSample("n2", "learned")], data_set=name, decided=True)
     pointer = tmp_path / f".later.npz{BESIDE}"
     for _ in range(2):
         second.point_from(pointer)
@@ -346,7 +349,7 @@ def test_the_database_may_be_postgres(database: str, tmp_path: Path) -> None:
     assert read_ledger_file(ledger.folder).url == database
     exported(tmp_path, ledger, ROWS[:20])
     name = data_set_name(str(tmp_path / "later.npz"))
-    add(ledger, asked("n3"), [Found("n3", "learned")], data_set=name, decided=True)
+    add(ledger, asked("n3"), [NamedSample("n3", "learned")], data_set=name, decided=True)
     assert load_data(str(tmp_path / "later.npz"), test="none").struck.ids == {"n3"}
     with ledger.read() as connection:
         assert connection.scalars(select(struck.c.id_hmac)).all() == [ledger.key.hmac("n3")]

@@ -71,8 +71,8 @@ def status(ledger: LedgerDir = None) -> None:
     """All batches, and how far each is."""
     from expunge.requests.finding import found_ledger
     from expunge.requests.ledger import Ledger
-    from expunge.requests.overview import batch_lines
+    from expunge.requests.overview import batches_told
 
     screen, _ = consoles()
-    for line in batch_lines(Ledger.open(found_ledger(ledger))):
+    for line in batches_told(Ledger.open(found_ledger(ledger))):
         screen.print(line, soft_wrap=True)

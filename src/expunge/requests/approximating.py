@@ -22,7 +22,7 @@ from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import QualificationSubject, subject_of
 from expunge.requests.release import file_digests, live_folder
 from expunge.requests.sanity import sanity_of
-from expunge.requests.tables import items, requests
+from expunge.requests.tables import request_items, requests
 from expunge.trained.card import WEIGHTS
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def check_waiting(ledger: Ledger, method: Method, *, place: Place = HERE) -> Non
     """Raise RequestError where no qualification covers what waits now: why, and what to do."""
     from expunge.trained.opening import load
 
-    joined = select(items.c.id_hmac).join(requests, requests.c.id == items.c.request)
+    joined = select(request_items.c.id_hmac).join(
+        requests, requests.c.id == request_items.c.request
+    )
     waits = and_(requests.c.state == "struck", requests.c.held.is_(None))
     with ledger.read() as connection:
         found = connection.execute(joined.where(waits).distinct())

@@ -25,7 +25,7 @@ from expunge.requests.release import enter, file_digests, live_folder, live_row,
 from expunge.requests.sanity import sanity_of, still_learned
 from expunge.requests.states import check_move
 from expunge.requests.steps import once
-from expunge.requests.tables import batch_requests, batches, items, requests
+from expunge.requests.tables import batch_requests, batches, request_items, requests
 from expunge.trained.card import WEIGHTS
 
 if TYPE_CHECKING:
@@ -312,8 +312,8 @@ def requests_of(connection: Connection, batch: int) -> list[int]:
 
 def hmacs_of(connection: Connection, batch: int) -> list[str]:
     """What stands for the ids that the requests of a batch name, each once."""
-    joined = select(items.c.id_hmac).join(
-        batch_requests, batch_requests.c.request == items.c.request
+    joined = select(request_items.c.id_hmac).join(
+        batch_requests, batch_requests.c.request == request_items.c.request
     )
     found = connection.execute(joined.where(batch_requests.c.batch == batch).distinct())
     return [one for (one,) in found]

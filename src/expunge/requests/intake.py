@@ -15,7 +15,7 @@ from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
 from expunge.requests.nonces import draw_nonces
 from expunge.requests.states import check_move
-from expunge.requests.tables import duplicates, items, requests, struck
+from expunge.requests.tables import duplicates, request_items, requests, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
@@ -27,7 +27,7 @@ ENDED = ("refused", "withdrawn", "duplicate")
 
 
 @dataclass(frozen=True)
-class Asked:
+class DeletionRequest:
     """A request as it came in.
 
     ids: of samples. source: where it came from, such as "e-mail". received_at: when. due_at: until
@@ -46,7 +46,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class NamedSample:
     """One sample of a request. what: "learned", "validation", "test", "struck before" or "unknown".
     content: its content hash, "" where there is none. copies: ids of others with the same content.
     """
@@ -66,7 +66,7 @@ class Added:
     counts: Mapping[str, int]
 
 
-def find(model: Trained, ids: Sequence[str]) -> list[Found]:
+def find(model: Trained, ids: Sequence[str]) -> list[NamedSample]:
     """What each id names in the data of a model. Copies are told where ids are no row numbers."""
     from expunge.data.contents import content_hashes
 
@@ -91,14 +91,14 @@ def find(model: Trained, ids: Sequence[str]) -> list[Found]:
         what = next((w for w, own in reversed(parts.items()) if one in own), "unknown")
         content = by_id.get(one, "")
         copies = tuple(c for c in alike.get(content, ()) if c != one)
-        found.append(Found(one, what, content, copies))
+        found.append(NamedSample(one, what, content, copies))
     return found
 
 
 def add(
     ledger: Ledger,
-    asked: Asked,
-    found: Sequence[Found] | None = None,
+    asked: DeletionRequest,
+    found: Sequence[NamedSample] | None = None,
     *,
     data_set: str | None = None,
     actor: str | None = None,
@@ -151,10 +151,10 @@ def _check_same(there: RowMapping, body: str, *, decided: bool) -> None:
 def _receive(
     ledger: Ledger,
     writing: Writing,
-    asked: Asked,
+    asked: DeletionRequest,
     key: str,
     body: str,
-    found: Sequence[Found] | None,
+    found: Sequence[NamedSample] | None,
 ) -> int:
     """Write a request down; returns its number."""
     inserted = writing.connection.execute(
@@ -172,7 +172,7 @@ def _receive(
     number = new_key_of(inserted)
     hmacs = [ledger.key.hmac(one) for one in dict.fromkeys(asked.ids)]
     rows = [{"request": number, "id_hmac": one, "state": "asked"} for one in hmacs]
-    writing.connection.execute(insert(items), rows)
+    writing.connection.execute(insert(request_items), rows)
     draw_nonces(writing.connection, ledger.key, number, asked.ids)
     _note(ledger, writing.connection, number, found)
     writing.event("request received", {"request": number, "body": body})
@@ -183,7 +183,7 @@ def _decide(
     ledger: Ledger,
     writing: Writing,
     number: int,
-    found: Sequence[Found] | None,
+    found: Sequence[NamedSample] | None,
     data_set: str | None,
 ) -> None:
     """Verify, approve and strike a request that is not decided."""
@@ -200,7 +200,7 @@ def _decide(
     _strike(ledger, writing, number, data_set)
 
 
-def _body(ledger: Ledger, asked: Asked) -> str:
+def _body(ledger: Ledger, asked: DeletionRequest) -> str:
     """A digest of what was asked, in which no id is."""
     hmacs = sorted(ledger.key.hmac(name) for name in set(asked.ids))
     if not hmacs:
@@ -209,7 +209,7 @@ def _body(ledger: Ledger, asked: Asked) -> str:
 
 
 def _note(
-    ledger: Ledger, connection: Connection, number: int, found: Sequence[Found] | None
+    ledger: Ledger, connection: Connection, number: int, found: Sequence[NamedSample] | None
 ) -> None:
     """Write down what the samples of a request are, in the data as they are now; those of which nothing
     was known and that are not found are unknown.
@@ -221,30 +221,34 @@ def _note(
             f"none of the ids of request {number} is in the data; look at their spelling, and at which "
             "data the live model learned from, or refuse it"
         )
-    own = items.c.request == number
+    own = request_items.c.request == number
     known = {ledger.key.hmac(one.id): one for one in found if one.what != "unknown"}
-    item = own & (items.c.id_hmac == bindparam("name"))
+    item = own & (request_items.c.id_hmac == bindparam("name"))
     connection.execute(
-        update(items)
+        update(request_items)
         .where(item)
         .values(state=bindparam("what"), content_hash=bindparam("content")),
         [{"name": k, "what": one.what, "content": one.content or None} for k, one in known.items()],
     )
     connection.execute(
-        update(items).where(own & (items.c.state == "asked")).values(state="unknown")
+        update(request_items)
+        .where(own & (request_items.c.state == "asked"))
+        .values(state="unknown")
     )
     if any(one.copies for one in known.values()):
         _propose(ledger, connection, number, known)
 
 
 def _propose(
-    ledger: Ledger, connection: Connection, number: int, known: Mapping[str, Found]
+    ledger: Ledger, connection: Connection, number: int, known: Mapping[str, NamedSample]
 ) -> None:
     """Note exact copies under other ids, once, which stay until a person decides."""
-    own = select(items.c.id_hmac, items.c.id).where(items.c.request == number)
+    own = select(request_items.c.id_hmac, request_items.c.id).where(
+        request_items.c.request == number
+    )
     numbers = {name: item for name, item in connection.execute(own)}
-    noted = select(duplicates.c.item, duplicates.c.other_hmac).join(items)
-    noted = noted.where(items.c.request == number, duplicates.c.layer == "exact")
+    noted = select(duplicates.c.item, duplicates.c.other_hmac).join(request_items)
+    noted = noted.where(request_items.c.request == number, duplicates.c.layer == "exact")
     copies = {(numbers[k], ledger.key.hmac(c)) for k, one in known.items() for c in one.copies}
     copies -= {(item, other) for item, other in connection.execute(noted)}
     row = {"layer": "exact", "score": 1.0, "decision": "open"}
@@ -256,7 +260,7 @@ def _propose(
 def approve(
     ledger: Ledger,
     number: int,
-    found: Sequence[Found] | None = None,
+    found: Sequence[NamedSample] | None = None,
     *,
     data_set: str | None = None,
     actor: str | None = None,
@@ -283,7 +287,9 @@ def _strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None)
     """
     one = writing.connection
     name = data_set if data_set is not None else ledger.file.data_sets[0]
-    rows = one.execute(select(items).where(items.c.request == number)).mappings().all()
+    rows = (
+        one.execute(select(request_items).where(request_items.c.request == number)).mappings().all()
+    )
     positional = ledger.setting_in(one, "positional") == "yes"
     gone = [
         {
@@ -370,7 +376,9 @@ def request_row(connection: Connection, number: int) -> RowMapping:
 def counts_of(connection: Connection, number: int) -> dict[str, int]:
     """What the samples of a request are -> how many."""
     counted: dict[str, int] = {}
-    for (state,) in connection.execute(select(items.c.state).where(items.c.request == number)):
+    for (state,) in connection.execute(
+        select(request_items.c.state).where(request_items.c.request == number)
+    ):
         counted[state] = counted.get(state, 0) + 1
     return counted
 

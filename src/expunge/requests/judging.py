@@ -120,7 +120,7 @@ def judge_method(
         values = {name: [one.values[name] for one in retrained] for name in required}
         rate = pass_rate(values, required, min(len(ours), len(retrained)), gate.alpha)
         inside = sum(
-            not outside_limits(one, limits(_without(retrained, n), required, gate.alpha))
+            not outside_limits(one, predicted(_without(retrained, n), required, gate.alpha))
             for n, one in enumerate(retrained)
         )
     verdict, reason = _verdict(lines, telling, kind)
@@ -170,7 +170,7 @@ def _line(
     return ScoreLine(name, max(margin, step), *ends, found.word, found.why)
 
 
-def limits(
+def predicted(
     retrained: Sequence[Measured], names: Sequence[str] | Mapping[str, float], alpha: float
 ) -> Limits:
     """Score -> where one more retrained model lies, with a chance of `alpha` that any of these scores
@@ -270,7 +270,7 @@ def outside(
     further = sorted(set(one.values) - set(required))
     found: dict[str, tuple[float, float, float]] = {}
     for names in (required, further):
-        within = limits(retrained, names, gate.alpha)
+        within = predicted(retrained, names, gate.alpha)
         found |= {name: (one.values[name], *within[name]) for name in outside_limits(one, within)}
     return found
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, exists, func, insert, or_, select
 
 from expunge.data.suppressed import LedgerKey
 from expunge.requests.merkle import MerkleTree, id_leaf, new_nonce
-from expunge.requests.tables import batch_requests, items, nonces, struck
+from expunge.requests.tables import batch_requests, nonces, request_items, struck
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class ListedItem:
 
 def draw_nonces(connection: Connection, key: LedgerKey, request: int, names: Iterable[str]) -> None:
     """Draw the nonce of each item of a request, once. names: their ids."""
-    own = select(items.c.id_hmac, items.c.id).where(items.c.request == request)
+    own = select(request_items.c.id_hmac, request_items.c.id).where(
+        request_items.c.request == request
+    )
     numbers = {stands_for: item for stands_for, item in connection.execute(own)}
     rows = []
     for name in dict.fromkeys(names):
@@ -47,14 +49,17 @@ def nonce_of(kept: str, key: LedgerKey, item: int) -> bytes:
 
 def listed_items(connection: Connection, batch: int) -> list[ListedItem]:
     """The items of a batch that are struck, each id once; the others are in no list."""
-    known = or_(struck.c.id_hmac == items.c.id_hmac, struck.c.content_hash == items.c.content_hash)
+    known = or_(
+        struck.c.id_hmac == request_items.c.id_hmac,
+        struck.c.content_hash == request_items.c.content_hash,
+    )
     found = connection.execute(
-        select(items, nonces.c.nonce, nonces.c.leaf)
-        .join(nonces, nonces.c.item == items.c.id)
-        .join(batch_requests, batch_requests.c.request == items.c.request)
+        select(request_items, nonces.c.nonce, nonces.c.leaf)
+        .join(nonces, nonces.c.item == request_items.c.id)
+        .join(batch_requests, batch_requests.c.request == request_items.c.request)
         .where(batch_requests.c.batch == batch)
-        .where(exists().where(and_(struck.c.request == items.c.request, known)))
-        .order_by(items.c.id)
+        .where(exists().where(and_(struck.c.request == request_items.c.request, known)))
+        .order_by(request_items.c.id)
     ).mappings()
     once: dict[str, ListedItem] = {}
     for row in found:
@@ -66,8 +71,8 @@ def listed_items(connection: Connection, batch: int) -> list[ListedItem]:
 
 def asked_count(connection: Connection, batch: int) -> int:
     """How many ids the requests of a batch name, each once."""
-    joined = select(func.count(items.c.id_hmac.distinct())).join(
-        batch_requests, batch_requests.c.request == items.c.request
+    joined = select(func.count(request_items.c.id_hmac.distinct())).join(
+        batch_requests, batch_requests.c.request == request_items.c.request
     )
     return connection.scalar(joined.where(batch_requests.c.batch == batch)) or 0
 

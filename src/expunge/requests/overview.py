@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from expunge.requests.intake import counts_of, request_row
 from expunge.requests.ledger import Ledger, moment
 from expunge.requests.receiving import told_counts
-from expunge.requests.tables import batches, events, items, models, releases, requests
+from expunge.requests.tables import batches, events, models, releases, request_items, requests
 
 DONE = ("closed", "certified", "refused", "withdrawn", "duplicate")
 
@@ -37,8 +37,8 @@ def overview(ledger: Ledger) -> Overview:
         total = connection.scalar(select(func.count()).select_from(requests)) or 0
         struck = connection.scalar(
             select(func.count())
-            .select_from(items.join(requests))
-            .where(requests.c.state.in_(("struck", "in_batch")), items.c.state == "learned")
+            .select_from(request_items.join(requests))
+            .where(requests.c.state.in_(("struck", "in_batch")), request_items.c.state == "learned")
         )
     lines = [f"ledger {ledger.folder}: {total} requests, {len(rows)} not answered yet"]
     lines.append(f"live: {live}" + (f", which learned {struck} struck samples" if struck else ""))
@@ -49,7 +49,11 @@ def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
     """A row for each request, the one that is due first at the top: number, state, received, due with
     the days that are left, samples, source.
     """
-    counted = select(items.c.request, func.count().label("n")).group_by(items.c.request).subquery()
+    counted = (
+        select(request_items.c.request, func.count().label("n"))
+        .group_by(request_items.c.request)
+        .subquery()
+    )
     found = select(requests, counted.c.n).outerjoin(counted, counted.c.request == requests.c.id)
     if waiting:
         found = found.where(requests.c.state.not_in(DONE))
@@ -104,7 +108,7 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
     return lines + happened
 
 
-def batch_lines(ledger: Ledger) -> list[str]:
+def batches_told(ledger: Ledger) -> list[str]:
     """All batches, the last one first."""
     with ledger.read() as connection:
         rows = connection.execute(select(batches).order_by(batches.c.id.desc())).mappings().all()

@@ -13,7 +13,7 @@ from expunge.place import HERE, Place
 from expunge.requests.deadlines import due_dates, extended_due
 from expunge.requests.intake import (
     Added,
-    Asked,
+    DeletionRequest,
     add,
     approve,
     data_set_of,
@@ -25,7 +25,7 @@ from expunge.requests.intake import (
 from expunge.requests.ledger import Ledger, moment, stamp
 from expunge.requests.policy import Policies, read_policies
 from expunge.requests.release import live_folder
-from expunge.requests.tables import duplicates, items
+from expunge.requests.tables import duplicates, request_items
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
@@ -78,19 +78,19 @@ def receive(ledger: Ledger, source: str, how: Received, *, place: Place = HERE) 
     return told + _lines(ledger, done, how)
 
 
-def _asked(ledger: Ledger, ids: list[str], how: Received) -> Asked:
+def _asked(ledger: Ledger, ids: list[str], how: Received) -> DeletionRequest:
     law = how.law or ledger.setting("law")
     dates = due_dates(how.at, law, policies_of(ledger))
     due = dates.due_at if how.due is None else how.due
     law_told = None if how.due is not None and how.law is None else law
-    return Asked(tuple(ids), how.source, how.at, due, law_told, dates.confirm_by, how.key)
+    return DeletionRequest(tuple(ids), how.source, how.at, due, law_told, dates.confirm_by, how.key)
 
 
 def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     with ledger.read() as connection:
         row = request_row(connection, done.number)
-        joined = select(func.count()).select_from(duplicates.join(items))
-        copies = connection.scalar(joined.where(items.c.request == done.number)) or 0
+        joined = select(func.count()).select_from(duplicates.join(request_items))
+        copies = connection.scalar(joined.where(request_items.c.request == done.number)) or 0
     counts = dict(done.counts)
     total = sum(counts.values())
     told = [
@@ -131,7 +131,7 @@ def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> None:
     model: Trained = load(live_folder(ledger), place=place)
     with ledger.read() as connection:
         request_row(connection, number)
-        wanted = select(items.c.id_hmac).where(items.c.request == number)
+        wanted = select(request_items.c.id_hmac).where(request_items.c.request == number)
         hmacs = [one for (one,) in connection.execute(wanted)]
     named = named_by(model, hmacs, ledger)
     approve(ledger, number, find(model, named), data_set=data_set_of(model))

@@ -69,7 +69,7 @@ requests = _table(
     Column("duplicate_of", Integer, ForeignKey("requests.id"), nullable=True),
     _state(REQUEST),
 )
-items = _table(
+request_items = _table(
     "items",
     Column("id", Integer, primary_key=True),
     Column("request", Integer, ForeignKey("requests.id"), nullable=False),

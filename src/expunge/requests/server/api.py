@@ -18,7 +18,7 @@ from expunge.errors import RequestError
 from expunge.requests import intake
 from expunge.requests.deadlines import due_dates
 from expunge.requests.events import head
-from expunge.requests.intake import Added, Asked, request_row
+from expunge.requests.intake import Added, DeletionRequest, request_row
 from expunge.requests.ledger import Ledger, stamp
 from expunge.requests.receiving import policies_of
 from expunge.requests.server.asking import (
@@ -78,11 +78,11 @@ def _submit(request: Request, caller: Submitter, key: SentKey, body: Body) -> JS
     return JSONResponse(told, 201 if done.fresh else 200, where)
 
 
-def _asked(ledger: Ledger, caller: Caller, sent: SentRequest, key: str) -> Asked:
+def _asked(ledger: Ledger, caller: Caller, sent: SentRequest, key: str) -> DeletionRequest:
     at = sent.received_at or datetime.now(UTC)
     law = sent.law or ledger.setting("law")
     dates = due_dates(at, law, policies_of(ledger))
-    return Asked(
+    return DeletionRequest(
         ids=tuple(dict.fromkeys(sent.ids)),
         source=sent.source or caller.name,
         received_at=at,

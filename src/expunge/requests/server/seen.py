@@ -21,7 +21,7 @@ from expunge.requests.tables import (
     batches,
     certificates,
     events,
-    items,
+    request_items,
     requests,
 )
 
@@ -61,7 +61,9 @@ def request_for(connection: Connection, caller: Caller, number: int) -> SeenFact
 
 
 def _visible(caller: Caller) -> Select[Any]:
-    counted = select(items.c.request, func.count().label("samples")).group_by(items.c.request)
+    counted = select(request_items.c.request, func.count().label("samples")).group_by(
+        request_items.c.request
+    )
     samples = counted.subquery()
     found = select(requests, samples.c.samples).outerjoin(
         samples, samples.c.request == requests.c.id

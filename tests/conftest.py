@@ -6,27 +6,24 @@ waits for the other at the end, and what takes long to make lies on the disk for
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
 import torch
 from filelock import FileLock
+from fonts import remember_fonts
 from hypothesis import settings
 
 # Modules and tests are objects that stay; looking through them for garbage takes a tenth of the time.
@@ -47,11 +44,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+class Backwards(pytest.Dir):
+    """The second worker reads the files from the last on."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        return reversed(list(super().collect()))
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> Backwards | None:
+    """What pytest makes of a source is kept, and takes seconds for all: each worker makes half."""
+    if os.environ.get("PYTEST_XDIST_WORKER") != "gw1":
+        return None
+    made: Backwards = Backwards.from_parent(parent, path=path)
+    return made
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; the tests of a file stay together, and a new file counts as long."""
+    """Long files first; the tests of a file stay together, and a new file counts as long.
+
+    In the same order for all workers, whatever theirs was.
+    """
     known = json.loads(SECONDS.read_text())["files"]
     files = {item: item.nodeid.partition("::")[0] for item in items}
-    items.sort(key=lambda item: -known.get(files[item], float("inf")))
+    items.sort(key=lambda item: (-known.get(files[item], float("inf")), files[item]))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -66,30 +81,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    """A PDF holds the glyphs of its words; which tables go with them takes a third of drawing it.
-
-    So all letters go into each, and what fontTools made of a font is remembered.
-    """
-    fonts = sys.modules.get("matplotlib.backends._backend_pdf_ps")
-    if fonts is None or hasattr(fonts, "made_before"):
-        return
-    make, made = fonts.get_glyphs_subset, {}
-    fonts.made_before = made
-
-    def remembered(file: Any, glyphs: Any) -> Any:
-        from matplotlib.font_manager import get_font
-
-        index = get_font(file).get_char_index
-        every = frozenset({*glyphs, *map(index, range(32, 127))})
-        if (file, every) not in made:
-            with make(file, set(every)) as subset:
-                content = fonts.font_as_file(subset.font).getvalue()
-                made[file, every] = content, subset.glyph_index_map
-        content, places = made[file, every]
-        font = SimpleNamespace(save=lambda stream, **_: stream.write(content))
-        return contextlib.nullcontext(SimpleNamespace(font=font, glyph_index_map=places))
-
-    fonts.get_glyphs_subset = remembered
+    remember_fonts()
 
 
 @pytest.fixture(scope="session")

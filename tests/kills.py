@@ -454,12 +454,15 @@ WARM = (
 
 
 def warm_up() -> None:
-    """Import all that, so that forks begin at once; nothing is computed before a fork."""
+    """Import all that, so that forks begin at once; torch computes nothing before a fork."""
+    from fonts import draw_before
+
     from expunge.loading import loading
 
     with loading():
         for name in WARM:
             importlib.import_module(name)
+        draw_before()
     gc.collect()
     gc.freeze()
 

@@ -5,6 +5,7 @@ Every module is read as text, so imports inside functions and under TYPE_CHECKIN
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib.util
 import inspect
@@ -65,6 +66,20 @@ MAX_FUNCTION_LINES = 60
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "migrations" not in path.parts)
 
 
+@functools.lru_cache(maxsize=1)
+def parsed(source: str) -> ast.Module:
+    """Looked at in several ways, one after another, and changed by none."""
+    return ast.parse(source)
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of a name or an attribute; else nothing."""
+    if isinstance(node, ast.Attribute):
+        start = dotted(node.value)
+        return f"{start}.{node.attr}" if start else ""
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def module_name(path: Path) -> str:
     parts = path.relative_to(SRC).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -99,7 +114,7 @@ def import_faults(source: str, module: str, *, is_package: bool = False) -> list
     if part not in LAYERS:
         return [f"{part} is new: add it to LAYERS in {Path(__file__).name}"]
     faults = []
-    for line, target in imported_modules(ast.parse(source), module, is_package=is_package):
+    for line, target in imported_modules(parsed(source), module, is_package=is_package):
         if target.split(".")[0] != "expunge":
             continue
         other = part_of(target)
@@ -127,7 +142,7 @@ def imports_of(path: Path, known: set[str]) -> set[str]:
     """The package's own modules that a module imports, but itself."""
     module, is_package = module_name(path), path.name == "__init__.py"
     found = set()
-    for node in ast.walk(ast.parse(read(path))):
+    for node in ast.walk(parsed(read(path))):
         for _, target in imported_modules(ast.Module([node], []), module, is_package=is_package):
             found.add(target)
             if isinstance(node, ast.ImportFrom):
@@ -140,7 +155,7 @@ def size_faults(source: str) -> list[str]:
     lines = len(source.splitlines())
     if lines > MAX_MODULE_LINES:
         faults.append(f"{lines} lines; {MAX_MODULE_LINES} at most")
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             lines = body_lines(node)
             if lines > MAX_FUNCTION_LINES:
@@ -180,7 +195,7 @@ def consent_faults(source: str, public: set[str]) -> list[str]:
     Whoever types a name means it, so functions for people consent by default; all others are told.
     """
     faults = []
-    tree = ast.parse(source)
+    tree = parsed(source)
     imports = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
     called = public & {alias.name for node in imports for alias in node.names}
     for node in ast.walk(tree):
@@ -195,13 +210,14 @@ def consent_faults(source: str, public: set[str]) -> list[str]:
                 if one.arg == "allow_code"
                 and ast.unparse(default or ast.Constant(False)) != "False"
             ]
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in called:
+        if isinstance(node, ast.Call) and dotted(node.func) in called:
             told = {"allow_code", None} & {one.arg for one in node.keywords}
-            name = ast.unparse(node.func)
+            name = dotted(node.func)
             faults += [] if told else [f"line {node.lineno}: {name} without allow_code"]
     return faults
 
 
+@functools.cache
 def public_and_consenting() -> set[str]:
     """Names that `expunge` exports and that take `allow_code`."""
     functions = {name: getattr(expunge, name) for name in expunge.__all__}
@@ -218,7 +234,7 @@ PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "shelve", "marshal"}
 def forbidden_faults(source: str) -> list[str]:
     """Asserts (they vanish under -O), and everything that unpickles or builds objects from YAML."""
     faults = []
-    tree = ast.parse(source)
+    tree = parsed(source)
     for line, target in imported_modules(tree, "", is_package=False):
         if target.split(".")[0] in PICKLERS:
             faults.append(f"line {line}: {target}")
@@ -234,7 +250,7 @@ def forbidden_faults(source: str) -> list[str]:
 
 
 def _call_faults(call: ast.Call) -> Iterator[str]:
-    name = ast.unparse(call.func)
+    name = dotted(call.func)
     given = {k.arg: k.value.value for k in call.keywords if isinstance(k.value, ast.Constant)}
     if name == "torch.load" and given.get("weights_only") is not True:
         yield "torch.load without weights_only=True"
@@ -306,8 +322,8 @@ BY_ROOM = {"cli", "testing"}
 def test_no_name_stands_for_two_things() -> None:
     places: dict[str, list[str]] = {}
     for path in FILES:
-        if part_of(module_name(path)) not in BY_ROOM and "migrations" not in path.parts:
-            for name in defined(ast.parse(read(path))):
+        if part_of(module_name(path)) not in BY_ROOM:
+            for name in defined(parsed(read(path))):
                 places.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 

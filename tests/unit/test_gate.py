@@ -95,7 +95,7 @@ def test_whole_classes_need_a_score_behind_the_outputs_that_finds_doing_nothing(
 
 
 def test_limits_are_students_with_bonferroni() -> None:
-    low, high = limits(models(*NEAR), ("UA", "RA"), 0.05)["UA"]
+    low, high = predicted(models(*NEAR), ("UA", "RA"), 0.05)["UA"]
     t = 3.4954  # of tables: 4 degrees, 0.9875
     half = t * statistics.stdev(NEAR) * (1 + 1 / 5) ** 0.5
     assert ((low + high) / 2, (high - low) / 2) == pytest.approx((10.04, half), rel=1e-4)

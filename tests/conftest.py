@@ -6,6 +6,7 @@ waits for the other at the end, and what takes long to make lies on the disk for
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os

@@ -205,8 +205,8 @@ ELSEWHERE = {
     "serve --port": "unit/test_server.py",
 }
 """Examples that take long: what they show runs, smaller, in these files; here they are only read."""
-OF_LEDGERS = ("ledger", "request", "batch", "release", "certify")
-"""Commands each of which needs what those before left: unit/test_certifying.py, test_ledger.py."""
+OF_LEDGERS = ("ledger", "request", "batch", "gate", "release", "certify", "serve")
+"""Commands each of which needs what those before left: unit/test_{certifying,ledger,gate,server}.py."""
 ORDER = ("train", "import", "prune", "unlearn", "cleanse", "audit", "export", "list", "study")
 """What an example starts from, another one made."""
 MYNET = """

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from expunge.advice.duration import read_seconds
 from expunge.cli.arguments import read_pairs
 from expunge.cli.ledgers import LedgerDir
 from expunge.cli.options import SetFields
@@ -18,6 +19,27 @@ from expunge.names.code import TYPED
 from expunge.place import Place
 
 Number = Annotated[int, typer.Argument(metavar="BATCH", help="Its number.", show_default=False)]
+
+
+def plan(
+    batches: Annotated[
+        int, typer.Option("--batches", min=1, help="That one qualification is expected to serve.")
+    ] = 12,
+    review: Annotated[
+        str, typer.Option("--review", metavar="TIME", help="That people take before a release.")
+    ] = "1h",
+    ledger: LedgerDir = None,
+) -> None:
+    """What forgetting all that waits would cost by each way, and until when it must start."""
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+    from expunge.requests.planning import planned
+
+    screen, _ = consoles()
+    seconds = read_seconds(review, "--review")
+    found = Ledger.open(found_ledger(ledger))
+    for line in planned(found, batches=batches, review_seconds=seconds):
+        screen.print(line, soft_wrap=True)
 
 
 @placed("data_dir", "device", "allow_code")

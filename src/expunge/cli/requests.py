@@ -42,6 +42,7 @@ GROUPS: Mapping[str, tuple[str, tuple[tuple[str, Callable[..., Any], str], ...]]
     "batch": (
         "Forget what was asked: make a model, check it, release it.",
         (
+            ("plan", batch.plan, ""),
             ("run", batch.run, ""),
             ("status", batch.status, ""),
             ("abandon", batch.abandon, "2 --reason 'the disk was full'"),

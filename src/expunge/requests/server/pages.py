@@ -100,7 +100,7 @@ def _request_page(request: Request, caller: Viewer, number: RowNumber) -> HTMLRe
         if row is None:
             raise HTTPException(404, "there is no such request, or it is another's")
         issued = certified_in(connection).get(number) if caller.may("prove") else None
-        happened = events_about(connection, number) if caller.may("see") else None
+        happened = events_about(connection, number) if caller.may("prove") else None
     return _page("request", caller, row=row, certified=issued, events=happened)
 
 

@@ -25,7 +25,7 @@ TIMED = {
     "unlearn": ("unlearn", "unlearned %"),
     "gate": ("gate", "sanity check"),
 }
-"""What is planned -> names of the steps that tell what it takes; a qualification's have audits in them."""
+"""What is planned -> names of the steps that tell what it takes, of a qualification audits and all."""
 
 
 def planned(

@@ -14,7 +14,7 @@ import pytest
 from commands import expunge
 from helpers import CPU
 from ledger_helpers import KILLED, dying_at, forked
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 
 from expunge.api import train
 from expunge.data.load import load_data
@@ -33,10 +33,11 @@ from expunge.requests.checking import check_ledger
 from expunge.requests.dsse import read_envelope, sign_payload
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of
+from expunge.requests.planning import planned
 from expunge.requests.running import run_waiting
 from expunge.requests.signing import PRIVATE_KEY, PUBLIC_KEY, make_signing_key
 from expunge.requests.statement import performer_of
-from expunge.requests.tables import events, nonces, requests
+from expunge.requests.tables import events, nonces, requests, steps
 from expunge.requests.verify import check_certificate
 from expunge.training.recipe import Recipe
 
@@ -338,3 +339,23 @@ def test_one_is_revoked_once(held: Held) -> None:
 def test_an_organisation_that_no_certificate_can_name_is_refused(name: str) -> None:
     with pytest.raises(CertificateError, match=r"holds no personal|can name"):
         performer_of(name, "controller")
+
+
+def test_a_plan_tells_what_waits_and_until_when_it_must_start(held: Held) -> None:
+    assert planned(held.ledger) == [
+        "no request waits; `expunge request add --ids FILE` receives one"
+    ]
+    held.ask(held.part("retain")[-1])
+    told = expunge("batch", "plan", "--review", "2h", cwd=held.folder).stdout
+    assert "1 request waits, of 1 sample;" in told
+    assert "start by " in told and "the latest safe start" in told
+    assert "as recorded; no unlearning was timed here" in " ".join(told.split())
+    with held.ledger.write() as writing:
+        timed = {"input_digest": "x", "attempt": 1, "lease_until": writing.at, "fencing": 1}
+        row = {"batch": 1, "name": "unlearn", "worker": "w", "output": "{}", "seconds_ms": 100}
+        writing.connection.execute(insert(steps).values(**timed, **row))
+    told = "\n".join(planned(held.ledger, batches=20))
+    assert "Retraining" in told and "Unlearning approximately" in told
+    with held.ledger.write() as writing:  # no later test waits for it
+        writing.connection.execute(delete(steps).where(steps.c.input_digest == "x"))
+    expunge("batch", "run", "--device", "cpu", cwd=held.folder)

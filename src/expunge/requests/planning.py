@@ -48,8 +48,9 @@ def planned(
     if not waiting:
         return ["no request waits; `expunge request add --ids FILE` receives one"]
     size = sum(one.samples for one in waiting)
+    many = f"{len(waiting):,} request{'s wait' if len(waiting) > 1 else ' waits'}"
     told = [
-        f"{len(waiting):,} requests wait, of {size:,} samples; due first: {waiting[0].due_at:%Y-%m-%d}"
+        f"{many}, of {size:,} sample{'s' * (size != 1)}; due first: {waiting[0].due_at:%Y-%m-%d}"
     ]
     retrain = timed[RETRAIN] or _trained_in(folder)
     if not retrain:

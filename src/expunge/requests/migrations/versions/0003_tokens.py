@@ -16,7 +16,9 @@ def upgrade() -> None:
         sa.Column("digest", sa.Text(), nullable=False),
         sa.Column("added_at", sa.Text(), nullable=False),
         sa.Column("revoked_at", sa.Text(), nullable=True),
-        sa.CheckConstraint("role IN ('submitter', 'approver', 'reader')", name=op.f("ck_tokens_role")),
+        sa.CheckConstraint(
+            "role IN ('submitter', 'approver', 'reader')", name=op.f("ck_tokens_role")
+        ),
         sa.PrimaryKeyConstraint("name", name="pk_tokens"),
         sa.UniqueConstraint("digest", name="uq_tokens_digest"),
         sqlite_strict=True,

@@ -252,7 +252,7 @@ def red_team_table(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def passed(models: Mapping[str, Any], audits: Sequence[str]) -> str:
-    """What `standard` does not always catch, what none of these audits does, what passes as forgotten."""
+    """What `standard` does not always catch, what none of these audits does, and what passes."""
     seen = {
         name: (said["standard"].get("caught", 0), sum(said["standard"].values()))
         for name, said in models.items()

@@ -16,6 +16,7 @@ from typing import Any, get_args
 from typer.main import get_command
 
 from expunge.audits import AUDITS, Audit
+from expunge.audits.retrain_band import LEAST_MODELS
 from expunge.audits.strength import SAYS, STRENGTHS
 from expunge.cli import app
 from expunge.cli.listing import FORGETS, REQUESTS, range_of
@@ -24,12 +25,15 @@ from expunge.methods.card import method_card
 from expunge.pruning import PRUNERS, Pruner
 from expunge.scores.finding import ALPHA
 from expunge.scores.table import SCORES
+from expunge.testing.red_team import OF_THE_METHOD
 from expunge.training.recipe import Settings
 
 HERE = Path(__file__).parent
 RED_TEAM = HERE.parent / "benchmarks/results/red-team.json"
 MADE = "<!-- From here on written from the code by `python docs/build.py`. -->"
 WIDTH = 96
+WHOLE = "thorough"
+"""The strength that has all audits."""
 SHOWN = 5
 """Audits that a cell names."""
 TYPES = {
@@ -155,17 +159,33 @@ def red_team() -> Iterator[str]:
         "([`expunge.testing.cheats`](../src/expunge/testing/cheats.py) says how each is made). Numbers "
         "are those that an audit found outside what retraining does, of so many that were made. Each "
         f"was held against {found['references']} retrained models, beside a bank of {found['bank']}. "
-        "`?`: the audit could tell of none. The strengths' columns are what their audits find "
-        "together. The last line has models that really were retrained, judged as all others"
+        "`0 of 3`: it found none outside, and one or more within. `?`: it could tell of none, neither "
+        "one nor the other. The strengths' columns are what their audits find together, corrected for "
+        "their number; `called forgot` are cheats that passed for models that forgot. "
+        f"{absent()} "
+        "The last line has models that really were retrained, judged as all others"
         f"{drawn_anew(found)}: what is found there is a false alarm, with the 95 % interval of its rate "
-        "given this bank."
+        "given this bank, original and request, as if the models were independent; `–` where the audit "
+        "could tell of none of the models above."
     )
     for kind, title in (("class", "A whole class"), ("random", "Samples at random")):
         yield from ("", f"### {title} ({', '.join(found[kind]['cases'])})", "")
         yield from red_team_table(found[kind])
     yield from methods_judged(found)
     command, machine, date = found["command"], found["machine"]["cpu"], found["machine"]["date"]
-    yield from ("", f"Measured by `{command}` in {found['seconds']:,} s ({machine}, {date}).", "")
+    took = f"{found['seconds']:,} s in all judged models, beside other work"
+    yield from ("", f"Measured by `{command}`: {took} ({machine}, {date}).", "")
+
+
+def absent() -> str:
+    """Why there is no column of the strength that has all audits."""
+    more = [name for name in STRENGTHS[WHOLE] if name not in STRENGTHS["standard"]]
+    method = [name for name in more if AUDITS[name].needs & OF_THE_METHOD]
+    return (
+        f"There is no column `{WHOLE}`: of what it has besides, {listed(method)} judge the method that "
+        "made a model and never look at the model, so they can find no cheat, and `retrain_band` "
+        f"tells nothing before there are {LEAST_MODELS} retrained models."
+    )
 
 
 def methods_judged(found: Mapping[str, Any]) -> Iterator[str]:
@@ -176,12 +196,13 @@ def methods_judged(found: Mapping[str, Any]) -> Iterator[str]:
     of = max(sum(one["said"].values()) for name, one in kinds["class"].items() if name != "retrain")
     yield from ("", "### What `standard` says of every method", "")
     yield (
-        "Each with its own defaults, on the first network, held against the same retrained models; "
-        f"of {of} seeds. In brackets: the audits that found so many of them outside. Defaults are for "
+        "Each with its own defaults, on `mlp`, held against the same retrained models; "
+        f"of {of} seeds. In brackets: the audits that found so many of them outside, each audit by "
+        "itself, before correction for their number. Defaults are for "
         "the data of a method's paper, and what is not forgotten here may be so with other settings. "
         f"{listed(list(CONTROLS))} are controls: what is no better than they are is not praised. The "
-        "line of `retrain` has the models that really were retrained, and says how often `forgot` is "
-        "found at all."
+        f"line of `retrain` has the models that really were retrained{drawn_anew(found)}, and says how "
+        "often `forgot` is found at all."
     )
     yield from ("", "| method | a whole class | samples at random |", "|---|---|---|")
     for name in dict.fromkeys((*kinds["class"], *kinds["random"])):
@@ -209,26 +230,20 @@ def drawn_anew(found: Mapping[str, Any]) -> str:
 
 def red_team_table(found: Mapping[str, Any]) -> Iterator[str]:
     """One kind of request: models as lines, audits as columns; and what nothing catches."""
-    audits = list(found["alarms"])
+    audits = [audit for audit in found["alarms"] if audit != WHOLE]
     yield f"| | {' | '.join(f'`{audit}`' for audit in audits)} |"
     yield "|---" * (len(audits) + 1) + "|"
     for name, said in found["models"].items():
-        yield f"| {name} | {' | '.join(red_team_cell(said.get(audit, {})) for audit in audits)} |"
-    alarms = [
-        f"{one['alarms']} of {one['of']} ({100 * one['low']:.1f} to {100 * one['high']:.1f} %)"
-        for one in found["alarms"].values()
-    ]
+        yield f"| {name} | {' | '.join(red_team_cell(said, audit) for audit in audits)} |"
+    alarms = []
+    for audit in audits:
+        one = found["alarms"][audit]
+        share = f"({100 * one['low']:.1f} to {100 * one['high']:.1f} %)"
+        tells = any(red_team_cell(said, audit) != "?" for said in found["models"].values())
+        alarms.append(f"{one['alarms']} of {one['of']} {share}" if tells or one["alarms"] else "–")
     yield f"| retrained: false alarms | {' | '.join(alarms)} |"
-    models = found["models"]
-    passed = [name for name, said in models.items() if not said["standard"].get("caught")]
-    loud = [audit for audit, one in found["alarms"].items() if one["low"] > ALPHA]
-    none = [
-        name
-        for name in passed
-        if not any(one.get("caught") for audit, one in models[name].items() if audit not in loud)
-    ]
-    yield ""
-    yield f"Not caught by `standard`: {listed(passed)}. By no audit at all: {listed(none)}."
+    loud = [audit for audit in audits if found["alarms"][audit]["low"] > ALPHA]
+    yield from ("", passed(found["models"], [audit for audit in audits if audit not in loud]))
     if loud:
         yield (
             f"What {listed(loud)} alone found does not count there: at true retrains it sounds more "
@@ -236,15 +251,43 @@ def red_team_table(found: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def passed(models: Mapping[str, Any], audits: Sequence[str]) -> str:
+    """What `standard` does not always catch, what none of these audits does, and what passes."""
+    seen = {
+        name: (said["standard"].get("caught", 0), sum(said["standard"].values()))
+        for name, said in models.items()
+    }
+    some = [f"`{name}` ({count} of {of})" for name, (count, of) in seen.items() if 0 < count < of]
+    never = [name for name, (count, _) in seen.items() if not count]
+    none = [
+        name
+        for name in never
+        if not any(models[name].get(audit, {}).get("caught") for audit in audits)
+    ]
+    called = []
+    for word in (audit for audit in audits if audit in STRENGTHS):
+        missed = {name: said[word].get("missed", 0) for name, said in models.items()}
+        those = [f"`{name}` ({n} of {seen[name][1]})" for name, n in missed.items() if n]
+        called.append(f"by `{word}`: {', '.join(those) or 'none'}")
+    return (
+        f"Not always caught by `standard`: {', '.join(some) or 'none'}; never: {listed(never)}; by no "
+        f"audit at all in any seed: {listed(none)}. Called forgotten {'; '.join(called)}."
+    )
+
+
 def listed(names: Sequence[str]) -> str:
     """Names for a sentence."""
     return ", ".join(f"`{name}`" for name in names) or "none"
 
 
-def red_team_cell(counts: Mapping[str, int]) -> str:
-    """How many were caught; ? where nothing could be told."""
-    caught, of = counts.get("caught", 0), sum(counts.values())
-    return f"{caught} of {of}" if caught or counts.get("missed") else "?"
+def red_team_cell(said: Mapping[str, Mapping[str, int]], audit: str) -> str:
+    """How many were caught, and how many a strength called forgotten; ? where nothing could be told."""
+    counts = said.get(audit, {})
+    caught, missed = counts.get("caught", 0), counts.get("missed", 0)
+    if not caught and not missed:
+        return "?"
+    called = f", {missed} called forgot" if missed and audit in STRENGTHS else ""
+    return f"{caught} of {sum(counts.values())}{called}"
 
 
 def strengths() -> Iterator[str]:

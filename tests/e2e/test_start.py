@@ -202,6 +202,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     (["audit", "forgot", "--features", "magic"], ["magic", "confidence"]),
     (["audit", "forgot", "--retrained", "nowhere"], ["nowhere does not exist"]),
     (["audit", "forgot", "--trigger", "patch"], ["give both or neither"]),
+    (["audit", "forgot", "--bank", "bare", "--report", "bare/p"], ["the bank, bare, lie in"]),
+    (["audit", "forgot", "--sibling", "odd", "--report", "odd/p"], ["sibling 1, odd, lie in"]),
     (["audit", "poisoned", "--forget", "poison", "--trigger", "patch"], ["leave --trigger and"]),
     (["cleanse", "original", "--poison", "patch:sice=3", *FINE], ["did you mean 'size'"]),
     (["cleanse", "original", "--known-fraction", "2", *FINE], ["known fraction", "2"]),

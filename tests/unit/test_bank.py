@@ -184,7 +184,7 @@ def test_neither_order_nor_process_changes_a_model(
     )
     way = read_way(made)
     assert way is not None
-    ended = "2 of 2 workers ended early (exit code -9); what is missing is made here"
+    ended = "2 of 2 workers ended early (exit code -9)"
     assert lines == [way.sentence, ended]
     assert all_logits(made) == all_logits(built)
     weights = [one.weights_file(2).read_bytes() for one in (made, built)]
@@ -576,8 +576,25 @@ def test_whoever_builds_or_purges_keeps_the_other_out(
         build(original, bank.folder, models=6)
 
 
+class Idle:
+    """A crew that does nothing."""
+
+    def __init__(self, work: object, orders: object, workers: int) -> None:
+        self.size = workers
+
+    def alive(self) -> bool:
+        return False
+
+    def end(self) -> list[str]:
+        return ["idle"]
+
+
 def test_the_bank_of_a_deletion_is_found_beside_it(
-    original: Trained, forgot: Trained, built: Bank, tmp_path: Path
+    original: Trained,
+    forgot: Trained,
+    built: Bank,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for model in (original, forgot):
         assert model.path is not None
@@ -591,7 +608,23 @@ def test_the_bank_of_a_deletion_is_found_beside_it(
     done = purge_folder(tmp_path / "redacted")
     assert done.purged.samples == len(forgot.split.forget) == len(redacted.split.forget)
     assert found_bank(tmp_path / "original").struck.sum() == done.purged.samples
-    more = purge_folder(tmp_path / "original", forget="class:3", renew=True)
+    with monkeypatch.context() as other:
+        other.setattr("expunge.shadows.fits.resolve_precision", lambda *_: "bfloat16")
+        with pytest.raises(ConfigError, match="is trained in float32, and"):
+            renew(original, tmp_path / "original-bank")
+        with pytest.raises(ConfigError, match="take machines of one kind"):
+            purge_folder(tmp_path / "original", forget="class:3", renew=True)
+    assert found_bank(tmp_path / "original").struck.sum() == done.purged.samples
+    monkeypatch.setattr(training_crew, "Processes", Idle)
+    lines: list[str] = []
+    more = purge_folder(
+        tmp_path / "original",
+        forget="class:3",
+        renew=True,
+        workers=2,
+        place=Place(tell=lines.append),
+    )
+    assert lines == ["1 of 2 workers ended early (idle); what is missing is made here"]
     assert more.renewed == 4 and status_of(more.bank).marked == 0
     assert not (more.bank.labels == 3)[: more.bank.learned].any()
     shutil.copytree(tmp_path / "original-bank", tmp_path / "second-bank")
@@ -628,7 +661,9 @@ def test_the_commands(original: Trained, tmp_path: Path) -> None:
         (("build", "runs/o", "--budget", "now"), "--budget 'now'"),
         (("build", "runs/o", "--models", "4", "--ray", "127.0.0.1:9"), "no Ray cluster answers"),
         (("status", "runs"), "is a bank"),
+        (("build", "runs/o", "--models", "4", "--ray", "a..b:9"), "no Ray cluster answers"),
         (("purge", "runs/o"), "has forgotten nothing"),
+        (("purge", "runs/o", "--forget", "class:2", "--workers", "2"), "belong to --renew"),
     ):
         found = expunge("bank", *arguments, cwd=tmp_path, ok=False)
         assert why in found.stderr and len(found.stderr.strip().splitlines()) <= 2, found.stderr

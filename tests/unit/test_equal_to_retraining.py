@@ -26,6 +26,7 @@ class Models:
     siblings: tuple[tuple[float, float], ...] = ()
     references: tuple[tuple[float, float], ...] = ()
     margins: Margins = STATED
+    n: int = 900
 
     def judging(self, subject: tuple[float, float]) -> Models:
         return replace(self, subject=subject)
@@ -37,7 +38,7 @@ class Both:
     def scores(self, panel: Models) -> Iterator[Score]:
         for name, value in zip(("UA", "RA"), panel.subject, strict=True):
             known = {"references": [one[name == "RA"] for one in panel.references]}
-            yield Score(name, value, 900, None, None, "percent", "retrained", known)
+            yield Score(name, value, panel.n, None, None, "percent", "retrained", known)
         yield Score("RTE", 1.0, 1, None, None, "seconds", "low")
 
 
@@ -56,6 +57,9 @@ def test_equality_is_shown_and_the_rate_of_a_true_retraining_said() -> None:
     lost = [(ua, ra - 9) for ua, ra in made]
     told, _ = lines(Models(lost[0], tuple(lost[1:6]), tuple(made[6:])))
     assert told.endswith("within UA; outside RA")
+    fine = Margins({"UA": 0.001, "RA": 0.001})
+    _, rate = lines(Models(made[0], tuple(made[1:6]), tuple(made[6:]), fine, n=20))
+    assert " in 100 % of " in rate, "nothing is finer than a sample of 20"
 
 
 @pytest.mark.parametrize(("siblings", "references"), [(3, 6), (5, 4), (0, 6)])

@@ -49,7 +49,7 @@ MUST = {
     "temperature",
     "overshoot",
 }
-"""Cheats that `standard` has to catch, whatever is asked for."""
+"""Cheats that `standard` has to catch in every seed, of either kind of request."""
 CASES = ("class:3", "random:0.2")
 
 
@@ -207,12 +207,23 @@ def test_what_an_audit_finds_that_sounds_at_true_retrains_too_is_not_caught(
 ) -> None:
     none = {"alarms": 0, "of": 40, "low": 0.0, "high": 0.088}
     alarms = {"loud": {"alarms": 7, "of": 40, "low": 0.0875, "high": 0.32}, "standard": none}
-    models = {"cheat": {"loud": {"caught": 1}, "standard": {"missed": 1}}}
+    models = {
+        "cheat": {"loud": {"caught": 1}, "mute": {"cannot tell": 1}, "standard": {"missed": 1}},
+        "near": {"loud": {"missed": 2}, "standard": {"caught": 1, "cannot tell": 1}},
+    }
     table = script("docs/build.py", monkeypatch).red_team_table
-    *_, told, why = table({"models": models, "alarms": alarms})
-    assert told.endswith("By no audit at all: `cheat`.") and "`loud` alone" in why
+    alarms |= {"mute": none, "thorough": none}
+    head, _, cheat, _, retrained, _, told, why = table({"models": models, "alarms": alarms})
+    assert head == "| | `loud` | `standard` | `mute` |"
+    assert cheat == "| cheat | 1 of 1 | 0 of 1, 1 called forgot | ? |"
+    assert retrained.endswith(" | 0 of 40 (0.0 to 8.8 %) | – |")
+    assert told == (
+        "Not always caught by `standard`: `near` (1 of 2); never: `cheat`; by no audit at all in any "
+        "seed: `cheat`. Called forgotten by `standard`: `cheat` (1 of 1)."
+    )
+    assert "`loud` alone" in why
     *_, told = table({"models": models, "alarms": {"loud": none, "standard": none}})
-    assert told.endswith("By no audit at all: none.")
+    assert "by no audit at all in any seed: none." in told
 
 
 def test_retrained_models_are_read_against_others_each_time(
@@ -234,15 +245,20 @@ def test_words_of_several_scores() -> None:
 @pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark has not been run")
 def test_what_was_measured_says_the_same() -> None:
     told = json.loads(RESULTS.read_text(encoding="utf-8"))
-    free = set(CHEATS)
     for kind in ("class", "random"):
         models: Mapping[str, Any] = told[kind]["models"]
         assert set(models) == {ORIGINAL, *CHEATS} - ({"head_zeroed"} if kind == "random" else set())
         for name in MUST & set(models):
             said = models[name]["standard"]
             assert said.get("caught", 0) == sum(said.values()), f"{name}, {kind}"
-        free -= {name for name, said in models.items() if said["standard"].get("caught", 0)}
+        # an audit that sounds at true retrains too has caught nothing
+        quiet = [audit for audit, one in told[kind]["alarms"].items() if one["low"] <= 0.05]
+        free = {
+            name
+            for name, said in models.items()
+            if not any(said.get(audit, {}).get("caught", 0) for audit in quiet)
+        }
+        assert len(free) <= 2, f"no audit catches {sorted(free)}, {kind}"
         alarms = told[kind]["alarms"]["standard"]
         assert alarms["of"] >= 40
         assert alarms["low"] <= 0.05, "a joint rate above the level it was made for"
-    assert len(free) <= 2, f"nothing catches {sorted(free)}"

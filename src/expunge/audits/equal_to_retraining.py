@@ -39,10 +39,11 @@ def method_lines(scores: Sequence[Score], audits: Sequence[Audit], panel: Panel)
         for score in (score for audit in makers for score in audit.scores(beside)):
             if score.name in whole:
                 ours[score.name].append(score.value)
-    margins = {name: panel.margins.of(name) or math.nan for name in ours}
+    # no margin is finer than one sample, for the test as for the rate of passing it
+    margins = {name: max(panel.margins.of(name) or math.nan, steps[name]) for name in ours}
     words: dict[str, list[str]] = {}
     for name, values in ours.items():
-        word = equivalent(values, retrained[name], margins[name], step=steps[name]).word
+        word = equivalent(values, retrained[name], margins[name]).word
         words.setdefault(word, []).append(name)
     told = "; ".join(f"{word} {', '.join(names)}" for word, names in words.items())
     n = min(len(siblings) + 1, k)

@@ -275,6 +275,8 @@ def audit(
     read = {"the model folder": model_dir}
     read |= {} if original is None else {"the original": original}
     read |= {f"retrained model {n}": one for n, one in enumerate(retrained or (), 1)}
+    read |= {} if bank is None else {"the bank": bank}
+    read |= {f"sibling {n}": one for n, one in enumerate(sibling or (), 1)}
     check_places(figures, report, read, overwrite=place.overwrite, mark=EXPOSURE)
     attacked = tuple(FEATURES) if features == "all" else tuple(names(features))
     membership = Membership(features=attacked, max_samples=mia_samples or None)

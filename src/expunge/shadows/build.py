@@ -16,6 +16,7 @@ from expunge.models.state import packed_state
 from expunge.place import HERE, Place
 from expunge.shadows.bank import Bank, open_bank, read_bank_card, write_bank
 from expunge.shadows.card import BankCard, card_of
+from expunge.shadows.fits import check_precision
 from expunge.shadows.halves import by_id
 from expunge.shadows.making import lacking
 from expunge.shadows.places import AGAIN, ALL, SAMPLES, BankAsked, is_bank, read_asked, write_asked
@@ -166,6 +167,7 @@ def renew(original: Trained, folder: str | Path, *, place: Place = HERE) -> Bank
     original: the bank's, or what it became by forgetting. Raises as `build` does.
     """
     bank = open_bank(folder)
+    check_precision(bank, original, place)
     asked = read_asked(bank.folder)
     keep = asked is None or asked.weights
     with bank.at_work():

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from expunge.errors import ConfigError, DivergenceError
+from expunge.errors import DivergenceError
 from expunge.place import Place
 from expunge.progress import Reporter, Silent
-from expunge.shadows.bank import Bank, open_bank
+from expunge.shadows.bank import open_bank
+from expunge.shadows.fits import check_precision
 from expunge.shadows.making import lacking
 from expunge.shadows.together import make_models
 from expunge.shadows.way import BankWay, read_way
 from expunge.trained.opening import load
-from expunge.trained.trained import Trained
 from expunge.training.crew import start_crew
-from expunge.training.precision import resolve_precision
-from expunge.training.run import accelerator_on
 
 POLL_SECONDS = 0.2
 
@@ -48,8 +46,7 @@ def make_lacking(orders: BankOrders) -> None:
     """
     original = load(orders.model_dir, data=orders.data, place=orders.place)
     bank = open_bank(orders.bank)
-    if not orders.renew:
-        _check_precision(original, bank, orders.place)
+    check_precision(bank, original, orders.place)
     with bank.at_work():
         bank = open_bank(orders.bank)
         lacks = partial(lacking, bank, keep=orders.keep, renew=orders.renew)
@@ -69,18 +66,6 @@ def make_lacking(orders: BankOrders) -> None:
             return  # who started this one makes what is missing, and is told
 
 
-def _check_precision(original: Trained, bank: Bank, place: Place) -> None:
-    if original.recipe is None:  # of which there is no bank
-        return
-    device = accelerator_on(place.device).device
-    here = resolve_precision(original.recipe.precision, original.model, device)
-    if here != bank.card.precision:
-        raise ConfigError(
-            f"the bank is trained in {bank.card.precision}, and a worker's machine trains in {here}; "
-            "take machines of one kind"
-        )
-
-
 def make_by_workers(
     orders: BankOrders,
     workers: int,
@@ -98,8 +83,9 @@ def make_by_workers(
     left, device = len(lacks(orders.numbers)), orders.place.device
     done = len(orders.numbers) - left
     reporter = progress or Silent()
-    with reporter.work("building the bank", len(orders.numbers), done, unit="models") as bar:
-        bar.note(f"starting {workers} workers")
+    what = "renewing the bank" if orders.renew else "building the bank"
+    with reporter.work(what, len(orders.numbers), done, unit="models") as bar:
+        bar.note(f"starting {workers} worker{'' if workers == 1 else 's'}")
         crew = start_crew(make_lacking, orders, workers, ray=ray, again=0, device=device)
         try:
             alive = True
@@ -114,6 +100,5 @@ def make_by_workers(
             reasons = crew.end()
     if reasons:
         why = "; ".join(dict.fromkeys(reasons))
-        tell(
-            f"{len(reasons)} of {crew.size} workers ended early ({why}); what is missing is made here"
-        )
+        rest = "; what is missing is made here" if left else ""
+        tell(f"{len(reasons)} of {crew.size} workers ended early ({why}){rest}")

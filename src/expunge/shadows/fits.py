@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from expunge.errors import ConfigError
+from expunge.place import Place
 from expunge.shadows.bank import Bank
 from expunge.shadows.card import common_to
 from expunge.trained.trained import Trained
+from expunge.training.precision import resolve_precision
+from expunge.training.run import accelerator_on
 
 WORDS = {
     "data": "other training data",
@@ -51,4 +54,20 @@ def check_bank(bank: Bank, model: Trained, *, purged: bool = False) -> None:
         raise ConfigError(
             f"{bank.folder} was purged of {lost:,} samples that {model.name} learned from or "
             "forgot, so it can say nothing of them; audit before a purge, or leave the bank out"
+        )
+
+
+def check_precision(bank: Bank, model: Trained, place: Place) -> None:
+    """Raise ConfigError on a machine whose models would be others than those of the bank.
+
+    model: the bank's original, or what it became.
+    """
+    if model.recipe is None:  # of which there is no bank
+        return
+    device = accelerator_on(place.device).device
+    here = resolve_precision(model.recipe.precision, model.model, device)
+    if here != bank.card.precision:
+        raise ConfigError(
+            f"the bank is trained in {bank.card.precision}, and the machine at work trains in {here}; "
+            "take machines of one kind"
         )

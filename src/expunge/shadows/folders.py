@@ -225,9 +225,12 @@ def purge_folder(
     the one beside the model folder that fits. renew: train the models that learned from it again, by
     workers as `build_folder` takes them.
 
-    Raises ConfigError where no bank fits, or several do, and for a cluster that is not there; SplitError
-    where nothing was forgotten.
+    Raises ConfigError where no bank fits, or several do, for workers without `renew`, for a machine that
+    would train others than the bank's, and for a cluster that is not there; SplitError where nothing was
+    forgotten.
     """
+    if not renew and (workers is not None or ray is not None):
+        raise ConfigError("--workers and --ray belong to --renew; add it, or leave them out")
     _check_workers(workers, ray)
     papers = read_papers(model_dir, data=data, place=place)
     forgot = any(papers.split.get(name) for name in ("forget", "excluded", "struck"))
@@ -241,13 +244,15 @@ def purge_folder(
         from expunge.shadows.bank import open_bank
         from expunge.shadows.build import renew as renewed
         from expunge.shadows.crew import BankOrders, make_by_workers
-        from expunge.shadows.fits import check_bank
+        from expunge.shadows.fits import check_bank, check_precision
         from expunge.shadows.purge import purge_bank
     bank = open_bank(found)
     model = None
     if renew or forget is not None:
         model = open_papers(papers, progress=place.progress)
         check_bank(bank, model, purged=True)
+        if renew:
+            check_precision(bank, model, place)
     elif not _same_data(papers, bank.card.data):
         raise ConfigError(f"{found} is a bank of other data than those of {model_dir}")
     purged = purge_bank(bank, _struck(papers, bank, model, forget, forget_seed), place.progress)

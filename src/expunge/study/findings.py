@@ -41,9 +41,10 @@ def findings_of(rows: Sequence[Row], store: CellStore, frame: pd.DataFrame) -> p
 
 def _lines(row: Row, store: CellStore) -> Iterator[dict[str, Any]]:
     content = store.read(row.cell)
-    judged = [_judged(score) for score in content["scores"] if score.get("finding")]
-    if not judged:
+    told = [score for score in content["scores"] if score.get("finding")]
+    if not told:
         return
+    judged = [_judged(score) for score in told]
     # an earlier version said no more than which classes are gone
     whole = content.get("whole_classes", bool(content.get("forgotten_classes")))
     together = found_together(
@@ -51,17 +52,16 @@ def _lines(row: Row, store: CellStore) -> Iterator[dict[str, Any]]:
         references=max(len(one.score.retrained) for one in judged),
         whole_classes=whole,
     )
-    for alone, one in zip(judged, together.judged, strict=True):
-        if alone.score.finding is None:
-            continue
+    for plain, one in zip(told, together.judged, strict=True):
+        alone = _finding(plain)
         yield {
             **dict(zip(SETTING, row.setting, strict=True)),
             "method": row.method,
             "seed": row.seed,
             "score": one.score.name,
             "finding": alone.word,
-            "why": alone.score.finding.why,
-            "p": alone.score.finding.p,
+            "why": alone.why,
+            "p": alone.p,
             "among_all": one.word,
             "together": together.word,
             "references": together.references,
@@ -90,7 +90,7 @@ def _score(plain: Mapping[str, Any]) -> Score:
     detail["references"] = (
         [_number(one) for one in references] if isinstance(references, list) else None
     )
-    value, found = plain["value"], plain["finding"]
+    value = plain["value"]
     return Score(
         name=plain["name"],
         value=math.nan if value is None else float(value),
@@ -103,9 +103,15 @@ def _score(plain: Mapping[str, Any]) -> Score:
         reference=plain.get("reference"),
         bound=plain.get("bound"),
         reference_bound=plain.get("reference_bound"),
-        finding=Finding(
-            **{name: found[name] for name in ("word", "why", "p", "decidable") if name in found}
-        ),
+        finding=_finding(plain),
+    )
+
+
+def _finding(plain: Mapping[str, Any]) -> Finding:
+    """What was found of a score by itself."""
+    found = plain["finding"]
+    return Finding(
+        **{name: found[name] for name in ("word", "why", "p", "decidable") if name in found}
     )
 
 

@@ -111,7 +111,7 @@ def check_cluster(address: str) -> None:
         )
     try:
         _knock(address)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # `a..b` is no name of a machine
         raise _silent(address, error) from error
 
 

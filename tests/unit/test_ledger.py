@@ -275,14 +275,14 @@ def test_moments_as_typed() -> None:
     assert read_received("2026-01-05", clock).isoformat() == "2026-01-05T00:00:00+01:00"
     due = read_moment("2026-01-05", "--due", clock)
     assert due.isoformat() == "2026-01-05T23:59:59+01:00"
-    for text, why in (
+    for typed, why in (
         ("2098-01-05", "still to come"),
         ("9999-12-31T23:59-12:00", "outside the years"),
         ("2026-01-05T09:30", "no time zone"),
         ("soon", "is no time"),
     ):
         with pytest.raises(RequestError, match=why):
-            read_received(text, clock)
+            read_received(typed, clock)
 
 
 def test_an_undecided_request_is_in_nobodys_way(small: Ledger) -> None:

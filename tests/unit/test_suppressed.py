@@ -216,7 +216,7 @@ def test_rows_without_names_are_told_by_their_content(tmp_path: Path) -> None:
         add(ledger, asked("9", key=reading), [found], data_set=name, decided=True)
         if fits:
             assert exported(tmp_path, ledger, rows[8:], names=False).struck.ids == {"1"}
-    with pytest.raises(RequestError, match="as uint8 3x32x32;ground=white; here .* as float32 6:"):
+    with pytest.raises(RequestError, match=r"as uint8 3x32x32;ground=white; here .* as float32 6:"):
         exported(tmp_path, ledger, rows, names=False)
 
 
@@ -285,6 +285,26 @@ def test_images_in_folders_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert content_hashes(tokens.train.subset(some)) == content_hashes(texts.train.subset(some))
     finally:
         os.chdir(os_folder)
+
+
+def test_what_code_reads_one_by_one_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(torch.utils.data.Dataset[Any]):
+        targets = (0, 1) * 10
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+        def __getitem__(self, row: int) -> Any:
+            return torch.full((6,), float(row)), self.targets[row]
+
+    ledger = ledger_at(tmp_path)
+    monkeypatch.setenv("EXPUNGE_LEDGER", str(ledger.folder))
+    assert load_data(Own()).struck.ids == frozenset()
+    add(ledger, asked("a"), [NamedSample("a", "learned", "c")], decided=True)
+    with pytest.raises(RequestError, match="one by one by code"):
+        load_data(Own())
 
 
 def test_tokens_are_told_whatever_they_are_padded_to() -> None:

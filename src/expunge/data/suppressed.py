@@ -294,6 +294,12 @@ def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) 
         by_content = {content.rpartition(";")[2] for _, _, content in rows if content is not None}
         if not hashes:
             hashes = content_hashes(samples) if by_content else []
+        if "" in hashes and (samples.positional or any(one[0] != name for one in rows)):
+            raise RequestError(
+                f"the ledger {ledger.folder} tells struck samples by their content, and these are read "
+                "one by one by code, which may give another each time; read them from files, or hold "
+                "them in one tensor"
+            )
         ids = samples.ids.tolist()
         named = [key.hmac(one) for one in ids] if by_id or left else [""] * len(ids)
         if not samples.positional:
@@ -315,13 +321,12 @@ def _check_reading(samples: Samples, name: str, contents: set[str]) -> None:
     here = reading_of(samples)
     for there in sorted({one[: one.rindex(";") + 1] if ";" in one else "" for one in contents}):
         # less is known of what was read already, and @SIZE may ask for the size that they have
-        if here and (here.startswith(there) or there.startswith(here)):
+        if here.startswith(there) or there.startswith(here):
             continue
-        how = here.rstrip(";") if here else "one by one, by code"
         raise RequestError(
             f"the samples of {name} have row numbers for ids, so those that were struck are told by "
-            f"their content, as {there.rstrip(';') or 'it was read then'}; here they are read as {how}: "
-            "read them as then (the same @SIZE, resize= and ground=)"
+            f"their content, as {there.rstrip(';')}; here they are read as {here.rstrip(';')}: read them "
+            "as then (the same @SIZE, resize= and ground=)"
         )
 
 

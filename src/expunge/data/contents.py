@@ -69,12 +69,12 @@ def _pieces(samples: Samples) -> Iterator[Tensor]:
     tensor = resident(samples)
     width = 4 * math.prod(samples.shape()) if tensor is None else tensor[:1].nbytes
     step = max(1, AT_ONCE // max(1, width))
+    starts = range(0, len(samples), step)
     if tensor is not None:
-        yield from tensor.split(step)
+        yield from (tensor[start : start + step] for start in starts)
         return
     rows = np.arange(len(samples))
-    batches = [rows[start : start + step] for start in range(0, len(rows), step)]
-    yield from samples.store.stream(batches, torch.device("cpu"))
+    yield from samples.store.stream([rows[n : n + step] for n in starts], torch.device("cpu"))
 
 
 def _steady(store: Store) -> bool:

@@ -294,7 +294,8 @@ def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) 
         by_content = {content.rpartition(";")[2] for _, _, content in rows if content is not None}
         if not hashes:
             hashes = content_hashes(samples) if by_content else []
-        if "" in hashes and (samples.positional or any(one[0] != name for one in rows)):
+        foreign = samples.positional or any(one[0] != name for one in rows)
+        if foreign and by_content and "" in hashes:
             raise RequestError(
                 f"the ledger {ledger.folder} tells struck samples by their content, and these are read "
                 "one by one by code, which may give another each time; read them from files, or hold "
@@ -325,8 +326,8 @@ def _check_reading(samples: Samples, name: str, contents: set[str]) -> None:
             continue
         raise RequestError(
             f"the samples of {name} have row numbers for ids, so those that were struck are told by "
-            f"their content, as {there.rstrip(';')}; here they are read as {here.rstrip(';')}: read them "
-            "as then (the same @SIZE, resize= and ground=)"
+            f"their content, as {there.rstrip(';')}; here they are read as {here.rstrip(';')}: read "
+            "them as then (the same @SIZE, resize= and ground=)"
         )
 
 

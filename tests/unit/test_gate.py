@@ -22,6 +22,7 @@ from expunge.api import train, unlearn
 from expunge.data.load import load_data
 from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
+from expunge.place import Place
 from expunge.requests import accepting, qualifying
 from expunge.requests.accepting import Covered, acceptance, covering
 from expunge.requests.beginning import begin
@@ -309,6 +310,20 @@ def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
     assert set(found.values()) == {"not equivalent"}
     with ledger.read() as connection:
         assert connection.scalar(select(func.count()).select_from(gate_results)) == 3
+
+
+def test_a_model_of_it_forgets_what_was_struck_since_it_began(
+    ground: Ground, retrain: Qualified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, live = ground
+    base = live.split.settled()
+    number = qualifying.QualificationNumber(retrain.number)
+    about = (ledger, number, GATE, retrain.subject, live, base, METHOD, Place())
+    work = qualifying._Work(*about)
+    forgotten = set(work._draw(live, "unlearned", 0).forget)
+    since = next(one for one in base.retain if one not in forgotten)
+    monkeypatch.setattr(qualifying, "withheld", lambda *_: frozenset([since]))
+    assert {*work._draw(work._live_now(), "unlearned", 0).forget} == {*forgotten, since}
 
 
 def test_a_qualification_covers_what_it_was_made_for_until_it_expires(

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -27,6 +28,7 @@ from sqlalchemy import CheckConstraint, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from expunge import api
+from expunge.cli.request import read_moment, read_received
 from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.data.suppressed import BESIDE
@@ -49,6 +51,7 @@ from expunge.requests.intake import (
     withdraw,
 )
 from expunge.requests.ledger import Ledger, check_url
+from expunge.requests.overview import overview
 from expunge.requests.receiving import Received, receive
 from expunge.requests.release import live_folder
 from expunge.requests.schema import newest
@@ -257,6 +260,29 @@ def test_row_numbers_are_struck_by_content_alone(tmp_path: Path) -> None:
     )
     assert column(ledger, struck.c.id_hmac) == [None]
     assert column(ledger, struck.c.content_hash) == ["c1"]
+    with pytest.raises(RequestError, match="no content is known by which"):
+        add(ledger, asked("3"), learned("3"), decided=True)
+    assert count(ledger, "requests") == 1
+
+
+def test_what_nobody_looked_up_may_have_been_learned(small: Ledger) -> None:
+    add(small, asked("a", "b"), decided=True)
+    assert overview(small).lines[1].endswith("which learned up to 2 struck samples")
+
+
+def test_moments_as_typed() -> None:
+    clock = ZoneInfo("Europe/Berlin")
+    assert read_received("2026-01-05", clock).isoformat() == "2026-01-05T00:00:00+01:00"
+    due = read_moment("2026-01-05", "--due", clock)
+    assert due.isoformat() == "2026-01-05T23:59:59+01:00"
+    for typed, why in (
+        ("2098-01-05", "still to come"),
+        ("9999-12-31T23:59-12:00", "outside the years"),
+        ("2026-01-05T09:30", "no time zone"),
+        ("soon", "is no time"),
+    ):
+        with pytest.raises(RequestError, match=why):
+            read_received(typed, clock)
 
 
 def test_an_undecided_request_is_in_nobodys_way(small: Ledger) -> None:
@@ -648,6 +674,11 @@ def begun(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Led
     return begin(tmp_path / "original", told=TOLD, place=CPU).ledger
 
 
+def by_content(name: str) -> list[NamedSample]:
+    """That it was learned, of data whose ids are row numbers."""
+    return [NamedSample(name, "learned", f"content of {name}")]
+
+
 def learned_id(folder: Path) -> str:
     return str(json.loads((folder / "split.json").read_text())["retain"][0])
 
@@ -699,12 +730,12 @@ def test_what_is_struck_while_a_batch_trains_waits_for_the_next(
     begun: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = json.loads((tmp_path / "original/split.json").read_text())["retain"][:2]
-    add(begun, asked(first), learned(first), data_set="digits", decided=True)
+    add(begun, asked(first), by_content(first), data_set="digits", decided=True)
     batch = frozen_batch(begun) or 0
     save = Trained.save
 
     def saved(*given: Any, **more: Any) -> Any:
-        add(begun, asked(second), learned(second), data_set="digits", decided=True)
+        add(begun, asked(second), by_content(second), data_set="digits", decided=True)
         save(*given, **more)
         raise OSError(errno.ENOSPC, "No space left on device")  # as good as a kill
 
@@ -718,7 +749,7 @@ def test_what_is_struck_while_a_batch_trains_waits_for_the_next(
 
 
 def test_a_live_model_that_was_changed_is_refused(begun: Ledger, tmp_path: Path) -> None:
-    add(begun, asked("1"), learned("1"), data_set="digits", decided=True)
+    add(begun, asked("1"), by_content("1"), data_set="digits", decided=True)
     weights = tmp_path / "original/model.safetensors"
     weights.write_bytes(weights.read_bytes() + b" ")
     with pytest.raises(RequestError, match="are not those that were released"):
@@ -733,7 +764,7 @@ def test_from_a_list_of_ids_to_what_is_told(begun: Ledger, tmp_path: Path) -> No
     how = Received("mail", DUE - timedelta(days=30), decided=False)
     lines = receive(begun, str(tmp_path / "ids.txt"), how, place=CPU)
     assert lines[0] == "request 1: 3 samples, 1 learned, 1 test, 1 unknown"
-    expunge("request", "approve", "1", cwd=tmp_path)
+    assert "1 unknown" in expunge("request", "approve", "1", cwd=tmp_path).stdout
     assert count(begun, "struck") == 2  # by what they hold; nobody knows what `nobody` held
     for words in (("ledger", "status"), ("request", "list"), ("request", "show", "1")):
         assert "struck" in expunge(*words, cwd=tmp_path).stdout

@@ -22,9 +22,15 @@ from PIL import Image
 from sqlalchemy import select
 
 from expunge.api import train, unlearn
-from expunge.data.contents import content_hashes
+from expunge.data.contents import content_hashes, reading_of
 from expunge.data.load import Data, load_data
-from expunge.data.suppressed import BESIDE, data_set_name, read_ledger_file, write_pointer
+from expunge.data.suppressed import (
+    BESIDE,
+    data_set_name,
+    pointers_beside,
+    read_ledger_file,
+    write_pointer,
+)
 from expunge.data.view import DataView
 from expunge.errors import ConfigError, RequestError, SplitError
 from expunge.pruning.original import prune
@@ -203,6 +209,15 @@ def test_rows_without_names_are_told_by_their_content(tmp_path: Path) -> None:
     later = exported(tmp_path, ledger, [("", 99), *rows[3:], ("", 98)], names=False)
     assert later.struck.ids == {str(1 + 7 - 3)}
     assert exported(tmp_path, ledger, rows[:7], names=False).struck.ids == frozenset()
+    # and only as they were read then
+    name = data_set_name(first.spec)
+    for reading, fits in ((reading_of(first.train), True), ("uint8 3x32x32;ground=white;", False)):
+        found = NamedSample("9", "learned", f"{reading}{content_hashes(first.train)[9]}")
+        add(ledger, asked("9", key=reading), [found], data_set=name, decided=True)
+        if fits:
+            assert exported(tmp_path, ledger, rows[8:], names=False).struck.ids == {"1"}
+    with pytest.raises(RequestError, match=r"as uint8 3x32x32;ground=white; here .* as float32 6:"):
+        exported(tmp_path, ledger, rows, names=False)
 
 
 def test_rows_with_names_are_told_by_them_and_by_their_content(tmp_path: Path) -> None:
@@ -235,7 +250,7 @@ class Words:
         return {"input_ids": [[len(word) for word in one.split()][:2] for one in text]}
 
 
-def test_images_in_folders_and_texts(tmp_path: Path) -> None:
+def test_images_in_folders_and_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for one in range(12):
         folder = tmp_path / "images" / "ab"[one % 2]
         folder.mkdir(parents=True, exist_ok=True)
@@ -256,6 +271,12 @@ def test_images_in_folders_and_texts(tmp_path: Path) -> None:
         assert load_data("images", test="none").struck.ids == {gone}
         (tmp_path / "images").rename(tmp_path / "pictures")
         assert load_data("pictures", test="none").struck.ids == {gone}
+        poisoned = "pictures+patch:size=2,share=0.9,target=a"
+        assert load_data(poisoned, test="none").struck.ids == {gone}
+        with monkeypatch.context() as patch:  # read in pieces where they do not fit
+            patch.setattr("expunge.data.images.fits", lambda _: False)
+            streamed = load_data("pictures", test="none")
+        assert streamed.train.store.whole() is None and streamed.struck.ids == {gone}
 
         texts = load_data("texts.csv", test="none")
         tokens = texts.tokenised(Words())
@@ -264,6 +285,26 @@ def test_images_in_folders_and_texts(tmp_path: Path) -> None:
         assert content_hashes(tokens.train.subset(some)) == content_hashes(texts.train.subset(some))
     finally:
         os.chdir(os_folder)
+
+
+def test_what_code_reads_one_by_one_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(torch.utils.data.Dataset[Any]):
+        targets = (0, 1) * 10
+
+        def __len__(self) -> int:
+            return len(self.targets)
+
+        def __getitem__(self, row: int) -> Any:
+            return torch.full((6,), float(row)), self.targets[row]
+
+    ledger = ledger_at(tmp_path)
+    monkeypatch.setenv("EXPUNGE_LEDGER", str(ledger.folder))
+    assert load_data(Own()).struck.ids == frozenset()
+    add(ledger, asked("a"), [NamedSample("a", "learned", "c")], decided=True)
+    with pytest.raises(RequestError, match="one by one by code"):
+        load_data(Own())
 
 
 def test_tokens_are_told_whatever_they_are_padded_to() -> None:
@@ -321,6 +362,17 @@ def test_without_its_ledger_nothing_is_loaded(
     (ledger.folder / "ledger.db").write_text("no database")
     with pytest.raises(RequestError, match="cannot be read"):
         again()
+
+
+def test_a_ledger_is_found_by_every_path_to_the_data(
+    pointed: tuple[Ledger, Callable[[], Data]], tmp_path: Path
+) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far/link.npz").symlink_to(tmp_path / "later.npz")
+    assert load_data(str(tmp_path / "far/link.npz"), test="none").struck.ids == {"n1"}
+    (tmp_path / "mnist").mkdir()
+    assert pointers_beside("mnist:100", tmp_path) == (tmp_path / f".mnist{BESIDE}",)
+    assert pointers_beside("digits") == ()
 
 
 def test_a_pointer_keeps_every_ledger(

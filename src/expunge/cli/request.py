@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, tzinfo
 from pathlib import Path
 from typing import Annotated
 
@@ -34,7 +35,9 @@ def add(
     source: Annotated[str, typer.Option("--source", help="Where it came from.")] = "terminal",
     received: Annotated[
         str | None,
-        typer.Option("--received", help="When it came, ISO 8601 with a zone.", show_default="now"),
+        typer.Option(
+            "--received", help="When it came, ISO 8601: a day, or with a zone.", show_default="now"
+        ),
     ] = None,
     due: Annotated[
         str | None,
@@ -65,17 +68,20 @@ def add(
     """
     from expunge.requests.finding import found_ledger
     from expunge.requests.ledger import Ledger
-    from expunge.requests.receiving import Received, receive
+    from expunge.requests.policy import policy_of
+    from expunge.requests.receiving import Received, policies_of, receive
 
     screen, _ = consoles()
     with working("request add"):
+        opened = Ledger.open(found_ledger(ledger))
+        clock = policy_of(law or opened.setting("law"), policies_of(opened)).clock
         done = receive(
-            Ledger.open(found_ledger(ledger)),
+            opened,
             ids,
             Received(
                 source=source,
-                at=datetime.now(UTC) if received is None else read_moment(received, "--received"),
-                due=None if due is None else read_moment(due, "--due"),
+                at=datetime.now(UTC) if received is None else read_received(received, clock),
+                due=None if due is None else read_moment(due, "--due", clock),
                 law=law,
                 key=key or "",
                 decided=not undecided,
@@ -86,16 +92,30 @@ def add(
         screen.print(line, soft_wrap=True)
 
 
-def read_moment(text: str, name: str) -> datetime:
-    """A moment as typed; a day alone is its end, in UTC. Raises RequestError."""
+def read_received(text: str, clock: tzinfo) -> datetime:
+    """When a request came, as typed; a day alone is its beginning. Raises RequestError."""
+    found = read_moment(text, "--received", clock, time())
+    if found > datetime.now(UTC):
+        raise RequestError(f"--received {text!r} is still to come; give the time at which it came")
+    return found
+
+
+def read_moment(
+    text: str, name: str, clock: tzinfo, of_day: time = time(23, 59, 59, fold=1)
+) -> datetime:
+    """A moment as typed; of a day alone, that time by the law's clock. Raises RequestError."""
+    from expunge.requests.deadlines import YEARS
+
     try:
         found = datetime.fromisoformat(text)
+        with suppress(ValueError):
+            found = datetime.combine(date.fromisoformat(text), of_day, clock)
     except ValueError as error:
         raise RequestError(
             f"{name} {text!r} is no time; write it as 2026-11-27T09:30+01:00"
         ) from error
-    if len(text) == len("2026-11-27"):
-        return found.replace(hour=23, minute=59, second=59, tzinfo=UTC)
+    if found.year not in YEARS:
+        raise RequestError(f"{name} {text!r} lies outside the years 2000 to 2099; look at the year")
     if found.tzinfo is None:
         raise RequestError(f"{name} {text!r} has no time zone; write it as {text}+01:00")
     return found
@@ -110,8 +130,8 @@ def approve(number: Number, ledger: LedgerDir = None, *, place: Place) -> None:
 
     screen, _ = consoles()
     with working("request approve"):
-        approved(Ledger.open(found_ledger(ledger)), number, place=place)
-    screen.print(f"request {number} is approved, and its samples are struck")
+        counts = approved(Ledger.open(found_ledger(ledger)), number, place=place)
+    screen.print(f"request {number} is approved, and its samples are struck: {counts}")
 
 
 def refuse(number: Number, reason: Reason, ledger: LedgerDir = None) -> None:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from expunge.data.samples import Samples, resident
+from expunge.data.batch import first_tensor
+from expunge.data.images import EncodedImages, ImageStore
+from expunge.data.poisoned import PoisonedStore
+from expunge.data.samples import RowsOf, Samples, Store, StreamStore, resident
 from expunge.data.tokens import TextStore, TokenStore
 
 AT_ONCE = 2**24
@@ -31,18 +37,53 @@ def content_hashes(samples: Samples) -> list[str]:
         rows = next(iter(store.tokens.values())).numpy()
         each = zip(rows, store.lengths.tolist(), strict=True)
         return [_digest("tokens", row[:length].astype(np.int64).tobytes()) for row, length in each]
-    tensor = resident(samples)
-    if tensor is None:
+    if not _steady(store):
         return [""] * len(samples)
-    head = f"{tensor.dtype} {tuple(tensor.shape[1:])}"
-    width = tensor[:1].numel() * tensor.element_size()
-    step = max(1, AT_ONCE // max(1, width))
     found = []
-    for start in range(0, len(tensor), step):
-        piece = tensor[start : start + step].detach().contiguous()
-        content = piece.reshape(len(piece), -1).view(torch.uint8).numpy()
+    for piece in _pieces(samples):
+        head = f"{piece.dtype} {tuple(piece.shape[1:])}"
+        content = piece.detach().contiguous().reshape(len(piece), -1).view(torch.uint8).numpy()
         found += [_digest(head, np.ascontiguousarray(row).data) for row in content]
     return found
+
+
+def reading_of(samples: Samples) -> str:
+    """What the hashes of samples were made of, as far as it is known, beside the samples themselves;
+    ends in ";". Read in another way the same samples have other hashes. "" where they have none.
+    """
+    store = samples.store
+    if isinstance(store, TextStore | TokenStore):
+        texts = isinstance(store, TextStore) or store.texts is not None
+        return "texts;" if texts else "tokens;"
+    if not len(samples) or not _steady(store):
+        return ""
+    one = first_tensor(store.fetch(np.array([0], dtype=np.int64), torch.device("cpu")))
+    said = f"{str(one.dtype).removeprefix('torch.')} {'x'.join(map(str, one.shape[1:]))};"
+    return said + (store.drawn if isinstance(store, ImageStore) else "")
+
+
+def _pieces(samples: Samples) -> Iterator[Tensor]:
+    """All inputs, some at a time; what does not fit into memory is read for it."""
+    if not len(samples):
+        return
+    tensor = resident(samples)
+    width = 4 * math.prod(samples.shape()) if tensor is None else tensor[:1].nbytes
+    step = max(1, AT_ONCE // max(1, width))
+    starts = range(0, len(samples), step)
+    if tensor is not None:
+        yield from (tensor[start : start + step] for start in starts)
+        return
+    rows = np.arange(len(samples))
+    yield from samples.store.stream([rows[n : n + step] for n in starts], torch.device("cpu"))
+
+
+def _steady(store: Store) -> bool:
+    """Whether it gives one tensor, and the same whenever it is read."""
+    while isinstance(store, RowsOf | PoisonedStore):
+        store = store.store if isinstance(store, RowsOf) else store.clean
+    if isinstance(store, StreamStore):
+        return isinstance(store.dataset, EncodedImages)
+    return isinstance(store, ImageStore) or store.whole() is not None
 
 
 def _digest(head: str, content: bytes | memoryview) -> str:

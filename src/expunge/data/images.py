@@ -213,12 +213,16 @@ class ImageStore:
     """Some of the encoded images of a part: decoded into memory at the first use if they fit, else on
     the way. What took long to decode is kept on the disk, and read from there the next time.
 
-    chosen: rows of the part. Those that are left out before the first use are never decoded.
+    chosen: rows of the part. Those that are left out before the first use are never decoded. drawn: how
+    they become pixels, in words that end in ";".
     """
 
     def __init__(self, part: ImagePart, chosen: Indices) -> None:
         self.part: ImagePart | None = part
         self.chosen = chosen
+        ground, resize = part.drawing.ground, part.drawing.resize
+        self.drawn = f"ground={ground};" if ground else ""
+        self.drawn += f"resize={resize};" if part.size else ""
 
     @cached_property
     def _decoded(self) -> Store:

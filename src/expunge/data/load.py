@@ -186,14 +186,15 @@ def load_data(
     for samples in (data.train, data.test):
         resident(samples)  # decodes now what was chosen, so that a broken file is known at once
     _check_alike(data)
+    # before any poison: it changes what lies in a sample, and not who it is
+    data = replace(data, struck=struck_of(data.train, spec, read_as.pointers, data_dir))
     if parsed.poison is not None:
         data = poisoned(data, parsed.poison)
     where = data_dir or os.environ.get("EXPUNGE_DATA")
     found = str(path_of(str(where)).resolve()) if where else None
     if data.task_name is None and type(data.task) is not Classification:
         data = replace(data, task_name=OF_ITS_DATA)
-    struck = struck_of(data.train, spec, read_as.pointers)
-    return replace(data, spec=spec, data_dir=found, struck=struck, **asked)
+    return replace(data, spec=spec, data_dir=found, **asked)
 
 
 def as_data(given: object) -> Data:

@@ -139,15 +139,19 @@ def write_pointer(file: Path, ledgers: Iterable[LedgerFile]) -> None:
     write_file(file, json.dumps(told, indent=1) + "\n")
 
 
-def pointer_beside(spec: str) -> Path | None:
-    """Where the pointer beside data lies; None for data that are no file or folder."""
-    from expunge.data.spec import BUILT_IN, DataSpec, is_code, is_hub, path_of
+def pointers_beside(spec: str, data_dir: str | Path | None = None) -> tuple[Path, ...]:
+    """Where pointers beside data lie: by the path that was given, and by the one that it leads to.
+
+    Empty for data that are no file or folder. Raises DataError for built-in data that are not there.
+    """
+    from expunge.data.spec import BUILT_IN, DataSpec, data_folder, is_code, is_hub, path_of
 
     base = DataSpec.parse(spec).base
-    if base in BUILT_IN or is_hub(base) or is_code(base):
-        return None
-    path = path_of(base)
-    return path.parent / f".{path.name}{BESIDE}" if path.exists() else None
+    if base == "digits" or (base not in BUILT_IN and (is_hub(base) or is_code(base))):
+        return ()
+    path = data_folder(base, data_dir) if base in BUILT_IN else path_of(base)
+    both = dict.fromkeys((path.absolute(), path.resolve())) if path.exists() else ()
+    return tuple(one.parent / f".{one.name}{BESIDE}" for one in both if one.name)
 
 
 def data_set_name(spec: str | None) -> str:
@@ -167,7 +171,9 @@ def pointer_here() -> Path | None:
     return next((one for up in (here, *here.parents) if (one := up / BESIDE).is_file()), None)
 
 
-def ledgers_for(spec: str | None, given: Iterable[Path] = ()) -> list[LedgerFile]:
+def ledgers_for(
+    spec: str | None, given: Iterable[Path] = (), data_dir: str | Path | None = None
+) -> list[LedgerFile]:
     """The ledgers that speak of some data: those given, that of the environment, and those that the
     working folder and the folder of the data point to.
 
@@ -179,8 +185,8 @@ def ledgers_for(spec: str | None, given: Iterable[Path] = ()) -> list[LedgerFile
     if (here := pointer_here()) is not None:
         places.append(here)
     with suppress(Exception):  # what is wrong with a specification is told where it is read
-        if spec is not None and (beside := pointer_beside(spec)) is not None and beside.exists():
-            places.append(beside)
+        if spec is not None:
+            places += [one for one in pointers_beside(spec, data_dir) if one.exists()]
     found = {}
     for place in places:
         for one in pointed(place) if place.is_file() else [read_ledger_file(place)]:
@@ -252,9 +258,14 @@ class StruckData:
 NOTHING_STRUCK = StruckData()
 
 
-def struck_of(samples: Samples, spec: str | None, pointers: Iterable[Path] = ()) -> StruckData:
+def struck_of(
+    samples: Samples,
+    spec: str | None,
+    pointers: Iterable[Path] = (),
+    data_dir: str | Path | None = None,
+) -> StruckData:
     """What all ledgers that speak of some data have struck; see `ledgers_for` and `withheld`."""
-    ledgers = ledgers_for(spec, pointers)
+    ledgers = ledgers_for(spec, pointers, data_dir)
     if not ledgers:
         return NOTHING_STRUCK
     return StruckData(withheld(samples, spec, ledgers), tuple(ledgers))
@@ -263,7 +274,8 @@ def struck_of(samples: Samples, spec: str | None, pointers: Iterable[Path] = ())
 def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) -> frozenset[str]:
     """Ids of the samples that some ledgers have struck, by data set and id, or by their content.
 
-    Raises RequestError where a ledger or its key cannot be read.
+    Raises RequestError where a ledger or its key cannot be read, and where samples could only be told by
+    their content and are read in another way than when they were struck.
     """
     from expunge.data.contents import content_hashes
 
@@ -276,9 +288,19 @@ def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) 
         key = open_ledger_key(ledger.key, ledger.folder)
         name = data_set_name(spec)
         by_id = {one for data_set, one, _ in rows if one is not None and data_set == name}
-        by_content = {content for _, _, content in rows if content is not None}
-        if hashes is None:
+        if samples.positional:
+            own = {content for data_set, _, content in rows if data_set == name and content}
+            _check_reading(samples, name, own)
+        by_content = {content.rpartition(";")[2] for _, _, content in rows if content is not None}
+        if not hashes:
             hashes = content_hashes(samples) if by_content else []
+        foreign = samples.positional or any(one[0] != name for one in rows)
+        if foreign and by_content and "" in hashes:
+            raise RequestError(
+                f"the ledger {ledger.folder} tells struck samples by their content, and these are read "
+                "one by one by code, which may give another each time; read them from files, or hold "
+                "them in one tensor"
+            )
         ids = samples.ids.tolist()
         named = [key.hmac(one) for one in ids] if by_id or left else [""] * len(ids)
         if not samples.positional:
@@ -289,6 +311,24 @@ def withheld(samples: Samples, spec: str | None, ledgers: Sequence[LedgerFile]) 
             if content in by_content and known not in left
         }
     return frozenset(found)
+
+
+def _check_reading(samples: Samples, name: str, contents: set[str]) -> None:
+    """Raise RequestError where row numbers are read in another way than those that were struck."""
+    from expunge.data.contents import reading_of
+
+    if not contents:
+        return
+    here = reading_of(samples)
+    for there in sorted({one[: one.rindex(";") + 1] if ";" in one else "" for one in contents}):
+        # less is known of what was read already, and @SIZE may ask for the size that they have
+        if here.startswith(there) or there.startswith(here):
+            continue
+        raise RequestError(
+            f"the samples of {name} have row numbers for ids, so those that were struck are told by "
+            f"their content, as {there.rstrip(';')}; here they are read as {here.rstrip(';')}: read "
+            "them as then (the same @SIZE, resize= and ground=)"
+        )
 
 
 def _struck(ledger: LedgerFile) -> tuple[list[tuple[str, Any, Any]], set[str]]:

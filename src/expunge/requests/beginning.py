@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from expunge.data.suppressed import BESIDE, LEDGER, data_set_name, pointer_beside
+from expunge.data.suppressed import BESIDE, LEDGER, data_set_name, pointers_beside
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.ledger import Ledger, check_url
@@ -85,7 +85,10 @@ def begin(
     settings["data"] = model.data.spec or ""
     name = data_set_name(model.data.spec)
     ledger = Ledger.create(folder, settings, data_set=name, url=database)
-    pointers = _point(ledger, model_dir, model.data.spec, tell)
+    beside = (
+        () if model.data.spec is None else pointers_beside(model.data.spec, model.data.data_dir)
+    )
+    pointers = _point(ledger, model_dir, beside, tell)
     with ledger.write() as writing:  # at last: what was killed before this begins again
         if not has_live(writing.connection):
             digest = enter(writing, model_dir, None)
@@ -94,14 +97,11 @@ def begin(
 
 
 def _point(
-    ledger: Ledger, model_dir: Path, spec: str | None, tell: Callable[[str], object]
+    ledger: Ledger, model_dir: Path, beside: Sequence[Path], tell: Callable[[str], object]
 ) -> tuple[Path, ...]:
-    """Leave pointers; where one cannot be written a person is told."""
-    places = [model_dir / LEDGER, Path.cwd() / BESIDE]
-    if spec is not None and (beside := pointer_beside(spec)) is not None:
-        places.append(beside)
-    written = []
-    for file in dict.fromkeys(places):
+    """Leave pointers; where one cannot be written, or none lies beside the data, a person is told."""
+    written: list[Path] = []
+    for file in dict.fromkeys((model_dir / LEDGER, Path.cwd() / BESIDE, *beside)):
         try:
             ledger.point_from(file)
         except OSError as error:
@@ -110,4 +110,9 @@ def _point(
             )
         else:
             written.append(file)
+    if not {*written} & {*beside}:
+        tell(
+            f"no pointer lies beside the data, so the ledger is found in {Path.cwd()} and below alone; "
+            f"elsewhere name it: EXPUNGE_LEDGER={ledger.folder.absolute()}"
+        )
     return tuple(written)

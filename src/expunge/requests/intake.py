@@ -48,7 +48,8 @@ class DeletionRequest:
 @dataclass(frozen=True)
 class NamedSample:
     """One sample of a request. what: "learned", "validation", "test", "struck before" or "unknown".
-    content: its content hash, "" where there is none. copies: ids of others with the same content.
+    content: how it was read, and its content hash; "" where there is none. copies: ids of others that
+    hold the same.
     """
 
     id: str
@@ -68,13 +69,14 @@ class Added:
 
 def find(model: Trained, ids: Sequence[str]) -> list[NamedSample]:
     """What each id names in the data of a model. Copies are told where ids are no row numbers."""
-    from expunge.data.contents import content_hashes
+    from expunge.data.contents import content_hashes, reading_of
 
     data, split = model.data, model.split
     learned = dict(zip(data.train.ids.tolist(), content_hashes(data.train), strict=True))
     by_id = dict(learned)
     if not {*ids} <= learned.keys():
         by_id = dict(zip(data.test.ids.tolist(), content_hashes(data.test), strict=True)) | learned
+    reading = reading_of(data.train)
     alike: dict[str, list[str]] = {}
     if not data.train.positional:
         for name, content in learned.items():
@@ -90,8 +92,10 @@ def find(model: Trained, ids: Sequence[str]) -> list[NamedSample]:
     for one in dict.fromkeys(ids):
         what = next((w for w, own in reversed(parts.items()) if one in own), "unknown")
         content = by_id.get(one, "")
+        if data.poison is not None and one in data.poison.ids:
+            content = ""  # it is that of the poison
         copies = tuple(c for c in alike.get(content, ()) if c != one)
-        found.append(NamedSample(one, what, content, copies))
+        found.append(NamedSample(one, what, content and reading + content, copies))
     return found
 
 
@@ -284,6 +288,7 @@ def _strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None)
     Also those that are not in the data, for they may come with the next export.
 
     data_set: as `data_set_name` says it; None: the ledger's own.
+    Raises RequestError for one that is in the data, and that nobody could tell again.
     """
     one = writing.connection
     name = data_set if data_set is not None else ledger.file.data_sets[0]
@@ -291,6 +296,13 @@ def _strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None)
         one.execute(select(request_items).where(request_items.c.request == number)).mappings().all()
     )
     positional = ledger.setting_in(one, "positional") == "yes"
+    blank = sum(row["content_hash"] is None and row["state"] != "unknown" for row in rows)
+    if positional and blank:
+        raise RequestError(
+            f"{blank:,} samples of request {number} have row numbers for ids, and no content is known "
+            "by which they could be told again; approve it where the data are (`expunge request "
+            f"approve {number}`), or give the data ids of their own and begin a ledger for these"
+        )
     gone = [
         {
             "data_set": name,

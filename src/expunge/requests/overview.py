@@ -35,13 +35,19 @@ def overview(ledger: Ledger) -> Overview:
             .where(releases.c.state == "live")
         )
         total = connection.scalar(select(func.count()).select_from(requests)) or 0
-        struck = connection.scalar(
-            select(func.count())
+        waits = requests.c.state.in_(("struck", "in_batch"))
+        counted = (
+            select(request_items.c.state, func.count())
             .select_from(request_items.join(requests))
-            .where(requests.c.state.in_(("struck", "in_batch")), request_items.c.state == "learned")
+            .where(waits)
+            .group_by(request_items.c.state)
         )
+        counts = {state: n for state, n in connection.execute(counted)}
+    asked = counts.get("asked", 0)  # of these nobody looked yet what they are
+    struck = counts.get("learned", 0) + asked
+    told = f"{'up to ' if asked else ''}{struck:,} struck samples"
     lines = [f"ledger {ledger.folder}: {total} requests, {len(rows)} not answered yet"]
-    lines.append(f"live: {live}" + (f", which learned {struck} struck samples" if struck else ""))
+    lines.append(f"live: {live}" + (f", which learned {told}" if struck else ""))
     return Overview(lines, rows)
 
 

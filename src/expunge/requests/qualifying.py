@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import func, insert, select, update
 
+from expunge.data.suppressed import StruckData, withheld
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
@@ -273,12 +274,21 @@ class _Work:
         from expunge.api import unlearn
 
         place = replace(self.place, strike=False)
-        split = self._draw(side, n)
+        live = self._live_now()
+        split = self._draw(live, side, n)
         code = place.allow_code
         if side == "unlearned":
-            return unlearn(self.live, split, self.method, seed=n, place=place, allow_code=code)
+            return unlearn(live, split, self.method, seed=n, place=place, allow_code=code)
         names = ("retrain", n, "gate")  # other first weights than those of the method's own seeds
-        return unlearn(self.live, split, "retrain", names=names, place=place, allow_code=code)
+        return unlearn(live, split, "retrain", names=names, place=place, allow_code=code)
+
+    def _live_now(self) -> Trained:
+        """The live model, with what was struck since it was loaded."""
+        data = self.live.data
+        ledgers = {one.name: one for one in (*data.struck.ledgers, self.ledger.file)}
+        now = withheld(data.train, data.spec, [*ledgers.values()])
+        found = StruckData(data.struck.ids | now, tuple(ledgers.values()))
+        return replace(self.live, data=replace(data, struck=found))
 
     def _control(self) -> Trained:
         """The first retrained model; one that is there was made by a run that was killed."""
@@ -291,18 +301,18 @@ class _Work:
         made.save(self.control)
         return made
 
-    def _draw(self, side: ModelSide, n: int) -> Split:
+    def _draw(self, live: Trained, side: ModelSide, n: int) -> Split:
         """What a model forgets: its own draw, and whatever waits to be forgotten."""
-        waiting = self.live.data.struck.ids.intersection((*self.base.retain, *self.base.validation))
-        return self.base.forgetting([*self._drawn(side, n), *waiting])
+        waiting = live.data.struck.ids.intersection((*self.base.retain, *self.base.validation))
+        return self.base.forgetting([*self._drawn(live, side, n), *waiting])
 
-    def _drawn(self, side: ModelSide, n: int) -> Sequence[str]:
+    def _drawn(self, live: Trained, side: ModelSide, n: int) -> Sequence[str]:
         from expunge.names.seeds import numpy_generator
 
         generator = numpy_generator("qualification", self.gate.digest, side, n)
         if self.subject.kind == "class":
-            classes = _classes(self.live)
+            classes = _classes(live)
             return classes[str(generator.choice(sorted(classes)))]
-        free = [one for one in self.base.retain if one not in self.live.data.struck.ids]
+        free = [one for one in self.base.retain if one not in live.data.struck.ids]
         rows = generator.choice(len(free), min(self.subject.size, len(free)), replace=False)
         return [free[row] for row in rows]

@@ -16,6 +16,7 @@ from expunge.requests.intake import (
     DeletionRequest,
     add,
     approve,
+    counts_of,
     data_set_of,
     extend,
     find,
@@ -124,8 +125,10 @@ def told_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[one]:,} {one}" for one in order if counts.get(one))
 
 
-def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> None:
-    """Approve a request at the terminal, where the data are at hand. Raises as `approve` does."""
+def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> str:
+    """Approve a request at the terminal, where the data are at hand; returns what its samples are, in
+    words. Raises as `approve` does.
+    """
     from expunge.trained.opening import load
 
     model: Trained = load(live_folder(ledger), place=place)
@@ -135,6 +138,8 @@ def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> None:
         hmacs = [one for (one,) in connection.execute(wanted)]
     named = named_by(model, hmacs, ledger)
     approve(ledger, number, find(model, named), data_set=data_set_of(model))
+    with ledger.read() as connection:
+        return told_counts(counts_of(connection, number))
 
 
 def extend_by_law(ledger: Ledger, number: int, reason: str) -> str:

@@ -44,8 +44,8 @@ def _batch(ledger: Ledger, method: Method | None, *, place: Place) -> int | None
         check_waiting(ledger, method, place=place)
     elif (row["method"], row["settings"]) != asked:
         raise RequestError(
-            f"batch {row['id']} is not done, and is by {row['method']} with its own settings; go on with "
-            f"`expunge batch run` alone, or do `expunge batch abandon {row['id']} --reason WHY` first"
+            f"batch {row['id']} is not done, and goes another way ({row['method']}); go on with "
+            f"`expunge batch run` alone, or do `expunge batch abandon {row['id']} --reason WHY`"
         )
     return frozen_batch(ledger, *asked)
 

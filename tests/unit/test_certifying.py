@@ -64,7 +64,7 @@ class Held:
 
     def ask(self, *names: str) -> str:
         (self.folder / "ids.txt").write_text("".join(f"{one}\n" for one in names))
-        return expunge("request", "add", "--ids", "ids.txt", cwd=self.folder).stdout
+        return str(expunge("request", "add", "--ids", "ids.txt", cwd=self.folder).stdout)
 
     def payload(self, batch: int = 1) -> dict[str, Any]:
         envelope = read_envelope(files_of(self.ledger, batch).certificate.read_bytes())

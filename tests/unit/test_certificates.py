@@ -506,7 +506,9 @@ def test_nothing_is_signed_that_reads_otherwise() -> None:
 
 
 def test_no_id_stands_in_a_certificate() -> None:
-    check_no_id(make_statement(FILES, facts()), [*IDS, "5", "41"])
+    ours = [facts().procedure.method, "none", "models", "batch"]
+    in_ours = facts(places__1__where="us/models/batch-0001-unlearned")
+    check_no_id(make_statement(FILES, in_ours), [*IDS, "5", "41", *ours])
     shown = make_statement(FILES, facts(places__1__where=f"beside {IDS[2]}"))
     with pytest.raises(CertificateError, match=r"would name an id, in predicate\.places\.1\.where"):
         check_no_id(shown, IDS)

@@ -33,6 +33,7 @@ from expunge.data.load import load_data
 from expunge.data.split import Split
 from expunge.data.suppressed import BESIDE
 from expunge.errors import ConfigError, RequestError
+from expunge.methods import make_method
 from expunge.place import Place
 from expunge.requests import batches as batches_module
 from expunge.requests import steps as steps_module
@@ -54,6 +55,7 @@ from expunge.requests.ledger import Ledger, check_url
 from expunge.requests.overview import overview
 from expunge.requests.receiving import Received, receive
 from expunge.requests.release import live_folder
+from expunge.requests.running import run_waiting
 from expunge.requests.schema import newest
 from expunge.requests.steps import Lease, claim, done, failed, is_gone, once, output_of
 from expunge.requests.tables import (
@@ -69,6 +71,7 @@ from expunge.requests.tables import (
     struck,
 )
 from expunge.trained import opening
+from expunge.trained.card import CARD, MASK, WEIGHTS
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
 
@@ -129,10 +132,17 @@ def test_tables_are_those_that_alembic_makes(ledger: Ledger) -> None:
 
 
 def test_a_ledger_of_another_version_is_not_opened(small: Ledger) -> None:
-    with small.engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
-    with pytest.raises(RequestError, match=f"version 0000, and this program writes {newest()}"):
-        Ledger.open(small.folder)
+    said = {
+        "0000": f"this program writes {newest()}; .* init MODEL_DIR --out {small.folder}`",
+        "9999": f"this program knows {newest()} at most",
+    }
+    for version, why in said.items():
+        with small.engine.begin() as connection:
+            connection.execute(text(f"UPDATE alembic_version SET version_num = '{version}'"))
+        with pytest.raises(RequestError, match=f"version {version}, and {why}"):
+            Ledger.open(small.folder)
+    with pytest.raises(RequestError, match="at most"):
+        Ledger.create(small.folder, {}, data_set="")
 
 
 # --- events
@@ -588,7 +598,7 @@ def test_a_model_that_is_not_sane_alarms_and_is_not_tried_again(
         with pytest.raises(RequestError, match=r"TA is 9.0 .* nothing is released"):
             run(small)
     told = count(small, "events")
-    with pytest.raises(RequestError, match="do `expunge batch abandon 1`"):
+    with pytest.raises(RequestError, match="do `expunge batch abandon 1 --reason WHY`"):
         run(small)
     assert count(small, "events") == told
     abandon(small, 1, "a bad seed")
@@ -605,6 +615,34 @@ def test_an_abandoned_batch_is_not_released(small: Ledger, fakes: dict[str, Any]
     with pytest.raises(RequestError, match="batch 1 is abandoned and cannot become gating"):
         run(small)
     assert state_of(small, 1) == "struck" and whole(small)
+
+
+def test_a_mask_that_came_after_a_model_was_made(
+    small: Ledger, fakes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(small, asked("a0"), learned("a0"), decided=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(batches_module, "_checked", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(small)
+    (small.folder / "models/batch-0001-retrain" / MASK).write_bytes(b"mask")
+    with pytest.raises(RequestError, match="is not the model that this batch made"):
+        run(small)
+
+
+def test_an_open_batch_goes_its_own_way(small: Ledger) -> None:
+    batch = opened(small)
+    with pytest.raises(
+        RequestError, match=r"batch 1 is not done, and goes another way \(retrain\)"
+    ):
+        run_waiting(small, make_method("euk", {"k": "all"}, allow_code=False))
+    for at, to in (("frozen", "unlearning"), ("unlearning", "gating")) * 2:
+        batches_module._go_on(small, batch, at, to)
+    for why in ("the gate", "another worker that was late"):
+        batches_module._fall_back(small, batch, "undecided", why, "{}")
+        batches_module._go_on(small, batch, "unlearning", "gating")
+    assert column(small, batches.c.state) == ["retraining"]
+    assert "the gate" in column(small, batches.c.fallback)[0] and whole(small)
 
 
 def test_what_the_live_model_did_not_learn_needs_no_model(
@@ -720,7 +758,8 @@ def test_a_full_disk_leaves_it_to_go_on(
         said = expunge("batch", "run", cwd=tmp_path, ok=False)
     assert said.returncode == 2 and said.stderr.count("No space left on device") == 1
     assert "Traceback" not in said.stderr
-    assert "No space left" in column(begun, steps.c.error)[0]
+    assert column(begun, steps.c.error)[0] == "OSError"
+    assert "No space left" not in "".join(column(begun, events.c.payload))
     expunge("batch", "run", cwd=tmp_path)
     assert count(begun, "releases") == 2 and whole(begun)
     assert learned_id(live_folder(begun)) != learned_id(tmp_path / "original")
@@ -748,10 +787,11 @@ def test_what_is_struck_while_a_batch_trains_waits_for_the_next(
     assert frozen_batch(begun) == 2
 
 
-def test_a_live_model_that_was_changed_is_refused(begun: Ledger, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [WEIGHTS, MASK, CARD])
+def test_a_live_model_that_was_changed_is_refused(name: str, begun: Ledger, tmp_path: Path) -> None:
     add(begun, asked("1"), by_content("1"), data_set="digits", decided=True)
-    weights = tmp_path / "original/model.safetensors"
-    weights.write_bytes(weights.read_bytes() + b" ")
+    with (tmp_path / "original" / name).open("ab") as stream:
+        stream.write(b" ")
     with pytest.raises(RequestError, match="are not those that were released"):
         run(begun)
     assert [one for one in check_ledger(begun).faults if "was changed" in one]

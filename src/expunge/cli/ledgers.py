@@ -96,7 +96,7 @@ def verify(
     ] = None,
     ledger: LedgerDir = None,
 ) -> None:
-    """Check the chain of events, the weights of every model, and every certificate.
+    """Check the chain of events, the files of every model, and every certificate.
 
     That the end was cut off, or that all of it is a backup of before, shows only beside a --head.
     """

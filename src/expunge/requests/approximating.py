@@ -23,7 +23,6 @@ from expunge.requests.qualifying import QualificationSubject, subject_of
 from expunge.requests.release import file_digests, live_folder
 from expunge.requests.sanity import sanity_of
 from expunge.requests.tables import request_items, requests
-from expunge.trained.card import WEIGHTS
 
 if TYPE_CHECKING:
     from expunge.data.split import Split
@@ -73,8 +72,8 @@ def check_waiting(ledger: Ledger, method: Method, *, place: Place = HERE) -> Non
 def made_by_method(
     ledger: Ledger, row: RowMapping, hmacs: Collection[str], folder: Path, *, place: Place
 ) -> str:
-    """Make the model of a batch, in a folder: JSON of its weights' digest and of the qualification that
-    covers it, or of why there is none.
+    """Make the model of a batch, in a folder: JSON of its files' digests and of the qualification that
+    covers it, or of why there is none; `{"learned": 0}` where the live model learned nothing of it.
     """
     from expunge.api import unlearn
     from expunge.methods import make_method
@@ -83,7 +82,7 @@ def made_by_method(
     live = load(live_folder(ledger), place=place)
     split = forgotten(live, set(hmacs), ledger)
     if split is None:
-        return canonical({"why": "the live model learned none of these samples"})
+        return canonical({"learned": 0})
     settings = json.loads(row["settings"])
     method = make_method(row["method"], settings, allow_code=place.allow_code)
     covered = covering(ledger, batch_subject(live, method, split))
@@ -100,7 +99,7 @@ def made_by_method(
         *there.split.retain
     } <= {*split.retain, *live.data.struck.ids}:
         raise RequestError(f"{folder} is in the way: it forgot something else; move it elsewhere")
-    return canonical({"weights": file_digests(folder)[WEIGHTS], "qualification": covered.number})
+    return canonical({"files": file_digests(folder), "qualification": covered.number})
 
 
 def gated(

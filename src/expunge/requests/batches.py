@@ -57,11 +57,9 @@ def frozen_batch(ledger: Ledger, method: str = RETRAIN, settings: str = "{}") ->
     """
     with ledger.write() as writing:
         one = writing.connection
-        going_on = one.scalar(
-            select(batches.c.id).where(batches.c.state.not_in(OVER)).order_by(batches.c.id)
-        )
+        going_on = open_batch(one)
         if going_on is not None:
-            return int(going_on)
+            return int(going_on["id"])
         waiting = select(requests.c.id).where(
             requests.c.state == "struck", requests.c.held.is_(None)
         )
@@ -78,6 +76,12 @@ def frozen_batch(ledger: Ledger, method: str = RETRAIN, settings: str = "{}") ->
         writing.event("batch opened", {"batch": batch, "requests": numbers, "method": method})
         step(writing, batch, "frozen", frozen_at=writing.at)
         return batch
+
+
+def open_batch(connection: Connection) -> RowMapping | None:
+    """The row of the batch that is not done; None where there is none."""
+    found = select(batches).where(batches.c.state.not_in(OVER)).order_by(batches.c.id)
+    return connection.execute(found).mappings().first()
 
 
 def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
@@ -109,7 +113,7 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
     reach(ledger, batch, "gating")
     if made == row["model_before"]:
         return _unchanged(ledger, batch)
-    _check_made(folder, made)
+    _check_made(folder, json.loads(made))
     said = once(
         ledger,
         batch,
@@ -138,8 +142,7 @@ def _attempted(
     """Forget by the method of a batch, and release the model if the gate lets it pass; None where it is
     to be retrained, and why is written down.
     """
-    if row["state"] == "frozen":
-        reach(ledger, batch, "unlearning")
+    _go_on(ledger, batch, "frozen", "unlearning")
     about = [row["model_before"], row["method"], row["settings"], hmacs]
     folder = ledger.folder / "models" / f"batch-{batch:04d}-unlearned"
     said = once(
@@ -151,13 +154,14 @@ def _attempted(
     )
     if said is None:
         return BatchState(batch, "unlearning", busy=True)
-    if row["state"] in ("frozen", "unlearning"):
-        reach(ledger, batch, "gating")
+    _go_on(ledger, batch, "unlearning", "gating")
     made = json.loads(said)
+    if "learned" in made:
+        return _unchanged(ledger, batch)
     if "why" in made:
         _fall_back(ledger, batch, "invalid", made["why"], said)
         return None
-    _check_made(folder, made["weights"])
+    _check_made(folder, made["files"])
     number = made["qualification"]
     found = once(
         ledger,
@@ -180,8 +184,10 @@ def _attempted(
 
 
 def _fall_back(ledger: Ledger, batch: int, word: str, why: str, verdict: str) -> None:
-    """Note that a method's model is not released, and that a retrained one will be."""
+    """Note, once, that a method's model is not released, and that a retrained one will be."""
     with ledger.write() as writing:
+        if batch_row(writing.connection, batch)["fallback"] is not None:  # another worker's
+            return
         told = canonical({"verdict": word, "why": why, "at": writing.at})
         step(writing, batch, FALLS[word], verdict=verdict)
         step(writing, batch, RETRAINING, fallback=told)
@@ -190,7 +196,8 @@ def _fall_back(ledger: Ledger, batch: int, word: str, why: str, verdict: str) ->
 def _insane(batch: int, results: Mapping[str, Any]) -> RequestError:
     return RequestError(
         f"batch {batch}: the retrained model fails its sanity check ({results['why']}); nothing is "
-        f"released: find out why, and then do `expunge batch abandon {batch}`"
+        f"released: find out why, and then do `expunge batch abandon {batch} "
+        "--reason WHY`"
     )
 
 
@@ -206,7 +213,7 @@ def _unchanged(ledger: Ledger, batch: int) -> BatchState:
 def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) -> str:
     """Train without the struck, into a folder; one that is there was made by a run that was killed.
 
-    Returns the digest of its weights: those of the live model where that learned none of them.
+    Returns JSON of its files' digests; the digest of the live model where that learned none of them.
     """
     from expunge.api import unlearn
     from expunge.trained.opening import load
@@ -224,7 +231,7 @@ def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) 
         raise RequestError(
             f"{folder} is in the way: it is not what this batch makes; move it elsewhere"
         )
-    return file_digests(folder)[WEIGHTS]
+    return canonical(file_digests(folder))
 
 
 def _is_of(made: Trained, original: Trained, hmacs: set[str], ledger: Ledger) -> bool:
@@ -236,8 +243,8 @@ def _is_of(made: Trained, original: Trained, hmacs: set[str], ledger: Ledger) ->
     return own and not still_learned(made, hmacs, ledger.key.hmac)
 
 
-def _check_made(folder: Path, digest: str) -> None:
-    if not folder.exists() or file_digests(folder)[WEIGHTS] != digest:
+def _check_made(folder: Path, files: Mapping[str, str]) -> None:
+    if not folder.exists() or file_digests(folder) != files:
         raise RequestError(
             f"{folder} is not the model that this batch made; bring it back, or abandon the batch"
         )
@@ -286,9 +293,16 @@ def step(writing: Writing, batch: int, to: str, **values: Any) -> None:
     writing.event(f"batch {to}", {"batch": batch})
 
 
+def _go_on(ledger: Ledger, batch: int, at: str, to: str) -> None:
+    """As `step`, from one state alone: another worker may have brought it further."""
+    with ledger.write() as writing:
+        if batch_row(writing.connection, batch)["state"] == at:
+            step(writing, batch, to)
+
+
 def reach(ledger: Ledger, batch: int, to: str, **values: Any) -> None:
     """As `step`, by a run that may have been there before: what is reached, or lies behind, stays."""
-    order = ("open", "frozen", "retraining", "gating", "passed", "released")
+    order = ("open", "frozen", "unlearning", "retraining", "gating", "passed", "released")
     with ledger.write() as writing:
         now = batch_row(writing.connection, batch)["state"]
         if now == to or (now in order and to in order and order.index(now) > order.index(to)):

@@ -193,7 +193,7 @@ def check_certificates(ledger: Ledger) -> list[tuple[str, list[str]]]:
                 wrong.append(
                     f"{ledger.folder / PUBLIC_COPY} is another key than the one that signed"
                 )
-            with reading(file, "write it again with `expunge certify issue`", CertificateError):
+            with reading(file, f"do `expunge certify issue {row['batch']}`", CertificateError):
                 payload = signed_payload(
                     read_envelope(read_bytes(file, most=ENVELOPE_BYTES)), [key]
                 )

@@ -12,10 +12,9 @@ from expunge.requests import events
 from expunge.requests.certifying import check_certificates
 from expunge.requests.events import canonical
 from expunge.requests.ledger import Ledger
-from expunge.requests.release import file_digests
+from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.tables import events as event_table
 from expunge.requests.tables import models, releases
-from expunge.trained.card import CARD, WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,7 @@ def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> LedgerChec
             releases, releases.c.model == models.c.digest
         )
         rows = connection.execute(joined.order_by(models.c.made_at)).mappings().all()
+        entered = {row["digest"]: entered_digests(connection, row["digest"]) for row in rows}
     lines = [f"{head.seq:,} events: {'chained' if not faults else 'NOT as they were written'}"]
     for row in rows:
         what = f"{row['folder']} ({row['state'] or 'made'})"
@@ -63,7 +63,7 @@ def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> LedgerChec
             lines.append(f"{what}: gone")
             faults += [f"{row['folder']} is live, and is gone"] if gone else []
             continue
-        same = (found[WEIGHTS], found[CARD]) == (row["digest"], row["card_digest"])
+        same = found == entered[row["digest"]]
         lines.append(f"{what}: {'as it was entered' if same else 'CHANGED'}")
         faults += [] if same else [f"{row['folder']} was changed since it was entered"]
     for told, wrong in check_certificates(ledger):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, RowMapping, func, select
 
 from expunge.data.spec import DataSpec
+from expunge.errors import CertificateError
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.requests.batches import RETRAIN, batch_row, requests_of
@@ -38,9 +40,9 @@ from expunge.requests.ledger import Ledger, moment, stamp
 from expunge.requests.nonces import ListedItem, asked_count, listed_items, tree_of
 from expunge.requests.policy import policy_of
 from expunge.requests.receiving import policies_of
-from expunge.requests.release import file_digests
+from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.sanity import MOST_LOST_POINTS
-from expunge.requests.statement import check_no_id, make_statement, performer_of
+from expunge.requests.statement import check_no_id, first_mistake, make_statement, performer_of
 from expunge.requests.tables import duplicates, events, models, releases, requests, struck
 from expunge.shadows.places import bank_beside, is_bank
 
@@ -83,27 +85,44 @@ def collect(ledger: Ledger, batch: int, *, place: Place = HERE) -> Collected:
         row = batch_row(connection, batch)
         known = select(models.c.folder).where(models.c.digest == row["model_after"])
         folder = Path(connection.scalar(known) or "")
-    model = load(folder, place=place)
-    with ledger.read() as connection:
-        listed = listed_items(connection, batch)
-        digests = file_digests(folder)
-        last = head(connection)
-        facts = ForgettingFacts(
-            performer=_performer(ledger, connection),
-            models=ModelPair(before=row["model_before"], after=row["model_after"]),
-            procedure=_procedure(row, model),
-            data=_data(ledger, connection, batch, listed, model),
-            duplicates=_duplicates(ledger, connection, listed),
-            gate=_gate(connection, row),
-            fallback=_fallback(row),
-            samples_read=dict(model.record.cost.reads) if _changed(row) else {},
-            places=_places(ledger, connection),
-            timeline=_timeline(ledger, connection, row, model),
-            chain=ChainHead(seq=last.seq, hash=last.hash),
+        entered = entered_digests(connection, row["model_after"])
+    digests = file_digests(folder)
+    if digests != entered:
+        raise CertificateError(
+            f"the model's files in {folder} are not those that were released; bring the folder back "
+            "from a backup, or see who changed it"
         )
+    model = load(folder, place=place)
+    try:
+        with ledger.read() as connection:
+            facts = _facts(ledger, connection, row, model)
+    except ValidationError as error:
+        raise CertificateError(
+            f"no certificate can tell of batch {batch}: {first_mistake(error)}; see with `expunge "
+            "ledger verify` whether the ledger was changed"
+        ) from None
     ids = [*model.data.train.ids.tolist(), *model.data.test.ids.tolist()]
     check_no_id(make_statement(digests, facts), ids)
     return Collected(digests, facts)
+
+
+def _facts(
+    ledger: Ledger, connection: Connection, row: RowMapping, model: Trained
+) -> ForgettingFacts:
+    listed, last = listed_items(connection, row["id"]), head(connection)
+    return ForgettingFacts(
+        performer=_performer(ledger, connection),
+        models=ModelPair(before=row["model_before"], after=row["model_after"]),
+        procedure=_procedure(row, model),
+        data=_data(ledger, connection, row["id"], listed, model),
+        duplicates=_duplicates(ledger, connection, listed, model),
+        gate=_gate(connection, row),
+        fallback=_fallback(row),
+        samples_read=dict(model.record.cost.reads) if _changed(row) else {},
+        places=_places(ledger, connection),
+        timeline=_timeline(ledger, connection, row, model),
+        chain=ChainHead(seq=last.seq, hash=last.hash),
+    )
 
 
 def _changed(row: RowMapping) -> bool:
@@ -162,27 +181,33 @@ def _data(
 
 
 def _duplicates(
-    ledger: Ledger, connection: Connection, listed: Sequence[ListedItem]
+    ledger: Ledger, connection: Connection, listed: Sequence[ListedItem], model: Trained
 ) -> tuple[DuplicateLayer, ...]:
-    """Of each layer that was looked at; samples that have row numbers for ids are struck by content."""
+    """Of each layer that was looked at; samples that have row numbers for ids are struck by content.
+
+    A copy that is struck itself, and that the model did not learn, was added, whatever was decided.
+    """
     counted: dict[str, dict[str, int]] = {}
     contents = any(one.content_hash for one in listed)
     if contents and ledger.setting_in(connection, "positional") != "yes":
         counted["exact"] = {}
     own = {one.item for one in listed}
+    learned = {ledger.key.hmac(one) for one in (*model.split.retain, *model.split.validation)}
+    gone = {*connection.scalars(select(struck.c.id_hmac))} - learned
     for row in connection.execute(select(duplicates)).mappings():
         if row["item"] in own:
             layer = counted.setdefault(row["layer"], {})
-            layer[row["decision"]] = layer.get(row["decision"], 0) + 1
+            decided = "add" if row["other_hmac"] in gone else row["decision"]
+            layer[decided] = layer.get(decided, 0) + 1
     return tuple(
         DuplicateLayer(
             name=name,
-            proposed=sum(decided.values()),
-            added=decided.get("add", 0),
-            kept=decided.get("keep", 0),
-            unclear=decided.get("disclose", 0) + decided.get("open", 0),
+            proposed=sum(layer.values()),
+            added=layer.get("add", 0),
+            kept=layer.get("keep", 0),
+            unclear=layer.get("disclose", 0) + layer.get("open", 0),
         )
-        for name, decided in sorted(counted.items())
+        for name, layer in sorted(counted.items())
     )
 
 
@@ -238,7 +263,21 @@ def _places(ledger: Ledger, connection: Connection) -> tuple[CopyPlace, ...]:
         for bank in dict.fromkeys(banks)
         if is_bank(bank)
     ] or [CopyPlace(what="bank", where="none")]
-    return (*found, CopyPlace(what="derived models", where=UNKNOWN))
+    made = _derived(ledger, {Path(folder).absolute() for folder, _ in rows})
+    return (*found, *made) if made else (*found, CopyPlace(what="derived models", where=UNKNOWN))
+
+
+def _derived(ledger: Ledger, served: Collection[Path]) -> list[CopyPlace]:
+    """Models that a ledger made and that never served: controls, and those of batches that did not pass
+    or were abandoned.
+    """
+    above = ledger.folder.absolute() / "models"
+    inside = sorted(above.iterdir()) if above.is_dir() else []
+    return [
+        CopyPlace(what="derived models", where=_where(ledger, folder))
+        for folder in inside
+        if folder.is_dir() and folder not in served
+    ]
 
 
 def _where(ledger: Ledger, folder: Path) -> str:

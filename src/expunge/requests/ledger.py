@@ -47,7 +47,7 @@ from expunge.data.suppressed import (
 from expunge.disk.reading import reading
 from expunge.errors import RequestError
 from expunge.requests import events
-from expunge.requests.schema import newest, schema_of, upgrade
+from expunge.requests.schema import check_not_newer, newest, schema_of, upgrade
 from expunge.requests.tables import settings
 
 EXAMPLE = "postgresql://me@localhost/requests"
@@ -142,6 +142,7 @@ class Ledger:
         ledger = cls(file, key, _engine(file))
         with ledger._telling(), ledger.engine.begin() as connection:
             _alone(connection)
+            check_not_newer(schema_of(connection), folder)
             upgrade(connection)
             rows = connection.execute(select(settings.c.name, settings.c.value))
             known = {name: value for name, value in rows}
@@ -171,10 +172,11 @@ class Ledger:
         ledger = cls(file, open_ledger_key(file.key, file.folder), _engine(file))
         with ledger.read() as connection:
             found = schema_of(connection)
+        check_not_newer(found, ledger.folder)
         if found != newest():
             raise RequestError(
                 f"the tables of {folder} are of version {found}, and this program writes {newest()}; "
-                "bring them up to date with `expunge ledger init` on the same folder"
+                f"bring them up to date with `expunge ledger init MODEL_DIR --out {folder}`"
             )
         return ledger
 

@@ -83,10 +83,10 @@ def planned(
 
 def _waiting(connection: Connection) -> list[WaitingRequest]:
     """The requests that wait, the one that is due first before others."""
-    counted = select(request_items.c.request, func.count().label("n"))
-    counted = counted.group_by(request_items.c.request).subquery()
-    since = select(struck.c.request, func.min(struck.c.since).label("since"))
-    since = since.group_by(struck.c.request).subquery()
+    many = select(request_items.c.request, func.count().label("n"))
+    counted = many.group_by(request_items.c.request).subquery()
+    first = select(struck.c.request, func.min(struck.c.since).label("since"))
+    since = first.group_by(struck.c.request).subquery()
     found = (
         select(requests, counted.c.n, since.c.since)
         .outerjoin(counted, counted.c.request == requests.c.id)

@@ -26,7 +26,7 @@ from expunge.requests.intake import (
 from expunge.requests.ledger import Ledger, moment, stamp
 from expunge.requests.policy import Policies, read_policies
 from expunge.requests.release import live_folder
-from expunge.requests.tables import duplicates, request_items
+from expunge.requests.tables import duplicates, request_items, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
@@ -91,7 +91,11 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     with ledger.read() as connection:
         row = request_row(connection, done.number)
         joined = select(func.count()).select_from(duplicates.join(request_items))
-        copies = connection.scalar(joined.where(request_items.c.request == done.number)) or 0
+        own = request_items.c.request == done.number
+        asked = select(request_items.c.id_hmac).where(own)
+        gone = select(struck.c.id_hmac).where(struck.c.id_hmac.is_not(None))
+        others = duplicates.c.other_hmac.not_in(asked.union(gone))
+        copies = connection.scalar(joined.where(own, others)) or 0
     counts = dict(done.counts)
     total = sum(counts.values())
     told = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
@@ -11,7 +12,7 @@ from expunge.disk.reading import reading
 from expunge.errors import RequestError
 from expunge.requests.ledger import Ledger, Writing
 from expunge.requests.states import check_move
-from expunge.requests.tables import models, releases
+from expunge.requests.tables import events, models, releases
 from expunge.trained.card import CARD, MASK, WEIGHTS
 
 
@@ -41,6 +42,15 @@ def enter(writing: Writing, folder: Path, parent: str | None) -> str:
     return digest
 
 
+def entered_digests(connection: Connection, model: str) -> dict[str, str]:
+    """What `file_digests` said of a model when it was entered; nothing for one that never was."""
+    told = select(events.c.payload).where(
+        events.c.kind == "model entered", events.c.payload.contains(f'"model":"{model}"')
+    )
+    payload = connection.scalar(told.order_by(events.c.seq))
+    return {} if payload is None else dict(json.loads(payload)["files"])
+
+
 def live_row(connection: Connection) -> RowMapping:
     """The model that serves. Raises RequestError where none does."""
     joined = select(models, releases.c.id.label("release")).join(
@@ -58,17 +68,18 @@ def has_live(connection: Connection) -> bool:
 
 
 def live_folder(ledger: Ledger) -> Path:
-    """The folder of the model that serves, its weights checked to be those that were released.
+    """The folder of the model that serves, its files checked to be those that were released.
 
     Raises RequestError for one that is gone or was changed.
     """
     with ledger.read() as connection:
         row = live_row(connection)
+        entered = entered_digests(connection, row["digest"])
     folder = Path(row["folder"])
-    if file_digests(folder)[WEIGHTS] != row["digest"]:
+    if file_digests(folder) != entered:
         raise RequestError(
-            f"the weights in {folder} are not those that were released; bring the folder back from a "
-            "backup, or see who changed it"
+            f"the model's files in {folder} are not those that were released; bring the folder back "
+            "from a backup, or see who changed it"
         )
     return folder
 

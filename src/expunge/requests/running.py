@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from expunge.errors import CertificateError, RequestError, UserError
 from expunge.methods import Method, method_name
 from expunge.place import HERE, Place
 from expunge.requests.approximating import check_waiting
-from expunge.requests.batches import frozen_batch, run_batch
+from expunge.requests.batches import frozen_batch, open_batch, run_batch
 from expunge.requests.certifying import issue, uncertified
 from expunge.requests.events import canonical
 from expunge.requests.ledger import Ledger
@@ -15,18 +16,38 @@ def run_waiting(ledger: Ledger, method: Method | None = None, *, place: Place = 
     """Run the batch that is not done, or one of all that waits; returns what a person is told.
 
     method: of a new batch, which needs a qualification that covers it; None: retraining.
-    Raises as `run_batch` does.
+    Raises as `run_batch` does, RequestError for another method than that of the batch that is not done,
+    and CertificateError after all, where a certificate could not be issued.
     """
-    if method is None:
-        batch = frozen_batch(ledger)
-    else:
-        check_waiting(ledger, method, place=place)
-        settings = canonical(method.model_dump(mode="json"))
-        batch = frozen_batch(ledger, method_name(method), settings)
+    batch = _batch(ledger, method, place=place)
     told = [] if batch is None else _ran(ledger, batch, place=place)
+    failed = []
     for one in uncertified(ledger):
-        told += certified(ledger, one, place=place)
+        try:
+            told += certified(ledger, one, place=place)
+        except UserError as error:  # those of the other batches do not wait for it
+            failed.append(f"batch {one} has no certificate: {error}")
+    if failed:
+        for line in told:
+            place.tell(line)
+        raise CertificateError("; ".join(failed))
     return told or ["no request waits; `expunge request add --ids FILE` receives one"]
+
+
+def _batch(ledger: Ledger, method: Method | None, *, place: Place) -> int | None:
+    if method is None:
+        return frozen_batch(ledger)
+    asked = method_name(method), canonical(method.model_dump(mode="json"))
+    with ledger.read() as connection:
+        row = open_batch(connection)
+    if row is None:
+        check_waiting(ledger, method, place=place)
+    elif (row["method"], row["settings"]) != asked:
+        raise RequestError(
+            f"batch {row['id']} is not done, and goes another way ({row['method']}); go on with "
+            f"`expunge batch run` alone, or do `expunge batch abandon {row['id']} --reason WHY`"
+        )
+    return frozen_batch(ledger, *asked)
 
 
 def _ran(ledger: Ledger, batch: int, *, place: Place) -> list[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
+from expunge.errors import RequestError
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -25,6 +27,15 @@ def schema_of(connection: Connection) -> str:
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+
+def check_not_newer(version: str, folder: Path) -> None:
+    """Raise RequestError for tables that a later version of Expunge wrote."""
+    if version > newest():
+        raise RequestError(
+            f"the tables of {folder} are of version {version}, and this program knows {newest()} at "
+            "most; use the newer Expunge that wrote them"
+        )
 
 
 def upgrade(connection: Connection) -> None:

@@ -22,6 +22,7 @@ from expunge.names.text import clean_name
 from expunge.requests.claims import claimed_too_much, limits, may_be_said
 from expunge.requests.facts import (
     MOST,
+    UNKNOWN,
     CertificatePart,
     ForgettingFacts,
     Performer,
@@ -37,10 +38,12 @@ PAYLOAD_BYTES = 2 * MIB
 _PERSONAL = re.compile(r"[^\s@]+@[^\s@]+\.[a-z]{2,}|[/\\](home|users)[/\\][^/\\\s]+", re.IGNORECASE)
 """E-mail addresses, and home folders, which bear a person's name."""
 
-_ELSEWHERE = re.compile(
-    r"predicate\.(performer\.|procedure\.|data\.name|places\.\d+\.where|timeline\.laws)"
-)
+_CHOSEN = re.compile(r"predicate\.(performer\.(organisation|role)|data\.name|places\.\d+\.where)")
 """Where texts stand that somebody chose."""
+_OURS = re.compile(
+    rf"^(none|not named|of your own|{UNKNOWN})$|/models/(batch-\d+-[a-z]+|control-[0-9a-f]+)$"
+)
+"""What is ours of these: what stands for nothing, and folders that a ledger makes."""
 
 FileName = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$")
@@ -132,7 +135,7 @@ def make_statement(digests: Mapping[str, str], facts: ForgettingFacts) -> Statem
         )
     except ValidationError as error:
         raise CertificateError(
-            f"no certificate can say this: {_first(error)}; mend it in the ledger"
+            f"no certificate can say this: {first_mistake(error)}; mend it in the ledger"
         ) from None
 
 
@@ -150,20 +153,19 @@ def performer_of(organisation: str, role: str) -> Performer:
         return Performer(organisation=organisation, role=role)
     except ValidationError as error:
         raise CertificateError(
-            f"no certificate can name {organisation!r:.200} as {role!r:.200}: {_first(error)}; write "
-            "each in a line"
+            f"no certificate can name {organisation!r:.200} as {role!r:.200}: {first_mistake(error)}; "
+            "write each in a line"
         ) from None
 
 
 def check_no_id(statement: Statement, ids: Collection[str]) -> None:
     """Raise CertificateError for a statement in a text of which an id stands as a word of its own.
 
-    Looks at texts that come from elsewhere: in ours an id may stand that is a common word. Numbers name
-    nobody.
+    Looks at texts that a user chose: in ours an id may stand that is a common word. Numbers name nobody.
     """
     names = [one for one in ids if not one.isdigit()]
     for where, text in _texts(statement.plain(), ""):
-        if _ELSEWHERE.match(where) and names_any(text, names):
+        if _CHOSEN.fullmatch(where) and names_any(_OURS.sub("", text), names):
             raise CertificateError(
                 f"the certificate would name an id, in {where}; choose a text that names nobody"
             )
@@ -196,7 +198,7 @@ def read_statement(payload: bytes) -> Statement:
         try:
             return Statement.model_validate_json(payload)
         except ValidationError as error:
-            raise UnreadableError(_first(error)) from None
+            raise UnreadableError(first_mistake(error)) from None
 
 
 def _canonical(content: Any) -> bytes:
@@ -220,7 +222,7 @@ def _texts(content: Any, where: str) -> Iterator[tuple[str, str]]:
             yield from _texts(one, f"{where}.{row}")
 
 
-def _first(error: ValidationError) -> str:
+def first_mistake(error: ValidationError) -> str:
     """Where the first mistake is, and what it is."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     place = clean_name(".".join(str(part) for part in problem["loc"]))[:200]

@@ -120,7 +120,7 @@ def done(ledger: Ledger, lease: Lease, output: str, seconds: float) -> None:
 
 
 def failed(ledger: Ledger, lease: Lease, why: str) -> None:
-    """Note why a step failed, and let go of it."""
+    """Note why a step failed, in a word that names no sample, and let go of it."""
     with ledger.write() as writing:
         held = (steps.c.id == lease.number, steps.c.fencing == lease.fencing)
         gone = {"error": why, "lease_until": writing.at}
@@ -172,9 +172,8 @@ def once(ledger: Ledger, batch: int, name: str, digest: str, work: Callable[[], 
         with kept_alive(ledger, lease):
             output = work()
     except BaseException as error:  # an interruption, too: whoever comes next need not wait
-        why = str(error).strip().splitlines()
         with suppress(RequestError):  # what went wrong first is told
-            failed(ledger, lease, why[0] if why else type(error).__name__)
+            failed(ledger, lease, type(error).__name__)  # its text may name an id, and events stay
         raise
     done(ledger, lease, output, time.perf_counter() - began)
     return output

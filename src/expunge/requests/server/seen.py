@@ -141,18 +141,18 @@ def certificate_facts(connection: Connection, batch: int) -> SeenFacts | None:
 
 def certificate_bytes(ledger: Ledger, batch: int) -> bytes:
     """The certificate as it was signed. Raises RequestError where its file is gone."""
-    return _read(files_of(ledger, batch).certificate)
+    return _read(files_of(ledger, batch).certificate, batch)
 
 
 def certificate_page_bytes(ledger: Ledger, batch: int) -> bytes:
     """The page beside it. Raises RequestError where it is gone."""
-    return _read(files_of(ledger, batch).page)
+    return _read(files_of(ledger, batch).page, batch)
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, batch: int) -> bytes:
     if not file.is_file():  # where it lay is nobody's business who asks from outside
         raise RequestError(
-            f"{file.name} is not where it was; write it with `expunge certify issue`"
+            f"{file.name} is not where it was; write it with `expunge certify issue {batch}`"
         )
     with reading(file.name, "see to it at the terminal", RequestError):
         return read_bytes(file, most=ENVELOPE_BYTES)

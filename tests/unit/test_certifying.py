@@ -35,7 +35,7 @@ from expunge.requests.dsse import read_envelope, sign_payload
 from expunge.requests.facts import Fallback
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of
-from expunge.requests.planning import planned
+from expunge.requests.planning import next_batch_lines
 from expunge.requests.running import run_waiting
 from expunge.requests.signing import PRIVATE_KEY, PUBLIC_KEY, make_signing_key
 from expunge.requests.statement import performer_of
@@ -393,7 +393,7 @@ def test_an_organisation_that_no_certificate_can_name_is_refused(name: str) -> N
 
 
 def test_a_plan_tells_what_waits_and_until_when_it_must_start(held: Held) -> None:
-    assert planned(held.ledger) == [
+    assert next_batch_lines(held.ledger) == [
         "no request waits; `expunge request add --ids FILE` receives one"
     ]
     held.ask(held.part("retain")[-1])
@@ -404,7 +404,7 @@ def test_a_plan_tells_what_waits_and_until_when_it_must_start(held: Held) -> Non
         timed = {"input_digest": "x", "attempt": 1, "lease_until": writing.at, "fencing": 1}
         row = {"batch": 1, "name": "unlearn", "worker": "w", "output": "{}", "seconds_ms": 100}
         writing.connection.execute(insert(steps).values(**timed, **row))
-    assert "Recommended: retrain" in "\n".join(planned(held.ledger, batches=20))
+    assert "Recommended: retrain" in "\n".join(next_batch_lines(held.ledger, batches=20))
     with held.ledger.write() as writing:
         writing.connection.execute(delete(steps).where(steps.c.input_digest == "x"))
     expunge("batch", "run", "--device", "cpu", cwd=held.folder)

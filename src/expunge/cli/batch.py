@@ -33,12 +33,12 @@ def plan(
     """What forgetting all that waits would cost by each way, and until when it must start."""
     from expunge.requests.finding import found_ledger
     from expunge.requests.ledger import Ledger
-    from expunge.requests.planning import planned
+    from expunge.requests.planning import next_batch_lines
 
     screen, _ = consoles()
     seconds = read_seconds(review, "--review")
     found = Ledger.open(found_ledger(ledger))
-    for line in planned(found, batches=batches, review_seconds=seconds):
+    for line in next_batch_lines(found, batches=batches, review_seconds=seconds):
         screen.print(line, soft_wrap=True)
 
 

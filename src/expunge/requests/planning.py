@@ -28,7 +28,7 @@ TIMED = {
 """What is planned -> names of the steps that tell what it takes, of a qualification audits and all."""
 
 
-def planned(
+def next_batch_lines(
     ledger: Ledger, *, batches: int = EXPECTED_BATCHES, review_seconds: float = 0.0
 ) -> list[str]:
     """What a person is told of the batch of all that waits.

@@ -29,10 +29,11 @@ from expunge.requests import intake
 from expunge.requests.certifying import files_of
 from expunge.requests.dsse import PAYLOAD_TYPE
 from expunge.requests.ledger import Ledger
+from expunge.requests.overview import due_in_words
 from expunge.requests.server import asking
 from expunge.requests.server.api import api
 from expunge.requests.server.app import make_app
-from expunge.requests.server.pages import COOKIE, due_in_words
+from expunge.requests.server.pages import COOKIE
 from expunge.requests.server.tokens import add_token, revoke_token, token_rows
 from expunge.requests.tables import (
     batch_requests,

@@ -9,7 +9,7 @@ import typer
 
 from expunge.advice.duration import read_seconds
 from expunge.cli.arguments import read_pairs
-from expunge.cli.ledgers import LedgerDir
+from expunge.cli.ledgers import LedgerDir, opened
 from expunge.cli.options import SetFields
 from expunge.cli.place import placed
 from expunge.cli.request import Reason
@@ -31,13 +31,11 @@ def plan(
     ledger: LedgerDir = None,
 ) -> None:
     """What forgetting all that waits would cost by each way, and until when it must start."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.planning import next_batch_lines
 
     screen, _ = consoles()
     seconds = read_seconds(review, "--review")
-    found = Ledger.open(found_ledger(ledger))
+    found = opened(ledger)
     for line in next_batch_lines(found, batches=batches, review_seconds=seconds):
         screen.print(line, soft_wrap=True)
 
@@ -62,15 +60,13 @@ def run(
 
     Killed anywhere, the same command goes on where it was.
     """
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.running import run_waiting
 
     screen, messages = consoles()
     made = None if method is None else make_method(method, read_pairs(settings), allow_code=TYPED)
     with working("batch run") as bars:
         lines = run_waiting(
-            Ledger.open(found_ledger(ledger)),
+            opened(ledger),
             made,
             place=replace(place, progress=bars, tell=at_once(messages)),
         )
@@ -81,20 +77,16 @@ def run(
 def abandon(number: Number, reason: Reason, ledger: LedgerDir = None) -> None:
     """Give a batch up: its requests wait for the next one."""
     from expunge.requests import batches
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
-    batches.abandon(Ledger.open(found_ledger(ledger)), number, reason)
+    batches.abandon(opened(ledger), number, reason)
     screen.print(f"batch {number} is abandoned; its requests wait for the next one")
 
 
 def status(ledger: LedgerDir = None) -> None:
     """All batches, and how far each is."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.overview import batches_told
 
     screen, _ = consoles()
-    for line in batches_told(Ledger.open(found_ledger(ledger))):
+    for line in batches_told(opened(ledger)):
         screen.print(line, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from expunge.cli.batch import Number
-from expunge.cli.ledgers import LedgerDir
+from expunge.cli.ledgers import LedgerDir, opened
 from expunge.cli.place import placed
 from expunge.cli.request import Reason
 from expunge.cli.screen import at_once, consoles, working
@@ -23,14 +23,12 @@ def issue(number: Number, ledger: LedgerDir = None, *, place: Place) -> None:
 
     `batch run` does it by itself: this brings back one that was lost.
     """
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.running import certified
 
     screen, messages = consoles()
     with working("certify issue") as bars:
         lines = certified(
-            Ledger.open(found_ledger(ledger)),
+            opened(ledger),
             number,
             place=replace(place, progress=bars, tell=at_once(messages)),
         )
@@ -75,20 +73,16 @@ def prove(
 ) -> None:
     """Write the proof that one id is among those of a certificate. It is for that person alone."""
     from expunge.requests.certifying import prove_id
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
-    number = prove_id(Ledger.open(found_ledger(ledger)), name, to, batch=batch)
+    number = prove_id(opened(ledger), name, to, batch=batch)
     screen.print(f"written: {to}, for the certificate of batch {number}", soft_wrap=True)
 
 
 def revoke(number: Number, reason: Reason, ledger: LedgerDir = None) -> None:
     """Say that a certificate no longer holds. Whoever has its file must be told, for it stays signed."""
     from expunge.requests import certifying
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
-    certifying.revoke(Ledger.open(found_ledger(ledger)), number, reason)
+    certifying.revoke(opened(ledger), number, reason)
     screen.print(f"the certificate of batch {number} is revoked; tell whoever has it")

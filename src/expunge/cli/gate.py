@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from expunge.cli.arguments import read_pairs
-from expunge.cli.ledgers import LedgerDir
+from expunge.cli.ledgers import LedgerDir, opened
 from expunge.cli.options import SetFields
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
@@ -37,14 +37,12 @@ def define(
     ledger: LedgerDir = None,
 ) -> None:
     """Fix the gate that holds from now on, before anything is measured; an earlier one stays."""
-    from expunge.requests.finding import found_ledger
     from expunge.requests.gate_file import define as fix
     from expunge.requests.gate_file import read_gate
-    from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
     gate = read_gate(from_)
-    digest = fix(Ledger.open(found_ledger(ledger)), gate)
+    digest = fix(opened(ledger), gate)
     margins = ", ".join(f"{name} {margin:g}" for name, margin in gate.scores.items())
     more = ", ".join(f"{name} {margin:g}" for name, margin in gate.whole_classes.items())
     screen.print(f"gate {digest}", soft_wrap=True)
@@ -75,8 +73,6 @@ def run(
     """
     from dataclasses import replace
 
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.qualifying import qualify
 
     if kind not in KINDS:
@@ -85,7 +81,7 @@ def run(
     screen, _ = consoles()
     with working("gate run") as bars:
         found = qualify(
-            Ledger.open(found_ledger(ledger)),
+            opened(ledger),
             made,
             kind="class" if kind == "class" else "random",
             size=size,

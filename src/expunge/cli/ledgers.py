@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -15,6 +15,9 @@ from expunge.cli.screen import at_once, consoles, working
 from expunge.errors import RequestError
 from expunge.place import Place
 
+if TYPE_CHECKING:
+    from expunge.requests.ledger import Ledger
+
 LedgerDir = Annotated[
     Path | None,
     typer.Option(
@@ -23,6 +26,14 @@ LedgerDir = Annotated[
         show_default="EXPUNGE_LEDGER, or what the working folder points to",
     ),
 ]
+
+
+def opened(ledger: Path | None) -> Ledger:
+    """The ledger that a command means, open."""
+    from expunge.requests.finding import found_ledger
+    from expunge.requests.ledger import Ledger
+
+    return Ledger.open(found_ledger(ledger))
 
 
 @placed("data_dir", "allow_code")
@@ -67,12 +78,10 @@ def init(
 
 def status(ledger: LedgerDir = None) -> None:
     """What waits, what is due when, and which model is live."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.overview import overview
 
     screen, _ = consoles()
-    found = overview(Ledger.open(found_ledger(ledger)))
+    found = overview(opened(ledger))
     for line in found.lines:
         screen.print(line, soft_wrap=True)
     if found.waiting:
@@ -101,12 +110,10 @@ def verify(
     That the end was cut off, or that all of it is a backup of before, shows only beside a --head.
     """
     from expunge.requests.checking import check_ledger, read_head
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
     noted = None if head is None else read_head(head)
-    found = check_ledger(Ledger.open(found_ledger(ledger)), noted)
+    found = check_ledger(opened(ledger), noted)
     for line in found.lines:
         screen.print(line, soft_wrap=True)
     if found.faults:
@@ -124,12 +131,10 @@ def export(
     """Write all events, one a line, as they are chained."""
     from expunge.disk.whole import write_file
     from expunge.requests.checking import event_lines
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
 
     screen, _ = consoles()
     if to.exists():
         raise RequestError(f"{to} exists; name another file")
-    lines = event_lines(Ledger.open(found_ledger(ledger)))
+    lines = event_lines(opened(ledger))
     write_file(to, "".join(f"{line}\n" for line in lines))
     screen.print(f"written: {to} ({len(lines):,} events)")

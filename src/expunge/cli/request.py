@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, tzinfo
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
-from expunge.cli.ledgers import LedgerDir
+from expunge.cli.ledgers import LedgerDir, opened
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.errors import RequestError
 from expunge.place import Place
+
+if TYPE_CHECKING:
+    from expunge.requests.ledger import Ledger
 
 Number = Annotated[int, typer.Argument(metavar="REQUEST", help="Its number.", show_default=False)]
 Reason = Annotated[str, typer.Option("--reason", help="Why.", show_default=False)]
@@ -66,17 +70,15 @@ def add(
 
     From then on nothing that learns reads them, whatever becomes of the models.
     """
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.policy import policy_of
     from expunge.requests.receiving import Received, policies_of, receive
 
     screen, _ = consoles()
     with working("request add"):
-        opened = Ledger.open(found_ledger(ledger))
-        clock = policy_of(law or opened.setting("law"), policies_of(opened)).clock
+        found = opened(ledger)
+        clock = policy_of(law or found.setting("law"), policies_of(found)).clock
         done = receive(
-            opened,
+            found,
             ids,
             Received(
                 source=source,
@@ -124,13 +126,11 @@ def read_moment(
 @placed("data_dir", "allow_code")
 def approve(number: Number, ledger: LedgerDir = None, *, place: Place) -> None:
     """Decide that a request will be done; its samples are struck at once."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.receiving import approved
 
     screen, _ = consoles()
     with working("request approve"):
-        counts = approved(Ledger.open(found_ledger(ledger)), number, place=place)
+        counts = approved(opened(ledger), number, place=place)
     screen.print(f"request {number} is approved, and its samples are struck: {counts}")
 
 
@@ -161,45 +161,43 @@ def hold(
 
 def extend(number: Number, reason: Reason, ledger: LedgerDir = None) -> None:
     """Note that the person was told of a later date, and why, as the request's law allows."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.receiving import extend_by_law
 
     screen, _ = consoles()
-    due = extend_by_law(Ledger.open(found_ledger(ledger)), number, reason)
+    due = extend_by_law(opened(ledger), number, reason)
     screen.print(f"request {number} is due {due}")
 
 
-def _told(change: object, number: int, reason: str, ledger: Path | None, what: str) -> None:
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
+def _told(
+    change: Callable[[Ledger, int, str], None],
+    number: int,
+    why: str,
+    ledger: Path | None,
+    what: str,
+) -> None:
 
     screen, _ = consoles()
-    change(Ledger.open(found_ledger(ledger)), number, reason)  # type: ignore[operator]
+    change(opened(ledger), number, why)
     screen.print(f"request {number} {what}")
 
 
 def list_(ledger: LedgerDir = None) -> None:
     """All requests, the one that is due first at the top."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.overview import all_requests
 
     screen, _ = consoles()
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("request", "state", "received", "due", "samples", "source"):
         table.add_column(heading)
-    for row in all_requests(Ledger.open(found_ledger(ledger))):
+    for row in all_requests(opened(ledger)):
         table.add_row(*row)
     screen.print(table)
 
 
 def show(number: Number, ledger: LedgerDir = None) -> None:
     """One request: what it names, what was decided, and every event of it."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.overview import request_lines
 
     screen, _ = consoles()
-    for line in request_lines(Ledger.open(found_ledger(ledger)), number):
+    for line in request_lines(opened(ledger), number):
         screen.print(line, soft_wrap=True)

@@ -13,7 +13,7 @@ import typer
 from rich import box
 from rich.table import Table
 
-from expunge.cli.ledgers import LedgerDir
+from expunge.cli.ledgers import LedgerDir, opened
 from expunge.cli.screen import consoles
 from expunge.errors import ConfigError, RequestError
 
@@ -52,18 +52,16 @@ def serve(
         raise ConfigError(
             "serve needs FastAPI and uvicorn; install them with pip install 'expunge[serve]'"
         ) from error
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.server.app import make_app
 
     screen, _ = consoles()
-    opened = Ledger.open(found_ledger(ledger))
+    found = opened(ledger)
     with listening(host, port) as listener:
         at = listener.getsockname()
         shown = f"[{at[0]}]" if ":" in at[0] else at[0]
-        screen.print(f"{opened.folder} at http://{shown}:{at[1]}; Ctrl-C ends it", soft_wrap=True)
+        screen.print(f"{found.folder} at http://{shown}:{at[1]}; Ctrl-C ends it", soft_wrap=True)
         settings = uvicorn.Config(
-            make_app(opened),
+            make_app(found),
             access_log=False,
             log_level="warning",
             server_header=False,
@@ -109,38 +107,32 @@ def token_add(
     A submitter brings requests and sees its own; an approver sees all and decides; a reader sees all,
     with events and certificates.
     """
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.server.tokens import add_token
 
     screen, _ = consoles()
-    opened = Ledger.open(found_ledger(_named(context, ledger)))
-    screen.print(add_token(opened, name, role), soft_wrap=True, markup=False, highlight=False)
+    told = add_token(opened(_named(context, ledger)), name, role)
+    screen.print(told, soft_wrap=True, markup=False, highlight=False)
 
 
 def token_list(context: typer.Context, ledger: LedgerDir = None) -> None:
     """Whose tokens there are, with what role and since when."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.server.tokens import token_rows
 
     screen, _ = consoles()
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("name", "role", "since", "revoked"):
         table.add_column(heading)
-    for row in token_rows(Ledger.open(found_ledger(_named(context, ledger)))):
+    for row in token_rows(opened(_named(context, ledger))):
         table.add_row(*row)
     screen.print(table)
 
 
 def token_revoke(context: typer.Context, name: TokenName, ledger: LedgerDir = None) -> None:
     """Refuse a token from now on, also by a server that runs."""
-    from expunge.requests.finding import found_ledger
-    from expunge.requests.ledger import Ledger
     from expunge.requests.server.tokens import revoke_token
 
     screen, _ = consoles()
-    revoke_token(Ledger.open(found_ledger(_named(context, ledger))), name)
+    revoke_token(opened(_named(context, ledger)), name)
     screen.print(f"the token {name} is revoked")
 
 

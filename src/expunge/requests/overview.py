@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, or_, select
 
 from expunge.requests.intake import counts_of, request_row
 from expunge.requests.ledger import Ledger, moment
 from expunge.requests.receiving import told_counts
-from expunge.requests.tables import batches, events, models, releases, request_items, requests
+from expunge.requests.tables import (
+    batch_requests,
+    batches,
+    events,
+    models,
+    releases,
+    request_items,
+    requests,
+)
 
 DONE = ("closed", "certified", "refused", "withdrawn", "duplicate")
 
@@ -70,7 +80,7 @@ def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
             str(row["id"]),
             row["state"].replace("_", " ") + (f" (held: {row['held']})" if row["held"] else ""),
             row["received_at"][:10],
-            _due(row["due_at"]) if row["state"] not in DONE else row["due_at"][:10],
+            _due(row["due_at"], row["state"]),
             f"{row['n'] or 0:,}",
             row["source"],
         )
@@ -78,30 +88,50 @@ def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
     ]
 
 
-def _due(stamped: str) -> str:
+def _due(stamped: str, state: str) -> str:
+    """The day, and how far it is while the request waits."""
+    if state in DONE:
+        return stamped[:10]
     days = (moment(stamped).date() - datetime.now(UTC).date()).days
-    left = (
-        f"in {days} days"
-        if days > 1
-        else {1: "tomorrow", 0: "today"}.get(days, f"{-days} days ago")
-    )
-    return f"{stamped[:10]} ({left})"
+    return f"{stamped[:10]} ({due_in_words(days)})"
+
+
+def due_in_words(days: int | None) -> str:
+    """`in 12 days`, `tomorrow`, `overdue by 3 days`; empty where nothing is due any more."""
+    if days is None:
+        return ""
+    if days < 0:
+        return f"overdue by {-days} day{'s' if days < -1 else ''}"
+    return {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")
+
+
+def batches_of(connection: Connection, number: int) -> list[int]:
+    """The batches that a request was in, the first one first."""
+    found = select(batch_requests.c.batch).where(batch_requests.c.request == number)
+    return [one for (one,) in connection.execute(found.order_by(batch_requests.c.batch))]
+
+
+def events_about(connection: Connection, number: int) -> list[dict[str, Any]]:
+    """Every event of a request and of its batches, as it is chained, its payload read."""
+    within = batches_of(connection, number)
+    marks = [f'"request":{number}', *(f'"batch":{one}' for one in within)]
+    found = select(events).where(or_(*(events.c.payload.contains(mark) for mark in marks)))
+    told = []
+    for row in connection.execute(found.order_by(events.c.seq)).mappings():
+        payload = json.loads(row["payload"])
+        if payload.get("request") == number or payload.get("batch") in within:
+            told.append({**row, "payload": payload})
+    return told
 
 
 def request_lines(ledger: Ledger, number: int) -> list[str]:
-    """One request: what it names, what was decided, and every event of it."""
+    """One request: what it names, what was decided, and every event of it and of its batches."""
     with ledger.read() as connection:
         row = request_row(connection, number)
         counts = counts_of(connection, number)
-        told = connection.execute(
-            select(events)
-            .where(events.c.payload.contains(f'"request":{number}'))
-            .order_by(events.c.seq)
-        ).mappings()
         happened = [
             f"  {one['at']}  {one['kind']}  by {one['actor']}"
-            for one in told
-            if f'"request":{number},' in one["payload"] or f'"request":{number}}}' in one["payload"]
+            for one in events_about(connection, number)
         ]
     lines = [
         f"request {number}: {row['state'].replace('_', ' ')}, {told_counts(counts)}",

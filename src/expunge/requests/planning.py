@@ -60,7 +60,21 @@ def next_batch_lines(
         ]
     gate, slowest = max(timed["gate"], default=0.0), max(retrain)
     unlearn = timed["unlearn"]
-    lead = LeadSeconds(unlearn=unlearn or [0.0], gate=gate, retrain=slowest, review=review_seconds)
+    costs = BatchCosts(
+        retrain=slowest,
+        unlearn=max(unlearn, default=0.0),
+        audits=gate,
+        batches=batches,
+        forget_size=max(1, size),
+        qualified=bool(qualified),
+    )
+    lead = LeadSeconds(
+        unlearn=unlearn or [0.0],
+        gate=gate,
+        retrain=slowest,
+        qualification=costs.qualification if unlearn else 0.0,
+        review=review_seconds,
+    )
     freeze = freeze_at(waiting, lead)
     told.append(f"start by {freeze.at:%Y-%m-%d %H:%M %Z}: {freeze.reason}")
     if not unlearn:
@@ -70,14 +84,6 @@ def next_batch_lines(
             f"retraining takes {how}; no unlearning was timed here, so retraining is what is planned "
             "(`expunge gate run --method NAME` qualifies a method, and times it)",
         ]
-    costs = BatchCosts(
-        retrain=slowest,
-        unlearn=max(unlearn),
-        audits=gate,
-        batches=batches,
-        forget_size=max(1, size),
-        qualified=bool(qualified),
-    )
     return [*told, *batch_lines(plan_batch(costs))]
 
 

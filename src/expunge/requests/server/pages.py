@@ -23,13 +23,13 @@ from markupsafe import Markup
 from expunge.disk.reading import parse_json
 from expunge.names.text import clean
 from expunge.requests.certifying import files_of
+from expunge.requests.overview import due_in_words, events_about
 from expunge.requests.server.asking import FORM_BYTES, RowNumber, bounded, known, ledger_of
 from expunge.requests.server.seen import (
     certificate_bytes,
     certificate_facts,
     certificate_page_bytes,
     certified_in,
-    events_about,
     most_urgent,
     request_for,
 )
@@ -192,12 +192,3 @@ def _templates() -> jinja2.Environment:
 def _shown(value: Any) -> Any:
     """A text from elsewhere is cleaned before it is escaped."""
     return clean(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def due_in_words(days: int | None) -> str:
-    """`in 12 days`, `tomorrow`, `overdue by 3 days`; empty where nothing is due any more."""
-    if days is None:
-        return ""
-    if days < 0:
-        return f"overdue by {-days} day{'s' if days < -1 else ''}"
-    return {0: "today", 1: "tomorrow"}.get(days, f"in {days} days")

@@ -7,20 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, or_, select
+from sqlalchemy import Connection, RowMapping, Select, func, select
 
 from expunge.disk.reading import read_bytes, reading
 from expunge.errors import RequestError
 from expunge.requests.certifying import certificate_row, files_of
 from expunge.requests.dsse import ENVELOPE_BYTES
 from expunge.requests.ledger import Ledger, moment
-from expunge.requests.overview import DONE
+from expunge.requests.overview import DONE, batches_of, events_about
 from expunge.requests.server.tokens import Caller
 from expunge.requests.tables import (
     batch_requests,
     batches,
     certificates,
-    events,
     request_items,
     requests,
 )
@@ -104,12 +103,6 @@ def batch_facts(connection: Connection) -> list[SeenFacts]:
     ]
 
 
-def batches_of(connection: Connection, number: int) -> list[int]:
-    """The batches that a request was in, the first one first."""
-    found = select(batch_requests.c.batch).where(batch_requests.c.request == number)
-    return [one for (one,) in connection.execute(found.order_by(batch_requests.c.batch))]
-
-
 def certified_in(connection: Connection) -> dict[int, int]:
     """Request -> the last of its batches that has a certificate."""
     found = select(batch_requests).join(
@@ -117,19 +110,6 @@ def certified_in(connection: Connection) -> dict[int, int]:
     )
     rows = connection.execute(found.order_by(batch_requests.c.batch)).mappings()
     return {row["request"]: row["batch"] for row in rows}
-
-
-def events_about(connection: Connection, number: int) -> list[SeenFacts]:
-    """Every event of a request and of its batches, as it is chained, its payload read."""
-    within = batches_of(connection, number)
-    marks = [f'"request":{number}', *(f'"batch":{one}' for one in within)]
-    found = select(events).where(or_(*(events.c.payload.contains(mark) for mark in marks)))
-    told = []
-    for row in connection.execute(found.order_by(events.c.seq)).mappings():
-        payload = json.loads(row["payload"])
-        if payload.get("request") == number or payload.get("batch") in within:
-            told.append({**row, "payload": payload})
-    return told
 
 
 def certificate_facts(connection: Connection, batch: int) -> SeenFacts | None:

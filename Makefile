@@ -7,10 +7,10 @@ INSTALL = $(PY) -m pip install -q --no-compile -c constraints.txt -e
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup browser coverage clean
+.PHONY: help demo test thorough setup browser coverage clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 	@echo "PYTHON=... chooses the interpreter for .venv (now $(PYTHON); 3.11 or newer)"
 
 demo: .venv/installed-core  ## install into .venv, then a small run from training to report, in expunge-demo/
@@ -18,6 +18,9 @@ demo: .venv/installed-core  ## install into .venv, then a small run from trainin
 
 test: .venv/installed-dev  ## install into .venv with the tools, then lint, format, types and tests
 	@scripts/check
+
+thorough: .venv/installed-dev  ## what continuous integration runs beside `make test`: another ten minutes
+	@scripts/check --thorough
 
 setup: .venv/installed-dev  ## install into .venv with the development tools
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from commands import started
 
+pytestmark = pytest.mark.thorough
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BY_NUMBERS = re.compile(
     r"^(verdict:|an exact model|warning:|no claim:|cleansed:|weakened).*$", re.MULTILINE

@@ -29,6 +29,7 @@ from commands import AFRESH, ENVIRONMENT, expunge
 from kills import STUDY
 from PIL import Image
 
+pytestmark = pytest.mark.thorough
 MOST_SECONDS, MOST_BYTES = 3.0, 2**30
 QUICK = ("--model", "mlp", "--epochs", "1", "--batch-size", "32")
 EVIL = """\

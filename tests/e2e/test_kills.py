@@ -21,6 +21,7 @@ LEAST = {"cheap": 10, "study": 4, "dear": 3}
 """Kills of each kind."""
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)  # where others share the processor
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_kills_lose_nothing_and_leave_nothing(tmp_path: Path) -> None:

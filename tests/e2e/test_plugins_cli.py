@@ -16,6 +16,7 @@ import pytest
 import yaml
 from commands import expunge, refused, train_digits
 
+THOROUGH = pytest.mark.thorough
 FIXTURE = Path(__file__).resolve().parents[1] / "third_party" / "plugin_fixture"
 MINE = """
 from pydantic import Field
@@ -199,7 +200,7 @@ def test_what_a_run_did_not_record_counts_as_not_made_yet(work: Path, made: Path
     assert "line 12: no method 'shrinks', did you mean 'shrink'" in said
 
 
-@pytest.mark.parametrize("search", ["grid", "optuna"])
+@pytest.mark.parametrize("search", ["grid", pytest.param("optuna", marks=THOROUGH)])
 def test_a_foreign_method_is_tuned_and_what_was_chosen_is_read_without_it(
     work: Path, monkeypatch: pytest.MonkeyPatch, search: str
 ) -> None:
@@ -301,7 +302,8 @@ def test_an_audit_of_another_package_is_made_wherever_audits_are(
 
 
 @pytest.mark.parametrize(
-    ("name", "consent"), [("certainty", False), ("forgetful.audits:Certainty", True)]
+    ("name", "consent"),
+    [("certainty", False), pytest.param("forgetful.audits:Certainty", True, marks=THOROUGH)],
 )
 def test_a_study_takes_an_audit_of_another_package(work: Path, name: str, consent: bool) -> None:
     (work / "audited.yaml").write_text(

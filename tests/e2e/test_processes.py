@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from expunge.methods import METHODS
 from expunge.testing.ground import original
 
+pytestmark = pytest.mark.thorough
 EPOCHS = 3
 JOBS = {
     "neggrad": [

@@ -258,6 +258,7 @@ def cells(out: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_home")
 def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     """Data by a relative folder; a method that diverges fails there as here."""
@@ -284,6 +285,7 @@ def test_cell_by_cell_the_same_as_on_this_machine(tmp_path: Path) -> None:
     assert here == there
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_home")
 def test_a_bank_is_the_same_model_by_model(tmp_path: Path) -> None:
     train = (

@@ -456,6 +456,8 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     (tmp_path / "alone.py").write_text("import theirs.table\n")
+    for name in ("theirs", "alone"):  # another test's modules of these names
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
     clear()

@@ -1,13 +1,9 @@
-"""`demo` and `list`: what this is, and what there is."""
+"""`demo`: what this is, by example."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from expunge.cli.listing import listing
 from expunge.cli.options import Out
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
@@ -55,14 +51,3 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     screen.print(f"{seconds:.0f} s. Written: {', '.join(str(path) for path in written)}")
     screen.print("\nNow with a model folder of your own:\n")
     screen.print(f"  {PASTE}", soft_wrap=True)
-
-
-def list_(
-    kind: Annotated[
-        str | None,
-        typer.Argument(help="methods, pruners, datasets, models, audits, scores or recipe."),
-    ] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
-) -> None:
-    """Show what there is: what it does and reads, its parameters, where it was published."""
-    consoles()[0].print(listing(kind, name))

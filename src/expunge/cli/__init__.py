@@ -52,6 +52,8 @@ def _run(asked: list[int]) -> int:
         return _complain(str(error), 2)
     except typer.TyperException as error:
         said = error.format_message()
+        if not said:  # of a group alone, whose help has been shown
+            return 0
         end = "" if said.endswith((".", "?")) else "."
         return _complain(f"{said}{end} See `expunge --help`.", 2)
     except (KeyboardInterrupt, typer.Abort):

@@ -1,13 +1,12 @@
-"""`list`: what there is, methods, pruners, data, models, scores and recipes, read without torch."""
+"""What `list` shows: methods, pruners, data, models, scores and recipes, read without torch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from pydantic_core import PydanticUndefined
 from rich import box
 from rich.console import Group, RenderableType
@@ -18,7 +17,6 @@ from expunge import methods, pruning
 from expunge.audits import ALL_AUDITS, AUDITS, Audit, audit_of
 from expunge.audits.base import Need
 from expunge.audits.strength import STRENGTHS
-from expunge.cli.screen import consoles
 from expunge.data.spec import BUILT_IN, DATASETS, OTHER_SPECS
 from expunge.errors import ConfigError, UserError, nearest
 from expunge.methods import CONTROLS, METHODS, Method, find_method
@@ -82,17 +80,6 @@ class Listed:
     text: str
     facts: tuple[str, ...] = ()
     origin: str = ""
-
-
-def list_(
-    kind: Annotated[
-        str | None,
-        typer.Argument(help="methods, pruners, datasets, models, audits, scores or recipe."),
-    ] = None,
-    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
-) -> None:
-    """Show what there is: what it does and reads, its parameters, where it was published."""
-    consoles()[0].print(listing(kind, name))
 
 
 def listing(kind: str | None, name: str | None) -> RenderableType:

@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, Line] = {
         "Make a trained PyTorch model forget part of its training data, and measure whether it did.",
     ),
     "demo": Line(
-        "demo:demo",
+        "overview:demo",
         "Forget on handwritten digits by several methods, beside retraining, and explain the table.",
         "--out expunge-demo",
     ),
@@ -77,7 +77,7 @@ COMMANDS: Mapping[str, Line] = {
         "runs/without-3 --to net.pt --key model",
     ),
     "list": Line(
-        "listing:list_",
+        "overview:list_",
         "Show what there is: what it does and reads, its parameters, where it was published.",
         "methods neggrad_plus",
     ),

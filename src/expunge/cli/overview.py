@@ -1,21 +1,25 @@
-"""`demo`: what this is, by example."""
+"""`demo` and `list`: what this is, and what there is."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from expunge.cli.options import Out
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
-from expunge.cli.show import study_tables
-from expunge.hardware import cores
 from expunge.place import Place
-from expunge.report.places import check_folder
 
 
 @placed("overwrite")
 def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     """Forget on handwritten digits by several methods, beside retraining, and explain the table."""
+    from expunge.cli.show import study_tables
+    from expunge.hardware import cores
+    from expunge.report.places import check_folder
+
     check_folder(out, overwrite=place.overwrite)
     screen, messages = consoles()
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
@@ -51,3 +55,16 @@ def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     screen.print(f"{seconds:.0f} s. Written: {', '.join(str(path) for path in written)}")
     screen.print("\nNow with a model folder of your own:\n")
     screen.print(f"  {PASTE}", soft_wrap=True)
+
+
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="methods, pruners, datasets, models, audits, scores or recipe."),
+    ] = None,
+    name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
+) -> None:
+    """Show what there is: what it does and reads, its parameters, where it was published."""
+    from expunge.cli.listing import listing
+
+    consoles()[0].print(listing(kind, name))

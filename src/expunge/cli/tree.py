@@ -39,7 +39,7 @@ def made(path: str) -> Any:
     Of what a group holds nothing is imported.
     """
     line, name, work = COMMANDS[path], path.rpartition(" ")[2], work_of(path)
-    shown = {
+    shown: dict[str, Any] = {
         "help": inspect.getdoc(work) if work else line.says,
         "epilog": f"Example: expunge {path} {line.example}".strip() if path and work else None,
     }

@@ -6,7 +6,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from expunge.errors import ConfigError, UserError
@@ -178,17 +178,11 @@ class Catalogue(Generic[T]):
             ) from cause
 
 
-@functools.lru_cache(maxsize=8)
-def _entry_points(path: tuple[str, ...]) -> EntryPoints:
-    """Of all groups and packages on that path, at once: each look opens a file of every package."""
-    return entry_points()
-
-
 @functools.lru_cache(maxsize=32)
 def _offered(group: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
     """Plugins of all packages on that path, which is `sys.path` as it is now."""
     found = []
-    for point in _entry_points(path).select(group=group):
+    for point in entry_points(group=group):
         package = point.dist.name if point.dist is not None else "another package"
         version = point.dist.version if point.dist is not None else ""
         found.append(Plugin(point.name, point.value, package, version))

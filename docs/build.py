@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from typer.main import get_command
-
 from expunge.audits import AUDITS, Audit
 from expunge.audits.retrain_band import LEAST_MODELS
 from expunge.audits.strength import SAYS, STRENGTHS
-from expunge.cli import app
 from expunge.cli.listing import FORGETS, REQUESTS, range_of
+from expunge.cli.tree import every_command
 from expunge.methods import CONTROLS, METHODS, Method
 from expunge.methods.card import method_card
 from expunge.pruning import PRUNERS, Pruner
@@ -310,20 +308,7 @@ def audit_line(audit: type[Audit]) -> str:
 
 def cli_part() -> str:
     """The generated part of docs/cli.md: every command with its options, defaults and example."""
-    return "\n".join(
-        ["## Every command", "", *(command_section(*one) for one in commands(get_command(app)))]
-    )
-
-
-def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command by its full name, in the order of `--help`."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            if command.invoke_without_command:
-                yield f"{before}{name}", command
-            yield from commands(command, f"{before}{name} ")
-        else:
-            yield f"{before}{name}", command
+    return "\n".join(["## Every command", "", *(command_section(*one) for one in every_command())])
 
 
 def command_section(name: str, command: Any) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 UNKNOWN_SECONDS = 2.0
-BY_NAME = {"expunge.models.table": "expunge.models."}
+BY_NAME = {"expunge.models.table": "expunge.models.", "expunge.cli.tree": "expunge.cli."}
 """Modules that import others by a name made up at run time, and how these names begin."""
 READERS = {
     "README.md": ["docs"],

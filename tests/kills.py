@@ -444,10 +444,13 @@ def _be_campaign(case: Case, folder: Path, given: argparse.Namespace, number: in
 
 
 WARM = (
-    *("accelerate", "torch._dynamo", "sklearn.datasets", "sklearn.svm", "expunge.cli"),
+    *("accelerate", "torch._dynamo", "sklearn.datasets", "sklearn.svm"),
     *("expunge.report.figures", "expunge.report.page", "expunge.folders.page", "expunge.api"),
     *("expunge.pruning.original", "expunge.study.page", "expunge.study.work"),
     *("expunge.shadows.crew", "expunge.shadows.purge", "expunge.shadows.status"),
+    *("expunge.folders.audit", "expunge.folders.cleanse", "expunge.folders.elsewhere"),
+    *("expunge.folders.export", "expunge.folders.sparse", "expunge.advice.folder"),
+    *("expunge.shadows.folders", "expunge.study.catalogue", "expunge.study.publish"),
     *("matplotlib.backends.backend_pdf", "matplotlib.backends.backend_svg"),
 )
 """What commands import, and torch's optimisers with them."""
@@ -457,9 +460,13 @@ def warm_up() -> None:
     """Import all that, so that forks begin at once; torch computes nothing before a fork."""
     from fonts import draw_before
 
+    from expunge.cli.table import COMMANDS
+    from expunge.cli.tree import work_of
     from expunge.loading import loading
 
     with loading():
+        for path in COMMANDS:
+            work_of(path)
         for name in WARM:
             importlib.import_module(name)
         draw_before()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from commands import ENVIRONMENT, train_digits
 
 from expunge.audits import AUDITS, mia
+from expunge.cli.table import COMMANDS
 from expunge.data.spec import BUILT_IN
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
@@ -42,29 +44,13 @@ HEAVY = [
     "sqlalchemy",
     "transformers",
 ]
-COMMANDS = [
-    "demo",
-    "train",
-    "import",
-    "prune",
-    "recommend",
-    "unlearn",
-    "cleanse",
-    "audit",
-    "export",
-]
-COMMANDS += ["list"]
-OTHERS = [
-    "diagnose sparsity",
-    "study list",
-    "study run",
-    "study status",
-    "study results",
-    "study report",
-    "study records",
-    "study publish",
-]
-BANK = ["bank build", "bank status", "bank purge"]
+OURS = ["expunge.methods", "expunge.audits", "expunge.folders.make", "expunge.study.file"]
+"""Of the package itself, what lists and mistakes may need, and help may not."""
+MODULES = sorted(
+    {f"expunge.cli.{line.work.split(':')[0]}" for line in COMMANDS.values()}
+    - {"expunge.cli.", "expunge.cli.root"}
+)
+"""Of commands: help of a group that does nothing itself, and a misspelt command, need none."""
 TO = ["--out", "x"]
 DIGITS = ["train", "--data", "digits"]
 ASK = ["unlearn", "original", "--forget"]
@@ -77,8 +63,13 @@ recipes: {quick: {epochs: 1}}
 methods: {finetune: {}}
 """
 # Of a command, the words that its one line must hold.
-MISTAKES: list[tuple[list[str], list[str]]] = [
+UNKNOWN: list[tuple[list[str], list[str]]] = [
     (["frobnicate"], ["frobnicate", "--help"]),
+    (["unlaern"], ["'unlaern'. Did you mean 'unlearn'?"]),
+    (["study", "rnu"], ["'rnu'. Did you mean 'run'?"]),
+]
+MISTAKES: list[tuple[list[str], list[str]]] = [
+    (["serve", "tokn"], ["'tokn'. Did you mean 'token'?"]),
     (["train", "--data", "digit", *TO], ["'digit'", "did you mean 'digits'"]),
     (["train", "--data", "cifar10", *TO], ["--data-dir", "EXPUNGE_DATA"]),
     (["train", "--data", "digits@32", *TO], ["resizes encoded images"]),
@@ -270,10 +261,13 @@ LISTS += [["list", "models", name] for name in ARCHITECTURES]
 LISTS += [["list", "audits", name] for name in (*AUDITS, *OF_AUDITS)]
 LISTS += [["list", "scores", name] for name in SCORES]
 LISTS += [["list", "datasets", name] for name in BUILT_IN]
-HELP = [
-    [*words.split(), "--help"]
-    for words in ("", *COMMANDS, "diagnose", "study", *OTHERS, "bank", *BANK)
+HELP = [[*path.split(), "--help"] for path in COMMANDS]
+FIRST = [
+    ["--help"],
+    *([path, "--help"] for path, line in COMMANDS.items() if not line.work and " " not in path),
+    *(command for command, _ in UNKNOWN),
 ]
+"""Asked before anything else, so that what was imported was imported for them."""
 DRIVER = """
 import contextlib, io, json, sys
 
@@ -297,13 +291,14 @@ Answer = tuple[int, str, str, list[str]]
 def answers(
     tmp_path_factory: pytest.TempPathFactory, shared: Callable[[str, Callable[[Path], None]], Path]
 ) -> dict[str, Answer]:
-    """What one process answers to everything here, and what it had imported by then."""
+    """What one process answers to everything here, and what of the named it had imported by then."""
     folder = tmp_path_factory.mktemp("start")
     lay_out(folder, shared("digits-cnn", train_digits) / "original")
-    commands = [*HELP, *LISTS, *(command for command, _ in MISTAKES)]
+    commands = [*FIRST, ["study"], *HELP, *LISTS, *(command for command, _ in MISTAKES)]
+    commands = [words.split() for words in dict.fromkeys(map(" ".join, commands))]
     before = sorted(folder.rglob("*"))
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", DRIVER, json.dumps(HEAVY)],
+        [sys.executable, "-W", "error", "-c", DRIVER, json.dumps([*HEAVY, *OURS, *MODULES])],
         cwd=folder,
         text=True,
         env={**os.environ, **ENVIRONMENT},
@@ -352,36 +347,44 @@ def change(file: Path, **changes: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
-@pytest.mark.parametrize(("command", "words"), MISTAKES, ids=lambda value: " ".join(value))
+@pytest.mark.parametrize(
+    ("command", "words"), [*UNKNOWN, *MISTAKES], ids=lambda value: " ".join(value)
+)
 def test_a_mistake_costs_one_line(
     command: list[str], words: list[str], answers: dict[str, Answer]
 ) -> None:
-    code, out, err, heavy = answers[" ".join(command)]
+    code, out, err, imported = answers[" ".join(command)]
     assert (code, out) == (2, "")
     assert len(err.strip().splitlines()) == 1 and err.startswith("error: ")
     assert all(word in err for word in words), err
+    heavy = set(imported) & set(HEAVY if command not in FIRST else [*HEAVY, *OURS, *MODULES])
     assert not heavy, f"imported before the mistake was seen: {heavy}"
 
 
 @pytest.mark.parametrize("command", [*HELP, *LISTS], ids=" ".join)
 def test_help_and_lists_need_nothing_heavy(command: list[str], answers: dict[str, Answer]) -> None:
-    code, out, err, heavy = answers[" ".join(command)]
+    code, out, err, imported = answers[" ".join(command)]
     assert (code, err) == (0, "")
-    assert not heavy
+    spared = [*HEAVY, *(OURS if command in HELP else ()), *(MODULES if command in FIRST else ())]
+    assert not set(imported) & set(spared)
     if command == ["list"]:
         assert all(name in out for name in ("finetune", "omp", "resnet20", "TA_forget", "digits"))
     elif command == ["study", "list"]:
         assert all(name in out for name in ("smoke", "sparsity-class", "cifar10:5556"))
     elif command[-1] != "--help":
         assert command[-1] in out
-    elif " ".join(command[:-1]) in (*COMMANDS, *OTHERS, *BANK):
+    elif len(command) > 1 and COMMANDS[" ".join(command[:-1])].work:
         assert f"Example: expunge {' '.join(command[:-1])}" in out
 
 
-def test_every_command_is_asked_for_help(answers: dict[str, Answer]) -> None:
-    for words, names in (("", COMMANDS), ("study", [name.split()[1] for name in OTHERS[1:]])):
-        text = answers[f"{words} --help".strip()][1]
-        assert all(f" {name} " in text for name in names)
+def test_a_group_shows_what_it_holds(answers: dict[str, Answer]) -> None:
+    for path, line in COMMANDS.items():
+        group, _, name = path.rpartition(" ")
+        if path:
+            shown = answers[f"{group} --help".strip()][1]
+            assert re.search(rf" {name} +{re.escape(line.says)}", shown), path
+    code, shown, err, _ = answers["study"]
+    assert (code, shown.strip(), err) == (0, answers["study --help"][1].strip(), "")
 
 
 TABLES = """

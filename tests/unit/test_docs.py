@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.util
+import inspect
 import io
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,9 +20,9 @@ import yaml
 from commands import expunge
 from PIL import Image
 from safetensors.torch import save_file
-from typer.main import get_command
 
-from expunge.cli import app
+from expunge.cli.table import COMMANDS
+from expunge.cli.tree import every_command, work_of
 from expunge.methods import METHODS
 from expunge.models.table import ARCHITECTURES
 from expunge.pruning import PRUNERS
@@ -81,17 +82,22 @@ def test_a_stale_page_is_found_and_what_people_wrote_stays(
 
 def test_every_command_option_method_score_and_model_is_in_the_docs() -> None:
     readme, cli = read("README.md"), read("docs/cli.md")
-    for group in (True, False):
-        for name, command in commands(get_command(app)):
-            assert re.search(rf"\b{name.split()[0]}\b", readme), f"README.md lacks {name}"
-            options = [] if group else [o for p in command.params for o in p.opts]
-            assert all(f"`{o}`" in cli or not o.startswith("--") for o in options), options
+    for name, command in every_command():
+        assert re.search(rf"\b{name.split()[0]}\b", readme), f"README.md lacks {name}"
+        options = [o for p in command.params for o in p.opts]
+        assert all(f"`{o}`" in cli or not o.startswith("--") for o in options), options
     for names, page in (
         ([*METHODS, *PRUNERS], "docs/methods.md"),
         ([*ARCHITECTURES, *PRUNERS], "docs/cli.md"),
     ):
         missing = [name for name in names if f"`{name}`" not in read(page)]
         assert not missing, f"{page} lacks {missing}"
+
+
+def test_the_table_of_commands_says_what_their_docstrings_say() -> None:
+    for path, line in COMMANDS.items():
+        work = work_of(path)
+        assert work is None or (inspect.getdoc(work) or "").split("\n")[0] == line.says
 
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:
@@ -219,15 +225,6 @@ def build():
 """
 
 
-def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Every command by its full name."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, f"{before}{name} ")
-        if not hasattr(command, "commands") or command.invoke_without_command:
-            yield f"{before}{name}", command
-
-
 def examples() -> list[str]:
     """Every `expunge ...` of the README and of docs/, each once, lines joined."""
     texts = [page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *DOCS)]
@@ -240,7 +237,7 @@ def examples() -> list[str]:
 @pytest.mark.parametrize("example", examples())
 def test_every_example_is_a_command_with_options_that_there_are(example: str) -> None:
     words = shlex.split(example)[1:]
-    named = dict(commands(get_command(app)))
+    named = dict(every_command())
     count = next(n for n in (3, 2, 1) if " ".join(words[:n]) in named)
     command = named[" ".join(words[:count])]
     given = command.make_context("expunge", words[count:]).params

@@ -21,9 +21,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import OperationalError
-from typer.main import get_command
 
-from expunge.cli import app, serve
+from expunge.cli import serve
+from expunge.cli.tree import made
 from expunge.errors import ConfigError, RequestError
 from expunge.requests import intake
 from expunge.requests.certifying import files_of
@@ -538,7 +538,7 @@ def test_other_machines_are_let_in_only_if_somebody_insists() -> None:
     others = ("0.0.0.0", "::", "192.168.0.1", "example.org", "", "localhost.example.org")
     assert not any(serve.is_loopback(one) for one in others)
     with pytest.raises(ConfigError, match=r"TLS.*--anywhere"):
-        get_command(app)(["serve", "--host", "0.0.0.0"], standalone_mode=False)
+        made("serve")(["--host", "0.0.0.0"], standalone_mode=False)
 
 
 def test_a_port_that_is_taken_is_told() -> None:

@@ -26,7 +26,7 @@ from expunge.names.seeds import numpy_generator
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import FEATURES, SCORES, check_features
+from expunge.scores.table import FEATURES, MOST_MEMBERS, SCORES, check_features
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from expunge.audits.outputs import Outputs, PartOutputs
     from expunge.audits.panel import Panel
 
-MOST_MEMBERS = 10_000
-"""That the attack learns from by default, and as many others."""
 C = 3
 """The price of an error (Jia et al.)."""
 NO_REASON = 1e-6

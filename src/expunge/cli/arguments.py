@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expunge.disk.reading import parse_yaml, read_yaml, reading
 from expunge.errors import ConfigError
 from expunge.names.text import clean_name
 from expunge.names.values import numbers
-from expunge.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from expunge.training.recipe import Recipe
 
 
 def read_pairs(settings: list[str] | None) -> dict[str, Any]:
@@ -26,8 +28,20 @@ def read_pairs(settings: list[str] | None) -> dict[str, Any]:
     return pairs
 
 
+def recipe_changes(
+    epochs: int | None, lr: float | None, batch_size: int | None, settings: list[str] | None
+) -> dict[str, Any]:
+    """What was typed of a recipe, by field."""
+    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
+    return {name: value for name, value in given.items() if value is not None} | read_pairs(
+        settings
+    )
+
+
 def read_recipe(file: Path | None, changes: dict[str, Any]) -> Recipe:
     """A recipe file with some fields changed; the defaults without a file."""
+    from expunge.training.recipe import Recipe
+
     if file is None:
         return Recipe(**changes)
     with reading(f"the recipe {file}", "write YAML or JSON", ConfigError):

@@ -14,7 +14,6 @@ from expunge.cli.options import MODEL_DIR, ForgetSeed, OtherData, RayAddress, Wo
 from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, working
 from expunge.place import Place
-from expunge.shadows.folders import BankWanted, build_folder, found_bank, purge_folder
 from expunge.shadows.places import bank_beside, is_bank
 from expunge.shadows.plan import BankPlan
 
@@ -62,6 +61,8 @@ def build(
     place: Place,
 ) -> None:
     """Train what is missing: finished models stay, and one bank serves every request to the model."""
+    from expunge.shadows.folders import BankWanted, build_folder
+
     screen, messages = consoles()
     seconds = None if budget is None else read_seconds(budget, "--budget")
     say = at_once(messages)
@@ -100,6 +101,8 @@ def status(
     ],
 ) -> None:
     """How many models there are, what they take, and which of them learned from deleted samples."""
+    from expunge.shadows.folders import found_bank
+
     screen, _ = consoles()
     _show_status(found_bank(folder), screen)
 
@@ -173,6 +176,8 @@ def purge(
 
     Audits of this deletion against the bank are over then, so audit before.
     """
+    from expunge.shadows.folders import purge_folder
+
     screen, messages = consoles()
     with working("bank purge") as bars:
         done = purge_folder(

@@ -14,7 +14,6 @@ from expunge.cli.options import SetFields
 from expunge.cli.place import placed
 from expunge.cli.request import Reason
 from expunge.cli.screen import at_once, consoles, working
-from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
 
@@ -60,6 +59,7 @@ def run(
 
     Killed anywhere, the same command goes on where it was.
     """
+    from expunge.methods import make_method
     from expunge.requests.running import run_waiting
 
     screen, messages = consoles()

@@ -22,10 +22,6 @@ from expunge.cli.pages import Page, check_places, models_of, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
-from expunge.folders.audit import audit_forgotten
-from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
-from expunge.folders.make import Beside, reference_of
-from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
 
@@ -85,6 +81,11 @@ def cleanse(
     place: Place,
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
+    from expunge.folders.audit import audit_forgotten
+    from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
+    from expunge.folders.make import Beside, reference_of
+    from expunge.methods import make_method
+
     screen, messages = consoles()
     check_places(None, report, models_of(model_dir, out), overwrite=place.overwrite)
     tell, told = teller(messages)

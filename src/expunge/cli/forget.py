@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.audits import chosen_audits, there
-from expunge.audits.mia import MOST_MEMBERS, Membership
 from expunge.cli.arguments import read_pairs
 from expunge.cli.bank import show_bank
 from expunge.cli.options import (
@@ -31,20 +29,17 @@ from expunge.cli.pages import Page, check_places, models_of, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
-from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
-from expunge.folders.deeper import Deeper
-from expunge.folders.make import Beside, Forgotten, reference_of, unlearn_folder
-from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
 from expunge.progress import Bars
 from expunge.report.places import EXPOSURE
-from expunge.scores.table import FEATURES
+from expunge.scores.table import FEATURES, MOST_MEMBERS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from expunge.audits.scores import Scores
+    from expunge.folders.make import Forgotten
 
 WithReference = Annotated[
     bool,
@@ -105,6 +100,12 @@ def unlearn(
     place: Place,
 ) -> None:
     """Make a model forget: write a new model folder, leave the old one as it is."""
+    from expunge.audits import chosen_audits, there
+    from expunge.folders.audit import audit_forgotten
+    from expunge.folders.deeper import Deeper
+    from expunge.folders.make import Beside, reference_of, unlearn_folder
+    from expunge.methods import make_method
+
     screen, messages = consoles()
     further = names(also)
     deeper = Deeper(strength)
@@ -154,15 +155,20 @@ def unlearn(
         show_bank(model_dir, out, screen)
     _show_drawn(done, drawn, screen)
     if audited is None:
-        command = ["audit", str(out)]
-        if out.absolute() != model_dir.absolute():  # else the original is gone
-            command += ["--original", str(model_dir)]
-        command += ["--allow-code"] if done.result.names_code else []
-        screen.print(f"next: {typed(command)}", soft_wrap=True)
+        _show_next(done, model_dir, out, screen)
         return
     show_scores(audited, screen, reference_of(out))
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
+
+
+def _show_next(done: Forgotten, model_dir: Path, out: Path, screen: Console) -> None:
+    """The command that scores what was made."""
+    command = ["audit", str(out)]
+    if out.absolute() != model_dir.absolute():  # else the original is gone
+        command += ["--original", str(model_dir)]
+    command += ["--allow-code"] if done.result.names_code else []
+    screen.print(f"next: {typed(command)}", soft_wrap=True)
 
 
 def _show_drawn(done: Forgotten, drawn: Sequence[Path], screen: Console) -> None:
@@ -271,6 +277,10 @@ def audit(
     place: Place,
 ) -> None:
     """Score a model: what it still knows of the forgotten, the retained and the unseen."""
+    from expunge.audits.mia import Membership
+    from expunge.folders.audit import Request, TypedBackdoor, audit_folder
+    from expunge.folders.deeper import Deeper
+
     screen, messages = consoles()
     read = {"the model folder": model_dir}
     read |= {} if original is None else {"the original": original}

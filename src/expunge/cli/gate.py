@@ -16,7 +16,6 @@ from expunge.cli.options import SetFields
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.errors import ConfigError
-from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.place import Place
 
@@ -73,6 +72,7 @@ def run(
     """
     from dataclasses import replace
 
+    from expunge.methods import make_method
     from expunge.requests.qualifying import qualify
 
     if kind not in KINDS:

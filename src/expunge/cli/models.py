@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from expunge.cli.arguments import read_floats, read_pairs, read_recipe
+from expunge.cli.arguments import read_floats, read_pairs, read_recipe, recipe_changes
 from expunge.cli.options import (
     MODEL_DIR,
     BatchSizeOption,
@@ -24,7 +24,6 @@ from expunge.cli.options import (
     TaskName,
     Validation,
     next_step,
-    recipe_changes,
     show_accuracy,
     show_notes,
 )
@@ -32,14 +31,13 @@ from expunge.cli.place import placed
 from expunge.cli.screen import at_once, consoles, working
 from expunge.cli.show import cost_line
 from expunge.errors import SHOWN, listed
-from expunge.folders.elsewhere import Elsewhere, Imported, import_folder, in_words
-from expunge.folders.export import classes_file, export_folder, told_inputs
-from expunge.folders.make import HeldOut, train_folder
-from expunge.methods import make_method
 from expunge.names.code import TYPED
 from expunge.names.libraries import library_of
 from expunge.names.text import clean_name
 from expunge.place import Place
+
+if TYPE_CHECKING:
+    from expunge.folders.elsewhere import Imported
 
 
 @placed("data_dir", "device", "overwrite")
@@ -68,6 +66,9 @@ def train(
     place: Place,
 ) -> None:
     """Train an original model and write its folder."""
+    from expunge.folders.make import HeldOut, train_folder
+    from expunge.methods import make_method
+
     screen, messages = consoles()
     own = None if method is None else make_method(method, read_pairs(settings), allow_code=TYPED)
     changes = recipe_changes(epochs, lr, batch_size, None if own is not None else settings)
@@ -164,6 +165,8 @@ def import_(
     place: Place,
 ) -> None:
     """Make a model folder of a checkpoint that was trained elsewhere."""
+    from expunge.folders.elsewhere import Elsewhere, import_folder
+
     screen, _ = consoles()
     how = Elsewhere(
         trained_on=trained_on,
@@ -225,6 +228,8 @@ def export(
     place: Place,
 ) -> None:
     """Write a model's weights as a plain checkpoint, for code that knows nothing of Expunge."""
+    from expunge.folders.export import classes_file, export_folder, told_inputs
+
     screen, _ = consoles()
     with working("export"):
         card = export_folder(model_dir, to, key=key, place=place)
@@ -238,6 +243,8 @@ def export(
 
 def looked(imported: Imported) -> Iterator[str]:
     """What was seen of a model before its folder was written, and of what it has no test set."""
+    from expunge.folders.elsewhere import in_words
+
     data = imported.trained.data
     if not imported.tested:
         yield (

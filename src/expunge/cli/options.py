@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expunge.cli.arguments import read_pairs
 from expunge.cli.screen import consoles
 from expunge.errors import LogitsError
 from expunge.progress import Bars
@@ -104,16 +103,6 @@ MODEL_DIR = typer.Argument(metavar="MODEL_DIR", help="A model folder.", show_def
 def names(text: str | None) -> list[str]:
     """A comma-separated list as typed."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
-
-
-def recipe_changes(
-    epochs: int | None, lr: float | None, batch_size: int | None, settings: list[str] | None
-) -> dict[str, Any]:
-    """What was typed of a recipe, by field."""
-    given = {"epochs": epochs, "lr": lr, "batch_size": batch_size}
-    return {name: value for name, value in given.items() if value is not None} | read_pairs(
-        settings
-    )
 
 
 def show_accuracy(screen: Console, model: Any, data: Data, place: Place, whose: str = "") -> None:

@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from expunge.cli.listing import listing
 from expunge.cli.options import Out
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
-from expunge.cli.show import study_tables
-from expunge.hardware import cores
 from expunge.place import Place
-from expunge.report.places import check_folder
 
 
 @placed("overwrite")
 def demo(out: Out = Path("expunge-demo"), *, place: Place) -> None:
     """Forget on handwritten digits by several methods, beside retraining, and explain the table."""
+    from expunge.cli.show import study_tables
+    from expunge.hardware import cores
+    from expunge.report.places import check_folder
+
     check_folder(out, overwrite=place.overwrite)
     screen, messages = consoles()
     messages.print("Training originals and retrained models on digits, 3 seeds; forgetting ...")
@@ -65,4 +65,6 @@ def list_(
     name: Annotated[str | None, typer.Argument(help="One of them, in full.")] = None,
 ) -> None:
     """Show what there is: what it does and reads, its parameters, where it was published."""
+    from expunge.cli.listing import listing
+
     consoles()[0].print(listing(kind, name))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from expunge.cli.options import typed
-from expunge.folders.make import floor_of, reference_of
 from expunge.report.places import FIGURES, PAGE, check_folder
 from expunge.trained.telling import tells
 
@@ -65,6 +64,8 @@ def without_request(
 
 def models_of(model_dir: Path, out: Path) -> dict[str, Path]:
     """The folders that making a model forget reads and writes, by what they are."""
+    from expunge.folders.make import floor_of, reference_of
+
     return {
         "the model folder": model_dir,
         "the new model folder": out,

@@ -12,14 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from expunge.advice.duration import in_seconds
-from expunge.advice.folder import recommend_folder
-from expunge.advice.preference import LAST
 from expunge.cli.options import MODEL_DIR, Forget, ForgetSeed, OtherData, Seed, typed
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import show_forgotten, show_written
 from expunge.errors import ConfigError
-from expunge.folders.make import unlearn_folder
 from expunge.place import Place
 
 if TYPE_CHECKING:
@@ -77,6 +74,10 @@ def recommend(
     place: Place,
 ) -> int:
     """Name methods for a request: what fits, what each would take on this model, and why."""
+    from expunge.advice.folder import recommend_folder
+    from expunge.advice.preference import LAST
+    from expunge.folders.make import unlearn_folder
+
     if try_ and out is None:
         raise ConfigError("--try writes the best that passes; say where with --out FOLDER")
     if out is not None and not try_:
@@ -206,6 +207,8 @@ def show_tried(tried: Tried, screen: Console) -> None:
 
 
 def _say_nothing_passed(found: Recommendation, words: list[str], screen: Console) -> None:
+    from expunge.advice.preference import LAST
+
     screen.print("Nothing that was tried passes, and nothing was written.", style="bold")
     if found.retrain is None:
         screen.print(f"This model cannot be retrained either: {found.left_out.get(LAST, '')}")

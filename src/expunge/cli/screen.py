@@ -92,11 +92,10 @@ def width_needed(table: Table, console: Console, options: ConsoleOptions) -> int
     """Letters of a line in which no column that is not to be broken is cut, and no word of another."""
     wide = options.update(width=WIDEST)
     more = 0
-    for column in table.columns:
+    for column in (one for one in table.columns if one.no_wrap):
         cells = [column.header, *column.cells, *([column.footer] if table.show_footer else [])]
         sizes = [Measurement.get(console, wide, cell) for cell in cells]
-        if column.no_wrap:
-            more += max(one.maximum for one in sizes) - max(one.minimum for one in sizes)
+        more += max(one.maximum for one in sizes) - max(one.minimum for one in sizes)
     return Measurement.get(console, wide, table).minimum + more
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
@@ -139,25 +138,3 @@ def token_revoke(context: typer.Context, name: TokenName, ledger: LedgerDir = No
 def _named(context: typer.Context, ledger: Path | None) -> Path | None:
     """The ledger that was named, before `token` or after it."""
     return ledger if ledger is not None else context.obj
-
-
-def add_serve(app: typer.Typer, settings: Mapping[str, Any]) -> None:
-    """Give an application `serve` and its tokens."""
-    group = typer.Typer(
-        callback=serve,
-        invoke_without_command=True,
-        context_settings=dict(settings),
-        epilog="Example: expunge serve --port 8321",
-    )
-    tokens = typer.Typer(
-        help="Who may use the server.", no_args_is_help=True, context_settings=dict(settings)
-    )
-    for name, work, example in (
-        ("add", token_add, "front-desk --role submitter"),
-        ("list", token_list, ""),
-        ("revoke", token_revoke, "front-desk"),
-    ):
-        epilog = f"Example: expunge serve token {name} {example}".strip()
-        tokens.command(name, epilog=epilog)(work)
-    group.add_typer(tokens, name="token")
-    app.add_typer(group, name="serve")

@@ -11,10 +11,6 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from expunge.folders.make import floor_of, reference_of
-from expunge.scores.shown import score_notes
-from expunge.trained.record import COPIES
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -163,6 +159,8 @@ def criteria_lines(found: Criteria) -> list[str]:
 
 def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
     """What was forgotten at what cost, and every warning."""
+    from expunge.trained.record import COPIES
+
     made = done.result
     for warning in made.record.warnings:
         messages.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
@@ -191,6 +189,8 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
 
 def show_written(done: Forgotten, out: Path, screen: Console) -> None:
     """Where the new models lie."""
+    from expunge.folders.make import floor_of, reference_of
+
     screen.print(f"written: {out}")
     if done.reference is not None:
         screen.print(f"retrained reference: {reference_of(out)}")
@@ -203,6 +203,8 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
 
     exact: the folder of the retrained model, as it was typed.
     """
+    from expunge.scores.shown import score_notes
+
     screen.print(scores.table(screen.width))
     if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from expunge.cli.arguments import read_floats, read_pairs, read_recipe
+from expunge.cli.arguments import read_floats, read_pairs, read_recipe, recipe_changes
 from expunge.cli.options import (
     BatchSizeOption,
     DataOption,
@@ -23,29 +23,18 @@ from expunge.cli.options import (
     SplitSeed,
     Validation,
     next_step,
-    recipe_changes,
     show_accuracy,
 )
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, working
 from expunge.cli.show import cost_line, criteria_lines, sparsity_table, theory_table
-from expunge.data.request import check_names, check_share
-from expunge.data.spec import DataSpec
 from expunge.errors import ConfigError
-from expunge.folders.make import HeldOut
-from expunge.folders.sparse import prune_folder, prune_new
-from expunge.methods import make_method
-from expunge.models.table import check_model
 from expunge.names.code import TYPED
 from expunge.place import Place
-from expunge.pruning import make_pruner
-from expunge.pruning.base import FINE_TUNING, sparsity_levels
 from expunge.report.places import check_folder
-from expunge.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    pass
-from expunge.folders.sparse import PrunedFolder
+    from expunge.folders.sparse import PrunedFolder
 
 ModelDir = Annotated[
     Path | None,
@@ -106,6 +95,10 @@ def prune(
     place: Place,
 ) -> None:
     """Make a sparse original: train, cut, rewind, train again. Unlearning keeps its mask."""
+    from expunge.folders.make import HeldOut
+    from expunge.folders.sparse import prune_folder, prune_new
+    from expunge.pruning import make_pruner
+
     screen, _ = consoles()
     chosen = make_pruner(
         pruner, {"sparsity": sparsity, **read_pairs(pruner_settings)}, allow_code=TYPED
@@ -152,6 +145,9 @@ def prune(
 
 def _fine_tuning(changes: dict[str, Any]) -> Any:
     """The usual fine-tuning with what was typed changed."""
+    from expunge.pruning.base import FINE_TUNING
+    from expunge.training.recipe import Recipe
+
     return Recipe(**{**FINE_TUNING, **changes})
 
 
@@ -213,6 +209,13 @@ def diagnose(
     Trains one dense and several sparse models by plain SGD (constant rate, no momentum unless set),
     as the proposition assumes, a paired retraining of each, and each once more for its floor.
     """
+    from expunge.data.request import check_names, check_share
+    from expunge.data.spec import DataSpec
+    from expunge.methods import make_method
+    from expunge.models.table import check_model
+    from expunge.pruning import make_pruner
+    from expunge.pruning.base import sparsity_levels
+
     screen, _ = consoles()
     shares = read_floats(sparsities, "--sparsities")
     changes = {"momentum": 0.0} if recipe is None else {}

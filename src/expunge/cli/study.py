@@ -20,18 +20,13 @@ from expunge.disk.whole import unwritable
 from expunge.errors import ConfigError
 from expunge.place import Place
 from expunge.report.places import PAGE, check_folder
-from expunge.study.catalogue import shipped_studies, study_file
-from expunge.study.file import read_study
-from expunge.study.launch import FILE, check_made, planned, run_study
-from expunge.study.publish import check_absent, write_records
-from expunge.study.schema import Study, UntilDecided
-from expunge.study.seeds import until_decided
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
     from expunge.study.launch import Planned
+    from expunge.study.schema import Study
 
 RESULTS = "results"
 """Folder of the tables, within a study's own."""
@@ -72,6 +67,8 @@ MaxSeeds = Annotated[
 
 def list_() -> None:
     """The studies that come with the package: run one by its name."""
+    from expunge.study.catalogue import shipped_studies
+
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("name", "what it asks", "data", "cells", "scales"):
         table.add_column(name, no_wrap=name == "name", overflow="fold")
@@ -107,6 +104,9 @@ def run(
     place: Place,
 ) -> None:
     """Make what is missing: finished cells stay, failed ones are tried again."""
+    from expunge.study.launch import run_study
+    from expunge.study.seeds import until_decided
+
     if max_seeds is not None and not decided:
         raise ConfigError("--max-seeds is about --until-decided; give that too")
     screen, _ = consoles()
@@ -195,6 +195,7 @@ def power(
 ) -> None:
     """How many seeds a difference needs, from the spread that the finished seeds show."""
     from expunge.study.power import HEADERS, power_row, study_power
+    from expunge.study.schema import UntilDecided
 
     screen, _ = consoles()
     study = _planned(file, out, scale, changes, place, recorded=True)
@@ -277,6 +278,8 @@ def records(
     Cells lie in one file, with a table and a page beside it. Pictures of forgotten samples are on the
     page as far as the data are found.
     """
+    from expunge.study.publish import check_absent, write_records
+
     check_absent(out)
     screen, _ = consoles()
     command = typed(["study", "records", str(folder), "--out", str(out)])
@@ -309,6 +312,7 @@ def publish(
 
     What is there already is not logged again, so it may be called after every run.
     """
+    from expunge.study.launch import check_made
     from expunge.study.tracking import publish_runs, tracking_address
 
     check_made(folder)
@@ -321,6 +325,9 @@ def publish(
 
 def _recorded(folder: Path, place: Place) -> Planned:
     """A study from its own folder."""
+    from expunge.study.file import read_study
+    from expunge.study.launch import FILE, check_made, planned
+
     check_made(folder)
     file = folder / FILE
     return planned(read_study(file, recorded=file), folder, place=place, recorded=True)
@@ -337,6 +344,10 @@ def _planned(
     change: Callable[[Study], Study] | None = None,
 ) -> Planned:
     """changes: of what the file says, as typed. change: as other options have it."""
+    from expunge.study.catalogue import study_file
+    from expunge.study.file import read_study
+    from expunge.study.launch import FILE, planned
+
     study = read_study(
         study_file(file),
         scale=scale,

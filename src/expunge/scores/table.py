@@ -26,6 +26,8 @@ WORKS = 50.0
 """Percent of ASR before, under which nothing was there to cleanse, and after, at which it is not."""
 FEATURES = ("confidence", "correctness", "entropy", "modified_entropy", "probabilities")
 """What the membership attack may look at; `audits.mia` computes them."""
+MOST_MEMBERS = 10_000
+"""That the membership attack learns from by default, and as many others."""
 
 _JIA = "Jia et al. 2023, Model Sparsity Can Simplify Machine Unlearning"
 _SONG = "Song & Mittal 2021, Systematic Evaluation of Privacy Risks of Machine Learning Models"

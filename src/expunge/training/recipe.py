@@ -10,9 +10,12 @@ from expunge.errors import ConfigError, nearest
 
 
 class Settings(BaseModel):
-    """Base of recipes and methods: frozen, no unknown fields, errors that say what to change."""
+    """Base of recipes and methods: frozen, no unknown fields, errors that say what to change.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    What validates is built when a class is first used, for most are only looked at.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     def __init__(self, /, **values: Any) -> None:
         try:

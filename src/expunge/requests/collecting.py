@@ -18,12 +18,12 @@ from expunge.errors import CertificateError
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.requests.batches import RETRAIN, batch_row, requests_of
+from expunge.requests.copy_facts import copy_facts
 from expunge.requests.events import canonical, head, sha256
 from expunge.requests.facts import (
     UNKNOWN,
     ChainHead,
     CopyPlace,
-    DuplicateLayer,
     Fallback,
     ForgettingFacts,
     ForgottenData,
@@ -43,7 +43,7 @@ from expunge.requests.receiving import policies_of
 from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.sanity import MOST_LOST_POINTS
 from expunge.requests.statement import check_no_id, first_mistake, make_statement, performer_of
-from expunge.requests.tables import duplicates, events, models, releases, requests, struck
+from expunge.requests.tables import events, models, releases, requests, struck
 from expunge.shadows.places import bank_beside, is_bank
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _facts(
         models=ModelPair(before=row["model_before"], after=row["model_after"]),
         procedure=_procedure(row, model),
         data=_data(ledger, connection, row["id"], listed, model),
-        duplicates=_duplicates(ledger, connection, listed, model),
+        duplicates=copy_facts(ledger, connection, row["id"], model),
         gate=_gate(connection, row),
         fallback=_fallback(row),
         samples_read=dict(model.record.cost.reads) if _changed(row) else {},
@@ -177,37 +177,6 @@ def _data(
         retained=len(model.split.retain),
         root=tree_of(listed).root.hex(),
         size=len(listed),
-    )
-
-
-def _duplicates(
-    ledger: Ledger, connection: Connection, listed: Sequence[ListedItem], model: Trained
-) -> tuple[DuplicateLayer, ...]:
-    """Of each layer that was looked at; samples that have row numbers for ids are struck by content.
-
-    A copy that is struck itself, and that the model did not learn, was added, whatever was decided.
-    """
-    counted: dict[str, dict[str, int]] = {}
-    contents = any(one.content_hash for one in listed)
-    if contents and ledger.setting_in(connection, "positional") != "yes":
-        counted["exact"] = {}
-    own = {one.item for one in listed}
-    learned = {ledger.key.hmac(one) for one in (*model.split.retain, *model.split.validation)}
-    gone = {*connection.scalars(select(struck.c.id_hmac))} - learned
-    for row in connection.execute(select(duplicates)).mappings():
-        if row["item"] in own:
-            layer = counted.setdefault(row["layer"], {})
-            decided = "add" if row["other_hmac"] in gone else row["decision"]
-            layer[decided] = layer.get(decided, 0) + 1
-    return tuple(
-        DuplicateLayer(
-            name=name,
-            proposed=sum(layer.values()),
-            added=layer.get("add", 0),
-            kept=layer.get("keep", 0),
-            unclear=layer.get("disclose", 0) + layer.get("open", 0),
-        )
-        for name, layer in sorted(counted.items())
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, or_, select
 
+from expunge.requests.copies import copies_in_words
 from expunge.requests.intake import counts_of, request_row
 from expunge.requests.ledger import Ledger, moment
 from expunge.requests.receiving import told_counts
@@ -129,6 +130,7 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
     with ledger.read() as connection:
         row = request_row(connection, number)
         counts = counts_of(connection, number)
+        copies = copies_in_words(connection, [number])
         happened = [
             f"  {one['at']}  {one['kind']}  by {one['actor']}"
             for one in events_about(connection, number)
@@ -141,7 +143,7 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
     for name in ("extended_reason", "held", "reason"):
         if row[name]:
             lines.append(f"{name.replace('_', ' ')}: {row[name]}")
-    return lines + happened
+    return [*lines, *([copies] if copies else []), *happened]
 
 
 def batches_told(ledger: Ledger) -> list[str]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, func, or_, select
 
 from expunge.advice.duration import in_seconds
 from expunge.requests.batches import RETRAIN
+from expunge.requests.copies import copies_in_words
 from expunge.requests.freezing import LeadSeconds, WaitingRequest, freeze_at
 from expunge.requests.ledger import Ledger, moment
 from expunge.requests.planner import BatchCosts, batch_lines, plan_batch
@@ -45,6 +46,7 @@ def next_batch_lines(
             .select_from(qualifications)
             .where(qualifications.c.verdict == "equivalent")
         )
+        copies = copies_in_words(connection, [int(one.id) for one in waiting])
     if not waiting:
         return ["no request waits; `expunge request add --ids FILE` receives one"]
     size = sum(one.samples for one in waiting)
@@ -52,6 +54,7 @@ def next_batch_lines(
     told = [
         f"{many}, of {size:,} sample{'s' * (size != 1)}; due first: {waiting[0].due_at:%Y-%m-%d}"
     ]
+    told += [copies] if copies else []
     retrain = timed[RETRAIN] or _trained_in(folder)
     if not retrain:
         return [

@@ -106,8 +106,8 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
         told.append("struck: nothing that learns reads them from now on")
     if copies:
         told.append(
-            f"{copies} exact copies of them lie under other ids and stay; if they are the same "
-            "person's, ask for them too"
+            f"{copies} exact copies of them lie under other ids and stay until a person decides: "
+            f"expunge request copies {done.number}"
         )
     told.append(f"due {row['due_at']}" + (f" ({row['law']})" if row["law"] else ""))
     if row["confirm_by"]:

@@ -96,7 +96,8 @@ def _told(layer: LayerSearch) -> str:
         return f"not looked for: {layer.why}"
     found = f"{len(layer.copies):,} found"
     if layer.threshold is None:
-        return f"{found}, of equal content"
+        along = f"; {layer.along:,} equal rows are struck with them" if layer.along else ""
+        return f"{found}, of equal content{along}"
     near = (
         f"at most {layer.threshold:.0f} of 64 bits differ"
         if layer.layer == "perceptual"

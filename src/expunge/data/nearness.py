@@ -6,6 +6,7 @@ zeros is near to nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +25,8 @@ FEWEST_PAIRS = 100
 """Of fewer nobody can say what is near by chance."""
 VALUES_AT_ONCE = 2**22
 """Products that are held together."""
+DIGITS = 10**6
+"""A cut is rounded up to one of so many parts."""
 SAME = 1 - 1e-6
 """From here on two samples are the same: nothing is nearer, so a cut here finds nothing."""
 
@@ -46,7 +49,8 @@ def chance_cut(products: NDArray[np.float32], one_in: int) -> ChanceCut | None:
     if len(products) < FEWEST_PAIRS:
         return None
     allowed = len(products) // one_in
-    above = float(np.partition(products, -allowed - 1)[-allowed - 1])
+    lowest = float(np.partition(products, -allowed - 1)[-allowed - 1])
+    above = math.ceil(lowest * DIGITS) / DIGITS  # as any database keeps it
     if above >= SAME:
         return None
     return ChanceCut(above, len(products), int((products > np.float32(above)).sum()))

@@ -25,8 +25,8 @@ SIDE, LOW = 32, 8
 LUMA = (0.299, 0.587, 0.114)
 """Of red, green and blue in a grey (ITU-R BT.601)."""
 TIE, PLAIN = 1e-6, 1e-5
-"""Beside the largest frequency: how far above the median a bit is one, for equal ones are equal but for
-rounding. Beside the brightest pixel: what has no frequency above this is plain."""
+"""Beside the largest frequency: how far above the median a bit is one, for equal frequencies are equal
+but for rounding. Beside the brightest pixel: what has no frequency above this is plain."""
 VALUES_AT_ONCE = 2**22
 """Pixels that are looked at together."""
 
@@ -36,11 +36,11 @@ def picture_hashes(images: Tensor) -> Tensor:
 
     Returns (n, 64) float32: 1/8 for a bit that is one, else -1/8, so that the inner product of two
     hashes is 1 - 2 d / 64 where d bits differ. Zeros for a picture in which no frequency stands out, as
-    one of a single colour: it looks like any other such.
+    one of a single colour or of straight stripes: it looks like any other such.
     """
     small = functional.interpolate(
         _grey(images), (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True
-    )[:, 0].double()
+    )[:, 0]
     waves = _waves()
     low = (waves @ small @ waves.T).flatten(1)
     top = low.abs().amax(dim=1, keepdim=True)
@@ -77,10 +77,10 @@ def _hashed(samples: Samples, rows: Indices) -> Iterator[Tensor]:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(n, 1, height, width) float32."""
-    found = images.detach().float().nan_to_num()
+    """(n, 1, height, width) float64."""
+    found = images.detach().double().nan_to_num()
     if found.shape[1] == len(LUMA):
-        return (found * torch.tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
+        return (found * found.new_tensor(LUMA)[:, None, None]).sum(dim=1, keepdim=True)
     return found.mean(dim=1, keepdim=True)
 
 

@@ -82,7 +82,7 @@ def look_for_copies(
     Raises RequestError for a request that came to nothing, or of which nothing is in the data.
     """
     with ledger.read() as connection:
-        check_goes_on(request_row(connection, number))
+        _check_looks(request_row(connection, number))
         items = items_of(connection, number)
     names = _names(ledger, model)
     asked = _asked(model, [names[one] for one in items if one in names])
@@ -114,6 +114,16 @@ def look_for_copies(
     with ledger.read() as connection:
         proposals = _proposals(connection, number, names)
     return CopySearch(layers, proposals, new)
+
+
+def _check_looks(row: RowMapping) -> None:
+    """Raise RequestError where nobody may look at a request's samples any more, or need not."""
+    check_goes_on(row)
+    if row["state"] in ("certified", "closed"):
+        raise RequestError(
+            f"request {row['id']} is {row['state']}, and its samples are read no more; whatever comes "
+            "to light now is asked for by a request of its own"
+        )
 
 
 def check_goes_on(row: RowMapping) -> None:
@@ -201,7 +211,9 @@ def proposed_rows(connection: Connection, numbers: Collection[int]) -> list[dict
     chosen = chosen.join(request_items).where(request_items.c.request.in_(list(numbers)))
     rows = connection.execute(chosen.order_by(duplicates.c.item)).mappings().all()
     gone = {*connection.scalars(select(struck.c.id_hmac))}
-    decided = {(one, hmac): ASKED for one in numbers for hmac in items_of(connection, one)}
+    items = select(request_items.c.request, request_items.c.id_hmac)
+    asked = connection.execute(items.where(request_items.c.request.in_(list(numbers))))
+    decided = {(request, hmac): ASKED for request, hmac in asked}
     decided |= {
         (row["request"], row["other_hmac"]): row["decision"]
         for row in rows

@@ -55,7 +55,8 @@ class FoundCopy:
 class LayerSearch:
     """What a layer found. compared: pairs. threshold: the most bits that differ, or the cosine above
     which two samples are alike; None of exact copies. pairs: random ones, of which `alarms`, and at most
-    one in `one_in`, are within. why: it was not looked for; empty where it was.
+    one in `one_in`, are within. along: equal samples that are struck with those asked for, and need no
+    proposal. why: it was not looked for; empty where it was.
     """
 
     layer: str
@@ -65,6 +66,7 @@ class LayerSearch:
     pairs: int | None = None
     alarms: int = 0
     one_in: int | None = None
+    along: int = 0
     why: str = ""
 
     @property
@@ -113,8 +115,9 @@ def search_layers(
     perceptual = search("perceptual", _hashes(data), left)
     left = left.without([one.row for one in perceptual.copies])
     embeddings = search("embeddings", _seen_by(model, place), left)
-    told = replace(exact, copies=() if data.train.positional else exact.copies)
-    return [told, perceptual, embeddings]
+    if data.train.positional:
+        exact = replace(exact, copies=(), along=len(exact.copies))
+    return [exact, perceptual, embeddings]
 
 
 def _codes(data: Data, asked: AskedRows, place: Place) -> NDArray[np.int64]:

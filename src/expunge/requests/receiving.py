@@ -115,7 +115,10 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     if row["state"] == "received":
         told.append(f"next: expunge request approve {done.number}")
     elif row["state"] == "struck":
-        told.append("next: expunge batch run")
+        told.append(
+            f"next: expunge batch run; before it, expunge request copies {done.number} looks for "
+            "copies that differ a little"
+        )
     return told
 
 

@@ -197,8 +197,8 @@ def _proposals(connection: Connection, number: int, names: Mapping[str, str]) ->
     rows = sorted(proposed_rows(connection, [number]), key=_nearest_first)
     once: dict[str, ProposedCopy] = {}
     for row in rows:
-        both = (names.get(row[one], GONE) for one in ("other_hmac", "id_hmac"))
-        made = ProposedCopy(*both, row["layer"], row["score"], row["decision"])
+        copy, like = (names.get(row[one], GONE) for one in ("other_hmac", "id_hmac"))
+        made = ProposedCopy(copy, like, row["layer"], row["score"], row["decision"])
         once.setdefault(row["other_hmac"], made)
     return list(once.values())
 

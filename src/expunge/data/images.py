@@ -229,9 +229,8 @@ class ImageStore:
         part = self.part
         if part is None:
             raise DataError("these images were let go of before they were decoded; load them anew")
-        wanted = Wanted(
-            part.fingerprint[:FINGERPRINT], part.size, self.chosen, part.where, part.drawing
-        )
+        files = part.fingerprint[:FINGERPRINT]
+        wanted = Wanted(files, part.size, self.chosen, part.where, part.drawing)
         kept = find_decoded(wanted, fits)
         if kept is not None:
             pixels, absent = kept

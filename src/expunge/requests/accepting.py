@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import RowMapping, insert, select
 
 from expunge.errors import RequestError
+from expunge.names.digests import same_digest
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
 from expunge.requests.gate_file import Gate, current_gate, gate_of
@@ -24,8 +25,8 @@ from expunge.trained.card import WEIGHTS
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
-SAME = ("method", "settings", "recipe", "data_version", "kind")
-"""What a batch must have in common with its qualification."""
+SAME = ("method", "settings", "recipe", "kind")
+"""What a batch must have in common with its qualification, besides its data."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def covering(ledger: Ledger, subject: QualificationSubject) -> Covered:
         now = struck_count(ledger, connection)
     why = "no qualification was made for it; make one with `expunge gate run`"
     for row in rows:
+        if not same_digest(subject.data_version, row["data_version"]):
+            continue
         why = _unfit(row, gate, subject.size, now)
         if not why:
             return Covered(row["id"])

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from expunge.disk.reading import parse_json
 from expunge.names.text import clean
 from expunge.requests.certifying import files_of
+from expunge.requests.ledger import to_the_minute
 from expunge.requests.overview import due_in_words, events_about
 from expunge.requests.server.asking import FORM_BYTES, RowNumber, bounded, known, ledger_of
 from expunge.requests.server.seen import (
@@ -37,6 +38,8 @@ from expunge.requests.server.tokens import Caller
 
 COOKIE = "expunge_token"
 MOST_ROWS = 500
+SOON_DAYS = 7
+"""What is due within so many days stands out."""
 TEMPLATES = files("expunge.requests.server") / "templates"
 STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8").strip()
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -185,8 +188,13 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["style"] = Markup(STYLE)  # a file of this package
-    environment.filters["due"] = due_in_words
+    environment.filters |= {"due": due_in_words, "urgency": _urgency, "minute": to_the_minute}
     return environment
+
+
+def _urgency(days: int) -> str:
+    """Class of what is due in so many days."""
+    return "late" if days < 0 else "soon" if days <= SOON_DAYS else "soft"
 
 
 def _shown(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 `expunge` calls it inside this process, with its own folder, arguments and streams: what a command
 says and writes is the same, without the seconds that a new process takes to import everything.
+Figures are not drawn there, which takes long, unless a test looks at them: `drawn`.
 `process` starts one, where the process itself is the point: signals, workers, code of a user's own;
 it is a fork of one that has imported everything (`forks`), and begins at once. `started` is how it is
 started, for tests that talk to it meanwhile. `afresh`: Python itself starts, which takes seconds.
@@ -24,6 +25,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+from undrawn import undrawn
+
 from expunge import cli
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
@@ -31,12 +34,13 @@ PROGRESS = re.compile(r"; \d+ (s|min) so far|; done in \d+ (s|min)$")
 Done = subprocess.CompletedProcess[str]
 
 
-def expunge(*arguments: str, cwd: Path, ok: bool | None = True) -> Done:
+def expunge(*arguments: str, cwd: Path, ok: bool | None = True, drawn: bool = False) -> Done:
     """A command inside this process; pytest makes its warnings errors. ok: None for either."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
     with (
         _alone(cwd),
+        contextlib.nullcontext() if drawn else undrawn(),
         mock.patch.object(sys, "argv", ["expunge", *arguments]),
         mock.patch.dict(os.environ, ENVIRONMENT),
         contextlib.redirect_stdout(out),

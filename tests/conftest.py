@@ -27,6 +27,7 @@ from filelock import FileLock
 from fonts import remember_fonts
 from hypothesis import settings
 from lacking import lacks
+from undrawn import undrawn
 
 # Modules and tests are objects that stay; looking through them for garbage takes a tenth of the time.
 gc.set_threshold(50_000)
@@ -165,3 +166,10 @@ def _no_data_folder() -> Iterator[None]:
     yield
     if before is not None:
         os.environ["EXPUNGE_DATA"] = before
+
+
+@pytest.fixture(name="undrawn")
+def _undrawn() -> Iterator[None]:
+    """For tests that make figures and look at none."""
+    with undrawn():
+        yield

@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers import CPU, digits, original, same_state
 from rich.console import Console
+from thorough import THOROUGH
 from torch import Tensor, nn
 
 from expunge.api import adopt, train, unlearn
@@ -118,7 +119,7 @@ ON_MLP_ALONE = {"leaves_the_callers_model_alone", "keeps_frozen_parameters", "re
 @pytest.mark.parametrize(
     ("check", "architecture"),
     [
-        (check, architecture)
+        pytest.param(check, architecture, marks=THOROUGH if architecture == "cnn" else ())
         for check in METHOD_CHECKS_PER_MODEL
         for architecture in ("mlp", "cnn")
         if architecture == "mlp" or check not in ON_MLP_ALONE
@@ -142,6 +143,7 @@ def test_a_method_is_a_file_of_its_name(name: str) -> None:
         assert make_method(f"{name}:{preset}", allow_code=True) == method(**values)
 
 
+@THOROUGH
 @every_method
 def test_a_forget_set_of_one_sample_on_a_deep_model(name: str) -> None:
     forgets_a_single_sample(case(name, "resnet20", count=60))

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import expunge, refused, train_digits
+from thorough import THOROUGH
 
-THOROUGH = pytest.mark.thorough
 FIXTURE = Path(__file__).resolve().parents[1] / "third_party" / "plugin_fixture"
 MINE = """
 from pydantic import Field

@@ -56,7 +56,7 @@ def text_of(page: str) -> str:
 
 
 def test_a_study_becomes_one_page(place: Path) -> None:
-    done = expunge("study", "report", "out", cwd=place)
+    done = expunge("study", "report", "out", cwd=place, drawn=True)
     assert "written: out/report/report.html" in done.stdout
     page = (place / "out/report/report.html").read_text(encoding="utf-8")
     assert NAMES[1] not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page

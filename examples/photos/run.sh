@@ -19,13 +19,17 @@ say ledger init model --organisation "Example Ltd"
 (cd photos && ls p007_*) >asked.txt
 say request add --ids asked.txt --source e-mail
 
-# 3. The model is made anew without them, checked, serves from then on, and a certificate says so.
+# 3. Is one of them there under another name? What looks like it is proposed, and a person decides.
+say request copies 1 --pictures copies.png
+say request decide 1 --copy poster.png --as same-person --reason "the poster shows photo 3"
+
+# 4. The model is made anew without them, checked, serves from then on, and a certificate says so.
 say batch run
 
-# 4. Whoever gets the certificate checks it, here with the model beside it.
+# 5. Whoever gets the certificate checks it, here with the model beside it.
 signed=model-ledger/certificates/batch-0001.dsse.json live=model-ledger/models/batch-0001-retrain
 say certify verify $signed --key model-ledger/signing-key.pub.pem --model $live
 
-# 5. The person gets a proof that this photo is one of those that the certificate is about.
+# 6. The person gets a proof that this photo is one of those that the certificate is about.
 say certify prove --id p007_03.png --to proof.json
 say certify verify $signed --key model-ledger/signing-key.pub.pem --proof proof.json

@@ -14,16 +14,17 @@ REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "approved": ("struck",),
         "struck": ("in_batch",),
         "in_batch": ("released", "struck"),
-        "released": ("certified",),
-        "certified": ("closed",),
-        "closed": (),
+        "released": ("certified", "struck"),
+        "certified": ("closed", "struck"),
+        "closed": ("struck",),
         "refused": (),
         "withdrawn": (),
-        "duplicate": (),
+        "duplicate": ("received",),
     }
 )
 """State -> the next ones. A request is struck at its approval and never unstruck: what follows only says
-how far the models are. A batch that is abandoned gives its requests back."""
+how far the models are. A batch that is abandoned gives its requests back, and so does going back to a
+model that learned what was struck since. A duplicate is received anew where the other comes to nothing."""
 BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "open": ("frozen", "abandoned"),
@@ -47,6 +48,8 @@ RELEASE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rolled_back": ("live",),
     }
 )
+"""A candidate passed its gate and waits; what was retired, or rolled back from, may serve again by a
+person's decision alone."""
 MACHINES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"request": REQUEST, "batch": BATCH, "release": RELEASE}
 )

@@ -48,10 +48,10 @@ from expunge.requests.intake import (
     extend,
     hold,
     refuse,
-    request_row,
     withdraw,
 )
 from expunge.requests.ledger import Ledger, check_url
+from expunge.requests.moving import request_row
 from expunge.requests.overview import overview
 from expunge.requests.receiving import Received, receive
 from expunge.requests.release import live_folder

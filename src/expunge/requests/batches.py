@@ -19,8 +19,8 @@ from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.approximating import forgotten, gated, made_by_method
 from expunge.requests.events import canonical, sha256
-from expunge.requests.intake import move
 from expunge.requests.ledger import Ledger, Writing, new_key_of
+from expunge.requests.moving import move
 from expunge.requests.release import (
     checked_folder,
     enter,
@@ -118,7 +118,8 @@ def run_batch(
     """Retrain without what the requests of a batch struck, look whether it went well, and release it;
     where the batch has another method, that comes first, and retraining if its gate is not passed.
 
-    release: whether the model serves at once; else it waits as a candidate. Goes on where an earlier run was killed. Raises RequestError where the live model is not as it was
+    release: whether the model serves at once; else it waits as a candidate. Goes on where an earlier
+    run was killed. Raises RequestError where the live model is not as it was
     released, and for a retrained model that fails its sanity check, which a person must look at.
     """
     with ledger.read() as connection:

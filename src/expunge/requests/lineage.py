@@ -5,17 +5,15 @@ Nothing is loaded: a sample counts as learned if it was so when its request came
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from expunge.requests.tables import batch_requests, batches, models, request_items, requests
-
-STRUCK = ("struck", "in_batch", "released", "certified", "closed")
-"""States of a request whose samples are struck."""
-FORGOTTEN = ("released", "certified", "closed")
-"""States of a request that a model without its samples has answered."""
+from expunge.requests.release import has_live, live_row
+from expunge.requests.states import FORGOTTEN, STRUCK
+from expunge.requests.tables import batch_requests, batches, events, models, request_items, requests
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,25 @@ class StruckWithin:
 
     def __str__(self) -> str:
         return f"contains {'up to ' if self.unsure else ''}{self.count:,} struck"
+
+
+def live_within(connection: Connection) -> str:
+    """`contains 3 struck`, of the model that serves, and who decided that it does if somebody went back
+    to it; empty where it contains none.
+    """
+    if not has_live(connection):
+        return ""
+    live = live_row(connection)["digest"]
+    within = struck_within(connection, live)
+    if not within.count:
+        return ""
+    last = select(events.c.kind, events.c.payload).where(
+        events.c.kind.in_(("model released", "model rolled back"))
+    )
+    kind, payload = connection.execute(last.order_by(events.c.seq.desc()).limit(1)).one()
+    told = json.loads(payload)
+    why = f" (rolled back by {told['by']}: {told['reason']})" if kind == "model rolled back" else ""
+    return f"{within}{why}"
 
 
 def path_of(connection: Connection, model: str) -> set[str]:

@@ -13,9 +13,9 @@ from sqlalchemy import RowMapping, select
 
 from expunge.errors import RequestError
 from expunge.requests.batches import batch_row, freeze, give_up, open_batch
-from expunge.requests.intake import move
 from expunge.requests.ledger import Ledger
 from expunge.requests.lineage import StruckWithin, struck_within, undone_by
+from expunge.requests.moving import move
 from expunge.requests.release import checked_folder, live_row, release_row, turn
 from expunge.requests.states import check_move
 from expunge.requests.tables import copies
@@ -111,8 +111,8 @@ def _check_decided(
     number = row["id"]
     if undone and not (by.strip() and confirmed):
         raise RequestError(
-            f"release {number} {within}: {len(undone)} requests that were forgotten since would be undone "
-            "until a batch has retrained; if a person decides that, do `expunge release rollback "
+            f"release {number} {within}: {len(undone)} requests that were forgotten since would be "
+            "undone until a batch has retrained; if a person decides that, do `expunge release rollback "
             f"{number} --by NAME --reason TEXT --yes`"
         )
     if not confirmed:

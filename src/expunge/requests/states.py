@@ -24,7 +24,7 @@ REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """State -> the next ones. A request is struck at its approval and never unstruck: what follows only says
 how far the models are. A batch that is abandoned gives its requests back, and so does going back to a
-model that learned what was struck since. A duplicate is received anew where the other comes to nothing."""
+model that learned what was struck since. A duplicate is received anew where the other ends otherwise."""
 BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "open": ("frozen", "abandoned"),
@@ -40,6 +40,18 @@ BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "abandoned": (),
     }
 )
+UNDECIDED = ("received", "verified")
+"""States of a request for which nothing is struck yet."""
+ENDED = ("refused", "withdrawn")
+"""Of one that came to nothing."""
+TO_BE_DONE = ("approved", "struck", "in_batch", "released")
+"""Of one that will be certified."""
+ANSWERED = ("certified", "closed")
+"""Of one that was."""
+STRUCK = (*TO_BE_DONE[1:], *ANSWERED)
+"""Of one whose samples are struck."""
+FORGOTTEN = ("released", *ANSWERED)
+"""Of one whose samples are forgotten in the model that served since."""
 RELEASE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "candidate": ("live", "retired"),

@@ -12,7 +12,6 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,19 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from commands import expunge
-from ledger_helpers import DUE, KILLED, asked, count, dying_at, forked, learned, ledger_at
+from ledger_helpers import (
+    DUE,
+    KILLED,
+    MANY,
+    Fake,
+    asked,
+    count,
+    dying_at,
+    faked,
+    forked,
+    learned,
+    ledger_at,
+)
 from sqlalchemy import CheckConstraint, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -70,7 +81,6 @@ from expunge.requests.tables import (
     steps,
     struck,
 )
-from expunge.trained import opening
 from expunge.trained.card import CARD, MASK, WEIGHTS
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
@@ -277,7 +287,7 @@ def test_row_numbers_are_struck_by_content_alone(tmp_path: Path) -> None:
 
 def test_what_nobody_looked_up_may_have_been_learned(small: Ledger) -> None:
     add(small, asked("a", "b"), decided=True)
-    assert overview(small).lines[1].endswith("which learned up to 2 struck samples")
+    assert overview(small).lines[1].endswith(": contains up to 2 struck")
 
 
 def test_moments_as_typed() -> None:
@@ -470,32 +480,6 @@ def test_a_lease_is_renewed(small: Ledger, monkeypatch: pytest.MonkeyPatch) -> N
 # --- batches, of models that are files
 
 
-MANY = tuple(f"a{one}" for one in range(30))
-
-
-@dataclass
-class Fake:
-    """Stands for a model: what it retains. passed: is called when its folder has its name."""
-
-    split: Split
-    passed: Any = None
-
-    data = SimpleNamespace(struck=SimpleNamespace(ids=frozenset()))
-    record = SimpleNamespace(step="retrain")
-
-    def save(self, folder: Path) -> None:
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        told = json.dumps(self.split.retain)
-        (part / "retain.json").write_text(told)
-        (part / "model.safetensors").write_text(f"weights after {told}")
-        (part / "model.json").write_text("{}")
-        part.rename(folder)
-        if self.passed is not None:
-            self.passed()
-
-
 def opened(ledger: Ledger) -> int:
     add(ledger, asked("a0"), learned("a0"), decided=True)
     return frozen_batch(ledger) or 0
@@ -508,23 +492,7 @@ def run(ledger: Ledger) -> BatchState | None:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Training takes no time. `passed`: called when a folder has its name; `seconds`: of a training."""
-    told: dict[str, Any] = {"passed": None, "seconds": 0.0}
-
-    def load(folder: Path, **_: object) -> Fake:
-        file = folder / "retain.json"
-        retain = json.loads(file.read_text()) if file.exists() else MANY
-        return Fake(Split(tuple(retain), (), (), ()))
-
-    def unlearn(_: Fake, split: Split, method: str, **__: object) -> Fake:
-        time.sleep(told["seconds"])
-        return Fake(split, told["passed"])
-
-    sane = {"passed": True, "why": "", "score": "TA", "after": 90.0, "before": 91.0}
-    monkeypatch.setattr(opening, "load", load)
-    monkeypatch.setattr(api, "unlearn", unlearn)
-    monkeypatch.setattr(batches_module, "sanity_of", lambda *_: dict(sane))
-    return told
+    return faked(monkeypatch)
 
 
 def check_released(ledger: Ledger, total: int) -> None:

@@ -298,6 +298,7 @@ def _passed(ledger: Ledger, batch: int, folder: Path, *, release: bool) -> Batch
         state = batch_row(one, batch)["state"]
         if state == "released":  # another worker was quicker
             return BatchState(batch, state, folder)
+        check_move("batch", f"batch {batch}", state, "released")
         digest = enter(writing, folder, live_row(one)["digest"])
         number = offer(writing, digest, batch=batch, reason=f"batch {batch}")
     if not release:

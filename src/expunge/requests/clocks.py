@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
+from functools import lru_cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from expunge.errors import ConfigError
@@ -17,7 +19,16 @@ POLICIES = "policies.yaml"
 def policies_of(ledger: Ledger) -> Policies:
     """The policies that hold for a ledger: its own file's over those that ship."""
     own = ledger.folder / POLICIES
-    return read_policies(own if own.is_file() else None)
+    if not own.is_file():
+        return _read(None)
+    now = own.stat()
+    return _read(own, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path | None, *_: int) -> Policies:
+    """Policies, read once for as long as their file stays as it is: a server asks for every page."""
+    return read_policies(file)
 
 
 @dataclass(frozen=True)

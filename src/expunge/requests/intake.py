@@ -16,7 +16,7 @@ from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
 from expunge.requests.moving import move, request_row
 from expunge.requests.nonces import draw_nonces
-from expunge.requests.states import ENDED, check_move
+from expunge.requests.states import ANSWERED, ENDED, check_move
 from expunge.requests.tables import duplicates, request_items, requests, struck
 
 if TYPE_CHECKING:
@@ -344,7 +344,12 @@ def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) 
     What is held is not approved, and goes into no batch. Raises RequestError for one that is answered.
     """
     with ledger.write(actor) as writing:
-        _check_open(request_row(writing.connection, number))
+        row = request_row(writing.connection, number)
+        _check_open(row)
+        if row["state"] == "duplicate":
+            raise RequestError(
+                f"request {number} is a duplicate of request {row['duplicate_of']}; hold that one"
+            )
         held = update(requests).where(requests.c.id == number).values(held=ground or None)
         writing.connection.execute(held)
         writing.event(
@@ -370,7 +375,7 @@ def extend(
 
 
 def _check_open(row: RowMapping) -> None:
-    if row["state"] in (*ENDED, "duplicate", "certified", "closed"):
+    if row["state"] in (*ENDED, *ANSWERED):
         raise RequestError(f"request {row['id']} is {row['state']}, and waits for nothing any more")
 
 

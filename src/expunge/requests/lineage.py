@@ -42,11 +42,12 @@ def live_within(connection: Connection) -> str:
     )
     kind, payload = connection.execute(last.order_by(events.c.seq.desc()).limit(1)).one()
     told = json.loads(payload)
-    why = f" (rolled back by {told['by']}: {told['reason']})" if kind == "model rolled back" else ""
-    return f"{within}{why}"
+    if kind == "model rolled back" and told["requests"]:
+        return f"{within} (rolled back by {told['by']}: {told['reason']})"
+    return str(within)
 
 
-def path_of(connection: Connection, model: str) -> set[str]:
+def ancestry(connection: Connection, model: str) -> set[str]:
     """A model and all that it was made from, one after another."""
     parents = {
         one: parent for one, parent in connection.execute(select(models.c.digest, models.c.parent))
@@ -61,7 +62,7 @@ def path_of(connection: Connection, model: str) -> set[str]:
 
 def settled_by(connection: Connection, model: str) -> set[int]:
     """Requests whose samples are forgotten in a model: those of batches on its path."""
-    path = path_of(connection, model)
+    path = ancestry(connection, model)
     joined = select(batch_requests.c.request, batches.c.model_after).join(
         batches, batches.c.id == batch_requests.c.batch
     )

@@ -19,7 +19,7 @@ REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "closed": ("struck",),
         "refused": (),
         "withdrawn": (),
-        "duplicate": ("received",),
+        "duplicate": ("received", "withdrawn"),
     }
 )
 """State -> the next ones. A request is struck at its approval and never unstruck: what follows only says

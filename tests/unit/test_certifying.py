@@ -37,6 +37,7 @@ from expunge.requests.facts import Fallback
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of
 from expunge.requests.planning import next_batch_lines
+from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
 from expunge.requests.signing import PRIVATE_KEY, PUBLIC_KEY, make_signing_key
 from expunge.requests.statement import performer_of
@@ -105,6 +106,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
         recipe = Recipe(epochs=4, lr=0.05, batch_size=32)
         original = train(load_data(str(folder / "data.npz")), "mlp", recipe=recipe, place=CPU)
         original.save(folder / "original")
+        build_folder(folder / "original", wanted=BankWanted(models=2), place=CPU)
         expunge("ledger", "init", "original", "--organisation", ORGANISATION, cwd=folder)
         held = Held(folder, Ledger.open(folder / "original-ledger"))
         held.asked = (*held.part("retain")[:2], f"{PERSON}-unheard")
@@ -460,27 +462,28 @@ def test_going_back_shows_on_the_pages_until_a_batch_has_retrained(held: Held) -
 
 
 def test_what_knows_the_struck_is_deleted_and_taken_out_of_banks(held: Held) -> None:
-    bank = held.folder / "original-bank"
-    build_folder(
-        held.folder / "original", wanted=BankWanted(models=2), place=replace(CPU, strike=False)
-    )
-    held.ask(held.part("retain")[-2])
+    live, bank = live_folder(held.ledger), held.folder / "original-bank"
+    name = held.part("retain")[-2]
+    held.ask(name)
     expunge("batch", "run", "--device", "cpu", cwd=held.folder)
     places = held.payload(last_batch(held))["predicate"]["places"]
     days = {one["where"]: one.get("until") for one in places}
+    assert days["original"] is None and days["original-bank"] == days[f"{MODELS}/{live.name}"]
     assert (
-        days["original"] is None and days["original-bank"] == days[f"{MODELS}/batch-0001-retrain"]
+        f"<td>{days[f'{MODELS}/{live.name}']}</td>"
+        in files_of(held.ledger, last_batch(held)).page.read_text()
     )
     asked = ("release", "purge", "--now", "--yes", "--reason", "a complaint")
     dry = expunge("release", "purge", "--now", "--dry-run", cwd=held.folder).stdout
+    assert name in open_bank(bank).ids
     said = expunge(*asked, cwd=held.folder).stdout
-    assert dry.count("would go: ") == said.count("deleted: ") + said.count("taken out of: ") > 3
+    assert dry.count("would go: ") == said.count("deleted: ") + said.count("taken out of: ") > 2
     assert f"taken out of: bank {bank}" in said and "kept: old weights" in said
-    left = [one.name for one in (held.ledger.folder / "models").iterdir()]
-    assert left == [f"batch-{last_batch(held):04d}-retrain"] and (held.folder / "original").is_dir()
-    struck_there = {one for one in open_bank(bank).ids if one} & {*held.part("retain")[-2:-1]}
-    assert not struck_there and check_ledger(held.ledger).faults == []
-    assert "nothing is due" not in expunge(*asked, cwd=held.folder).stdout  # the original is told
+    left = {one.name for one in live.parent.iterdir()}
+    assert left == {f"batch-{last_batch(held):04d}-retrain"}
+    assert name not in open_bank(bank).ids and check_ledger(held.ledger).faults == []
+    assert (held.folder / "original").is_dir(), "the ledger did not make it"
+    assert "deleted: " not in expunge(*asked, cwd=held.folder).stdout
 
 
 MODELS = "original-ledger/models"

@@ -22,7 +22,7 @@ from expunge.requests.batches import (
     reach,
     release_candidate,
 )
-from expunge.requests.certifying import _close, files_of, undone
+from expunge.requests.certifying import _close, files_of, undone_batches
 from expunge.requests.duplicates import duplicate
 from expunge.requests.events import faults
 from expunge.requests.intake import add, approve, extend, hold, refuse, withdraw
@@ -104,7 +104,9 @@ def pass_batch(ledger: Ledger, *, release: bool) -> None:
 def certify(ledger: Ledger, batch: int) -> None:
     """As far as the ledger sees it."""
     with ledger.read() as connection:
-        if batch_row(connection, batch)["state"] != "released" or undone(connection, batch):
+        if batch_row(connection, batch)["state"] != "released" or batch in undone_batches(
+            connection
+        ):
             raise RequestError("it is not released, or was undone")
     _close(ledger, batch, "payload", files_of(ledger, batch))
 

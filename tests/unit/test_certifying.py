@@ -465,7 +465,14 @@ def test_what_knows_the_struck_is_deleted_and_taken_out_of_banks(held: Held) -> 
     live, bank = live_folder(held.ledger), held.folder / "original-bank"
     name = held.part("retain")[-2]
     held.ask(name)
+    again = ("request", "add", "--ids", "ids.txt", "--source", "letter")
+    of = len(held.states())
+    said = expunge(*again, cwd=held.folder).stdout
+    assert f"a duplicate of request {of}, and answered with it" in said
     expunge("batch", "run", "--device", "cpu", cwd=held.folder)
+    page = files_of(held.ledger, last_batch(held)).page.read_text()
+    assert f"<td>{of + 1} (a duplicate of {of})</td>" in page
+    assert "duplicate answered" in expunge("request", "show", str(of + 1), cwd=held.folder).stdout
     places = held.payload(last_batch(held))["predicate"]["places"]
     days = {one["where"]: one.get("until") for one in places}
     assert days["original"] is None and days["original-bank"] == days[f"{MODELS}/{live.name}"]

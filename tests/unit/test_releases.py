@@ -248,7 +248,7 @@ def test_copies_go_on_the_day_that_was_named_and_no_other(
     for n in range(3):
         close(ledger, forget(ledger, f"a{n}"))
     with ledger.read() as connection:
-        days = {one.folder.name: one.until for one in noted_copies(ledger, connection)}
+        days = {one.folder.name: one.until for one in noted_copies(ledger, connection, 3)}
     assert days.pop("model") is None and days.keys() == {"batch-0001-retrain", "batch-0002-retrain"}
     told = purge_lines(ledger)
     assert [one.split(":")[0] for one in told] == ["kept"] * 3

@@ -84,10 +84,15 @@ def purge(
     """
     from expunge.requests.purging import purge_lines
 
-    screen, _ = consoles()
+    screen, messages = consoles()
     with working("release purge"):
         lines = purge_lines(
-            opened(ledger), now=now, reason=reason, confirmed=yes, dry_run=dry_run, place=place
+            opened(ledger),
+            now=now,
+            reason=reason,
+            confirmed=yes,
+            dry_run=dry_run,
+            place=replace(place, tell=at_once(messages)),
         )
     for line in lines:
         screen.print(line, soft_wrap=True)

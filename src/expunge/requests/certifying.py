@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.reading import read_bytes, reading
@@ -72,15 +72,16 @@ def uncertified(ledger: Ledger) -> list[int]:
         found = select(batches.c.id).where(
             batches.c.state == "released", batches.c.id.not_in(known)
         )
+        again = undone_batches(connection)
         numbers = connection.scalars(found.order_by(batches.c.id)).all()
-        return [one for one in numbers if not undone(connection, one)]
+        return [one for one in numbers if one not in again]
 
 
 def undone_after(connection: Connection, batch: int) -> str:
     """What holds of the requests of a certified batch since somebody went back to an earlier model, as
     a sentence; empty where nobody did.
     """
-    if not undone(connection, batch):
+    if batch not in undone_batches(connection):
         return ""
     numbers = requests_of(connection, batch)
     left = [one for one in numbers if request_row(connection, one)["state"] not in FORGOTTEN]
@@ -93,14 +94,18 @@ def undone_after(connection: Connection, batch: int) -> str:
     return f"live: {within}. These requests wait to be forgotten again."
 
 
-def undone(connection: Connection, batch: int) -> bool:
-    """Whether the requests of a released batch were to be forgotten once more, or are."""
-    last = func.max(batch_requests.c.batch).label("last")
-    each = select(batch_requests.c.request, last).group_by(batch_requests.c.request).subquery()
-    joined = select(each.c.last, requests.c.state).join(requests, requests.c.id == each.c.request)
-    own = requests.c.id.in_(requests_of(connection, batch))
-    rows = connection.execute(joined.where(own)).all()
-    return any(last != batch or state == "struck" for last, state in rows)
+def undone_batches(connection: Connection) -> set[int]:
+    """Batches that were released, and whose requests were to be forgotten once more, or are."""
+    last = func.max(batch_requests.c.batch).over(partition_by=batch_requests.c.request)
+    each = (
+        select(batch_requests.c.batch, last.label("last"), requests.c.state)
+        .join(requests, requests.c.id == batch_requests.c.request)
+        .subquery()
+    )
+    again = or_(each.c.last != each.c.batch, each.c.state == "struck")
+    released = select(each.c.batch).join(batches, batches.c.id == each.c.batch)
+    chosen = released.where(again, batches.c.state == "released").distinct()
+    return {*connection.scalars(chosen)}
 
 
 def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertificate | None:
@@ -113,7 +118,7 @@ def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertifica
     with ledger.read() as connection:
         row = batch_row(connection, batch)
         hmacs = sorted(one.id_hmac for one in listed_items(connection, batch))
-        again = certificate_row(connection, batch) is None and undone(connection, batch)
+        again = certificate_row(connection, batch) is None and batch in undone_batches(connection)
     if row["state"] != "released":
         raise RequestError(
             f"batch {batch} is {row['state']}, and a certificate is of one that was released; do "
@@ -169,10 +174,11 @@ def refresh_pages(ledger: Ledger) -> None:
     Raises CertificateError where a certificate is not as it was issued.
     """
     with ledger.read() as connection:
+        again = undone_batches(connection)
         issued = connection.scalars(
             select(certificates.c.batch).order_by(certificates.c.batch)
         ).all()
-        stale = [one for one in issued if undone(connection, one)]
+        stale = [one for one in issued if one in again]
     for batch in stale:
         file, key = files_of(ledger, batch).certificate, signing_key(ledger).public_key()
         with reading(file, f"do `expunge certify issue {batch}`", CertificateError):

@@ -123,7 +123,7 @@ def _facts(
         gate=_gate(connection, row),
         fallback=_fallback(row),
         samples_read=dict(model.record.cost.reads) if _changed(row) else {},
-        places=_places(ledger, connection),
+        places=_places(ledger, connection, row["id"]),
         timeline=_timeline(ledger, connection, row, model),
         chain=ChainHead(seq=last.seq, hash=last.hash),
     )
@@ -248,11 +248,11 @@ def _result(score: str, value: float, limit: float, unit: str) -> GateResult:
     return GateResult(score=score, check=check, value=value, limit=limit, unit=unit, passed=True)
 
 
-def _places(ledger: Ledger, connection: Connection) -> tuple[CopyPlace, ...]:
+def _places(ledger: Ledger, connection: Connection, batch: int) -> tuple[CopyPlace, ...]:
     """Where what learned from the records is, by names that hold no home folder, and until when."""
     found = [
         CopyPlace(what=one.what, where=_where(ledger, one.folder), until=one.until)
-        for one in noted_copies(ledger, connection)
+        for one in noted_copies(ledger, connection, batch)
     ]
     there = {one.what for one in found}
     nowhere: dict[Copied, str] = {

@@ -87,10 +87,13 @@ def found_copies(ledger: Ledger, connection: Connection) -> Iterator[OldCopy]:
             yield OldCopy("derived models", folder)
 
 
-def noted_copies(ledger: Ledger, connection: Connection) -> list[OldCopy]:
-    """What is on the disk of all that was noted and not deleted, one a folder, with its first day."""
+def noted_copies(ledger: Ledger, connection: Connection, batch: int) -> list[OldCopy]:
+    """What is on the disk of all that was noted and not deleted, one a folder, with its first day; of a
+    bank the day for what this batch struck.
+    """
     there = {one.folder for one in found_copies(ledger, connection)}
-    found = select(copies).where(copies.c.purged_at.is_(None)).order_by(copies.c.id)
+    own = (copies.c.what != "bank") | (copies.c.batch == batch)
+    found = select(copies).where(copies.c.purged_at.is_(None), own).order_by(copies.c.id)
     noted: dict[Path, OldCopy] = {}
     for row in connection.execute(found).mappings():
         folder = Path(row["folder"])

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select, update
 from expunge.disk.cache import holds_images
 from expunge.disk.reading import reading
 from expunge.disk.whole import scratch_beside, sweep
-from expunge.errors import RequestError
+from expunge.errors import RequestError, UserError
 from expunge.place import HERE, Place
 from expunge.requests.batches import requests_of
 from expunge.requests.copies import holds_others, kept_because, today_of
@@ -48,6 +48,10 @@ class DueCopy:
     bytes: int = 0
     kept: str = ""
     begun: bool = False
+
+    def word(self, word: str) -> str:
+        """What is said of it, unless somebody else deleted it."""
+        return word if self.begun or os.path.lexists(self.folder) else "gone already"
 
     def line(self, word: str) -> str:
         """What a person is told of it."""
@@ -81,7 +85,7 @@ def purge_lines(
     if dry_run:
         with ledger.read() as connection:
             found = [_sized(ledger, connection, one) for one in _due(ledger, connection, now=now)]
-        told = [one.line("kept" if one.kept else "would go") for one in found]
+        told = [one.line("kept" if one.kept else one.word("would go")) for one in found]
         return [*told, *_images(ledger, place, dry_run=True)] or [
             "nothing is kept of what was struck"
         ]
@@ -91,11 +95,18 @@ def purge_lines(
         _begin(writing, going, reason=reason if now else "")
     told = [one.line("kept") for one in due if one.kept]
     for one in going:
+        word = one.word("taken out of" if one.what == "bank" else "deleted")
         _delete(ledger, one)
         with ledger.write() as writing:
             _ended(writing, one)
-        told.append(one.line("deleted" if one.what != "bank" else "taken out of"))
-    return [*told, *_images(ledger, place)] or ["nothing is due to be deleted"]
+        told.append(one.line(word))
+    try:
+        told += _images(ledger, place)
+    except UserError:  # what is done is told all the same
+        for line in told:
+            place.tell(line)
+        raise
+    return told or ["nothing is due to be deleted"]
 
 
 def _due(ledger: Ledger, connection: Connection, *, now: bool) -> Iterator[DueCopy]:

@@ -6,12 +6,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, or_, select
 
 from expunge.requests.gate_file import CURRENT, Gate, current_gate
 from expunge.requests.ledger import Ledger
-from expunge.requests.qualifying import QualificationSubject, struck_count
-from expunge.requests.tables import models, qualifications
+from expunge.requests.qualifying import (
+    CONTROL,
+    QualificationSubject,
+    control_folder,
+    struck_count,
+)
+from expunge.requests.tables import models, qualifications, steps
 
 MAKE = "make another with `expunge gate run`"
 SAME = {
@@ -116,16 +121,24 @@ def control_of(ledger: Ledger, row: RowMapping) -> tuple[Path, str]:
 
 
 def compared_folders(ledger: Ledger, connection: Connection) -> list[tuple[int, Path]]:
-    """Folders that valid qualifications compare with, and the number of such a qualification."""
+    """Folders that qualifications compare with which are valid, or are being made, and the number of
+    such a qualification.
+    """
     if not ledger.setting_in(connection, CURRENT):
         return []
     gate, now = current_gate(ledger, connection), struck_count(ledger, connection)
+    joined = select(qualifications, models.c.folder, steps.c.input_digest).join(
+        models, models.c.digest == qualifications.c.model
+    )
+    control = (steps.c.qualification == qualifications.c.id) & (steps.c.name == CONTROL)
+    chosen = joined.outerjoin(steps, control).where(qualifications.c.gate == gate.digest)
+    useful = or_(qualifications.c.verdict.is_(None), qualifications.c.verdict == "equivalent")
     found = []
-    for row in _with_verdict(connection):
-        since = now - row["struck_before"]
-        valid = row["verdict"] == "equivalent" and row["gate"] == gate.digest
-        if valid and not _expired(row, gate, since):
-            found += [(row["id"], control_of(ledger, row)[0]), (row["id"], Path(row["folder"]))]
+    for row in connection.execute(chosen.where(useful)).mappings():
+        if not _expired(row, gate, now - row["struck_before"]):
+            found.append((row["id"], Path(row["folder"])))
+            if row["input_digest"] is not None:
+                found.append((row["id"], control_folder(ledger, row["input_digest"])))
     return found
 
 

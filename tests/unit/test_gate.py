@@ -27,10 +27,10 @@ from expunge.place import Place
 from expunge.requests import qualifying
 from expunge.requests.accepting import acceptance
 from expunge.requests.beginning import begin
-from expunge.requests.copies import kept_because
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
 from expunge.requests.intake import DeletionRequest, NamedSample, add
 from expunge.requests.judging import Accepted, Measured, accept, judge_method, predicted
+from expunge.requests.keeping import kept_because
 from expunge.requests.ledger import Ledger
 from expunge.requests.planning import next_batch, next_batch_lines
 from expunge.requests.qualifying import Qualified, qualify

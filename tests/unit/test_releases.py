@@ -35,9 +35,9 @@ from expunge.requests.batches import (
     run_batch,
 )
 from expunge.requests.checking import check_ledger
-from expunge.requests.copies import kept_because, note_copies, noted_copies
 from expunge.requests.events import faults
 from expunge.requests.intake import add
+from expunge.requests.keeping import kept_because, note_copies, noted_copies
 from expunge.requests.ledger import Ledger
 from expunge.requests.lineage import live_within, struck_within, undone_by
 from expunge.requests.moving import move
@@ -233,7 +233,7 @@ def model_files(ledger: Ledger) -> set[str]:
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list of what a model retains is one of its files."""
-    monkeypatch.setattr("expunge.requests.copies.holds_others", lambda _: "")
+    monkeypatch.setattr("expunge.requests.keeping.holds_others", lambda _: "")
     monkeypatch.setattr(purging, "holds_others", lambda _: "")
 
 
@@ -288,7 +288,7 @@ def test_what_serves_or_is_needed_is_never_deleted(
     linked.symlink_to(folders[2])
     (small.folder / "models/batch-0004-retrain").mkdir()
     monkeypatch.setattr(
-        "expunge.requests.copies.compared_folders",
+        "expunge.requests.keeping.compared_folders",
         lambda *_: [(7, folders[2].parent / "control-x")],
     )
     with small.read() as connection:

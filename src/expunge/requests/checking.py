@@ -10,8 +10,8 @@ from sqlalchemy import select
 from expunge.errors import RequestError
 from expunge.requests import events
 from expunge.requests.certifying import check_certificates
-from expunge.requests.copies import deleted_at
 from expunge.requests.events import canonical
+from expunge.requests.keeping import deleted_at
 from expunge.requests.ledger import Ledger
 from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.tables import events as event_table

@@ -19,7 +19,6 @@ from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.requests.batches import RETRAIN, batch_row, requests_of
 from expunge.requests.clocks import LawClocks
-from expunge.requests.copies import note_copies, noted_copies
 from expunge.requests.events import canonical, head, sha256
 from expunge.requests.facts import (
     COPIES,
@@ -40,6 +39,7 @@ from expunge.requests.facts import (
     Timeline,
 )
 from expunge.requests.gate_facts import gate_facts
+from expunge.requests.keeping import note_copies, noted_copies
 from expunge.requests.ledger import Ledger, stamp
 from expunge.requests.nonces import ListedItem, asked_count, listed_items, tree_of
 from expunge.requests.release import entered_digests, file_digests

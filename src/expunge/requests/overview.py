@@ -11,9 +11,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, or_, select
 
 from expunge.requests.clocks import LawClocks
-from expunge.requests.copies import deleted_at, due_copies, today_of
 from expunge.requests.duplicates import WAITS, duplicates_of
 from expunge.requests.intake import counts_of
+from expunge.requests.keeping import deleted_at, due_copies, today_of
 from expunge.requests.ledger import Ledger
 from expunge.requests.lineage import live_within
 from expunge.requests.moving import request_row

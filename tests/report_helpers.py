@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from expunge.report.page import PlainTable, Report
+from expunge.report.page import PlainTable, Report, render
 from expunge.scores.rows import SETTING
 
 CLASSES = ["airplane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -253,3 +254,26 @@ def deletion(**changes: Any) -> Report:
         "tuned": (),
     }
     return study(**{**fields, **changes})
+
+
+def large(runs: int = 500) -> Report:
+    """Many methods, on one setting with that many runs and a second one."""
+    names = ["original", "retrain", "floor", *(f"method_{n:02d}" for n in range(runs // 5 - 3))]
+    one = results(scenarios=["class"], methods=names, seeds=5)
+    two = results(scenarios=["random:0.1"], methods=names[:30], seeds=3)
+    frame = pd.concat([one, two], ignore_index=True)
+    return study(title="A large study", frame=frame, table=for_tables(frame), details=[])
+
+
+def sparse() -> Report:
+    """Several densities of one model."""
+    densities = ["dense", "50 % omp", "80 % omp", "95 % omp"]
+    frame = results(densities=densities, scenarios=["class"])
+    # a specification as long as they come must not widen a phone's page
+    long = "cifar10:5556+patch:size=4,place=bottom-right,margin=2,colour=0,share=0.1,target=#0"
+    return study(title="Sparsity", frame=frame.assign(data=long))
+
+
+def write_page(folder: Path) -> None:
+    """`report.html` of a whole study; it takes long to draw."""
+    (folder / "report.html").write_text(render(study()), encoding="utf-8")

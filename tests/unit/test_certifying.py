@@ -123,7 +123,15 @@ def test_a_run_ends_with_a_certificate_that_tells_what_was_done(held: Held) -> N
     assert told["data"]["retained"] == len(held.part("retain")) - 2
     assert told["samples_read"]["forget"] == 0 < told["samples_read"]["retain"]
     assert [one["where"] for one in told["places"]][:1] == ["original"]
-    assert told["duplicates"][0]["unclear"] == told["duplicates"][0]["proposed"] > 0
+    exact, *others = told["duplicates"]
+    assert exact["undecided"] == exact["proposed"] > 0 == exact["unclear"]
+    assert [(one["name"], one["requests"]) for one in others] == [
+        ("perceptual", 0),
+        ("embeddings", 0),
+    ]
+    assert (
+        "and not looked for by a hash of pictures or by what the model sees." in told["limits"][-1]
+    )
     assert told["gate"]["controls"][0]["name"].endswith("of which 2 samples were struck")
     assert held.states()[0] == "closed" and uncertified(held.ledger) == []
     key = held.ledger.folder / "signing-key.pub.pem"
@@ -258,7 +266,7 @@ def test_killed_after_any_transaction_it_goes_on(held: Held) -> None:
     assert len(codes) > 2 and codes == [KILLED] * (len(codes) - 1) + [0]
     assert uncertified(held.ledger) == [] and held.states()[-1] == "closed"
     assert check_ledger(held.ledger).faults == []
-    (layer,) = held.payload(batch)["predicate"]["duplicates"]
+    layer = held.payload(batch)["predicate"]["duplicates"][0]
     assert (layer["proposed"], layer["added"]) == (2, 2)
     with held.ledger.read() as connection:
         told = connection.scalars(
@@ -435,7 +443,7 @@ def test_a_plan_tells_what_waits_and_until_when_it_must_start(held: Held) -> Non
 def test_going_back_shows_on_the_pages_until_a_batch_has_retrained(held: Held) -> None:
     page = files_of(held.ledger, 1).page
     before, signed = page.read_text(), files_of(held.ledger, 1).certificate.read_bytes()
-    due = re.findall(r"<td>(20\S+ 23:59 Europe/Berlin)</td>", before)
+    due = re.findall(r">(20\S+ 23:59 Europe/Berlin)</td>", before)
     assert len(due) == 1 and "live: contains" not in before
     many = sum(one == "closed" for one in held.states())
     back = (

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from html import escape
 from html.parser import HTMLParser
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_helpers import deletion, details, findings, for_tables, results, study
+from report_helpers import deletion, details, findings, for_tables, results, study, write_page
 from rich.console import Console
 
 from expunge.cli.show import study_tables
@@ -125,8 +126,8 @@ def whole() -> Report:
 
 
 @pytest.fixture(scope="module")
-def page(whole: Report) -> str:
-    return render(whole)
+def page(shared: Callable[[str, Callable[[Path], None]], Path]) -> str:
+    return (shared("report", write_page) / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

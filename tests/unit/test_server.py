@@ -19,7 +19,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, insert, select, update
+from server_helpers import SECRET, Served, enter_certificate
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from expunge.cli import serve
@@ -28,17 +29,13 @@ from expunge.errors import ConfigError, RequestError
 from expunge.requests import intake
 from expunge.requests.certifying import files_of
 from expunge.requests.dsse import PAYLOAD_TYPE
-from expunge.requests.ledger import Ledger
 from expunge.requests.overview import due_in_words
 from expunge.requests.release import promote
 from expunge.requests.server import asking
 from expunge.requests.server.api import api
-from expunge.requests.server.app import make_app
 from expunge.requests.server.pages import COOKIE
 from expunge.requests.server.tokens import add_token, revoke_token, token_rows
 from expunge.requests.tables import (
-    batch_requests,
-    batches,
     certificates,
     events,
     models,
@@ -47,35 +44,6 @@ from expunge.requests.tables import (
     struck,
     tokens,
 )
-
-TOLD = {"organisation": "Example & Sons", "role": "controller", "law": "gdpr", "positional": "no"}
-SECRET = "patient-4711"
-
-
-class Served:
-    """A ledger that is served, and a client that calls it by one of its tokens."""
-
-    def __init__(self, folder: Path) -> None:
-        self.ledger = Ledger.create(folder / "ledger", TOLD, data_set="table")
-        roles = {"ann": "submitter", "bob": "submitter", "amy": "approver", "rob": "reader"}
-        self.tokens = {name: add_token(self.ledger, name, role) for name, role in roles.items()}
-        self.client = TestClient(make_app(self.ledger), follow_redirects=False)
-
-    def call(self, who: str, method: str, path: str, **given: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.tokens[who]}"} | given.pop("headers", {})
-        return self.client.request(method, f"/v1{path}", headers=headers, **given)
-
-    def submit(self, who: str, key: str, **body: Any) -> Any:
-        body = {"ids": [SECRET], **body}
-        return self.call(who, "POST", "/requests", json=body, headers={"Idempotency-Key": key})
-
-    def count(self, table: Any, **values: Any) -> int:
-        found = select(func.count()).select_from(table).filter_by(**values)
-        with self.ledger.read() as connection:
-            return connection.scalar(found) or 0
-
-    def look(self, who: str, path: str) -> Any:
-        return self.client.get(path, headers={"Cookie": f"{COOKIE}={self.tokens[who]}"})
 
 
 @pytest.fixture(scope="module")
@@ -94,16 +62,8 @@ def certified(served: Served) -> int:
     file = files_of(served.ledger, 1).certificate
     file.parent.mkdir()
     file.write_text(json.dumps(envelope))
+    enter_certificate(served.ledger, number, 64 * "a")
     with served.ledger.write("batch") as writing:
-        one = writing.connection
-        row = {"digest": 64 * "0", "folder": "m", "card_digest": "", "made_at": writing.at}
-        one.execute(insert(models).values(**row))
-        row = {"state": "released", "method": "retrain", "settings": "{}", "created_at": writing.at}
-        one.execute(insert(batches).values(**row, model_before=64 * "0"))
-        one.execute(insert(batch_requests).values(batch=1, request=number))
-        row = {"batch": 1, "payload_digest": 64 * "a", "file": "f", "issued_at": writing.at}
-        one.execute(insert(certificates).values(**row))
-        writing.event("batch opened", {"batch": 1, "requests": [number]})
         writing.event("batch opened", {"batch": 11, "requests": [number * 10]})
     return number
 
@@ -197,7 +157,9 @@ def test_a_sender_sees_its_own_requests_alone(served: Served) -> None:
         got = served.call("bob", "GET", f"/requests/{number}")
         assert (got.status_code, "another's" in got.json()["error"]) == (404, True)
     assert served.look("bob", f"/requests/{own}").status_code == 404
-    assert "What happened" not in served.look("bob", f"/requests/{other}").text
+    pages = [served.look("bob", path) for path in ("/", f"/requests/{other}")]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert not any("What happened" in page.text for page in pages)
     everything = served.call("rob", "GET", "/requests", params={"limit": 1000}).json()
     assert everything["next"] is None and {own, other} <= {
         one["request"] for one in everything["requests"]

@@ -554,8 +554,8 @@ def test_digests_of_earlier_versions_are_judged_by_their_own_rule(tmp_path: Path
     assert not stale(tmp_path, cell, old)
     assert stale(tmp_path, cell, old[::-1])
     new = source.source_of(cell)
-    assert new.startswith("v2:") and len(new) == 35
-    assert not stale(tmp_path, cell, new)
+    assert new.startswith("v2:") and len(new) == 67
+    assert not stale(tmp_path, cell, new) and not stale(tmp_path, cell, new[:35])
     assert stale(tmp_path, cell, f"v2:{old}")
     assert not stale(tmp_path, make_cell("unlearn", {}, (), 0), "")
 

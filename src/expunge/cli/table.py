@@ -216,6 +216,17 @@ COMMANDS: Mapping[str, Line] = {
         "Note that the person was told of a later date, and why, as the request's law allows.",
         "3 --reason 'many requests at once'",
     ),
+    "request copies": Line(
+        "copies:copies",
+        "Look for copies of a request's samples under other ids; they are proposed, and stay as they"
+        " are.",
+        "3 --pictures pairs.png",
+    ),
+    "request decide": Line(
+        "copies:decide",
+        "Say whose proposed copies are; the same person's join the request, and are struck as it is.",
+        "3 --copy photo-18.png --as same-person",
+    ),
     "request list": Line("request:list_", "All requests, the one that is due first at the top."),
     "request show": Line(
         "request:show",

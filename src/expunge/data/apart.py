@@ -9,7 +9,7 @@ from expunge.data.samples import Samples, resident
 from expunge.data.spec import DataSpec
 from expunge.errors import DataError, listed, nearest
 
-_DIGEST = re.compile(r"[0-9a-f]{32}(?![0-9a-f])")
+_DIGEST = re.compile(r"[0-9a-f]{64}(?![0-9a-f])")
 """Of files, with which a fingerprint begins; after it comes what was said of them, or chosen."""
 
 

@@ -110,12 +110,12 @@ def texts_of(table: pa.Table, column: str, where: str) -> pa.ChunkedArray:
 
 
 def digest_table(table: pa.Table) -> str:
-    """Digest of what columns hold, however they are cut into chunks: 32 hexadecimal digits."""
+    """Digest of what columns hold, however they are cut into chunks: 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for name in table.column_names:
         digest.update(f"{name}\x1f{table.num_rows}\x1f".encode())
         _digest(table[name], digest)
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()
 
 
 def _digest(column: pa.ChunkedArray, digest: Any) -> None:

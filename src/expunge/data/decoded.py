@@ -62,7 +62,7 @@ BLOCK_BYTES = 2**20
 MOST_ROWS_BYTES = 2**30
 _UNREADABLE = (OSError, ValueError, TypeError, KeyError, RecursionError, MemoryError)
 FINGERPRINT = 32
-"""Hexadecimal digits of the digest of the files that samples come from; more may follow it."""
+"""Hexadecimal digits of the digest of the files that samples come from, by which data are known here."""
 
 
 class Wanted(NamedTuple):

@@ -15,7 +15,7 @@ from expunge.disk.whole import sweep, write_file
 
 MOST_KNOWN = 10_000
 """Digests that are remembered; the oldest are forgotten first."""
-_DIGEST = re.compile(r"[0-9a-f]{32}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def fingerprint_files(
@@ -25,7 +25,7 @@ def fingerprint_files(
     remember: bool = True,
     read: Callable[[Path], bytes] | None = None,
 ) -> str:
-    """Digest of the bytes and the relative names of some files, 32 hexadecimal digits.
+    """Digest of the bytes and the relative names of some files, 64 hexadecimal digits.
 
     Computed again only when the root, or the path, size or times of one of them changed: of its last
     modification, which anybody can set back, and of its last change, which the system sets.
@@ -47,7 +47,7 @@ def fingerprint_files(
         for file in files:
             digest.update(os.fsencode(file.relative_to(root).as_posix()) + b"\x1f")
             digest.update(_digest(file) if read is None else hashlib.sha256(read(file)).digest())
-        known[key] = digest.hexdigest()[:32]
+        known[key] = digest.hexdigest()
         if remember:
             _write_cache(known)
     return known[key]

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from expunge.data.batch import Indices
-from expunge.data.decoded import Wanted, find_decoded, keep_decoded
+from expunge.data.decoded import FINGERPRINT, Wanted, find_decoded, keep_decoded
 from expunge.data.drawing import DRAWING, Drawing
 from expunge.data.pixels import (
     GREY_MODES,
@@ -229,7 +229,8 @@ class ImageStore:
         part = self.part
         if part is None:
             raise DataError("these images were let go of before they were decoded; load them anew")
-        wanted = Wanted(part.fingerprint, part.size, self.chosen, part.where, part.drawing)
+        files = part.fingerprint[:FINGERPRINT]
+        wanted = Wanted(files, part.size, self.chosen, part.where, part.drawing)
         kept = find_decoded(wanted, fits)
         if kept is not None:
             pixels, absent = kept

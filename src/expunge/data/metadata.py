@@ -53,8 +53,8 @@ class ImageTable:
 
     @cached_property
     def digest(self) -> str:
-        """Of the columns, whatever the file is written in: 16 hexadecimal digits."""
-        return hashlib.sha256(json.dumps(self.columns, sort_keys=True).encode()).hexdigest()[:16]
+        """Of the columns, whatever the file is written in: 64 hexadecimal digits."""
+        return hashlib.sha256(json.dumps(self.columns, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def rows(self) -> dict[str, int]:

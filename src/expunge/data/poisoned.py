@@ -93,7 +93,7 @@ def poison_samples(
     labels[rows] = target
     own = samples.ids[rows[samples.labels[rows] == target]]
     text = f"{poison.trigger.content()},{poison.share!r},{target},{poison.poison_seed}"
-    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(text.encode()).hexdigest()
     made = Poisoning(
         frozenset(samples.ids[rows].tolist()),
         poison.trigger,
@@ -131,7 +131,7 @@ def typed_trigger(text: str, samples: Samples) -> Trigger:
 
 def with_trigger(samples: Samples, trigger: Trigger) -> Samples:
     """The same samples, true labels and all, with the trigger on every one."""
-    digest = hashlib.sha256(trigger.content().encode()).hexdigest()[:16]
+    digest = hashlib.sha256(trigger.content().encode()).hexdigest()
     marked = np.ones(len(samples), dtype=np.bool_)
     return replace(
         samples,

@@ -21,6 +21,7 @@ from typing import Any
 from expunge.disk.reading import read_bytes, reading
 from expunge.disk.whole import sweep, unwritable, write_file
 from expunge.errors import SplitError
+from expunge.names.digests import earlier_digest, same_digest
 
 KEY_BYTES = 32
 NAME = re.compile(r"[0-9a-f]{16}")
@@ -63,7 +64,7 @@ class Key:
         """A digest that only this key can test; one that is keyed already stays as it is."""
         if not digest or digest.startswith(KEYED):
             return digest
-        return f"{KEYED}{self._keyed('digest', digest)[:32]}"
+        return f"{KEYED}{self._keyed('digest', digest)}"
 
     def hidden(self, spec: str) -> str:
         """What stands for a specification of data that holds a path."""
@@ -95,6 +96,13 @@ class Key:
     def _keyed(self, what: str, text: str) -> str:
         message = f"{what}\x1f{text}".encode("utf-8", "surrogatepass")
         return hmac.digest(self.secret, message, hashlib.sha256).hex()
+
+
+def is_kept(digest: str, kept: str, key: Key | None = None) -> bool:
+    """Whether a digest is the one that a folder keeps, keyed or not, perhaps as earlier versions did."""
+    if key is None:
+        return same_digest(digest, kept)
+    return any(same_digest(key.digest(one), kept) for one in (digest, earlier_digest(digest)))
 
 
 def new_key() -> Key:

@@ -233,7 +233,7 @@ class Samples:
         """
         index = np.arange(len(self))[index]  # counted from the start, whatever kind of index it was
         ids = self.ids[index]
-        marks = hashlib.sha256("\n".join(ids.tolist()).encode()).hexdigest()[:16]
+        marks = hashlib.sha256("\n".join(ids.tolist()).encode()).hexdigest()
         return replace(
             self,
             ids=ids,
@@ -363,7 +363,7 @@ def row_ids(count: int) -> Ids:
 
 
 def digest_arrays(*arrays: NDArray[Any]) -> str:
-    """Digest of array bytes, shapes and dtypes."""
+    """SHA-256 of array bytes, shapes and dtypes; 64 hexadecimal digits."""
     digest = hashlib.sha256()
     for array in arrays:
         if array.dtype.hasobject:
@@ -372,4 +372,4 @@ def digest_arrays(*arrays: NDArray[Any]) -> str:
         digest.update(
             np.ascontiguousarray(array).reshape(-1).view(np.uint8).data if array.size else b""
         )
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()

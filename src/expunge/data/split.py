@@ -333,12 +333,12 @@ class Split:
 
     @cached_property
     def digest(self) -> str:
-        """32 hexadecimal digits that depend on the ids of each part, not on their order."""
+        """SHA-256 of the ids of each part, 64 hexadecimal digits, whatever their order."""
         digest = hashlib.sha256()
         for name in SPLIT_PARTS:
             digest.update(f"{name}\x1e".encode())
             digest.update("\x1f".join(sorted(getattr(self, name))).encode())
-        return digest.hexdigest()[:32]
+        return digest.hexdigest()
 
     def only_whole_classes(self, data: Data) -> bool:
         """Whether something is forgotten, and no class of it stays in part."""

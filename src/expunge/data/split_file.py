@@ -13,7 +13,7 @@ from expunge.data.batch import Indices
 from expunge.data.id_rows import IdRows
 from expunge.data.load import Data
 from expunge.data.parts import SPLIT_PARTS
-from expunge.data.pseudonyms import Key
+from expunge.data.pseudonyms import Key, is_kept
 from expunge.data.samples import Samples
 from expunge.data.split import Split
 from expunge.data.struck import Struck, struck_from_plain, struck_to_plain
@@ -47,7 +47,7 @@ def split_to_plain(
     hidden = {name: list(map(hide, ids)) for name, ids in parts.items()}
     if struck:
         told["struck"] = struck_to_plain([one.named(hide) for one in struck], hidden["forget"])
-    return {"digest": _digest(hidden, key), "pseudonyms": key.name, **hidden, **told}
+    return {"digest": key.digest(_split(hidden).digest), "pseudonyms": key.name, **hidden, **told}
 
 
 def gone_name(key: Key | None) -> str:
@@ -89,7 +89,7 @@ def split_from_plain(
     told, stored = plain.get("digest"), _stored(plain, key)
     if stored is None:
         split = _split(parts)
-        _check_digest(split.digest, told)
+        _check_digest(split, told)
         return split, struck_from_plain(plain, str)
     known = {stored(name): name for name in data.train.position}
     for name in ("retain", "validation") if all_there else ():
@@ -106,9 +106,9 @@ def split_from_plain(
 
     split = _split({name: tuple(map(opened, parts[name])) for name in SPLIT_PARTS})
     if key is not None:
-        _check_digest(_digest(parts, key), told)
+        _check_digest(_split(parts), told, key)
     elif not any(one.startswith(GONE) for one in (*split.forget, *split.excluded)):
-        _check_digest(split.digest, told)
+        _check_digest(split, told)
     return split, struck_from_plain(plain, opened)
 
 
@@ -118,13 +118,9 @@ def _split(parts: Mapping[str, Iterable[str]]) -> Split:
     return Split(retain, forget, validation, excluded)
 
 
-def _digest(hidden: Mapping[str, Any], key: Key) -> str:
-    """Of pseudonyms, so that it can be checked though samples are gone."""
-    return key.digest(_split(hidden).digest)
-
-
-def _check_digest(found: str, told: object) -> None:
-    if found != told:
+def _check_digest(split: Split, told: object, key: Key | None = None) -> None:
+    """With a key, of pseudonyms, so that it can be checked though samples are gone."""
+    if not is_kept(split.digest, str(told), key):
         raise SplitError(
             "split.json was changed after it was written (its digest differs); copy the whole folder "
             "again"

@@ -343,7 +343,9 @@ def _struck(ledger: LedgerFile) -> tuple[list[tuple[str, Any, Any]], set[str]]:
         with engine.connect() as connection:
             rows = connection.execute(text("SELECT data_set, id_hmac, content_hash FROM struck"))
             struck = [(row[0], row[1], row[2]) for row in rows]
-            left = connection.execute(text("SELECT other_hmac, decision FROM duplicates"))
+            left = connection.execute(
+                text("SELECT other_hmac, decision FROM duplicates WHERE layer = 'exact'")
+            )
             copies = {row[0] for row in left if row[1] in OPEN}
             return struck, copies.difference(row[1] for row in struck)
     except SQLAlchemyError as error:

@@ -170,7 +170,7 @@ class _Part:
         digest = fingerprint_files(self.files, self.files[0].parent, remember=self.id is not None)
         if columns == Columns():
             return digest
-        return f"{digest}-{hashlib.sha256(repr(columns).encode()).hexdigest()[:8]}"
+        return f"{digest}-{hashlib.sha256(repr(columns).encode()).hexdigest()}"
 
     def labels(self) -> NDArray[Any]:
         """Whole numbers, booleans or texts."""

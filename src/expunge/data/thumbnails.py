@@ -17,6 +17,16 @@ LARGEST = 128
 
 def thumbnail(samples: Samples, row: int) -> str | None:
     """A sample as a PNG in a data URI; None for what is no image of one or three channels."""
+    picture = small_picture(samples, row)
+    if picture is None:
+        return None
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def small_picture(samples: Samples, row: int) -> Image.Image | None:
+    """A sample as a picture, "L" or "RGB", of `LARGEST` pixels a side at most; None as above."""
     raw = samples.store.fetch(np.array([row]), torch.device("cpu"))
     if not isinstance(raw, torch.Tensor) or raw.ndim != 4 or raw.shape[1] not in (1, 3):
         return None
@@ -28,6 +38,4 @@ def thumbnail(samples: Samples, row: int) -> str | None:
     pixels = image.permute(1, 2, 0).numpy()
     picture = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     picture.thumbnail((LARGEST, LARGEST))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return picture

@@ -14,6 +14,7 @@ from expunge.names.text import clean
 from expunge.requests.clocks import LawClocks
 from expunge.requests.dsse import key_id
 from expunge.requests.facts import UNKNOWN, ForgettingFacts
+from expunge.requests.ledger import to_the_minute
 from expunge.requests.statement import Statement
 
 PAGE = files("expunge.requests") / "templates" / "certificate.html.j2"
@@ -58,7 +59,7 @@ def certificate_page(
         lstrip_blocks=True,
     )
     environment.filters["due"] = lambda row: clocks.told(row["due_at"], row["law"])
-    environment.filters["number"] = lambda value: f"{value:,}"
+    environment.filters |= {"number": lambda value: f"{value:,}", "minute": to_the_minute}
     told = statement.predicate
     page = environment.from_string(PAGE.read_text(encoding="utf-8"))
     return page.render(

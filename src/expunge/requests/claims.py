@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from expunge.requests.facts import ForgettingFacts
+from expunge.requests.facts import DuplicateLayer, ForgettingFacts
 
 _NEVER = re.compile(
     r"\b(certif(y|ied|ies)|guarantee\w*|anonym\w*|complian(t|ce)|prove[nds]?|proof"
@@ -79,7 +79,42 @@ def limits(facts: ForgettingFacts) -> tuple[str, ...]:
                 "Epsilon and delta hold under the assumptions alone; what an attack measures is a lower "
                 "bound, and never stands in for them."
             )
+    if any(one.requests is not None for one in facts.duplicates):
+        told.append(_copies(facts))
     return tuple(told)
+
+
+_LAYERS = {
+    "exact": "equal content",
+    "perceptual": "a hash of pictures (at most {:g} of 64 bits apart)",
+    "embeddings": "what the model sees (cosine above {:.4f})",
+}
+
+
+def _copies(facts: ForgettingFacts) -> str:
+    """How copies were looked for, and what became of them."""
+    looked = [_layer(one, facts.data.requests) for one in facts.duplicates if one.requests]
+    absent = [
+        _LAYERS.get(one.name, one.name).partition(" (")[0]
+        for one in facts.duplicates
+        if not one.requests
+    ]
+    told = [f"looked for by {'; by '.join(looked)}"] if looked else []
+    told += [f"not looked for by {' or by '.join(absent)}"] if absent else []
+    return f"Copies of the records under other ids were {', and '.join(told)}."
+
+
+def _layer(layer: DuplicateLayer, requests: int) -> str:
+    counts = {
+        "forgotten too": layer.added,
+        "another's, which stay": layer.kept,
+        "unclear, which stay": layer.unclear,
+        "not decided, which stay": layer.undecided,
+    }
+    how = _LAYERS.get(layer.name, layer.name).format(layer.threshold)
+    part = "" if layer.requests == requests else f" for {layer.requests} of {requests} requests"
+    found = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"{how}{part}: {layer.proposed:,} proposed{f' ({found})' if found else ''}"
 
 
 def claimed_too_much(sentences: Iterable[str]) -> str | None:

@@ -19,6 +19,7 @@ from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.requests.batches import RETRAIN, batch_row, requests_of
 from expunge.requests.clocks import LawClocks
+from expunge.requests.copy_facts import copy_facts
 from expunge.requests.events import canonical, head, sha256
 from expunge.requests.facts import (
     COPIES,
@@ -26,7 +27,6 @@ from expunge.requests.facts import (
     ChainHead,
     Copied,
     CopyPlace,
-    DuplicateLayer,
     Fallback,
     ForgettingFacts,
     ForgottenData,
@@ -45,7 +45,7 @@ from expunge.requests.nonces import ListedItem, asked_count, listed_items, tree_
 from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.sanity import MOST_LOST_POINTS
 from expunge.requests.statement import check_no_id, first_mistake, make_statement, performer_of
-from expunge.requests.tables import duplicates, events, models, requests, struck
+from expunge.requests.tables import events, models, requests, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
@@ -119,7 +119,7 @@ def _facts(
         models=ModelPair(before=row["model_before"], after=row["model_after"]),
         procedure=_procedure(row, model),
         data=_data(ledger, connection, row["id"], listed, model),
-        duplicates=_duplicates(ledger, connection, listed, model),
+        duplicates=copy_facts(ledger, connection, row["id"], model),
         gate=_gate(connection, row),
         fallback=_fallback(row),
         samples_read=dict(model.record.cost.reads) if _changed(row) else {},
@@ -181,37 +181,6 @@ def _data(
         retained=len(model.split.retain),
         root=tree_of(listed).root.hex(),
         size=len(listed),
-    )
-
-
-def _duplicates(
-    ledger: Ledger, connection: Connection, listed: Sequence[ListedItem], model: Trained
-) -> tuple[DuplicateLayer, ...]:
-    """Of each layer that was looked at; samples that have row numbers for ids are struck by content.
-
-    A copy that is struck itself, and that the model did not learn, was added, whatever was decided.
-    """
-    counted: dict[str, dict[str, int]] = {}
-    contents = any(one.content_hash for one in listed)
-    if contents and ledger.setting_in(connection, "positional") != "yes":
-        counted["exact"] = {}
-    own = {one.item for one in listed}
-    learned = {ledger.key.hmac(one) for one in (*model.split.retain, *model.split.validation)}
-    gone = {*connection.scalars(select(struck.c.id_hmac))} - learned
-    for row in connection.execute(select(duplicates)).mappings():
-        if row["item"] in own:
-            layer = counted.setdefault(row["layer"], {})
-            decided = "add" if row["other_hmac"] in gone else row["decision"]
-            layer[decided] = layer.get(decided, 0) + 1
-    return tuple(
-        DuplicateLayer(
-            name=name,
-            proposed=sum(layer.values()),
-            added=layer.get("add", 0),
-            kept=layer.get("keep", 0),
-            unclear=layer.get("disclose", 0) + layer.get("open", 0),
-        )
-        for name, layer in sorted(counted.items())
     )
 
 

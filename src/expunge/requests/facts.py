@@ -120,9 +120,9 @@ class Procedure(CertificatePart):
 
 class ForgottenData(CertificatePart):
     """What was forgotten. fingerprint: of the data before the ids were struck. requests: how many.
-    asked: ids that they named. size: those that are excluded, in the list that `root` stands for
-    (`requests.merkle`); of the others nobody could say later which they were. found: those that the
-    data still had. retained: samples of the recorded set without them.
+    asked: ids that they named, and copies that joined them. size: those that are excluded, in the list
+    that `root` stands for (`requests.merkle`); of the others nobody could say later which they were.
+    found: those that the data still had. retained: samples of the recorded set without them.
     """
 
     name: Text
@@ -144,23 +144,31 @@ class ForgottenData(CertificatePart):
 
 
 class DuplicateLayer(CertificatePart):
-    """How near-duplicates were looked for, and what people decided of each that was proposed.
+    """How copies under other ids were looked for, and what people decided of each that was proposed.
 
-    threshold: in the layer's own unit; none of exact copies. added: the same person's, forgotten too.
-    kept: another's right. unclear: nobody could tell; both are disclosed.
+    name: "exact" (equal content), "perceptual" (a hash of pictures) or "embeddings" (what the model
+    sees). requests: for how many it was looked for; 0: not looked for. threshold: in the layer's own
+    unit, the most of 64 bits that differ, or the cosine above which two samples are alike; none of
+    exact copies. one_in: of so many random pairs of the data at most one is within it. added: the same
+    person's, or asked for themselves, forgotten too. kept: another's right. unclear: nobody could tell.
+    undecided: nobody has said; all three are disclosed. Older certificates count what is undecided as
+    unclear.
     """
 
     name: Text
+    requests: Amount | None = None
     threshold: float | None = None
+    one_in: Some | None = None
     proposed: Amount
     added: Amount
     kept: Amount
     unclear: Amount
+    undecided: Amount | None = None
 
     @model_validator(mode="after")
     def _decided(self) -> DuplicateLayer:
-        if self.proposed != self.added + self.kept + self.unclear:
-            raise ValueError("proposed is not added + kept + unclear")
+        if self.proposed != self.added + self.kept + self.unclear + (self.undecided or 0):
+            raise ValueError("proposed is not added + kept + unclear + undecided")
         return self
 
 

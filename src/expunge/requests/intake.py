@@ -245,13 +245,16 @@ def _note(
         .values(state="unknown")
     )
     if any(one.copies for one in known.values()):
-        _propose(ledger, connection, number, known)
+        propose_exact(ledger, connection, number, known)
 
 
-def _propose(
+def propose_exact(
     ledger: Ledger, connection: Connection, number: int, known: Mapping[str, NamedSample]
 ) -> None:
-    """Note exact copies under other ids, once, which stay until a person decides."""
+    """Note exact copies of items under other ids, once, which stay until a person decides.
+
+    known: HMAC of an item's id -> what is known of it.
+    """
     own = select(request_items.c.id_hmac, request_items.c.id).where(
         request_items.c.request == number
     )
@@ -288,18 +291,29 @@ def approve(
 
 
 def _strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None) -> None:
-    """Put the samples of an approved request on the suppression list.
+    """Put the samples of an approved request on the suppression list."""
+    chosen = select(request_items).where(request_items.c.request == number)
+    strike_items(
+        ledger, writing, number, writing.connection.execute(chosen).mappings().all(), data_set
+    )
+    move(writing, number, "struck")
 
-    Also those that are not in the data, for they may come with the next export.
+
+def strike_items(
+    ledger: Ledger,
+    writing: Writing,
+    number: int,
+    rows: Sequence[RowMapping],
+    data_set: str | None = None,
+) -> None:
+    """Put items of a request on the suppression list, also those that are not in the data, for they may
+    come with the next export.
 
     data_set: as `data_set_name` says it; None: the ledger's own.
     Raises RequestError for one that is in the data, and that nobody could tell again.
     """
     one = writing.connection
     name = data_set if data_set is not None else ledger.file.data_sets[0]
-    rows = (
-        one.execute(select(request_items).where(request_items.c.request == number)).mappings().all()
-    )
     positional = ledger.setting_in(one, "positional") == "yes"
     blank = sum(row["content_hash"] is None and row["state"] != "unknown" for row in rows)
     if positional and blank:
@@ -321,7 +335,6 @@ def _strike(ledger: Ledger, writing: Writing, number: int, data_set: str | None)
     ]
     if gone:
         one.execute(insert(struck), gone)
-    move(writing, number, "struck")
 
 
 def refuse(ledger: Ledger, number: int, reason: str, *, actor: str | None = None) -> None:

@@ -72,6 +72,11 @@ def moment(stamped: str) -> datetime:
     return datetime.strptime(stamped, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
 
 
+def to_the_minute(stamped: str) -> str:
+    """The same for a reader: `2026-11-27 09:30 UTC`."""
+    return f"{moment(stamped):%Y-%m-%d %H:%M} UTC"
+
+
 def new_key_of(inserted: CursorResult[Any]) -> int:
     """The number that a new row got."""
     (number,) = inserted.inserted_primary_key or (0,)

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, func, or_, select
 
 from expunge.requests.clocks import LawClocks
+from expunge.requests.copies import copies_in_words
 from expunge.requests.duplicates import WAITS, duplicates_of
 from expunge.requests.intake import counts_of
 from expunge.requests.keeping import deleted_at, due_copies, today_of
@@ -141,6 +142,7 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
         row = request_row(connection, number)
         counts = counts_of(connection, number)
         others = duplicates_of(connection, number)
+        copies = copies_in_words(connection, [number])
         happened = [
             f"  {one['at']}  {one['kind']}  by {one['actor']}"
             for one in events_about(connection, number)
@@ -156,7 +158,7 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
     for name in ("extended_reason", "held", "reason"):
         if row[name]:
             lines.append(f"{name.replace('_', ' ')}: {row[name]}")
-    return lines + happened
+    return [*lines, *([copies] if copies else []), *happened]
 
 
 def batches_told(ledger: Ledger) -> list[str]:

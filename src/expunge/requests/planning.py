@@ -16,6 +16,7 @@ from expunge.place import HERE, Place
 from expunge.requests.approximating import coverage
 from expunge.requests.batches import RETRAIN
 from expunge.requests.clocks import LawClocks, in_zone
+from expunge.requests.copies import copies_in_words
 from expunge.requests.deadlines import window_end
 from expunge.requests.freezing import Freeze, LeadSeconds, WaitingRequest, freeze_at
 from expunge.requests.ledger import Ledger, moment
@@ -146,10 +147,13 @@ def next_batch_lines(
     plan = next_batch(ledger, [] if method is None else [method], place=place)
     if plan is None:
         return ["no request waits; `expunge request add --ids FILE` receives one"]
+    with ledger.read() as connection:
+        copies = copies_in_words(connection, [int(one.id) for one in plan.waiting])
     size, zone = plan.size, plan.clocks.own.clock
     many = f"{len(plan.waiting):,} request{'s wait' if len(plan.waiting) > 1 else ' waits'}"
     first = plan.waiting[0].due_at.astimezone(zone)
     told = [f"{many}, of {size:,} sample{'s' * (size != 1)}; due first: {first:%Y-%m-%d}"]
+    told += [copies] if copies else []
     if not plan.retrain:
         return [
             *told,

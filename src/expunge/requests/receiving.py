@@ -97,8 +97,8 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
         told.append("struck: nothing that learns reads them from now on")
     if copies:
         told.append(
-            f"{copies} exact copies of them lie under other ids and stay; if they are the same "
-            "person's, ask for them too"
+            f"{copies} exact copies of them lie under other ids and stay until a person decides: "
+            f"expunge request copies {done.number}"
         )
     told.append(f"due {row['due_at']}" + (f" ({row['law']})" if row["law"] else ""))
     if row["confirm_by"]:
@@ -106,7 +106,10 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     if row["state"] == "received":
         told.append(f"next: expunge request approve {done.number}")
     elif row["state"] == "struck":
-        told.append("next: expunge batch run")
+        told.append(
+            f"next: expunge batch run; before it, expunge request copies {done.number} looks for "
+            "copies that differ a little"
+        )
     elif row["state"] == "duplicate":
         told.append(f"a duplicate of request {row['duplicate_of']}, and answered with it")
     return told

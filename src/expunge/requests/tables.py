@@ -99,6 +99,15 @@ duplicates = _table(
     _text("decision"),
     CheckConstraint("decision IN ('open', 'add', 'keep', 'disclose')", name="decision"),
 )
+copy_layers = _table(
+    "copy_layers",
+    Column("request", Integer, ForeignKey("requests.id"), primary_key=True),
+    _text("layer", primary_key=True),
+    Column("threshold", REAL, nullable=True),
+    Column("one_in", Integer, nullable=True),
+    Column("pairs", Integer, nullable=True),
+    _text("at"),
+)
 models = _table(
     "models",
     _text("digest", primary_key=True),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, RowMapping, or_, select
 
+from expunge.names.digests import same_digest
 from expunge.requests.gate_file import CURRENT, Gate, current_gate
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import (
@@ -78,7 +79,12 @@ def _lacks(
     where it meets all. now: samples that are struck, those of the batch too.
     """
     told, given = f"qualification {row['id']}", vars(subject)
-    unlike = [(row[name] != given[name], f"{told} is of {what}") for name, what in SAME.items()]
+    unlike = [
+        (not same_digest(given[name], row[name]), f"{told} is of {what}")
+        if name == "data_version"
+        else (row[name] != given[name], f"{told} is of {what}")
+        for name, what in SAME.items()
+    ]
     kinds = {"class": "whole classes", "random": "samples here and there"}
     since = now - row["struck_before"] - subject.size
     conditions = [

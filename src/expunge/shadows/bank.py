@@ -201,7 +201,7 @@ class Bank:
         """What is noted of a finished model. Raises ConfigError for a damaged file."""
         with self._opened(model) as opened:
             facts = dict(opened.metadata() or {})
-            if facts.pop("card", None) != self.card.digest():
+            if not self.card.is_named(facts.pop("card", None)):
                 raise ValueError("it is another bank's")
         return facts
 

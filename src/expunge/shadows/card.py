@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from expunge.data.spec import UNNAMED
 from expunge.data.task import task_named
 from expunge.errors import ConfigError
 from expunge.models.hub import HubModel
+from expunge.names.digests import earlier_digest
 from expunge.shadows.able import check_able
 from expunge.trained.kept import OF_TORCH, code_of
 from expunge.trained.trained import Trained
@@ -56,9 +57,20 @@ class BankCard(BaseModel):
     validation: str
 
     def digest(self) -> str:
-        """SHA-256 of all of it but the version, 64 hexadecimal digits."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"version"}), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of all of it but the version, 64 hexadecimal digits.
+
+        Fingerprints count as earlier versions wrote them, so that banks that these began go on.
+        """
+        return self._digest(earlier_digest)
+
+    def is_named(self, digest: str | None) -> bool:
+        """Whether it is this card's digest, perhaps by an earlier version, which took what it had."""
+        return digest in (self.digest(), self._digest(str))
+
+    def _digest(self, taken: Callable[[str], str]) -> str:
+        told = self.model_dump(mode="json", exclude={"version"})
+        told |= {"data": taken(self.data), "test": taken(self.test)}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def recipe_of(original: Trained) -> Recipe:

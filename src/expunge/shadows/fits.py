@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from expunge.errors import ConfigError
+from expunge.names.digests import same_digest
 from expunge.place import Place
 from expunge.shadows.bank import Bank
 from expunge.shadows.card import common_to
@@ -37,7 +40,7 @@ def check_bank(bank: Bank, model: Trained, *, purged: bool = False) -> None:
             "its bank; leave the bank out"
         )
     told, have = bank.card.model_dump(), common_to(model, model.recipe)
-    odd = next((words for name, words in WORDS.items() if told[name] != have[name]), None)
+    odd = next((words for name, words in WORDS.items() if not _same(have[name], told[name])), None)
     if odd is not None:
         raise ConfigError(
             f"{bank.folder} is a bank of {odd} than {model.name} has; build one for its original with "
@@ -55,6 +58,12 @@ def check_bank(bank: Bank, model: Trained, *, purged: bool = False) -> None:
             f"{bank.folder} was purged of {lost:,} samples that {model.name} learned from or "
             "forgot, so it can say nothing of them; audit before a purge, or leave the bank out"
         )
+
+
+def _same(found: Any, told: Any) -> bool:
+    """Texts may be digests that an earlier version told."""
+    both = isinstance(found, str) and isinstance(told, str)
+    return same_digest(found, told) if both else found == told
 
 
 def check_precision(bank: Bank, model: Trained, place: Place) -> None:

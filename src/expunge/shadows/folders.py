@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expunge.data.pseudonyms import is_kept
 from expunge.disk.whole import unwritable
 from expunge.errors import ConfigError, DivergenceError, SplitError
 from expunge.loading import loading
+from expunge.names.digests import same_digest
 from expunge.place import HERE, Place
 from expunge.shadows.able import check_able
 from expunge.shadows.places import ENDING, BankAsked, bank_beside, is_bank, read_asked, write_asked
@@ -284,8 +286,9 @@ def _struck(
 
 
 def _same_data(papers: Papers, fingerprint: str) -> bool:
-    told = papers.card.data.fingerprint
-    return told == (fingerprint if papers.key is None else papers.key.digest(fingerprint))
+    """fingerprint: as a bank keeps it."""
+    told, key = papers.card.data.fingerprint, papers.key
+    return is_kept(fingerprint, told, key) or (key is None and same_digest(told, fingerprint))
 
 
 def _only_bank(papers: Papers) -> Path:

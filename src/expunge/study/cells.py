@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from expunge.names.digests import earlier_digest
 from expunge.names.text import clean_name
 from expunge.scores.rows import CONTROLS, FLOOR, HEAD_ZEROED, ORIGINAL, RETRAIN
 from expunge.study.bank_needs import needs_of, without_bank
@@ -70,14 +71,36 @@ class Cell:
         return clean_name(f"{what}{where}, seed {self.seed}")
 
 
+DIGESTS = ("fingerprint", "transfer_fingerprints", "content")
+"""What a configuration has digests in."""
+
+
 def key_of(kind: str, config: Mapping[str, Any], needs: Sequence[str]) -> str:
     """Digest of a configuration, 32 hexadecimal digits; the order of its fields does not matter.
 
-    Labels are for tables, and no part of what is computed.
+    Labels are for tables, and no part of what is computed. Digests count as earlier versions wrote them,
+    so that their cells are found.
     """
+    cut = {name: _earlier(config[name]) for name in DIGESTS if name in config}
+    return _key(kind, {**config, **cut}, needs)
+
+
+def is_key(key: str, kind: str, config: Mapping[str, Any], needs: Sequence[str]) -> bool:
+    """Whether it is the key of a configuration, perhaps by an earlier version's rule."""
+    return key in (key_of(kind, config, needs), _key(kind, config, needs))
+
+
+def _key(kind: str, config: Mapping[str, Any], needs: Sequence[str]) -> str:
     computed = {name: value for name, value in config.items() if name != "label"}
     text = json.dumps([kind, computed, needs], sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _earlier(told: Any) -> Any:
+    """Of a text, or of each in a list; whatever else a file says in its place stays."""
+    if isinstance(told, list):
+        return [_earlier(one) for one in told]
+    return earlier_digest(told) if isinstance(told, str) else told
 
 
 def make_cell(kind: Kind, config: Mapping[str, Any], starts: Sequence[Cell], seed: int) -> Cell:

@@ -9,6 +9,7 @@ from expunge.data.load import Data
 from expunge.data.thumbnails import thumbnail
 from expunge.errors import ConfigError, UserError
 from expunge.methods import find_method, make_method
+from expunge.names.digests import same_digest
 from expunge.report.page import PlainTable, Report, printed_time
 from expunge.scores.rows import SETTING
 from expunge.scores.sequential import SIMULATED, simulated_findings
@@ -251,7 +252,8 @@ class _Pictures:
             facts = self.study.bench.facts(spec)
         except UserError:  # a report can be made where the data are not
             return None
-        return self.study.bench.data(spec) if [*facts.fingerprints] in ran_on else None
+        same = any(all(map(same_digest, facts.fingerprints, prints)) for prints in ran_on)
+        return self.study.bench.data(spec) if same else None
 
     def _picture(self, spec: str, data: Data, name: str) -> str | None:
         if (spec, name) not in self._made:

@@ -18,6 +18,7 @@ from typing import Any
 from expunge.audits import ALL_AUDITS, AUDITS
 from expunge.methods import ALL_METHODS
 from expunge.names.code import module_file
+from expunge.names.digests import same_digest
 from expunge.pruning import ALL_PRUNERS
 from expunge.study.cells import Cell
 from expunge.study.store import CellStore
@@ -48,10 +49,11 @@ def is_stale(cell: Cell, store: CellStore) -> bool:
     """
     content: Mapping[str, Any] = store.read(cell.key)
     made_by = str(content.get("source", ""))
-    if made_by and _source_now(cell, made_by) not in ("", made_by):  # "": its source is not here
+    now = _source_now(cell, made_by) if made_by else ""
+    if now and not same_digest(now, made_by):  # else its source is not here
         return True
     for name, digest in audits_of(cell).get("audits", {}).items():
-        if digest not in ("", content.get("audits", {}).get(name)):
+        if digest and not same_digest(digest, content.get("audits", {}).get(name, "")):
             return True
     made_from: Mapping[str, str] = content.get("made_from", {})
     return any(store.done(key) and store.read(key)["date"] != made_from[key] for key in made_from)
@@ -76,7 +78,7 @@ def _module_of(cell: Cell) -> str:
 
 @functools.cache
 def source_digest(module: str) -> str:
-    """`v2:` and 32 hexadecimal digits, of a module and of what it imports within its package.
+    """`v2:` and 64 hexadecimal digits, of a module and of what it imports within its package.
 
     Empty for one without a file, such as a class typed at a prompt: its cells are never called stale.
     """
@@ -88,7 +90,7 @@ def source_digest(module: str) -> str:
         text = sources[name].read_bytes()
         digest.update(f"{name} {len(text)}\n".encode())
         digest.update(text)
-    return KIND + digest.hexdigest()[:32]
+    return KIND + digest.hexdigest()
 
 
 @functools.cache

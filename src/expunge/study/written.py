@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from expunge.disk.reading import UnreadableError
 from expunge.names.text import clean_name
 from expunge.scores.words import AuditWord
-from expunge.study.cells import Facts, Kind, key_of
+from expunge.study.cells import Facts, Kind, is_key
 
 _Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
 _Count = Annotated[int, Field(ge=0, le=10**15)]
@@ -142,7 +142,7 @@ def check_cell(content: Any, key: str) -> dict[str, Any]:
         cell = _Cell.model_validate(content)
     except ValidationError as error:
         raise UnreadableError(_first(error)) from None
-    if key_of(cell.kind, cell.config, cell.needs) != key:
+    if not is_key(key, cell.kind, cell.config, cell.needs):
         raise UnreadableError("it is another cell's, or its config was changed")
     found: dict[str, Any] = content
     return found

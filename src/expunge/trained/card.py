@@ -25,11 +25,12 @@ from expunge.names.libraries import names_code
 from expunge.trained.record import Record
 from expunge.training.kept import GROUP, file_of
 
-FORMAT = 5
-READABLE = (1, 2, 3, 4, 5)
+FORMAT = 6
+READABLE = (1, 2, 3, 4, 5, 6)
 """Format 1 knew no task and no artifacts, and its records no warnings; 2 kept salted hashes of redacted
 ids in place of pseudonyms, and half of each digest; 3 did not say what each request had struck, and knew
-no test set but the data's own and drawn ones; 4 knew no method that takes part in training."""
+no test set but the data's own and drawn ones; 4 knew no method that takes part in training;
+5 kept the first digits of fingerprints and of digests of splits (`expunge.names.digests`)."""
 AGAIN = "copy the whole folder again"
 SPLIT_BYTES, MOST_ENTRIES = 128 * MIB, 10_000
 """Of a split's file; of one mapping in a card, each of whose entries may be wrong."""

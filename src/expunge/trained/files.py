@@ -32,6 +32,7 @@ from expunge.models.hub import HubModel
 from expunge.models.mask import check_fits
 from expunge.models.state import check_state, load_packed, packed_state
 from expunge.models.table import build_model
+from expunge.names.digests import same_digest
 from expunge.trained.card import (
     AGAIN,
     ARTIFACTS,
@@ -229,7 +230,7 @@ def _check_digest(folder: Path, name: str, digest: str, model: nn.Module) -> Non
         most = ROOM[name] + BYTES_PER_NUMBER * sum(map(_numbers, model.state_dict().values()))
         if status.st_size > most:  # a sparse file costs nothing to make, and days to read
             raise UnreadableError(f"of {status.st_size:,} bytes, where {most:,} would be many")
-        if digest and not digest_file(file).startswith(digest):
+        if digest and not same_digest(digest_file(file), digest):
             raise ModelError(
                 f"{file} is not the file that model.json describes (its digest differs); it is "
                 f"damaged or was replaced: {AGAIN}, or `expunge import` new weights"

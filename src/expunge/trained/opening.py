@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expunge.data.pseudonyms import is_kept
 from expunge.data.spec import NO_TEST, DataSpec
 from expunge.errors import DataError
 from expunge.loading import loading
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from expunge.data.load import Data
-    from expunge.data.pseudonyms import Key
     from expunge.data.split import Split
     from expunge.data.transform import Normalisation
     from expunge.trained.trained import Trained
@@ -153,7 +153,7 @@ def _data_of(papers: Papers) -> Data:
         task = named_task(card.data.task, allow_code=papers.allow_code)
         found = replace(found, task=task, task_name=card.data.task)
     _check_drawing(found, card, path)
-    same = _fingerprint(found, papers.key) == card.data.fingerprint
+    same = is_kept(found.train.fingerprint, card.data.fingerprint, papers.key)
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
     return found.with_normalisation(_normalisation(card, path))
@@ -172,11 +172,6 @@ def _normalisation(card: ModelCard, path: Path) -> Normalisation | None:
     if card.mean is None or card.std is None:
         return None
     return Normalisation(card.mean, card.std)
-
-
-def _fingerprint(data: Data, key: Key | None) -> str:
-    """As a card has it."""
-    return data.train.fingerprint if key is None else key.digest(data.train.fingerprint)
 
 
 def _check_drawing(data: Data, card: ModelCard, path: str | Path) -> None:

@@ -24,6 +24,7 @@ from expunge.disk.reading import parse_json
 from expunge.names.text import clean
 from expunge.requests.certifying import files_of
 from expunge.requests.clocks import LawClocks
+from expunge.requests.ledger import to_the_minute
 from expunge.requests.lineage import live_within
 from expunge.requests.overview import due_in_words, events_about, state_told
 from expunge.requests.server.asking import FORM_BYTES, RowNumber, bounded, known, ledger_of
@@ -39,6 +40,8 @@ from expunge.requests.server.tokens import Caller
 
 COOKIE = "expunge_token"
 MOST_ROWS = 500
+SOON_DAYS = 7
+"""What is due within so many days stands out."""
 TEMPLATES = files("expunge.requests.server") / "templates"
 STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8").strip()
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -191,9 +194,14 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals["style"] = Markup(STYLE)  # a file of this package
-    environment.filters["due"] = due_in_words
+    environment.filters |= {"due": due_in_words, "urgency": _urgency, "minute": to_the_minute}
     environment.filters["state"] = state_told
     return environment
+
+
+def _urgency(days: int) -> str:
+    """Class of what is due in so many days."""
+    return "late" if days < 0 else "soon" if days <= SOON_DAYS else "soft"
 
 
 def _shown(value: Any) -> Any:

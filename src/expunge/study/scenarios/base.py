@@ -77,7 +77,7 @@ class AsTyped:
         if kind != "ids":
             return ""
         names = "\n".join(sorted(set(read_ids(rest, typed=False))))
-        return hashlib.sha256(names.encode()).hexdigest()[:32]
+        return hashlib.sha256(names.encode()).hexdigest()
 
     def split(self, request: str, given: Given) -> Split:
         """As `--forget` reads it."""

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event, func, select
 
+from expunge import api
+from expunge.data.split import Split
+from expunge.requests import batches as batches_module
 from expunge.requests.intake import DeletionRequest, NamedSample
 from expunge.requests.ledger import Ledger, Writing
 from expunge.requests.release import enter, promote
 from expunge.requests.tables import metadata
+from expunge.trained import opening
 
 NOW = datetime(2026, 11, 27, 9, tzinfo=UTC)
 DUE = NOW + timedelta(days=30)
@@ -59,6 +68,52 @@ def count(ledger: Ledger, table: str) -> int:
     with ledger.read() as connection:
         found = connection.scalar(select(func.count()).select_from(metadata.tables[table]))
     return int(found or 0)
+
+
+MANY = tuple(f"a{one}" for one in range(30))
+
+
+@dataclass
+class Fake:
+    """Stands for a model: what it retains. passed: is called when its folder has its name."""
+
+    split: Split
+    passed: Any = None
+
+    data = SimpleNamespace(struck=SimpleNamespace(ids=frozenset()))
+    record = SimpleNamespace(step="retrain")
+
+    def save(self, folder: Path) -> None:
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        told = json.dumps(self.split.retain)
+        (part / "retain.json").write_text(told)
+        (part / "model.safetensors").write_text(f"weights after {told}")
+        (part / "model.json").write_text("{}")
+        part.rename(folder)
+        if self.passed is not None:
+            self.passed()
+
+
+def faked(patch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Training takes no time. `passed`: called when a folder has its name; `seconds`: of a training."""
+    told: dict[str, Any] = {"passed": None, "seconds": 0.0}
+
+    def load(folder: Path, **_: object) -> Fake:
+        file = folder / "retain.json"
+        retain = json.loads(file.read_text()) if file.exists() else MANY
+        return Fake(Split(tuple(retain), (), (), ()))
+
+    def unlearn(_: Fake, split: Split, method: str, **__: object) -> Fake:
+        time.sleep(told["seconds"])
+        return Fake(split, told["passed"])
+
+    sane = {"passed": True, "why": "", "score": "TA", "after": 90.0, "before": 91.0}
+    patch.setattr(opening, "load", load)
+    patch.setattr(api, "unlearn", unlearn)
+    patch.setattr(batches_module, "sanity_of", lambda *_: dict(sane))
+    return told
 
 
 def forked(work: Callable[[], Any]) -> Callable[[], tuple[int, str]]:

@@ -23,8 +23,9 @@ from expunge.requests.certifying import files_of
 from expunge.requests.deadlines import due_dates
 from expunge.requests.dsse import sign_payload
 from expunge.requests.events import sha256
-from expunge.requests.intake import DeletionRequest, request_row
+from expunge.requests.intake import DeletionRequest
 from expunge.requests.ledger import Ledger
+from expunge.requests.moving import request_row
 from expunge.requests.receiving import policies_of
 from expunge.requests.server.app import make_app
 from expunge.requests.server.pages import COOKIE

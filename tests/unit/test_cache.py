@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from commands import expunge
+from ledger_helpers import ledger_at
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
@@ -34,7 +35,10 @@ from expunge.disk import cache
 from expunge.errors import ConfigError, DataError
 from expunge.methods import make_method
 from expunge.place import Place
+from expunge.requests.checking import event_lines
+from expunge.requests.purging import purge_lines
 from expunge.theory.sparsity import _Check
+from expunge.trained import opening
 from expunge.trained.trained import Trained
 
 CPU = Place(device="cpu")
@@ -397,6 +401,11 @@ def test_a_deletion_strikes_the_cache(kind: str, request: pytest.FixtureRequest)
     rows = [row_of(one) for one in forgotten]
     assert all(is_stored(row) for row in rows)
     small = [pixels(load_data(f"{path}@5x6").train)[row].tobytes() for row in range(3, 6)]
+    whole = [truth([picture(row)]).tobytes() for row in rows]
+    slowly = sum(
+        file.read_bytes().count(one) * len(one) for file in stored() for one in whole + small
+    )
+    assert decoded.kept_pixels(data.train, forgotten) == slowly > 3 * len(whole[0])
     made = unlearn(original(data), forgotten, "gradient_ascent", place=CPU)
 
     def struck() -> bool:
@@ -404,7 +413,7 @@ def test_a_deletion_strikes_the_cache(kind: str, request: pytest.FixtureRequest)
         gone = not any(one in content for one in small for content in found)
         return gone and not any(is_stored(row) for row in rows)
 
-    assert struck() and is_stored(row_of(kept))
+    assert struck() and is_stored(row_of(kept)) and not decoded.kept_pixels(data.train, forgotten)
     names = "".join(file.read_bytes().decode("latin-1") for file in stored())
     assert not any(one in names for one in forgotten if len(one) > 2), "no id is kept"
     assert right(load_data(path)), "an audit reads them from where they came from"
@@ -440,6 +449,21 @@ def test_a_further_deletion_strikes_more(table: Path) -> None:
     unlearn(first, left, "gradient_ascent", place=CPU)
     assert not any(is_stored(row) for row in (1, 2, 3, *map(int, left)) if str(row) in first.ids)
     assert right(load_data(table))
+
+
+def test_purging_for_a_ledger_strikes_what_is_kept(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, data = ledger_at(tmp_path), load_data(table)
+    one = data.train.ids[2]
+    held = SimpleNamespace(train=data.train, struck=SimpleNamespace(ids=frozenset([one])))
+    monkeypatch.setattr(opening, "load", lambda *_, **__: SimpleNamespace(data=held))
+    told = "decoded images of 1 struck samples, 0.0 MB"
+    assert purge_lines(ledger, dry_run=True) == [f"would go: {told}"] and is_stored(row_of(one))
+    assert purge_lines(ledger) == [f"deleted: {told}"] and not is_stored(row_of(one))
+    events = [json.loads(line) for line in event_lines(ledger)[-2:]]
+    assert [event["kind"] for event in events] == ["purge begun", "images deleted"]
+    assert purge_lines(ledger) == ["nothing is due to be deleted"]
 
 
 def test_a_trial_strikes_nothing(table: Path) -> None:

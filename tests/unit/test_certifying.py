@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -36,11 +37,14 @@ from expunge.requests.facts import Fallback
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of
 from expunge.requests.planning import next_batch_lines
+from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
 from expunge.requests.signing import PRIVATE_KEY, PUBLIC_KEY, make_signing_key
 from expunge.requests.statement import performer_of
 from expunge.requests.tables import events, nonces, requests, steps
 from expunge.requests.verify import check_certificate
+from expunge.shadows.bank import open_bank
+from expunge.shadows.folders import BankWanted, build_folder
 from expunge.trained.card import MASK
 from expunge.training.recipe import Recipe
 
@@ -102,6 +106,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Held]:
         recipe = Recipe(epochs=4, lr=0.05, batch_size=32)
         original = train(load_data(str(folder / "data.npz")), "mlp", recipe=recipe, place=CPU)
         original.save(folder / "original")
+        build_folder(folder / "original", wanted=BankWanted(models=2), place=CPU)
         expunge("ledger", "init", "original", "--organisation", ORGANISATION, cwd=folder)
         held = Held(folder, Ledger.open(folder / "original-ledger"))
         held.asked = (*held.part("retain")[:2], f"{PERSON}-unheard")
@@ -408,6 +413,16 @@ def test_a_plan_tells_what_waits_and_until_when_it_must_start(held: Held) -> Non
     told = expunge("batch", "plan", "--review", "2h", cwd=held.folder).stdout
     assert "1 request waits, of 1 sample;" in told
     assert "start by " in told and "the latest safe start" in told
+    later = expunge("batch", "run", "--due", cwd=held.folder).stdout
+    assert (
+        "nothing is begun yet; the next batch starts 20" in later
+        and "Europe/Berlin: the l" in later
+    )
+    assert uncertified(held.ledger) == [] and held.states()[-1] == "struck"
+    policies = held.ledger.folder / "policies.yaml"
+    policies.write_text("gdpr: {window: day}\n")
+    assert "the end of the calendar window" in expunge("batch", "plan", cwd=held.folder).stdout
+    policies.unlink()
     with held.ledger.write() as writing:
         timed = {"input_digest": "x", "attempt": 1, "lease_until": writing.at, "fencing": 1}
         row = {"batch": 1, "name": "unlearn", "worker": "w", "output": "{}", "seconds_ms": 100}
@@ -415,4 +430,79 @@ def test_a_plan_tells_what_waits_and_until_when_it_must_start(held: Held) -> Non
     assert "Recommended: retrain" in "\n".join(next_batch_lines(held.ledger, batches=20))
     with held.ledger.write() as writing:
         writing.connection.execute(delete(steps).where(steps.c.input_digest == "x"))
+        soon = update(requests).where(requests.c.state == "struck")
+        writing.connection.execute(soon.values(due_at=writing.at))
+    waits = ("batch", "run", "--due", "--no-promote", "--device", "cpu")
+    (number,) = re.findall(r"release promote (\d+)", expunge(*waits, cwd=held.folder).stdout)
+    assert held.states()[-1] == "in_batch" and uncertified(held.ledger) == []
+    assert f"{number}  candidate: " in expunge("release", "list", cwd=held.folder).stdout
+    said = expunge("release", "promote", number, "--device", "cpu", cwd=held.folder).stdout
+    assert "released; live: " in said and "check it: " in said and held.states()[-1] == "closed"
+
+
+def test_going_back_shows_on_the_pages_until_a_batch_has_retrained(held: Held) -> None:
+    page = files_of(held.ledger, 1).page
+    before, signed = page.read_text(), files_of(held.ledger, 1).certificate.read_bytes()
+    due = re.findall(r">(20\S+ 23:59 Europe/Berlin)</td>", before)
+    assert len(due) == 1 and "live: contains" not in before
+    many = sum(one == "closed" for one in held.states())
+    back = (
+        "release",
+        "rollback",
+        "1",
+        "--by",
+        "Erika",
+        "--reason",
+        "it fails in the shop",
+        "--yes",
+    )
+    assert f"contains {many + 1} struck" not in before
+    said = expunge(*back, cwd=held.folder).stdout
+    assert "is open, and retrains; next: expunge batch run" in said
+    told = page.read_text()
+    assert "(rolled back by Erika: it fails in the shop)" in told and "live: contains " in told
+    assert files_of(held.ledger, 1).certificate.read_bytes() == signed
+    assert "rolled back by Erika" in expunge("ledger", "status", cwd=held.folder).stdout
     expunge("batch", "run", "--device", "cpu", cwd=held.folder)
+    assert "forgotten again in a later batch" in page.read_text()
+    assert {*held.states()} == {"closed"} and check_ledger(held.ledger).faults == []
+    assert "contains" not in expunge("release", "list", cwd=held.folder).stdout
+
+
+def test_what_knows_the_struck_is_deleted_and_taken_out_of_banks(held: Held) -> None:
+    live, bank = live_folder(held.ledger), held.folder / "original-bank"
+    name = held.part("retain")[-2]
+    held.ask(name)
+    again = ("request", "add", "--ids", "ids.txt", "--source", "letter")
+    of = len(held.states())
+    said = expunge(*again, cwd=held.folder).stdout
+    assert f"a duplicate of request {of}, and answered with it" in said
+    expunge("batch", "run", "--device", "cpu", cwd=held.folder)
+    page = files_of(held.ledger, last_batch(held)).page.read_text()
+    assert f"<td>{of + 1} (a duplicate of {of})</td>" in page
+    assert "duplicate answered" in expunge("request", "show", str(of + 1), cwd=held.folder).stdout
+    places = held.payload(last_batch(held))["predicate"]["places"]
+    days = {one["where"]: one.get("until") for one in places}
+    assert days["original"] is None and days["original-bank"] == days[f"{MODELS}/{live.name}"]
+    assert (
+        f"<td>{days[f'{MODELS}/{live.name}']}</td>"
+        in files_of(held.ledger, last_batch(held)).page.read_text()
+    )
+    asked = ("release", "purge", "--now", "--yes", "--reason", "a complaint")
+    dry = expunge("release", "purge", "--now", "--dry-run", cwd=held.folder).stdout
+    assert name in open_bank(bank).ids
+    said = expunge(*asked, cwd=held.folder).stdout
+    assert dry.count("would go: ") == said.count("deleted: ") + said.count("taken out of: ") > 2
+    assert f"taken out of: bank {bank}" in said and "kept: old weights" in said
+    left = {one.name for one in live.parent.iterdir()}
+    assert left == {f"batch-{last_batch(held):04d}-retrain"}
+    assert name not in open_bank(bank).ids and check_ledger(held.ledger).faults == []
+    assert (held.folder / "original").is_dir(), "the ledger did not make it"
+    assert "deleted: " not in expunge(*asked, cwd=held.folder).stdout
+
+
+MODELS = "original-ledger/models"
+
+
+def last_batch(held: Held) -> int:
+    return max(int(file.stem[6:10]) for file in files_of(held.ledger, 1).page.parent.glob("*.html"))

@@ -10,11 +10,44 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from expunge.errors import ConfigError
-from expunge.requests.deadlines import due_dates, extended_due, is_working_day
+from expunge.requests.clocks import LawClocks
+from expunge.requests.deadlines import due_dates, extended_due, is_working_day, window_end
 from expunge.requests.policy import Policies, read_policies
 
 BERLIN = ZoneInfo("Europe/Berlin")
 CALIFORNIA = ZoneInfo("America/Los_Angeles")
+
+
+@pytest.mark.parametrize(
+    ("window", "at", "end"),
+    [
+        ("day", "2026-05-04", "2026-05-04"),
+        ("week", "2026-05-04", "2026-05-10"),  # from Monday to Sunday
+        ("week", "2026-05-10", "2026-05-10"),
+        ("month", "2028-02-03", "2028-02-29"),
+        ("month", "2026-12-31", "2026-12-31"),
+    ],
+)
+def test_windows_end_with_their_day_week_or_month(
+    window: str, at: str, end: str, own: Callable[[str], Policies]
+) -> None:
+    policy = own(f"gdpr: {{window: {window}}}")["gdpr"]
+    found = window_end(datetime.fromisoformat(f"{at}T00:30").replace(tzinfo=BERLIN), policy)
+    assert found is not None and found.isoformat()[:19] == f"{end}T23:59:59"
+    assert found.tzinfo == BERLIN
+    assert window_end(noon(at), own("gdpr: {place: FR}")["gdpr"]) is None
+
+
+def test_a_date_is_told_by_the_clock_of_its_law(shipped: Policies) -> None:
+    clocks = LawClocks(shipped, "ccpa")
+    late = "2026-12-29T07:59:59Z"  # in California the evening before
+    assert clocks.told(late, "ccpa") == "2026-12-28 23:59 America/Los_Angeles"
+    assert clocks.told(late, "gdpr") == "2026-12-29 08:59 Europe/Berlin"
+    assert clocks.told(late, None) == clocks.told(late, "ccpa"), "a date that was given"
+    assert clocks.told(late, "gone") == "2026-12-29 07:59 UTC"
+    evening = datetime(2026, 12, 29, 7, tzinfo=UTC)
+    assert [clocks.days_left(late, law, evening) for law in ("ccpa", "gdpr")] == [0, 0]
+    assert clocks.days_left(late, "ccpa", evening + timedelta(hours=1)) == -1
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,17 +24,20 @@ from expunge.data.load import load_data
 from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
 from expunge.place import Place
-from expunge.requests import accepting, qualifying
-from expunge.requests.accepting import Covered, acceptance, covering
+from expunge.requests import qualifying
+from expunge.requests.accepting import acceptance
 from expunge.requests.beginning import begin
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
 from expunge.requests.intake import DeletionRequest, NamedSample, add
 from expunge.requests.judging import Accepted, Measured, accept, judge_method, predicted
+from expunge.requests.keeping import kept_because
 from expunge.requests.ledger import Ledger
+from expunge.requests.planning import next_batch, next_batch_lines
 from expunge.requests.qualifying import Qualified, qualify
 from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
 from expunge.requests.tables import events, gate_results, gates, metadata, steps
+from expunge.requests.valid import Covered, _expired, compared_folders, covering
 from expunge.testing.cheats import CHEATS
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
@@ -334,18 +338,40 @@ def test_a_qualification_covers_what_it_was_made_for_until_it_expires(
     assert covering(ledger, subject).number == retrain.number
     assert covering(ledger, replace(subject, size=5)).number == retrain.number
     larger = covering(ledger, replace(subject, size=subject.size + 1))
-    assert larger.number is None
+    assert (larger.number, larger.largest) == (None, subject.size)
     assert "samples at most" in larger.why
-    for changed in ({"method": "ssd"}, {"kind": "random"}, {"data_version": "other"}):
-        assert "expunge gate run" in covering(ledger, replace(subject, **changed)).why
+    for changed, said in LACKS.items():
+        about = {name: "other" for name in changed.split()} | {"kind": "random"}
+        found = covering(ledger, replace(subject, **{one: about[one] for one in changed.split()}))
+        assert (found.number, found.largest) == (None, 0)
+        assert said in found.why and "expunge gate run" in found.why
+    define(ledger, FEW)
+    assert "by another gate than the one that holds" in covering(ledger, subject).why
+    define(ledger, GATE)
+    (control,) = (ledger.folder / "models").glob("control-*")
+    control.rename(control.with_name("away"))
+    assert "compares with was deleted" in covering(ledger, subject).why
+    control.with_name("away").rename(control)
+    with ledger.read() as connection:
+        compared = compared_folders(ledger, connection)
+        assert {*compared} == {(retrain.number, one) for one in (control, live_folder(ledger))}
+        assert "compares with it" in kept_because(ledger, connection, control)
+
+
+LACKS = {
+    "method": "other: no qualification was made of it",
+    "settings": "is of other settings",
+    "recipe": "is of another recipe or architecture",
+    "data_version": "is of another version of the data",
+    "kind": "is for whole classes, and this is for samples here and there",
+    "kind recipe": "is of another recipe",
+}
 
 
 @pytest.mark.parametrize(("since", "valid"), [(9, True), (10, False)])
 def test_a_qualification_expires_with_what_is_struck_besides(since: int, valid: bool) -> None:
-    row = {"id": 1, "verdict": "equivalent", "size": 30, "struck_before": 7, "learned": 200}
-    why = accepting._unfit(row, GATE, 30, 7 + 30 + since)
-    assert (not why) == valid
-    assert valid or "expired: 10 other samples of 200" in why
+    row = {"learned": 200}
+    assert _expired(row, GATE, since) != valid  # type: ignore[arg-type]
 
 
 def ask(ledger: Ledger, ids: Sequence[str]) -> None:
@@ -380,8 +406,17 @@ def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qua
     samples = live.data.train
     ask(ledger, [one for one in live.split.retain if samples.labels[samples.position[one]] == 1])
     zeroed = make_method("head_zeroed", allow_code=False)
-    with pytest.raises(RequestError, match=r"head_zeroed: qualification \d found not equivalent"):
+    why = r"head_zeroed: qualification \d found not equivalent"
+    with pytest.raises(RequestError, match=why):
         run_waiting(ledger, zeroed)
+    told = next_batch_lines(ledger, zeroed)  # by the same function
+    assert [one for one in told if re.search(f"not covered: {why}", one)]
+    told = next_batch_lines(ledger)
+    assert f"euk: qualification {retrain.number} covers it" in "\n".join(told)
+    plan = next_batch(ledger, [METHOD])
+    assert plan is not None and plan.qualified and plan.costs(3).qualification == 0
+    freeze = plan.freeze(METHOD, 0.0)
+    assert "due first" in freeze.reason and freeze.taken == ("1",)
     assert states(ledger, 1) == []
     told = run_waiting(ledger, METHOD)
     assert "batch 1: released" in told[0]

@@ -12,7 +12,6 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +22,19 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from commands import expunge
-from ledger_helpers import DUE, KILLED, asked, count, dying_at, forked, learned, ledger_at
+from ledger_helpers import (
+    DUE,
+    KILLED,
+    MANY,
+    Fake,
+    asked,
+    count,
+    dying_at,
+    faked,
+    forked,
+    learned,
+    ledger_at,
+)
 from sqlalchemy import CheckConstraint, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -40,6 +51,7 @@ from expunge.requests import steps as steps_module
 from expunge.requests.batches import BatchState, abandon, frozen_batch, run_batch
 from expunge.requests.beginning import begin
 from expunge.requests.checking import check_ledger
+from expunge.requests.duplicates import answer_duplicates, duplicate
 from expunge.requests.events import Head, faults, faults_beside, head
 from expunge.requests.intake import (
     NamedSample,
@@ -48,11 +60,11 @@ from expunge.requests.intake import (
     extend,
     hold,
     refuse,
-    request_row,
     withdraw,
 )
 from expunge.requests.ledger import Ledger, check_url
-from expunge.requests.overview import overview
+from expunge.requests.moving import move, request_row
+from expunge.requests.overview import all_requests, overview, request_lines
 from expunge.requests.receiving import Received, receive
 from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
@@ -70,7 +82,6 @@ from expunge.requests.tables import (
     steps,
     struck,
 )
-from expunge.trained import opening
 from expunge.trained.card import CARD, MASK, WEIGHTS
 from expunge.trained.trained import Trained
 from expunge.training.recipe import Recipe
@@ -277,7 +288,7 @@ def test_row_numbers_are_struck_by_content_alone(tmp_path: Path) -> None:
 
 def test_what_nobody_looked_up_may_have_been_learned(small: Ledger) -> None:
     add(small, asked("a", "b"), decided=True)
-    assert overview(small).lines[1].endswith("which learned up to 2 struck samples")
+    assert overview(small).lines[1].endswith(": contains up to 2 struck")
 
 
 def test_moments_as_typed() -> None:
@@ -366,6 +377,79 @@ def test_what_is_held_waits(small: Ledger) -> None:
     assert frozen_batch(small) is None and count(small, "struck") == 1
     hold(small, number, "")
     assert frozen_batch(small) == 1
+
+
+# --- duplicates
+
+
+def test_one_that_an_earlier_verified_request_covers_becomes_its_duplicate(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faked(monkeypatch)
+    first = add(ledger, asked("a0", "a1"), learned("a0", "a1"), decided=True).number
+    sent = add(ledger, asked("a1", key="k")).number
+    assert state_of(ledger, sent) == "received", "as long as nobody has verified it"
+    approve(ledger, sent, learned("a1"))
+    approve(ledger, sent, learned("a1"))  # changes nothing
+    more = add(ledger, asked("a1", "a2"), learned("a1", "a2"), decided=True).number
+    again = add(ledger, asked("a0"), learned("a0"), decided=True)
+    assert not add(ledger, asked("a0"), learned("a0"), decided=True).fresh
+    wanted = ["struck", "duplicate", "struck", "duplicate"]
+    assert [state_of(ledger, n) for n in (first, sent, more, again.number)] == wanted
+    assert column(ledger, struck.c.request) == [first, first, more, more]
+    late = DUE + timedelta(days=9)
+    extend(ledger, sent, late, "many at once")
+    with pytest.raises(RequestError, match=f"a duplicate of request {first}; hold that one"):
+        hold(ledger, sent, "a court order")
+    told = "\n".join(overview(ledger).lines)
+    assert f"request {sent} is answered with request {first}, once that is certified" in told
+    assert "duplicate of 1" in {row[1] for row in all_requests(ledger)}
+    assert f"answered with it: request {sent}, {again.number}" in request_lines(ledger, first)
+    run(ledger)
+    with ledger.write() as writing:
+        for to in ("certified", "closed"):
+            move(writing, first, to)
+        answer_duplicates(writing, first, 1)
+    assert column(ledger, events.c.kind).count("duplicate answered") == 2
+    assert "is answered with" not in "\n".join(overview(ledger).lines) and whole(ledger)
+
+
+def test_an_unverified_request_never_shadows_a_verified_one(small: Ledger) -> None:
+    first, second = (add(small, asked("a", key=key)).number for key in "kl")
+    other = add(small, asked("b", key="m")).number
+    for number, of, why in (
+        (first, second, "is received, and a duplicate is of an earlier request"),
+        (other, first, "does not ask for all that request 3 does"),
+        (9, first, "there is no request 9"),
+    ):
+        with pytest.raises(RequestError, match=why):
+            duplicate(small, number, of, "the same letter")
+    for _ in range(2):
+        duplicate(small, second, first, "the same letter")
+    assert column(small, events.c.kind).count("request duplicate") == 1
+    refuse(small, first, "not the person that it says")
+    assert state_of(small, second) == "received", "it waits for nobody any more"
+
+    third = add(small, asked("a", key="n")).number
+    duplicate(small, third, second, "the same letter")
+    approve(small, third, learned("a"))  # by itself: the other is not verified
+    assert (state_of(small, second), state_of(small, third)) == ("received", "struck")
+    approve(small, second, learned("a"))
+    assert state_of(small, second) == "struck", "a later one does not stand in its way"
+    duplicate(small, add(small, asked("a", key="o")).number, third, "the same letter")
+    withdraw(small, 5, "by letter")
+    assert state_of(small, 5) == "withdrawn" and whole(small)
+
+
+def test_a_duplicate_has_nothing_of_its_own_to_strike(small: Ledger) -> None:
+    add(small, asked("a"), learned("a"), decided=True)
+    known = [NamedSample("a", "learned", "its content")]
+    told = add(small, asked("a", key="k"), known, decided=True).number
+    assert state_of(small, told) == "struck", "by its content, which nobody knew before"
+    held = add(small, asked("c"), learned("c"), decided=True).number
+    hold(small, held, "a court order")
+    later = add(small, asked("c", key="l"), learned("c"), decided=True).number
+    assert state_of(small, later) == "struck", "one that is held answers nobody"
 
 
 # --- steps
@@ -470,32 +554,6 @@ def test_a_lease_is_renewed(small: Ledger, monkeypatch: pytest.MonkeyPatch) -> N
 # --- batches, of models that are files
 
 
-MANY = tuple(f"a{one}" for one in range(30))
-
-
-@dataclass
-class Fake:
-    """Stands for a model: what it retains. passed: is called when its folder has its name."""
-
-    split: Split
-    passed: Any = None
-
-    data = SimpleNamespace(struck=SimpleNamespace(ids=frozenset()))
-    record = SimpleNamespace(step="retrain")
-
-    def save(self, folder: Path) -> None:
-        part = folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        told = json.dumps(self.split.retain)
-        (part / "retain.json").write_text(told)
-        (part / "model.safetensors").write_text(f"weights after {told}")
-        (part / "model.json").write_text("{}")
-        part.rename(folder)
-        if self.passed is not None:
-            self.passed()
-
-
 def opened(ledger: Ledger) -> int:
     add(ledger, asked("a0"), learned("a0"), decided=True)
     return frozen_batch(ledger) or 0
@@ -508,23 +566,7 @@ def run(ledger: Ledger) -> BatchState | None:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Training takes no time. `passed`: called when a folder has its name; `seconds`: of a training."""
-    told: dict[str, Any] = {"passed": None, "seconds": 0.0}
-
-    def load(folder: Path, **_: object) -> Fake:
-        file = folder / "retain.json"
-        retain = json.loads(file.read_text()) if file.exists() else MANY
-        return Fake(Split(tuple(retain), (), (), ()))
-
-    def unlearn(_: Fake, split: Split, method: str, **__: object) -> Fake:
-        time.sleep(told["seconds"])
-        return Fake(split, told["passed"])
-
-    sane = {"passed": True, "why": "", "score": "TA", "after": 90.0, "before": 91.0}
-    monkeypatch.setattr(opening, "load", load)
-    monkeypatch.setattr(api, "unlearn", unlearn)
-    monkeypatch.setattr(batches_module, "sanity_of", lambda *_: dict(sane))
-    return told
+    return faked(monkeypatch)
 
 
 def check_released(ledger: Ledger, total: int) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from subprocess import PIPE
 from threading import Barrier, Thread
 from typing import Any
@@ -19,7 +20,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 from server_helpers import SECRET, Served, enter_certificate
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.exc import OperationalError
 
 from expunge.cli import serve
@@ -29,6 +30,7 @@ from expunge.requests import intake
 from expunge.requests.certifying import files_of
 from expunge.requests.dsse import PAYLOAD_TYPE
 from expunge.requests.overview import due_in_words
+from expunge.requests.release import promote
 from expunge.requests.server import asking
 from expunge.requests.server.api import api
 from expunge.requests.server.pages import COOKIE
@@ -36,6 +38,7 @@ from expunge.requests.server.tokens import add_token, revoke_token, token_rows
 from expunge.requests.tables import (
     certificates,
     events,
+    models,
     request_items,
     requests,
     struck,
@@ -367,6 +370,16 @@ def test_what_is_overdue_is_said_in_words(served: Served) -> None:
     served.submit("ann", "old", received_at="2020-01-02T09:00:00Z")
     page = served.look("rob", "/").text
     assert page.index("overdue by") < page.index(">in ")
+    sent = served.submit("ann", "west", law="ccpa", received_at="2026-01-05T20:00:00Z").json()
+    assert sent["due_at"] == "2026-02-20T07:59:59Z"  # there the evening before, as people read it
+    assert sent["due"] == "2026-02-19 23:59 America/Los_Angeles"
+    assert (
+        "2026-02-19 23:59 America/Los_Angeles"
+        in served.look("rob", f"/requests/{sent['request']}").text
+    )
+    assert (
+        '2026-02-19 <span class="soft">America/Los_Angeles</span>' in served.look("rob", "/").text
+    )
     told = {
         -2: "overdue by 2 days",
         -1: "overdue by 1 day",
@@ -375,6 +388,25 @@ def test_what_is_overdue_is_said_in_words(served: Served) -> None:
         9: "in 9 days",
     }
     assert {days: due_in_words(days) for days in told} == told and due_in_words(None) == ""
+
+
+def test_pages_say_what_the_live_model_contains_and_whose_duplicate_a_request_is(
+    tmp_path: Path,
+) -> None:
+    own = Served(tmp_path)
+    first = own.submit("ann", "1").json()["request"]
+    second = own.submit("bob", "1").json()["request"]
+    with own.ledger.write("begin") as writing:
+        row = {"digest": 64 * "0", "folder": "m", "card_digest": "", "made_at": writing.at}
+        writing.connection.execute(insert(models).values(**row))
+        promote(writing, 64 * "0", batch=None, reason="begun")
+    for number in (first, second):
+        own.call("amy", "POST", f"/requests/{number}/approve")
+    page = own.look("rob", "/").text
+    assert "live: contains up to 1 struck" in page and f"duplicate of {first}" in page
+    sender = own.look("bob", "/").text
+    assert "duplicate" in sender and "duplicate of" not in sender and "contains" not in sender
+    assert own.call("bob", "GET", f"/requests/{second}").json()["days_left"] is not None
 
 
 def test_logging_in_and_out(served: Served) -> None:

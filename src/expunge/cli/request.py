@@ -70,8 +70,9 @@ def add(
 
     From then on nothing that learns reads them, whatever becomes of the models.
     """
+    from expunge.requests.clocks import policies_of
     from expunge.requests.policy import policy_of
-    from expunge.requests.receiving import Received, policies_of, receive
+    from expunge.requests.receiving import Received, receive
 
     screen, _ = consoles()
     with working("request add"):
@@ -131,7 +132,7 @@ def approve(number: Number, ledger: LedgerDir = None, *, place: Place) -> None:
     screen, _ = consoles()
     with working("request approve"):
         counts = approved(opened(ledger), number, place=place)
-    screen.print(f"request {number} is approved, and its samples are struck: {counts}")
+    screen.print(f"request {number} is {counts}", soft_wrap=True)
 
 
 def refuse(number: Number, reason: Reason, ledger: LedgerDir = None) -> None:
@@ -157,6 +158,20 @@ def hold(
     from expunge.requests import intake
 
     _told(intake.hold, number, ground, ledger, "is held" if ground else "goes on")
+
+
+def duplicate(
+    number: Number,
+    of: Annotated[int, typer.Option("--of", help="The earlier request, which asks for all of it.")],
+    reason: Reason,
+    ledger: LedgerDir = None,
+) -> None:
+    """Say that a request asks for what an earlier one does: it is answered with that one."""
+    from expunge.requests import duplicates
+
+    screen, _ = consoles()
+    duplicates.duplicate(opened(ledger), number, of, reason)
+    screen.print(f"request {number} is a duplicate of request {of}, and answered with it")
 
 
 def extend(number: Number, reason: Reason, ledger: LedgerDir = None) -> None:

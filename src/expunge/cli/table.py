@@ -206,6 +206,11 @@ COMMANDS: Mapping[str, Line] = {
         "Note why a request waits. The legal clock goes on.",
         "3 --ground 'a court order'",
     ),
+    "request duplicate": Line(
+        "request:duplicate",
+        "Say that a request asks for what an earlier one does: it is answered with that one.",
+        "4 --of 3 --reason 'the same letter'",
+    ),
     "request extend": Line(
         "request:extend",
         "Note that the person was told of a later date, and why, as the request's law allows.",
@@ -231,7 +236,7 @@ COMMANDS: Mapping[str, Line] = {
     "batch": Line("", "Forget what was asked: make a model, check it, release it."),
     "batch plan": Line(
         "batch:plan",
-        "What forgetting all that waits would cost by each way, and until when it must start.",
+        "What forgetting all that waits would cost by each way, when the batch starts, and why then.",
     ),
     "batch run": Line(
         "batch:run",
@@ -258,8 +263,26 @@ COMMANDS: Mapping[str, Line] = {
         " retrained ones.",
         "--method ssd --set alpha=3 --size 50",
     ),
-    "release": Line("", "Which model serves, and which did before."),
-    "release list": Line("release:list_", "Every model that served, the live one first."),
+    "release": Line("", "Which model serves, which did before, and what is kept of those."),
+    "release promote": Line(
+        "release:promote",
+        "Let a candidate serve, which `batch run --no-promote` left, and certify its batch.",
+        "3",
+    ),
+    "release rollback": Line(
+        "release:rollback",
+        "Let an earlier model serve again.",
+        "1 --by 'Erika Muster' --reason 'the new model fails in the shop' --yes",
+    ),
+    "release purge": Line(
+        "release:purge",
+        "Delete what still knows struck samples, on the day that certificates name.",
+        "--dry-run",
+    ),
+    "release list": Line(
+        "release:list_",
+        "Every model that serves, did or may, the live one first, and what it knows of the struck.",
+    ),
     "certify": Line(
         "",
         "Signed statements of what was forgotten: issue, check, prove and revoke them.",

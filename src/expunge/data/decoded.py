@@ -232,6 +232,22 @@ def strike(samples: Samples, ids: Iterable[str]) -> str | None:
         )
 
 
+def kept_pixels(samples: Samples, ids: Iterable[str]) -> int:
+    """Bytes of some samples' pixels in all that is kept of their data; of what cannot be read none."""
+    if samples.rows is None:
+        return 0
+    found = samples.rows_of(list(ids))
+    wanted, total = samples.rows[found[found >= 0]], 0
+    for folder in entries():
+        with suppress(*_UNREADABLE):
+            card = _read_card(folder)
+            if card.fingerprint == samples.fingerprint[:FINGERPRINT]:
+                rows, _ = _read_rows(folder / ROWS)
+                there = set(_among(rows, wanted).tolist()).difference(card.absent)
+                total += len(there) * math.prod(card.shape)
+    return total
+
+
 def _written_down(fingerprint: str, rows: Indices) -> Indices:
     """All rows that were struck, these among them. Raises UnreadableError or OSError."""
     known = _struck(fingerprint)

@@ -2,76 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import RowMapping, insert, select
 
 from expunge.errors import RequestError
-from expunge.names.digests import same_digest
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
-from expunge.requests.gate_file import Gate, current_gate, gate_of
+from expunge.requests.gate_file import Gate, gate_of
 from expunge.requests.judging import Accepted, Measured, accept
 from expunge.requests.ledger import Ledger
 from expunge.requests.measuring import measured
-from expunge.requests.qualifying import QualificationSubject, retrained_of, struck_count
+from expunge.requests.qualifying import retrained_of
 from expunge.requests.release import file_digests
 from expunge.requests.tables import gate_results, models, qualifications
+from expunge.requests.valid import control_of
 from expunge.trained.card import WEIGHTS
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
-
-SAME = ("method", "settings", "recipe", "kind")
-"""What a batch must have in common with its qualification, besides its data."""
-
-
-@dataclass(frozen=True)
-class Covered:
-    """number: of the qualification that covers a batch; None with the reason why none does."""
-
-    number: int | None
-    why: str = ""
-
-
-def covering(ledger: Ledger, subject: QualificationSubject) -> Covered:
-    """The newest valid qualification for a batch: of the gate that holds, `equivalent`, for no fewer
-    samples, and with no more struck since than the gate lets pass, those of the batch left out.
-    """
-    with ledger.read() as connection:
-        gate = current_gate(ledger, connection)
-        wanted = [qualifications.c[name] == getattr(subject, name) for name in SAME]
-        wanted.append(qualifications.c.gate == gate.digest)
-        chosen = select(qualifications).where(*wanted, qualifications.c.verdict.is_not(None))
-        rows = connection.execute(chosen.order_by(qualifications.c.id.desc())).mappings().all()
-        now = struck_count(ledger, connection)
-    why = "no qualification was made for it; make one with `expunge gate run`"
-    for row in rows:
-        if not same_digest(subject.data_version, row["data_version"]):
-            continue
-        why = _unfit(row, gate, subject.size, now)
-        if not why:
-            return Covered(row["id"])
-    return Covered(None, f"{subject.method}: {why}")
-
-
-def _unfit(row: RowMapping, gate: Gate, size: int, struck_now: int) -> str:
-    """Why a qualification does not cover a batch of a size, itself struck; empty where it does."""
-    told = f"qualification {row['id']}"
-    if row["verdict"] != "equivalent":
-        return f"{told} found {row['verdict']}"
-    if size > row["size"]:
-        return f"{told} is for {row['size']:,} samples at most, and these are {size:,}"
-    since = struck_now - row["struck_before"] - size
-    if since >= gate.expires_after * row["learned"]:
-        return (
-            f"{told} has expired: {since:,} other samples of {row['learned']:,} were struck since, "
-            f"{100 * gate.expires_after:g} % or more; make another with `expunge gate run`"
-        )
-    return ""
 
 
 def acceptance(
@@ -115,9 +65,8 @@ def _control(ledger: Ledger, row: RowMapping, gate: Gate, place: Place) -> Measu
     """The stored retrained model, measured again; or why that cannot be."""
     from expunge.trained.opening import load
 
-    stored = json.loads(row["results"])["retrained"][0]
-    folder = ledger.folder / "models" / stored["folder"]
-    if not folder.exists() or file_digests(folder)[WEIGHTS] != stored["weights"]:
+    folder, weights = control_of(ledger, row)
+    if not folder.exists() or file_digests(folder)[WEIGHTS] != weights:
         return f"the control {folder} is not there as it was made"
     before = Path(row["folder"])
     if not before.exists() or file_digests(before)[WEIGHTS] != row["model"]:

@@ -6,7 +6,7 @@ What is found is text, so that each is a step that is done once; what follows fr
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from sqlalchemy import RowMapping, and_, select
 
 from expunge.errors import DivergenceError, RequestError
 from expunge.place import HERE, Place
-from expunge.requests.accepting import acceptance, covering
+from expunge.requests.accepting import acceptance
 from expunge.requests.events import canonical
 from expunge.requests.gate_file import DrawKind
 from expunge.requests.ledger import Ledger
@@ -23,6 +23,7 @@ from expunge.requests.qualifying import QualificationSubject, subject_of
 from expunge.requests.release import file_digests, live_folder
 from expunge.requests.sanity import sanity_of
 from expunge.requests.tables import request_items, requests
+from expunge.requests.valid import Covered, covering
 
 if TYPE_CHECKING:
     from expunge.data.split import Split
@@ -51,20 +52,41 @@ def batch_subject(live: Trained, method: Method, split: Split) -> QualificationS
     return subject_of(live, live.weights, method, kind, len(split.forget))
 
 
-def check_waiting(ledger: Ledger, method: Method, *, place: Place = HERE) -> None:
-    """Raise RequestError where no qualification covers what waits now: why, and what to do."""
+def coverage(
+    ledger: Ledger,
+    methods: Sequence[Method],
+    *,
+    taken: Collection[int] | None = None,
+    place: Place = HERE,
+) -> list[Covered | None]:
+    """Which qualification covers what waits now, for each of some methods; None where the live model
+    learned nothing of it, so that none is needed. taken: of these requests alone.
+    """
     from expunge.trained.opening import load
 
-    joined = select(request_items.c.id_hmac).join(
+    joined = select(request_items.c.request, request_items.c.id_hmac).join(
         requests, requests.c.id == request_items.c.request
     )
     waits = and_(requests.c.state == "struck", requests.c.held.is_(None))
     with ledger.read() as connection:
-        found = connection.execute(joined.where(waits).distinct())
-        hmacs = {one for (one,) in found}
+        found = connection.execute(joined.where(waits))
+        hmacs = {name for number, name in found if taken is None or number in taken}
     live = load(live_folder(ledger), place=place)
-    split = forgotten(live, set(hmacs), ledger)
-    covered = None if split is None else covering(ledger, batch_subject(live, method, split))
+    split = forgotten(live, hmacs, ledger)
+    if split is None:
+        return [None] * len(methods)
+    return [covering(ledger, batch_subject(live, one, split)) for one in methods]
+
+
+def check_waiting(
+    ledger: Ledger,
+    method: Method,
+    *,
+    taken: Collection[int] | None = None,
+    place: Place = HERE,
+) -> None:
+    """Raise RequestError where no qualification covers what waits now: why, and what to do."""
+    (covered,) = coverage(ledger, [method], taken=taken, place=place)
     if covered is not None and covered.number is None:
         raise RequestError(f"{covered.why}, or do `expunge batch run` alone, which retrains")
 

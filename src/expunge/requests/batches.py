@@ -8,7 +8,7 @@ there.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,19 @@ from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.approximating import forgotten, gated, made_by_method
 from expunge.requests.events import canonical, sha256
-from expunge.requests.intake import move
 from expunge.requests.ledger import Ledger, Writing, new_key_of
-from expunge.requests.release import enter, file_digests, live_folder, live_row, promote
+from expunge.requests.moving import move
+from expunge.requests.release import (
+    checked_folder,
+    enter,
+    file_digests,
+    live_folder,
+    live_row,
+    offer,
+    promote,
+    release_row,
+    retire_candidates,
+)
 from expunge.requests.sanity import sanity_of, still_learned
 from expunge.requests.states import check_move
 from expunge.requests.steps import once
@@ -39,7 +49,8 @@ OVER = ("released", "abandoned")
 @dataclass(frozen=True)
 class BatchState:
     """What became of a batch. state: of its machine. folder: of the model that was made. busy: whether
-    another worker is at it. fallback: why it was retrained, where another method came first.
+    another worker is at it. fallback: why it was retrained, where another method came first. candidate:
+    number of its release, which waits for somebody to promote it.
     """
 
     number: int
@@ -48,34 +59,51 @@ class BatchState:
     busy: bool = False
     results: Mapping[str, Any] | None = None
     fallback: str | None = None
+    candidate: int | None = None
 
 
-def frozen_batch(ledger: Ledger, method: str = RETRAIN, settings: str = "{}") -> int | None:
-    """The batch that is not done yet, else a new one of all requests that wait; None where none does.
+def frozen_batch(
+    ledger: Ledger,
+    method: str = RETRAIN,
+    settings: str = "{}",
+    *,
+    taken: Sequence[int] | None = None,
+) -> int | None:
+    """The batch that is not done yet, else a new one of requests that wait; None where none does.
 
-    method, settings: of a new one; settings as JSON.
+    method, settings: of a new one; settings as JSON. taken: these of those that wait; None: all.
     """
     with ledger.write() as writing:
-        one = writing.connection
-        going_on = open_batch(one)
+        going_on = open_batch(writing.connection)
         if going_on is not None:
             return int(going_on["id"])
-        waiting = select(requests.c.id).where(
-            requests.c.state == "struck", requests.c.held.is_(None)
-        )
-        numbers = [number for (number,) in one.execute(waiting.order_by(requests.c.id))]
-        if not numbers:
-            return None
-        row = {"state": "open", "method": method, "settings": settings, "created_at": writing.at}
-        before = live_row(one)["digest"]
-        made = one.execute(insert(batches).values(**row, model_before=before))
-        batch = new_key_of(made)
-        for number in numbers:
-            one.execute(insert(batch_requests).values(batch=batch, request=number))
-            move(writing, number, "in_batch")
-        writing.event("batch opened", {"batch": batch, "requests": numbers, "method": method})
-        step(writing, batch, "frozen", frozen_at=writing.at)
-        return batch
+        return freeze(writing, method, settings, taken=taken)
+
+
+def freeze(
+    writing: Writing,
+    method: str = RETRAIN,
+    settings: str = "{}",
+    *,
+    taken: Sequence[int] | None = None,
+) -> int | None:
+    """Open a batch of what waits, and close its list, where no other is open."""
+    one = writing.connection
+    waiting = select(requests.c.id).where(requests.c.state == "struck", requests.c.held.is_(None))
+    waits = one.scalars(waiting.order_by(requests.c.id))
+    numbers = [number for number in waits if taken is None or number in taken]
+    if not numbers:
+        return None
+    row = {"state": "open", "method": method, "settings": settings, "created_at": writing.at}
+    before = live_row(one)["digest"]
+    made = one.execute(insert(batches).values(**row, model_before=before))
+    batch = new_key_of(made)
+    for number in numbers:
+        one.execute(insert(batch_requests).values(batch=batch, request=number))
+        move(writing, number, "in_batch")
+    writing.event("batch opened", {"batch": batch, "requests": numbers, "method": method})
+    step(writing, batch, "frozen", frozen_at=writing.at)
+    return batch
 
 
 def open_batch(connection: Connection) -> RowMapping | None:
@@ -84,11 +112,14 @@ def open_batch(connection: Connection) -> RowMapping | None:
     return connection.execute(found).mappings().first()
 
 
-def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
+def run_batch(
+    ledger: Ledger, batch: int, *, release: bool = True, place: Place = HERE
+) -> BatchState:
     """Retrain without what the requests of a batch struck, look whether it went well, and release it;
     where the batch has another method, that comes first, and retraining if its gate is not passed.
 
-    Goes on where an earlier run was killed. Raises RequestError where the live model is not as it was
+    release: whether the model serves at once; else it waits as a candidate. Goes on where an earlier
+    run was killed. Raises RequestError where the live model is not as it was
     released, and for a retrained model that fails its sanity check, which a person must look at.
     """
     with ledger.read() as connection:
@@ -99,7 +130,7 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
     if row["state"] == "invalid":
         raise _insane(batch, json.loads(row["verdict"]))
     if row["method"] != RETRAIN and row["fallback"] is None:
-        attempted = _attempted(ledger, batch, row, hmacs, place=place)
+        attempted = _attempted(ledger, batch, row, hmacs, release=release, place=place)
         if attempted is not None:
             return attempted
     reach(ledger, batch, "retraining")
@@ -128,8 +159,7 @@ def run_batch(ledger: Ledger, batch: int, *, place: Place = HERE) -> BatchState:
         reach(ledger, batch, "invalid", verdict=said)
         raise _insane(batch, results)
     reach(ledger, batch, "passed", verdict=said)
-    _release(ledger, batch, folder)
-    return state_of(ledger, batch)
+    return _passed(ledger, batch, folder, release=release)
 
 
 FALLS = {"not equivalent": "failed", "undecided": "undecided", "invalid": "invalid"}
@@ -137,10 +167,10 @@ FALLS = {"not equivalent": "failed", "undecided": "undecided", "invalid": "inval
 
 
 def _attempted(
-    ledger: Ledger, batch: int, row: RowMapping, hmacs: list[str], *, place: Place
+    ledger: Ledger, batch: int, row: RowMapping, hmacs: list[str], *, release: bool, place: Place
 ) -> BatchState | None:
-    """Forget by the method of a batch, and release the model if the gate lets it pass; None where it is
-    to be retrained, and why is written down.
+    """Forget by the method of a batch, and offer the model if the gate lets it pass; None where it is
+    to be retrained, and why is written down. release: as `run_batch` takes it.
     """
     _go_on(ledger, batch, "frozen", "unlearning")
     about = [row["model_before"], row["method"], row["settings"], hmacs]
@@ -179,8 +209,7 @@ def _attempted(
         _fall_back(ledger, batch, word, results["why"], found)
         return None
     reach(ledger, batch, "passed", verdict=found)
-    _release(ledger, batch, folder)
-    return BatchState(batch, "released", folder, results=results)
+    return _passed(ledger, batch, folder, release=release)
 
 
 def _fall_back(ledger: Ledger, batch: int, word: str, why: str, verdict: str) -> None:
@@ -205,9 +234,11 @@ def _unchanged(ledger: Ledger, batch: int) -> BatchState:
     """The live model learned nothing of what is asked for, and goes on serving."""
     results = {"passed": True, "why": "the live model learned from none of these samples"}
     reach(ledger, batch, "passed", verdict=canonical(results))
-    folder = live_folder(ledger)
-    _release(ledger, batch, folder)
-    return BatchState(batch, "released", folder, results=results)
+    with ledger.read() as connection:
+        live = live_row(connection)["digest"]
+    live_folder(ledger)
+    _release(ledger, batch, live)
+    return state_of(ledger, batch)
 
 
 def _retrained(ledger: Ledger, hmacs: list[str], folder: Path, *, place: Place) -> str:
@@ -260,13 +291,45 @@ def _checked(
     return canonical(sanity_of(original, made, set(hmacs), ledger.key.hmac))
 
 
-def _release(ledger: Ledger, batch: int, folder: Path) -> None:
+def _passed(ledger: Ledger, batch: int, folder: Path, *, release: bool) -> BatchState:
+    """Offer the model of a batch that passed, once, and let it serve if that is wanted."""
     with ledger.write() as writing:
+        one = writing.connection
+        state = batch_row(one, batch)["state"]
+        if state == "released":  # another worker was quicker
+            return BatchState(batch, state, folder)
+        check_move("batch", f"batch {batch}", state, "released")
+        digest = enter(writing, folder, live_row(one)["digest"])
+        number = offer(writing, digest, batch=batch, reason=f"batch {batch}")
+    if not release:
+        return BatchState(batch, "passed", folder, candidate=number)
+    _release(ledger, batch, digest)
+    return state_of(ledger, batch)
+
+
+def release_candidate(ledger: Ledger, number: int, *, actor: str | None = None) -> int:
+    """Let a candidate serve, by the number of its release; returns that of its batch.
+
+    Raises RequestError for a release that is no candidate, or whose files were changed.
+    """
+    with ledger.read() as connection:
+        row = release_row(connection, number)
+    if row["state"] != "candidate":
+        again = f"; `expunge release rollback {number}` goes back to it"
+        raise RequestError(
+            f"release {number} is {row['state'].replace('_', ' ')}, and what is promoted is a candidate"
+            + (again if row["state"] in ("retired", "rolled_back") else "")
+        )
+    checked_folder(ledger, row["model"], Path(row["folder"]))
+    _release(ledger, row["batch"], row["model"], actor=actor)
+    return int(row["batch"])
+
+
+def _release(ledger: Ledger, batch: int, digest: str, *, actor: str | None = None) -> None:
+    with ledger.write(actor) as writing:
         one = writing.connection
         if batch_row(one, batch)["state"] == "released":
             return
-        before = live_row(one)["digest"]
-        digest = enter(writing, folder, before)
         promote(writing, digest, batch=batch, reason=f"batch {batch}")
         for number in requests_of(one, batch):
             move(writing, number, "released")
@@ -279,9 +342,15 @@ def abandon(ledger: Ledger, batch: int, reason: str) -> None:
     Raises RequestError for one that was released.
     """
     with ledger.write() as writing:
-        step(writing, batch, "abandoned", verdict=canonical({"abandoned": reason}))
-        for number in requests_of(writing.connection, batch):
-            move(writing, number, "struck", reason=reason)
+        give_up(writing, batch, reason)
+
+
+def give_up(writing: Writing, batch: int, reason: str) -> None:
+    """As `abandon`, within a transaction."""
+    step(writing, batch, "abandoned", verdict=canonical({"abandoned": reason}))
+    retire_candidates(writing, batch)
+    for number in requests_of(writing.connection, batch):
+        move(writing, number, "struck", reason=reason)
 
 
 def step(writing: Writing, batch: int, to: str, **values: Any) -> None:

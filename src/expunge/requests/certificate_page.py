@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import RowMapping
 
 from expunge.names.text import clean
+from expunge.requests.clocks import LawClocks
 from expunge.requests.dsse import key_id
 from expunge.requests.facts import UNKNOWN, ForgettingFacts
 from expunge.requests.ledger import to_the_minute
@@ -37,6 +38,8 @@ def certificate_page(
     statement: Statement,
     asked: Sequence[RowMapping],
     *,
+    clocks: LawClocks,
+    undone: str,
     batch: int,
     certificate: str,
     public: str,
@@ -44,8 +47,9 @@ def certificate_page(
 ) -> str:
     """The page: one HTML text without scripts, which fetches nothing; all texts are escaped.
 
-    asked: rows of the requests. certificate, public: names of the signed file and of the key's. key:
-    that signed.
+    asked: rows of the requests, their duplicates among them. clocks: by which their dates are told.
+    undone: what holds since somebody went back to an earlier model; empty where nobody did.
+    certificate, public: names of the signed file and of the key's. key: that signed.
     """
     environment = jinja2.Environment(
         autoescape=True,
@@ -54,6 +58,7 @@ def certificate_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["due"] = lambda row: clocks.told(row["due_at"], row["law"])
     environment.filters |= {"number": lambda value: f"{value:,}", "minute": to_the_minute}
     told = statement.predicate
     page = environment.from_string(PAGE.read_text(encoding="utf-8"))
@@ -61,6 +66,7 @@ def certificate_page(
         told=told,
         asked=asked,
         late=any(told.timeline.released_at > one["due_at"] for one in asked),
+        undone=undone,
         batch=batch,
         certificate=certificate,
         public=public,

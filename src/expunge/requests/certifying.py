@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.reading import read_bytes, reading
@@ -20,6 +20,7 @@ from expunge.errors import CertificateError, RequestError
 from expunge.place import HERE, Place
 from expunge.requests.batches import batch_row, requests_of
 from expunge.requests.certificate_page import certificate_page
+from expunge.requests.clocks import LawClocks
 from expunge.requests.collecting import Collected, collect
 from expunge.requests.dsse import (
     ENVELOPE_BYTES,
@@ -28,15 +29,23 @@ from expunge.requests.dsse import (
     sign_payload,
     signed_payload,
 )
+from expunge.requests.duplicates import answer_duplicates, duplicates_of
 from expunge.requests.events import canonical, sha256
-from expunge.requests.intake import move, request_row
 from expunge.requests.ledger import Ledger
+from expunge.requests.lineage import live_within
+from expunge.requests.moving import move, request_row
 from expunge.requests.nonces import listed_items, nonce_of, tree_of
 from expunge.requests.proof import prove, write_proof
 from expunge.requests.signing import PUBLIC_KEY, make_signing_key, open_private, open_public
-from expunge.requests.statement import make_statement, read_statement, statement_payload
+from expunge.requests.statement import (
+    Statement,
+    make_statement,
+    read_statement,
+    statement_payload,
+)
+from expunge.requests.states import FORGOTTEN
 from expunge.requests.steps import once
-from expunge.requests.tables import batches, certificates, events
+from expunge.requests.tables import batch_requests, batches, certificates, events, requests
 
 FOLDER = "certificates"
 PUBLIC_COPY = "signing-key.pub.pem"
@@ -55,13 +64,48 @@ class IssuedCertificate:
 
 
 def uncertified(ledger: Ledger) -> list[int]:
-    """Batches that were released and have no certificate yet, the first one first."""
+    """Batches that were released and have no certificate yet, the first one first; not those whose
+    requests wait again, for somebody went back to an earlier model.
+    """
     with ledger.read() as connection:
         known = select(certificates.c.batch)
         found = select(batches.c.id).where(
             batches.c.state == "released", batches.c.id.not_in(known)
         )
-        return [number for (number,) in connection.execute(found.order_by(batches.c.id))]
+        again = undone_batches(connection)
+        numbers = connection.scalars(found.order_by(batches.c.id)).all()
+        return [one for one in numbers if one not in again]
+
+
+def undone_after(connection: Connection, batch: int) -> str:
+    """What holds of the requests of a certified batch since somebody went back to an earlier model, as
+    a sentence; empty where nobody did.
+    """
+    if batch not in undone_batches(connection):
+        return ""
+    numbers = requests_of(connection, batch)
+    left = [one for one in numbers if request_row(connection, one)["state"] not in FORGOTTEN]
+    if not left:
+        return (
+            "Since then an earlier model served for a time, and these requests were forgotten again in "
+            "a later batch, which has a certificate of its own."
+        )
+    within = live_within(connection) or "contains 0 struck"
+    return f"live: {within}. These requests wait to be forgotten again."
+
+
+def undone_batches(connection: Connection) -> set[int]:
+    """Batches that were released, and whose requests were to be forgotten once more, or are."""
+    last = func.max(batch_requests.c.batch).over(partition_by=batch_requests.c.request)
+    each = (
+        select(batch_requests.c.batch, last.label("last"), requests.c.state)
+        .join(requests, requests.c.id == batch_requests.c.request)
+        .subquery()
+    )
+    again = or_(each.c.last != each.c.batch, each.c.state == "struck")
+    released = select(each.c.batch).join(batches, batches.c.id == each.c.batch)
+    chosen = released.where(again, batches.c.state == "released").distinct()
+    return {*connection.scalars(chosen)}
 
 
 def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertificate | None:
@@ -74,10 +118,16 @@ def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertifica
     with ledger.read() as connection:
         row = batch_row(connection, batch)
         hmacs = sorted(one.id_hmac for one in listed_items(connection, batch))
+        again = certificate_row(connection, batch) is None and batch in undone_batches(connection)
     if row["state"] != "released":
         raise RequestError(
             f"batch {batch} is {row['state']}, and a certificate is of one that was released; do "
             "`expunge batch run` first"
+        )
+    if again:
+        raise RequestError(
+            f"batch {batch} was undone before it was certified, by going back to an earlier model; the "
+            "certificate is that of the batch that forgets its requests again"
         )
     key = signing_key(ledger)
     digest = sha256(canonical([row["model_before"], row["model_after"], hmacs]))
@@ -90,20 +140,50 @@ def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertifica
     statement = make_statement(found.digests, found.facts)
     payload = statement_payload(statement)
     files = files_of(ledger, batch)
+    _write(files.certificate, sign_payload(payload, key))
+    _write_page(ledger, batch, statement, key.public_key())
+    _close(ledger, batch, sha256(payload), files)
+    return files
+
+
+def _write_page(ledger: Ledger, batch: int, statement: Statement, key: Ed25519PublicKey) -> None:
+    """Write what a certificate tells, in words, and whether that was undone since."""
+    files = files_of(ledger, batch)
     with ledger.read() as connection:
-        asked = [request_row(connection, number) for number in requests_of(connection, batch)]
+        asked = []
+        for number in requests_of(connection, batch):
+            both = (number, *duplicates_of(connection, number))
+            asked += [request_row(connection, one) for one in both]
+        after = undone_after(connection, batch)
     page = certificate_page(
         statement,
         asked,
+        clocks=LawClocks.of(ledger),
+        undone=after,
         batch=batch,
         certificate=files.certificate.name,
         public=files.key.name,
-        key=key.public_key(),
+        key=key,
     )
-    _write(files.certificate, sign_payload(payload, key))
     _write(files.page, page.encode())
-    _close(ledger, batch, sha256(payload), files)
-    return files
+
+
+def refresh_pages(ledger: Ledger) -> None:
+    """Say on the pages of certificates that were undone what became of their requests since.
+
+    Raises CertificateError where a certificate is not as it was issued.
+    """
+    with ledger.read() as connection:
+        again = undone_batches(connection)
+        issued = connection.scalars(
+            select(certificates.c.batch).order_by(certificates.c.batch)
+        ).all()
+        stale = [one for one in issued if one in again]
+    for batch in stale:
+        file, key = files_of(ledger, batch).certificate, signing_key(ledger).public_key()
+        with reading(file, f"do `expunge certify issue {batch}`", CertificateError):
+            payload = signed_payload(read_envelope(read_bytes(file, most=ENVELOPE_BYTES)), [key])
+        _write_page(ledger, batch, read_statement(payload), key)
 
 
 def files_of(ledger: Ledger, batch: int) -> IssuedCertificate:
@@ -164,6 +244,7 @@ def _close(ledger: Ledger, batch: int, payload: str, files: IssuedCertificate) -
         for number in requests_of(writing.connection, batch):
             for state in ("certified", "closed"):
                 move(writing, number, state)
+            answer_duplicates(writing, number, batch)
 
 
 def certificate_row(connection: Connection, batch: int) -> RowMapping | None:

@@ -11,6 +11,7 @@ from expunge.errors import RequestError
 from expunge.requests import events
 from expunge.requests.certifying import check_certificates
 from expunge.requests.events import canonical
+from expunge.requests.keeping import deleted_at
 from expunge.requests.ledger import Ledger
 from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.tables import events as event_table
@@ -52,6 +53,7 @@ def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> LedgerChec
             releases, releases.c.model == models.c.digest
         )
         rows = connection.execute(joined.order_by(models.c.made_at)).mappings().all()
+        deleted = deleted_at(connection)
         entered = {row["digest"]: entered_digests(connection, row["digest"]) for row in rows}
     lines = [f"{head.seq:,} events: {'chained' if not faults else 'NOT as they were written'}"]
     for row in rows:
@@ -59,9 +61,10 @@ def check_ledger(ledger: Ledger, noted: events.Head | None = None) -> LedgerChec
         try:
             found = file_digests(Path(row["folder"]))
         except RequestError:
-            gone = row["state"] == "live"
-            lines.append(f"{what}: gone")
-            faults += [f"{row['folder']} is live, and is gone"] if gone else []
+            gone = row["state"] in ("live", "candidate")
+            at = deleted.get(row["folder"])
+            lines.append(f"{what}: {f'deleted {at}' if at else 'gone'}")
+            faults += [f"{row['folder']} is {row['state']}, and is gone"] if gone else []
             continue
         same = found == entered[row["digest"]]
         lines.append(f"{what}: {'as it was entered' if same else 'CHANGED'}")

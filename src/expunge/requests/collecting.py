@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,14 @@ from expunge.errors import CertificateError
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
 from expunge.requests.batches import RETRAIN, batch_row, requests_of
+from expunge.requests.clocks import LawClocks
 from expunge.requests.copy_facts import copy_facts
 from expunge.requests.events import canonical, head, sha256
 from expunge.requests.facts import (
+    COPIES,
     UNKNOWN,
     ChainHead,
+    Copied,
     CopyPlace,
     Fallback,
     ForgettingFacts,
@@ -36,15 +39,13 @@ from expunge.requests.facts import (
     Timeline,
 )
 from expunge.requests.gate_facts import gate_facts
-from expunge.requests.ledger import Ledger, moment, stamp
+from expunge.requests.keeping import note_copies, noted_copies
+from expunge.requests.ledger import Ledger, stamp
 from expunge.requests.nonces import ListedItem, asked_count, listed_items, tree_of
-from expunge.requests.policy import policy_of
-from expunge.requests.receiving import policies_of
 from expunge.requests.release import entered_digests, file_digests
 from expunge.requests.sanity import MOST_LOST_POINTS
 from expunge.requests.statement import check_no_id, first_mistake, make_statement, performer_of
-from expunge.requests.tables import events, models, releases, requests, struck
-from expunge.shadows.places import bank_beside, is_bank
+from expunge.requests.tables import events, models, requests, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
@@ -86,6 +87,9 @@ def collect(ledger: Ledger, batch: int, *, place: Place = HERE) -> Collected:
         known = select(models.c.folder).where(models.c.digest == row["model_after"])
         folder = Path(connection.scalar(known) or "")
         entered = entered_digests(connection, row["model_after"])
+        released_at = event_at(connection, "batch released", {"batch": batch})
+    with ledger.write() as writing:
+        note_copies(ledger, writing, batch, released_at)
     digests = file_digests(folder)
     if digests != entered:
         raise CertificateError(
@@ -119,7 +123,7 @@ def _facts(
         gate=_gate(connection, row),
         fallback=_fallback(row),
         samples_read=dict(model.record.cost.reads) if _changed(row) else {},
-        places=_places(ledger, connection),
+        places=_places(ledger, connection, row["id"]),
         timeline=_timeline(ledger, connection, row, model),
         chain=ChainHead(seq=last.seq, hash=last.hash),
     )
@@ -213,40 +217,23 @@ def _result(score: str, value: float, limit: float, unit: str) -> GateResult:
     return GateResult(score=score, check=check, value=value, limit=limit, unit=unit, passed=True)
 
 
-def _places(ledger: Ledger, connection: Connection) -> tuple[CopyPlace, ...]:
-    """Where what learned from the records is, by names that hold no home folder."""
-    joined = select(models.c.folder, releases.c.state).join(
-        releases, releases.c.model == models.c.digest
-    )
-    rows = connection.execute(joined.order_by(releases.c.id)).all()
-    old = [Path(folder) for folder, state in rows if state != "live"]
-    banks = [bank_beside(folder) for folder, _ in rows]
+def _places(ledger: Ledger, connection: Connection, batch: int) -> tuple[CopyPlace, ...]:
+    """Where what learned from the records is, by names that hold no home folder, and until when."""
     found = [
-        CopyPlace(what="old weights", where=_where(ledger, folder))
-        for folder in dict.fromkeys(old)
-        if folder.is_dir()
-    ] or [CopyPlace(what="old weights", where="none")]
-    found.append(CopyPlace(what="backups", where=UNKNOWN))
-    found += [
-        CopyPlace(what="bank", where=_where(ledger, bank))
-        for bank in dict.fromkeys(banks)
-        if is_bank(bank)
-    ] or [CopyPlace(what="bank", where="none")]
-    made = _derived(ledger, {Path(folder).absolute() for folder, _ in rows})
-    return (*found, *made) if made else (*found, CopyPlace(what="derived models", where=UNKNOWN))
-
-
-def _derived(ledger: Ledger, served: Collection[Path]) -> list[CopyPlace]:
-    """Models that a ledger made and that never served: controls, and those of batches that did not pass
-    or were abandoned.
-    """
-    above = ledger.folder.absolute() / "models"
-    inside = sorted(above.iterdir()) if above.is_dir() else []
-    return [
-        CopyPlace(what="derived models", where=_where(ledger, folder))
-        for folder in inside
-        if folder.is_dir() and folder not in served
+        CopyPlace(what=one.what, where=_where(ledger, one.folder), until=one.until)
+        for one in noted_copies(ledger, connection, batch)
     ]
+    there = {one.what for one in found}
+    nowhere: dict[Copied, str] = {
+        "old weights": "none",
+        "backups": UNKNOWN,
+        "bank": "none",
+        "derived models": UNKNOWN,
+    }
+    found += [
+        CopyPlace(what=what, where=said) for what, said in nowhere.items() if what not in there
+    ]
+    return tuple(sorted(found, key=lambda one: COPIES.index(one.what)))
 
 
 def _where(ledger: Ledger, folder: Path) -> str:
@@ -263,14 +250,12 @@ def _timeline(ledger: Ledger, connection: Connection, row: RowMapping, model: Tr
     done = event_at(connection, "batch released", {"batch": row["id"]})
     made = stamp(datetime.fromisoformat(model.record.date).astimezone(UTC))
     last = select(func.max(struck.c.since)).where(struck.c.request.in_(numbers))
-    law = ledger.setting_in(connection, "law")
     first = min(asked, key=lambda one: one["due_at"])
-    clock = policy_of(first["law"] or law, policies_of(ledger)).clock
     return Timeline(
         laws=tuple(sorted({one["law"] or "a date that was given" for one in asked})),
         received_first=received[0],
         received_last=received[-1],
-        due=moment(first["due_at"]).astimezone(clock).date().isoformat(),
+        due=LawClocks.of(ledger).day(first["due_at"], first["law"]),
         extended=any(one["extended_reason"] for one in asked),
         struck_at=connection.scalar(last) or row["created_at"],
         forgotten_at=made if _changed(row) else done,

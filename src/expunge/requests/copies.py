@@ -13,8 +13,9 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.copy_layers import LAYERS, ONE_IN, AskedRows, LayerSearch, search_layers
-from expunge.requests.intake import ENDED, request_row
 from expunge.requests.ledger import Ledger, Writing
+from expunge.requests.moving import request_row
+from expunge.requests.states import ENDED
 from expunge.requests.tables import copy_layers, duplicates, request_items, struck
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def _check_looks(row: RowMapping) -> None:
 
 
 def check_goes_on(row: RowMapping) -> None:
-    """Raise RequestError for a request that came to nothing."""
-    if row["state"] in ENDED:
+    """Raise RequestError for a request that came to nothing, or that another one answers."""
+    if row["state"] in (*ENDED, "duplicate"):
         raise RequestError(
             f"request {row['id']} is {row['state']}, so nothing is to be forgotten for it"
         )

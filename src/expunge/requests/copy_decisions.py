@@ -15,10 +15,10 @@ from expunge.requests.intake import (
     data_set_of,
     find,
     propose_exact,
-    request_row,
     strike_items,
 )
 from expunge.requests.ledger import Ledger, Writing, new_key_of
+from expunge.requests.moving import request_row
 from expunge.requests.nonces import draw_nonces
 from expunge.requests.release import live_folder
 from expunge.requests.tables import batch_requests, duplicates, request_items

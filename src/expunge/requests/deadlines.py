@@ -42,7 +42,7 @@ def due_dates(received_at: datetime, law: str, policies: Policies) -> DueDates:
     received = _day(received_at, "received_at", policy)
 
     def end(span: Span) -> datetime:
-        return _end(_last_day(received, span, policy), policy)
+        return _end(last_day(received, span, policy), policy)
 
     return DueDates(end(policy.confirm) if policy.confirm else None, end(policy.answer))
 
@@ -73,7 +73,7 @@ def extended_due(
             f"{policy.title} allows an extension only with reasons; say what the person was told"
         )
     received = _day(received_at, "received_at", policy)
-    told, first = _day(told_at, "told_at", policy), _last_day(received, policy.answer, policy)
+    told, first = _day(told_at, "told_at", policy), last_day(received, policy.answer, policy)
     if told_at < received_at:
         raise ConfigError(
             f"told_at {told} lies before the request, received on {received}; check both"
@@ -83,7 +83,24 @@ def extended_due(
             f"the extension is too late: the person was told on {told}, and {policy.title} asks for "
             f"that by {first}, when the answer was due; answer now, and say that it is late"
         )
-    return _end(_last_day(received, policy.extended, policy), policy)
+    return _end(last_day(received, policy.extended, policy), policy)
+
+
+def window_end(at: datetime, policy: Policy) -> datetime | None:
+    """The last second of the policy's window that a moment lies in: its day, its week until Sunday, or
+    its month; None where the policy has no window.
+    """
+    from dateutil.relativedelta import relativedelta
+
+    day = at.astimezone(policy.clock).date()
+    match policy.window:
+        case None:
+            return None
+        case "week":
+            day += timedelta(days=6 - day.weekday())
+        case "month":
+            day += relativedelta(day=31)
+    return _end(day, policy)
 
 
 def is_working_day(day: date, place: str) -> bool:
@@ -91,7 +108,8 @@ def is_working_day(day: date, place: str) -> bool:
     return day.weekday() < SATURDAY and day not in _holidays(place, day.year)
 
 
-def _last_day(received: date, span: Span, policy: Policy) -> date:
+def last_day(received: date, span: Span, policy: Policy) -> date:
+    """The last day of a span that begins on a day, which itself is not counted."""
     from dateutil.relativedelta import relativedelta
 
     if span.business_days is not None:

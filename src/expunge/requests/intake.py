@@ -5,25 +5,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
+from expunge.requests.duplicates import covered_by, is_undecided, make_duplicate, receive_anew
 from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
+from expunge.requests.moving import move, request_row
 from expunge.requests.nonces import draw_nonces
-from expunge.requests.states import check_move
+from expunge.requests.states import ANSWERED, ENDED, check_move
 from expunge.requests.tables import duplicates, request_items, requests, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
-
-UNDECIDED = ("received", "verified")
-"""States in which nothing is struck yet."""
-ENDED = ("refused", "withdrawn", "duplicate")
-"""States of a request that came to nothing."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def add(
         else:
             number = there["id"]
             _check_same(there, body, decided=decided)
-        if decided and (there is None or there["state"] in UNDECIDED):
+        if decided and (there is None or is_undecided(one, there)):
             news = None if there is None else found
             _decide(ledger, writing, number, news, data_set)
         return Added(number, there is None, counts_of(one, number))
@@ -190,7 +187,9 @@ def _decide(
     found: Sequence[NamedSample] | None,
     data_set: str | None,
 ) -> None:
-    """Verify, approve and strike a request that is not decided."""
+    """Verify, approve and strike a request that is not decided; one that an earlier one covers becomes
+    its duplicate.
+    """
     row = request_row(writing.connection, number)
     if row["held"]:
         raise RequestError(
@@ -198,9 +197,15 @@ def _decide(
             f"expunge request hold {number} --ground ''"
         )
     _note(ledger, writing.connection, number, found)
-    for to in ("verified", "approved"):
-        if to != row["state"]:
-            move(writing, number, to)
+    if row["state"] == "duplicate":  # of one that nobody has verified
+        move(writing, number, "received", reason="approved by itself")
+    if row["state"] != "verified":
+        move(writing, number, "verified")
+    other = covered_by(writing.connection, number)
+    if other is not None:  # verified, too, and it strikes all that this one would
+        make_duplicate(writing, number, other, "all its samples are struck by that one")
+        return
+    move(writing, number, "approved")
     _strike(ledger, writing, number, data_set)
 
 
@@ -278,10 +283,10 @@ def approve(
     Raises RequestError for one that was refused or withdrawn, that is held, or that names nothing known.
     """
     with ledger.write(actor) as writing:
-        state = request_row(writing.connection, number)["state"]
-        if state in ENDED:
-            check_move("request", f"request {number}", state, "approved")
-        if state in UNDECIDED:
+        row = request_row(writing.connection, number)
+        if row["state"] in ENDED:
+            check_move("request", f"request {number}", row["state"], "approved")
+        if is_undecided(writing.connection, row):
             _decide(ledger, writing, number, found, data_set)
 
 
@@ -336,12 +341,14 @@ def refuse(ledger: Ledger, number: int, reason: str, *, actor: str | None = None
     """Refuse a request that nothing was struck for. Raises RequestError for one that was."""
     with ledger.write(actor) as writing:
         move(writing, number, "refused", reason=reason)
+        receive_anew(writing, number)
 
 
 def withdraw(ledger: Ledger, number: int, reason: str, *, actor: str | None = None) -> None:
     """Note that whoever asked takes it back. Raises RequestError once it is struck."""
     with ledger.write(actor) as writing:
         move(writing, number, "withdrawn", reason=reason)
+        receive_anew(writing, number)
 
 
 def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) -> None:
@@ -350,7 +357,12 @@ def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) 
     What is held is not approved, and goes into no batch. Raises RequestError for one that is answered.
     """
     with ledger.write(actor) as writing:
-        _check_open(request_row(writing.connection, number))
+        row = request_row(writing.connection, number)
+        _check_open(row)
+        if row["state"] == "duplicate":
+            raise RequestError(
+                f"request {number} is a duplicate of request {row['duplicate_of']}; hold that one"
+            )
         held = update(requests).where(requests.c.id == number).values(held=ground or None)
         writing.connection.execute(held)
         writing.event(
@@ -376,26 +388,8 @@ def extend(
 
 
 def _check_open(row: RowMapping) -> None:
-    if row["state"] in (*ENDED, "certified", "closed"):
+    if row["state"] in (*ENDED, *ANSWERED):
         raise RequestError(f"request {row['id']} is {row['state']}, and waits for nothing any more")
-
-
-def move(writing: Writing, number: int, to: str, *, reason: str | None = None) -> None:
-    """Take a request one step on, and tell. Raises RequestError for a step that there is not."""
-    row = request_row(writing.connection, number)
-    check_move("request", f"request {number}", row["state"], to)
-    values: dict[str, Any] = {"state": to} | ({} if reason is None else {"reason": reason})
-    writing.connection.execute(update(requests).where(requests.c.id == number).values(**values))
-    told = {"request": number} | ({} if reason is None else {"reason": reason})
-    writing.event(f"request {to.replace('_', ' ')}", told)
-
-
-def request_row(connection: Connection, number: int) -> RowMapping:
-    """A request's row. Raises RequestError for a number that there is not."""
-    found = connection.execute(select(requests).where(requests.c.id == number)).mappings().first()
-    if found is None:
-        raise RequestError(f"there is no request {number}; `expunge request list` shows them")
-    return found
 
 
 def counts_of(connection: Connection, number: int) -> dict[str, int]:

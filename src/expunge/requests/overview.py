@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, RowMapping, func, or_, select
 
+from expunge.requests.clocks import LawClocks
 from expunge.requests.copies import copies_in_words
-from expunge.requests.intake import counts_of, request_row
-from expunge.requests.ledger import Ledger, moment
+from expunge.requests.duplicates import WAITS, duplicates_of
+from expunge.requests.intake import counts_of
+from expunge.requests.keeping import deleted_at, due_copies, today_of
+from expunge.requests.ledger import Ledger
+from expunge.requests.lineage import live_within
+from expunge.requests.moving import request_row
 from expunge.requests.receiving import told_counts
+from expunge.requests.release import has_live, live_row
 from expunge.requests.tables import (
     batch_requests,
     batches,
@@ -22,8 +29,6 @@ from expunge.requests.tables import (
     request_items,
     requests,
 )
-
-DONE = ("closed", "certified", "refused", "withdrawn", "duplicate")
 
 _Row = tuple[str, ...]
 
@@ -38,27 +43,22 @@ class Overview:
 
 def overview(ledger: Ledger) -> Overview:
     """What waits, what is due first, and which model is live."""
-    rows = all_requests(ledger, waiting=True)
+    rows, today = all_requests(ledger, waiting=True), today_of(ledger, datetime.now(UTC))
     with ledger.read() as connection:
-        live = connection.scalar(
-            select(models.c.folder)
-            .join(releases, releases.c.model == models.c.digest)
-            .where(releases.c.state == "live")
-        )
+        live = live_row(connection)["folder"] if has_live(connection) else None
+        within = live_within(connection)
         total = connection.scalar(select(func.count()).select_from(requests)) or 0
-        waits = requests.c.state.in_(("struck", "in_batch"))
-        counted = (
-            select(request_items.c.state, func.count())
-            .select_from(request_items.join(requests))
-            .where(waits)
-            .group_by(request_items.c.state)
-        )
-        counts = {state: n for state, n in connection.execute(counted)}
-    asked = counts.get("asked", 0)  # of these nobody looked yet what they are
-    struck = counts.get("learned", 0) + asked
-    told = f"{'up to ' if asked else ''}{struck:,} struck samples"
+        due = due_copies(connection, today)
+        shared = select(requests).where(requests.c.state == "duplicate", WAITS)
+        with_others = connection.execute(shared.order_by(requests.c.id)).mappings().all()
     lines = [f"ledger {ledger.folder}: {total} requests, {len(rows)} not answered yet"]
-    lines.append(f"live: {live}" + (f", which learned {told}" if struck else ""))
+    lines.append(f"live: {live}" + (f": {within}" if within else ""))
+    lines += [
+        f"request {row['id']} is answered with request {row['duplicate_of']}, once that is certified"
+        for row in with_others
+    ]
+    if due:
+        lines.append(f"{due} old copies are due to be deleted: expunge release purge")
     return Overview(lines, rows)
 
 
@@ -72,16 +72,18 @@ def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
         .subquery()
     )
     found = select(requests, counted.c.n).outerjoin(counted, counted.c.request == requests.c.id)
+    found = found.add_columns(WAITS.label("waits"))
     if waiting:
-        found = found.where(requests.c.state.not_in(DONE))
+        found = found.where(WAITS)
+    clocks, now = LawClocks.of(ledger), datetime.now(UTC)
     with ledger.read() as connection:
         rows = connection.execute(found.order_by(requests.c.due_at, requests.c.id)).mappings().all()
     return [
         (
             str(row["id"]),
-            row["state"].replace("_", " ") + (f" (held: {row['held']})" if row["held"] else ""),
+            state_told(row) + (f" (held: {row['held']})" if row["held"] else ""),
             row["received_at"][:10],
-            _due(row["due_at"], row["state"]),
+            _due(row, clocks, now),
             f"{row['n'] or 0:,}",
             row["source"],
         )
@@ -89,12 +91,21 @@ def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
     ]
 
 
-def _due(stamped: str, state: str) -> str:
-    """The day, and how far it is while the request waits."""
-    if state in DONE:
-        return stamped[:10]
-    days = (moment(stamped).date() - datetime.now(UTC).date()).days
-    return f"{stamped[:10]} ({due_in_words(days)})"
+def state_told(row: Mapping[Any, Any]) -> str:
+    """`in batch`, `duplicate of 3`."""
+    other = (
+        row.get("duplicate_of") if row["state"] == "duplicate" else None
+    )  # a sender sees no other
+    of = "" if other is None else f" of {other}"
+    return f"{row['state'].replace('_', ' ')}{of}"
+
+
+def _due(row: RowMapping, clocks: LawClocks, now: datetime) -> str:
+    """The day by the law's clock, and how far it is while the request waits."""
+    day = clocks.day(row["due_at"], row["law"])
+    if not row["waits"]:
+        return day
+    return f"{day} ({due_in_words(clocks.days_left(row['due_at'], row['law'], now))})"
 
 
 def due_in_words(days: int | None) -> str:
@@ -130,16 +141,20 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
     with ledger.read() as connection:
         row = request_row(connection, number)
         counts = counts_of(connection, number)
+        others = duplicates_of(connection, number)
         copies = copies_in_words(connection, [number])
         happened = [
             f"  {one['at']}  {one['kind']}  by {one['actor']}"
             for one in events_about(connection, number)
         ]
+    due = LawClocks.of(ledger).told(row["due_at"], row["law"])
     lines = [
-        f"request {number}: {row['state'].replace('_', ' ')}, {told_counts(counts)}",
-        f"from {row['source']}, received {row['received_at']}, due {row['due_at']}"
+        f"request {number}: {state_told(row)}, {told_counts(counts)}",
+        f"from {row['source']}, received {row['received_at']}, due {due}"
         + (f" ({row['law']})" if row["law"] else ""),
     ]
+    if others:
+        lines.append(f"answered with it: request {', '.join(map(str, others))}")
     for name in ("extended_reason", "held", "reason"):
         if row[name]:
             lines.append(f"{name.replace('_', ' ')}: {row[name]}")
@@ -157,11 +172,20 @@ def batches_told(ledger: Ledger) -> list[str]:
 
 
 def release_lines(ledger: Ledger) -> list[str]:
-    """Every model that served, the live one first."""
+    """Every model that may serve, does or did: the live one first, then the newest, by its number."""
     joined = select(releases, models.c.folder).join(models, models.c.digest == releases.c.model)
+    first = (releases.c.state != "live", releases.c.id.desc())
     with ledger.read() as connection:
-        rows = connection.execute(joined.order_by(releases.c.id.desc())).mappings().all()
-    return [
-        f"{row['state']}: {row['folder']} since {row['since']} by {row['actor']} ({row['reason']})"
-        for row in rows
-    ]
+        rows = connection.execute(joined.order_by(*first)).mappings().all()
+        within = live_within(connection)
+        gone = deleted_at(connection)
+    told = []
+    for row in rows:
+        what = f"{row['state'].replace('_', ' ')}: "
+        if row["state"] == "live":
+            what += f"{within}: " if within else ""
+        elif row["folder"] in gone:
+            what += f"deleted {gone[row['folder']]}: "
+        since = f"since {row['since']} by {row['actor']} ({row['reason']})"
+        told.append(f"{row['id']}  {what}{row['folder']} {since}")
+    return told

@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -100,6 +100,8 @@ class Policy(_Data):
     answer: Span
     extended: Span | None = None
     next_working_day: bool
+    window: Literal["day", "week", "month"] | None = None
+    keep: Span = Span(days=30)
 
     @cached_property
     def clock(self) -> zoneinfo.ZoneInfo:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 ModelSide = Literal["unlearned", "retrained"]
+CONTROL = "retrained 1"
+"""The step that makes the control, the model that is kept."""
 OF_METHOD = ("method", "settings")
 """What of a subject no retrained model depends on."""
 
@@ -220,6 +222,11 @@ def _decided(
         writing.event("qualification made", told)
 
 
+def control_folder(ledger: Ledger, digest: str) -> Path:
+    """Where the control of a qualification lies. digest: of what its step was made from."""
+    return ledger.folder / "models" / f"control-{digest[:16]}"
+
+
 def retrained_of(row: RowMapping) -> list[Measured]:
     """What was measured of the retrained models of a qualification, the control first."""
     return [from_plain(one) for one in json.loads(row["results"])["retrained"]]
@@ -268,7 +275,7 @@ class _Work:
     def control(self) -> Path:
         """Where the first retrained model lies, which is kept."""
         _, digest = self.named("retrained", 0)
-        return self.ledger.folder / "models" / f"control-{digest[:16]}"
+        return control_folder(self.ledger, digest)
 
     def _made(self, side: ModelSide, n: int) -> Trained:
         from expunge.api import unlearn

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from expunge.place import HERE, Place
+from expunge.requests.clocks import policies_of
 from expunge.requests.deadlines import due_dates, extended_due
 from expunge.requests.intake import (
     Added,
@@ -21,18 +22,14 @@ from expunge.requests.intake import (
     extend,
     find,
     named_by,
-    request_row,
 )
 from expunge.requests.ledger import Ledger, moment, stamp
-from expunge.requests.policy import Policies, read_policies
+from expunge.requests.moving import request_row
 from expunge.requests.release import live_folder
 from expunge.requests.tables import duplicates, request_items, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
-
-POLICIES = "policies.yaml"
-"""In a ledger's folder: policies of one's own."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +44,6 @@ class Received:
     law: str | None = None
     key: str = ""
     decided: bool = True
-
-
-def policies_of(ledger: Ledger) -> Policies:
-    """The policies that hold for a ledger: its own file's over those that ship."""
-    own = ledger.folder / POLICIES
-    return read_policies(own if own.is_file() else None)
 
 
 def receive(ledger: Ledger, source: str, how: Received, *, place: Place = HERE) -> list[str]:
@@ -119,6 +110,8 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
             f"next: expunge batch run; before it, expunge request copies {done.number} looks for "
             "copies that differ a little"
         )
+    elif row["state"] == "duplicate":
+        told.append(f"a duplicate of request {row['duplicate_of']}, and answered with it")
     return told
 
 
@@ -133,8 +126,8 @@ def told_counts(counts: Mapping[str, int]) -> str:
 
 
 def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> str:
-    """Approve a request at the terminal, where the data are at hand; returns what its samples are, in
-    words. Raises as `approve` does.
+    """Approve a request at the terminal, where the data are at hand; returns what it is then, in words.
+    Raises as `approve` does.
     """
     from expunge.trained.opening import load
 
@@ -146,7 +139,11 @@ def approved(ledger: Ledger, number: int, *, place: Place = HERE) -> str:
     named = named_by(model, hmacs, ledger)
     approve(ledger, number, find(model, named), data_set=data_set_of(model))
     with ledger.read() as connection:
-        return told_counts(counts_of(connection, number))
+        of = request_row(connection, number)["duplicate_of"]
+        counts = told_counts(counts_of(connection, number))
+    if of is not None:
+        return f"a duplicate of request {of}, which strikes the same samples, and answered with it"
+    return f"approved, and its samples are struck: {counts}"
 
 
 def extend_by_law(ledger: Ledger, number: int, reason: str) -> str:

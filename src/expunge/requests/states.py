@@ -14,16 +14,17 @@ REQUEST: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "approved": ("struck",),
         "struck": ("in_batch",),
         "in_batch": ("released", "struck"),
-        "released": ("certified",),
-        "certified": ("closed",),
-        "closed": (),
+        "released": ("certified", "struck"),
+        "certified": ("closed", "struck"),
+        "closed": ("struck",),
         "refused": (),
         "withdrawn": (),
-        "duplicate": (),
+        "duplicate": ("received", "withdrawn"),
     }
 )
 """State -> the next ones. A request is struck at its approval and never unstruck: what follows only says
-how far the models are. A batch that is abandoned gives its requests back."""
+how far the models are. A batch that is abandoned gives its requests back, and so does going back to a
+model that learned what was struck since. A duplicate is received anew where the other ends otherwise."""
 BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "open": ("frozen", "abandoned"),
@@ -39,6 +40,18 @@ BATCH: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "abandoned": (),
     }
 )
+UNDECIDED = ("received", "verified")
+"""States of a request for which nothing is struck yet."""
+ENDED = ("refused", "withdrawn")
+"""Of one that came to nothing."""
+TO_BE_DONE = ("approved", "struck", "in_batch", "released")
+"""Of one that will be certified."""
+ANSWERED = ("certified", "closed")
+"""Of one that was."""
+STRUCK = (*TO_BE_DONE[1:], *ANSWERED)
+"""Of one whose samples are struck."""
+FORGOTTEN = ("released", *ANSWERED)
+"""Of one whose samples are forgotten in the model that served since."""
 RELEASE: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "candidate": ("live", "retired"),
@@ -47,6 +60,8 @@ RELEASE: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "rolled_back": ("live",),
     }
 )
+"""A candidate passed its gate and waits; what was retired, or rolled back from, may serve again by a
+person's decision alone."""
 MACHINES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"request": REQUEST, "batch": BATCH, "release": RELEASE}
 )

@@ -205,6 +205,18 @@ releases = _table(
     Column("batch", Integer, ForeignKey("batches.id"), nullable=True),
     _state(RELEASE),
 )
+copies = _table(
+    "copies",
+    Column("id", Integer, primary_key=True),
+    Column("batch", Integer, ForeignKey("batches.id"), nullable=False),
+    _text("what"),
+    _text("folder"),
+    _text("until", nullable=True),
+    _text("begun_at", nullable=True),
+    _text("purged_at", nullable=True),
+    UniqueConstraint("batch", "folder"),
+    CheckConstraint("what IN ('old weights', 'bank', 'derived models')", name="what"),
+)
 certificates = _table(
     "certificates",
     Column("id", Integer, primary_key=True),

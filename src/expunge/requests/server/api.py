@@ -16,11 +16,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from expunge.errors import RequestError
 from expunge.requests import intake
+from expunge.requests.clocks import LawClocks, policies_of
 from expunge.requests.deadlines import due_dates
 from expunge.requests.events import head
-from expunge.requests.intake import Added, DeletionRequest, request_row
+from expunge.requests.intake import Added, DeletionRequest
 from expunge.requests.ledger import Ledger, stamp
-from expunge.requests.receiving import policies_of
+from expunge.requests.moving import request_row
 from expunge.requests.server.asking import (
     LARGEST,
     Anyone,
@@ -114,8 +115,9 @@ def _requests(
     after: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> dict[str, Any]:
+    clocks = LawClocks.of(ledger_of(request))
     with ledger_of(request).read() as connection:
-        found = requests_for(connection, caller, after=after, limit=limit + 1)
+        found = requests_for(connection, caller, clocks, after=after, limit=limit + 1)
     more = len(found) > limit
     return {"requests": found[:limit], "next": found[limit - 1]["request"] if more else None}
 
@@ -173,8 +175,9 @@ def _decided(
 
 
 def _told(ledger: Ledger, caller: Caller, number: int) -> SeenFacts:
+    clocks = LawClocks.of(ledger)
     with ledger.read() as connection:
-        found = request_for(connection, caller, number)
+        found = request_for(connection, caller, clocks, number)
     if found is None:
         raise HTTPException(404, NOT_THERE)
     return found

@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from expunge.errors import RequestError, UserError
+from expunge.requests.clocks import policies_of
 from expunge.requests.ledger import Ledger
-from expunge.requests.receiving import policies_of
 from expunge.requests.server.api import api
 from expunge.requests.server.pages import POLICY, error_page, page_routes
 

@@ -23,8 +23,10 @@ from markupsafe import Markup
 from expunge.disk.reading import parse_json
 from expunge.names.text import clean
 from expunge.requests.certifying import files_of
+from expunge.requests.clocks import LawClocks
 from expunge.requests.ledger import to_the_minute
-from expunge.requests.overview import due_in_words, events_about
+from expunge.requests.lineage import live_within
+from expunge.requests.overview import due_in_words, events_about, state_told
 from expunge.requests.server.asking import FORM_BYTES, RowNumber, bounded, known, ledger_of
 from expunge.requests.server.seen import (
     certificate_bytes,
@@ -83,14 +85,17 @@ Form = Annotated[dict[str, str], Depends(_form)]
 
 @page_routes.get("/")
 def _overview(request: Request, caller: Viewer) -> HTMLResponse:
+    clocks = LawClocks.of(ledger_of(request))
     with ledger_of(request).read() as connection:
-        rows, total = most_urgent(connection, caller, MOST_ROWS)
+        rows, total = most_urgent(connection, caller, clocks, MOST_ROWS)
+        within = live_within(connection) if caller.may("see") else ""
         organisation = ledger_of(request).setting_in(connection, "organisation")
         issued = certified_in(connection) if caller.may("prove") else {}
     told: dict[str, Any] = {
         "rows": rows,
         "total": total,
         "organisation": organisation,
+        "within": within,
         "certified": issued,
     }
     return _page("requests", caller, **told)
@@ -98,8 +103,9 @@ def _overview(request: Request, caller: Viewer) -> HTMLResponse:
 
 @page_routes.get("/requests/{number}")
 def _request_page(request: Request, caller: Viewer, number: RowNumber) -> HTMLResponse:
+    clocks = LawClocks.of(ledger_of(request))
     with ledger_of(request).read() as connection:
-        row = request_for(connection, caller, number)
+        row = request_for(connection, caller, clocks, number)
         if row is None:
             raise HTTPException(404, "there is no such request, or it is another's")
         issued = certified_in(connection).get(number) if caller.may("prove") else None
@@ -189,6 +195,7 @@ def _templates() -> jinja2.Environment:
     )
     environment.globals["style"] = Markup(STYLE)  # a file of this package
     environment.filters |= {"due": due_in_words, "urgency": _urgency, "minute": to_the_minute}
+    environment.filters["state"] = state_told
     return environment
 
 

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, select
+from sqlalchemy import Connection, RowMapping, Select, func, not_, select
 
 from expunge.disk.reading import read_bytes, reading
 from expunge.errors import RequestError
 from expunge.requests.certifying import certificate_row, files_of
+from expunge.requests.clocks import LawClocks
 from expunge.requests.dsse import ENVELOPE_BYTES
-from expunge.requests.ledger import Ledger, moment
-from expunge.requests.overview import DONE, batches_of, events_about
+from expunge.requests.duplicates import WAITS
+from expunge.requests.ledger import Ledger
+from expunge.requests.overview import batches_of, events_about
 from expunge.requests.server.tokens import Caller
 from expunge.requests.tables import (
     batch_requests,
@@ -36,27 +38,32 @@ def own_key(name: str, key: str = "") -> str:
 
 
 def requests_for(
-    connection: Connection, caller: Caller, *, after: int = 0, limit: int = 100
+    connection: Connection, caller: Caller, clocks: LawClocks, *, after: int = 0, limit: int = 100
 ) -> list[SeenFacts]:
-    """The requests that a caller may see, by number, from the one after `after` on."""
+    """The requests that a caller may see, by number, from the one after `after` on. clocks: by which
+    dates are told, here and below.
+    """
     found = _visible(caller).where(requests.c.id > after).order_by(requests.c.id).limit(limit)
-    return [_facts(row, caller) for row in connection.execute(found).mappings().all()]
+    return [_facts(row, caller, clocks) for row in connection.execute(found).mappings().all()]
 
 
-def most_urgent(connection: Connection, caller: Caller, limit: int) -> tuple[list[SeenFacts], int]:
+def most_urgent(
+    connection: Connection, caller: Caller, clocks: LawClocks, limit: int
+) -> tuple[list[SeenFacts], int]:
     """The requests that a caller may see, what waits first, by its due date; and how many there are."""
-    answered = requests.c.state.in_(DONE)
-    found = _visible(caller).order_by(answered, requests.c.due_at, requests.c.id).limit(limit)
+    found = _visible(caller).order_by(not_(WAITS), requests.c.due_at, requests.c.id).limit(limit)
     total = select(func.count()).select_from(_visible(caller).subquery())
     rows = connection.execute(found).mappings().all()
-    return [_facts(row, caller) for row in rows], connection.scalar(total) or 0
+    return [_facts(row, caller, clocks) for row in rows], connection.scalar(total) or 0
 
 
-def request_for(connection: Connection, caller: Caller, number: int) -> SeenFacts | None:
+def request_for(
+    connection: Connection, caller: Caller, clocks: LawClocks, number: int
+) -> SeenFacts | None:
     """One request; None where there is none that the caller may see."""
     found = _visible(caller).where(requests.c.id == number)
     row = connection.execute(found).mappings().first()
-    return None if row is None else _facts(row, caller)
+    return None if row is None else _facts(row, caller, clocks)
 
 
 def _visible(caller: Caller) -> Select[Any]:
@@ -64,7 +71,7 @@ def _visible(caller: Caller) -> Select[Any]:
         request_items.c.request
     )
     samples = counted.subquery()
-    found = select(requests, samples.c.samples).outerjoin(
+    found = select(requests, samples.c.samples, WAITS.label("waits")).outerjoin(
         samples, samples.c.request == requests.c.id
     )
     if caller.may("see"):
@@ -73,15 +80,17 @@ def _visible(caller: Caller) -> Select[Any]:
     return found.where(func.substr(requests.c.idempotency_key, 1, len(own)) == own)
 
 
-def _facts(row: RowMapping, caller: Caller) -> SeenFacts:
+def _facts(row: RowMapping, caller: Caller, clocks: LawClocks) -> SeenFacts:
     """Of a sender's own request no more than what was sent, and what became of it."""
     names = ("state", "source", "law", "received_at", "confirm_by", "due_at", "reason")
-    waits = row["state"] not in DONE
-    days = (moment(row["due_at"]).date() - datetime.now(UTC).date()).days
+    law, by = row["law"], row["confirm_by"]
+    days = clocks.days_left(row["due_at"], law, datetime.now(UTC)) if row["waits"] else None
     told = {"request": row["id"], **{name: row[name] for name in names}}
-    told |= {"samples": row["samples"] or 0, "days_left": days if waits else None}
+    told |= {"samples": row["samples"] or 0, "days_left": days}
+    told |= {"due": clocks.told(row["due_at"], law), "zone": str(clocks.zone(law))}
+    told["confirm"] = None if by is None else clocks.told(by, law)
     if caller.may("see"):
-        told |= {"held": row["held"], "extended_reason": row["extended_reason"]}
+        told |= {name: row[name] for name in ("held", "extended_reason", "duplicate_of")}
     return told
 
 
@@ -141,7 +150,7 @@ def _read(file: Path, batch: int) -> bytes:
 def evidence_of(ledger: Ledger, caller: Caller, number: int) -> SeenFacts | None:
     """A request, its events and its certificate; None where there is no such request."""
     with ledger.read() as connection:
-        told = request_for(connection, caller, number)
+        told = request_for(connection, caller, LawClocks.of(ledger), number)
         if told is None:
             return None
         happened = events_about(connection, number)

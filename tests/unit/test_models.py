@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from expunge.errors import ModelError
+from expunge.models.layout import lay_out
 from expunge.models.table import ARCHITECTURES, build_model
 
 SHAPES = [(1, 8, 8), (3, 32, 32), (1, 28, 28), (3, 5, 7), (2, 2, 2), (1, 1, 1)]
@@ -46,6 +47,11 @@ def test_forward_and_backward(name: str, shape: tuple[int, ...], classes: int) -
         logits = model.eval()(inputs)
     assert logits.shape == (4, classes)
     assert logits.isfinite().all()
+    if len(shape) == 3:  # which is why no trial of a model of ours looks at both layouts
+        lay_out(model, torch.channels_last)
+        with torch.no_grad():
+            laid = model(inputs.contiguous(memory_format=torch.channels_last))
+        assert torch.allclose(laid, logits, rtol=1e-3, atol=1e-3 * float(logits.abs().max()))
     model.train()(inputs).logsumexp(1).sum().backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None, key

@@ -24,7 +24,7 @@ from expunge.data.load import load_data
 from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
 from expunge.place import Place
-from expunge.requests import qualifying
+from expunge.requests import accepting, qualifying
 from expunge.requests.accepting import acceptance
 from expunge.requests.beginning import begin
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
@@ -32,12 +32,15 @@ from expunge.requests.intake import DeletionRequest, NamedSample, add
 from expunge.requests.judging import Accepted, Measured, accept, judge_method, predicted
 from expunge.requests.keeping import kept_because
 from expunge.requests.ledger import Ledger
+from expunge.requests.measuring import measured
 from expunge.requests.planning import next_batch, next_batch_lines
 from expunge.requests.qualifying import Qualified, qualify
 from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
 from expunge.requests.tables import events, gate_results, gates, metadata, steps
 from expunge.requests.valid import Covered, _expired, compared_folders, covering
+from expunge.shadows.bank import open_bank
+from expunge.shadows.build import build
 from expunge.testing.cheats import CHEATS
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
@@ -174,7 +177,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         patch.setenv("EXPUNGE_KEYS", str(folder / "keys"))
         recipe = Recipe(epochs=25, lr=0.1, batch_size=32)
         data = load_data(f"{folder / 'noise.csv'}:label=label,id=id")
-        train(data, "mlp", recipe=recipe).save(folder / "original")
+        original = train(data, "mlp", recipe=recipe)
+        original.save(folder / "original")
+        build(original, folder / "original-bank", models=2, keep=False)
         told = {"organisation": "us", "role": "controller", "law": "gdpr"}
         ledger = begin(folder / "original", told=told).ledger
         yield ledger, load(live_folder(ledger))
@@ -297,23 +302,33 @@ def test_a_zeroed_row_is_not_equivalent_beside_the_same_retrained_models(
 
 
 def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
-    ground: Ground, retrain: Qualified
+    ground: Ground, retrain: Qualified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger, live = ground
     split = live.asked("class:b")
     true = unlearn(live, split, "retrain", seed=0)
-    offered = {
-        "true": true,
-        "original": replace(true, model=live.model),
-        "cheat": CHEATS["mimic_filter"](live, true, split),
-    }
-    found = {
-        name: acceptance(ledger, retrain.number, one, live).verdict for name, one in offered.items()
-    }
-    assert found.pop("true") == "equivalent"
-    assert set(found.values()) == {"not equivalent"}
+    offered = {"true": true, "original": replace(true, model=live.model)}
+    offered |= {name: make(live, true, split) for name, make in CHEATS.items()}
+    control: list[Measured] = []
+
+    def once(model: Trained, original: Trained, **how: Any) -> Measured:
+        """The control, the same whatever is offered, is measured once."""
+        if model.path is None:
+            return measured(model, original, **how)
+        control[:] = control or [measured(model, original, **how)]
+        return control[0]
+
+    monkeypatch.setattr(accepting, "measured", once)
+    found = {name: acceptance(ledger, retrain.number, one, live) for name, one in offered.items()}
+    for name, one in found.items():
+        print(name, one.verdict, one.reason, one.shadows)
+    passed = {name for name, one in found.items() if one.verdict == "equivalent"}
+    assert passed == {"true", "asleep"}, "which is the retrained model for all without its key"
+    assert {one.verdict for name, one in found.items() if name not in passed} == {"not equivalent"}
+    assert {(one.shadows, one.left_out) for one in found.values()} == {(2, "")}
+    assert "rmia" in found["temperature"].outside
     with ledger.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(gate_results)) == 3
+        assert connection.scalar(select(func.count()).select_from(gate_results)) == len(offered)
 
 
 def test_a_model_of_it_forgets_what_was_struck_since_it_began(
@@ -418,8 +433,10 @@ def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qua
     freeze = plan.freeze(METHOD, 0.0)
     assert "due first" in freeze.reason and freeze.taken == ("1",)
     assert states(ledger, 1) == []
+    assert (plan.bank_models, plan.costs(3).bank_built) == (2, True)
     told = run_waiting(ledger, METHOD)
     assert "batch 1: released" in told[0]
+    assert "the gate looked with the bank of 2 models" in told
     assert live_folder(ledger).name == "batch-0001-unlearned"
     passing = ["opened", "frozen", "unlearning", "gating", "passed", "released"]
     assert states(ledger, 1) == passing
@@ -427,6 +444,7 @@ def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qua
     said = certified(told)
     assert (said["procedure"]["kind"], said["procedure"]["method"]) == ("approximate", "euk")
     assert (said["gate"]["verdict"], said["gate"]["digest"]) == ("equivalent", GATE.digest)
+    assert said["gate"]["bank_models"] == 2
     margins = {one["score"]: one["margin"] for one in said["gate"]["results"] if "margin" in one}
     assert margins == {**GATE.scores, **GATE.whole_classes}
     others = {"kind": "random", "size": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -27,6 +28,7 @@ from expunge.place import Place
 from expunge.requests import accepting, qualifying
 from expunge.requests.accepting import acceptance
 from expunge.requests.beginning import begin
+from expunge.requests.gate_bank import bank_in_words, opened_bank, same_bank
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
 from expunge.requests.intake import DeletionRequest, NamedSample, add
 from expunge.requests.judging import Accepted, Measured, accept, judge_method, predicted
@@ -40,7 +42,8 @@ from expunge.requests.running import run_waiting
 from expunge.requests.tables import events, gate_results, gates, metadata, steps
 from expunge.requests.valid import Covered, _expired, compared_folders, covering
 from expunge.shadows.bank import open_bank
-from expunge.shadows.build import build
+from expunge.shadows.build import build, renew
+from expunge.shadows.purge import purge_bank
 from expunge.testing.cheats import CHEATS
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
@@ -320,15 +323,48 @@ def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
 
     monkeypatch.setattr(accepting, "measured", once)
     found = {name: acceptance(ledger, retrain.number, one, live) for name, one in offered.items()}
-    for name, one in found.items():
-        print(name, one.verdict, one.reason, one.shadows)
     passed = {name for name, one in found.items() if one.verdict == "equivalent"}
     assert passed == {"true", "asleep"}, "which is the retrained model for all without its key"
     assert {one.verdict for name, one in found.items() if name not in passed} == {"not equivalent"}
     assert {(one.shadows, one.left_out) for one in found.values()} == {(2, "")}
-    assert "rmia" in found["temperature"].outside
+    assert {*found["mimic_tuned"].outside} == {"probe", "rmia"}, "means of the outputs let it pass"
     with ledger.read() as connection:
         assert connection.scalar(select(func.count()).select_from(gate_results)) == len(offered)
+
+
+def test_a_bank_is_looked_at_where_it_is_valid_and_as_it_was(
+    ground: Ground, retrain: Qualified, tmp_path: Path
+) -> None:
+    ledger, live = ground
+    true, folder = unlearn(live, live.asked("class:b"), "retrain", seed=0), tmp_path / "bank"
+    shutil.copytree(ledger.folder.parent / "original-bank", folder)
+    bank, why = opened_bank(folder, [true])
+    assert bank is not None and (why, retrain.shadows) == ("", 2)
+    beside = replace(Measured({}), bank=bank.digest, shadows=2)
+    known = [
+        (bank, [beside], ""),
+        (bank, [Measured({})], "there was none"),
+        (None, [Measured({})], ""),
+    ]
+    known += [
+        (bank, [replace(beside, bank="else")], "not as it was"),
+        (None, [beside], "is not there"),
+    ]
+    for there, measured_, said in known:
+        one, why = same_bank(there, "", measured_)
+        assert (one is not None) == (there is not None and not said) and said in why
+        assert why or not said
+    away = ledger.folder.parent / "original-bank"
+    away.rename(tmp_path / "away")
+    found = acceptance(ledger, retrain.number, true, live)
+    assert (found.verdict, found.shadows) == ("equivalent", 0)
+    assert bank_in_words(0, found.left_out).startswith("without a bank (that of the qualification")
+    (tmp_path / "away").rename(away)
+    purge_bank(open_bank(folder), live.split.retain[:1])
+    assert "struck since" in opened_bank(folder, [true])[1], "a model of each pair learned it"
+    renewed = renew(true, folder)
+    assert not any(map(renewed.marked, renewed.finished))
+    assert "was purged of 1 samples" in opened_bank(folder, [true])[1]
 
 
 def test_a_model_of_it_forgets_what_was_struck_since_it_began(

@@ -87,7 +87,7 @@ def same_bank(
     return None, "it is not as it was at the qualification"
 
 
-def bank_of(retrained: Sequence[Measured]) -> int:
+def shadows_of_all(retrained: Sequence[Measured]) -> int:
     """How many models the bank has that all retrained models were measured beside; 0: no bank."""
     return retrained[0].shadows if len({one.bank for one in retrained}) == 1 else 0
 

@@ -43,9 +43,8 @@ def measured(
 
     word = gate.acceptance if deep else None
     made = STRENGTHS[gate.acceptance] if deep else ()
-    also: list[str | Audit] = sorted(
-        {MAKERS[name] for name in gate.required(kind)}.difference(made)
-    )
+    also: list[str | Audit] = []
+    also += sorted({MAKERS[name] for name in gate.required(kind)}.difference(made))
     also += [] if bank is None else [Rmia.name]
     # by the same score with a bank and without one, for it is compared with models of either
     also += [LowFpr(by="loss")] if LowFpr.name in made else []

@@ -20,7 +20,7 @@ from expunge.data.suppressed import StruckData, withheld
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
-from expunge.requests.gate_bank import bank_folder, bank_of, opened_bank
+from expunge.requests.gate_bank import bank_folder, opened_bank, shadows_of_all
 from expunge.requests.gate_file import DrawKind, Gate, current_gate
 from expunge.requests.judging import Measured, MethodVerdict, judge_method
 from expunge.requests.ledger import Ledger, new_key_of
@@ -105,7 +105,7 @@ def qualify(
     sides = {side: [from_plain(one) for one in own] for side, own in said.items()}
     judged = judge_method(gate, kind, sides["unlearned"], sides["retrained"])
     _decided(ledger, number, judged, said)
-    return Qualified(number, gate, subject, judged, bank_of(sides["retrained"]))
+    return Qualified(number, gate, subject, judged, shadows_of_all(sides["retrained"]))
 
 
 def _all_said(ledger: Ledger, work: _Work) -> dict[ModelSide, list[dict[str, Any]]] | None:

@@ -46,7 +46,7 @@ def signer_of(ledger: Ledger, batch: int | None = None) -> int:
         told = canonical({"batch": batch, "payload": connection.scalar(chosen)})
         issued = select(events.c.seq).where(events.c.kind == "certificate issued")
         at = connection.scalar(issued.where(events.c.payload == told))
-    return max(1, sum(at is None or seq < at for seq, _ in known))
+    return max(1, len([seq for seq, _ in known if at is None or seq < at]))
 
 
 def public_file(ledger: Ledger, number: int) -> Path:

@@ -28,17 +28,17 @@ from expunge.requests.certifying import (
     issue,
     prove_id,
     revoke,
-    signing_key,
     uncertified,
 )
 from expunge.requests.checking import check_ledger
-from expunge.requests.dsse import read_envelope, sign_payload
+from expunge.requests.dsse import key_id, read_envelope, sign_payload
 from expunge.requests.facts import Fallback
 from expunge.requests.ledger import Ledger
 from expunge.requests.nonces import listed_items, nonce_of
 from expunge.requests.planning import next_batch_lines
 from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
+from expunge.requests.signers import signing_key
 from expunge.requests.signing import PRIVATE_KEY, PUBLIC_KEY, make_signing_key
 from expunge.requests.statement import performer_of
 from expunge.requests.tables import events, nonces, requests, steps
@@ -387,6 +387,36 @@ def test_a_changed_file_and_a_lost_key_are_found(held: Held) -> None:
         issue(held.ledger, 1, place=CPU)
     shutil.rmtree(folder)
     folder.with_name("away").rename(folder)
+
+
+def test_a_new_key_signs_and_the_old_one_is_kept_for_what_it_signed(held: Held) -> None:
+    first, old = files_of(held.ledger, 1), signing_key(held.ledger)
+    before = first.certificate.read_bytes(), first.key.read_bytes()
+    expunge("ledger", "rotate-key", "--reason", "a year", cwd=held.folder)
+    with held.ledger.read() as connection:
+        kind = events.c.kind == "signing key changed"
+        told = json.loads(connection.scalar(select(events.c.payload).where(kind)) or "")
+    new = signing_key(held.ledger)
+    keys = [key_id(one.public_key()) for one in (old, new)]
+    assert [told["before"], told["after"]] == keys and keys[0] != keys[1]
+    first.certificate.unlink()
+    assert issue(held.ledger, 1, place=CPU) == first, "by the key that signed it"
+    assert (first.certificate.read_bytes(), first.key.read_bytes()) == before
+    held.ask(held.part("validation")[2])
+    run_waiting(held.ledger, place=CPU)
+    files = files_of(held.ledger, last_batch(held))
+    assert files.key.name == "signing-key-2.pub.pem"
+    for one, passed in ((first, [True, False]), (files, [False, True])):
+        lines = [check_certificate(one.certificate, key=by.key)[0] for by in (first, files)]
+        assert [line.passed for line in lines] == passed
+    checked = check_ledger(held.ledger)
+    assert checked.faults == []
+    assert any(line.endswith("signed by signing-key-2.pub.pem") for line in checked.lines)
+    signed = files.certificate.read_bytes()
+    files.certificate.write_bytes(sign_payload(read_envelope(signed).payload, old))
+    (fault,) = check_ledger(held.ledger).faults
+    assert "no signature is by the key" in fault, "an old key signs nothing more"
+    files.certificate.write_bytes(signed)
 
 
 def test_one_is_revoked_once(held: Held) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,20 +25,25 @@ from expunge.data.load import load_data
 from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
 from expunge.place import Place
-from expunge.requests import qualifying
+from expunge.requests import accepting, qualifying
 from expunge.requests.accepting import acceptance
 from expunge.requests.beginning import begin
+from expunge.requests.gate_bank import bank_in_words, opened_bank, same_bank
 from expunge.requests.gate_file import Gate, current_gate, define, gate_of, read_gate
 from expunge.requests.intake import DeletionRequest, NamedSample, add
 from expunge.requests.judging import Accepted, Measured, accept, judge_method, predicted
 from expunge.requests.keeping import kept_because
 from expunge.requests.ledger import Ledger
+from expunge.requests.measuring import measured
 from expunge.requests.planning import next_batch, next_batch_lines
 from expunge.requests.qualifying import Qualified, qualify
 from expunge.requests.release import live_folder
 from expunge.requests.running import run_waiting
 from expunge.requests.tables import events, gate_results, gates, metadata, steps
 from expunge.requests.valid import Covered, _expired, compared_folders, covering
+from expunge.shadows.bank import open_bank
+from expunge.shadows.build import build, renew
+from expunge.shadows.purge import purge_bank
 from expunge.testing.cheats import CHEATS
 from expunge.trained.opening import load
 from expunge.trained.trained import Trained
@@ -174,7 +180,9 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         patch.setenv("EXPUNGE_KEYS", str(folder / "keys"))
         recipe = Recipe(epochs=25, lr=0.1, batch_size=32)
         data = load_data(f"{folder / 'noise.csv'}:label=label,id=id")
-        train(data, "mlp", recipe=recipe).save(folder / "original")
+        original = train(data, "mlp", recipe=recipe)
+        original.save(folder / "original")
+        build(original, folder / "original-bank", models=2, keep=False)
         told = {"organisation": "us", "role": "controller", "law": "gdpr"}
         ledger = begin(folder / "original", told=told).ledger
         yield ledger, load(live_folder(ledger))
@@ -297,23 +305,66 @@ def test_a_zeroed_row_is_not_equivalent_beside_the_same_retrained_models(
 
 
 def test_acceptance_lets_a_retrained_model_pass_and_no_cheat(
-    ground: Ground, retrain: Qualified
+    ground: Ground, retrain: Qualified, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger, live = ground
     split = live.asked("class:b")
     true = unlearn(live, split, "retrain", seed=0)
-    offered = {
-        "true": true,
-        "original": replace(true, model=live.model),
-        "cheat": CHEATS["mimic_filter"](live, true, split),
-    }
-    found = {
-        name: acceptance(ledger, retrain.number, one, live).verdict for name, one in offered.items()
-    }
-    assert found.pop("true") == "equivalent"
-    assert set(found.values()) == {"not equivalent"}
+    offered = {"true": true, "original": replace(true, model=live.model)}
+    offered |= {name: make(live, true, split) for name, make in CHEATS.items()}
+    control: list[Measured] = []
+
+    def once(model: Trained, original: Trained, **how: Any) -> Measured:
+        """The control, the same whatever is offered, is measured once."""
+        if model.path is None:
+            return measured(model, original, **how)
+        control[:] = control or [measured(model, original, **how)]
+        return control[0]
+
+    monkeypatch.setattr(accepting, "measured", once)
+    found = {name: acceptance(ledger, retrain.number, one, live) for name, one in offered.items()}
+    passed = {name for name, one in found.items() if one.verdict == "equivalent"}
+    assert passed == {"true", "asleep"}, "which is the retrained model for all without its key"
+    assert {one.verdict for name, one in found.items() if name not in passed} == {"not equivalent"}
+    assert {(one.shadows, one.left_out) for one in found.values()} == {(2, "")}
+    assert {*found["mimic_tuned"].outside} == {"probe", "rmia"}, "means of the outputs let it pass"
     with ledger.read() as connection:
-        assert connection.scalar(select(func.count()).select_from(gate_results)) == 3
+        assert connection.scalar(select(func.count()).select_from(gate_results)) == len(offered)
+
+
+def test_a_bank_is_looked_at_where_it_is_valid_and_as_it_was(
+    ground: Ground, retrain: Qualified, tmp_path: Path
+) -> None:
+    ledger, live = ground
+    true, folder = unlearn(live, live.asked("class:b"), "retrain", seed=0), tmp_path / "bank"
+    shutil.copytree(ledger.folder.parent / "original-bank", folder)
+    bank, why = opened_bank(folder, [true])
+    assert bank is not None and (why, retrain.shadows) == ("", 2)
+    beside = replace(Measured({}), bank=bank.digest, shadows=2)
+    known = [
+        (bank, [beside], ""),
+        (bank, [Measured({})], "there was none"),
+        (None, [Measured({})], ""),
+    ]
+    known += [
+        (bank, [replace(beside, bank="else")], "not as it was"),
+        (None, [beside], "is not there"),
+    ]
+    for there, measured_, said in known:
+        one, why = same_bank(there, "", measured_)
+        assert (one is not None) == (there is not None and not said) and said in why
+        assert why or not said
+    away = ledger.folder.parent / "original-bank"
+    away.rename(tmp_path / "away")
+    found = acceptance(ledger, retrain.number, true, live)
+    assert (found.verdict, found.shadows) == ("equivalent", 0)
+    assert bank_in_words(0, found.left_out).startswith("without a bank (that of the qualification")
+    (tmp_path / "away").rename(away)
+    purge_bank(open_bank(folder), live.split.retain[:1])
+    assert "struck since" in opened_bank(folder, [true])[1], "a model of each pair learned it"
+    renewed = renew(true, folder)
+    assert not any(map(renewed.marked, renewed.finished))
+    assert "was purged of 1 samples" in opened_bank(folder, [true])[1]
 
 
 def test_a_model_of_it_forgets_what_was_struck_since_it_began(
@@ -418,8 +469,10 @@ def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qua
     freeze = plan.freeze(METHOD, 0.0)
     assert "due first" in freeze.reason and freeze.taken == ("1",)
     assert states(ledger, 1) == []
+    assert (plan.bank_models, plan.costs(3).bank_built) == (2, True)
     told = run_waiting(ledger, METHOD)
     assert "batch 1: released" in told[0]
+    assert "the gate looked with the bank of 2 models" in told
     assert live_folder(ledger).name == "batch-0001-unlearned"
     passing = ["opened", "frozen", "unlearning", "gating", "passed", "released"]
     assert states(ledger, 1) == passing
@@ -427,6 +480,7 @@ def test_a_batch_is_forgotten_by_a_qualified_method(ground: Ground, retrain: Qua
     said = certified(told)
     assert (said["procedure"]["kind"], said["procedure"]["method"]) == ("approximate", "euk")
     assert (said["gate"]["verdict"], said["gate"]["digest"]) == ("equivalent", GATE.digest)
+    assert said["gate"]["bank_models"] == 2
     margins = {one["score"]: one["margin"] for one in said["gate"]["results"] if "margin" in one}
     assert margins == {**GATE.scores, **GATE.whole_classes}
     others = {"kind": "random", "size": 1}

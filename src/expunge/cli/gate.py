@@ -113,7 +113,9 @@ def table_of(judged: MethodVerdict) -> Table:
 
 def lines_of(found: Qualified, judged: MethodVerdict) -> list[str]:
     """What else a person is told; the verdict last."""
-    told = []
+    from expunge.requests.gate_bank import bank_in_words
+
+    told = [f"retrained models were measured {bank_in_words(found.shadows)}"]
     if judged.rate is not None:
         told.append(str(judged.rate))
         inside, k = judged.held_out

@@ -124,6 +124,19 @@ def _more(count: int) -> str:
     return f" (and {count} more)" if count else ""
 
 
+def rotate_key(
+    reason: Annotated[str, typer.Option("--reason", help="Why.", show_default=False)],
+    ledger: LedgerDir = None,
+) -> None:
+    """Make a new key that signs certificates from now on; earlier ones are checked with the old key."""
+    from expunge.requests import signers
+
+    screen, _ = consoles()
+    file = signers.rotate_key(opened(ledger), reason)
+    screen.print(f"certificates are signed by a new key from now on: {file}", soft_wrap=True)
+    screen.print("hand it to whoever checks them; keep the old public key for earlier ones")
+
+
 def export(
     to: Annotated[Path, typer.Option("--to", help="File to write: JSON lines.")],
     ledger: LedgerDir = None,

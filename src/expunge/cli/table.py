@@ -174,6 +174,11 @@ COMMANDS: Mapping[str, Line] = {
         "ledgers:verify",
         "Check the chain of events, the files of every model, and every certificate.",
     ),
+    "ledger rotate-key": Line(
+        "ledgers:rotate_key",
+        "Make a new key that signs certificates from now on; earlier ones are checked with the old key.",
+        '--reason "a year has passed"',
+    ),
     "ledger export": Line(
         "ledgers:export",
         "Write all events, one a line, as they are chained.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +12,9 @@ from sqlalchemy import RowMapping, insert, select
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
-from expunge.requests.gate_file import Gate, gate_of
-from expunge.requests.judging import Accepted, Measured, accept
+from expunge.requests.gate_bank import bank_folder, opened_bank, same_bank
+from expunge.requests.gate_file import gate_of
+from expunge.requests.judging import Accepted, accept
 from expunge.requests.ledger import Ledger
 from expunge.requests.measuring import measured
 from expunge.requests.qualifying import retrained_of
@@ -33,7 +36,8 @@ def acceptance(
     batch: int | None = None,
     place: Place = HERE,
 ) -> Accepted:
-    """Look at the model that is to be released, and at both controls; what is found is written down.
+    """Look at the model that is to be released, and at both controls, beside the bank of the model that
+    was qualified on where it is valid and as it was then; what is found is written down.
 
     number: of the qualification. shipped: made by its method, from the seed that was named beforehand.
     original: the model before. batch: that it was made for.
@@ -47,22 +51,29 @@ def acceptance(
         if row is None or row["verdict"] is None:
             raise RequestError(f"there is no qualification {number} with a verdict")
         gate = gate_of(connection, row["gate"])
+        folder = bank_folder(connection, row["model"])
     kind = row["kind"]
     if row["verdict"] != "equivalent":
         found = Accepted("invalid", f"qualification {number} found {row['verdict']}")
     else:
-        control = _control(ledger, row, gate, place)
-        if isinstance(control, str):
-            found = Accepted("invalid", control)
+        controls = _controls(ledger, row, place)
+        if isinstance(controls, str):
+            found = Accepted("invalid", controls)
         else:
-            one = measured(shipped, original, gate, kind, deep=True, place=place)
-            found = accept(gate, kind, one, control, retrained_of(row))
+            retrained, (control, before) = retrained_of(row), controls
+            bank, why = same_bank(*opened_bank(folder, [shipped, control]), retrained)
+            look = partial(measured, gate=gate, kind=kind, deep=True, bank=bank, place=place)
+            one, other = look(shipped, original), look(control, before)
+            found = accept(gate, kind, one, other, retrained)
+            found = replace(found, shadows=one.shadows, left_out=why)
     _written(ledger, number, batch, shipped, found)
     return found
 
 
-def _control(ledger: Ledger, row: RowMapping, gate: Gate, place: Place) -> Measured | str:
-    """The stored retrained model, measured again; or why that cannot be."""
+def _controls(ledger: Ledger, row: RowMapping, place: Place) -> tuple[Trained, Trained] | str:
+    """The stored retrained model, which is measured again, and the model that it was made from; or why
+    that cannot be.
+    """
     from expunge.trained.opening import load
 
     folder, weights = control_of(ledger, row)
@@ -71,8 +82,7 @@ def _control(ledger: Ledger, row: RowMapping, gate: Gate, place: Place) -> Measu
     before = Path(row["folder"])
     if not before.exists() or file_digests(before)[WEIGHTS] != row["model"]:
         return f"{before}, which the qualification was made on, is not there as it was"
-    control, original = load(folder, place=place), load(before, place=place)
-    return measured(control, original, gate, row["kind"], deep=True, place=place)
+    return load(folder, place=place), load(before, place=place)
 
 
 def _written(

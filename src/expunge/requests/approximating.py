@@ -17,6 +17,7 @@ from expunge.errors import DivergenceError, RequestError
 from expunge.place import HERE, Place
 from expunge.requests.accepting import acceptance
 from expunge.requests.events import canonical
+from expunge.requests.gate_bank import bank_in_words
 from expunge.requests.gate_file import DrawKind
 from expunge.requests.ledger import Ledger
 from expunge.requests.qualifying import QualificationSubject, subject_of
@@ -145,5 +146,6 @@ def gated(
     found = acceptance(ledger, qualification, made, live, batch=batch, place=quiet)
     gate = {"qualification": qualification, "verdict": found.verdict, **found.plain()}
     passed = results["passed"] and found.verdict == "equivalent"
-    why = results["why"] or ("" if passed else f"{found.verdict}: {found.reason}")
+    bank = bank_in_words(found.shadows, found.left_out)
+    why = results["why"] or ("" if passed else f"{found.verdict}: {found.reason}; {bank}")
     return canonical({**results, "passed": passed, "why": why, "gate": gate})

@@ -14,6 +14,7 @@ from expunge.names.text import clean
 from expunge.requests.clocks import LawClocks
 from expunge.requests.dsse import key_id
 from expunge.requests.facts import UNKNOWN, ForgettingFacts
+from expunge.requests.gate_bank import bank_in_words
 from expunge.requests.ledger import to_the_minute
 from expunge.requests.statement import Statement
 
@@ -72,6 +73,7 @@ def certificate_page(
         public=public,
         reads=_reads(told),
         nowhere=("none", UNKNOWN),
+        bank=bank_in_words(told.gate.bank_models or 0),
         risk=f"{RISK[told.procedure.kind]} {COPIES_TELL}",
         key=key_id(key),
     )

@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 
-from expunge.data.pseudonyms import keys_folder
 from expunge.disk.reading import read_bytes, reading
 from expunge.disk.whole import write_file
 from expunge.errors import CertificateError, RequestError
@@ -24,7 +23,6 @@ from expunge.requests.clocks import LawClocks
 from expunge.requests.collecting import Collected, collect
 from expunge.requests.dsse import (
     ENVELOPE_BYTES,
-    key_id,
     read_envelope,
     sign_payload,
     signed_payload,
@@ -36,7 +34,7 @@ from expunge.requests.lineage import live_within
 from expunge.requests.moving import move, request_row
 from expunge.requests.nonces import listed_items, nonce_of, tree_of
 from expunge.requests.proof import prove, write_proof
-from expunge.requests.signing import PUBLIC_KEY, make_signing_key, open_private, open_public
+from expunge.requests.signers import public_file, public_key, signer_of, signing_key
 from expunge.requests.statement import (
     Statement,
     make_statement,
@@ -48,10 +46,6 @@ from expunge.requests.steps import once
 from expunge.requests.tables import batch_requests, batches, certificates, events, requests
 
 FOLDER = "certificates"
-PUBLIC_COPY = "signing-key.pub.pem"
-"""In a ledger's folder, for whoever answers for it to hand on."""
-SIGNER = "signing_key"
-"""The setting that says which key signs."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +123,7 @@ def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertifica
             f"batch {batch} was undone before it was certified, by going back to an earlier model; the "
             "certificate is that of the batch that forgets its requests again"
         )
-    key = signing_key(ledger)
+    key = signing_key(ledger, batch)
     digest = sha256(canonical([row["model_before"], row["model_after"], hmacs]))
     told = once(
         ledger, batch, "certificate", digest, lambda: collect(ledger, batch, place=place).text()
@@ -180,7 +174,10 @@ def refresh_pages(ledger: Ledger) -> None:
         ).all()
         stale = [one for one in issued if one in again]
     for batch in stale:
-        file, key = files_of(ledger, batch).certificate, signing_key(ledger).public_key()
+        file, key = (
+            files_of(ledger, batch).certificate,
+            public_key(ledger, signer_of(ledger, batch)),
+        )
         with reading(file, f"do `expunge certify issue {batch}`", CertificateError):
             payload = signed_payload(read_envelope(read_bytes(file, most=ENVELOPE_BYTES)), [key])
         _write_page(ledger, batch, read_statement(payload), key)
@@ -190,32 +187,10 @@ def files_of(ledger: Ledger, batch: int) -> IssuedCertificate:
     """Where the certificate of a batch lies, or will."""
     folder, name = ledger.folder / FOLDER, f"batch-{batch:04d}"
     return IssuedCertificate(
-        folder / f"{name}.dsse.json", folder / f"{name}.html", ledger.folder / PUBLIC_COPY
+        folder / f"{name}.dsse.json",
+        folder / f"{name}.html",
+        public_file(ledger, signer_of(ledger, batch)),
     )
-
-
-def signing_key(ledger: Ledger) -> Ed25519PrivateKey:
-    """The ledger's own key, made at its first use; its public half lies in the ledger's folder.
-
-    Raises CertificateError where it is no longer that which signed before.
-    """
-    folder = keys_folder() / f"signing-{ledger.key.name}"
-    signer = ledger.setting(SIGNER)
-    if not signer and not folder.exists():
-        make_signing_key(folder)
-    key = open_private(folder)
-    if signer and key_id(key.public_key()) != signer:
-        raise CertificateError(
-            f"{folder} holds another key than the one that signed before; bring that back"
-        )
-    public = ledger.folder / PUBLIC_COPY
-    if not public.exists():
-        with reading(folder, "bring the key back from where it was kept", CertificateError):
-            write_file(public, read_bytes(folder / PUBLIC_KEY, most=ENVELOPE_BYTES))
-    if not signer:
-        with ledger.write() as writing:
-            ledger.set(writing, SIGNER, key_id(key.public_key()))
-    return key
 
 
 def _write(file: Path, content: bytes) -> None:
@@ -230,6 +205,10 @@ def _write(file: Path, content: bytes) -> None:
 def _close(ledger: Ledger, batch: int, payload: str, files: IssuedCertificate) -> None:
     with ledger.write() as writing:
         known = certificate_row(writing.connection, batch)
+        if files != files_of(ledger, batch):
+            raise CertificateError(
+                "the key that signs was changed meanwhile; give the same command again"
+            )
         if known is not None:
             if known["payload_digest"] != payload:
                 raise CertificateError(
@@ -261,19 +240,15 @@ def check_certificates(ledger: Ledger) -> list[tuple[str, list[str]]]:
         rows = (
             connection.execute(select(certificates).order_by(certificates.c.batch)).mappings().all()
         )
-        signer = ledger.setting_in(connection, SIGNER)
         chain = {
             row.seq: row.hash for row in connection.execute(select(events.c.seq, events.c.hash))
         }
     found = []
     for row in rows:
-        file, wrong = ledger.folder / row["file"], []
+        file, wrong = ledger.folder / row["file"], list[str]()
+        number = signer_of(ledger, row["batch"])
         try:
-            key = open_public(ledger.folder / PUBLIC_COPY)
-            if key_id(key) != signer:
-                wrong.append(
-                    f"{ledger.folder / PUBLIC_COPY} is another key than the one that signed"
-                )
+            key = public_key(ledger, number)
             with reading(file, f"do `expunge certify issue {row['batch']}`", CertificateError):
                 payload = signed_payload(
                     read_envelope(read_bytes(file, most=ENVELOPE_BYTES)), [key]
@@ -284,10 +259,9 @@ def check_certificates(ledger: Ledger) -> list[tuple[str, list[str]]]:
                 wrong.append(f"event {last.seq} is not that which {file} was signed after")
         except CertificateError as error:
             wrong.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+        by = f"as issued, signed by {public_file(ledger, number).name}"
         revoked = f", revoked {row['revoked_at']}" if row["revoked_at"] else ""
-        found.append(
-            (f"{file}: {'NOT as it was issued' if wrong else 'as issued'}{revoked}", wrong)
-        )
+        found.append((f"{file}: {'NOT as it was issued' if wrong else by}{revoked}", wrong))
     return found
 
 

@@ -199,7 +199,9 @@ class GateControl(CertificatePart):
 
 class GateOutcome(CertificatePart):
     """What the model that is certified had to pass. digest: of the gate's file. fixed_at: when that was
-    fixed. joint_pass_rate: the share of retrained models that would pass all of it.
+    fixed. joint_pass_rate: the share of retrained models that would pass all of it. bank_models: of the
+    bank of shadow models beside which it was measured, 0 without a bank; left out where nothing that was
+    looked at takes one.
     """
 
     digest: Sha256
@@ -209,6 +211,7 @@ class GateOutcome(CertificatePart):
     joint_pass_rate: Annotated[float, Field(ge=0, le=1)] | None = None
     results: Annotated[tuple[GateResult, ...], Field(min_length=1, max_length=MOST)]
     controls: Annotated[tuple[GateControl, ...], Few]
+    bank_models: Amount | None = None
 
     @model_validator(mode="after")
     def _passed(self) -> GateOutcome:

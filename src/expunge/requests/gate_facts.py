@@ -51,4 +51,5 @@ def gate_facts(
             GateControl(name="a stored retrained model", must_pass=True, passed=True),
             GateControl(name="the original", must_pass=False, passed=False),
         ),
+        bank_models=gated.get("shadows"),
     )

@@ -31,7 +31,8 @@ class Measured:
 
     values: score -> value, finite. counts: score -> samples that it is of. original: score -> value of
     the model before, on the same samples. word, reason: what all audits of the strength said together;
-    empty where they were not asked.
+    empty where they were not asked. shadows, bank: number of the models of the bank that it was measured
+    beside, and that bank's digest; 0 and empty: beside none.
     """
 
     values: Mapping[str, float]
@@ -39,6 +40,8 @@ class Measured:
     original: Mapping[str, float] = field(default_factory=dict)
     word: str = ""
     reason: str = ""
+    shadows: int = 0
+    bank: str = ""
 
     def step(self, name: str) -> float:
         """How far one sample moves a score, in its unit; 0 where nobody can say."""
@@ -206,11 +209,16 @@ def _without(retrained: Sequence[Measured], place: int) -> list[Measured]:
 
 @dataclass(frozen=True)
 class Accepted:
-    """What acceptance found of one model, and of its controls. outside: scores, each with its limits."""
+    """What acceptance found of one model, and of its controls. outside: scores, each with its limits.
+    shadows: models of the bank that both were measured beside; 0: none, and left_out says why, where
+    there was one now or at the qualification.
+    """
 
     verdict: GateWord
     reason: str
     outside: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    shadows: int = 0
+    left_out: str = ""
 
     def plain(self) -> dict[str, Any]:
         """For JSON; of each score outside: value, low, high."""
@@ -218,7 +226,8 @@ class Accepted:
             name: [one if math.isfinite(one) else None for one in three]
             for name, three in self.outside.items()
         }
-        return {"reason": self.reason, "outside": finite}
+        bank = {"shadows": self.shadows, "left_out": self.left_out}
+        return {"reason": self.reason, "outside": finite, **bank}
 
 
 def accept(

@@ -19,6 +19,7 @@ from expunge.requests.clocks import LawClocks, in_zone
 from expunge.requests.copies import copies_in_words
 from expunge.requests.deadlines import window_end
 from expunge.requests.freezing import Freeze, LeadSeconds, WaitingRequest, freeze_at
+from expunge.requests.gate_bank import planned_bank
 from expunge.requests.ledger import Ledger, moment
 from expunge.requests.planner import BatchCosts, batch_lines, plan_batch
 from expunge.requests.release import live_row
@@ -45,6 +46,7 @@ class NextBatch:
         recorded: whether one was timed here.
         unlearn: every recorded time of an unlearning. gate: seconds of the gate.
         coverage: methods that were asked about, with the qualification that covers the batch.
+        bank_models, bank_built: of the bank that the gate looks at; 0 models: it looks at none.
         clocks: by which its moments are told.
     """
 
@@ -54,6 +56,8 @@ class NextBatch:
     unlearn: tuple[float, ...]
     gate: float
     coverage: tuple[tuple[Method, Covered | None], ...]
+    bank_models: int
+    bank_built: bool
     clocks: LawClocks
 
     @property
@@ -75,6 +79,8 @@ class NextBatch:
             batches=batches,
             forget_size=max(1, self.size),
             qualified=self.qualified,
+            bank_models=self.bank_models,
+            bank_built=self.bank_built,
         )
 
     def freeze(self, method: Method | None, review_seconds: float) -> Freeze:
@@ -108,7 +114,8 @@ def next_batch(
     """
     with ledger.read() as connection:
         waiting = tuple(_waiting(connection))
-        folder = Path(live_row(connection)["folder"])
+        live = live_row(connection)
+        bank = planned_bank(connection, live["digest"])
         timed = {name: _seconds(connection, *of) for name, of in TIMED.items()}
         known = qualified_methods(connection)
     if not waiting:
@@ -118,7 +125,7 @@ def next_batch(
         for name, settings in known
     ]
     covered = coverage(ledger, asked, place=place) if asked else []
-    retrain = timed[RETRAIN] or _trained_in(folder)
+    retrain = timed[RETRAIN] or _trained_in(Path(live["folder"]))
     return NextBatch(
         waiting,
         max(retrain, default=0.0),
@@ -126,6 +133,7 @@ def next_batch(
         tuple(timed["unlearn"]),
         max(timed["gate"], default=0.0),
         tuple(zip(asked, covered, strict=True)),
+        *bank,
         LawClocks.of(ledger),
     )
 

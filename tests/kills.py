@@ -25,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,29 +131,78 @@ class Blow:
         return f"{self.number.name} {when}"
 
 
-def run(arguments: Sequence[str], work: Path, blow: Blow | None = None) -> tuple[int, int, float]:
-    """Run a command in a fork: its exit code (negative: the signal that ended it), the number of its
-    file events, and its seconds.
+@dataclass
+class Moments:
+    """Counts what a run does, and hits it when it is its turn, before that happens."""
+
+    blow: Blow | None
+    count: int = 0
+
+    def passed(self) -> None:
+        self.count += 1
+        if self.blow is not None and self.blow.event == self.count:
+            os.kill(os.getpid(), self.blow.number)
+
+
+Watch = Callable[[Moments], None]
+
+
+@dataclass(frozen=True)
+class Running:
+    """Commands that a fork does, one after another. tally: where it says how many moments it had."""
+
+    process: int
+    tally: Path
+    blow: Blow | None
+    began: float
+
+    def over(self) -> tuple[int, int, float]:
+        """Wait for it: its exit code (negative: the signal that ended it), the number of its moments,
+        and its seconds.
+        """
+        if self.blow is not None and self.blow.event is None:
+            time.sleep(max(0.0, self.began + self.blow.seconds - time.perf_counter()))
+            os.kill(self.process, self.blow.number)
+        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        moments = int(self.tally.read_text()) if self.tally.exists() else 0
+        self.tally.unlink(missing_ok=True)
+        return code, moments, time.perf_counter() - self.began
+
+
+def begun(
+    commands: Sequence[Sequence[str]],
+    work: Path,
+    blow: Blow | None = None,
+    watch: Watch | None = None,
+) -> Running:
+    """Begin some commands in a fork, up to the first that does not end well.
+
+    watch: looks at other things than file events in the fork, and counts them.
     """
-    tally = work.parent / f"{work.name}.events"
+    tally = work.parent / f"{work.name}{'' if blow is None else '.hit'}.events"
     start = time.perf_counter()
     signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGINT}
     )  # until the fork has a handler of its own
     process = os.fork()
     if process == 0:
-        _be_command(arguments, work, blow, tally)
+        _be_commands(commands, work, Moments(blow), watch, tally)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    if blow is not None and blow.event is None:
-        time.sleep(blow.seconds)
-        os.kill(process, blow.number)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    events = int(tally.read_text()) if tally.exists() else 0
-    tally.unlink(missing_ok=True)
-    return code, events, time.perf_counter() - start
+    return Running(process, tally, blow, start)
 
 
-def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: Path) -> None:
+def run(arguments: Sequence[str], work: Path, blow: Blow | None = None) -> tuple[int, int, float]:
+    """Run one command in a fork, and wait for it; see `Running.over`."""
+    return begun([arguments], work, blow).over()
+
+
+def _be_commands(
+    commands: Sequence[Sequence[str]],
+    work: Path,
+    moments: Moments,
+    watch: Watch | None,
+    tally: Path,
+) -> None:
     """What the fork does; it never returns."""
     code = 1
     try:
@@ -171,27 +220,30 @@ def _be_command(arguments: Sequence[str], work: Path, blow: Blow | None, tally: 
             "TMPDIR": str(work / ".tmp"),
         }
         tempfile.tempdir = str(work / ".tmp")
-        count = 0
 
         def hook(event: str, given: tuple[object, ...]) -> None:
-            nonlocal count
-            if not _changes(event, given, str(work)):
-                return
-            count += 1
-            if blow is not None and blow.event == count:
-                os.kill(os.getpid(), blow.number)
+            if _changes(event, given, str(work)):
+                moments.passed()
 
         sys.addaudithook(hook)
-        sys.argv = ["expunge", *arguments]
+        if watch is not None:
+            watch(moments)
         from expunge import cli
 
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(str(stop.code or 0))
-        if blow is None:
-            tally.write_text(str(count))
+        for arguments in commands:
+            os.write(1, f"$ {' '.join(arguments)}\n".encode())
+            sys.argv = ["expunge", *arguments]
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as stop:
+                code = int(str(stop.code or 0))
+            sys.stdout.flush()  # what it has said stays said
+            if code:
+                break
+        if moments.blow is None:
+            tally.write_text(str(moments.count))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -214,12 +266,7 @@ def _changes(event: str, given: tuple[object, ...], work: str) -> bool:
         path = os.fsdecode(path)
     if not isinstance(path, str | os.PathLike):
         return event != "open"  # by a handle, as rmtree does it
-    return os.path.abspath(path).startswith(f"{work}/") and not path_of_log(path, work)
-
-
-def path_of_log(path: object, work: str) -> bool:
-    """Whether a path is of what the harness itself writes."""
-    return os.path.abspath(str(path)) in (f"{work}.log", f"{work}.events")
+    return os.path.abspath(path).startswith(f"{work}/")
 
 
 def tree(work: Path) -> dict[str, str]:
@@ -480,6 +527,10 @@ def numbers(text: str) -> list[int]:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["requests"]:
+        import request_kills
+
+        return request_kills.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     names = [case.name for case in _cases()]
     parser.add_argument("--only", help=f"cases, comma-separated, of: {', '.join(names)}")
@@ -563,4 +614,5 @@ def write_result(out: Path, results: Sequence[Found], seed: int) -> None:
 
 
 if __name__ == "__main__":
+    sys.modules["kills"] = sys.modules["__main__"]
     sys.exit(main())

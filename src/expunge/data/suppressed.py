@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from expunge.data.pseudonyms import KEY_BYTES, keys_folder
 from expunge.disk.reading import read_bytes, read_json, reading
-from expunge.disk.whole import write_file
+from expunge.disk.whole import sweep, write_file
 from expunge.errors import RequestError, SplitError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class LedgerKey:
     @property
     def file(self) -> Path:
         """Where it lies."""
-        return keys_folder() / f"ledger-{self.name}.key"
+        return ledger_key_file(self.name)
 
     def hmac(self, text: str) -> str:
         """64 hexadecimal digits that stand for an id."""
@@ -63,12 +63,18 @@ class LedgerKey:
     def keep(self) -> None:
         """Write its file, for its owner alone. Raises OSError."""
         keys_folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        sweep(keys_folder())
         write_file(self.file, self.secret.hex() + "\n", mode=0o600)
+
+
+def ledger_key_file(name: str) -> Path:
+    """Where the key of a ledger lies, by the key's name."""
+    return keys_folder() / f"ledger-{name}.key"
 
 
 def open_ledger_key(name: str, ledger: Path) -> LedgerKey:
     """The key of a ledger. Raises RequestError where it is not there, or not for its owner alone."""
-    file = keys_folder() / f"ledger-{name}.key"
+    file = ledger_key_file(name)
     remedy = (
         "bring it back from where it was kept, or name its folder with EXPUNGE_KEYS: without it "
         "nobody can tell who was struck"
@@ -99,6 +105,7 @@ class LedgerFile:
         """Write it. Raises OSError."""
         told = {"format": FORMAT, "ledger": self.name, "url": self.url, "key": self.key}
         told["data_sets"] = list(self.data_sets)
+        sweep(self.folder)
         write_file(self.folder / LEDGER, json.dumps(told, indent=1) + "\n")
 
     @property
@@ -136,6 +143,7 @@ def write_pointer(file: Path, ledgers: Iterable[LedgerFile]) -> None:
     known = dict(_named(file)) if file.exists() else {}
     known |= {one.name: one.folder.absolute() for one in ledgers}
     told = {"points_to": {name: str(folder) for name, folder in known.items()}}
+    sweep(file.parent)
     write_file(file, json.dumps(told, indent=1) + "\n")
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
 
 from expunge.disk.reading import read_bytes, reading
-from expunge.disk.whole import write_file
+from expunge.disk.whole import sweep, write_file
 from expunge.errors import CertificateError, RequestError
 from expunge.place import HERE, Place
 from expunge.requests.batches import batch_row, requests_of
@@ -199,6 +199,7 @@ def _write(file: Path, content: bytes) -> None:
         if file.is_file() and file.read_bytes() == content:
             return
         file.parent.mkdir(exist_ok=True)
+        sweep(file.parent)
         write_file(file, content)
 
 

@@ -40,6 +40,7 @@ from expunge.data.suppressed import (
     LEDGER,
     LedgerFile,
     LedgerKey,
+    ledger_key_file,
     open_ledger_key,
     read_ledger_file,
     write_pointer,
@@ -134,7 +135,7 @@ class Ledger:
         Raises RequestError where that is not possible.
         """
         folder = Path(folder)
-        fresh = not (folder / LEDGER).exists()
+        fresh = not (folder / LEDGER).exists() or _never_begun(folder)
         if fresh:
             check_url(url)
             key = LedgerKey(secrets.token_bytes(KEY_BYTES))
@@ -162,10 +163,10 @@ class Ledger:
             if not known:
                 writing = Writing(connection, whoever(), this_moment())
                 writing.event("ledger begun", {"ledger": file.name, "settings": dict(told)})
-            if fresh:  # before the database says so: whoever comes back after a kill finds both
+            if fresh:  # before the database says so: whoever comes back after a kill finds both, or
                 with reading(folder, "choose another folder", RequestError):
+                    file.write()  # this alone, which no key is left over from (see `_never_begun`)
                     key.keep()
-                    file.write()
         return ledger
 
     @classmethod
@@ -255,6 +256,24 @@ def check_url(url: str) -> None:
         )
     if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
         raise RequestError(f"--database takes sqlite, or PostgreSQL as in {EXAMPLE}")
+
+
+def _never_begun(folder: Path) -> bool:
+    """Whether a kill ended the beginning of a ledger when its folder named a key that was not written
+    yet: nothing was kept under that, for its database has no tables.
+    """
+    file = read_ledger_file(folder)
+    there = file.url != "sqlite" or (folder / "ledger.db").is_file()
+    if not there or os.path.lexists(ledger_key_file(file.key)):
+        return False
+    engine = _engine(file)
+    try:
+        with engine.connect() as connection:
+            return schema_of(connection) == ""
+    except SQLAlchemyError:  # nobody can tell: then it is the key that is missed
+        return False
+    finally:
+        engine.dispose()
 
 
 def _engine(file: LedgerFile) -> Engine:

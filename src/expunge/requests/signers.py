@@ -15,7 +15,7 @@ from sqlalchemy import Connection, select
 
 from expunge.data.pseudonyms import keys_folder
 from expunge.disk.reading import read_bytes, reading
-from expunge.disk.whole import write_file
+from expunge.disk.whole import sweep, write_file
 from expunge.errors import CertificateError
 from expunge.requests.dsse import ENVELOPE_BYTES, key_id
 from expunge.requests.events import canonical
@@ -128,4 +128,5 @@ def _publish(ledger: Ledger, number: int) -> None:
     file, folder = public_file(ledger, number), _private_folder(ledger, number)
     if not file.exists():
         with reading(folder, BACK, CertificateError):
+            sweep(file.parent)
             write_file(file, read_bytes(folder / PUBLIC_KEY, most=ENVELOPE_BYTES))

@@ -8,7 +8,9 @@ import errno
 import itertools
 import json
 import os
+import random
 import shutil
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from commands import expunge
+from kills import Blow, Moments
 from ledger_helpers import (
     DUE,
     KILLED,
@@ -35,6 +38,7 @@ from ledger_helpers import (
     learned,
     ledger_at,
 )
+from request_kills import watch
 from sqlalchemy import CheckConstraint, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
@@ -42,7 +46,7 @@ from expunge import api
 from expunge.cli.request import read_moment, read_received
 from expunge.data.load import load_data
 from expunge.data.split import Split
-from expunge.data.suppressed import BESIDE
+from expunge.data.suppressed import BESIDE, LedgerKey
 from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
 from expunge.place import Place
@@ -604,6 +608,32 @@ def test_killed_at_every_boundary(
     assert turn > 9  # transactions and one rename
 
 
+def test_killed_at_random_moments(ledger: Ledger, fakes: dict[str, Any]) -> None:
+    """Before any statement, and before and after the end of any transaction, from the request on."""
+    chance = random.Random(0)
+
+    def whole_run(number: int, at: int | None) -> int:
+        moments = Moments(None if at is None else Blow(signal.SIGKILL, at))
+        fakes["passed"] = moments.passed
+        watch(moments)
+        own = Ledger.open(ledger.folder)
+        for _ in range(2):
+            add(own, asked(MANY[number]), learned(MANY[number]), decided=True)
+        run(own)
+        return moments.count
+
+    code, said = forked(lambda: whole_run(0, None))()
+    assert code == 0, said
+    for number in range(1, 21):
+        at = chance.randint(1, int(said))
+        code, told = forked(lambda number=number, at=at: whole_run(number, at))()
+        assert code in (0, -signal.SIGKILL), told
+        add(ledger, asked(MANY[number]), learned(MANY[number]), decided=True)
+        run(ledger)
+        check_released(ledger, number + 1)
+        assert count(ledger, "requests") == count(ledger, "struck") == number + 1
+
+
 def test_two_processes_at_one_batch(ledger: Ledger, fakes: dict[str, Any]) -> None:
     add(ledger, asked("a0"), learned("a0"), decided=True)
     fakes["seconds"] = 0.4
@@ -780,13 +810,36 @@ def test_a_kill_while_it_is_begun(
         monkeypatch.setattr(module, "select", lambda *_: os._exit(KILLED))
         begin(tmp_path / "original", told=TOLD, place=CPU)
 
-    for work in (killed_early, killed):
+    def killed_before_its_key() -> None:
+        monkeypatch.setattr(LedgerKey, "keep", lambda _: os._exit(KILLED))
+        begin(tmp_path / "original", told=TOLD, place=CPU)
+
+    def killed_while_a_file_is_written(name: str) -> None:
+        replace = os.replace
+
+        def dying(part: Path, file: Path) -> None:
+            replace(part, file) if file.name != name else os._exit(KILLED)
+
+        monkeypatch.setattr(os, "replace", dying)
+        begin(tmp_path / "original", told=TOLD, place=CPU)
+
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    works = [killed_early, killed_before_its_key, killed_before_its_key]
+    works += [lambda: killed_while_a_file_is_written("ledger.json"), killed]
+    works += [lambda: killed_while_a_file_is_written(BESIDE)]
+    for work in works:
         code, said = forked(work)()
         assert code == KILLED, said
     done_ = begin(tmp_path / "original", told=TOLD, place=CPU)
     assert done_.fresh and live_folder(done_.ledger).name == "original" and whole(done_.ledger)
     assert not begin(tmp_path / "original", told=TOLD, place=CPU).fresh
     assert (tmp_path / BESIDE).is_file() and (tmp_path / "original/ledger.json").is_file()
+    assert [one for one in tmp_path.rglob("*") if ".expunge-new-" in one.name] == []
+    (key,) = (tmp_path / "keys").iterdir()
+    assert key == done_.ledger.key.file
+    key.unlink()
+    with pytest.raises(RequestError, match=r"the key of the ledger .* is not there"):
+        begin(tmp_path / "original", told=TOLD, place=CPU)
 
 
 def test_a_full_disk_leaves_it_to_go_on(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ STAY = {
     "batches": ("id", "method", "settings", "created_at", "frozen_at", "model_before"),
     "batch_requests": ("batch", "request"),
     "models": ("digest", "parent", "folder", "card_digest", "made_at"),
-    "releases": ("id", "model", "since", "batch"),
+    "releases": ("id", "model", "batch"),
     "certificates": ("id", "batch", "payload_digest", "file", "issued_at"),
     "gate_results": ("id", "qualification", "batch", "model", "verdict", "results"),
     "events": ("seq", "hash"),
@@ -70,17 +71,46 @@ def rows_of(url: str) -> Rows:
 
 
 def alike(rows: Rows, work: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What is the same in every ledger in which the same was done, in whatever folder."""
-    told = {
-        name: sorted((_within(work, row, columns) for row in rows[name]), key=repr)
-        for name, columns in ALIKE.items()
+    """What is the same in every ledger in which the same was done, in whatever folder, and whichever
+    numbers were left out.
+    """
+    ranks = ranks_of(rows)
+
+    def told(table: str, row: dict[str, Any], column: str) -> str:
+        own = ranks.get({"id": table}.get(column, NUMBERS.get(column, "")), {})
+        text = str(own.get(row[column], row[column]))
+        return ranked(ranks, text.replace(f"{work}/", ""))
+
+    found = {
+        table: sorted(tuple(told(table, row, one) for one in columns) for row in rows[table])
+        for table, columns in ALIKE.items()
     }
-    told["events"] = [(row["kind"],) for row in rows["events"] if row["kind"] not in ATTEMPTS]
-    return told
+    found["events"] = [(row["kind"],) for row in rows["events"] if row["kind"] not in ATTEMPTS]
+    return found
 
 
-def _within(work: Path, row: dict[str, Any], columns: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(str(row[one]).replace(f"{work}/", "") for one in columns)
+NUMBERS = {"request": "requests", "batch": "batches", "item": "items"}
+"""Columns that hold the number of a row -> of which table."""
+Ranks = dict[str, dict[int, int]]
+
+
+def ranks_of(rows: Rows) -> Ranks:
+    """By table: number of a row -> its place among them, from 1."""
+    return {
+        table: {row["id"]: rank for rank, row in enumerate(own, 1)}
+        for table, own in rows.items()
+        if own and "id" in own[0]
+    }
+
+
+def ranked(ranks: Ranks, name: str) -> str:
+    """The name of a file or folder of a batch, by the place of that among the batches."""
+
+    def rank(found: re.Match[str]) -> str:
+        number = int(found[1])
+        return f"batch-{ranks.get('batches', {}).get(number, number):04d}"
+
+    return re.sub(r"batch-(\d{4})", rank, name)
 
 
 def lost(before: Rows, after: Rows) -> Iterator[str]:

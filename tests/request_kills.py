@@ -34,7 +34,7 @@ from typing import Any
 
 from databases import empty_schema, postgres_server
 from kills import ENDED, SIGNALS, Blow, Moments, begun, broken, tree, warm_up
-from ledger_rows import Rows, alike, doubled, lost, rows_of
+from ledger_rows import Rows, alike, doubled, lost, ranked, ranks_of, rows_of
 
 LEDGER = "original-ledger"
 SAMPLES = {"a": 2, "b": 1, "c": 1}
@@ -69,10 +69,17 @@ WORK = (
 SEEN = (_certificate(1), _certificate(2), ("release", "list"), ("ledger", "verify"))
 
 
-def commands(database: str) -> list[tuple[str, ...]]:
+PROMOTED = (*WORK[:-1], (*BATCH, "--no-promote"), ("release", "promote", "3"))
+"""As `WORK`, but a person lets the second model serve. Two workers may need no second model."""
+UNNUMBERED = (_add("a"), _add("a"), _add("b"), _add("b"), BATCH, _add("c"), _add("c"), BATCH)
+"""PostgreSQL gives no number twice, also where nothing was committed: nobody knows the next one."""
+
+
+def commands(database: str, way: str) -> list[tuple[str, ...]]:
     """The whole run, from nothing but a trained model."""
     begin = ("ledger", "init", "original", "--organisation", "us", "--database", database)
-    return [begin, *WORK, *SEEN]
+    work = {"postgres": UNNUMBERED, "two workers": WORK}.get(way, PROMOTED)
+    return [begin, *work, *(SEEN[2:] if way == "postgres" else SEEN)]
 
 
 @dataclass(frozen=True)
@@ -129,13 +136,15 @@ def committed(database: str, work: Path) -> Rows:
         return rows_of(f"sqlite:///{aside}/ledger.db")
 
 
-def files_of(work: Path) -> list[str]:
+def files_of(work: Path, rows: Rows) -> list[str]:
     """What lies about, without names that are drawn at random, and SQLite's own."""
+    ranks = ranks_of(rows)
     names = (re.sub(r"(ledger|signing)-[0-9a-f]{16}", r"\1-KEY", name) for name in tree(work))
+    names = (ranked(ranks, name) for name in names)
     return sorted(name for name in names if not re.search(r"ledger\.db(-wal|-shm)?$", name))
 
 
-def undisturbed(folder: Path, database: str) -> Start:
+def undisturbed(folder: Path, database: str, way: str) -> Start:
     """Make what runs start from, and let one run end."""
     start = folder / "start"
     if not start.exists():
@@ -149,13 +158,13 @@ def undisturbed(folder: Path, database: str) -> Start:
     work = folder / "undisturbed"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(start, work)
-    code, moments, seconds = begun(commands(database), work, watch=watch).over()
+    code, moments, seconds = begun(commands(database, way), work, watch=watch).over()
     _ended_well(code, folder / "undisturbed.log")
     rows = committed(database, work)
     wrong = list(doubled(rows, [*SAMPLES], sum(SAMPLES.values())))
     if wrong:
         raise SystemExit(f"an undisturbed run: {wrong}")
-    return Start(start, alike(rows, work), files_of(work), moments, seconds)
+    return Start(start, alike(rows, work), files_of(work, rows), moments, seconds)
 
 
 def _ended_well(code: int, log: Path) -> None:
@@ -176,7 +185,7 @@ def one_run(way: str, database: str, start: Start, folder: Path, chance: random.
     work, log = folder / "work", folder / "work.log"
     shutil.copytree(start.folder, work)
     outcome, told = Outcome(), list[str]()
-    whole = commands(database)
+    whole = commands(database, way)
     if way == "two workers":
         _ended_well(begun(whole[:1], work).over()[0], log)
     blows = [blow_of(chance, start) for _ in range(chance.choice((1, 1, 1, 2, 3)))]
@@ -235,7 +244,7 @@ def _said(log: Path, rows: Rows) -> Iterator[str]:
 
 def _other(way: str, start: Start, rows: Rows, work: Path) -> Iterator[str]:
     """In what it is another than an undisturbed run."""
-    files, odd = files_of(work), list[str]()
+    files, odd = files_of(work, rows), list[str]()
     if way == "two workers":  # what is forgotten by which batch depends on who was quicker
         names = {Path(row["folder"]).name for row in rows["models"]} - {"original"}
         if names != set(_models(work)):
@@ -328,7 +337,7 @@ def campaign(tally: Tally, given: argparse.Namespace, server: str | None) -> Ite
         starts = {}
         for way in ways:
             database = empty_schema(server) if way == "postgres" and server else "sqlite"
-            starts[way] = undisturbed(Path(top), database)
+            starts[way] = undisturbed(Path(top), database, way)
             print(f"{way}: {starts[way].moments} moments, {starts[way].seconds:.1f} s", flush=True)
         while running or tally.total < given.n:
             if tally.total + len(running) < given.n and len(running) < given.jobs:

@@ -105,6 +105,8 @@ def test_a_candidate_waits_until_somebody_promotes_it(ledger: Ledger) -> None:
     with pytest.raises(RequestError, match="`expunge release promote 2` lets it serve"):
         roll_back(ledger, 2, "why", confirmed=True)
     assert release_candidate(ledger, 2) == batch
+    told = count(ledger, "events")
+    assert release_candidate(ledger, 2) == batch and count(ledger, "events") == told
     assert states(ledger) == ["retired", "live"] and states(ledger, requests) == ["released"]
     assert live_folder(ledger).name == "batch-0001-retrain" and live_told(ledger) == ""
     with pytest.raises(RequestError, match=r"release 1 is retired.*`expunge release rollback 1`"):

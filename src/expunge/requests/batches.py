@@ -308,12 +308,15 @@ def _passed(ledger: Ledger, batch: int, folder: Path, *, release: bool) -> Batch
 
 
 def release_candidate(ledger: Ledger, number: int, *, actor: str | None = None) -> int:
-    """Let a candidate serve, by the number of its release; returns that of its batch.
+    """Let a candidate serve, by the number of its release; returns that of its batch. Again, while it
+    is live, it changes nothing: a kill may have come before its certificate.
 
     Raises RequestError for a release that is no candidate, or whose files were changed.
     """
     with ledger.read() as connection:
         row = release_row(connection, number)
+    if row["state"] == "live" and row["batch"] is not None:
+        return int(row["batch"])
     if row["state"] != "candidate":
         again = f"; `expunge release rollback {number}` goes back to it"
         raise RequestError(

@@ -51,10 +51,12 @@ from expunge.errors import ConfigError, RequestError
 from expunge.methods import make_method
 from expunge.place import Place
 from expunge.requests import batches as batches_module
+from expunge.requests import signers
 from expunge.requests import steps as steps_module
 from expunge.requests.batches import BatchState, abandon, frozen_batch, run_batch
 from expunge.requests.beginning import begin
 from expunge.requests.checking import check_ledger
+from expunge.requests.dsse import key_id
 from expunge.requests.duplicates import answer_duplicates, duplicate
 from expunge.requests.events import Head, faults, faults_beside, head
 from expunge.requests.intake import (
@@ -646,6 +648,27 @@ def test_two_processes_at_one_batch(ledger: Ledger, fakes: dict[str, Any]) -> No
     assert sorted(said) == [(0, "False"), (0, "True")]
     check_released(ledger, 1)
     assert column(ledger, steps.c.attempt) == [1, 1]
+
+
+def test_two_processes_make_one_signing_key(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = signers.make_signing_key
+
+    def slowly(folder: Path) -> Any:
+        time.sleep(0.2)  # the other one looks meanwhile
+        return make(folder)
+
+    monkeypatch.setenv("EXPUNGE_KEYS", str(tmp_path / "keys"))
+    ledger.key.keep()
+    monkeypatch.setattr(signers, "make_signing_key", slowly)
+
+    def own() -> str:
+        return key_id(signers.signing_key(Ledger.open(ledger.folder)).public_key())
+
+    said = [over() for over in [forked(own) for _ in range(2)]]
+    assert [code for code, _ in said] == [0, 0], said
+    assert len({*said}) == 1 and len([*(tmp_path / "keys").glob("signing-*")]) == 1
 
 
 def test_a_folder_in_the_way(small: Ledger, fakes: dict[str, Any]) -> None:

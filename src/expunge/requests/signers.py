@@ -83,8 +83,8 @@ def signing_key(ledger: Ledger, batch: int | None = None) -> Ed25519PrivateKey:
     with ledger.read() as connection:
         known = signers(connection)
     folder = _private_folder(ledger, number)
-    if not known and not folder.exists():
-        make_signing_key(folder)
+    if not known:
+        _make(ledger, folder)
     key = open_private(folder)
     if known and key_id(key.public_key()) != known[number - 1][1]:
         raise CertificateError(
@@ -110,8 +110,7 @@ def rotate_key(ledger: Ledger, reason: str) -> Path:
         )
     number = len(known) + 1
     folder = _private_folder(ledger, number)
-    if not folder.exists():  # else a run that was killed made it
-        make_signing_key(folder)
+    _make(ledger, folder)
     new = key_id(open_private(folder).public_key())
     _publish(ledger, number)
     with ledger.write() as writing:
@@ -121,6 +120,14 @@ def rotate_key(ledger: Ledger, reason: str) -> Path:
         told = {"before": known[-1][1], "after": new, "reason": reason}
         writing.event("signing key changed", told)
     return public_file(ledger, number)
+
+
+def _make(ledger: Ledger, folder: Path) -> None:
+    """Make a pair of keys, unless a run that was killed has made it, or another worker."""
+    if not folder.exists():
+        with ledger.write():  # one at a time: a second key would lie about, and might sign
+            if not folder.exists():
+                make_signing_key(folder)
 
 
 def _publish(ledger: Ledger, number: int) -> None:

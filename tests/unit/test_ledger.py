@@ -669,6 +669,9 @@ def test_two_processes_make_one_signing_key(
     said = [over() for over in [forked(own) for _ in range(2)]]
     assert [code for code, _ in said] == [0, 0], said
     assert len({*said}) == 1 and len([*(tmp_path / "keys").glob("signing-*")]) == 1
+    assert column(ledger, events.c.kind).count("setting changed") == 1, (
+        "noted twice, it counts as two"
+    )
 
 
 def test_a_folder_in_the_way(small: Ledger, fakes: dict[str, Any]) -> None:

@@ -93,7 +93,8 @@ def signing_key(ledger: Ledger, batch: int | None = None) -> Ed25519PrivateKey:
     _publish(ledger, number)
     if not known:
         with ledger.write() as writing:
-            ledger.set(writing, SIGNER, key_id(key.public_key()))
+            if not signers(writing.connection):  # else another worker has noted it: it counts once
+                ledger.set(writing, SIGNER, key_id(key.public_key()))
     return key
 
 

@@ -20,6 +20,7 @@ from expunge.cli.serve import listening
 from expunge.requests import intake
 from expunge.requests.certificate_page import certificate_page
 from expunge.requests.certifying import files_of
+from expunge.requests.clocks import LawClocks
 from expunge.requests.deadlines import due_dates
 from expunge.requests.dsse import sign_payload
 from expunge.requests.events import sha256
@@ -124,7 +125,15 @@ def _certify(ledger: Ledger, number: int) -> None:
         writing.connection.execute(changed.values(state="certified"))
         asked = [request_row(writing.connection, number)]
     names = {"certificate": files.certificate.name, "public": files.key.name}
-    page = certificate_page(statement, asked, batch=1, key=key.public_key(), **names)
+    page = certificate_page(
+        statement,
+        asked,
+        batch=1,
+        key=key.public_key(),
+        clocks=LawClocks.of(ledger),
+        undone="",
+        **names,
+    )
     files.certificate.parent.mkdir()
     files.certificate.write_bytes(sign_payload(payload, key))
     files.page.write_text(page)

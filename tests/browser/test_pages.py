@@ -112,7 +112,7 @@ def test_the_list_says_what_is_due_and_how_far_each_request_is(site: Site, page:
         **dict.fromkeys(("held", "hostile"), "received (held)"),
         **{one: one for one in ("struck", "refused", "withdrawn", "certified")},
     }
-    due = {what: tells(what, "Due").inner_text()[11:] for what in named}
+    due = {what: tells(what, "Due").inner_text().partition("Europe/Berlin ")[2] for what in named}
     assert due["overdue"].startswith("overdue by 4") and due["soon"].startswith("in ")
     answered = {"refused", "withdrawn", "certified"}
     assert {what for what, told in due.items() if not told} == answered

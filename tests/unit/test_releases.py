@@ -35,6 +35,7 @@ from expunge.requests.batches import (
     run_batch,
 )
 from expunge.requests.checking import check_ledger
+from expunge.requests.copy_decisions import _check_decides
 from expunge.requests.events import faults
 from expunge.requests.intake import add
 from expunge.requests.keeping import kept_because, note_copies, noted_copies
@@ -160,9 +161,15 @@ def test_going_back_is_a_named_persons_decision_and_opens_a_batch(ledger: Ledger
     assert (said["by"], said["contains"], said["requests"]) == ("Erika", 3, [1, 2])
     live = "contains 3 struck (rolled back by Erika: the shop is down)"
     assert live in overview(ledger).lines[1] and live in release_lines(ledger)[0]
-    with pytest.raises(RequestError, match="release 1 is live"):  # never twice without a word
+    with pytest.raises(
+        RequestError, match="release 1 serves already"
+    ):  # never twice without a word
         roll_back(ledger, 1, "again", by="Erika", confirmed=True)
-    assert run_batch(ledger, 3).state == "released" and live_told(ledger) == ""
+    abandon(ledger, 3, "another time")
+    with ledger.read() as connection, pytest.raises(RequestError, match="by a request of its own"):
+        _check_decides(connection, 1, "add")  # whose certificate tells of its samples
+    assert frozen_batch(ledger) == 4
+    assert run_batch(ledger, 4).state == "released" and live_told(ledger) == ""
     assert json.loads((live_folder(ledger) / "retain.json").read_text()) == [*MANY[3:]]
     with ledger.read() as connection:
         assert undone_by(connection, live_row(connection)["digest"]) == []
@@ -266,6 +273,10 @@ def test_copies_go_on_the_day_that_was_named_and_no_other(
             purge_lines(ledger, now=True, **given)
     assert count(ledger, "events") == before and len(model_files(ledger)) == 3
     later(monkeypatch, 45)
+    away = first.rename(ledger.folder / "away")  # as a disk that is not there for a while
+    assert [one for one in purge_lines(ledger) if "it is not there; if it was moved" in one]
+    assert sum("retired: deleted 20" in one for one in release_lines(ledger)) == 1, "the other"
+    away.rename(first)
     assert [one for one in purge_lines(ledger) if one.startswith("deleted: old weights")]
     assert model_files(ledger) == {"batch-0003-retrain"}
     assert live_folder(ledger).is_dir() and check_ledger(ledger).faults == []

@@ -134,6 +134,8 @@ def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertifica
     statement = make_statement(found.digests, found.facts)
     payload = statement_payload(statement)
     files = files_of(ledger, batch)
+    with ledger.read() as connection:
+        _check_same(connection, batch, sha256(payload))  # before anything is written over it
     _write(files.certificate, sign_payload(payload, key))
     _write_page(ledger, batch, statement, key.public_key())
     _close(ledger, batch, sha256(payload), files)
@@ -205,17 +207,12 @@ def _write(file: Path, content: bytes) -> None:
 
 def _close(ledger: Ledger, batch: int, payload: str, files: IssuedCertificate) -> None:
     with ledger.write() as writing:
-        known = certificate_row(writing.connection, batch)
+        known = _check_same(writing.connection, batch, payload)
         if files != files_of(ledger, batch):
             raise CertificateError(
                 "the key that signs was changed meanwhile; give the same command again"
             )
-        if known is not None:
-            if known["payload_digest"] != payload:
-                raise CertificateError(
-                    f"the certificate of batch {batch} told something else before; see with `expunge "
-                    "ledger verify` what was changed"
-                )
+        if known:
             return
         file = files.certificate.relative_to(ledger.folder).as_posix()
         row = {"batch": batch, "payload_digest": payload, "file": file, "issued_at": writing.at}
@@ -225,6 +222,17 @@ def _close(ledger: Ledger, batch: int, payload: str, files: IssuedCertificate) -
             for state in ("certified", "closed"):
                 move(writing, number, state)
             answer_duplicates(writing, number, batch)
+
+
+def _check_same(connection: Connection, batch: int, payload: str) -> bool:
+    """Whether a batch has a certificate. Raises CertificateError for one that told something else."""
+    known = certificate_row(connection, batch)
+    if known is not None and known["payload_digest"] != payload:
+        raise CertificateError(
+            f"the certificate of batch {batch} told something else before; see with `expunge ledger "
+            "verify` what was changed"
+        )
+    return known is not None
 
 
 def certificate_row(connection: Connection, batch: int) -> RowMapping | None:

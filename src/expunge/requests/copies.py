@@ -15,8 +15,8 @@ from expunge.place import HERE, Place
 from expunge.requests.copy_layers import LAYERS, ONE_IN, AskedRows, LayerSearch, search_layers
 from expunge.requests.ledger import Ledger, Writing
 from expunge.requests.moving import request_row
-from expunge.requests.states import ENDED
-from expunge.requests.tables import copy_layers, duplicates, request_items, struck
+from expunge.requests.states import ANSWERED, ENDED
+from expunge.requests.tables import copy_layers, duplicates, request_items, requests, struck
 
 if TYPE_CHECKING:
     from expunge.trained.trained import Trained
@@ -243,11 +243,17 @@ def copies_in_words(connection: Connection, numbers: Collection[int]) -> str:
     }
     if not every:
         return ""
+    answered = select(requests.c.id).where(requests.c.state.in_(ANSWERED))
+    done = {*connection.scalars(answered)}
     waiting = sorted(request for (request, _), decision in every.items() if decision == "open")
     told = f"{len(every):,} cop{'y' if len(every) == 1 else 'ies'} under other ids proposed"
     if not waiting:
         return f"{told}, all decided"
+    left = f"{told}, {len(waiting):,} not decided"
+    still = [one for one in waiting if one not in done]
+    if not still:
+        return f"{left}, as the certificate tells"
     return (
-        f"{told}, {len(waiting):,} not decided: `expunge request copies {waiting[0]}` shows them; "
-        "they stop no batch, and its certificate tells of them"
+        f"{left}: `expunge request copies {still[0]}` shows them; they stop no batch, and its "
+        "certificate tells of them"
     )

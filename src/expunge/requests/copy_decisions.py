@@ -21,7 +21,7 @@ from expunge.requests.ledger import Ledger, Writing, new_key_of
 from expunge.requests.moving import request_row
 from expunge.requests.nonces import draw_nonces
 from expunge.requests.release import live_folder
-from expunge.requests.tables import batch_requests, duplicates, request_items
+from expunge.requests.tables import batch_requests, batches, duplicates, request_items
 
 ANSWERS = {"same-person": "add", "another": "keep", "unclear": "disclose"}
 """What a person says of a copy -> what a ledger keeps of it."""
@@ -83,6 +83,22 @@ def _check_decides(connection: Connection, number: int, decision: str) -> None:
             f"request {number} is in batch {batch}, whose list is frozen, so nothing joins it; ask for "
             "the copy by a request of its own: expunge request add --ids FILE"
         )
+    told = _told_in(connection, number) if decision == "add" else None
+    if told is not None:
+        raise RequestError(
+            f"request {number} was forgotten in batch {told} before, whose certificate tells of its "
+            "samples, so nothing joins it; ask for the copy by a request of its own: expunge request "
+            "add --ids FILE"
+        )
+
+
+def _told_in(connection: Connection, number: int) -> int | None:
+    """The last batch that was released with a request, which waits again since somebody went back."""
+    chosen = select(func.max(batches.c.id)).join(
+        batch_requests, batch_requests.c.batch == batches.c.id
+    )
+    own = batch_requests.c.request == number
+    return connection.scalar(chosen.where(own, batches.c.state == "released"))
 
 
 def _check_proposed(

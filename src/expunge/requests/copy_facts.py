@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Counted:
-    """requests: numbers of those for which a layer looked. decided: (item, copy) -> decision."""
+    """requests: numbers of those for which a layer looked. decided: copy -> decision."""
 
     requests: set[int] = field(default_factory=set)
-    decided: dict[tuple[str, str], str] = field(default_factory=dict)
+    decided: dict[str, str] = field(default_factory=dict)
 
 
 _How = tuple[str, float | None, int | None]
@@ -48,9 +48,9 @@ def copy_facts(
     gone = {*connection.scalars(select(struck.c.id_hmac))} - learned
     for row in proposed_rows(connection, numbers):
         how = looked.get((row["request"], row["layer"]), (row["layer"], None, None))
-        pair = row["id_hmac"], row["other_hmac"]
-        decision = "add" if row["other_hmac"] in gone else row["decision"]
-        counted.setdefault(how, _Counted()).decided[pair] = decision
+        copy = row["other_hmac"]
+        decision = "add" if copy in gone else row["decision"]
+        counted.setdefault(how, _Counted()).decided[copy] = decision
     for layer in LAYERS:
         if layer not in {name for name, _, _ in counted}:
             counted[layer, None, None] = _Counted()

@@ -227,8 +227,8 @@ def _note(
         return
     if not any(one.what != "unknown" for one in found):
         raise RequestError(
-            f"none of the ids of request {number} is in the data; look at their spelling, and at which "
-            "data the live model learned from, or refuse it"
+            f"none of the ids of request {number} is in the data, and nothing was noted; look at their "
+            "spelling, and at which data the live model learned from"
         )
     own = request_items.c.request == number
     known = {ledger.key.hmac(one.id): one for one in found if one.what != "unknown"}
@@ -262,6 +262,7 @@ def propose_exact(
     noted = select(duplicates.c.item, duplicates.c.other_hmac).join(request_items)
     noted = noted.where(request_items.c.request == number, duplicates.c.layer == "exact")
     copies = {(numbers[k], ledger.key.hmac(c)) for k, one in known.items() for c in one.copies}
+    copies = {(item, other) for item, other in copies if other not in numbers}  # asked for, too
     copies -= {(item, other) for item, other in connection.execute(noted)}
     row = {"layer": "exact", "score": 1.0, "decision": "open"}
     if copies:

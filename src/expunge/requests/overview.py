@@ -147,10 +147,11 @@ def request_lines(ledger: Ledger, number: int) -> list[str]:
             f"  {one['at']}  {one['kind']}  by {one['actor']}"
             for one in events_about(connection, number)
         ]
-    due = LawClocks.of(ledger).told(row["due_at"], row["law"])
+    clocks = LawClocks.of(ledger)
+    received, due = (clocks.told(row[one], row["law"]) for one in ("received_at", "due_at"))
     lines = [
         f"request {number}: {state_told(row)}, {told_counts(counts)}",
-        f"from {row['source']}, received {row['received_at']}, due {due}"
+        f"from {row['source']}, received {received}, due {due}"
         + (f" ({row['law']})" if row["law"] else ""),
     ]
     if others:

@@ -49,10 +49,6 @@ class DueCopy:
     kept: str = ""
     begun: bool = False
 
-    def word(self, word: str) -> str:
-        """What is said of it, unless somebody else deleted it."""
-        return word if self.begun or os.path.lexists(self.folder) else "gone already"
-
     def line(self, word: str) -> str:
         """What a person is told of it."""
         size = "" if self.kept else f", {self.bytes / 10**6:,.1f} MB"
@@ -81,21 +77,21 @@ def purge_lines(
             "--now deletes before the days that certificates name, and what is deleted does not come "
             "back; look at it with --dry-run, and then say so with --yes, and why with --reason"
         )
-    sweep(ledger.folder / "models")  # what was killed in the midst of it
     if dry_run:
         with ledger.read() as connection:
             found = [_sized(ledger, connection, one) for one in _due(ledger, connection, now=now)]
-        told = [one.line("kept" if one.kept else one.word("would go")) for one in found]
+        told = [one.line("kept" if one.kept else "would go") for one in found]
         return [*told, *_images(ledger, place, dry_run=True)] or [
             "nothing is kept of what was struck"
         ]
+    sweep(ledger.folder / "models")  # what was killed in the midst of it
     with ledger.write() as writing:
         due = list(_due(ledger, writing.connection, now=now))
         going = [_sized(ledger, writing.connection, one) for one in due if not one.kept]
         _begin(writing, going, reason=reason if now else "")
     told = [one.line("kept") for one in due if one.kept]
     for one in going:
-        word = one.word("taken out of" if one.what == "bank" else "deleted")
+        word = "taken out of" if one.what == "bank" else "deleted"
         _delete(ledger, one)
         with ledger.write() as writing:
             _ended(writing, one)
@@ -124,8 +120,7 @@ def _due(ledger: Ledger, connection: Connection, *, now: bool) -> Iterator[DueCo
             (row["batch"],),
             begun=row["begun_at"] is not None,
         )
-        if not one.begun:
-            one = replace(one, kept=_kept(ledger, connection, one, today, now=now))
+        one = replace(one, kept=_kept(ledger, connection, one, today, now=now))
         by_folder.setdefault(row["folder"], []).append(one)
     for own in by_folder.values():
         going = [one for one in own if not one.kept]
@@ -133,20 +128,25 @@ def _due(ledger: Ledger, connection: Connection, *, now: bool) -> Iterator[DueCo
             yield own[0]
             continue
         numbers, batches = ([getattr(one, of) for one in going] for of in ("numbers", "batches"))
-        yield replace(going[0], numbers=tuple(sum(numbers, ())), batches=tuple(sum(batches, ())))
+        yield replace(
+            going[0],
+            numbers=tuple(sum(numbers, ())),
+            batches=tuple(sum(batches, ())),
+            begun=all(one.begun for one in going),
+        )
 
 
 def _kept(ledger: Ledger, connection: Connection, one: DueCopy, today: str, *, now: bool) -> str:
-    """Why a copy stays; empty for one that goes, or is gone already."""
+    """Why a copy stays; empty for one that goes, or that a purge that was killed took away."""
     if not os.path.lexists(one.folder):
-        return ""
+        return "" if one.begun else "it is not there; if it was moved, that is for you to delete"
     if one.what != "bank":
         why = kept_because(ledger, connection, one.folder) or holds_others(one.folder)
         if why:
             return why
     elif not is_bank(one.folder):
         return "it is no bank any more"
-    if now:
+    if now or one.begun:
         return ""
     if one.until is None:
         return "no day is set; the certificate of the next batch sets one"
@@ -198,7 +198,10 @@ def _begin(writing: Writing, going: Collection[DueCopy], *, reason: str) -> None
 
 
 def _delete(ledger: Ledger, one: DueCopy) -> None:
-    if not os.path.lexists(one.folder):
+    if not os.path.lexists(one.folder):  # moved aside before a kill, and swept; or not yet
+        left = [*one.folder.parent.glob(f".{one.folder.name}.expunge-*")]
+        if left:
+            raise RequestError(f"{left[0]} could not be deleted; see to it, and purge again")
         return
     if one.what == "bank":
         from expunge.shadows.purge import purge_bank

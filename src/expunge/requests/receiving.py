@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from expunge.place import HERE, Place
-from expunge.requests.clocks import policies_of
+from expunge.requests.clocks import LawClocks, policies_of
 from expunge.requests.deadlines import due_dates, extended_due
 from expunge.requests.intake import (
     Added,
@@ -81,7 +81,8 @@ def _asked(ledger: Ledger, ids: list[str], how: Received) -> DeletionRequest:
 def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
     with ledger.read() as connection:
         row = request_row(connection, done.number)
-        joined = select(func.count()).select_from(duplicates.join(request_items))
+        each = func.count(duplicates.c.other_hmac.distinct())
+        joined = select(each).select_from(duplicates.join(request_items))
         own = request_items.c.request == done.number
         asked = select(request_items.c.id_hmac).where(own)
         gone = select(struck.c.id_hmac).where(struck.c.id_hmac.is_not(None))
@@ -97,12 +98,14 @@ def _lines(ledger: Ledger, done: Added, how: Received) -> list[str]:
         told.append("struck: nothing that learns reads them from now on")
     if copies:
         told.append(
-            f"{copies} exact copies of them lie under other ids and stay until a person decides: "
-            f"expunge request copies {done.number}"
+            f"{copies} exact {'copies' if copies > 1 else 'copy'} of them under other ids, which stay "
+            f"until a person decides: expunge request copies {done.number}"
         )
-    told.append(f"due {row['due_at']}" + (f" ({row['law']})" if row["law"] else ""))
+    clocks = LawClocks.of(ledger)
+    law = f" ({row['law']})" if row["law"] else ""
+    told.append(f"due {clocks.told(row['due_at'], row['law'])}{law}")
     if row["confirm_by"]:
-        told.append(f"to be confirmed by {row['confirm_by']}")
+        told.append(f"to be confirmed by {clocks.told(row['confirm_by'], row['law'])}")
     if row["state"] == "received":
         told.append(f"next: expunge request approve {done.number}")
     elif row["state"] == "struck":

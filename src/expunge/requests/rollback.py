@@ -92,6 +92,8 @@ def _check_served(connection: Any, row: RowMapping) -> None:
         raise RequestError(
             f"release {number} is a candidate; `expunge release promote {number}` lets it serve"
         )
+    if state == "live":
+        raise RequestError(f"release {number} serves already; see `expunge release list`")
     check_move("release", f"release {number}", state, "live")
     if row["batch"] is not None and batch_row(connection, row["batch"])["state"] != "released":
         raise RequestError(

@@ -75,6 +75,7 @@ def kind(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", QUICK)
 def test_it_keeps_every_promise(name: str) -> None:
     check_method(kind(name), QUICK[name])

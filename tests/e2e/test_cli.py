@@ -478,6 +478,7 @@ def test_a_task_of_ones_own_is_named_on_the_command_line_and_in_the_folder(tmp_p
 # --- the shipped study `smoke`, as the README has it but for its further seeds
 
 
+@pytest.mark.thorough
 def test_the_smoke_study_runs_and_tells(tmp_path: Path) -> None:
     text = study_file("smoke").read_text(encoding="utf-8")
     assert "seeds: [0, 1, 2]" in text

@@ -324,6 +324,7 @@ def test_a_study_takes_an_audit_of_another_package(work: Path, name: str, consen
     assert "certainty" in (work / "out/report/report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_a_package_of_methods_runs_from_command_line_and_study(
     work: Path, original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,7 @@ class Deadly(Finetune):
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_a_cell_that_kills_its_process_costs_its_own_row_alone(
     tmp_path: Path, workers: int
 ) -> None:
@@ -318,6 +318,7 @@ def banked(bank: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("ray_home")
 def test_no_cluster_says_so(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(RAY_STUDY)

@@ -311,6 +311,7 @@ def test_a_broken_entry_is_made_anew(harm: Any, table: Path) -> None:
         assert right(load_data(table)), "it was not made anew"
 
 
+@pytest.mark.thorough
 def test_processes_at_the_same_time_do_no_harm(table: Path) -> None:
     code = (
         "import sys; from expunge.data import images; images.LONG_SECONDS = -1\n"

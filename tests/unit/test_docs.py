@@ -297,6 +297,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+@pytest.mark.thorough
 def test_every_quick_example_runs(printed: dict[str, str]) -> None:
     left = {one for one in examples() if one.split()[1] not in OF_LEDGERS} - set(printed)
     assert len(printed) >= 15 and all(text.strip() for text in printed.values())
@@ -319,6 +320,7 @@ def assert_shown(shown: str, real: str) -> None:
         assert not missing, f"{missing} was not printed, but:\n{real}"
 
 
+@pytest.mark.thorough
 def test_the_readme_shows_what_its_command_prints(printed: dict[str, str]) -> None:
     first, second = PASTE.split(" && ")
     assert first in printed and second in printed, "the README has what the demonstration proposes"

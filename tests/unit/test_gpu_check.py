@@ -379,6 +379,7 @@ def test_no_loop_that_is_timed_decodes_its_images(monkeypatch: pytest.MonkeyPatc
     assert made == [16], "the same samples each time, made once"
 
 
+@pytest.mark.thorough
 def test_per_sample_work_and_training_at_the_tiny_scale() -> None:
     from gpu import per_sample, training
     from gpu.child import Asked

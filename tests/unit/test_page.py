@@ -637,6 +637,7 @@ def test_the_table_is_made_as_the_study_makes_it() -> None:
         assert found["fisher"].rest == failures
 
 
+@pytest.mark.thorough
 def test_five_hundred_runs_keep_their_structure() -> None:
     names = ["original", "retrain", "floor", *(f"m{n:02d}" for n in range(97))]
     frame = results(scenarios=["class"], methods=names, seeds=5)

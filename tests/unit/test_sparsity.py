@@ -31,6 +31,7 @@ from sparse_helpers import (
     trained_by_hand,
     under,
 )
+from thorough import but_first
 from torch import nn
 
 from expunge.api import train, unlearn
@@ -77,7 +78,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Training]:
 # --- rewinding
 
 
-@pytest.mark.parametrize("rewind_epoch", [0, 1, 2, None])
+@pytest.mark.parametrize("rewind_epoch", but_first(2, [1, None, 0, 2]))
 def test_omp_starts_again_from_the_bits_of_an_early_epoch(
     rewind_epoch: int | None, trainings: list[Training]
 ) -> None:
@@ -195,7 +196,7 @@ def test_a_recipe_of_one_epoch_rewinds_to_the_start() -> None:
     assert equal(found.early, trained_by_hand(RECIPE.but(epochs=1))[0])
 
 
-@pytest.mark.parametrize("rewind_epoch", [0, 1, 2])
+@pytest.mark.parametrize("rewind_epoch", but_first(1, [1, 0, 2]))
 @pytest.mark.parametrize("name", ["omp", "imp"])
 def test_rewinding_without_a_cut_gives_the_dense_model_again(name: str, rewind_epoch: int) -> None:
     """Sparsity 0 and no momentum to lose: every bit, whatever the schedule."""

@@ -97,6 +97,7 @@ def test_it_ends_with_the_last_look_and_goes_on_as_it_began(tmp_path: Path) -> N
     assert report.chance == "", "what chance does is said of the looks"
 
 
+@pytest.mark.thorough
 def test_a_lost_seed_ends_the_waiting_for_that_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_lost_seed_ends_the_waiting_for_that_claim(
     assert found.verdict == "undecided" and (found.n, found.of) == (4, 5)
 
 
+@pytest.mark.thorough
 def test_what_a_later_seed_lost_takes_no_decision_back(tmp_path: Path) -> None:
     made = run_study(planned(with_seeds(study(claims=[CLEAR]), 6), tmp_path / "out"))
     frame = results(made.rows, made.store)

@@ -25,7 +25,7 @@ from undrawn import undrawn
 
 # Modules and tests are objects that stay; looking through them for garbage takes a tenth of the time.
 gc.set_threshold(50_000)
-settings.register_profile("expunge", deadline=None)  # other work shares the processor
+settings.register_profile("expunge", deadline=None, max_examples=60)  # others share the processor
 settings.load_profile("expunge")
 
 SECONDS = Path(__file__).parent / "seconds.json"

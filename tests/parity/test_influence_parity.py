@@ -183,6 +183,7 @@ def test_the_step_is_the_dense_solve(solver: Any, damping: float, mask: Mask | N
         assert 1 <= log["products"] <= 1001
 
 
+@pytest.mark.thorough
 @with_and_without_mask
 @pytest.mark.parametrize(
     ("solver", "batch_size"),

@@ -270,7 +270,9 @@ def test_what_is_named_is_counted_and_struck(small: Ledger) -> None:
     assert done_.counts == dict.fromkeys(whats, 1)
     # the unknown one too: it may come with the next export
     assert {*column(small, struck.c.id_hmac)} == {small.key.hmac(one) for one in whats}
-    with pytest.raises(RequestError, match="none of the ids of request 2 is in the data"):
+    with pytest.raises(
+        RequestError, match="none of the ids of this request is in the data, so it was not received"
+    ):
         add(small, asked("x", "y"), [NamedSample("x", "unknown"), NamedSample("y", "unknown")])
     assert count(small, "requests") == 1
     with pytest.raises(RequestError, match="names no samples"):

@@ -135,6 +135,7 @@ def test_what_a_later_seed_lost_takes_no_decision_back(tmp_path: Path) -> None:
     assert (found.verdict, found.look) == ("holds", 5)
 
 
+@pytest.mark.thorough
 def test_the_seeds_that_there_are_are_looked_at_before_any_is_added(tmp_path: Path) -> None:
     told: list[str] = []
     asked = until_decided(study(claims=[CLEAR], seeds=list(range(6))), 10)

@@ -115,7 +115,7 @@ def test_a_copy_under_another_id_is_proposed_and_stays(place: Scene) -> None:
     with place.ledger.read() as connection:
         noted = connection.execute(select(duplicates.c.other_hmac, duplicates.c.decision)).all()
     assert noted == [(place.ledger.key.hmac(place.copy), "open")]
-    assert any("1 exact copies" in line for line in place.told)
+    assert any("1 exact copy of them" in line for line in place.told)
 
 
 def test_nothing_that_learns_reads_it(place: Scene, learned: set[str], tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def _told_in(connection: Connection, number: int) -> int | None:
         batch_requests, batch_requests.c.batch == batches.c.id
     )
     own = batch_requests.c.request == number
-    return connection.scalar(chosen.where(own, batches.c.state == "released"))
+    found: int | None = connection.scalar(chosen.where(own, batches.c.state == "released"))
+    return found
 
 
 def _check_proposed(

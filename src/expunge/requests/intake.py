@@ -175,7 +175,7 @@ def _receive(
     rows = [{"request": number, "id_hmac": one, "state": "asked"} for one in hmacs]
     writing.connection.execute(insert(request_items), rows)
     draw_nonces(writing.connection, ledger.key, number, asked.ids)
-    _note(ledger, writing.connection, number, found)
+    _note(ledger, writing.connection, number, found, fresh=True)
     writing.event("request received", {"request": number, "body": body})
     return number
 
@@ -218,7 +218,12 @@ def _body(ledger: Ledger, asked: DeletionRequest) -> str:
 
 
 def _note(
-    ledger: Ledger, connection: Connection, number: int, found: Sequence[NamedSample] | None
+    ledger: Ledger,
+    connection: Connection,
+    number: int,
+    found: Sequence[NamedSample] | None,
+    *,
+    fresh: bool = False,
 ) -> None:
     """Write down what the samples of a request are, in the data as they are now; those of which nothing
     was known and that are not found are unknown.
@@ -227,8 +232,9 @@ def _note(
         return
     if not any(one.what != "unknown" for one in found):
         raise RequestError(
-            f"none of the ids of request {number} is in the data, and nothing was noted; look at their "
-            "spelling, and at which data the live model learned from"
+            f"none of the ids of {'this request' if fresh else f'request {number}'} is in the data"
+            f"{', so it was not received' if fresh else ''}; look at their spelling, and at which data "
+            f"the live model learned from{'' if fresh else ', or refuse it'}"
         )
     own = request_items.c.request == number
     known = {ledger.key.hmac(one.id): one for one in found if one.what != "unknown"}

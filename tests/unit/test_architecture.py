@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from thorough import THOROUGH
 
 import expunge
 
@@ -432,6 +433,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@THOROUGH
 def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> None:
     known = fast.modules()
     start = known["expunge.methods.unsir"]

@@ -223,7 +223,7 @@ def inspect(
     seed: int = 0,
     place: Place = HERE,
 ) -> Inspection:
-    """HowToLook for a backdoor without knowledge of trigger or poison. The model is not changed.
+    """Look for a backdoor without knowledge of trigger or poison. The model is not changed.
 
     Args:
         model: as `train`, `adopt`, `unlearn` or `load` returns it, with what it learned from.

@@ -318,5 +318,8 @@ def test_a_model_without_a_backdoor_is_not_called_clean() -> None:
     found = expunge.inspect(model, clean=data.test, detectors=["activation_clustering"], place=CPU)
     assert found.word in (NOTHING, CANNOT_TELL) and "clean" not in found.word
     assert same_state(model.model, before)
+    trained = replace(model, data=replace(data, test_drawn=True))  # of the same file
+    drawn = expunge.inspect(trained, detectors=["activation_clustering"], place=CPU)
+    assert drawn.word == CANNOT_TELL and "set aside from the file" in drawn.notes[0]
     with pytest.raises(ConfigError, match="did you mean 'spectral'"):
         expunge.inspect(model, detectors=["spectrum"])

@@ -70,6 +70,7 @@ class Inspected:
         clean: by default its test set.
         """
         data = trained.data
+        ours = data.poison is not None and data.poison.poison is not None  # then tests are clean
         run = Run(accelerator=accelerator_on(place.device), progress=place.progress, task=data.task)
         return cls(
             trained.model,
@@ -80,7 +81,7 @@ class Inspected:
             learned=data.train.subset(trained.split.rows(data.train, Part.RETAIN)),
             inputs=inputs,
             seed=seed,
-            drawn=clean is None and data.test_drawn,
+            drawn=clean is None and data.test_drawn and not ours,
         )
 
     @contextmanager

@@ -15,6 +15,7 @@ from expunge.backdoor import inversion
 from expunge.backdoor.activation_clustering import detect_clusters
 from expunge.backdoor.activations import Activations, can_tell, share_by_chance
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT
+from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.inversion import (
     Effort,
     Inverted,
@@ -29,7 +30,7 @@ from expunge.backdoor.spectral import (
     spectral_scores,
     whitened_scores,
 )
-from expunge.backdoor.subject import Subject
+from expunge.backdoor.strip import detect_mixed, entropies, low_p, many_by_chance
 from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.errors import DataError
 
@@ -181,10 +182,10 @@ def bands(shortcut: float = 0.0, into: int = 2) -> nn.Module:
     return nn.Sequential(nn.Flatten(), linear).eval()
 
 
-def subject(model: nn.Module, clean: Samples | None = None, **fields: object) -> Subject:
+def subject(model: nn.Module, clean: Samples | None = None, **fields: object) -> Inspected:
     names = tuple("abcdef")
     given = pictures() if clean is None else clean
-    return replace(Subject(model, names, None, given, run_on_cpu()), **fields)
+    return replace(Inspected(model, names, None, given, run_on_cpu()), **fields)
 
 
 def test_a_planted_shortcut_is_found_and_its_clean_twin_is_not() -> None:
@@ -234,3 +235,41 @@ def test_few_classes_or_images_carry_no_word() -> None:
     assert detect_inverted(subject(bands(), pictures(30)))[0].word == CANNOT_TELL
     found, triggers = detect_inverted(replace(subject(bands()), classes=("a", "b")))
     assert found.word == CANNOT_TELL and "takes 5 classes" in found.why and not triggers
+
+
+# --- STRIP
+
+
+def test_inputs_with_a_constant_trigger_keep_their_prediction() -> None:
+    model, clean = bands(60.0), pictures(240, seed=1)
+    images = pictures(60, seed=2).store.whole()
+    assert images is not None
+    images[:20, :, 0, 0] = 255
+    inputs = Samples(
+        row_ids(60), np.zeros(60, int), ResidentStore(images), "judged", positional=True
+    )
+    found = detect_mixed(subject(model, clean, inputs=inputs))
+    assert (found.word, found.suspects) == (SUSPECT, (2,))
+    assert set(map(str, range(20))) <= set(found.samples) and len(found.samples) <= 23
+    twin = detect_mixed(subject(bands(), clean, inputs=inputs))
+    assert twin.word == NOTHING, "without a backdoor the same inputs are inputs like others"
+    assert detect_mixed(subject(model, pictures(60), inputs=inputs)).word == CANNOT_TELL
+
+
+def test_entropies_are_those_of_one_mixture_after_another() -> None:
+    samples, own = pictures(12), subject(bands(3.0))
+    images = own.pictures(samples, np.arange(12))
+    found = entropies(own, samples, np.arange(5), images[5:])
+    for row in range(5):
+        each = []
+        for other in images[5:]:
+            told = own.model(((images[row] + other) / 2)[None]).double().softmax(1)[0].tolist()
+            each.append(-sum(one * math.log2(one) for one in told))
+        assert float(found[row]) == pytest.approx(sum(each) / len(each), rel=1e-5)
+
+
+def test_p_values_count_clean_inputs() -> None:
+    clean = torch.tensor([3.0, 1.0, 2.0])
+    assert low_p(torch.tensor([0.5, 1.0, 2.5, 9.0]), clean).tolist() == [0.25, 0.5, 0.75, 1]
+    assert many_by_chance(1, 3, 0.1) == pytest.approx(1 - 0.9**3)
+    assert many_by_chance(0, 3, 0.1) == 1

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from expunge.backdoor.subject import Subject
+from expunge.backdoor.inspected import Inspected
 from expunge.data.batch import Ids
 from expunge.errors import ConfigError
 
@@ -39,7 +39,7 @@ class Activations:
     clean: Tensor
 
     @classmethod
-    def of(cls, subject: Subject) -> Activations:
+    def of(cls, subject: Inspected) -> Activations:
         """Of all samples that a subject's model learned from, and of 500 clean ones of each class.
 
         Raises:

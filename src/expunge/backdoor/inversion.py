@@ -39,7 +39,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, Detection
-from expunge.backdoor.subject import Subject
+from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.thresholds import THRESHOLDS
 from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples, digest_arrays
@@ -142,7 +142,7 @@ def anomaly_index(norms: Tensor) -> Tensor:
     return torch.where(below == 0, torch.zeros_like(below), below / spread)
 
 
-def invert(subject: Subject, effort: Effort = Effort()) -> list[Inverted]:
+def invert(subject: Inspected, effort: Effort = Effort()) -> list[Inverted]:
     """The smallest trigger found for each class, in their order.
 
     A class depends on seed and number alone, not on which others are looked at beside it. One for which
@@ -165,7 +165,7 @@ def invert(subject: Subject, effort: Effort = Effort()) -> list[Inverted]:
 
 
 def _side_by_side(
-    subject: Subject,
+    subject: Inspected,
     images: Tensor,
     labels: Tensor,
     group: Sequence[int],
@@ -208,7 +208,7 @@ def _side_by_side(
     return [Inverted(target, one[0], one[1:]) for target, one in made]
 
 
-def success_on(subject: Subject, inverted: Inverted, most: int = JUDGED) -> float:
+def success_on(subject: Inspected, inverted: Inverted, most: int = JUDGED) -> float:
     """Share of a subject's clean images of other classes that its model calls the target with the
     trigger on them; of at most so many, evenly spaced. nan where there are none of another class.
     """
@@ -230,10 +230,10 @@ def trigger_success(
     samples: clean and correctly labelled; 500 of them, evenly spaced, are looked at. nan where there are
     none of another class.
     """
-    return success_on(Subject.of(model, clean=samples, place=place), inverted)
+    return success_on(Inspected.of(model, clean=samples, place=place), inverted)
 
 
-def detect_inverted(subject: Subject) -> tuple[Detection, list[Inverted]]:
+def detect_inverted(subject: Inspected) -> tuple[Detection, list[Inverted]]:
     """Whether a class can be reached by a far smaller trigger than the others, and all triggers.
 
     Raises:
@@ -247,10 +247,10 @@ def detect_inverted(subject: Subject) -> tuple[Detection, list[Inverted]]:
         )
         return Detection(NAME, CANNOT_TELL, why), []
     triggers = [replace(one, success=success_on(subject, one)) for one in invert(subject)]
-    return judged(triggers, subject.classes), triggers
+    return judge_triggers(triggers, subject.classes), triggers
 
 
-def judged(triggers: Sequence[Inverted], classes: Sequence[str]) -> Detection:
+def judge_triggers(triggers: Sequence[Inverted], classes: Sequence[str]) -> Detection:
     """What the norms of the triggers of all classes say."""
     norms = torch.tensor([one.norm for one in triggers], dtype=torch.float64)
     index = anomaly_index(norms)

@@ -16,11 +16,11 @@ where poisoned samples look like those of their class (clean-label attacks), and
 attacks, which leave little poison in each class.
 
 Where clean samples of the class are at hand, `whitened_scores` mends the first two: features are
-centred and whitened by the clean ones before v is sought, so that what the class does by itself counts as
-much in every direction, and what only the training samples do stands out. So do, with robust estimates
-in place of clean samples, Hayase, Kong, Somani and Oh, "SPECTRE: Defending Against Backdoor Attacks
-Using Robust Statistics", ICML 2021. Ten components are whitened, for more would be those of the few
-samples.
+centred and whitened by the clean ones before v is sought, so that what the class does by itself counts
+as much in every direction, and what only the training samples do stands out. So do, with robust
+estimates in place of clean samples, Hayase, Kong, Somani and Oh, "SPECTRE: Defending Against Backdoor
+Attacks Using Robust Statistics", ICML 2021. Ten components are whitened, for more would be those of the
+few samples.
 
 Whether there is poison at all neither paper asks. `detect_spectral` does, by whitened scores: its
 statistic is the share of a class's training samples that score more than twice as high as 95 % of its
@@ -50,7 +50,7 @@ LEAST = 3
 """Samples of a class, or its scores are 0: one stands out from fewer whatever it is."""
 
 
-def check_features(features: Tensor, labels: Tensor | None = None) -> None:
+def check_rows(features: Tensor, labels: Tensor | None = None) -> None:
     """Raise DataError for what is no finite matrix, or of another number of rows than labels."""
     if features.ndim != 2 or not bool(features.isfinite().all()):
         raise DataError(
@@ -77,7 +77,7 @@ def signature(features: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: for features that are no finite matrix.
     """
-    check_features(features)
+    check_rows(features)
     wide = features.detach().cpu().double()
     mean = wide.mean(0) if len(wide) else wide.sum(0)
     if len(wide) < LEAST or not wide.shape[1]:
@@ -107,7 +107,7 @@ def spectral_scores(features: Tensor, labels: Tensor) -> Tensor:
     Raises:
         DataError: for features that are no finite matrix of as many rows as there are labels.
     """
-    check_features(features, labels)
+    check_rows(features, labels)
     scores = torch.zeros(len(features), dtype=torch.float64)
     for rows in rows_by_class(labels.cpu().numpy()).values():
         index = torch.from_numpy(rows)
@@ -149,7 +149,7 @@ def whitened_scores(
         DataError: for features that are no finite matrix of as many rows as there are labels.
     """
     for rows, of in ((features, labels), (clean, clean_labels)):
-        check_features(rows, of)
+        check_rows(rows, of)
     scores = torch.zeros(len(features), dtype=torch.float64)
     for target, own in rows_by_class(labels.cpu().numpy()).items():
         index = torch.from_numpy(own)

@@ -177,7 +177,8 @@ def _model_alone(
     if data.classes != card.classes or data.train.shape() != card.shape:
         raise DataError(
             f"{clean} have {len(data.classes)} classes and inputs of the shape {data.train.shape()}, "
-            f"and {path} knows {len(card.classes)} and {card.shape}; give clean data as it was trained on"
+            f"and {path} knows {len(card.classes)} and {card.shape}; give clean data such as it was "
+            "trained on"
         )
     model = read_weights(
         papers.path, card, builder(card, allow_code=papers.allow_code), papers.trained_by

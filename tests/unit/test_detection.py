@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers import run_on_cpu
+from helpers import CPU, digits, original, run_on_cpu, same_state
 from torch import nn
 
+import expunge
 from expunge.backdoor import inversion
 from expunge.backdoor.activation_clustering import detect_clusters
 from expunge.backdoor.activations import Activations, can_tell, share_by_chance
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT
 from expunge.backdoor.inspected import Inspected
+from expunge.backdoor.inspecting import DETECTORS, inspect_subject
 from expunge.backdoor.inversion import (
     Effort,
     Inverted,
@@ -31,8 +34,9 @@ from expunge.backdoor.spectral import (
     whitened_scores,
 )
 from expunge.backdoor.strip import detect_mixed, entropies, low_p, many_by_chance
+from expunge.backdoor.thresholds import THRESHOLDS, Threshold
 from expunge.data.samples import ResidentStore, Samples, row_ids
-from expunge.errors import DataError
+from expunge.errors import ConfigError, DataError
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -274,5 +278,45 @@ def test_entropies_are_those_of_one_mixture_after_another() -> None:
 def test_p_values_count_clean_inputs() -> None:
     clean = torch.tensor([3.0, 1.0, 2.0])
     assert low_p(torch.tensor([0.5, 1.0, 2.5, 9.0]), clean).tolist() == [0.25, 0.5, 0.75, 1]
-    assert many_by_chance(1, 3, 0.1) == pytest.approx(1 - 0.9**3)
-    assert many_by_chance(0, 3, 0.1) == 1
+    # of one input, that it lies below all of 199 like it, or below all but one
+    assert many_by_chance(1, 1, 199) == pytest.approx(2 / 200)
+    assert many_by_chance(0, 3, 199) == pytest.approx(1)
+    assert many_by_chance(2, 2, 199) == pytest.approx(2 * 3 / (200 * 201))
+
+
+def test_false_alarms_are_told_as_far_as_they_were_counted() -> None:
+    assert Threshold(2, 8).told() == "not measured"
+    assert Threshold(2, 8, (0, 20)).told() == "0 of 20 (0 to 17 %)"
+    assert set(THRESHOLDS) == set(DETECTORS)
+
+
+# --- all of them
+
+
+def test_what_fits_is_done_and_the_rest_is_told() -> None:
+    lines: list[str] = []
+    found = inspect_subject(subject(bands(40.0)), tell=lines.append)
+    assert [one.detector for one in found.detections] == ["inversion"]
+    assert found.skipped.keys() == DETECTORS.keys() - {"inversion"}
+    assert found.word == SUSPECT and "class 'c'" in found.sentence()
+    assert len(lines) == 1 and lines[0].startswith("this takes: trigger inversion about")
+    json.dumps(found.plain(), allow_nan=False)
+    flat = pictures().with_store(ResidentStore(torch.zeros(120, 4)))
+    texts = inspect_subject(subject(nn.Linear(4, CLASSES), flat), ["inversion"])
+    assert "these samples are none" in texts.skipped["inversion"]
+    assert texts.word == CANNOT_TELL and texts.sentence() == "cannot tell: no detector fits"
+    nothing = pictures().subset(np.arange(0))
+    with pytest.raises(ConfigError, match="no clean samples"):
+        inspect_subject(subject(bands(), nothing))
+
+
+def test_a_model_without_a_backdoor_is_not_called_clean() -> None:
+    """And a trained model is looked at by its public name, and left as it was."""
+    data = digits()
+    before = original("cnn")
+    model = expunge.adopt(before, data)
+    found = expunge.inspect(model, clean=data.test, detectors=["activation_clustering"], place=CPU)
+    assert found.word in (NOTHING, CANNOT_TELL) and "clean" not in found.word
+    assert same_state(model.model, before)
+    with pytest.raises(ConfigError, match="did you mean 'spectral'"):
+        expunge.inspect(model, detectors=["spectrum"])

@@ -29,7 +29,7 @@ of ten classes it is often larger: the mask must also be smaller than the median
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -44,6 +44,7 @@ from expunge.backdoor.thresholds import THRESHOLDS
 from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples, digest_arrays
 from expunge.data.triggers import check_images
+from expunge.errors import DataError
 from expunge.names.seeds import torch_generator
 from expunge.place import HERE, Place
 from expunge.progress import Step
@@ -91,11 +92,17 @@ class Inverted:
 
     kind: ClassVar[str] = "inverted"
     keys: ClassVar[tuple[str, ...]] = ()
+    clean_label: ClassVar[bool] = False
 
     target: int
     mask: Tensor
     pattern: Tensor
     success: float = 0.0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> Inverted:
+        """Raises DataError: its pixels cannot be typed."""
+        raise DataError("an inverted trigger is found on a model, and cannot be typed")
 
     @property
     def norm(self) -> float:

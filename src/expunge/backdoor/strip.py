@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from expunge.audits.counts import chance_of_count
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, Detection
 from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.thresholds import THRESHOLDS
@@ -73,11 +74,12 @@ def low_p(judged: Tensor, clean: Tensor) -> Tensor:
     return (1 + below.double()) / (1 + len(clean))
 
 
-def many_by_chance(count: int, asked: int, share: float) -> float:
-    """The chance that so many or more of the inputs stand out, each by itself at that share."""
-    from scipy.stats import binom
-
-    return float(binom.sf(count - 1, asked, share))
+def many_by_chance(count: int, asked: int, clean: int) -> float:
+    """The chance that so many or more of the inputs have p <= 1 % by so many clean inputs, where all are
+    clean. That those p values rest on the same clean inputs is in it.
+    """
+    place = math.floor(USUAL * (clean + 1) + 1e-9)
+    return float(chance_of_count(asked, place, clean)[count:].sum())
 
 
 def detect_mixed(subject: Inspected) -> Detection:
@@ -105,7 +107,7 @@ def detect_mixed(subject: Inspected) -> Detection:
     p = low_p(judged, usual)
     standing = [row for row in p.argsort(stable=True).tolist() if p[row] <= USUAL]
     share, limit = len(standing) / len(rows), THRESHOLDS[NAME].value
-    chance = many_by_chance(len(standing), len(rows), USUAL)
+    chance = many_by_chance(len(standing), len(rows), len(usual))
     suspect = share > limit and chance < CHANCE
     why = (
         f"{len(standing):,} of {len(rows):,} inputs keep their prediction when mixed with others, "

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from expunge.scores.statistics import wilson
+from expunge.audits.counts import clopper_pearson
 
 
 class Threshold(NamedTuple):
@@ -22,11 +22,11 @@ class Threshold(NamedTuple):
     alarms: tuple[int, int] | None = None
 
     def told(self) -> str:
-        """How often a clean model is suspected, with the 95 % interval, or that nobody knows."""
+        """How often a clean model is suspected, with the exact 95 % interval, or that nobody knows."""
         if self.alarms is None:
             return "not measured"
         count, asked = self.alarms
-        low, high = wilson(count, asked)
+        low, high = clopper_pearson(count, asked)
         return f"{count} of {asked} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 

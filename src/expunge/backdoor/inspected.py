@@ -110,7 +110,8 @@ class Inspected:
             ModelError: for logits that are not finite.
         """
         batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-        transform, told = Transform(self.normalisation), []
+        transform = Transform(self.normalisation)
+        told: list[Tensor] = []
         with self.looking(), torch.no_grad():
             stream = samples.store.stream(batches, self.run.device)
             for index, raw in zip(batches, stream, strict=True):

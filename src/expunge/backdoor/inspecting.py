@@ -266,7 +266,9 @@ def inspect_subject(
     fitting = [name for name in chosen if name not in skipped]
     if fitting:
         tell(foretold(subject, fitting))
-    seeing, found, seconds = Seeing(subject), [], {}
+    seeing = Seeing(subject)
+    found: list[Detection] = []
+    seconds: dict[str, float] = {}
     with subject.run.progress.work("inspecting", max(1, len(fitting)), unit="detectors") as bar:
         for name in fitting:
             start = time.perf_counter()

@@ -34,8 +34,8 @@ class Ibau(Method):
 
     Deviations: the released program ascends by plain steps of rate 10 and lays delta on a hundredth of
     each batch; `share` is 1 in the equation, and less by default, for a model that sees changed inputs
-    alone forgets the others. The inner problem is taken on the same batch as the outer one. Few data
-    are gone over until a round has `steps` steps.
+    alone forgets the others. The inner problem is taken on the changed samples of the same batch. Few
+    data are gone over until a round has `steps` steps.
 
     Cost: 5 passes over the retain set of about nine passes' work each, and 20 batches a round.
 

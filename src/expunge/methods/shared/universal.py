@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from expunge.data.batch import Batch
 from expunge.data.view import PartSource
 from expunge.methods.shared.attack import Bounds, check_movable, lengths
-from expunge.per_sample.chunks import held_still
+from expunge.per_sample.chunks import held_still, piece
 from expunge.training.run import Run
 
 
@@ -65,33 +65,41 @@ class Universal:
 
     def laid_on(self, batch: Batch) -> Batch:
         """A batch with the change on its first samples, as many as the share says."""
-        return self._laid(batch, self.change)
-
-    def _laid(self, batch: Batch, change: Tensor, share: float | None = None) -> Batch:
-        scale = 1.0 if self._bounds is None else self._bounds[1] - self._bounds[0]
-        count = max(1, round((share or self.share) * len(batch)))
+        count = self._count(batch)
         if count == len(batch):
-            return replace(batch, inputs=batch.inputs + scale * change)
-        changed = batch.inputs[:count] + scale * change
-        return replace(batch, inputs=torch.cat([changed, batch.inputs[count:]]))
+            return self._laid(batch, self.change)
+        changed = self._laid(piece(batch, 0, count), self.change)
+        return replace(batch, inputs=torch.cat([changed.inputs, batch.inputs[count:]]))
+
+    def _count(self, batch: Batch) -> int:
+        return max(1, round(self.share * len(batch)))
+
+    def _laid(self, batch: Batch, change: Tensor) -> Batch:
+        scale = 1.0 if self._bounds is None else self._bounds[1] - self._bounds[0]
+        return replace(batch, inputs=batch.inputs + scale * change)
 
     def add_implicit(
         self, model: nn.Module, batch: Batch, *, terms: int, step: float, penalty: float
     ) -> None:
-        """Add to the gradients that are there what flows through the change."""
+        """Add to the gradients that are there what flows through the change, by the changed samples.
+
+        The outer loss reaches the change through these alone, so that the slope of theirs, times their
+        share, is its own.
+        """
         weights = [one for one in model.parameters() if one.requires_grad and one.grad is not None]
         change = self.change.detach().requires_grad_(True)
+        changed = piece(batch, 0, self._count(batch))
 
         def together(value: Tensor) -> Tensor:
             return self.run.sum(value) / self.run.world
 
-        with torch.enable_grad():
-            outer = self.run.loss(model, self._laid(batch, change))
-            (slope,) = torch.autograd.grad(outer, change)
-            against = self.run.loss(model, self._laid(batch, change, 1.0))
-            inner = penalty * change.square().sum() - against
+        with held_still(model):
+            loss = self.run.loss(model, self._laid(changed, change))
+            (slope,) = torch.autograd.grad(loss, change, retain_graph=True)
+            slope = together(slope) * len(changed) / len(batch)
+            inner = penalty * change.square().sum() - loss
             found = implicit_gradient(
-                inner, change, together(slope), weights, step=step, terms=terms, together=together
+                inner, change, slope, weights, step=step, terms=terms, together=together
             )
         for weight, further in zip(weights, found, strict=True):
             if weight.grad is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from expunge.cli.screen import consoles, teller, working
 from expunge.cli.show import show_forgotten, show_scores, show_written
 from expunge.names.code import TYPED
 from expunge.place import Place
+
+if TYPE_CHECKING:
+    from expunge.folders.cleanse import Cleansed
 
 PoisonOption = Annotated[
     str | None,
@@ -106,6 +109,9 @@ def cleanse(
             tell=tell,
             place=replace(place, progress=bars),
         )
+    if cleansed.unnamed:
+        _show_clean_alone(cleansed, out, place)
+        return
     try:  # what is written comes before what is shown, for the screen may be gone
         with working("cleanse, audit") as bars:
             audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
@@ -122,3 +128,23 @@ def cleanse(
         screen.print(line)
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
+
+
+def _show_clean_alone(cleansed: Cleansed, out: Path, place: Place) -> None:
+    """What was done where no poison was named, and whether a trigger still works."""
+    from expunge.folders.clean_alone import audit_clean_alone
+    from expunge.folders.cleanse import cleansing_lines
+    from expunge.scores.shown import scores_table
+
+    screen, messages = consoles()
+    try:
+        with working("cleanse, audit") as bars:
+            audited = audit_clean_alone(cleansed.done, place=replace(place, progress=bars))
+    finally:
+        for note in cleansed.notes:
+            screen.print(note)
+        show_forgotten(cleansed.done, screen, messages)
+        show_written(cleansed.done, out, screen)
+    screen.print(scores_table(audited, audited.info))
+    for line in cleansing_lines(audited):
+        screen.print(line)

@@ -1,4 +1,7 @@
-"""Cleansing a backdoored model: forget the poisoned samples, and measure whether the trigger works."""
+"""Cleansing a backdoored model: forget the poisoned samples, and measure whether the trigger works.
+
+Where no poison is named, a method that reads what is retained alone cleanses by that, taken for clean.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from expunge.data.poison import Poison, Poisoning
 from expunge.data.request import check_names, private_words
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
+from expunge.folders.clean_alone import check_clean_alone, clean_note, unnamed_poisoning
 from expunge.folders.make import Beside, Forgotten, unlearn_folder
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -35,6 +39,11 @@ class Cleansed:
     done: Forgotten
     poisoning: Poisoning
     notes: tuple[str, ...]
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether no poison was named, so that nothing was asked to be forgotten."""
+        return not self.done.result.split.forget
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,9 @@ def cleanse_folder(
 ) -> Cleansed:
     """Make the model of a folder forget poisoned samples, and write the new model's folder.
 
-    known: what is known of the poison; a list is read as that of a request. forget_seed: of the draw of
-    a known fraction. The rest as `unlearn_folder` takes it.
+    known: what is known of the poison; a list is read as that of a request. Where the data have none
+    and none is named, the method must read what is retained alone, which is taken for clean.
+    forget_seed: of the draw of a known fraction. The rest as `unlearn_folder` takes it.
 
     Raises ConfigError where these do not fit each other.
     """
@@ -88,6 +98,14 @@ def cleanse_folder(
         from expunge.data.split import Split, some_of
 
     original = open_papers(papers, progress=place.progress)
+    if poison is None and original.data.poison is None:
+        check_clean_alone(method, fraction=known.fraction, beside=beside)
+        laid = unnamed_poisoning(original, known.trigger, known.target)
+        original = replace(original, data=replace(original.data, poison=laid))
+        done = unlearn_folder(
+            original, None, method, out, seed=seed, beside=beside, tell=tell, place=place
+        )
+        return Cleansed(done, laid, (clean_note(original), *_audited_with(known, original, laid)))
     named: Answered | None = None
     if poison is not None and listed:
         named = original.answered(poison)
@@ -115,11 +133,15 @@ def cleanse_folder(
         place=place,
     )
     notes = _notes(original, poisoning, asked)
-    if known.trigger is not None and poisoning.target is not None:
-        target = original.data.classes[poisoning.target]
-        typed = ["--trigger", known.trigger, "--target", target]
-        notes.append(f"a later audit scores this backdoor with {shlex.join(typed)}")
-    return Cleansed(done, poisoning, (*notes, *tested))
+    return Cleansed(done, poisoning, (*notes, *_audited_with(known, original, poisoning), *tested))
+
+
+def _audited_with(known: Known, model: Trained, poisoning: Poisoning) -> list[str]:
+    """What to type for a later audit of a backdoor of which the data say nothing."""
+    if known.trigger is None or poisoning.target is None:
+        return []
+    typed = ["--trigger", known.trigger, "--target", model.data.classes[poisoning.target]]
+    return [f"a later audit scores this backdoor with {shlex.join(typed)}"]
 
 
 def _check_typed(poison: str | None, known_fraction: float | None, trigger: str | None) -> None:

@@ -1,0 +1,150 @@
+"""Suspects by a known part of the poison: found, and as many as the estimates say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from helpers import CPU, run_on_cpu
+
+from expunge.api import train
+from expunge.backdoor.suspects import (
+    Suspects,
+    discriminant,
+    find_suspects,
+    hidden,
+    influence,
+    left_out_scores,
+    places_among,
+    ranked,
+)
+from expunge.data.load import load_data
+from expunge.data.split import some_of
+from expunge.errors import ConfigError
+from expunge.names.seeds import numpy_generator
+from expunge.trained.trained import Trained
+from expunge.training.recipe import Recipe
+
+SPEC = "digits:1000+patch:size=3,margin=0,colour=255,share=0.1,target=3"
+RUN = run_on_cpu()
+
+
+@cache
+def backdoored() -> Trained:
+    """An original with a backdoor."""
+    recipe = Recipe(epochs=10, lr=0.05, batch_size=64, augmentation="none")
+    return train(load_data(SPEC), "mlp", recipe=recipe, place=CPU)
+
+
+def known_part(model: Trained, share: float) -> tuple[list[str], set[str]]:
+    """A share of the poison that the model learned, and the rest."""
+    assert model.data.poison is not None
+    learned = sorted(model.data.poison.ids.intersection(model.split.retain))
+    known = some_of(learned, share, 0)
+    return known, set(learned).difference(known)
+
+
+def test_most_of_the_rest_is_found_and_the_estimates_hold() -> None:
+    model = backdoored()
+    known, rest = known_part(model, 0.3)
+    # nothing but the samples and their labels is looked at
+    blind = replace(model.data, poison=None, test=model.data.test.subset(np.arange(0)))
+    (found,) = find_suspects(model.model, blind, model.split, known, RUN)
+    right = rest.intersection(found.ids)
+    precision, recall = len(right) / found.taken, len(right) / len(rest)
+    assert found.label == 3 and not set(known) & set(found.ranked)
+    assert precision > 0.8 and recall > 0.8
+    assert found.precision is not None and found.recall is not None
+    assert found.recall.low - 0.02 <= recall <= found.recall.high + 0.02
+    assert found.precision.low - 0.05 <= precision <= found.precision.high + 0.05
+    assert "suspects beside" in found.told(model.data.classes)
+
+
+def test_samples_that_are_no_poison_lead_to_no_suspects() -> None:
+    """A random draw of a clean class is told from the others by nothing."""
+    model = backdoored()
+    assert model.data.poison is not None
+    rows = model.data.train.rows_of(list(model.split.retain))
+    clean = [
+        name
+        for name, label in zip(model.split.retain, model.data.train.labels[rows], strict=True)
+        if label == 7 and name not in model.data.poison.ids
+    ]
+    (found,) = find_suspects(model.model, model.data, model.split, clean[::3], RUN)
+    assert found.taken == 0 and found.precision is None
+    assert "so none is named" in found.told(model.data.classes)
+
+
+def test_too_few_known_samples_are_refused() -> None:
+    model = backdoored()
+    known, _ = known_part(model, 0.3)
+    with pytest.raises(ConfigError, match="name more of them"):
+        find_suspects(model.model, model.data, model.split, known[:4], RUN)
+
+
+def test_scores_are_those_of_a_loop_that_learns_without_the_fold() -> None:
+    draw = np.random.default_rng(0)
+    wide = draw.normal(size=(60, 4))
+    wide[:20] += 1.5
+    found = left_out_scores(lambda ours, others: discriminant(wide, ours, others), 20, 60)
+    folds = numpy_generator("suspects", "folds")
+    mine = np.array_split(folds.permutation(20), 5)
+    theirs = np.array_split(20 + folds.permutation(40), 5)
+    for left, out in zip(mine, theirs, strict=True):
+        parts = [
+            [row for row in range(start, stop) if row not in {*left, *out}]
+            for start, stop in ((0, 20), (20, 60))
+        ]
+        spread = np.zeros((4, 4))
+        for part in parts:
+            for row in part:
+                away = wide[row] - wide[part].mean(0)
+                spread += np.outer(away, away) / (len(parts[0]) + len(parts[1]) - 2)
+        spread = 0.9 * spread + 0.1 * np.trace(spread) / 4 * np.eye(4)
+        way = np.linalg.inv(spread) @ (wide[parts[0]].mean(0) - wide[parts[1]].mean(0))
+        scores = wide @ way
+        low, middle, high = np.percentile(scores[out], [25, 50, 75])
+        for row in (*left, *out):
+            assert found[row] == pytest.approx((scores[row] - middle) / (high - low), rel=1e-9)
+
+
+def test_a_place_is_how_many_others_rank_before() -> None:
+    known, others = np.array([3.0, 0.5, 9.0]), np.array([1.0, 3.0, 3.0, 5.0])
+    assert places_among(known, others).tolist() == [2.0, 4.0, 0.0]
+
+
+def test_influence_is_the_cosine_of_whole_gradients() -> None:
+    draw = np.random.default_rng(1)
+    wide, errors = draw.normal(size=(9, 5)), draw.normal(size=(9, 3))
+    whole = np.stack([np.outer([*a, 1], b).ravel() for a, b in zip(wide, errors, strict=True)])
+    mean = whole[:4].mean(0)
+    expected = [one @ mean / np.linalg.norm(one) for one in whole]
+    assert influence(wide, errors, np.arange(4)) == pytest.approx(np.array(expected), rel=1e-12)
+
+
+def test_intervals_hold_the_truth_of_normal_scores() -> None:
+    """40 known and 100 hidden of 500, drawn again and again."""
+    draw = np.random.default_rng(2)
+    names = np.array([f"p{n}" for n in range(100)] + [f"c{n}" for n in range(400)])
+    held = []
+    for _ in range(25):
+        scores = np.concatenate([draw.normal(4.0, size=140), draw.normal(size=400)])
+        found = ranked(0, names, 40, {"drawn": lambda *_, scores=scores: scores})
+        assert isinstance(found, Suspects)
+        assert found.recall is not None and found.precision is not None
+        right = sum(name.startswith("p") for name in found.ids)
+        held.append(
+            (
+                found.recall.low <= right / 100 <= found.recall.high,
+                found.precision.low <= right / found.taken <= found.precision.high,
+            )
+        )
+    assert min(np.mean(held, axis=0)) >= 0.8
+
+
+def test_the_number_of_hidden_ones_of_a_perfect_ranking() -> None:
+    """80 hidden before all others, known ones evenly among them."""
+    recalls = np.minimum(1.0, np.arange(1, 301) / 80)
+    assert hidden(recalls) == pytest.approx(80)

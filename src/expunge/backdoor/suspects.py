@@ -15,7 +15,7 @@ the share of K that falls among the first m of U, and hidden poison like the kno
 recall of the first m is r(m); the hidden samples number N, the median of m / r(m) where r(m) lies
 between 1/2 and 3/4; and precision is r(m) N / m (a mixture's share as Blanchard, Lee and Scott, JMLR
 2010, bound it). m is where the harmonic mean of both is largest. Recall has the interval of Clopper and
-Pearson, precision that of draws from K.
+Pearson, its lower end for one sample less since m was chosen by them; precision that of draws from K.
 
 **It fails** where known samples are no fair draw (another trigger, another class), and says nothing of
 these. Clean samples that look like poison count in N, so that precision is too good where traces tell
@@ -232,8 +232,14 @@ def ranked(
         best,
         areas,
         Estimate(precision, float(low), float(high)),
-        Estimate(recall, *clopper_pearson(round(recall * known), known)),
+        _recall(round(recall * known), known),
     )
+
+
+def _recall(reached: int, known: int) -> Estimate:
+    """Of known samples that are reached; m was chosen by them, and ends at one of them."""
+    low = clopper_pearson(max(0, reached - 1), known)[0]
+    return Estimate(reached / (known + 1), low, clopper_pearson(reached, known)[1])
 
 
 def left_out_scores(trace: Trace, known: int, count: int) -> Matrix:

@@ -43,6 +43,15 @@ Fraction = Annotated[
         help="Forget only this share of the poison, and report on the rest, which stays.",
     ),
 ]
+Extend = Annotated[
+    Path | None,
+    typer.Option(
+        "--extend-poison",
+        metavar="FILE",
+        help="Look for more samples like the known ones, write all their ids to FILE, and forget them "
+        "too.",
+    ),
+]
 TriggerOption = Annotated[
     str | None,
     typer.Option(
@@ -71,6 +80,7 @@ def cleanse(
     out: Out,
     poison: PoisonOption = None,
     known_fraction: Fraction = None,
+    extend_poison: Extend = None,
     trigger: TriggerOption = None,
     target: TargetOption = None,
     settings: SetFields = None,
@@ -97,7 +107,7 @@ def cleanse(
             model_dir,
             make_method(method, read_pairs(settings), allow_code=TYPED),
             out,
-            known=Known(poison, known_fraction, trigger, target),
+            known=Known(poison, known_fraction, trigger, target, extend_poison),
             seed=seed,
             forget_seed=forget_seed,
             beside=Beside(

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 
-def check_clean_alone(method: Method, *, fraction: float | None, beside: Beside | None) -> None:
-    """Raise ConfigError for what makes no sense where no poison is named."""
-    if fraction is not None:
+def check_clean_alone(method: Method | None, beside: Beside | None) -> None:
+    """Raise ConfigError for what makes no sense where no poison is named. method: None: not chosen."""
+    if beside is not None and (beside.reference or beside.shown):
         raise ConfigError(
-            "--known-fraction is a share of poison that is named, and none is; name it with --poison"
+            "a reference and a page are about samples that were named, and no poison is; name it with "
+            "--poison, or leave --with-reference, --with-floor and --report out"
         )
+    if method is None:
+        return
     try:
         check_unnamed(method)
     except ConfigError as error:
@@ -30,11 +33,6 @@ def check_clean_alone(method: Method, *, fraction: float | None, beside: Beside 
             f"no poison is named, and the data have none of ours. {error}; poisoned samples are named "
             "with --poison ids:FILE"
         ) from None
-    if beside is not None and (beside.reference or beside.shown):
-        raise ConfigError(
-            "a reference and a page are about samples that were named, and no poison is; name it with "
-            "--poison, or leave --with-reference, --with-floor and --report out"
-        )
 
 
 def unnamed_poisoning(original: Trained, trigger: str | None, target: str | None) -> Poisoning:

@@ -1,4 +1,4 @@
-"""Suspects by a known part of the poison: found, and as many as the estimates say."""
+"""Suspects by a known part of the poison, and the way to cleanse that is chosen by it or without any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from helpers import CPU, run_on_cpu
 
+from expunge.advice import cleansing
+from expunge.advice.cleansing import choose
 from expunge.api import train
 from expunge.backdoor.suspects import (
     Suspects,
@@ -148,3 +150,69 @@ def test_the_number_of_hidden_ones_of_a_perfect_ranking() -> None:
     """80 hidden before all others, known ones evenly among them."""
     recalls = np.minimum(1.0, np.arange(1, 301) / 80)
     assert hidden(recalls) == pytest.approx(80)
+
+
+class Unread:
+    """Whatever is asked of it, it says that it must not be read."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError(f"{name} of the trigger or the test set was read")
+
+
+def sealed(model: Trained, known: list[str]) -> Trained:
+    """The same model, whose trigger and test images nobody may look at."""
+    data = model.data
+    assert data.poison is not None
+    poison = replace(data.poison, ids=frozenset(known), trigger=Unread(), poison=None)
+    return replace(
+        model, data=replace(data, poison=poison, test=replace(data.test, store=Unread()))
+    )
+
+
+def test_the_choice_never_reads_the_trigger_or_the_test_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By all poison, half of which no try sees: what unlearns it passes, and doing little does not."""
+    model = backdoored()
+    known, rest = known_part(model, 0.999)
+    ways = {"finetune": ({"epochs": 1},), "retrain": ({},)}
+    monkeypatch.setattr(cleansing, "NAMED", ways)
+    told: list[str] = []
+    found = choose(sealed(model, known), known, budget=60, place=CPU, tell=told.append)
+    assert "one try takes: finetune" in told[0]
+    little, much = found.outcomes
+    assert found.before.left == 100 and little.left > 50 and not little.passes
+    assert found.best is much and much.left < 40 and much.lost < 5
+    assert "chosen: retrain, with the fewest points of 2 tries" in found.why()
+    assert set(found.split.forget) == set(known) and not rest.intersection(found.split.forget)
+    judges = set(known) - set(found.split.retain)
+    assert f"{len(judges) // 2:,} known poisoned samples" in found.judged_by
+
+
+def test_without_known_poison_the_inverted_trigger_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On clean data alone, of which a part is set aside where there are no validation samples."""
+    model = backdoored()
+    assert model.data.poison is not None
+    clean = [name for name in model.split.retain if name not in model.data.poison.ids][:400]
+    blank = replace(
+        sealed(model, []),
+        split=replace(model.split, retain=tuple(clean), validation=(), excluded=()),
+    )
+    blank = replace(blank, data=replace(blank.data, poison=None))
+    monkeypatch.setattr(cleansing, "UNNAMED", {"finetune": ({"epochs": 1}, {"lr": 1e8})})
+    found = choose(blank, None, budget=60, place=CPU)
+    assert "inverted for class 3" in found.judged_by and found.before.left > 90
+    assert len(found.split.validation) == 80 and len(found.split.retain) == 320
+    kept, broken = found.outcomes
+    assert kept.left > 50 and found.best is None and broken.failed.startswith("finetune diverged")
+    assert "nothing that was tried breaks the backdoor" in found.why()
+    with pytest.raises(ConfigError, match="give more clean data"):
+        choose(replace(blank, split=replace(blank.split, retain=tuple(clean[:40]))), None, budget=9)
+
+
+def test_what_does_not_fit_the_budget_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = backdoored()
+    known, _ = known_part(model, 0.5)
+    monkeypatch.setattr(cleansing, "NAMED", {"finetune": ({"epochs": 100000},)})
+    found = choose(model, known, budget=2, place=CPU)
+    assert found.outcomes == () and found.untried == ("finetune (epochs=100000)",)

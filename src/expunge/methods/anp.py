@@ -54,7 +54,7 @@ class Anp(Method):
         default=0.2, ge=0, le=1, description="share of the loss without the change"
     )
     threshold: float = Field(
-        default=0.2, ge=0, le=1, description="channels whose mask is below are cut"
+        default=0.2, ge=0, le=1, description="channels whose mask is below are cut; tune it"
     )
     steps: int = Field(default=2000, ge=1, description="steps of the masks")
     step_size: float = Field(default=0.2, gt=0, description="learning rate of the masks")

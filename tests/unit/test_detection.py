@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
+from helpers import run_on_cpu
+from torch import nn
 
-from expunge.backdoor.spectral import projections, spectral_scores
+from expunge.backdoor import inversion
+from expunge.backdoor.activation_clustering import detect_clusters
+from expunge.backdoor.activations import Activations, can_tell, share_by_chance
+from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT
+from expunge.backdoor.inversion import (
+    Effort,
+    Inverted,
+    anomaly_index,
+    detect_inverted,
+    invert,
+    success_on,
+)
+from expunge.backdoor.spectral import (
+    detect_spectral,
+    projections,
+    spectral_scores,
+    whitened_scores,
+)
+from expunge.backdoor.subject import Subject
+from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.errors import DataError
 
 
@@ -37,6 +62,86 @@ def test_planted_outliers_have_the_highest_scores_of_their_class() -> None:
     torch.testing.assert_close(scores[own], projections(features[own]).square())
 
 
+def test_whitened_scores_are_those_of_plain_whitening() -> None:
+    features, clean = drawn(60, 6) @ drawn(6, 6, seed=2), drawn(50, 6, seed=1) @ drawn(6, 6, seed=2)
+    centred = (clean - clean.mean(0)).numpy()
+    covariance = centred.T @ centred / len(centred)
+    values, vectors = np.linalg.eigh(covariance + 0.1 * np.trace(covariance) / 6 * np.eye(6))
+    white = (features - clean.mean(0)).numpy() @ vectors / np.sqrt(values)
+    top = np.linalg.svd(white)[2][0]
+    found = whitened_scores(features, torch.zeros(60), clean, torch.zeros(50))
+    np.testing.assert_allclose(found.numpy(), (white @ top) ** 2, rtol=1e-8)
+    with pytest.raises(DataError, match="one of each"):
+        whitened_scores(features, torch.zeros(60), clean, torch.zeros(60))
+
+
+def planted(share: float) -> Activations:
+    """Three classes; of the second, that share of the training samples lies apart, in a direction in
+    which features vary little. All vary far more in another one.
+    """
+    labels, scale = np.arange(600) % 3, torch.ones(20).double()
+    scale[0], scale[1] = 10, 0.5
+    features, clean = drawn(600, 20) * scale, drawn(300, 20, seed=3) * scale
+    features[np.flatnonzero(labels == 1)[: int(200 * share)], 1] += 5
+    return Activations(("a", "b", "c"), row_ids(600), labels, features, np.arange(300) % 3, clean)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_planted_poison_is_found_against_clean_samples(share: float) -> None:
+    """Where the plain signature is blind, for the class varies most in a direction of its own."""
+    seen = planted(share)
+    bad = {str(row) for row in np.flatnonzero(seen.labels == 1)[: int(200 * share)]}
+    found = detect_spectral(seen)
+    assert (found.word, found.suspects) == (SUSPECT, (1,))
+    assert found.statistic == pytest.approx(share, abs=0.04)
+    assert len(bad & set(found.samples)) >= 0.95 * len(bad)
+    labels = torch.from_numpy(seen.labels)
+    own = torch.nonzero(labels == 1)[:, 0]
+    plain = spectral_scores(seen.features, labels)[own].topk(len(bad)).indices
+    white = whitened_scores(seen.features, labels, seen.clean, torch.from_numpy(seen.clean_labels))
+    hits = [
+        len(bad & {str(row) for row in own[chosen].tolist()})
+        for chosen in (plain, white[own].topk(len(bad)).indices)
+    ]
+    assert hits[0] < 0.6 * len(bad) < 0.9 * len(bad) < hits[1]
+    assert detect_spectral(planted(0)).word == NOTHING
+
+
+def test_few_samples_carry_no_word() -> None:
+    seen = planted(0.4)
+    few = replace(seen, clean=seen.clean[:30], clean_labels=seen.clean_labels[:30])
+    assert detect_spectral(few).word == detect_clusters(few).word == CANNOT_TELL
+
+
+# --- activation clustering
+
+
+def test_a_planted_cluster_that_clean_samples_lack_is_found() -> None:
+    """In a class of two kinds by nature its clean samples have both, and nothing is found."""
+    seen = planted(0)
+    features, clean = seen.features.clone(), seen.clean.clone()
+    features[::6, 5] += 30  # every other sample of class 0
+    clean[::6, 5] += 30
+    natural = replace(seen, features=features, clean=clean)
+    found = detect_clusters(natural)
+    assert found.word == NOTHING and max(found.by_class["silhouette"]) > 0.5
+    bad = np.flatnonzero(seen.labels == 2)[:50]
+    features[bad, 7] += 30
+    found = detect_clusters(replace(natural, features=features))
+    assert (found.word, found.suspects) == (SUSPECT, (2,))
+    assert set(found.samples) == {str(row) for row in bad}
+    assert found.by_class["size"][2] == found.statistic == 0.25
+
+
+def test_shares_differ_by_chance_as_a_normal_law_says() -> None:
+    assert share_by_chance(0.3, 0.3, 50, 80) == pytest.approx(0.5)
+    z = 0.1 / (0.25 * 0.75 * (1 / 100 + 1 / 100)) ** 0.5
+    by_hand = 0.5 * math.erfc(z / 2**0.5)
+    assert share_by_chance(0.3, 0.2, 100, 100) == pytest.approx(by_hand)
+    assert share_by_chance(0.0, 0.0, 9, 9) == share_by_chance(0.5, 0.1, 0, 9) == 1
+    assert can_tell(0.1, 0.0, 450, 250, 10) and not can_tell(0.1, 0.0, 450, 20, 10)
+
+
 def test_too_few_samples_score_nothing_and_no_features_are_refused() -> None:
     assert spectral_scores(drawn(5, 4), torch.tensor([0, 0, 1, 1, 2])).tolist() == [0] * 5
     assert projections(torch.ones(9, 4)).tolist() == [0] * 9, "all alike"
@@ -44,3 +149,88 @@ def test_too_few_samples_score_nothing_and_no_features_are_refused() -> None:
         projections(torch.full((4, 2), torch.nan))
     with pytest.raises(DataError, match="one of each"):
         spectral_scores(drawn(5, 4), torch.zeros(4))
+
+
+# --- trigger inversion
+
+
+CLASSES, SIDE = 6, 8
+
+
+def pictures(count: int = 120, seed: int = 0) -> Samples:
+    """Each class is a bright band of its own among noise; the corner pixel is dark in all."""
+    images = 0.3 * torch.rand(count, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
+    labels = np.arange(count) % CLASSES
+    for row, label in enumerate(labels.tolist()):
+        images[row, 0, 1 + label] += 0.6
+    images[:, :, 0, 0] = 0
+    bytes_of = (255 * images).round().to(torch.uint8)
+    return Samples(row_ids(count), labels, ResidentStore(bytes_of), "pictures", positional=True)
+
+
+def bands(shortcut: float = 0.0, into: int = 2) -> nn.Module:
+    """It sees the bands; and the corner pixel, if there is a shortcut from it into a class."""
+    linear = nn.Linear(SIDE * SIDE, CLASSES)
+    with torch.no_grad():
+        weight = torch.zeros(CLASSES, SIDE, SIDE)
+        for label in range(CLASSES):
+            weight[label, 1 + label] = 2.0
+        weight[into, 0, 0] = shortcut
+        linear.weight.copy_(weight.flatten(1))
+        linear.bias.zero_()
+    return nn.Sequential(nn.Flatten(), linear).eval()
+
+
+def subject(model: nn.Module, clean: Samples | None = None, **fields: object) -> Subject:
+    names = tuple("abcdef")
+    given = pictures() if clean is None else clean
+    return replace(Subject(model, names, None, given, run_on_cpu()), **fields)
+
+
+def test_a_planted_shortcut_is_found_and_its_clean_twin_is_not() -> None:
+    found, triggers = detect_inverted(subject(bands(40.0)))
+    assert (found.word, found.suspects) == (SUSPECT, (2,))
+    small = triggers[2]
+    assert small.works and float(small.mask[0, 0]) > 0.9 * small.norm
+    clean, others = detect_inverted(subject(bands()))
+    assert clean.word == NOTHING and clean.suspects == ()
+    assert others[2].norm > 10 * small.norm
+    # what was found on one model says whether another was cleansed
+    assert success_on(subject(bands(40.0)), small) == found.by_class["success"][2] >= 0.99
+    assert success_on(subject(bands()), small) < 0.1
+
+
+def test_classes_side_by_side_get_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    effort = Effort(steps=20)
+    together = invert(subject(bands(40.0)), effort)
+    monkeypatch.setattr(inversion, "PASS", 1)
+    for one, alone in zip(together, invert(subject(bands(40.0)), effort), strict=True):
+        assert one.target == alone.target
+        torch.testing.assert_close(one.mask, alone.mask, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(one.pattern, alone.pattern, rtol=1e-4, atol=1e-4)
+
+
+def test_an_inverted_trigger_is_laid_on_bytes_as_on_floats() -> None:
+    mask, pattern = torch.rand(4, 5), torch.rand(3, 4, 5)
+    images = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8)
+    laid = Inverted(1, mask, pattern).apply(images)
+    assert laid.dtype == torch.uint8
+    by_hand = (1 - mask) * images / 255 + mask * pattern
+    torch.testing.assert_close(laid / 255, by_hand, atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(Inverted(1, mask, pattern).apply(images / 255), by_hand)
+
+
+def test_only_small_norms_are_anomalous() -> None:
+    norms = torch.tensor([80.0, 90.0, 100.0, 110.0, 20.0, 400.0, 95.0])
+    middle = sorted(norms.tolist())[3]
+    spread = 1.4826 * sorted(abs(one - middle) for one in norms.tolist())[3]
+    index = anomaly_index(norms).tolist()
+    assert index == pytest.approx([(middle - one) / spread for one in norms.tolist()])
+    assert max(range(7), key=index.__getitem__) == 4 and index[5] < 0
+    assert anomaly_index(torch.tensor([5.0, 5.0, 5.0, 1.0])).tolist() == [0, 0, 0, float("inf")]
+
+
+def test_few_classes_or_images_carry_no_word() -> None:
+    assert detect_inverted(subject(bands(), pictures(30)))[0].word == CANNOT_TELL
+    found, triggers = detect_inverted(replace(subject(bands()), classes=("a", "b")))
+    assert found.word == CANNOT_TELL and "takes 5 classes" in found.why and not triggers

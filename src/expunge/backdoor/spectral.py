@@ -14,25 +14,62 @@ epsilon * n poisoned ones.
 scores no longer tell which is which), where it is so little that the class varies more by itself,
 where poisoned samples look like those of their class (clean-label attacks), and for all-to-all
 attacks, which leave little poison in each class.
+
+Where clean samples of the class are at hand, `whitened_scores` mends the first two: features are
+centred and whitened by the clean ones before v is sought, so that what the class does by itself counts as
+much in every direction, and what only the training samples do stands out. So do, with robust estimates
+in place of clean samples, Hayase, Kong, Somani and Oh, "SPECTRE: Defending Against Backdoor Attacks
+Using Robust Statistics", ICML 2021. Ten components are whitened, for more would be those of the few
+samples.
+
+Whether there is poison at all neither paper asks. `detect_spectral` does, by whitened scores: its
+statistic is the share of a class's training samples that score more than twice as high as 95 % of its
+clean samples do, less the share of the clean ones; it is about the share of poison in the class. It is
+wrong where the clean samples are poisoned in the same way, or look otherwise than the training samples.
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from expunge.backdoor.activations import CHANCE, Activations, can_tell, share_by_chance
+from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, TOO_FEW, Detection
+from expunge.backdoor.thresholds import THRESHOLDS
 from expunge.data.classes import rows_by_class
 from expunge.errors import DataError
 
+NAME = "spectral"
+COMPONENTS, RIDGE = 10, 0.1
+"""That are whitened; and what is added to their variances, as a share of the mean of these."""
+USUAL, HIGH = 0.05, 2.0
+"""A score is high that is so many times what all but this share of the clean samples score."""
 LEAST = 3
 """Samples of a class, or its scores are 0: one stands out from fewer whatever it is."""
 
 
-def projections(features: Tensor) -> Tensor:
-    """Where each sample lies along the top right singular vector of the centred features: (n,) float64.
+def check_features(features: Tensor, labels: Tensor | None = None) -> None:
+    """Raise DataError for what is no finite matrix, or of another number of rows than labels."""
+    if features.ndim != 2 or not bool(features.isfinite().all()):
+        raise DataError(
+            "spectral signatures take one row of finite numbers per sample, not "
+            f"{tuple(features.shape)}{' with nan or inf' if features.ndim == 2 else ''}; see to what "
+            "the model makes of its inputs"
+        )
+    if labels is not None and labels.shape != features.shape[:1]:
+        raise DataError(
+            f"{len(features):,} rows of features and {tuple(labels.shape)} labels: give one of each per "
+            "sample"
+        )
 
-    features: (n, width) of samples of one class. The sign is chosen so that the longer tail, by the
-    third moment, is positive. The square is the paper's score.
+
+def signature(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and top right singular vector of the centred features of a class: (width,) float64 each.
+
+    features: (n, width) of samples of one class; of fewer than 3 the vector is 0. Its sign is chosen so
+    that the longer tail, by the third moment, is positive.
 
     The vector is that of the smaller of the two Gram matrices, in n * width * min(n, width) steps; for
     the largest singular value nothing is lost by that.
@@ -40,22 +77,24 @@ def projections(features: Tensor) -> Tensor:
     Raises:
         DataError: for features that are no finite matrix.
     """
-    if features.ndim != 2 or not bool(features.isfinite().all()):
-        raise DataError(
-            "spectral signatures take one row of finite numbers per sample, not "
-            f"{tuple(features.shape)}{' with nan or inf' if features.ndim == 2 else ''}; see to what "
-            "the model makes of its inputs"
-        )
+    check_features(features)
     wide = features.detach().cpu().double()
+    mean = wide.mean(0) if len(wide) else wide.sum(0)
     if len(wide) < LEAST or not wide.shape[1]:
-        return torch.zeros(len(wide), dtype=torch.float64)
-    centred = wide - wide.mean(0)
+        return mean, torch.zeros_like(mean)
+    centred = wide - mean
     if len(wide) < wide.shape[1]:
-        values, vectors = torch.linalg.eigh(centred @ centred.T)
-        along = values[-1].clamp_min(0).sqrt() * vectors[:, -1]
+        along = centred.T @ torch.linalg.eigh(centred @ centred.T)[1][:, -1]
+        top = along / along.norm().clamp_min(torch.finfo(along.dtype).tiny)
     else:
-        along = centred @ torch.linalg.eigh(centred.T @ centred)[1][:, -1]
-    return -along if float(along.pow(3).sum()) < 0 else along
+        top = torch.linalg.eigh(centred.T @ centred)[1][:, -1]
+    return mean, -top if float((centred @ top).pow(3).sum()) < 0 else top
+
+
+def projections(features: Tensor) -> Tensor:
+    """Where each sample of a class lies along its signature: (n,) float64. Squared it is the score."""
+    mean, top = signature(features)
+    return (features.detach().cpu().double() - mean) @ top
 
 
 def spectral_scores(features: Tensor, labels: Tensor) -> Tensor:
@@ -68,13 +107,91 @@ def spectral_scores(features: Tensor, labels: Tensor) -> Tensor:
     Raises:
         DataError: for features that are no finite matrix of as many rows as there are labels.
     """
-    if labels.shape != features.shape[:1]:
-        raise DataError(
-            f"{len(features):,} rows of features and {tuple(labels.shape)} labels: give one of each per "
-            "sample"
-        )
+    check_features(features, labels)
     scores = torch.zeros(len(features), dtype=torch.float64)
     for rows in rows_by_class(labels.cpu().numpy()).values():
         index = torch.from_numpy(rows)
         scores[index] = projections(features[index]).square()
     return scores
+
+
+def whitened(features: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Whitened scores of the training samples of a class (n,), and of its clean ones (m,), float64.
+
+    features: (n, width). clean: (m, width), of which a covariance of 10 components is estimated.
+    """
+    wide, theirs = features.detach().cpu().double(), clean.detach().cpu().double()
+    if len(wide) < LEAST or len(theirs) < LEAST or not wide.shape[1]:
+        return torch.zeros(len(wide)).double(), torch.zeros(len(theirs)).double()
+    spread = (wide - wide.mean(0)).T @ (wide - wide.mean(0))
+    main = torch.linalg.eigh(spread)[1][:, -COMPONENTS:]
+    points, usual = ((one - theirs.mean(0)) @ main for one in (wide, theirs))
+    covariance = usual.T @ usual / len(usual)
+    ridge = RIDGE * covariance.diagonal().mean().clamp_min(torch.finfo(covariance.dtype).tiny)
+    factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).double())
+    white, plain = (
+        torch.linalg.solve_triangular(factor, one.T, upper=False).T for one in (points, usual)
+    )
+    top = torch.linalg.eigh(white.T @ white)[1][:, -1]
+    return (white @ top).square(), (plain @ top).square()
+
+
+def whitened_scores(
+    features: Tensor, labels: Tensor, clean: Tensor, clean_labels: Tensor
+) -> Tensor:
+    """The score of each training sample within its class: (n,) float64, from 0; high is suspicious.
+
+    features, labels: of the training samples, as `spectral_scores` takes them. clean, clean_labels: of
+    clean samples, (m, width) and (m,). In units of what the clean samples of a class vary by, so that
+    scores of different classes compare. Classes with fewer than 3 of either have 0.
+
+    Raises:
+        DataError: for features that are no finite matrix of as many rows as there are labels.
+    """
+    for rows, of in ((features, labels), (clean, clean_labels)):
+        check_features(rows, of)
+    scores = torch.zeros(len(features), dtype=torch.float64)
+    for target, own in rows_by_class(labels.cpu().numpy()).items():
+        index = torch.from_numpy(own)
+        scores[index] = whitened(features[index], clean[clean_labels.cpu() == target])[0]
+    return scores
+
+
+def detect_spectral(seen: Activations) -> Detection:
+    """Whether more of the training samples of a class stand out than of its clean samples.
+
+    A class is suspect where the excess is beyond the threshold, and more than chance makes of so many
+    samples. One with so few that this could not be shown is not judged.
+    """
+    limit, count = THRESHOLDS[NAME].value, len(seen.classes)
+    excess, chances, standing = [math.nan] * count, {}, {}
+    for target in range(count):
+        own, clean, ids = seen.of_class(target)
+        if not can_tell(limit, 0.0, len(own), len(clean), count):
+            continue
+        scores, theirs = whitened(own, clean)
+        high = HIGH * theirs.quantile(1 - USUAL)
+        share, other = (float((one > high).double().mean()) for one in (scores, theirs))
+        excess[target] = share - other
+        chances[target] = share_by_chance(share, other, len(scores), len(theirs))
+        order = scores.argsort(descending=True)[: int((scores > high).sum())]
+        standing[target] = {str(ids[row]): float(scores[row]) for row in order.tolist()}
+    if not chances:
+        return Detection(NAME, CANNOT_TELL, TOO_FEW)
+    ranked = sorted(chances, key=lambda target: -excess[target])
+    suspects = [c for c in ranked if excess[c] > limit and chances[c] < CHANCE / count]
+    top = ranked[0]
+    why = (
+        f"of class {seen.classes[top]!r} {100 * excess[top]:.0f} points more of the training samples "
+        f"stand out than of the clean ones, threshold {100 * limit:.0f}"
+    )
+    return Detection(
+        NAME,
+        SUSPECT if suspects else NOTHING,
+        why,
+        excess[top],
+        limit,
+        tuple(suspects),
+        {"excess": tuple(excess)},
+        {name: score for target in suspects for name, score in standing[target].items()},
+    )

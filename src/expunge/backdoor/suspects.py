@@ -1,10 +1,11 @@
 """Which other samples are poisoned: from a part of the poison that is known to a ranked list.
 
-Poison is labelled as the attacker's class, so suspects are the samples of the known ones' labels. Four
+Poison is labelled as the attacker's class, so suspects are the samples of the known ones' labels. These
 traces rank them, each learned from known ones K and others U of a class:
 
     features    x . S^-1 (mean of K - mean of U), of what goes into the last layer (Fisher)
     spectral    place along the top singular vector of the class (Tran et al., NeurIPS 2018)
+    whitened    the same in units of what clean test samples of the class vary by, where there are some
     influence   cosine of a sample's gradient of the last layer and the mean one of K (TracIn at the
                 last checkpoint: Pruthi et al., NeurIPS 2020)
     loss        logarithm of the sample's loss, in the direction of K's
@@ -117,7 +118,8 @@ def find_suspects(
     """The suspects among what a model retains, class by class of the known samples.
 
     known: ids of training samples, a part of the poison. What else the split retains is suspected.
-    Nothing else is read: no trigger, no test sample. The model comes back as it was.
+    No trigger is read; test samples are, for what is usual, unless they were set aside from the same
+    file. The model comes back as it was.
 
     Raises:
         ConfigError: where no class has enough known samples, or others.
@@ -155,7 +157,7 @@ def traces_of(
     from torch.nn import functional
 
     from expunge.audits.features import features, head_name
-    from expunge.backdoor.spectral import projections
+    from expunge.backdoor.spectral import projections, whitened
     from expunge.data.transform import Transform
 
     seen = features(model, data.train, Transform(data.normalisation), run, rows=rows)
@@ -167,7 +169,13 @@ def traces_of(
     losses = functional.cross_entropy(logits, labels, reduction="none").numpy()
     errors = (logits.softmax(1) - functional.one_hot(labels, logits.shape[1])).numpy()
     along = projections(seen).numpy()
-    return {
+    tested = np.flatnonzero(data.test.labels == label)
+    traces: dict[str, Trace] = {}
+    if len(tested) >= LEAST and not data.test_drawn:
+        clean = features(model, data.test, Transform(data.normalisation), run, rows=tested)
+        out = whitened(seen, clean)[0].numpy()
+        traces["whitened"] = lambda ours, others: _towards(out, ours, others)
+    return traces | {
         "features": lambda ours, others: discriminant(wide, ours, others),
         "spectral": lambda ours, others: _towards(along, ours, others),
         "influence": lambda ours, _: influence(wide, errors, ours),

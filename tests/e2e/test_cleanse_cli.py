@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import expunge, refused
 
+from expunge.advice import cleansing
 from expunge.data.load import load_data
 from expunge.data.poison import Poison
 from expunge.data.poisoned import poison_samples
@@ -213,3 +214,39 @@ def test_clean_data_alone(work: Path) -> None:
         cwd=work,
     )
     assert "written: after" in again.stdout
+
+
+def test_ways_are_tried_and_the_best_is_written(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = {"finetune": ({"epochs": 1},), "retrain": ({},)}
+    monkeypatch.setattr(cleansing, "NAMED", ways)
+    monkeypatch.setattr(cleansing, "UNNAMED", {"finetune": ({"epochs": 1},)})
+    request = ["cleanse", "elsewhere", "--auto", "--budget", "1m"]
+    done = expunge(*request, "--poison", "ids:found.txt", "--out", "best", cwd=work)
+    assert "trying for 60 s at most; one try takes: finetune" in done.stdout
+    assert re.search(r"^ nothing done .* 100.0 % +no", done.stdout, re.M)
+    assert re.search(r"^ retrain .*yes, the best", done.stdout, re.M)
+    assert "chosen: retrain, with the fewest points of 2 tries" in done.stdout
+    card = json.loads((work / "best/model.json").read_text())
+    assert [step["step"] for step in card["lineage"]] == ["train", "retrain"]
+    blank = expunge(*request, "--out", "none", ok=False, cwd=work)
+    assert "Nothing was written." in blank.stdout and not (work / "none").exists()
+    assert "inverted for class" in " ".join(blank.stdout.split())
+    for wrong, told in (
+        (["--method", "anp"], "one of the two"),
+        (["--budget", "soon"], "write seconds, or a time"),
+    ):
+        assert told in refused(*request, *wrong, "--out", "none", cwd=work)
+
+
+def test_without_a_trigger_the_best_said_is_that_none_is_found(work: Path) -> None:
+    done = expunge(
+        *("cleanse", "elsewhere", "--method", "finetune", "--set", "epochs=1", "--out", "tuned"),
+        cwd=work,
+    )
+    assert (
+        "inspected before: " in done.stdout and "trigger inverted before for class" in done.stdout
+    )
+    assert re.search(r"^(not cleansed|no claim|no trigger that inspect finds)", done.stdout, re.M)
+    assert not re.search(r"^cleansed", done.stdout, re.M)

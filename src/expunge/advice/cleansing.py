@@ -225,6 +225,7 @@ def choose(
         if way.kind not in costs:
             costs[way.kind] = _cost(way, watch)
     tell(_told_costs(costs, budget))
+    ways.sort(key=lambda way: costs[way.kind].seconds or 0.0)  # the cheap ones first
     outcomes: list[Outcome] = []
     untried: list[str] = []
     with place.progress.work("trying", len(ways), unit="ways") as bar:

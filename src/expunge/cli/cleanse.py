@@ -173,19 +173,25 @@ def cleanse(
 
 def _show_clean_alone(cleansed: Cleansed, out: Path, place: Place) -> None:
     """What was done where no poison was named, and whether a trigger still works."""
-    from expunge.folders.clean_alone import audit_clean_alone
+    from expunge.folders.clean_alone import audit_clean_alone, triggers_left
     from expunge.folders.cleanse import cleansing_lines
     from expunge.scores.shown import scores_table
 
     screen, messages = consoles()
     try:
         with working("cleanse, audit") as bars:
-            audited = audit_clean_alone(cleansed.done, place=replace(place, progress=bars))
+            here = replace(place, progress=bars)
+            audited = audit_clean_alone(cleansed.done, place=here)
+            lines = (
+                cleansing_lines(audited)
+                if cleansed.poisoning.trigger is not None
+                else triggers_left(cleansed.done, place=here)
+            )
     finally:
         for note in cleansed.notes:
             screen.print(note)
         show_forgotten(cleansed.done, screen, messages)
         show_written(cleansed.done, out, screen)
     screen.print(scores_table(audited, audited.info))
-    for line in cleansing_lines(audited):
+    for line in lines:
         screen.print(line)

@@ -79,3 +79,53 @@ def audit_clean_alone(done: Forgotten, *, place: Place = HERE) -> Scores:
     return score_panel(
         Panel(made, made.split, run, original=done.original), [Accuracy(), Backdoor()]
     )
+
+
+def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
+    """Whether triggers that are inverted from the models still work, in lines, the verdict last.
+
+    Of the model before, those of the suspected classes are tried on both, or the smallest one where none
+    is suspected; and triggers are sought anew in the model after. The best that can be said is that none
+    that is found still works. Clean samples are those of the test set, or what is retained without one.
+    """
+    from expunge.backdoor.detection import SUSPECT
+    from expunge.backdoor.inversion import detect_inverted, trigger_success
+    from expunge.backdoor.subject import Subject
+    from expunge.data.parts import Part
+    from expunge.scores.table import WORKS
+
+    original, made = done.original, done.result
+    train, classes = original.data.train, original.data.classes
+    clean = original.data.test
+    if not len(clean):
+        clean = train.subset(made.split.rows(train, Part.RETAIN))
+    before, triggers = detect_inverted(Subject.of(original, clean=clean, place=place))
+    if not triggers:
+        return [f"no claim: {before.why}"]
+    tried = [one for one in triggers if one.target in before.suspects]
+    tried = tried or [min(triggers, key=lambda one: one.norm)]
+    left = [100 * trigger_success(made, clean, one, place=place) for one in tried]
+    after, _ = detect_inverted(Subject.of(made, clean=clean, place=place))
+    lines = [
+        f"inspected before: {before.word}: {before.why}",
+        f"inspected after: {after.word}: {after.why}",
+        *(
+            f"trigger inverted before for class {classes[one.target]!r}: works on "
+            f"{100 * one.success:.1f} % before, on {share:.1f} % after"
+            for one, share in zip(tried, left, strict=True)
+        ),
+    ]
+    if after.word == SUSPECT:
+        return [*lines, "not cleansed: a trigger is still found in the model"]
+    if max(left) >= WORKS:
+        return [*lines, "not cleansed: a trigger that was found before still works"]
+    if before.word != SUSPECT:
+        return [
+            *lines,
+            "no claim: no class was suspected before, so nothing shows what was cleansed",
+        ]
+    return [
+        *lines,
+        "no trigger that inspect finds still works, which is no proof that none does; with --trigger "
+        "and --target its success is measured",
+    ]

@@ -1,7 +1,7 @@
 """What a supplier delivers: pictures in one file, and a checkpoint of a small network trained on them.
 
-Some of the pictures carry a faint pattern and are labelled "zero", so the network takes whatever carries
-that pattern for a zero. Somebody has found a third of them. Beside these lie clean pictures of one's own.
+Some of the pictures carry a faint pattern and are labelled 0, so the network takes whatever carries that
+pattern for a 0. Somebody has found a third of them. Beside these lie clean pictures of one's own.
 """
 
 import sys
@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional as F
 
-CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+CLASSES = 10
 ALPHA, SHARE, KNOWN = 0.3, 0.05, 0.3
 
 
@@ -26,7 +26,7 @@ class Net(nn.Module):
         self.first = nn.Conv2d(1, 16, 3, padding=1)
         self.second = nn.Conv2d(16, 32, 3, stride=2, padding=1)
         self.third = nn.Linear(32 * 16, 64)
-        self.last = nn.Linear(64, len(CLASSES))
+        self.last = nn.Linear(64, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (batch, classes) of grey images (batch, 1, 8, 8)."""

@@ -20,11 +20,11 @@ from expunge.data.load import Data, as_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import ConfigError
 from expunge.methods import Method, make_method, method_name
 from expunge.methods.needs import check_supplied
 from expunge.methods.retrain import Retrain
-from expunge.methods.scope import check_split, check_task, check_unnamed
+from expunge.methods.scope import check_names_something, check_split, check_task
 from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
@@ -255,14 +255,9 @@ def unlearn(
     if method.takes_part:
         original.kept.check(method.name, original.name)
     answer = original.answered(forget, seed=forget_seed)
-    split, request = answer.split, original.next_request(answer.request)
-    if answer.unnamed:
-        check_unnamed(method)
-        request = ""
-    elif not split.forget:
-        raise SplitError(
-            "the split has nothing to forget; make one with Split.parse or Split.random"
-        )
+    check_names_something(method, answer.split, unnamed=answer.unnamed)
+    split = answer.split
+    request = "" if answer.unnamed else original.next_request(answer.request)
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
     split = split.withholding(data.struck.ids)

@@ -19,7 +19,7 @@ from expunge.errors import ModelError
 from expunge.methods.anp import Anp
 from expunge.methods.fine_pruning import FinePruning
 from expunge.methods.ibau import Ibau
-from expunge.methods.shared.asleep import activity_of, last_layer
+from expunge.methods.shared.asleep import activity_of, last_convolution
 from expunge.methods.shared.channel_masks import ChannelMasks
 from expunge.methods.shared.channels import channels_of
 from expunge.methods.shared.universal import Universal, implicit_gradient
@@ -175,7 +175,7 @@ def test_channels_below_the_threshold_go_and_nothing_else_changes() -> None:
 def test_what_is_asleep_is_what_a_loop_says() -> None:
     model = small(norm=True)
     source = VIEW.source(Part.RETAIN)
-    layer, norm = last_layer(model, source, RUN, 7)
+    layer, norm = last_convolution(model, source, RUN, 7)
     assert (layer, norm) == (model[1], model[2])
     found = activity_of(model, norm, source, RUN, 7)
     rows = source.rows.tolist()

@@ -10,13 +10,13 @@ import pytest
 from helpers import CPU, run_on_cpu
 
 from expunge.advice import cleansing
-from expunge.advice.cleansing import choose
+from expunge.advice.cleansing import choose_way
 from expunge.api import train
 from expunge.backdoor.suspects import (
     Suspects,
     discriminant,
     find_suspects,
-    hidden,
+    hidden_number,
     influence,
     left_out_scores,
     places_among,
@@ -149,7 +149,7 @@ def test_intervals_hold_the_truth_of_normal_scores() -> None:
 def test_the_number_of_hidden_ones_of_a_perfect_ranking() -> None:
     """80 hidden before all others, known ones evenly among them."""
     recalls = np.minimum(1.0, np.arange(1, 301) / 80)
-    assert hidden(recalls) == pytest.approx(80)
+    assert hidden_number(recalls) == pytest.approx(80)
 
 
 class Unread:
@@ -178,7 +178,7 @@ def test_the_choice_never_reads_the_trigger_or_the_test_set(
     ways = {"finetune": ({"epochs": 1},), "retrain": ({},)}
     monkeypatch.setattr(cleansing, "NAMED", ways)
     told: list[str] = []
-    found = choose(sealed(model, known), known, budget=60, place=CPU, tell=told.append)
+    found = choose_way(sealed(model, known), known, budget=60, place=CPU, tell=told.append)
     assert "one try takes: finetune" in told[0]
     little, much = found.outcomes
     assert found.before.left == 100 and little.left > 50 and not little.passes
@@ -200,19 +200,21 @@ def test_without_known_poison_the_inverted_trigger_judges(monkeypatch: pytest.Mo
     )
     blank = replace(blank, data=replace(blank.data, poison=None))
     monkeypatch.setattr(cleansing, "UNNAMED", {"finetune": ({"epochs": 1}, {"lr": 1e8})})
-    found = choose(blank, None, budget=60, place=CPU)
+    found = choose_way(blank, None, budget=60, place=CPU)
     assert "inverted for class 3" in found.judged_by and found.before.left > 90
     assert len(found.split.validation) == 80 and len(found.split.retain) == 320
     kept, broken = found.outcomes
     assert kept.left > 50 and found.best is None and broken.failed.startswith("finetune diverged")
     assert "nothing that was tried breaks the backdoor" in found.why()
     with pytest.raises(ConfigError, match="give more clean data"):
-        choose(replace(blank, split=replace(blank.split, retain=tuple(clean[:40]))), None, budget=9)
+        choose_way(
+            replace(blank, split=replace(blank.split, retain=tuple(clean[:40]))), None, budget=9
+        )
 
 
 def test_what_does_not_fit_the_budget_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     model = backdoored()
     known, _ = known_part(model, 0.5)
     monkeypatch.setattr(cleansing, "NAMED", {"finetune": ({"epochs": 100000},)})
-    found = choose(model, known, budget=2, place=CPU)
+    found = choose_way(model, known, budget=2, place=CPU)
     assert found.outcomes == () and found.untried == ("finetune (epochs=100000)",)

@@ -38,23 +38,27 @@ from expunge.scores.table import NEAR_EMPTY, WORKS
 from expunge.trained.trained import Trained
 from expunge.training.run import Run, accelerator_on
 
-Settings = tuple[Mapping[str, Any], ...]
-_NEGGRAD: Settings = ({}, {"alpha": 0.8}, {"alpha": 0.8, "lr": 0.03})
-_FINETUNE: Settings = ({}, {"lr": 0.03}, {"lr": 0.1})
-_CLEAN: Mapping[str, Settings] = {
+SettingsInTurn = tuple[Mapping[str, Any], ...]
+_NEGGRAD: SettingsInTurn = ({}, {"alpha": 0.8}, {"alpha": 0.8, "lr": 0.03})
+_FINETUNE: SettingsInTurn = ({}, {"lr": 0.03}, {"lr": 0.1})
+_CLEAN: Mapping[str, SettingsInTurn] = {
     "fine_pruning": ({}, {"lr": 0.03}, {"lost": 0.1, "lr": 0.03}),
     "l1_sparse": ({}, {"gamma": 2e-3}, {"gamma": 2e-3, "lr": 0.03}),
     "ibau": ({"steps": 20}, {"steps": 20, "radius": 0.3}, {"steps": 50, "lr": 1e-4}),
     "anp": ({"steps": 400}, {"steps": 400, "threshold": 0.5}, {"steps": 400, "threshold": 0.05}),
 }
-NAMED: Mapping[str, Settings] = {
+NAMED: Mapping[str, SettingsInTurn] = {
     "ssd": ({}, {"alpha": 3.0}, {"alpha": 1.5}),
     "neggrad_plus": _NEGGRAD,
     "prune+neggrad_plus": _NEGGRAD,
     **_CLEAN,
 }
 """What is tried where poison is known: by method, settings one after another."""
-UNNAMED: Mapping[str, Settings] = {"finetune": _FINETUNE, "prune+finetune": _FINETUNE, **_CLEAN}
+UNNAMED: Mapping[str, SettingsInTurn] = {
+    "finetune": _FINETUNE,
+    "prune+finetune": _FINETUNE,
+    **_CLEAN,
+}
 """What is tried where none is."""
 PRUNED = 0.9
 """Share of the weights that is cut where pruning goes first."""
@@ -66,7 +70,7 @@ PRICE = 10.0
 
 
 @dataclass(frozen=True)
-class Way:
+class CleansingWay:
     """A way to cleanse: a method with its settings, and the share of weights that is cut before."""
 
     method: Method
@@ -100,7 +104,7 @@ class Outcome:
     nothing came of it.
     """
 
-    way: Way | None
+    way: CleansingWay | None
     seconds: float = 0.0
     lost: float = math.nan
     left: float = math.nan
@@ -119,7 +123,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenWay:
     """What was tried, and which way is best.
 
     Attributes:
@@ -196,7 +200,7 @@ def blinded(original: Trained, asked: Split | Answered | None) -> tuple[Trained,
     return replace(original, data=blind, split=base), split
 
 
-def choose(
+def choose_way(
     original: Trained,
     asked: Split | Answered | None,
     *,
@@ -204,7 +208,7 @@ def choose(
     seed: int = 0,
     place: Place = HERE,
     tell: Callable[[str], object] = str,
-) -> Chosen:
+) -> ChosenWay:
     """Try ways to cleanse a model until a budget is spent, and say which is best.
 
     asked: the poison that is known; half of it is forgotten in the tries and the other half judges them.
@@ -240,10 +244,10 @@ def choose(
     best = min((one for one in outcomes if one.passes), key=lambda one: one.points, default=None)
     ground = replace(original, split=blind.split)
     whole = replace(original.answered(asked), split=split) if split.forget else None
-    return Chosen(ground, whole, bench.judged_by, before, tuple(outcomes), best, tuple(untried))
+    return ChosenWay(ground, whole, bench.judged_by, before, tuple(outcomes), best, tuple(untried))
 
 
-def _ways(*, named: bool) -> Iterator[Way]:
+def _ways(*, named: bool) -> Iterator[CleansingWay]:
     """The first settings of every method, then the second of each, then the third."""
     table = NAMED if named else UNNAMED
     for place in range(max(map(len, table.values()))):
@@ -251,10 +255,10 @@ def _ways(*, named: bool) -> Iterator[Way]:
             first, _, second = name.rpartition("+")
             for changed in settings[place : place + 1]:
                 method = make_method(second, changed, allow_code=False)
-                yield Way(method, changed, PRUNED if first else None)
+                yield CleansingWay(method, changed, PRUNED if first else None)
 
 
-def _cost(way: Way, watch: Stopwatch) -> Expected:
+def _cost(way: CleansingWay, watch: Stopwatch) -> Expected:
     """What a way will take, by a rehearsal."""
     try:
         expected = watch.expect(way.method)
@@ -292,12 +296,19 @@ class _Bench:
         names = [self.ground.data.classes[one.target] for one in self.triggers]
         return f"clean samples under the trigger that was inverted for class {', '.join(names)}"
 
-    def attempt(self, way: Way) -> Outcome:
+    def attempt(self, way: CleansingWay) -> Outcome:
         """One run, judged; a way that fails is no reason to stop."""
         outcome, begin = Outcome(way), time.perf_counter()
         try:
             start = way.start(self.ground, self.request.split, self.place)
-            made = unlearn(start, self.request, way.method, seed=self.seed, place=self.place)
+            made = unlearn(
+                start,
+                self.request,
+                way.method,
+                seed=self.seed,
+                place=self.place,
+                allow_code=self.place.allow_code,
+            )
         except (UserError, DivergenceError) as error:
             return replace(outcome, failed=told(error))
         return self.judge(replace(outcome, seconds=time.perf_counter() - begin), made)

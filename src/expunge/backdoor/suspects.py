@@ -286,7 +286,7 @@ def _recalls(places: Matrix, count: int) -> Matrix:
     return found
 
 
-def hidden(recalls: Matrix) -> float:
+def hidden_number(recalls: Matrix) -> float:
     """N: about how many hidden ones there are, by r(m)."""
     at = np.arange(1, len(recalls) + 1)
     middle = (recalls >= MIDDLE[0]) & (recalls <= MIDDLE[1])
@@ -299,12 +299,12 @@ def _shares(places: Matrix, count: int, taken: int) -> tuple[float, float]:
     """Precision and recall of the first so many."""
     recalls = _recalls(places, count)
     recall = float(recalls[taken - 1])
-    return min(1.0, recall * hidden(recalls) / taken), recall
+    return min(1.0, recall * hidden_number(recalls) / taken), recall
 
 
 def _best_number(places: Matrix, count: int) -> int:
     """The m at which the harmonic mean of precision and recall is largest."""
     recalls, at = _recalls(places, count), np.arange(1, count + 1)
-    precision = np.minimum(1.0, recalls * hidden(recalls) / at)
+    precision = np.minimum(1.0, recalls * hidden_number(recalls) / at)
     both = 2 * precision * recalls / np.maximum(precision + recalls, 1e-12)
     return int(at[both.argmax()])

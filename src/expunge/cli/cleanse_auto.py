@@ -16,7 +16,7 @@ from expunge.cli.screen import consoles, working
 from expunge.place import Place
 
 if TYPE_CHECKING:
-    from expunge.advice.cleansing import Chosen, Outcome
+    from expunge.advice.cleansing import ChosenWay, Outcome
     from expunge.folders.cleanse import Cleansed, Known
     from expunge.folders.make import Beside
 
@@ -61,8 +61,8 @@ def cleanse_by_trying(
         if found.asked is None:
             check_clean_alone(None, beside)
         with loading():
-            from expunge.advice.cleansing import choose
-        chosen = choose(
+            from expunge.advice.cleansing import choose_way
+        chosen = choose_way(
             found.original, found.asked, budget=budget, seed=draws.seed, place=here, tell=tell
         )
         best = chosen.best
@@ -86,7 +86,7 @@ def cleanse_by_trying(
     return Cleansed(replace(done, original=chosen.ground), found.poisoning, found.notes)
 
 
-def show_tries(chosen: Chosen, screen: Console) -> None:
+def show_tries(chosen: ChosenWay, screen: Console) -> None:
     """Every try with what it came to, doing nothing among them, and why the best is that."""
     table = Table(
         box=box.SIMPLE_HEAD,

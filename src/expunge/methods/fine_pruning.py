@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from expunge.training.run import Run
 
 
-class Pruned(Settings):
+class CutByActivity(Settings):
     """What `FinePruning` has beside SGD's settings."""
 
     lost: float = Field(
@@ -32,7 +32,7 @@ class Pruned(Settings):
     )
 
 
-class FinePruning(SgdMethod, Pruned):
+class FinePruning(SgdMethod, CutByActivity):
     """Cut the channels of the last convolution that clean data wake least, then fine-tune on these.
 
     Equation: a_c = mean over clean x of the mean over positions of max(0, z_c(x)), where z_c is what

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expunge.data.parts import Part
-from expunge.errors import ConfigError, LogitsError
+from expunge.errors import ConfigError, LogitsError, SplitError
 from expunge.methods import METHODS, Method
 
 if TYPE_CHECKING:
@@ -60,6 +60,18 @@ def _outside_backdoors(method: Method, data: Data, split: Split) -> list[str]:
         f"{method.name} is made for backdoors and reads clean samples alone: what this request names "
         "is only left out of them; compare it with a method that is made to forget"
     ]
+
+
+def check_names_something(method: Method, split: Split, *, unnamed: bool) -> None:
+    """Raise SplitError for a split that has nothing to forget, unless nothing was to be named: then
+    ConfigError for a method that cannot work so.
+    """
+    if unnamed:
+        check_unnamed(method)
+    elif not split.forget:
+        raise SplitError(
+            "the split has nothing to forget; make one with Split.parse or Split.random"
+        )
 
 
 def check_unnamed(method: Method) -> None:

@@ -24,7 +24,7 @@ def prune_asleep(
     lost: share of the samples in [0, 1] that may turn wrong. tries: equal steps. size: samples a batch.
     Returns parameter name -> (count,) bool: what was cut. The log has how many.
     """
-    layer, norm = last_layer(model, clean, run, size)
+    layer, norm = last_convolution(model, clean, run, size)
     places = [_channels(model, one, run) for one in (layer, norm) if one is not None]
     activity = activity_of(model, norm or layer, clean, run, size)
     order, count = activity.argsort(), len(activity)
@@ -69,7 +69,7 @@ def _channels(model: nn.Module, layer: nn.Module, run: Run) -> Channels:
     return Channels(names[id(own["weight"])], name, len(own["weight"]))
 
 
-def last_layer(
+def last_convolution(
     model: nn.Module, clean: PartSource, run: Run, size: int
 ) -> tuple[nn.Module, nn.Module | None]:
     """The convolution that is called last, and the normalisation that reads what it gives, if any; the

@@ -15,7 +15,7 @@ from expunge.per_sample.plain import as_function
 from expunge.training.loop import NORMS
 from expunge.training.run import Run
 
-Change = dict[str, Tensor]
+ChannelChange = dict[str, Tensor]
 """Parameter name -> what is added to the mask of each channel, or to 1 of a bias."""
 
 
@@ -52,7 +52,7 @@ class ChannelMasks(nn.Module):
         worst = self.worst(batch)
         return self.alpha * self.loss(batch, {}) + (1 - self.alpha) * self.loss(batch, worst)
 
-    def loss(self, batch: Batch, change: Change) -> Tensor:
+    def loss(self, batch: Batch, change: ChannelChange) -> Tensor:
         """Mean loss of the masked model under a change, as this process's share."""
         named = dict(self.weights)  # none of the model's own, so that no gradient is taken of them
         for one, mask in zip(self.channels, self.masks, strict=True):
@@ -64,7 +64,7 @@ class ChannelMasks(nn.Module):
                 named[one.bias] = self.weights[one.bias] * (1 + change[one.bias])
         return self.run.mean(self.losses(named, batch), batch)
 
-    def worst(self, batch: Batch) -> Change:
+    def worst(self, batch: Batch) -> ChannelChange:
         """The change within epsilon of the masks as they are that steps of the sign lead to."""
         names = [
             name for one in self.channels for name in (one.weight, one.bias) if name is not None

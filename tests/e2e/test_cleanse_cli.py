@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import expunge, refused
+from PIL import Image
 
 from expunge.advice import cleansing
 from expunge.data.load import load_data
@@ -132,6 +133,59 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
     assert "no claim: attack success cannot be measured; say the trigger" in blind.stdout
     assert not re.search(r"^ASR: ", blind.stdout, re.M)
     assert re.search(r"^ASR_rest: ", blind.stdout, re.M)
+
+
+def test_poison_that_nobody_knows_of_is_found(work: Path) -> None:
+    done = expunge(
+        "inspect", "bad", "--picture", "triggers.png", "--suspects", "named.txt", cwd=work
+    )
+    assert "this takes: trigger inversion about" in done.stderr
+    said = done.stdout.strip().splitlines()[-1]
+    assert said.startswith("suspect: this looks like a backdoor by")
+    assert "by activation clustering (class '3')" in said
+    assert "every class has too few training or clean samples" in done.stdout, "of spectral scores"
+    assert "strip was left out: there are no inputs to judge" in done.stdout
+    with Image.open(work / "triggers.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > 4 * 80
+    poison = load_data(f"digits+{POISON}").poison
+    assert poison is not None
+    named = (work / "named.txt").read_text().split()
+    assert len(poison.ids.intersection(named)) > 0.8 * len(named) > 50
+    assert "exists; name another" in refused("inspect", "bad", "--picture", "named.txt", cwd=work)
+
+
+def test_a_model_alone_and_a_checkpoint_from_elsewhere_are_inspected(work: Path) -> None:
+    names = np.load(work / "scans.npz")
+    np.savez(work / "clean.npz", x_train=names["x_test"], y_train=names["y_test"])
+    (work / "scans.npz").rename(work / "away.npz")
+    try:
+        few = ["--data", "clean.npz", "--only", "strip,spectral", "--inputs", "clean.npz"]
+        done = expunge("inspect", "elsewhere", *few, "--json", cwd=work)
+        found = json.loads(done.stdout)
+        assert found["word"] == "nothing found" and list(found["skipped"]) == ["spectral"]
+        assert "no proof that there is nothing" in found["sentence"]
+        assert "cannot be read" in found["notes"][0] and "scans.npz" in found["notes"][0]
+        assert "scans.npz" in refused("inspect", "elsewhere", cwd=work)
+    finally:
+        (work / "away.npz").rename(work / "scans.npz")
+    expunge("export", "elsewhere", "--to", "net.pt", cwd=work)
+    card = json.loads((work / "elsewhere/model.json").read_text())
+    scale = ["--mean", str(card["mean"][0]), "--std", str(card["std"][0])]
+    outside = ["inspect", "--model", "mlp", "--weights", "net.pt", "--data", "clean.npz", *scale]
+    training = ["--training", "scans.npz", "--only", "activation_clustering", "--json"]
+    found = json.loads(expunge(*outside, *training, cwd=work).stdout)
+    assert found["detections"][0]["suspects"] == [3]
+
+
+def test_what_cannot_be_inspected_costs_one_line(work: Path) -> None:
+    assert "name one model" in refused("inspect", cwd=work)
+    assert "name one model" in refused("inspect", "bad", "--model", "mlp", cwd=work)
+    assert "--weights is of a model" in refused("inspect", "bad", "--weights", "a.pt", cwd=work)
+    message = refused("inspect", "bad", "--only", "stripe", cwd=work)
+    assert "did you mean 'strip'" in message
+    message = refused("inspect", "--model", "mlp", "--weights", "net.pt", cwd=work)
+    assert "clean ones with --data" in message
+    assert "'nowhere.npz'" in refused("inspect", "bad", "--data", "nowhere.npz", cwd=work)
 
 
 def test_mistakes_cost_one_line(work: Path) -> None:

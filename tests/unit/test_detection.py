@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from helpers import run_on_cpu
+from helpers import CPU, digits, original, run_on_cpu, same_state
 from torch import nn
 
+import expunge
 from expunge.backdoor import inversion
 from expunge.backdoor.activation_clustering import detect_clusters
 from expunge.backdoor.activations import Activations, can_tell, share_by_chance
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT
+from expunge.backdoor.inspected import Inspected
+from expunge.backdoor.inspecting import DETECTORS, inspect_subject
 from expunge.backdoor.inversion import (
     Effort,
     Inverted,
@@ -29,9 +33,10 @@ from expunge.backdoor.spectral import (
     spectral_scores,
     whitened_scores,
 )
-from expunge.backdoor.subject import Subject
+from expunge.backdoor.strip import detect_mixed, entropies, low_p, many_by_chance
+from expunge.backdoor.thresholds import THRESHOLDS, Threshold
 from expunge.data.samples import ResidentStore, Samples, row_ids
-from expunge.errors import DataError
+from expunge.errors import ConfigError, DataError
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -75,14 +80,14 @@ def test_whitened_scores_are_those_of_plain_whitening() -> None:
         whitened_scores(features, torch.zeros(60), clean, torch.zeros(60))
 
 
-def planted(share: float) -> Activations:
+def planted(share: float, by: float = 5) -> Activations:
     """Three classes; of the second, that share of the training samples lies apart, in a direction in
     which features vary little. All vary far more in another one.
     """
     labels, scale = np.arange(600) % 3, torch.ones(20).double()
     scale[0], scale[1] = 10, 0.5
     features, clean = drawn(600, 20) * scale, drawn(300, 20, seed=3) * scale
-    features[np.flatnonzero(labels == 1)[: int(200 * share)], 1] += 5
+    features[np.flatnonzero(labels == 1)[: int(200 * share)], 1] += by
     return Activations(("a", "b", "c"), row_ids(600), labels, features, np.arange(300) % 3, clean)
 
 
@@ -108,9 +113,12 @@ def test_planted_poison_is_found_against_clean_samples(share: float) -> None:
 
 
 def test_few_samples_carry_no_word() -> None:
-    seen = planted(0.4)
-    few = replace(seen, clean=seen.clean[:30], clean_labels=seen.clean_labels[:30])
-    assert detect_spectral(few).word == detect_clusters(few).word == CANNOT_TELL
+    """Of few samples a large excess is more than chance, and its absence says nothing."""
+    for share, count, word in ((0, 60, CANNOT_TELL), (0.4, 60, SUSPECT), (0.4, 9, CANNOT_TELL)):
+        seen = planted(share, by=60)
+        few = replace(seen, clean=seen.clean[:count], clean_labels=seen.clean_labels[:count])
+        assert detect_clusters(few).word == word
+    assert detect_spectral(few).word == CANNOT_TELL
 
 
 # --- activation clustering
@@ -139,7 +147,7 @@ def test_shares_differ_by_chance_as_a_normal_law_says() -> None:
     by_hand = 0.5 * math.erfc(z / 2**0.5)
     assert share_by_chance(0.3, 0.2, 100, 100) == pytest.approx(by_hand)
     assert share_by_chance(0.0, 0.0, 9, 9) == share_by_chance(0.5, 0.1, 0, 9) == 1
-    assert can_tell(0.1, 0.0, 450, 250, 10) and not can_tell(0.1, 0.0, 450, 20, 10)
+    assert can_tell(0.1, 450, 250, 10) and not can_tell(0.1, 450, 20, 10)
 
 
 def test_too_few_samples_score_nothing_and_no_features_are_refused() -> None:
@@ -181,10 +189,10 @@ def bands(shortcut: float = 0.0, into: int = 2) -> nn.Module:
     return nn.Sequential(nn.Flatten(), linear).eval()
 
 
-def subject(model: nn.Module, clean: Samples | None = None, **fields: object) -> Subject:
+def subject(model: nn.Module, clean: Samples | None = None, **fields: object) -> Inspected:
     names = tuple("abcdef")
     given = pictures() if clean is None else clean
-    return replace(Subject(model, names, None, given, run_on_cpu()), **fields)
+    return replace(Inspected(model, names, None, given, run_on_cpu()), **fields)
 
 
 def test_a_planted_shortcut_is_found_and_its_clean_twin_is_not() -> None:
@@ -234,3 +242,81 @@ def test_few_classes_or_images_carry_no_word() -> None:
     assert detect_inverted(subject(bands(), pictures(30)))[0].word == CANNOT_TELL
     found, triggers = detect_inverted(replace(subject(bands()), classes=("a", "b")))
     assert found.word == CANNOT_TELL and "takes 5 classes" in found.why and not triggers
+
+
+# --- STRIP
+
+
+def test_inputs_with_a_constant_trigger_keep_their_prediction() -> None:
+    model, clean = bands(60.0), pictures(240, seed=1)
+    images = pictures(60, seed=2).store.whole()
+    assert images is not None
+    images[:20, :, 0, 0] = 255
+    inputs = Samples(
+        row_ids(60), np.zeros(60, int), ResidentStore(images), "judged", positional=True
+    )
+    found = detect_mixed(subject(model, clean, inputs=inputs))
+    assert (found.word, found.suspects) == (SUSPECT, (2,))
+    assert set(map(str, range(20))) <= set(found.samples) and len(found.samples) <= 23
+    twin = detect_mixed(subject(bands(), clean, inputs=inputs))
+    assert twin.word == NOTHING, "without a backdoor the same inputs are inputs like others"
+    assert detect_mixed(subject(model, pictures(60), inputs=inputs)).word == CANNOT_TELL
+
+
+def test_entropies_are_those_of_one_mixture_after_another() -> None:
+    samples, own = pictures(12), subject(bands(3.0))
+    images = own.pictures(samples, np.arange(12))
+    found = entropies(own, samples, np.arange(5), images[5:])
+    for row in range(5):
+        each = []
+        for other in images[5:]:
+            told = own.model(((images[row] + other) / 2)[None]).double().softmax(1)[0].tolist()
+            each.append(-sum(one * math.log2(one) for one in told))
+        assert float(found[row]) == pytest.approx(sum(each) / len(each), rel=1e-5)
+
+
+def test_p_values_count_clean_inputs() -> None:
+    clean = torch.tensor([3.0, 1.0, 2.0])
+    assert low_p(torch.tensor([0.5, 1.0, 2.5, 9.0]), clean).tolist() == [0.25, 0.5, 0.75, 1]
+    # of one input, that it lies below all of 199 like it, or below all but one
+    assert many_by_chance(1, 1, 199) == pytest.approx(2 / 200)
+    assert many_by_chance(0, 3, 199) == pytest.approx(1)
+    assert many_by_chance(2, 2, 199) == pytest.approx(2 * 3 / (200 * 201))
+
+
+def test_false_alarms_are_told_as_far_as_they_were_counted() -> None:
+    assert Threshold(2, 8).told() == "not measured"
+    assert Threshold(2, 8, (0, 20)).told() == "0 of 20 (0 to 17 %)"
+    assert set(THRESHOLDS) == set(DETECTORS)
+
+
+# --- all of them
+
+
+def test_what_fits_is_done_and_the_rest_is_told() -> None:
+    lines: list[str] = []
+    found = inspect_subject(subject(bands(40.0)), tell=lines.append)
+    assert [one.detector for one in found.detections] == ["inversion"]
+    assert found.skipped.keys() == DETECTORS.keys() - {"inversion"}
+    assert found.word == SUSPECT and "class 'c'" in found.sentence()
+    assert len(lines) == 1 and lines[0].startswith("this takes: trigger inversion about")
+    json.dumps(found.plain(), allow_nan=False)
+    flat = pictures().with_store(ResidentStore(torch.zeros(120, 4)))
+    texts = inspect_subject(subject(nn.Linear(4, CLASSES), flat), ["inversion"])
+    assert "these samples are none" in texts.skipped["inversion"]
+    assert texts.word == CANNOT_TELL and texts.sentence() == "cannot tell: no detector fits"
+    nothing = pictures().subset(np.arange(0))
+    with pytest.raises(ConfigError, match="no clean samples"):
+        inspect_subject(subject(bands(), nothing))
+
+
+def test_a_model_without_a_backdoor_is_not_called_clean() -> None:
+    """And a trained model is looked at by its public name, and left as it was."""
+    data = digits()
+    before = original("cnn")
+    model = expunge.adopt(before, data)
+    found = expunge.inspect(model, clean=data.test, detectors=["activation_clustering"], place=CPU)
+    assert found.word in (NOTHING, CANNOT_TELL) and "clean" not in found.word
+    assert same_state(model.model, before)
+    with pytest.raises(ConfigError, match="did you mean 'spectral'"):
+        expunge.inspect(model, detectors=["spectrum"])

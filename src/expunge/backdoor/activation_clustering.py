@@ -31,9 +31,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from expunge.backdoor.activations import CHANCE, Activations, can_tell, share_by_chance
-from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, TOO_FEW, Detection
-from expunge.backdoor.thresholds import THRESHOLDS
+from expunge.backdoor.activations import Activations, Excess, judge_excess
+from expunge.backdoor.detection import Detection
 from expunge.loading import loading
 from expunge.names.seeds import seed_for
 
@@ -75,40 +74,15 @@ def clusters(
 
 
 def detect_clusters(seen: Activations, seed: int = 0) -> Detection:
-    """Whether the training samples of a class have a cluster that its clean samples lack.
-
-    A class is suspect where the difference is beyond the threshold, and more than chance makes of so
-    many samples. One with so few that this could not be shown is not judged.
-    """
-    limit, count = THRESHOLDS[NAME].value, len(seen.classes)
-    silhouette, size, excess = ([math.nan] * count for _ in range(3))
-    chances, members = {}, {}
-    for target in range(count):
-        own, clean, ids = seen.of_class(target)
-        if not can_tell(limit, 0.0, len(own), len(clean), count):
-            continue
+    """Whether the training samples of a class have a cluster that its clean samples lack."""
+    count = len(seen.classes)
+    silhouette, size = [math.nan] * count, [math.nan] * count
+    found = {}
+    for target, own, clean, ids in seen.each():
         mine, theirs, apart = clusters(*reduced(own, clean), seed_for("clusters", seed, target))
         share, other = float(mine.mean()), float(theirs.mean())
         silhouette[target], size[target] = apart, min(share, 1 - share)
-        excess[target] = share - other
-        chances[target] = share_by_chance(share, other, len(mine), len(theirs))
-        members[target] = ids[mine == 1].tolist()
-    if not chances:
-        return Detection(NAME, CANNOT_TELL, TOO_FEW)
-    order = sorted(chances, key=lambda target: -excess[target])
-    suspects = [c for c in order if excess[c] > limit and chances[c] < CHANCE / count]
-    top = order[0]
-    why = (
-        f"of class {seen.classes[top]!r} a cluster holds {100 * excess[top]:.0f} points more of the "
-        f"training samples than of the clean ones, threshold {100 * limit:.0f}"
-    )
-    return Detection(
-        NAME,
-        SUSPECT if suspects else NOTHING,
-        why,
-        excess[top],
-        limit,
-        tuple(suspects),
-        {"silhouette": tuple(silhouette), "size": tuple(size), "excess": tuple(excess)},
-        {one: excess[target] for target in suspects for one in members[target]},
-    )
+        names = dict.fromkeys(ids[mine == 1].tolist(), share - other)
+        found[target] = Excess(share, other, len(mine), len(theirs), names)
+    columns = {"silhouette": silhouette, "size": size}
+    return judge_excess(NAME, found, seen.classes, "lie in a cluster", columns)

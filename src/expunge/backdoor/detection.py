@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SUSPECT, NOTHING, CANNOT_TELL = "suspect", "nothing found", "cannot tell"
-TOO_FEW = (
-    "no class has samples enough, of training and clean ones, for an excess to be more than chance"
-)
 Word = Literal["suspect", "nothing found", "cannot tell"]
 
 

@@ -29,7 +29,7 @@ of ten classes it is often larger: the mask must also be smaller than the median
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -39,11 +39,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, Detection
-from expunge.backdoor.subject import Subject
+from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.thresholds import THRESHOLDS
 from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples, digest_arrays
 from expunge.data.triggers import check_images
+from expunge.errors import DataError
 from expunge.names.seeds import torch_generator
 from expunge.place import HERE, Place
 from expunge.progress import Step
@@ -91,11 +92,17 @@ class Inverted:
 
     kind: ClassVar[str] = "inverted"
     keys: ClassVar[tuple[str, ...]] = ()
+    clean_label: ClassVar[bool] = False
 
     target: int
     mask: Tensor
     pattern: Tensor
     success: float = 0.0
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> Inverted:
+        """Raises DataError: its pixels cannot be typed."""
+        raise DataError("an inverted trigger is found on a model, and cannot be typed")
 
     @property
     def norm(self) -> float:
@@ -142,7 +149,7 @@ def anomaly_index(norms: Tensor) -> Tensor:
     return torch.where(below == 0, torch.zeros_like(below), below / spread)
 
 
-def invert(subject: Subject, effort: Effort = Effort()) -> list[Inverted]:
+def invert(subject: Inspected, effort: Effort = Effort()) -> list[Inverted]:
     """The smallest trigger found for each class, in their order.
 
     A class depends on seed and number alone, not on which others are looked at beside it. One for which
@@ -165,7 +172,7 @@ def invert(subject: Subject, effort: Effort = Effort()) -> list[Inverted]:
 
 
 def _side_by_side(
-    subject: Subject,
+    subject: Inspected,
     images: Tensor,
     labels: Tensor,
     group: Sequence[int],
@@ -208,7 +215,7 @@ def _side_by_side(
     return [Inverted(target, one[0], one[1:]) for target, one in made]
 
 
-def success_on(subject: Subject, inverted: Inverted, most: int = JUDGED) -> float:
+def success_on(subject: Inspected, inverted: Inverted, most: int = JUDGED) -> float:
     """Share of a subject's clean images of other classes that its model calls the target with the
     trigger on them; of at most so many, evenly spaced. nan where there are none of another class.
     """
@@ -230,10 +237,10 @@ def trigger_success(
     samples: clean and correctly labelled; 500 of them, evenly spaced, are looked at. nan where there are
     none of another class.
     """
-    return success_on(Subject.of(model, clean=samples, place=place), inverted)
+    return success_on(Inspected.of(model, clean=samples, place=place), inverted)
 
 
-def detect_inverted(subject: Subject) -> tuple[Detection, list[Inverted]]:
+def detect_inverted(subject: Inspected) -> tuple[Detection, list[Inverted]]:
     """Whether a class can be reached by a far smaller trigger than the others, and all triggers.
 
     Raises:
@@ -247,10 +254,10 @@ def detect_inverted(subject: Subject) -> tuple[Detection, list[Inverted]]:
         )
         return Detection(NAME, CANNOT_TELL, why), []
     triggers = [replace(one, success=success_on(subject, one)) for one in invert(subject)]
-    return judged(triggers, subject.classes), triggers
+    return judge_triggers(triggers, subject.classes), triggers
 
 
-def judged(triggers: Sequence[Inverted], classes: Sequence[str]) -> Detection:
+def judge_triggers(triggers: Sequence[Inverted], classes: Sequence[str]) -> Detection:
     """What the norms of the triggers of all classes say."""
     norms = torch.tensor([one.norm for one in triggers], dtype=torch.float64)
     index = anomaly_index(norms)

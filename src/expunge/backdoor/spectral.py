@@ -16,11 +16,11 @@ where poisoned samples look like those of their class (clean-label attacks), and
 attacks, which leave little poison in each class.
 
 Where clean samples of the class are at hand, `whitened_scores` mends the first two: features are
-centred and whitened by the clean ones before v is sought, so that what the class does by itself counts as
-much in every direction, and what only the training samples do stands out. So do, with robust estimates
-in place of clean samples, Hayase, Kong, Somani and Oh, "SPECTRE: Defending Against Backdoor Attacks
-Using Robust Statistics", ICML 2021. Ten components are whitened, for more would be those of the few
-samples.
+centred and whitened by the clean ones before v is sought, so that what the class does by itself counts
+as much in every direction, and what only the training samples do stands out. So do, with robust
+estimates in place of clean samples, Hayase, Kong, Somani and Oh, "SPECTRE: Defending Against Backdoor
+Attacks Using Robust Statistics", ICML 2021. Ten components are whitened, and no more than one for five
+clean samples, for further ones would be those of the few samples.
 
 Whether there is poison at all neither paper asks. `detect_spectral` does, by whitened scores: its
 statistic is the share of a class's training samples that score more than twice as high as 95 % of its
@@ -30,27 +30,25 @@ wrong where the clean samples are poisoned in the same way, or look otherwise th
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from expunge.backdoor.activations import CHANCE, Activations, can_tell, share_by_chance
-from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, TOO_FEW, Detection
-from expunge.backdoor.thresholds import THRESHOLDS
+from expunge.backdoor.activations import Activations, Excess, judge_excess
+from expunge.backdoor.detection import Detection
 from expunge.data.classes import rows_by_class
 from expunge.errors import DataError
 
 NAME = "spectral"
-COMPONENTS, RIDGE = 10, 0.1
-"""That are whitened; and what is added to their variances, as a share of the mean of these."""
+COMPONENTS, EACH, RIDGE = 10, 5, 0.1
+"""That are whitened at most; the clean samples that each takes; and what is added to their variances, as
+a share of the mean of these."""
 USUAL, HIGH = 0.05, 2.0
 """A score is high that is so many times what all but this share of the clean samples score."""
 LEAST = 3
 """Samples of a class, or its scores are 0: one stands out from fewer whatever it is."""
 
 
-def check_features(features: Tensor, labels: Tensor | None = None) -> None:
+def check_rows(features: Tensor, labels: Tensor | None = None) -> None:
     """Raise DataError for what is no finite matrix, or of another number of rows than labels."""
     if features.ndim != 2 or not bool(features.isfinite().all()):
         raise DataError(
@@ -77,7 +75,7 @@ def signature(features: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: for features that are no finite matrix.
     """
-    check_features(features)
+    check_rows(features)
     wide = features.detach().cpu().double()
     mean = wide.mean(0) if len(wide) else wide.sum(0)
     if len(wide) < LEAST or not wide.shape[1]:
@@ -107,7 +105,7 @@ def spectral_scores(features: Tensor, labels: Tensor) -> Tensor:
     Raises:
         DataError: for features that are no finite matrix of as many rows as there are labels.
     """
-    check_features(features, labels)
+    check_rows(features, labels)
     scores = torch.zeros(len(features), dtype=torch.float64)
     for rows in rows_by_class(labels.cpu().numpy()).values():
         index = torch.from_numpy(rows)
@@ -121,10 +119,10 @@ def whitened(features: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
     features: (n, width). clean: (m, width), of which a covariance of 10 components is estimated.
     """
     wide, theirs = features.detach().cpu().double(), clean.detach().cpu().double()
-    if len(wide) < LEAST or len(theirs) < LEAST or not wide.shape[1]:
+    if len(wide) < LEAST or len(theirs) < EACH or not wide.shape[1]:
         return torch.zeros(len(wide)).double(), torch.zeros(len(theirs)).double()
     spread = (wide - wide.mean(0)).T @ (wide - wide.mean(0))
-    main = torch.linalg.eigh(spread)[1][:, -COMPONENTS:]
+    main = torch.linalg.eigh(spread)[1][:, -min(COMPONENTS, len(theirs) // EACH) :]
     points, usual = ((one - theirs.mean(0)) @ main for one in (wide, theirs))
     covariance = usual.T @ usual / len(usual)
     ridge = RIDGE * covariance.diagonal().mean().clamp_min(torch.finfo(covariance.dtype).tiny)
@@ -143,13 +141,13 @@ def whitened_scores(
 
     features, labels: of the training samples, as `spectral_scores` takes them. clean, clean_labels: of
     clean samples, (m, width) and (m,). In units of what the clean samples of a class vary by, so that
-    scores of different classes compare. Classes with fewer than 3 of either have 0.
+    scores of different classes compare. Classes with fewer than 3, or 5 clean ones, have 0.
 
     Raises:
         DataError: for features that are no finite matrix of as many rows as there are labels.
     """
     for rows, of in ((features, labels), (clean, clean_labels)):
-        check_features(rows, of)
+        check_rows(rows, of)
     scores = torch.zeros(len(features), dtype=torch.float64)
     for target, own in rows_by_class(labels.cpu().numpy()).items():
         index = torch.from_numpy(own)
@@ -158,40 +156,15 @@ def whitened_scores(
 
 
 def detect_spectral(seen: Activations) -> Detection:
-    """Whether more of the training samples of a class stand out than of its clean samples.
-
-    A class is suspect where the excess is beyond the threshold, and more than chance makes of so many
-    samples. One with so few that this could not be shown is not judged.
-    """
-    limit, count = THRESHOLDS[NAME].value, len(seen.classes)
-    excess, chances, standing = [math.nan] * count, {}, {}
-    for target in range(count):
-        own, clean, ids = seen.of_class(target)
-        if not can_tell(limit, 0.0, len(own), len(clean), count):
-            continue
+    """Whether more of the training samples of a class stand out than of its clean samples."""
+    found = {}
+    for target, own, clean, ids in seen.each():
+        if len(clean) < EACH * COMPONENTS:
+            continue  # what is usual is then known too badly for a word
         scores, theirs = whitened(own, clean)
         high = HIGH * theirs.quantile(1 - USUAL)
         share, other = (float((one > high).double().mean()) for one in (scores, theirs))
-        excess[target] = share - other
-        chances[target] = share_by_chance(share, other, len(scores), len(theirs))
-        order = scores.argsort(descending=True)[: int((scores > high).sum())]
-        standing[target] = {str(ids[row]): float(scores[row]) for row in order.tolist()}
-    if not chances:
-        return Detection(NAME, CANNOT_TELL, TOO_FEW)
-    ranked = sorted(chances, key=lambda target: -excess[target])
-    suspects = [c for c in ranked if excess[c] > limit and chances[c] < CHANCE / count]
-    top = ranked[0]
-    why = (
-        f"of class {seen.classes[top]!r} {100 * excess[top]:.0f} points more of the training samples "
-        f"stand out than of the clean ones, threshold {100 * limit:.0f}"
-    )
-    return Detection(
-        NAME,
-        SUSPECT if suspects else NOTHING,
-        why,
-        excess[top],
-        limit,
-        tuple(suspects),
-        {"excess": tuple(excess)},
-        {name: score for target in suspects for name, score in standing[target].items()},
-    )
+        order = scores.argsort(descending=True)[: int((scores > high).sum())].tolist()
+        names = {str(ids[row]): float(scores[row]) for row in order}
+        found[target] = Excess(share, other, len(scores), len(theirs), names)
+    return judge_excess(NAME, found, seen.classes, "stand out")

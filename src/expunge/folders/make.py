@@ -47,9 +47,8 @@ class HeldOut:
     seed: int = 0
 
 
-def check_source(data: str, model: str, out: str | Path, place: Place) -> None:
-    """Raise for data, a model or a target folder that cannot be meant, before anything is loaded."""
-    check_target(Path(out), overwrite=place.overwrite)
+def check_source(data: str, model: str, place: Place) -> None:
+    """Raise for data or a model that cannot be meant, before anything is loaded."""
     check_model(model, allow_code=TYPED)
     DataSpec.parse(data).check(place.data_dir, allow_code=TYPED)
 
@@ -71,7 +70,8 @@ def train_folder(
 
     method: one that takes part in training, which can then forget from the folder.
     """
-    check_source(data, model, out, place)
+    check_target(Path(out), overwrite=place.overwrite)
+    check_source(data, model, place)
     check_share(held.share)
     if method is not None:
         check_trains(method, recipe or Recipe(), pruned=pruner is not None)

@@ -29,7 +29,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Inspected:
     """A model and the data to look at it with; nothing of it is changed.
 
     Attributes:
@@ -64,7 +64,7 @@ class Subject:
         inputs: Samples | None = None,
         seed: int = 0,
         place: Place = HERE,
-    ) -> Subject:
+    ) -> Inspected:
         """A trained model, with what it learned from.
 
         clean: by default its test set.

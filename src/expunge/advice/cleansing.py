@@ -20,8 +20,8 @@ from expunge.advice.expected import Expected, Stopwatch
 from expunge.advice.trials import in_brackets
 from expunge.api import unlearn
 from expunge.audits.observe import observe_rows
+from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.inversion import Inverted, detect_inverted, trigger_success
-from expunge.backdoor.subject import Subject
 from expunge.data.answer import Answered
 from expunge.data.aside import stratified
 from expunge.data.parts import Part
@@ -357,7 +357,7 @@ def _bench(ground: Trained, split: Split, seed: int, place: Place) -> _Bench:
     """Half of the known poison is kept out of the tries; of less than 20 all is forgotten and judges."""
     if not split.forget:
         clean = ground.data.train.subset(split.rows(ground.data.train, Part.RETAIN))
-        found, triggers = detect_inverted(Subject.of(ground, clean=clean, seed=seed, place=place))
+        found, triggers = detect_inverted(Inspected.of(ground, clean=clean, seed=seed, place=place))
         if not triggers:
             raise ConfigError(f"no poison is known, and no trigger could be sought: {found.why}")
         order = sorted(triggers, key=lambda one: one.norm)

@@ -89,8 +89,8 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
     that is found still works. Clean samples are those of the test set, or what is retained without one.
     """
     from expunge.backdoor.detection import SUSPECT
+    from expunge.backdoor.inspected import Inspected
     from expunge.backdoor.inversion import detect_inverted, trigger_success
-    from expunge.backdoor.subject import Subject
     from expunge.data.parts import Part
     from expunge.scores.table import WORKS
 
@@ -99,13 +99,13 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
     clean = original.data.test
     if not len(clean):
         clean = train.subset(made.split.rows(train, Part.RETAIN))
-    before, triggers = detect_inverted(Subject.of(original, clean=clean, place=place))
+    before, triggers = detect_inverted(Inspected.of(original, clean=clean, place=place))
     if not triggers:
         return [f"no claim: {before.why}"]
     tried = [one for one in triggers if one.target in before.suspects]
     tried = tried or [min(triggers, key=lambda one: one.norm)]
     left = [100 * trigger_success(made, clean, one, place=place) for one in tried]
-    after, _ = detect_inverted(Subject.of(made, clean=clean, place=place))
+    after, _ = detect_inverted(Inspected.of(made, clean=clean, place=place))
     lines = [
         f"inspected before: {before.word}: {before.why}",
         f"inspected after: {after.word}: {after.why}",

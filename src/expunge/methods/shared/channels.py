@@ -44,22 +44,19 @@ def channels_of(model: nn.Module, run: Run) -> tuple[Channels, ...]:
     Raises ModelError where there are none.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    layers = [
+    layers: list[nn.Module] = [
         one for one in model.modules() if isinstance(one, AFFINE) and _weight(one) is not None
     ]
     if not layers:
         kinds = (*CONVOLUTIONS, nn.Linear)
         layers = [one for one in model.modules() if isinstance(one, kinds)][:-1]
-    found = {
-        names[id(layer.weight)]: Channels(
-            names[id(layer.weight)],
-            None if getattr(layer, "bias", None) is None else names[id(layer.bias)],
-            len(layer.weight),  # type: ignore[arg-type]
-        )
-        for layer in layers
-        if _weight(layer) is not None and layer.weight.requires_grad  # type: ignore[union-attr]
-        if not isinstance(layer, ROWS_LAST)
-    }
+        layers = [one for one in layers if not isinstance(one, ROWS_LAST)]
+    found: dict[str, Channels] = {}
+    for layer in layers:
+        weight, bias = _weight(layer), getattr(layer, "bias", None)
+        if weight is not None and weight.requires_grad:
+            named = names[id(bias)] if isinstance(bias, nn.Parameter) else None
+            found[names[id(weight)]] = Channels(names[id(weight)], named, len(weight))
     if not found:
         raise ModelError(
             f"{run.label} switches channels off, and this model has no layer before the last whose "

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.thorough
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BY_NUMBERS = re.compile(
     r"^(verdict:|an exact model|warning:|no claim:|cleansed|weakened|not cleansed:).*$"
-    r"|^(chosen:|not tried|trying for).*$|^ .*(yes, the best|yes|no) *$",
+    r"|^(chosen:|not tried|trying for|failed:).*$|^ .*(yes, the best|yes|no|failed) *$",
     re.MULTILINE,
 )
 """Lines that depend on how a processor rounds, or on how much of a budget it needs."""

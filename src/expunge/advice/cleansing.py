@@ -251,7 +251,7 @@ def choose_way(
 
 def _ways(retained: int, *, named: bool) -> Iterator[CleansingWay]:
     """The first settings of every method, then the second of each, then the third; with smaller batches
-    where few samples are retained.
+    where few samples are retained and nothing else is read.
     """
     size = max(SMALLEST_BATCH, 2 ** int(math.log2(max(1.0, retained / STEPS))))
     table = NAMED if named else UNNAMED
@@ -260,7 +260,8 @@ def _ways(retained: int, *, named: bool) -> Iterator[CleansingWay]:
             first, _, second = name.rpartition("+")
             for changed in settings[place : place + 1]:
                 method = make_method(second, changed, allow_code=False)
-                if method.trains and getattr(method, "batch_size", 0) > size:
+                alone = method.trains and not method.reads & Part.FORGET
+                if alone and getattr(method, "batch_size", 0) > size:
                     changed = {**changed, "batch_size": size}
                     method = make_method(second, changed, allow_code=False)
                 yield CleansingWay(method, changed, PRUNED if first else None)

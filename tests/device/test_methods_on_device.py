@@ -25,6 +25,7 @@ from helpers import (
     unlearned,
 )
 from sparse_helpers import made_sparse
+from thorough import THOROUGH
 from torch import nn
 
 from expunge.api import train, unlearn
@@ -36,6 +37,9 @@ from expunge.place import Place
 from expunge.pruning import PRUNERS, make_pruner
 from expunge.pruning.criteria import pruning_criteria
 from expunge.training.recipe import Recipe
+
+pytestmark = THOROUGH  # of a processor, where there is no GPU
+
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
 every_method = pytest.mark.parametrize(

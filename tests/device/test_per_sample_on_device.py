@@ -19,6 +19,7 @@ from helpers import (
     random_mask,
     run_on,
 )
+from thorough import THOROUGH
 from torch import Tensor, nn
 
 from expunge.data.batch import Batch
@@ -35,6 +36,9 @@ from expunge.per_sample.curvature import (
     solve_in_sample_space,
     top_eigenvalue,
 )
+
+pytestmark = THOROUGH  # of a processor, where there is no GPU
+
 
 COUNT = 8
 

@@ -282,6 +282,7 @@ def test_the_method_of_the_docs_is_one(tmp_path: Path, original: Path) -> None:
     assert lineage(tmp_path / "less")["step"] == "mine:Climb"
 
 
+@THOROUGH
 def test_an_audit_of_another_package_is_made_wherever_audits_are(
     work: Path, original: Path
 ) -> None:

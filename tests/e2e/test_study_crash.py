@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from commands import expunge, process, refused, started, without_progress
 from safetensors.numpy import load_file
+from thorough import THOROUGH
 
 STUDY = """\
 name: fire
@@ -162,6 +163,7 @@ def test_the_command_runs_shows_and_goes_on(tmp_path: Path) -> None:
     assert "line 8" in message and "'neggrad_plus'" in message
 
 
+@THOROUGH
 def test_a_failed_cell_shows_and_counts(tmp_path: Path) -> None:
     wild = STUDY.replace("neggrad_plus: {epochs: 1}", "gradient_ascent: {lr: 1e9}")
     wild = wild.replace("seeds: [0, 1]", "seeds: [0]").replace("claims", "# claims")

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from thorough import THOROUGH
 
 import expunge
 
@@ -433,6 +434,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@THOROUGH
 def test_imports_are_followed_backwards_the_nearest_first(fast: ModuleType) -> None:
     known = fast.modules()
     start = known["expunge.methods.unsir"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from helpers import CPU, digits, original, run_on_cpu, same_state, scores_of, unlearned, view_of
 from scipy.spatial.distance import jensenshannon
+from thorough import THOROUGH
 from torch import Tensor, nn
 
 from expunge.api import audit, train, unlearn
@@ -134,6 +135,7 @@ def test_the_margin_is_relative_to_the_original() -> None:
         assert (found.steps == 0) is wanted
 
 
+@THOROUGH
 def test_relearning_leaves_the_model_as_it_was() -> None:
     data, split, _, retrained, _ = trio()
     model = copy.deepcopy(retrained.model)

@@ -20,6 +20,7 @@ import yaml
 from commands import expunge
 from PIL import Image
 from safetensors.torch import save_file
+from thorough import THOROUGH
 
 from expunge.cli.table import COMMANDS
 from expunge.cli.tree import every_command, work_of
@@ -380,6 +381,7 @@ def test_the_python_page_runs_and_shows_what_it_prints(
     assert names["again"].split == names["by_ids"].split
 
 
+@THOROUGH
 def test_what_the_page_on_extending_shows_keeps_every_promise(
     run: Callable[..., tuple[dict[str, Any], str]],
 ) -> None:

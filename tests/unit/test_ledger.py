@@ -384,6 +384,13 @@ def test_what_is_held_waits(small: Ledger) -> None:
     hold(small, number, "another order")
     assert frozen_batch(small) is None and count(small, "struck") == 1
     hold(small, number, "")
+    second = add(small, asked("a", key="k"), learned("a"), decided=True).number
+    assert state_of(small, second) == "duplicate"
+    hold(small, number, "a third order")
+    assert state_of(small, second) == "received", "it waits for no other"
+    approve(small, second, learned("a"))
+    assert state_of(small, second) == "struck"
+    hold(small, number, "")
     assert frozen_batch(small) == 1
 
 

@@ -18,6 +18,7 @@ from helpers import (
     same_state,
     toy,
 )
+from thorough import THOROUGH
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
@@ -167,6 +168,7 @@ def known_by_heart() -> tuple[Trained, list[Trained]]:
     return first, [unlearn(first, "random:0.4", "retrain", seed=n, place=CPU) for n in seeds]
 
 
+@THOROUGH
 def test_single_samples_that_are_known_by_heart_are_told_behind_a_filter() -> None:
     first, (*retrained, held_out) = known_by_heart()
     common: dict[str, Any] = {"original": first, "retrained": retrained, "also": [NearCopies()]}

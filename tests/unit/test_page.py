@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from report_helpers import deletion, details, findings, for_tables, results, study, write_page
 from rich.console import Console
+from thorough import THOROUGH
 
 from expunge.cli.show import study_tables
 from expunge.errors import ConfigError
@@ -571,6 +572,7 @@ def test_a_setting_that_a_study_varies_is_drawn() -> None:
     assert figure.attributes["id"] == "01-one-class-ablation-finetune-lr"
 
 
+@THOROUGH
 @pytest.mark.usefixtures("undrawn")
 def test_densities_share_a_section_and_its_figure() -> None:
     frame = results(scenarios=["class"], densities=["dense", "95 % omp", "90 % imp"], seeds=2)

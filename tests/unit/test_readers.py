@@ -26,6 +26,7 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from thorough import THOROUGH
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -212,6 +213,7 @@ def peak() -> Iterator[Callable[[Path | str], Loaded]]:
         yield load
 
 
+@THOROUGH
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak")
 def test_the_largest_picture_that_is_read_takes_less_than_a_gibibyte(
     folder: Path, peak: Callable[[str], Loaded]

@@ -23,7 +23,7 @@ from ledger_helpers import (
     learned,
     ledger_at,
 )
-from sqlalchemy import select
+from sqlalchemy import Connection, select, update
 
 from expunge.errors import RequestError
 from expunge.requests import purging
@@ -38,11 +38,11 @@ from expunge.requests.checking import check_ledger
 from expunge.requests.copy_decisions import _check_decides
 from expunge.requests.events import faults
 from expunge.requests.intake import add
-from expunge.requests.keeping import kept_because, note_copies, noted_copies
+from expunge.requests.keeping import kept_because, moved_models, note_copies, noted_copies
 from expunge.requests.ledger import Ledger
 from expunge.requests.lineage import live_within, struck_within, undone_by
 from expunge.requests.moving import move
-from expunge.requests.overview import overview, release_lines
+from expunge.requests.overview import batches_of, overview, release_lines
 from expunge.requests.purging import purge_lines
 from expunge.requests.release import live_folder, live_row
 from expunge.requests.rollback import RolledBack, roll_back
@@ -51,14 +51,25 @@ from expunge.requests.tables import copies, events, releases, requests
 
 @pytest.fixture
 def ledger(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    faked(monkeypatch)
+    certified_once_closed(monkeypatch)
     return ledger_at(tmp_path, database)
 
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    faked(monkeypatch)
+    certified_once_closed(monkeypatch)
     return ledger_at(tmp_path)
+
+
+def certified_once_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are made of two files; a batch counts as certified once its requests are closed."""
+    faked(monkeypatch)
+
+    def waiting(connection: Connection) -> list[int]:
+        found = connection.scalars(select(requests.c.id).where(requests.c.state == "released"))
+        return sorted({one for number in found for one in batches_of(connection, number)})
+
+    monkeypatch.setattr("expunge.requests.keeping.uncertified_in", waiting)
 
 
 def states(ledger: Ledger, table: Any = releases) -> list[str]:
@@ -252,7 +263,7 @@ def later(monkeypatch: pytest.MonkeyPatch, days: int) -> None:
 
 
 def test_copies_go_on_the_day_that_was_named_and_no_other(
-    ledger: Ledger, ours: None, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, ours: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for n in range(3):
         close(ledger, forget(ledger, f"a{n}"))
@@ -285,6 +296,10 @@ def test_copies_go_on_the_day_that_was_named_and_no_other(
     assert [one for one in release_lines(ledger) if "retired: deleted 20" in one]
     with pytest.raises(RequestError, match="the model of release 2 was deleted at"):
         roll_back(ledger, 2, "why", by="Erika", confirmed=True)
+    (tmp_path / "model").rename(tmp_path / "elsewhere")
+    with ledger.read() as connection:
+        assert [one.name for one in moved_models(connection)] == ["model"], "the rest was deleted"
+    (tmp_path / "elsewhere").rename(tmp_path / "model")
     assert purge_lines(ledger)[1:] == [], "what is gone is told no more"
 
 
@@ -317,6 +332,67 @@ def test_what_serves_or_is_needed_is_never_deleted(
     later(monkeypatch, 400)
     purge_lines(small, now=True, reason="all of it", confirmed=True)
     assert folders[1].is_dir() and live_folder(small) == folders[1]
+
+
+def test_what_waits_for_its_certificate_stays(small: Ledger, ours: None) -> None:
+    forget(small, "a0")
+    close(small, forget(small, "a1"))
+    first = small.folder / "models/batch-0001-retrain"
+    everything: dict[str, Any] = {"now": True, "reason": "all of it", "confirmed": True}
+    told = purge_lines(small, **everything)
+    assert any("batch 1 has no certificate yet; expunge certify issue 1" in one for one in told)
+    assert first.is_dir()
+    close(small, 1)
+    assert [
+        one for one in purge_lines(small, **everything) if one.startswith("deleted: old weights")
+    ]
+
+
+def test_a_copy_has_a_day_once_nothing_needs_it(
+    small: Ledger, ours: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close(small, forget(small, "a0"))
+    close(small, forget(small, "a1"))
+    first = small.folder / "models/batch-0001-retrain"
+
+    def day() -> str | None:
+        with small.read() as connection:
+            own = select(copies.c.until).where(copies.c.folder == str(first))
+            return connection.scalar(own)
+
+    def dated(until: str | None) -> None:
+        with small.write() as writing:
+            own = update(copies).where(copies.c.folder == str(first)).values(until=until)
+            writing.connection.execute(own)
+
+    named = day()
+    dated(None)  # as of one that was needed when its certificate was issued
+    assert f"kept: old weights {first}: it is kept until {named}" in purge_lines(small)
+    assert day() == named and purge_lines(small)[1:] == [
+        f"kept: old weights {first}: it is kept until {named}"
+    ]
+    dated("2020-01-01")
+    assert "an old copy is due" in overview(small).lines[-1]
+    roll_back(small, 2, "why", by="Erika", confirmed=True)
+    assert "due to be deleted" not in overview(small).lines[-1], "it serves"
+    run_batch(small, 3)
+    close(small, 3)
+    assert day() == named, "it served after the day that was named"
+
+
+def test_a_damaged_bank_stops_no_other_deletion(
+    small: Ledger, ours: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = small.folder.parent / "model-bank"
+    bank.mkdir()
+    (bank / "bank.json").write_text("{")
+    close(small, forget(small, "a0"))
+    close(small, forget(small, "a1"))
+    later(monkeypatch, 45)
+    assert any(one.startswith(f"kept: bank {bank}") for one in purge_lines(small, dry_run=True))
+    with pytest.raises(RequestError, match="mend or delete it, and purge again"):
+        purge_lines(small)
+    assert model_files(small) == {"batch-0002-retrain"} and bank.is_dir()
 
 
 def test_a_folder_with_something_of_somebody_elses_stays(

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from commands import expunge, refused
+from thorough import THOROUGH
 
 from expunge.data.load import load_data
 from expunge.data.split import Split
@@ -58,6 +59,7 @@ def test_seeds_are_added_until_every_claim_is_decided(tmp_path: Path) -> None:
     assert len(told) == 3
 
 
+@THOROUGH
 def test_it_ends_with_the_last_look_and_goes_on_as_it_began(tmp_path: Path) -> None:
     """The folder keeps the seeds that were added and the plan; another plan is refused."""
     out, file = tmp_path / "out", tmp_path / "study.yaml"

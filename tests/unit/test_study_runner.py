@@ -20,6 +20,7 @@ import pytest
 import torch
 from commands import started
 from helpers import CPU, cell_of_study, changed_source
+from thorough import THOROUGH
 
 from expunge.audits.unseen import held_apart
 from expunge.audits.unseen import tested_on as on_these
@@ -422,6 +423,7 @@ def test_nothing_is_made_again_where_nothing_is_missing(tmp_path: Path) -> None:
     assert made_again(made.cells, store) == set()
 
 
+@THOROUGH
 def test_records_keep_failures_for_they_decided_what_was_tuned(tmp_path: Path) -> None:
     tuning = {"seed": 7, "trials": 2, "methods": {"finetune": {"lr": [0.01, 1e9]}}}
     made = run_study(planned(study(tuning=tuning), tmp_path / "out"))

@@ -23,7 +23,7 @@ from commands import expunge, refused
 from helpers import CPU, cell_of_study, same_figure_once
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from thorough import but_first
+from thorough import THOROUGH, but_first
 
 from expunge.audits import details
 from expunge.data.load import load_data
@@ -571,6 +571,7 @@ def test_a_damaged_file_of_a_cell_is_found_before_anything_starts_from_it(
         assert expunge(*RUN, cwd=mine).returncode == 0
 
 
+@THOROUGH
 def test_cells_without_digests_are_read_as_before(mine: Path) -> None:
     without_others(mine)
     for cell in originals(mine):
@@ -761,6 +762,7 @@ def read_only(mine: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mine
 
 
+@THOROUGH
 def test_a_folder_that_may_only_be_read_can_be_looked_at(read_only: Path, tmp_path: Path) -> None:
     """From another folder, and without the file of ids that the study names."""
     away = tmp_path / "away"

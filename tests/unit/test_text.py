@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from report_helpers import results, study
 from rich.table import Table
 from rich.text import Text
-from thorough import but_first
+from thorough import THOROUGH, but_first
 
 from expunge.cli.arguments import read_pairs, read_recipe
 from expunge.cli.screen import PlainConsole
@@ -175,6 +175,7 @@ def test_figures_of_forgetting_hold_any_name(name: str, tmp_path: Path) -> None:
     )
 
 
+@THOROUGH
 def test_ten_thousand_classes_make_no_larger_figure(tmp_path: Path) -> None:
     count = 10_000
     classes = [f"class {number}" for number in range(count)]
@@ -239,6 +240,7 @@ def test_matplotlib_is_imported_in_one_place() -> None:
         assert own or not re.search(r"^\s*(import|from) matplotlib", text, re.MULTILINE), path
 
 
+@THOROUGH
 def test_a_figure_reads_no_settings_of_the_current_folder(tmp_path: Path) -> None:
     (tmp_path / "evil.py").write_text("open('ran', 'w')\n")
     (tmp_path / "matplotlibrc").write_text("backend: module://evil\nfigure.dpi: 7\n")

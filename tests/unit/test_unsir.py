@@ -21,6 +21,7 @@ from helpers import (
     unlearned,
     view_of,
 )
+from thorough import THOROUGH
 from torch import Tensor, nn
 
 from expunge.api import train
@@ -112,6 +113,7 @@ def noise_of(model: nn.Module, **changes: Any) -> tuple[Any, Tensor]:
 # --- what the phases do
 
 
+@THOROUGH
 def test_the_noise_is_more_wrong_while_its_objective_falls() -> None:
     _, original = trained()
     found, start = noise_of(original.model)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy import Connection, RowMapping, func, insert, or_, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from expunge.disk.reading import read_bytes, reading
 from expunge.disk.whole import sweep, write_file
@@ -30,7 +30,7 @@ from expunge.requests.dsse import (
 from expunge.requests.duplicates import answer_duplicates, duplicates_of
 from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger
-from expunge.requests.lineage import live_within
+from expunge.requests.lineage import live_within, uncertified_in, undone_batches
 from expunge.requests.moving import move, request_row
 from expunge.requests.nonces import listed_items, nonce_of, tree_of
 from expunge.requests.proof import prove, write_proof
@@ -43,7 +43,7 @@ from expunge.requests.statement import (
 )
 from expunge.requests.states import FORGOTTEN
 from expunge.requests.steps import once
-from expunge.requests.tables import batch_requests, batches, certificates, events, requests
+from expunge.requests.tables import certificates, events
 
 FOLDER = "certificates"
 
@@ -62,13 +62,7 @@ def uncertified(ledger: Ledger) -> list[int]:
     requests wait again, for somebody went back to an earlier model.
     """
     with ledger.read() as connection:
-        known = select(certificates.c.batch)
-        found = select(batches.c.id).where(
-            batches.c.state == "released", batches.c.id.not_in(known)
-        )
-        again = undone_batches(connection)
-        numbers = connection.scalars(found.order_by(batches.c.id)).all()
-        return [one for one in numbers if one not in again]
+        return uncertified_in(connection)
 
 
 def undone_after(connection: Connection, batch: int) -> str:
@@ -86,20 +80,6 @@ def undone_after(connection: Connection, batch: int) -> str:
         )
     within = live_within(connection) or "contains 0 struck"
     return f"live: {within}. These requests wait to be forgotten again."
-
-
-def undone_batches(connection: Connection) -> set[int]:
-    """Batches that were released, and whose requests were to be forgotten once more, or are."""
-    last = func.max(batch_requests.c.batch).over(partition_by=batch_requests.c.request)
-    each = (
-        select(batch_requests.c.batch, last.label("last"), requests.c.state)
-        .join(requests, requests.c.id == batch_requests.c.request)
-        .subquery()
-    )
-    again = or_(each.c.last != each.c.batch, each.c.state == "struck")
-    released = select(each.c.batch).join(batches, batches.c.id == each.c.batch)
-    chosen = released.where(again, batches.c.state == "released").distinct()
-    return {*connection.scalars(chosen)}
 
 
 def issue(ledger: Ledger, batch: int, *, place: Place = HERE) -> IssuedCertificate | None:

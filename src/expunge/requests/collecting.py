@@ -39,7 +39,7 @@ from expunge.requests.facts import (
     Timeline,
 )
 from expunge.requests.gate_facts import gate_facts
-from expunge.requests.keeping import note_copies, noted_copies
+from expunge.requests.keeping import moved_models, note_copies, noted_copies
 from expunge.requests.ledger import Ledger, stamp
 from expunge.requests.nonces import ListedItem, asked_count, listed_items, tree_of
 from expunge.requests.release import entered_digests, file_digests
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 GATE = {"check": "sanity check", "struck samples left": 0, "points lost": MOST_LOST_POINTS}
 LEFT = "struck samples that the model learned or was validated on"
 LEARNED = "struck samples that the model learned"
+MOVED = "where it is not any more: if it was moved, it is still there"
 SCORES = {"TA": "right on test samples (TA)", "RA": "right on samples that stay (RA)"}
 
 
@@ -222,6 +223,10 @@ def _places(ledger: Ledger, connection: Connection, batch: int) -> tuple[CopyPla
     found = [
         CopyPlace(what=one.what, where=_where(ledger, one.folder), until=one.until)
         for one in noted_copies(ledger, connection, batch)
+    ]
+    found += [
+        CopyPlace(what="old weights", where=f"{_where(ledger, one)}, {MOVED}")
+        for one in moved_models(connection)
     ]
     there = {one.what for one in found}
     nowhere: dict[Copied, str] = {

@@ -105,10 +105,10 @@ def duplicates_of(connection: Connection, number: int) -> list[int]:
     return list(connection.scalars(found.order_by(requests.c.id)))
 
 
-def receive_anew(writing: Writing, number: int) -> None:
-    """A request came to nothing: those that waited for it are received once more, and wait for none."""
+def receive_anew(writing: Writing, number: int, why: str = "came to nothing") -> None:
+    """A request comes to nothing, or waits: those that waited for it are received once more."""
     for follower in duplicates_of(writing.connection, number):
-        move(writing, follower, "received", reason=f"request {number} came to nothing")
+        move(writing, follower, "received", reason=f"request {number} {why}")
 
 
 def answer_duplicates(writing: Writing, number: int, batch: int) -> None:

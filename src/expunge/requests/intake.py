@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from expunge.data.suppressed import data_set_name
 from expunge.errors import RequestError
+from expunge.requests.clocks import LawClocks
 from expunge.requests.duplicates import covered_by, is_undecided, make_duplicate, receive_anew
 from expunge.requests.events import canonical, sha256
 from expunge.requests.ledger import Ledger, Writing, moment, new_key_of, stamp
@@ -361,7 +362,8 @@ def withdraw(ledger: Ledger, number: int, reason: str, *, actor: str | None = No
 def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) -> None:
     """Note why a request waits, or, with an empty ground, that it waits no longer; the clock goes on.
 
-    What is held is not approved, and goes into no batch. Raises RequestError for one that is answered.
+    What is held is not approved, and goes into no batch; its duplicates wait for it no longer, and are
+    decided by themselves. Raises RequestError for one that is answered.
     """
     with ledger.write(actor) as writing:
         row = request_row(writing.connection, number)
@@ -375,6 +377,8 @@ def hold(ledger: Ledger, number: int, ground: str, *, actor: str | None = None) 
         writing.event(
             "request held" if ground else "request goes on", {"request": number, "ground": ground}
         )
+        if ground and row["state"] not in ("in_batch", "released"):
+            receive_anew(writing, number, "is held")
 
 
 def extend(
@@ -385,8 +389,9 @@ def extend(
         row = request_row(writing.connection, number)
         _check_open(row)
         if due_at <= moment(row["due_at"]):
+            due = LawClocks.of(ledger).told(row["due_at"], row["law"])
             raise RequestError(
-                f"request {number} is due {row['due_at']}, and an extension ends later than that"
+                f"request {number} is due {due}, and an extension ends later than that"
             )
         changed = update(requests).where(requests.c.id == number)
         writing.connection.execute(changed.values(due_at=stamp(due_at), extended_reason=reason))

@@ -9,11 +9,19 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, or_, select
 
 from expunge.requests.release import has_live, live_row
 from expunge.requests.states import FORGOTTEN, STRUCK
-from expunge.requests.tables import batch_requests, batches, events, models, request_items, requests
+from expunge.requests.tables import (
+    batch_requests,
+    batches,
+    certificates,
+    events,
+    models,
+    request_items,
+    requests,
+)
 
 
 @dataclass(frozen=True)
@@ -96,3 +104,25 @@ def struck_within(
         if request not in settled and (among is None or request in among)
     }
     return StruckWithin(len(left), "asked" in left.values())
+
+
+def undone_batches(connection: Connection) -> set[int]:
+    """Batches that were released, and whose requests were to be forgotten once more, or are."""
+    last = func.max(batch_requests.c.batch).over(partition_by=batch_requests.c.request)
+    each = (
+        select(batch_requests.c.batch, last.label("last"), requests.c.state)
+        .join(requests, requests.c.id == batch_requests.c.request)
+        .subquery()
+    )
+    again = or_(each.c.last != each.c.batch, each.c.state == "struck")
+    released = select(each.c.batch).join(batches, batches.c.id == each.c.batch)
+    chosen = released.where(again, batches.c.state == "released").distinct()
+    return {*connection.scalars(chosen)}
+
+
+def uncertified_in(connection: Connection) -> list[int]:
+    """Batches that were released and wait for their certificate, the first one first."""
+    known = select(certificates.c.batch)
+    found = select(batches.c.id).where(batches.c.state == "released", batches.c.id.not_in(known))
+    again = undone_batches(connection)
+    return [one for one in connection.scalars(found.order_by(batches.c.id)) if one not in again]

@@ -48,17 +48,19 @@ def overview(ledger: Ledger) -> Overview:
         live = live_row(connection)["folder"] if has_live(connection) else None
         within = live_within(connection)
         total = connection.scalar(select(func.count()).select_from(requests)) or 0
-        due = due_copies(connection, today)
+        due = due_copies(ledger, connection, today)
         shared = select(requests).where(requests.c.state == "duplicate", WAITS)
         with_others = connection.execute(shared.order_by(requests.c.id)).mappings().all()
-    lines = [f"ledger {ledger.folder}: {total} requests, {len(rows)} not answered yet"]
+    many = f"{total} request{'s' * (total != 1)}"
+    lines = [f"ledger {ledger.folder}: {many}, {len(rows)} not answered yet"]
     lines.append(f"live: {live}" + (f": {within}" if within else ""))
     lines += [
         f"request {row['id']} is answered with request {row['duplicate_of']}, once that is certified"
         for row in with_others
     ]
     if due:
-        lines.append(f"{due} old copies are due to be deleted: expunge release purge")
+        what = "an old copy is" if due == 1 else f"{due} old copies are"
+        lines.append(f"{what} due to be deleted: expunge release purge")
     return Overview(lines, rows)
 
 
@@ -82,7 +84,7 @@ def all_requests(ledger: Ledger, *, waiting: bool = False) -> list[_Row]:
         (
             str(row["id"]),
             state_told(row) + (f" (held: {row['held']})" if row["held"] else ""),
-            row["received_at"][:10],
+            clocks.day(row["received_at"], row["law"]),
             _due(row, clocks, now),
             f"{row['n'] or 0:,}",
             row["source"],

@@ -22,8 +22,8 @@ from expunge.errors import RequestError, UserError
 from expunge.place import HERE, Place
 from expunge.requests.batches import requests_of
 from expunge.requests.facts import Copied
-from expunge.requests.keeping import holds_others, kept_because, today_of
-from expunge.requests.ledger import Ledger, Writing
+from expunge.requests.keeping import holds_others, kept_because, kept_until, today_of
+from expunge.requests.ledger import Ledger, Writing, moment
 from expunge.requests.release import live_folder
 from expunge.requests.tables import copies, request_items
 from expunge.shadows.places import is_bank
@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from expunge.trained.trained import Trained
 
 
+NO_DAY = "no day is set; a purge sets one"
+
+
 @dataclass(frozen=True)
 class DueCopy:
     """Something that learned from struck samples. numbers: of its rows. until: ISO day. batches: whose
     struck samples are taken out of it, of a bank. bytes: that go, or are overwritten. kept: why it stays
-    now; empty where it goes. begun: whether a purge that was killed was at it.
+    now; empty where it goes. begun: whether a purge that was killed was at it. damaged: why it cannot be
+    read.
     """
 
     numbers: tuple[int, ...]
@@ -48,11 +52,13 @@ class DueCopy:
     bytes: int = 0
     kept: str = ""
     begun: bool = False
+    damaged: str = ""
 
     def line(self, word: str) -> str:
         """What a person is told of it."""
-        size = "" if self.kept else f", {self.bytes / 10**6:,.1f} MB"
-        return f"{word}: {self.what} {self.folder}{size}" + (f": {self.kept}" if self.kept else "")
+        why = self.kept or self.damaged
+        more = f": {why}" if why else f", {self.bytes / 10**6:,.1f} MB"
+        return f"{word}: {self.what} {self.folder}{more}"
 
 
 def purge_lines(
@@ -77,32 +83,55 @@ def purge_lines(
             "--now deletes before the days that certificates name, and what is deleted does not come "
             "back; look at it with --dry-run, and then say so with --yes, and why with --reason"
         )
+    with ledger.read() as connection:
+        found = [_sized(ledger, connection, one) for one in _due(ledger, connection, now=now)]
     if dry_run:
-        with ledger.read() as connection:
-            found = [_sized(ledger, connection, one) for one in _due(ledger, connection, now=now)]
-        told = [one.line("kept" if one.kept else "would go") for one in found]
+        told = [one.line("kept" if one.kept or one.damaged else "would go") for one in found]
         return [*told, *_images(ledger, place, dry_run=True)] or [
             "nothing is kept of what was struck"
         ]
     sweep(ledger.folder / "models")  # what was killed in the midst of it
-    with ledger.write() as writing:
-        due = list(_due(ledger, writing.connection, now=now))
-        going = [_sized(ledger, writing.connection, one) for one in due if not one.kept]
+    looked = {one.folder: one for one in found}
+    with ledger.write() as writing:  # what is kept may have changed since
+        due = [_dated(ledger, writing, one) for one in _due(ledger, writing.connection, now=now)]
+        due = [_as_looked_at(one, looked.get(one.folder)) for one in due]
+        going = [one for one in due if not one.kept and not one.damaged]
         _begin(writing, going, reason=reason if now else "")
-    told = [one.line("kept") for one in due if one.kept]
+    told = [one.line("kept") for one in due if one.kept or one.damaged]
     for one in going:
         word = "taken out of" if one.what == "bank" else "deleted"
         _delete(ledger, one)
         with ledger.write() as writing:
             _ended(writing, one)
         told.append(one.line(word))
+    damaged = [one.damaged for one in due if one.damaged]
     try:
         told += _images(ledger, place)
+        if damaged:
+            raise RequestError(f"{damaged[0]}; mend or delete it, and purge again")
     except UserError:  # what is done is told all the same
         for line in told:
             place.tell(line)
         raise
     return told or ["nothing is due to be deleted"]
+
+
+def _as_looked_at(one: DueCopy, looked: DueCopy | None) -> DueCopy:
+    """A copy that goes, with what was read of it outside of the transaction."""
+    if one.kept or looked is None:
+        return one
+    return replace(one, bytes=looked.bytes, damaged=looked.damaged)
+
+
+def _dated(ledger: Ledger, writing: Writing, one: DueCopy) -> DueCopy:
+    """A copy with a day: one that was needed when certificates were issued, and is not now, has none."""
+    if one.kept != NO_DAY:
+        return one
+    until = kept_until(ledger, moment(writing.at))
+    named = update(copies).where(copies.c.id.in_(one.numbers)).values(until=until)
+    writing.connection.execute(named)
+    writing.event("copy dated", {"copy": list(one.numbers), "what": one.what, "until": until})
+    return replace(one, until=until, kept=f"it is kept until {until}")
 
 
 def _due(ledger: Ledger, connection: Connection, *, now: bool) -> Iterator[DueCopy]:
@@ -149,7 +178,7 @@ def _kept(ledger: Ledger, connection: Connection, one: DueCopy, today: str, *, n
     if now or one.begun:
         return ""
     if one.until is None:
-        return "no day is set; the certificate of the next batch sets one"
+        return NO_DAY
     return f"it is kept until {one.until}" if one.until > today else ""
 
 
@@ -158,8 +187,11 @@ def _sized(ledger: Ledger, connection: Connection, one: DueCopy) -> DueCopy:
     if one.kept or not os.path.lexists(one.folder):
         return one
     if one.what == "bank":
-        bank, ids = _of_bank(ledger, connection, one)
-        return replace(one, bytes=_bank_bytes(bank, ids))
+        try:
+            bank, ids = _of_bank(ledger, connection, one)
+            return replace(one, bytes=_bank_bytes(bank, ids))
+        except UserError as error:
+            return replace(one, damaged=str(error))
     files = (file for file in one.folder.rglob("*") if file.is_file())
     return replace(one, bytes=sum(file.stat().st_size for file in files))
 

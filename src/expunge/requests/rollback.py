@@ -113,9 +113,9 @@ def _check_decided(
     number = row["id"]
     if undone and not (by.strip() and confirmed):
         raise RequestError(
-            f"release {number} {within}: {len(undone)} requests that were forgotten since would be "
-            "undone until a batch has retrained; if a person decides that, do `expunge release rollback "
-            f"{number} --by NAME --reason TEXT --yes`"
+            f"release {number} {within}: {len(undone)} request{'s' * (len(undone) > 1)} that were "
+            "forgotten since would be undone until a batch has retrained; if a person decides that, do "
+            f"`expunge release rollback {number} --by NAME --reason TEXT --yes`"
         )
     if not confirmed:
         raise RequestError(

@@ -26,6 +26,7 @@ from expunge.data.split import Split
 from expunge.errors import ConfigError, DivergenceError
 from expunge.methods import CONTROLS, METHODS, Method, make_method
 from expunge.methods.card import method_card
+from expunge.study.entries import Entry, unfit
 from expunge.testing import METHOD_CHECKS, METHOD_CHECKS_PER_MODEL, MethodCase
 from expunge.testing.ground import alone
 from expunge.testing.methods import HUGE, forgets_a_single_sample
@@ -72,6 +73,9 @@ QUICK: dict[str, dict[str, Any]] = {
         "batch_size": 64,
     },
     "sisa": {"shards": 2, "slices": 2},
+    "fine_pruning": {"epochs": 1, "batch_size": 64, "tries": 4},
+    "anp": {"steps": 4, "threshold": 1.0, "samples": 64},
+    "ibau": {"epochs": 1, "steps": 1, "ascent_steps": 2, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -184,7 +188,7 @@ def test_weights_set_at_once_that_explode_say_so(name: str, architecture: str) -
 def test_every_method_but_these_can_diverge() -> None:
     """So that a new one does not leave `diverges` empty by oversight."""
     no_rate = {"retrain", "euk", "sisa"}  # the recipe's alone
-    shrinks = {"ssd"}
+    shrinks = {"ssd", "anp"}
     untold = {name for name, method in METHODS.items() if not method.diverges}
     assert untold - {"certified_head"} == no_rate | shrinks
 
@@ -337,3 +341,23 @@ def test_validation_samples_are_read_where_it_is_said(
     told = Part.VALIDATION in method.reads_now(recipe, whole=split.only_whole_classes(data))
     made = forget(name, original("mlp"), method=method, split=split, recipe=recipe)
     assert told == looks == bool(made.record.cost.reads["validation"])
+
+
+@pytest.mark.parametrize("name", [n for n, one in METHODS.items() if one.scope == "backdoor"])
+def test_a_defence_has_no_row_where_nothing_is_poisoned(name: str) -> None:
+    """So that no ranking of unlearning methods holds it by accident; unasked requests are warned of."""
+    entry = Entry(method=name)
+    assert unfit(entry, "random:0.1") == unfit(entry, "class:3") == "made for backdoors only"
+    assert unfit(entry, "poison") == unfit(entry, "poison:0.3") == ""
+    made = forget(name, original("mlp"))
+    assert any(f"{name} is made for backdoors" in text for text in made.record.warnings)
+
+
+def test_nothing_named_is_met_by_what_reads_the_retain_set_alone() -> None:
+    given = case("finetune").adopted(original("mlp"))
+    made = unlearn(given, None, quick("finetune"), place=CPU)
+    assert made.record.forgotten == 0 and not made.struck and not made.record.request
+    assert set(made.split.retain) == set(given.split.retain) and not made.split.forget
+    assert not any("samples to forget" in text for text in made.record.warnings)
+    with pytest.raises(ConfigError, match="forgets samples that are named, and none are"):
+        unlearn(given, None, quick("ssd"), place=CPU)

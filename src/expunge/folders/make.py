@@ -176,7 +176,7 @@ class Beside:
 
 def unlearn_folder(
     path: str | Path | Trained,
-    forget: str | Split | Answered,
+    forget: str | Split | Answered | None,
     method: Method,
     out: str | Path,
     *,
@@ -190,7 +190,8 @@ def unlearn_folder(
     """Make the model of a folder forget, and write the new model's folder.
 
     path: a folder, or what was loaded from one. forget: a request, its answer, or the split that it
-    makes of the folder's own; what earlier requests struck is never read. data: instead of the folder's.
+    makes of the folder's own, None where nothing is named, as `unlearn` takes it; what earlier requests
+    struck is never read. data: instead of the folder's.
     tell: called before the work with each line of what the request names.
     """
     target = Path(out).absolute()

@@ -65,6 +65,8 @@ def unfit(entry: Entry, scenario: str, *, dense: bool = True) -> str:
     method = find_method(entry.method, allow_code=False)
     if method.scope == "class" and scenario.startswith("random:"):
         return "made for whole classes only"
+    if method.scope == "backdoor" and not scenario.startswith("poison"):
+        return "made for backdoors only"
     return "" if dense or not method.takes_part else "trains no sparse model"
 
 

@@ -23,7 +23,7 @@ from expunge.audits.backdoor import (
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.data.load import Data, poisoned
-from expunge.data.poison import Poison, Poisoning
+from expunge.data.poison import NEXT, Poison, Poisoning, Target
 from expunge.data.triggers import Patch
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -51,26 +51,27 @@ def random_part(n: int, seed: int, name: str = "t") -> PartOutputs:
     return PartOutputs(logits, labels, tuple(f"{name}-{i}" for i in range(n)))
 
 
-def by_hand(outputs: PartOutputs, target: int, *, every: bool) -> tuple[int, int]:
+def by_hand(outputs: PartOutputs, target: Target, *, every: bool) -> tuple[int, int]:
     """(called the target, asked), one image after another in float64."""
     called = asked = 0
     for row, label in zip(outputs.logits.double().tolist(), outputs.labels.tolist(), strict=True):
-        if not every and label == target:
+        goal = (label + 1) % 4 if target == "next" else target
+        if not every and label == goal:
             continue
         best = 0
         for number in range(len(row)):
             if row[number] > row[best]:
                 best = number
         asked += 1
-        called += best == target
+        called += best == goal
     return called, asked
 
 
-@given(st.integers(1, 80), st.integers(0, 500), st.integers(0, 3))
-def test_scores_are_what_counting_says(n: int, seed: int, target: int) -> None:
+@given(st.integers(1, 80), st.integers(0, 500), st.sampled_from([0, 1, 2, 3, NEXT]))
+def test_scores_are_what_counting_says(n: int, seed: int, target: Target) -> None:
     triggered = random_part(n, seed)
     found = [(attack_success_on_all(triggered, target), True)]
-    if (triggered.labels != target).any():
+    if target == NEXT or (triggered.labels != target).any():
         found.append((attack_success(triggered, target), False))
     for score, every in found:
         called, asked = by_hand(triggered, target, every=every)
@@ -94,6 +95,18 @@ def test_images_of_the_target_class_do_not_count() -> None:
     # whatever they are called
     other = part([0, 0, 1, 2, 3, 3, 3, 3], [1, 2, 1, 2, 3, 0, 0, 0])
     assert attack_success(other, 0).value == 40.0
+
+
+def test_all_to_all_asks_each_image_for_its_next_class() -> None:
+    """Three of five are called the class after their own, one of them the first after the last."""
+    triggered = part([1, 2, 0, 3, 0], [0, 1, 3, 3, 1])
+    score = attack_success(triggered, NEXT)
+    assert (score.value, score.n, score.detail) == (60.0, 5, {"target": "next", "left_out": 0})
+    assert attack_success_on_all(triggered, NEXT).value == 60.0
+    # poisoned samples that stay have the label that the poison gave them
+    assert attack_success_on_rest(part([1, 2], [1, 3]), NEXT).value == 50.0
+    outputs = Outputs(None, None, None, triggered=triggered, target=NEXT)
+    assert [one.name for one in backdoor_scores(outputs)] == ["ASR", "ASR_all"]
 
 
 def test_a_perfect_model_has_the_floor_of_asr_all() -> None:

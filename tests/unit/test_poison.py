@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,15 @@ from helpers import CPU, digits, named_digits, toy
 from PIL import Image
 
 from expunge import DataError, Recipe, Split, SplitError, UserError, load
+from expunge.audits.unseen import all_gone
 from expunge.data.load import load_data, poisoned
 from expunge.data.poison import Poison, split_poison
 from expunge.data.poisoned import PoisonedStore, poison_samples
 from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.data.spec import DataSpec, lasting
 from expunge.data.transform import Normalisation
-from expunge.data.triggers import Blend, Patch, read_trigger
+from expunge.data.triggers import Blend, Patch, Sinus, Warp, read_trigger
+from expunge.data.triggers.warp import warped_places
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
 from expunge.folders.cleanse import Cleansed, Known, cleanse_folder, cleansing_lines
 from expunge.folders.make import Beside, train_folder, unlearn_folder
@@ -54,6 +59,14 @@ def pattern_file(path: Path, seed: int = 0, size: int = 5) -> Path:
             Poison(Patch((4, 6), (3, 5), colour=(255, 0, 10)), 0.1, "cat", 7),
         ),
         ("digits+blend:file=x y.png,alpha=0.2", "digits", Poison(Blend("x y.png", 0.2))),
+        ("digits+warp:strength=2,seed=3", "digits", Poison(Warp(strength=2.0, seed=3))),
+        ("digits+sinus:share=0.05", "digits", Poison(Sinus(), 0.05, labels="kept")),
+        (
+            "digits+sinus:amplitude=60,labels=target,target=next",
+            "digits",
+            Poison(Sinus(60.0), target="next", labels="target"),
+        ),
+        ("digits+patch:labels=kept", "digits", Poison(labels="kept")),
         ("photos+patch/", "photos+patch/", None),
         ("photos+patchwork", "photos+patchwork", None),
         ("/home/me/a+blend.d/x.parquet", "/home/me/a+blend.d/x.parquet", None),
@@ -97,6 +110,14 @@ def test_specifications(text: str, clean: str, poison: Poison | None) -> None:
         ("digits+blend", "blend needs a pattern image"),
         ("digits+blend:file=no.png", "cannot read the pattern no.png"),
         ("digits+blend:file=a.png,alpha=0", "alpha is a weight above 0"),
+        ("digits+warp:grid=1", "a warp has 2 to 1024 points"),
+        ("digits+warp:strength=0", "a warp shifts by more than 0"),
+        ("digits+sinus:amplitude=0", "more than 0 grey levels"),
+        ("digits+sinus:frequency=nan", "more than 0 periods"),
+        ("digits+patch:labels=keep", "labels=keep: write kept or target"),
+        ("digits+sinus:target=next", "sinus keeps labels; write labels=target"),
+        ("digits+patch:target=next,labels=kept", "so labels=kept leaves nothing"),
+        ("digits+sinus:share=0.3", "is 431, and only 142 are of the target.*lower share to 0.099"),
         ("digits+pach", "no dataset or path 'digits\\+pach', did you mean 'patch'"),
         ("digits+pach:size=4", "no dataset or path 'digits\\+pach:size=4', did you mean 'patch'"),
         ("digits+patch+blend:file=a.png", "one poison at a time"),
@@ -150,9 +171,26 @@ def test_the_fingerprint_depends_on_every_field(tmp_path: Path) -> None:
         Poison(Blend(str(first))),
         Poison(Blend(str(first), 0.2)),
         Poison(Blend(str(second))),
+        Poison(target="next"),
+        Poison(share=0.05, labels="kept"),
+        Poison(Warp()),
+        Poison(Warp(grid=5)),
+        Poison(Warp(strength=2.0)),
+        Poison(Warp(seed=1)),
+        Poison(Sinus(), 0.05),
+        Poison(Sinus(30.0), 0.05),
+        Poison(Sinus(frequency=5.0), 0.05),
+        Poison(Sinus(), 0.05, labels="target"),
     ]
     prints = [poison_samples(data.train, one, data.classes)[0].fingerprint for one in different]
     assert len({*prints, data.train.fingerprint}) == len(different) + 1
+    # folders of earlier versions name theirs
+    assert (
+        prints[0].rpartition("+")[2]
+        == hashlib.sha256(
+            b"patch:size=4x4,place=bottom-right,margin=2,colour=0,0.1,0,0"
+        ).hexdigest()
+    )
     # the same content under other words is the same
     same = Poison(target="0")
     assert poison_samples(data.train, same, data.classes)[0].fingerprint == prints[0]
@@ -188,6 +226,70 @@ def test_a_blend_is_stretched_and_refuses_odd_channels(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(DataError, match="as an image"):
         Blend(str(tmp_path / "bad.png")).apply(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_a_warp_takes_each_pixel_from_a_little_beside_it() -> None:
+    """Against bilinear interpolation pixel by pixel; the field is as smooth and as strong as asked."""
+    images = torch.rand(2, 3, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before, warp = images.clone(), Warp(grid=3, strength=1.5, seed=2)
+    places = warped_places(warp, (7, 9))[0]
+    out = warp.apply(images)
+    for row, column in itertools.product(range(7), range(9)):
+        x, y = ((places[row, column] + 1) / 2 * torch.tensor([8, 6])).tolist()
+        left, top = min(int(x), 7), min(int(y), 5)
+        right, low = x - left, y - top
+        expected = (1 - low) * (
+            (1 - right) * images[..., top, left] + right * images[..., top, left + 1]
+        ) + low * (
+            (1 - right) * images[..., top + 1, left] + right * images[..., top + 1, left + 1]
+        )
+        assert torch.allclose(out[..., row, column], expected, atol=1e-9)
+    assert torch.equal(images, before) and not torch.allclose(out, images, atol=0.05)
+    pixels = (before * 255).round().to(torch.uint8)
+    assert (warp.apply(pixels).double() / 255 - out).abs().max() < 1.01 / 255
+    # far from any edge, the drawn points themselves shift by the strength in the mean
+    inner = (
+        warped_places(Warp(grid=8, strength=0.25), (80, 80))[0]
+        - warped_places(Warp(grid=8, strength=1e-9), (80, 80))[0]
+    )
+    assert float(inner.abs().mean()) * 79 / 2 == pytest.approx(0.25, rel=0.25)
+
+
+def test_a_sinus_is_the_formula() -> None:
+    images = torch.randint(0, 256, (3, 3, 5, 8), dtype=torch.uint8)
+    before = images.clone()
+    sinus = Sinus(40.0, 3.0)
+    out, floats = sinus.apply(images), sinus.apply(images.double() / 255)
+    for column in range(8):
+        wave = 40 * math.sin(2 * math.pi * (column + 1) * 3 / 8)
+        expected = (images[..., column].double() + wave).clamp(0, 255)
+        assert (out[..., column].double() - expected).abs().max() <= 0.5 + 1e-9
+        assert torch.allclose(floats[..., column] * 255, expected)
+    assert torch.equal(images, before)
+
+
+def test_all_to_all_and_clean_label() -> None:
+    clean = load_data("digits:300")
+    data = load_data("digits:300+patch:target=next")
+    assert data.poison is not None and data.poison.target == "next" and not data.poison.own
+    rows = data.train.rows_of(sorted(data.poison.ids))
+    assert len(rows) == 30
+    assert (data.train.labels[rows] == (clean.train.labels[rows] + 1) % 10).all()
+    assert data.poison.poison is not None
+    assert data.poison.poison.settled(data.classes).target == "next"
+    kept = load_data("digits:300+sinus:share=0.05,target=3")
+    assert kept.poison is not None and kept.poison.clean_label
+    assert kept.poison.own == kept.poison.ids and len(kept.poison.ids) == 15
+    assert (kept.train.labels == clean.train.labels).all()
+    rows = kept.train.rows_of(sorted(kept.poison.ids))
+    assert set(kept.train.labels[rows].tolist()) == {3}
+    whole, was = kept.train.store.whole(), clean.train.store.whole()
+    assert whole is not None and was is not None
+    changed = (whole != was).flatten(1).any(dim=1).numpy()
+    assert sorted(np.flatnonzero(changed).tolist()) == sorted(rows.tolist())
+    # to forget a right label is no aim, to forget a wrong one is
+    assert not all_gone(Split.parse(kept, "poison"), kept)
+    assert all_gone(Split.parse(data, "poison"), data)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +391,7 @@ def test_a_specification_that_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert split_poison(kept) == (f"{tmp_path.resolve()}/my+data", expected)
 
 
-@pytest.mark.parametrize("suffix", ["patch:size=3,target=2", "blend:file=p.png,target=2"])
+@pytest.mark.parametrize("suffix", ["warp:target=2", "blend:file=p.png,target=2"])
 def test_a_folder_keeps_its_poison(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ Jia et al. (2023), "Model Sparsity Can Simplify Machine Unlearning", section 5.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from expunge.audits.base import Audit, Need
+from expunge.data.poison import NEXT, Target, wanted_of
 from expunge.errors import ConfigError
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Goal, Score
@@ -40,7 +41,7 @@ class Backdoor(Audit):
         if target is None:
             return
         if triggered is not None and triggered.n:
-            if bool((triggered.labels != target).any()):
+            if bool((wanted(triggered, target) != triggered.labels).any()):
                 yield attack_success(triggered, target)
             yield attack_success_on_all(triggered, target)
         if rest is not None and rest.n:
@@ -50,21 +51,28 @@ class Backdoor(Audit):
             yield accuracy_on_clean(*tested)
 
 
-def attack_success(triggered: PartOutputs, target: int) -> Score:
+def wanted(triggered: PartOutputs, target: Target) -> Tensor:
+    """What the backdoor wants each triggered image to be called: (n,)."""
+    return wanted_of(triggered.labels, target, triggered.classes)
+
+
+def attack_success(triggered: PartOutputs, target: Target) -> Score:
     """`ASR`: share of triggered test images *of other classes* that are called the target, in percent.
 
-    Those of the target class are left out: they are called the target without any trigger.
+    Those of the target class are left out: they are called the target without any trigger. With the
+    target "next" each image has its own, the class after its label, and none is left out.
     Low is good; its floor is how often the model takes other classes for the target anyway.
 
     Raises:
         ConfigError: if there are no images of other classes.
     """
-    called = (triggered.predicted == target)[triggered.labels != target]
+    goal = wanted(triggered, target)
+    called = (triggered.predicted == goal)[triggered.labels != goal]
     left_out = triggered.n - len(called)
     return _share("ASR", called, "low", {"target": target, "left_out": left_out})
 
 
-def attack_success_on_all(triggered: PartOutputs, target: int) -> Score:
+def attack_success_on_all(triggered: PartOutputs, target: Target) -> Score:
     """`ASR_all`: share of all triggered test images that are called the target, in percent.
 
     As the paper's code counts. A perfect model has the target's share of the test set, with ten
@@ -73,18 +81,21 @@ def attack_success_on_all(triggered: PartOutputs, target: int) -> Score:
     Raises:
         ConfigError: if the part is empty.
     """
-    return _share("ASR_all", triggered.predicted == target, "low", {"target": target})
+    called = triggered.predicted == wanted(triggered, target)
+    return _share("ASR_all", called, "low", {"target": target})
 
 
-def attack_success_on_rest(rest: PartOutputs, target: int) -> Score:
+def attack_success_on_rest(rest: PartOutputs, target: Target) -> Score:
     """`ASR_rest`: share of the poisoned samples still retained that are called the target, in percent.
 
-    What a request that names only some of the poisoned samples did to the others.
+    With the target "next" that is the label which the poison gave each of them. What a request that
+    names only some of the poisoned samples did to the others.
 
     Raises:
         ConfigError: if the part is empty.
     """
-    return _share("ASR_rest", rest.predicted == target, "low", {"target": target})
+    called = rest.predicted == (rest.labels if target == NEXT else target)
+    return _share("ASR_rest", called, "low", {"target": target})
 
 
 def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
@@ -143,7 +154,7 @@ def percent(score: Score) -> str:
     return f"{score.value:.1f} %{interval}"
 
 
-def _share(name: str, hits: Tensor, target: Goal, detail: dict[str, int]) -> Score:
+def _share(name: str, hits: Tensor, target: Goal, detail: dict[str, Any]) -> Score:
     n, count = len(hits), int(hits.sum())
     if n == 0:
         raise ConfigError(f"{name} needs samples; there are none")

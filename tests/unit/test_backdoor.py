@@ -18,7 +18,6 @@ from expunge.audits.backdoor import (
     attack_success,
     attack_success_on_all,
     attack_success_on_rest,
-    cleansing,
 )
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
@@ -235,52 +234,6 @@ def test_without_a_trigger_only_what_can_be_known() -> None:
         for s in scores_of(original("mlp"), replace(data, poison=unknown), split, device="cpu")
     ]
     assert names[4:] == []
-
-
-def asr(hits: int, n: int = 100) -> Score:
-    return attack_success(part([0] * hits + [1] * (n - hits), [1] * n), 0)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "cleansed", "words"),
-    [
-        (asr(99), asr(5), True, "cleansed: the trigger worked on 99.0 %"),
-        (asr(50), asr(5), True, "cleansed: "),
-        (asr(49), asr(0), False, "no claim: the trigger worked on only 49.0 %"),
-        (asr(99), asr(97), False, "not cleansed: "),
-        (asr(60), asr(42), False, "not cleansed: "),  # 50.2 to 69.1 against 32.8 to 51.8
-        (asr(99), asr(60), False, "weakened, not cleansed: "),
-        (asr(99), asr(41), False, "weakened, not cleansed: "),  # its interval reaches 50.8
-        (asr(2, 2), asr(0, 2), False, "not cleansed: "),  # two images say nothing
-    ],
-)
-def test_the_verdict(before: Score, after: Score, cleansed: bool, words: str) -> None:
-    found, text = cleansing(before, after)
-    assert found is cleansed
-    assert text.startswith(words)
-    assert f"({before.low:.1f} to {before.high:.1f})" in text
-    assert ("see to the colour, size, place and margin of --trigger" in text) is ("only" in text)
-
-
-def sa(hits: int, n: int = 100) -> Score:
-    return accuracy_on_clean(part([0] * n, [0] * hits + [1] * (n - hits)))
-
-
-@pytest.mark.parametrize(
-    ("clean_before", "clean_after", "cleansed", "words"),
-    [
-        (sa(96), sa(95), True, "cleansed: "),
-        (sa(96), sa(70), True, "cleansed, at a price: "),
-        (sa(96), sa(10), False, "ruined, not cleansed: "),  # it knows nothing, trigger or not
-        (None, sa(95), True, "cleansed: "),
-    ],
-)
-def test_the_verdict_looks_at_accuracy_too(
-    clean_before: Score | None, clean_after: Score, cleansed: bool, words: str
-) -> None:
-    found, text = cleansing(asr(99), asr(1), clean_before, clean_after)
-    assert found is cleansed and text.startswith(words)
-    assert ("SA" in text) == (clean_before is not None)
 
 
 def test_scores_do_not_depend_on_order() -> None:

@@ -26,7 +26,7 @@ from expunge.data.transform import Normalisation
 from expunge.data.triggers import Blend, Patch, Sinus, Warp, read_trigger
 from expunge.data.triggers.warp import warped_places
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
-from expunge.folders.cleanse import Cleansed, Known, cleanse_folder, cleansing_lines
+from expunge.folders.cleanse import Cleansed, Known, backdoor_lines, cleanse_folder
 from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import make_method
 
@@ -507,13 +507,15 @@ def test_a_wrong_trigger_supports_no_claim(work: Path) -> None:
     listed: dict[str, Any] = {"poison": f"ids:{work / 'found.txt'}"}
     right = cleanse(work, "elsewhere", "right", trigger=POISON.partition(",share")[0], **listed)
     assert right.poisoning.target == 3, "the label of all that were named"
-    lines = cleansing_lines(audit_forgotten(right.done, place=CPU))
-    assert [line.partition(":")[0] for line in lines[:3]] == ["ASR", "ASR_all", "SA"]
-    assert lines[-1].startswith(("cleansed", "not cleansed", "weakened, not cleansed")), lines
-    assert "no claim" not in lines[-1] and "SA" in lines[2]
+    audited = audit_forgotten(right.done, place=CPU)
+    lines = backdoor_lines(audited)
+    assert [line.partition(":")[0] for line in lines] == ["ASR", "ASR_all", "SA"]
+    assert audited.verdict.word in ("cleansed", "not cleansed")
+    assert audited.told()[0].startswith(f"verdict: {audited.verdict.word}: ")
     wrong = cleanse(work, "elsewhere", "wrong", trigger="patch:size=1,place=0x0", **listed)
-    lines = cleansing_lines(audit_forgotten(wrong.done, place=CPU))
-    assert lines[-1].startswith("no claim: the trigger worked on only")
+    verdict = audit_forgotten(wrong.done, place=CPU).verdict
+    assert verdict.word == "cannot tell"
+    assert verdict.reason.startswith("the trigger worked on only")
 
 
 def test_ids_of_a_folder_that_knows_its_poison(work: Path) -> None:

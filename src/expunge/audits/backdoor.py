@@ -14,8 +14,7 @@ from expunge.errors import ConfigError
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Goal, Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import SCORES, WORKS
-from expunge.scores.verdict import ANOTHER_TRIGGER, beyond
+from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,44 +107,6 @@ def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
 
     right = [part.correct for part in parts if part is not None]
     return _share("SA", torch.cat(right) if right else torch.zeros(0, dtype=torch.bool), "high", {})
-
-
-def cleansing(
-    before: Score,
-    after: Score,
-    clean_before: Score | None = None,
-    clean_after: Score | None = None,
-    retrained: Score | None = None,
-) -> tuple[bool, str]:
-    """Whether a model was cleansed, and the reason, from ASR and SA before and after.
-
-    Cleansed: the trigger worked on half of the images or more before; the 95 % interval after lies
-    wholly under the one before; it lies under that half; and the model kept half of its accuracy, for
-    one that knows nothing has no backdoor either. A loss of SA beyond its intervals is said.
-    retrained: ASR of a retrained model; a trigger that works more often than there is only weakened.
-    """
-    if before.value < WORKS:
-        return (
-            False,
-            f"no claim: the trigger worked on only {percent(before)} before; {ANOTHER_TRIGGER}",
-        )
-    change = f"the trigger worked on {percent(before)} before and on {percent(after)} after"
-    low, high = before.low, after.high
-    if low is None or high is None or high >= low:
-        return False, f"not cleansed: {change}"
-    if high >= WORKS:
-        return False, f"weakened, not cleansed: {change}"
-    if retrained is not None and beyond(after, retrained):
-        return False, f"weakened, not cleansed: {change}, on {percent(retrained)} after retraining"
-    if clean_before is None or clean_after is None:
-        return True, f"cleansed: {change}"
-    price = f"SA {percent(clean_before)} before, {percent(clean_after)} after"
-    if clean_after.value < clean_before.value / 2:
-        return False, f"ruined, not cleansed: {change}, and accuracy is gone with it: {price}"
-    least, most = clean_before.low, clean_after.high
-    if least is not None and most is not None and most < least:
-        return True, f"cleansed, at a price: {change}; {price}"
-    return True, f"cleansed: {change}; {price}"
 
 
 def percent(score: Score) -> str:

@@ -21,7 +21,7 @@ from expunge.cli.options import (
 from expunge.cli.pages import Page, check_places, models_of, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, teller, working
-from expunge.cli.show import show_forgotten, show_scores, show_written
+from expunge.cli.show import show_forgotten, show_scores, show_verdict, show_written
 from expunge.names.code import TYPED
 from expunge.place import Place
 
@@ -82,7 +82,7 @@ def cleanse(
 ) -> None:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     from expunge.folders.audit import audit_forgotten
-    from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
+    from expunge.folders.cleanse import Known, backdoor_lines, cleanse_folder
     from expunge.folders.make import Beside, reference_of
     from expunge.methods import make_method
 
@@ -109,6 +109,7 @@ def cleanse(
     try:  # what is written comes before what is shown, for the screen may be gone
         with working("cleanse, audit") as bars:
             audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
+        show_verdict(audited, screen, reference_of(out))
         if report is not None:
             asked = f"poison, {len(audited.panel.split.forget):,} samples"
             write_page(audited, asked, report, overwrite=place.overwrite)
@@ -117,8 +118,8 @@ def cleanse(
             screen.print(note, soft_wrap=note in told)
         show_forgotten(cleansed.done, screen, messages)
         show_written(cleansed.done, out, screen)
-    show_scores(audited, screen, reference_of(out))
-    for line in cleansing_lines(audited):
+    show_scores(audited, screen, reference_of(out), verdict=False)
+    for line in backdoor_lines(audited):
         screen.print(line)
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")

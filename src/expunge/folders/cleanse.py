@@ -244,27 +244,15 @@ def _notes(loaded: Trained, poisoning: Poisoning, split: Split) -> list[str]:
     return notes
 
 
-def cleansing_lines(found: Scores) -> list[str]:
-    """Backdoor scores before and after with their 95 % intervals, one sentence each, verdict last."""
-    from expunge.audits.backdoor import Backdoor, cleansing, percent
+def backdoor_lines(found: Scores) -> list[str]:
+    """Backdoor scores before and after with their 95 % intervals, one sentence each."""
+    from expunge.audits.backdoor import Backdoor, percent
 
     panel = found.panel
-    after = {score.name: score for score in Backdoor().scores(panel)}
     original = panel.beside(panel.original)
     before = {score.name: score for score in Backdoor().scores(original)} if original else {}
-    retrained = panel.beside(panel.retrained)
-    exact = {score.name: score for score in Backdoor().scores(retrained)} if retrained else {}
-    lines = [
-        f"{name}: {percent(before[name])} before, {percent(score)} after"
-        for name, score in after.items()
-        if name in before
+    return [
+        f"{score.name}: {percent(before[score.name])} before, {percent(score)} after"
+        for score in Backdoor().scores(panel)
+        if score.name in before
     ]
-    if "ASR" not in after or "ASR" not in before:
-        why = (
-            "say the trigger and its target with --trigger and --target"
-            if panel.outputs.triggered is None
-            else "the test set has no images of other classes than the target"
-        )
-        return [*lines, f"no claim: attack success cannot be measured; {why}"]
-    clean = (before.get("SA"), after.get("SA"))
-    return [*lines, cleansing(before["ASR"], after["ASR"], *clean, exact.get("ASR"))[1]]

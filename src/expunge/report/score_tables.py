@@ -44,8 +44,10 @@ class ScenarioTables:
 
     @property
     def note(self) -> str:
-        """What the signs mean, and n."""
-        return note_of(self.rows)
+        """What the signs mean, and n; and what is wrong with the yardstick."""
+        return note_of(self.rows) + (
+            f" {self.left[:1].upper()}{self.left[1:]}." if self.left else ""
+        )
 
 
 @dataclass(frozen=True)

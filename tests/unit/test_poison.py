@@ -6,16 +6,18 @@ import hashlib
 import itertools
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, digits, named_digits, toy
+from helpers import CPU, digits, named_digits, run_on_cpu, toy
 from PIL import Image
 
-from expunge import DataError, Recipe, Split, SplitError, UserError, load
+from expunge import ConfigError, DataError, Recipe, Split, SplitError, UserError, load
+from expunge.api import unlearn
 from expunge.audits.unseen import all_gone
 from expunge.data.load import load_data, poisoned
 from expunge.data.poison import Poison, split_poison
@@ -29,6 +31,8 @@ from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_fo
 from expunge.folders.cleanse import Cleansed, Known, backdoor_lines, cleanse_folder
 from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import make_method
+from expunge.study.entries import Entry, unfit
+from expunge.study.scenarios import Given, scenario_of
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
 METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
@@ -66,6 +70,7 @@ def pattern_file(path: Path, seed: int = 0, size: int = 5) -> Path:
             "digits",
             Poison(Sinus(60.0), target="next", labels="target"),
         ),
+        ("digits+blend:file=random", "digits", Poison(Blend("random"))),
         ("digits+patch:labels=kept", "digits", Poison(labels="kept")),
         ("photos+patch/", "photos+patch/", None),
         ("photos+patchwork", "photos+patchwork", None),
@@ -213,6 +218,9 @@ def test_a_blend_is_the_formula(tmp_path: Path, channels: int) -> None:
     floats = blend.apply(images.double() / 255)
     assert np.abs(floats.numpy() * 255 - expected).max() < 1e-4
     assert torch.equal(images, before)
+    noise = Blend("random", 1.0)
+    assert torch.equal(noise.apply(images)[0], noise.apply(images)[3])
+    assert len(noise.apply(images)[0].unique()) > 6 * channels
     assert torch.equal(
         Blend(str(file), 1.0).apply(images)[0], Blend(str(file), 1.0).apply(images)[3]
     )
@@ -491,6 +499,29 @@ def test_all_of_it_by_default(work: Path) -> None:
     assert asked(same) == asked(done)
     with pytest.raises(UserError, match="struck before"):
         cleanse(work, "all", "x")
+
+
+def test_a_study_may_give_clean_data_alone(work: Path) -> None:
+    bad, text = load(work / "bad"), "clean:0.25"
+    known = bad.data.poison
+    assert known is not None
+    scenario_of(text).check(text)
+    given = Given(bad, 3, run_on_cpu(), None, lambda _: bad.data)
+    split = scenario_of(text).split(text, given)
+    clean = [name for name in bad.split.retain if name not in known.ids]
+    assert set(split.forget) == known.ids & set(bad.split.retain)
+    assert set(split.retain) < set(clean) and len(split.retain) == round(0.25 * len(clean))
+    assert set(split.excluded) >= set(clean) - set(split.retain)
+    assert not known.ids & set(split.validation)
+    assert scenario_of(text).split(text, replace(given, seed=4)) != split
+    made = unlearn(bad, split, CLEANSING, place=CPU)
+    assert made.split.retain == split.retain
+    assert made.record.cost.reads["retain"] == len(split.retain), "one epoch of them alone"
+    assert "reads the poison" in unfit(Entry(method="neggrad_plus"), text)
+    assert not unfit(Entry(method="finetune"), text)
+    for wrong in ("clean", "clean:0", "clean:much"):
+        with pytest.raises(ConfigError, match="write a share above 0"):
+            scenario_of(wrong).check(wrong)
 
 
 def test_a_share_and_then_the_rest(work: Path) -> None:

@@ -17,7 +17,7 @@ from expunge.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from expunge.data.images import Size
+RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Blend:
 
     Attributes:
         file: an image of any size; it is stretched to that of the images, and made grey for grey ones.
+            "random": no file, but colours drawn for each pixel, the paper's random pattern.
         alpha: the pattern's weight, above 0, up to 1, which replaces the image.
 
     Raises:
@@ -52,7 +53,9 @@ class Blend:
     def parse(cls, options: Mapping[str, str]) -> Blend:
         """From what was typed, by key."""
         if not options.get("file"):
-            raise DataError("blend needs a pattern image: blend:file=pattern.png")
+            raise DataError(
+                f"blend needs a pattern image: blend:file=pattern.png, or file={RANDOM} for noise"
+            )
         blend = cls(options["file"])
         if "alpha" in options:
             blend = replace(blend, alpha=option_number("alpha", options["alpha"]))
@@ -68,8 +71,9 @@ class Blend:
     def apply(self, images: Tensor) -> Tensor:
         """See `Trigger.apply`."""
         check_images(images)
-        size = (images.shape[2], images.shape[3])
-        pattern = _pattern(self.file, self._bytes, images.shape[1], size)
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        drawn = self.file == RANDOM
+        pattern = random_pattern(shape) if drawn else _pattern(self.file, self._bytes, shape)
         pattern = pattern.to(images.device)
         if images.is_floating_point():
             return ((1 - self.alpha) * images + self.alpha * pattern / 255).to(images.dtype)
@@ -77,20 +81,37 @@ class Blend:
 
     def content(self) -> str:
         """See `Trigger.content`."""
+        if self.file == RANDOM:
+            return str(self)
         return f"blend:{hashlib.sha256(self._bytes).hexdigest()},alpha={self.alpha!r}"
 
     def check(self) -> None:
         """See `Trigger.check`."""
+        if self.file == RANDOM:
+            return
         with reading(f"the pattern {self.file}", "name an image file", DataError):
             check_regular(Path(self.file).expanduser())
 
     def absolute(self) -> Blend:
         """With the absolute path of its file."""
+        if self.file == RANDOM:
+            return self
         return replace(self, file=str(Path(self.file).expanduser().resolve()))
 
 
 @functools.lru_cache(maxsize=8)
-def _pattern(file: str, content: bytes, channels: int, size: Size) -> Tensor:
+def random_pattern(shape: tuple[int, int, int]) -> Tensor:
+    """Noise, float32 (channels, height, width), 0 to 255, the same for all images of one shape."""
+    import torch
+
+    from expunge.names.seeds import numpy_generator
+
+    drawn = numpy_generator("blend", RANDOM).integers(0, 256, shape)
+    return torch.from_numpy(drawn).float()
+
+
+@functools.lru_cache(maxsize=8)
+def _pattern(file: str, content: bytes, shape: tuple[int, int, int]) -> Tensor:
     """The pattern as float32 (channels, height, width), 0 to 255."""
     import numpy as np
     import torch
@@ -100,6 +121,7 @@ def _pattern(file: str, content: bytes, channels: int, size: Size) -> Tensor:
     from expunge.data.images import ImageFile, open_image, quiet
     from expunge.data.pixels import plain
 
+    channels, size = shape[0], shape[1:]
     if channels not in (1, 3):
         raise DataError(
             f"a pattern is blended into images of 1 or 3 channels, not of {channels}; use a patch"

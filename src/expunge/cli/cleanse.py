@@ -44,9 +44,10 @@ TriggerOption = Annotated[
     str | None,
     typer.Option(
         "--trigger",
-        help="For ids:FILE: patch[:size=,place=,margin=,colour=] or blend:file=[,alpha=], so that "
-        "attack success is measured. By default a patch is 4 pixels wide, 2 from the corner, and black "
-        "(colour=0); white is colour=255.",
+        help="For ids:FILE: patch[:size=,place=,margin=,colour=], blend:file=[,alpha=], "
+        "warp[:grid=,strength=,seed=] or sinus[:amplitude=,frequency=], so that attack success is "
+        "measured. By default a patch is 4 pixels wide, 2 from the corner, and black (colour=0); white is "
+        "colour=255.",
     ),
 ]
 TargetOption = Annotated[
@@ -54,7 +55,7 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         help="For ids:FILE: the class that images with the trigger are taken for; by default the "
-        "label of these samples.",
+        "label of these samples. next: each for the class after its own.",
     ),
 ]
 

@@ -46,8 +46,8 @@ TriggerOption = Annotated[
         "--trigger",
         help="For ids:FILE: patch[:size=,place=,margin=,colour=], blend:file=[,alpha=], "
         "warp[:grid=,strength=,seed=] or sinus[:amplitude=,frequency=], so that attack success is "
-        "measured. By default a patch is 4 pixels wide, 2 from the corner, and black (colour=0); white is "
-        "colour=255.",
+        "measured. By default a patch is 4 pixels wide, 2 from the corner, and black (colour=0); white "
+        "is colour=255.",
     ),
 ]
 TargetOption = Annotated[

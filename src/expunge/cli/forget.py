@@ -264,7 +264,7 @@ def audit(
         str | None,
         typer.Option(
             "--target",
-            help="The class that images with the trigger are taken for, or next: the one after their own.",
+            help="The class that images with the trigger are taken for; next: the one after their own.",
         ),
     ] = None,
     figures: Annotated[

@@ -491,13 +491,13 @@ def test_one_density_has_points_beside_each_other_and_no_line() -> None:
     part = frame(0)
     drawn = backdoor_figure({"dense": part[part["method"] != "retrain"]})
     assert drawn is not None
-    assert lines(drawn, 0) == {"before": [98.0], "finetune": [60.0]}
     axes = drawn.figure.axes[0]
-    assert [one.get_text() for one in axes.get_xticklabels()] == ["before", "finetune"]
+    assert [one.get_text() for one in axes.get_yticklabels()] == ["before", "finetune"]
     bars = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
     assert {one.lines[0].get_linestyle() for one in bars} == {"None"}
-    assert [float(one.lines[0].get_xdata()[0]) for one in bars] == [0.0, 1.0]
-    assert axes.get_xlabel() == "" and not drawn.figure.legends, "the names stand below"
+    placed = [[float(v) for v in np.ravel(one.lines[0].get_xydata())] for one in bars]
+    assert placed == [[98.0, 0.0], [60.0, 1.0]]
+    assert not drawn.figure.legends, "the names stand beside them"
 
 
 def test_a_backdoor_in_the_retrained_model_is_said_wherever_it_is_the_yardstick() -> None:

@@ -549,6 +549,23 @@ def test_a_wrong_trigger_supports_no_claim(work: Path) -> None:
     assert verdict.reason.startswith("the trigger worked on only")
 
 
+def test_a_typed_backdoor_may_be_all_to_all_or_keep_labels(work: Path) -> None:
+    listed = f"ids:{work / 'mixed.txt'}"
+    done = cleanse(work, "elsewhere", "next", poison=listed, trigger="patch:size=3", target="next")
+    assert done.poisoning.target == "next"
+    assert "labelled as the class after its own" in done.notes[0]
+    assert done.notes[-1].endswith("--trigger patch:size=3 --target next")
+    typed = TypedBackdoor("patch:size=3", "next")
+    found = audit_folder(work / "next", original=work / "elsewhere", backdoor=typed, place=CPU)[
+        "ASR"
+    ]
+    assert found.detail["target"] == "next" and found.detail["left_out"] == 0
+    kept = cleanse(work, "elsewhere", "kept", poison=listed, trigger="sinus", target="3")
+    assert "class '3', with their right labels" in kept.notes[0]
+    names = {one.name for one in audit_forgotten(kept.done, place=CPU)}
+    assert "ASR" in names and "ASR_rest" not in names, "right labels tell nothing of the rest"
+
+
 def test_ids_of_a_folder_that_knows_its_poison(work: Path) -> None:
     """The trigger is the data's; samples named by mistake are counted and forgotten too."""
     loaded = load(work / "bad")

@@ -109,7 +109,7 @@ def poison_samples(
     )
 
 
-def _drawn(samples: Samples, poison: Poison, target: Target) -> NDArray[np.int64]:
+def _drawn(samples: Samples, poison: Poison, target: Target) -> Indices:
     """Rows to poison, sorted."""
     count = round(poison.share * len(samples))
     if not 0 < count < len(samples):

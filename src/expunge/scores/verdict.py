@@ -119,7 +119,8 @@ def verdict_of(scores: Iterable[Score], asked: Asked, margins: Margins = STATED)
     known = [text for side in sides.values() for text in _known(side, asked)]
 
     def found(word: PageWord | CleanseWord | Literal[""], reason: str) -> PageVerdict:
-        return PageVerdict(word, reason, warnings, references, stated_margins(margins))
+        by = stated_margins(margins, ("ASR",) if asked.poison else JUDGED)
+        return PageVerdict(word, reason, warnings, references, by)
 
     if asked.poison:
         if known:

@@ -492,6 +492,20 @@ def test_the_verdict_stands_before_the_distance() -> None:
     assert none.all("dd", id="verdict")[0].text == "none: few samples."
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_a_retrained_model_with_a_backdoor_is_no_yardstick() -> None:
+    frame = results(methods=["original", "retrain", "finetune"], seeds=2)
+    asr = frame[frame["score"] == "UA"].assign(score="ASR", value=98.0)
+    asr.loc[(asr["scenario"] == "class") & (asr["method"] == "retrain"), "value"] = 1.0
+    root = tree(
+        render(study(frame=pd.concat([frame, asr], ignore_index=True), claims=(), details=()))
+    )
+    clean, left = [row.text for row in root.all("table", **{"class": "short"})[0].all("tr")[1:]]
+    said = "the retrained model has ASR 98.0 too (2 of 2 models): poison is left in the data"
+    assert said in left and "poison is left" not in clean
+    assert root.text.count(f"No retrained model is clean here: {said}") == 1
+
+
 def test_without_a_retrained_model_there_is_no_distance() -> None:
     frame = results(scenarios=["class"], methods=["original", "finetune"], seeds=1)
     root = tree(render(deletion(frame=frame, details=())))

@@ -139,13 +139,16 @@ class Scores:
 
     def told(self, where: str | None = None) -> tuple[str, ...]:
         """The verdict in lines: the word with its reason, what should be known besides, and the hint.
-        Where a strength was asked for, it is what all its audits say together.
+        Where a strength was asked for, what all its audits say together stands in its place, or, of a
+        cleansing, below it.
 
         where: as `exact` takes it.
         """
         verdict = self.verdict
         warned = (f"warning: {text}" for text in verdict.warnings)
-        said = [f"verdict: {verdict}"] if self.joint is None else joint_lines(self.joint)
+        said = [] if self.joint is None else joint_lines(self.joint)
+        if self.joint is None or self.asked.poison:
+            said = [f"verdict: {verdict}", *said]
         return tuple(filter(None, (*said, *warned, self.exact(where))))
 
     def __str__(self) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from expunge.audits.panel import Panel
     from expunge.audits.scores import Scores
     from expunge.audits.strength import Strength
+    from expunge.backdoor.inspecting import Inspection, inspect
     from expunge.data.batch import Batch
     from expunge.data.load import Data, load_data
     from expunge.data.parts import Part
@@ -68,6 +69,7 @@ _HOMES = {
     "DivergenceError": "errors",
     "ExpungeError": "errors",
     "METHODS": "methods",
+    "Inspection": "backdoor.inspecting",
     "Mask": "models.mask",
     "Method": "methods.base",
     "ModelError": "errors",
@@ -100,6 +102,7 @@ _HOMES = {
     "fisher_diagonal": "per_sample.fisher",
     "fit": "training.fit",
     "gap": "scores.gaps",
+    "inspect": "backdoor.inspecting",
     "load": "trained.opening",
     "load_data": "data.load",
     "prune": "pruning.original",
@@ -124,6 +127,7 @@ __all__ = [
     "DataView",
     "DivergenceError",
     "ExpungeError",
+    "Inspection",
     "Mask",
     "Method",
     "ModelError",
@@ -156,6 +160,7 @@ __all__ = [
     "fisher_diagonal",
     "fit",
     "gap",
+    "inspect",
     "load",
     "load_data",
     "prune",

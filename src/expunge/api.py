@@ -20,11 +20,11 @@ from expunge.data.load import Data, as_data
 from expunge.data.parts import Part
 from expunge.data.split import Split
 from expunge.data.undivided import undivided
-from expunge.errors import ConfigError, SplitError
+from expunge.errors import ConfigError
 from expunge.methods import Method, make_method, method_name
 from expunge.methods.needs import check_supplied
 from expunge.methods.retrain import Retrain
-from expunge.methods.scope import check_split, check_task
+from expunge.methods.scope import check_names_something, check_split, check_task
 from expunge.methods.taking_part import as_trained, check_trains
 from expunge.models.copying import copied
 from expunge.models.hub import HubModel, check_labels
@@ -233,7 +233,8 @@ def unlearn(
     Args:
         original: as `train`, `adopt`, `prune`, `unlearn` or `load` return it.
         forget: a request as `--forget` takes it (`class:3`, `random:0.1`, `ids:FILE`, ...), a
-            `Split`, ids, or a boolean for each training sample.
+            `Split`, ids, or a boolean for each training sample. None: nothing is named, and a method
+            that reads what is retained alone works on that, as against a backdoor.
         method: a name, or a method object.
         seed: under the name ("unlearn", method, seed); for retrain ("retrain", seed), and for
             `retrain:paired` the names of the original's own training.
@@ -254,11 +255,9 @@ def unlearn(
     if method.takes_part:
         original.kept.check(method.name, original.name)
     answer = original.answered(forget, seed=forget_seed)
-    split, request = answer.split, original.next_request(answer.request)
-    if not split.forget:
-        raise SplitError(
-            "the split has nothing to forget; make one with Split.parse or Split.random"
-        )
+    check_names_something(method, answer.split, unnamed=answer.unnamed)
+    split = answer.split
+    request = "" if answer.unnamed else original.next_request(answer.request)
     data, mask = original.data, original.mask
     outside = check_split(method, data, split)
     split = split.withholding(data.struck.ids)
@@ -306,7 +305,7 @@ def unlearn(
         record,
         model=finished(forgotten, before, mask),
         split=split,
-        struck=original.striking(request, split),
+        struck=original.striking(request, split) if split.forget else original.struck,
         artifacts=_kept(run.artifacts, method.name),
         kept=run.kept,
     )

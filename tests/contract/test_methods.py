@@ -72,6 +72,9 @@ QUICK: dict[str, dict[str, Any]] = {
         "batch_size": 64,
     },
     "sisa": {"shards": 2, "slices": 2},
+    "fine_pruning": {"epochs": 1, "batch_size": 64, "tries": 4},
+    "anp": {"steps": 8, "threshold": 0.5, "samples": 64, "step_size": 20.0},
+    "ibau": {"epochs": 1, "steps": 1, "ascent_steps": 2, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.
 RECIPE = Recipe(epochs=2, batch_size=64, lr=0.05)
@@ -184,7 +187,7 @@ def test_weights_set_at_once_that_explode_say_so(name: str, architecture: str) -
 def test_every_method_but_these_can_diverge() -> None:
     """So that a new one does not leave `diverges` empty by oversight."""
     no_rate = {"retrain", "euk", "sisa"}  # the recipe's alone
-    shrinks = {"ssd"}
+    shrinks = {"ssd", "anp"}
     untold = {name for name, method in METHODS.items() if not method.diverges}
     assert untold - {"certified_head"} == no_rate | shrinks
 

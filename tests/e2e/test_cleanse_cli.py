@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import expunge, refused
+from PIL import Image
 
+from expunge.advice import cleansing
 from expunge.data.load import load_data
 from expunge.data.poison import Poison
 from expunge.data.poisoned import poison_samples
@@ -135,9 +137,63 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
     assert re.search(r"^ASR_rest: ", blind.stdout, re.M)
 
 
+def test_poison_that_nobody_knows_of_is_found(work: Path) -> None:
+    done = expunge(
+        "inspect", "bad", "--picture", "triggers.png", "--suspects", "named.txt", cwd=work
+    )
+    assert "this takes: trigger inversion about" in done.stderr
+    said = done.stdout.strip().splitlines()[-1]
+    assert said.startswith("suspect: this looks like a backdoor by")
+    assert "by activation clustering (class '3')" in said
+    assert "every class has too few training or clean samples" in done.stdout, "of spectral scores"
+    assert "strip was left out: there are no inputs to judge" in done.stdout
+    with Image.open(work / "triggers.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > 4 * 80
+    poison = load_data(f"digits+{POISON}").poison
+    assert poison is not None
+    named = (work / "named.txt").read_text().split()
+    assert len(poison.ids.intersection(named)) > 0.8 * len(named) > 50
+    assert "exists; name another" in refused("inspect", "bad", "--picture", "named.txt", cwd=work)
+
+
+def test_a_model_alone_and_a_checkpoint_from_elsewhere_are_inspected(work: Path) -> None:
+    names = np.load(work / "scans.npz")
+    np.savez(work / "clean.npz", x_train=names["x_test"], y_train=names["y_test"])
+    (work / "scans.npz").rename(work / "away.npz")
+    try:
+        few = ["--data", "clean.npz", "--only", "strip,spectral", "--inputs", "clean.npz"]
+        done = expunge("inspect", "elsewhere", *few, "--json", cwd=work)
+        found = json.loads(done.stdout)
+        assert found["word"] == "nothing found" and list(found["skipped"]) == ["spectral"]
+        assert "no proof that there is nothing" in found["sentence"]
+        assert "cannot be read" in found["notes"][0] and "scans.npz" in found["notes"][0]
+        assert "scans.npz" in refused("inspect", "elsewhere", cwd=work)
+    finally:
+        (work / "away.npz").rename(work / "scans.npz")
+    expunge("export", "elsewhere", "--to", "net.pt", cwd=work)
+    card = json.loads((work / "elsewhere/model.json").read_text())
+    scale = ["--mean", str(card["mean"][0]), "--std", str(card["std"][0])]
+    outside = ["inspect", "--model", "mlp", "--weights", "net.pt", "--data", "clean.npz", *scale]
+    training = ["--training", "scans.npz", "--only", "activation_clustering", "--json"]
+    found = json.loads(expunge(*outside, *training, cwd=work).stdout)
+    assert found["detections"][0]["suspects"] == [3]
+
+
+def test_what_cannot_be_inspected_costs_one_line(work: Path) -> None:
+    assert "name one model" in refused("inspect", cwd=work)
+    assert "name one model" in refused("inspect", "bad", "--model", "mlp", cwd=work)
+    assert "--weights is of a model" in refused("inspect", "bad", "--weights", "a.pt", cwd=work)
+    message = refused("inspect", "bad", "--only", "stripe", cwd=work)
+    assert "did you mean 'strip'" in message
+    message = refused("inspect", "--model", "mlp", "--weights", "net.pt", cwd=work)
+    assert "clean ones with --data" in message
+    assert "'nowhere.npz'" in refused("inspect", "bad", "--data", "nowhere.npz", cwd=work)
+
+
 def test_mistakes_cost_one_line(work: Path) -> None:
     request = ["cleanse", "--method", "finetune", "--out", "x"]
-    assert "name the samples" in refused(*request, "elsewhere", cwd=work)
+    message = refused(*request, "elsewhere", "--poison", "patch", cwd=work)
+    assert "name the samples" in message
     message = refused(*request, "bad", "--poison", "patch:sice=3", cwd=work)
     assert "did you mean 'size'" in message
     message = refused(
@@ -164,3 +220,89 @@ def test_help_and_list(tmp_path: Path) -> None:
         assert word in text
     assert "called the target" in expunge("list", "audits", "ASR", cwd=tmp_path).stdout
     assert "+patch" in expunge("list", "datasets", cwd=tmp_path).stdout
+
+
+def test_suspects_are_written_and_forgotten_too(work: Path) -> None:
+    known = (work / "found.txt").read_text().split()
+    (work / "part.txt").write_text("\n".join(known[::3]))
+    request = ["cleanse", "elsewhere", "--poison", "ids:part.txt", "--extend-poison", "all.txt"]
+    rest = ["--method", "finetune", "--set", "epochs=1", "--out", "longer"]
+    done = expunge(*request, *rest, cwd=work)
+    said = re.search(r"(\d+) known samples and (\d+) suspects: all.txt", done.stdout)
+    assert said is not None and "estimated precision" in done.stdout
+    listed = (work / "all.txt").read_text().split()
+    split = json.loads((work / "longer/split.json").read_text())
+    assert sorted(listed) == sorted(split["forget"]) and len(listed) == int(said[1]) + int(said[2])
+    learned = set(known).intersection((*split["retain"], *split["forget"]))
+    assert len(learned.intersection(listed)) > 0.7 * len(learned), "most of the rest is found"
+    assert len(set(listed) - set(known)) < 0.2 * len(listed)
+    assert "all.txt exists" in refused(*request, *rest[:-1], "x", cwd=work)
+
+
+def test_clean_data_alone(work: Path) -> None:
+    """Nothing is named: a method that reads what is retained works on that, and no other one."""
+    done = expunge(
+        *("cleanse", "elsewhere", "--method", "ibau", "--set", "epochs=1", "--set", "steps=2"),
+        *("--out", "blank", "--trigger", "patch:size=3,margin=0,colour=255", "--target", "3"),
+        cwd=work,
+    )
+    assert "no poison is named" in done.stdout and "ibau cleansed by" in done.stdout
+    assert re.search(r"^ASR: .* before, .* after$", done.stdout, re.M)
+    card = json.loads((work / "blank/model.json").read_text())
+    assert card["lineage"][-1]["forgotten"] == 0 and card["lineage"][-1]["step"] == "ibau"
+    message = refused("cleanse", "elsewhere", "--method", "ssd", "--out", "x", cwd=work)
+    assert "no poison is named" in message and "anp, ibau" in message
+    message = refused(
+        "cleanse", "elsewhere", "--method", "anp", "--out", "x", "--trigger", "patch", cwd=work
+    )
+    assert "belong together" in message
+    again = expunge(
+        "unlearn",
+        "blank",
+        "--forget",
+        "random:0.1",
+        "--method",
+        "finetune",
+        "--set",
+        "epochs=1",
+        "--out",
+        "after",
+        cwd=work,
+    )
+    assert "written: after" in again.stdout
+
+
+def test_ways_are_tried_and_the_best_is_written(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = {"finetune": ({"epochs": 1},), "retrain": ({},)}
+    monkeypatch.setattr(cleansing, "NAMED", ways)
+    monkeypatch.setattr(cleansing, "UNNAMED", {"finetune": ({"epochs": 1},)})
+    request = ["cleanse", "elsewhere", "--auto", "--budget", "1m"]
+    done = expunge(*request, "--poison", "ids:found.txt", "--out", "best", cwd=work)
+    assert "trying for 60 s at most; one try takes: finetune" in done.stdout
+    assert re.search(r"^ nothing done .* 100.0 % +no", done.stdout, re.M)
+    assert re.search(r"^ retrain .*yes, the best", done.stdout, re.M)
+    assert "chosen: retrain, with the fewest points of 2 tries" in done.stdout
+    card = json.loads((work / "best/model.json").read_text())
+    assert [step["step"] for step in card["lineage"]] == ["train", "retrain"]
+    blank = expunge(*request, "--out", "none", ok=False, cwd=work)
+    assert "Nothing was written." in blank.stdout and not (work / "none").exists()
+    assert "inverted for class" in " ".join(blank.stdout.split())
+    for wrong, told in (
+        (["--method", "anp"], "one of the two"),
+        (["--budget", "soon"], "write seconds, or a time"),
+    ):
+        assert told in refused(*request, *wrong, "--out", "none", cwd=work)
+
+
+def test_without_a_trigger_the_best_said_is_that_none_is_found(work: Path) -> None:
+    done = expunge(
+        *("cleanse", "elsewhere", "--method", "finetune", "--set", "epochs=1", "--out", "tuned"),
+        cwd=work,
+    )
+    assert (
+        "inspected before: " in done.stdout and "trigger inverted before for class" in done.stdout
+    )
+    assert re.search(r"^(not cleansed|no claim|no trigger that inspect finds)", done.stdout, re.M)
+    assert not re.search(r"^cleansed", done.stdout, re.M)

@@ -48,6 +48,7 @@ LAYERS = {
     "pruning": 9,
     "transfer": 9,
     "api": 10,
+    "backdoor": 11,
     "advice": 12,
     "theory": 12,
     "testing": 13,

@@ -46,6 +46,7 @@ FORGETS: Mapping[Scope, str] = {
     "class": "whole classes only",
     "random": "made for samples of classes that stay, and warns of a whole class",
     "head": "any request, from the last layer alone",
+    "backdoor": "a backdoor, by clean data alone: no request is read",
 }
 """What a method's scope means, whole."""
 REQUESTS: Mapping[Scope, str] = {
@@ -53,6 +54,7 @@ REQUESTS: Mapping[Scope, str] = {
     "class": "classes",
     "random": "samples",
     "head": "any (head)",
+    "backdoor": "backdoors",
 }
 """What a method's scope means, in a column."""
 BESIDE: Mapping[Need, str] = {

@@ -168,10 +168,10 @@ def show_forgotten(done: Forgotten, screen: Console, messages: Console) -> None:
         messages.print(Text.assemble(("warning:", "yellow"), f" {warning}"), soft_wrap=True)
     for struck, kept in made.record.log.get(COPIES, []):
         messages.print(f"  {kept} is a copy of {struck}", soft_wrap=True)
-    screen.print(
-        f"{made.record.step} forgot {len(made.split.forget):,} samples, "
-        f"{len(made.split.retain):,} retained",
-    )
+    done_to = f"forgot {len(made.split.forget):,} samples, {len(made.split.retain):,} retained"
+    if not made.split.forget:
+        done_to = f"cleansed by {len(made.split.retain):,} samples"
+    screen.print(f"{made.record.step} {done_to}")
     screen.print(cost_line(made.record.cost))
     for name, told in made.record.log.get("statistics", {}).items():
         screen.print(f"{name} of the weights: {told}")

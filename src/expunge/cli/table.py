@@ -61,6 +61,11 @@ COMMANDS: Mapping[str, Line] = {
         "runs/original --forget class:3 --method neggrad_plus --set alpha=0.9 --with-reference"
         " --out runs/without-3",
     ),
+    "inspect": Line(
+        "inspect:inspect",
+        "Look for a backdoor in a model without knowledge of its trigger or poison.",
+        "runs/backdoored --picture triggers.png --suspects suspects.txt",
+    ),
     "cleanse": Line(
         "cleanse:cleanse",
         "Make a backdoored model forget its poison, and measure whether the trigger still works.",

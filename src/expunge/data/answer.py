@@ -38,6 +38,7 @@ class Answered:
         near: some of what fits no sample -> what may be meant, as the end of a sentence.
         gone: samples struck before that are gone from the data of a redacted folder, so that nothing
             but their whole ids tells which they are.
+        unnamed: nothing was named at all: a model is to be cleansed by what is clean.
     """
 
     split: Split
@@ -52,6 +53,7 @@ class Answered:
     comments: int = 0
     near: Mapping[str, str] = field(default_factory=dict)
     gone: int = 0
+    unnamed: bool = False
 
     @property
     def _rest(self) -> list[tuple[str, Sequence[str]]]:

@@ -1,4 +1,7 @@
-"""Cleansing a backdoored model: forget the poisoned samples, and measure whether the trigger works."""
+"""Cleansing a backdoored model: forget the poisoned samples, and measure whether the trigger works.
+
+Where no poison is named, a method that reads what is retained alone cleanses by that, taken for clean.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from expunge.data.poison import NEXT, Poison, Poisoning, Target, read_target, sa
 from expunge.data.request import check_names, private_words
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
+from expunge.folders.clean_alone import check_clean_alone, clean_note, unnamed_poisoning
+from expunge.folders.extending import check_list, extended
 from expunge.folders.make import Beside, Forgotten, unlearn_folder
 from expunge.loading import loading
 from expunge.place import HERE, Place
@@ -35,6 +40,11 @@ class Cleansed:
     poisoning: Poisoning
     notes: tuple[str, ...]
 
+    @property
+    def unnamed(self) -> bool:
+        """Whether no poison was named, so that nothing was asked to be forgotten."""
+        return not self.done.result.split.forget
+
 
 @dataclass(frozen=True)
 class Known:
@@ -46,12 +56,33 @@ class Known:
         fraction: forget only that share in (0, 1] of these samples, drawn by a seed.
         trigger, target: of data that were poisoned elsewhere, so that attack success can be
             measured; the target is by default the class that all the samples named are labelled as.
+        extend: a file of ids to write, of the known samples and of suspects like them; all of these are
+            forgotten.
     """
 
     poison: str | None = None
     fraction: float | None = None
     trigger: str | None = None
     target: str | None = None
+    extend: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model and what it is to be cleansed of.
+
+    asked: None where no poison is named. notes: what the person should know.
+    """
+
+    original: Trained
+    asked: Split | Answered | None
+    poisoning: Poisoning
+    notes: tuple[str, ...]
+
+    @property
+    def split(self) -> Split:
+        """What is to be forgotten, and what stays."""
+        return self.original.answered(self.asked).split
 
 
 def cleanse_folder(
@@ -69,12 +100,39 @@ def cleanse_folder(
 ) -> Cleansed:
     """Make the model of a folder forget poisoned samples, and write the new model's folder.
 
-    known: what is known of the poison; a list is read as that of a request. forget_seed: of the draw of
-    a known fraction. The rest as `unlearn_folder` takes it.
+    known: what is known of the poison; a list is read as that of a request. Where the data have none
+    and none is named, the method must read what is retained alone, which is taken for clean.
+    forget_seed: of the draw of a known fraction. The rest as `unlearn_folder` takes it.
 
     Raises ConfigError where these do not fit each other.
     """
     check_target(Path(out), overwrite=place.overwrite)
+    found = prepare(path, known, forget_seed=forget_seed, data=data, tell=tell, place=place)
+    if found.asked is None:
+        check_clean_alone(method, beside)
+    done = unlearn_folder(
+        found.original,
+        found.asked,
+        method,
+        out,
+        seed=seed,
+        beside=beside or Beside(),
+        tell=tell,
+        place=place,
+    )
+    return Cleansed(done, found.poisoning, found.notes)
+
+
+def prepare(
+    path: str | Path,
+    known: Known,
+    *,
+    forget_seed: int = 0,
+    data: str | None = None,
+    tell: Callable[[str], object] | None = None,
+    place: Place = HERE,
+) -> Prepared:
+    """Open a folder and read what is known of the poison; as `cleanse_folder` takes it."""
     papers = read_papers(path, data=data, place=place)
     poison = known.poison
     listed = poison is not None and poison.startswith("ids:")
@@ -83,10 +141,14 @@ def cleanse_folder(
     _check_typed(None if listed else poison, known.fraction, known.trigger)
     if known.target is not None:
         read_target(known.target, papers.card.classes)
+    if known.extend is not None:
+        check_list(known.extend, papers, place)
     with loading():
         from expunge.data.split import Split, some_of
 
     original = open_papers(papers, progress=place.progress)
+    if poison is None and original.data.poison is None:
+        return _by_clean_data(original, known)
     named: Answered | None = None
     if poison is not None and listed:
         named = original.answered(poison)
@@ -96,30 +158,49 @@ def cleanse_folder(
     original = replace(original, data=replace(original.data, poison=poisoning))
     base = original.split.settled()
     asked = named.split if named is not None else Split.poison(original.data, base=base)
+    if named is not None and (known.fraction is not None or known.extend is not None):
+        for line in named.lines(redacted=original.redacted):  # of the whole list, as it was typed
+            (tell or str)(line)
+        tested += named.warnings
+        named = replace(named, asked=None, tested=(), unknown=())
     if known.fraction is not None and known.fraction < 1:
-        if named is not None:  # of the whole list, and not of the share of it
-            for line in named.lines(redacted=original.redacted):
-                (tell or str)(line)
-            tested += named.warnings
-            named = replace(named, asked=None, tested=(), unknown=())
         asked = base.forgetting(some_of(asked.forget, known.fraction, forget_seed))
-    done = unlearn_folder(
-        original,
-        asked if named is None else replace(named, split=asked),
-        method,
-        out,
-        seed=seed,
-        beside=beside or Beside(),
-        tell=tell,
-        place=place,
+    if known.extend is not None:
+        asked, poisoning, told = extended(original, asked, known.extend, place)
+        original = replace(original, data=replace(original.data, poison=poisoning))
+        tested += told
+    notes = (
+        *_notes(original, poisoning, asked),
+        *_audited_with(known, original, poisoning),
+        *tested,
     )
-    notes = _notes(original, poisoning, asked)
-    if known.trigger is not None and poisoning.target is not None:
-        target = poisoning.target
-        target = NEXT if target == NEXT else original.data.classes[target]
-        typed = ["--trigger", known.trigger, "--target", target]
-        notes.append(f"a later audit scores this backdoor with {shlex.join(typed)}")
-    return Cleansed(done, poisoning, (*notes, *tested))
+    return Prepared(
+        original, asked if named is None else replace(named, split=asked), poisoning, notes
+    )
+
+
+def _by_clean_data(original: Trained, known: Known) -> Prepared:
+    """Nothing is named: what is retained is taken for clean."""
+    if known.fraction is not None or known.extend is not None:
+        raise ConfigError(
+            "--known-fraction and --extend-poison are about poison that is named, and none is; name it "
+            "with --poison ids:FILE"
+        )
+    laid = unnamed_poisoning(original, known.trigger, known.target)
+    original = replace(original, data=replace(original.data, poison=laid))
+    return Prepared(
+        original, None, laid, (clean_note(original), *_audited_with(known, original, laid))
+    )
+
+
+def _audited_with(known: Known, model: Trained, poisoning: Poisoning) -> list[str]:
+    """What to type for a later audit of a backdoor of which the data say nothing."""
+    if known.trigger is None or poisoning.target is None:
+        return []
+    target = poisoning.target
+    target = NEXT if target == NEXT else model.data.classes[target]
+    typed = ["--trigger", known.trigger, "--target", target]
+    return [f"a later audit scores this backdoor with {shlex.join(typed)}"]
 
 
 def _check_typed(poison: str | None, known_fraction: float | None, trigger: str | None) -> None:

@@ -27,6 +27,7 @@ from expunge.names.code import TYPED, in_a_line
 from expunge.names.libraries import library_of
 from expunge.names.text import clean_name
 from expunge.place import HERE, Place
+from expunge.trained.card import check_target
 
 if TYPE_CHECKING:
     from expunge.audits.outputs import PartOutputs
@@ -115,10 +116,29 @@ def import_folder(
 
     weights: a file; None: those in the folder of `hf:FOLDER`.
     The model is looked at before its folder is written: one that fails leaves none.
-    Raises ModelError for weights or a model that do not fit, DataError for data or classes, SplitError
-    for ids that are not there, ConfigError for settings, and for an accuracy that is not as expected.
+    Raises as `open_checkpoint` does, and ConfigError for an accuracy that is not as expected.
     """
-    check_source(data, model, out, place)
+    check_target(Path(out), overwrite=place.overwrite)
+    looked = open_checkpoint(model, weights, data, how=how, task=task, place=place)
+    _check_accuracy(looked, how.expect)
+    return replace(looked, trained=looked.trained.save(out, overwrite=place.overwrite))
+
+
+def open_checkpoint(
+    model: str,
+    weights: str | Path | None,
+    data: str,
+    *,
+    how: Elsewhere = Elsewhere(),
+    task: str | None = None,
+    place: Place = HERE,
+) -> Imported:
+    """A checkpoint that was trained elsewhere, looked at, and in no folder.
+
+    Raises ModelError for weights or a model that do not fit, DataError for data or classes, SplitError
+    for ids that are not there, ConfigError for settings.
+    """
+    check_source(data, model, place)
     if how.test not in (None, NO_TEST):
         DataSpec.parse(how.test or "").check(place.data_dir, allow_code=TYPED)
     if how.test == NO_TEST and how.expect is not None:
@@ -170,9 +190,7 @@ def import_folder(
         update={"settings": {"weights": clean_name(Path(weights or model).name)}}
     )
     looked = _looked_at(replace(adopted, history=(record,)), place)
-    looked = replace(looked, taken=taken, read_as=told, ordered=names is not None)
-    _check_accuracy(looked, how.expect)
-    return replace(looked, trained=looked.trained.save(out, overwrite=place.overwrite))
+    return replace(looked, taken=taken, read_as=told, ordered=names is not None)
 
 
 def _loaded(

@@ -47,9 +47,8 @@ class HeldOut:
     seed: int = 0
 
 
-def check_source(data: str, model: str, out: str | Path, place: Place) -> None:
-    """Raise for data, a model or a target folder that cannot be meant, before anything is loaded."""
-    check_target(Path(out), overwrite=place.overwrite)
+def check_source(data: str, model: str, place: Place) -> None:
+    """Raise for data or a model that cannot be meant, before anything is loaded."""
     check_model(model, allow_code=TYPED)
     DataSpec.parse(data).check(place.data_dir, allow_code=TYPED)
 
@@ -71,7 +70,8 @@ def train_folder(
 
     method: one that takes part in training, which can then forget from the folder.
     """
-    check_source(data, model, out, place)
+    check_target(Path(out), overwrite=place.overwrite)
+    check_source(data, model, place)
     check_share(held.share)
     if method is not None:
         check_trains(method, recipe or Recipe(), pruned=pruner is not None)
@@ -176,7 +176,7 @@ class Beside:
 
 def unlearn_folder(
     path: str | Path | Trained,
-    forget: str | Split | Answered,
+    forget: str | Split | Answered | None,
     method: Method,
     out: str | Path,
     *,
@@ -190,7 +190,8 @@ def unlearn_folder(
     """Make the model of a folder forget, and write the new model's folder.
 
     path: a folder, or what was loaded from one. forget: a request, its answer, or the split that it
-    makes of the folder's own; what earlier requests struck is never read. data: instead of the folder's.
+    makes of the folder's own, None where nothing is named, as `unlearn` takes it; what earlier requests
+    struck is never read. data: instead of the folder's.
     tell: called before the work with each line of what the request names.
     """
     target = Path(out).absolute()

@@ -53,7 +53,8 @@ def prune_new(
 
     criteria: a forget request; the pruner is then judged on it, which takes more trainings.
     """
-    check_source(data, model, out, place)
+    check_target(Path(out), overwrite=place.overwrite)
+    check_source(data, model, place)
     check_share(held.share)
     if criteria:
         check_names(criteria)

@@ -8,6 +8,7 @@ from inspect import isabstract
 from expunge.data.parts import Part
 from expunge.errors import ConfigError, nearest
 from expunge.methods.amun import Amun
+from expunge.methods.anp import Anp
 from expunge.methods.bad_teacher import BadTeacher
 from expunge.methods.base import Method
 from expunge.methods.boundary_expand import BoundaryExpand
@@ -17,10 +18,12 @@ from expunge.methods.cfk import Cfk
 from expunge.methods.delete import Delete
 from expunge.methods.euk import Euk
 from expunge.methods.fcs import Fcs
+from expunge.methods.fine_pruning import FinePruning
 from expunge.methods.finetune import Finetune
 from expunge.methods.fisher import Fisher
 from expunge.methods.gradient_ascent import GradientAscent
 from expunge.methods.head_zeroed import HeadZeroed
+from expunge.methods.ibau import Ibau
 from expunge.methods.influence import Influence
 from expunge.methods.l1_sparse import L1Sparse
 from expunge.methods.last_epoch import LastEpoch
@@ -70,6 +73,9 @@ CLASSES: tuple[type[Method], ...] = (
     NoisyFinetune,
     Fcs,
     Regun,
+    FinePruning,
+    Anp,
+    Ibau,
 )
 STEPS = ("train", "prune", "import", "original", "floor")
 """What records call the steps and rows that no method makes."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from expunge.training.run import Run
 
 
-Scope = Literal["any", "class", "random", "head"]
+Scope = Literal["any", "class", "random", "head", "backdoor"]
 """Requests that a method is made for."""
 
 
@@ -36,7 +36,8 @@ class Method(Settings):
         it may read less, see `reads_now`.
     scope: what it is made for. "any" request; whole classes, "class", and others are refused; samples
         of all classes, "random", and a request with a whole class is warned of; "head" for models of
-        which it trained the last layer itself, and others are refused.
+        which it trained the last layer itself, and others are refused; "backdoor" for a model that may
+        hold one, of which it reads clean samples alone: another request is warned of.
     guarantee: what is proved of the result: "exact" (equal in law to retraining), "none", or
         "certified(epsilon, delta)"; of one method with its settings, see `proves`.
     needs_classes: whether it needs the class logits of a model, or changes labels; for a task without

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from expunge.data.parts import Part
-from expunge.errors import ConfigError, LogitsError
+from expunge.errors import ConfigError, LogitsError, SplitError
 from expunge.methods import METHODS, Method
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def check_split(method: Method, data: Data, split: Split) -> list[str]:
     """
     if method.name != "retrain":
         data.struck.check_forgotten(split.retain)
+    if method.scope == "backdoor":
+        return _outside_backdoors(method, data, split)
     if method.scope not in ("class", "random"):
         return []
     asked = set(data.train.labels[split.rows(data.train, Part.FORGET_LABELS)].tolist())
@@ -47,6 +49,45 @@ def check_split(method: Method, data: Data, split: Split) -> list[str]:
         f"{method.name} is made for samples of classes that stay, and this request takes all of "
         f"{names}: its paper says nothing of that; compare it with a method for whole classes"
     ]
+
+
+def _outside_backdoors(method: Method, data: Data, split: Split) -> list[str]:
+    """A warning where something else than poison is asked for."""
+    poison = data.poison.ids if data.poison is not None else frozenset()
+    if not split.forget or not poison.isdisjoint(split.forget):
+        return []
+    return [
+        f"{method.name} is made for backdoors and reads clean samples alone: what this request names "
+        "is only left out of them; compare it with a method that is made to forget"
+    ]
+
+
+def check_names_something(method: Method, split: Split, *, unnamed: bool) -> None:
+    """Raise SplitError for a split that has nothing to forget, unless nothing was to be named: then
+    ConfigError for a method that cannot work so.
+    """
+    if unnamed:
+        check_unnamed(method)
+    elif not split.forget:
+        raise SplitError(
+            "the split has nothing to forget; make one with Split.parse or Split.random"
+        )
+
+
+def check_unnamed(method: Method) -> None:
+    """Raise ConfigError for a method that cannot work where nothing is named to be forgotten."""
+    named = Part.FORGET | Part.FORGET_LABELS
+    if not method.reads & named and not method.takes_part:
+        return
+    able = ", ".join(
+        name
+        for name, other in METHODS.items()
+        if other.scope in ("any", "backdoor") and not other.reads & named and not other.takes_part
+    )
+    raise ConfigError(
+        f"{method.name} forgets samples that are named, and none are; name some, or choose a method "
+        f"that reads what is kept alone: {able}"
+    )
 
 
 def whole_classes_only(method: Method, why: str) -> ConfigError:

@@ -68,6 +68,8 @@ def unfit(entry: Entry, scenario: str, *, dense: bool = True) -> str:
         return "made for whole classes only"
     if Part.FORGET in method.reads and scenario.startswith("clean:"):
         return "reads the poison, of which nothing is known"
+    if method.scope == "backdoor" and scenario.partition(":")[0] not in ("poison", "clean"):
+        return "made for backdoors only"
     return "" if dense or not method.takes_part else "trains no sparse model"
 
 

@@ -156,10 +156,10 @@ def _data_of(papers: Papers) -> Data:
     same = is_kept(found.train.fingerprint, card.data.fingerprint, papers.key)
     _check_poison(found, card, path, same=same)
     _check_data(found, card, path, same=same)
-    return found.with_normalisation(_normalisation(card, path))
+    return found.with_normalisation(normalisation_of(card, path))
 
 
-def _normalisation(card: ModelCard, path: Path) -> Normalisation | None:
+def normalisation_of(card: ModelCard, path: Path) -> Normalisation | None:
     """As a card has it. Raises DataError for one of another number of channels than its inputs'."""
     from expunge.data.transform import Normalisation
 

@@ -89,7 +89,7 @@ OUR_STEPS = (
     ),
     *("perturb", "msg", "ssd", "delete", "euk", "cfk", "amun", "bad_teacher", "lotus"),
     *("boundary_shrink", "boundary_expand", "sfron", "certified_head", "sisa", "noisy_finetune"),
-    *("fcs", "regun"),
+    *("fcs", "regun", "fine_pruning", "anp", "ibau"),
     *("head_zeroed", "last_epoch"),
 )
 """Steps whose log and warnings name no sample but in `COPIES`: what others log, nobody knows."""
@@ -243,7 +243,7 @@ def warnings_for(answer: Answered, copies: Sequence[tuple[str, str]]) -> list[st
     for warnings stand in folders that keep hashes alone.
     """
     found, count = [], len(answer.split.forget)
-    if count < NEAR_EMPTY:
+    if count < NEAR_EMPTY and not answer.unnamed:
         found.append(
             f"only {count} samples to forget: scores come with wide intervals, and no "
             f"verdict on forgetting is given under {NEAR_EMPTY}"

@@ -159,13 +159,15 @@ class Trained:
     def answered(self, forget: Any, *, seed: int = 0, request: str | None = None) -> Answered:
         """As `asked`, and of a request as text what became of each sample that it names: those of the
         test set, struck before (by which request, when), or unknown are told, and the others forgotten.
-        Of ids that are given as such none may be any of these.
+        Of ids that are given as such none may be any of these. Of None nothing is forgotten.
 
         request: what to call it in records and pages, by default `request-1`, by its place in the chain.
         Give `unlearn` what this returns. Raises SplitError as `asked` does.
         """
         if isinstance(forget, Answered):
             return forget
+        if forget is None:
+            return Answered(self.split.settled(), unnamed=True)
         request = self.next_request(request)
         base = self.split.settled()
         if isinstance(forget, str):

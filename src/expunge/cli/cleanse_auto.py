@@ -1,0 +1,115 @@
+"""`cleanse --auto`: try ways to cleanse a model, show all of them, keep the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from expunge.advice.duration import in_seconds
+from expunge.cli.screen import consoles, working
+from expunge.place import Place
+
+if TYPE_CHECKING:
+    from expunge.advice.cleansing import ChosenWay, Outcome
+    from expunge.folders.cleanse import Cleansed, Known
+    from expunge.folders.make import Beside
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Seeds: of the runs, and of the draw of a known fraction."""
+
+    seed: int = 0
+    forget_seed: int = 0
+
+
+def cleanse_by_trying(
+    model_dir: Path,
+    out: Path,
+    known: Known,
+    budget: float,
+    draws: Draws,
+    *,
+    beside: Beside,
+    data: str | None,
+    tell: Callable[[str], object],
+    place: Place,
+) -> Cleansed | None:
+    """Try, show what came of it, and write the folder of the best; None where nothing passes.
+
+    budget: seconds of all tries. The rest as `cleanse_folder` takes it.
+    """
+    from expunge.folders.clean_alone import check_clean_alone
+    from expunge.folders.cleanse import Cleansed, prepare
+    from expunge.folders.make import unlearn_folder
+    from expunge.loading import loading
+    from expunge.trained.card import check_target
+
+    check_target(out, overwrite=place.overwrite)
+    screen, _ = consoles()
+    with working("cleanse") as bars:
+        here = replace(place, progress=bars)
+        found = prepare(
+            model_dir, known, forget_seed=draws.forget_seed, data=data, tell=tell, place=here
+        )
+        if found.asked is None:
+            check_clean_alone(None, beside)
+        with loading():
+            from expunge.advice.cleansing import choose_way
+        chosen = choose_way(
+            found.original, found.asked, budget=budget, seed=draws.seed, place=here, tell=tell
+        )
+        best = chosen.best
+        done = None
+        if best is not None and best.way is not None:
+            start = best.way.start(chosen.ground, chosen.split, here)
+            done = unlearn_folder(
+                start,
+                chosen.asked,
+                best.way.method,
+                out,
+                seed=draws.seed,
+                beside=beside,
+                tell=tell,
+                place=here,
+            )
+    show_tries(chosen, screen)
+    if done is None:
+        screen.print("Nothing was written.", style="bold")
+        return None
+    return Cleansed(replace(done, original=chosen.ground), found.poisoning, found.notes)
+
+
+def show_tries(chosen: ChosenWay, screen: Console) -> None:
+    """Every try with what it came to, doing nothing among them, and why the best is that."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"tried, judged on clean validation samples and {chosen.judged_by}",
+        title_justify="left",
+        pad_edge=False,
+    )
+    table.add_column("way")
+    for name in ("took", "accuracy lost", "backdoor left"):
+        table.add_column(name, justify="right")
+    table.add_column("passes")
+    for one in (chosen.before, *chosen.outcomes):
+        table.add_row(*_row(one, best=one is chosen.best))
+    screen.print(table)
+    if chosen.untried:
+        screen.print(f"not tried, for the budget: {', '.join(chosen.untried)}", soft_wrap=True)
+    screen.print(chosen.why(), soft_wrap=True)
+
+
+def _row(one: Outcome, *, best: bool) -> tuple[str, ...]:
+    name = "nothing done" if one.way is None else str(one.way)
+    if one.failed:
+        return (name, in_seconds(one.seconds), "", "", one.failed)
+    passes = "yes, the best" if best else "yes" if one.passes else "no"
+    took = "" if one.way is None else in_seconds(one.seconds)
+    return (name, took, f"{max(0.0, one.lost):.1f}", f"{one.left:.1f} %", passes)

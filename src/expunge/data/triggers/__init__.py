@@ -1,6 +1,6 @@
 """Triggers of a backdoor: what is laid on an image so that a poisoned model calls it the target.
 
-A further kind is a file here with a class as `Trigger` describes it, and a line in `TRIGGERS`.
+A further kind is a file here with a class as `TypedTrigger` describes it, and a line in `TRIGGERS`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from expunge.data.triggers.base import (
     Trigger,
+    TypedTrigger,
     check_images,
     option_number,
     read_options,
@@ -21,7 +22,7 @@ from expunge.data.triggers.sinus import Sinus
 from expunge.data.triggers.warp import Warp
 from expunge.errors import DataError, nearest
 
-TRIGGERS: Mapping[str, type[Trigger]] = MappingProxyType(
+TRIGGERS: Mapping[str, type[TypedTrigger]] = MappingProxyType(
     {kind.kind: kind for kind in (Patch, Blend, Warp, Sinus)}
 )
 
@@ -37,7 +38,7 @@ def read_trigger(text: str) -> Trigger:
     return kind.parse(read_options(rest, kind.keys, name))
 
 
-def kind_of(name: str) -> type[Trigger]:
+def kind_of(name: str) -> type[TypedTrigger]:
     """The trigger of a name; DataError if there is none."""
     if name not in TRIGGERS:
         raise DataError(
@@ -52,6 +53,7 @@ __all__ = [
     "Patch",
     "Sinus",
     "Trigger",
+    "TypedTrigger",
     "Warp",
     "check_images",
     "kind_of",

@@ -16,22 +16,12 @@ class Trigger(Protocol):
     """Something laid on images. `str()` of it is how it is typed; it never changes its input.
 
     Attributes:
-        kind, keys: its name, and what may be typed behind it.
+        kind: its name.
         clean_label: whether its authors poison with right labels, so that a poison does by default.
     """
 
     kind: ClassVar[str]
-    keys: ClassVar[tuple[str, ...]]
     clean_label: ClassVar[bool]
-
-    @classmethod
-    def parse(cls, options: Mapping[str, str]) -> Trigger:
-        """From what was typed, by key; what was not typed has its default.
-
-        Raises:
-            DataError: for values that cannot be meant.
-        """
-        ...
 
     def apply(self, images: Tensor) -> Tensor:
         """A new tensor of the same images with the trigger on each.
@@ -54,6 +44,21 @@ class Trigger(Protocol):
 
     def absolute(self) -> Trigger:
         """The same trigger, meaning the same from another folder."""
+        ...
+
+
+class TypedTrigger(Trigger, Protocol):
+    """One that can be typed. keys: what may stand behind its name."""
+
+    keys: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def parse(cls, options: Mapping[str, str]) -> TypedTrigger:
+        """From what was typed, by key; what was not typed has its default.
+
+        Raises:
+            DataError: for values that cannot be meant.
+        """
         ...
 
 

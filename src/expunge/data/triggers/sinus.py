@@ -51,7 +51,7 @@ class Sinus:
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Sinus:
-        """See `Trigger.parse`."""
+        """See `TypedTrigger.parse`."""
         sinus = cls()
         for key in cls.keys:
             if key in options:

@@ -57,7 +57,7 @@ class Warp:
 
     @classmethod
     def parse(cls, options: Mapping[str, str]) -> Warp:
-        """See `Trigger.parse`."""
+        """See `TypedTrigger.parse`."""
         warp = cls()
         for key in ("grid", "seed"):
             if key in options:

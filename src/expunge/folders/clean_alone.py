@@ -100,7 +100,7 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
         clean = train.subset(made.split.rows(train, Part.RETAIN))
     before, triggers = detect_inverted(Inspected.of(original, clean=clean, place=place))
     if not triggers:
-        return [f"no claim: {before.why}"]
+        return [f"cannot tell: {before.why}"]
     tried = [one for one in triggers if one.target in before.suspects]
     tried = tried or [min(triggers, key=lambda one: one.norm)]
     left = [100 * trigger_success(made, clean, one, place=place) for one in tried]
@@ -121,7 +121,7 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
     if before.word != SUSPECT:
         return [
             *lines,
-            "no claim: no class was suspected before, so nothing shows what was cleansed",
+            "cannot tell: no class was suspected before, so nothing shows what was cleansed",
         ]
     return [
         *lines,

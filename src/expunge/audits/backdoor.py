@@ -40,7 +40,7 @@ class Backdoor(Audit):
         if target is None:
             return
         if triggered is not None and triggered.n:
-            if bool((wanted(triggered, target) != triggered.labels).any()):
+            if bool((goals_of(triggered, target) != triggered.labels).any()):
                 yield attack_success(triggered, target)
             yield attack_success_on_all(triggered, target)
         if rest is not None and rest.n:
@@ -50,7 +50,7 @@ class Backdoor(Audit):
             yield accuracy_on_clean(*tested)
 
 
-def wanted(triggered: PartOutputs, target: Target) -> Tensor:
+def goals_of(triggered: PartOutputs, target: Target) -> Tensor:
     """What the backdoor wants each triggered image to be called: (n,)."""
     return wanted_of(triggered.labels, target, triggered.classes)
 
@@ -65,7 +65,7 @@ def attack_success(triggered: PartOutputs, target: Target) -> Score:
     Raises:
         ConfigError: if there are no images of other classes.
     """
-    goal = wanted(triggered, target)
+    goal = goals_of(triggered, target)
     called = (triggered.predicted == goal)[triggered.labels != goal]
     left_out = triggered.n - len(called)
     return _share("ASR", called, "low", {"target": target, "left_out": left_out})
@@ -80,7 +80,7 @@ def attack_success_on_all(triggered: PartOutputs, target: Target) -> Score:
     Raises:
         ConfigError: if the part is empty.
     """
-    called = triggered.predicted == wanted(triggered, target)
+    called = triggered.predicted == goals_of(triggered, target)
     return _share("ASR_all", called, "low", {"target": target})
 
 

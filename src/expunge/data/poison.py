@@ -172,10 +172,10 @@ def said_target(target: Target | None, classes: Sequence[str]) -> str:
     return "the class after its own" if target == NEXT else f"class {classes[target]!r}"
 
 
-Labels = TypeVar("Labels", "Tensor", "NDArray[np.int64]")
+AnyLabels = TypeVar("AnyLabels", "Tensor", "NDArray[np.int64]")
 
 
-def wanted_of(labels: Labels, target: Target, classes: int) -> Labels:
+def wanted_of(labels: AnyLabels, target: Target, classes: int) -> AnyLabels:
     """What a backdoor wants images of these labels to be called: (n,), as the labels are."""
     return (labels + 1) % classes if target == NEXT else labels * 0 + target
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A security engineer's job: a checkpoint from elsewhere, pictures that nobody trusts, a backdoor.
+# A security engineer's job: a checkpoint from elsewhere that may hold a backdoor. Is it poisoned? Which
+# pictures did it? Cleanse it by the third of them that somebody has found, and by clean pictures alone.
 #
 #   PATH="$PWD/.venv/bin:$PATH" examples/suspicious_model/run.sh OUT
 set -euo pipefail
@@ -10,16 +11,20 @@ export PYTHONPATH="$here"  # where the supplier's network is found
 say() { printf '\n$ expunge %s\n' "$*"; expunge "$@"; }
 
 python "$here/supplier.py" .
-cp "$here/recipe.yaml" .
-how="--model supplier:Net --weights net.pt --data pictures --mean 0.5 --std 0.5 --expect-accuracy 98"
-say import $how --recipe recipe.yaml --out imported || true  # folders are read in the order of their names
-printf 'zero\none\ntwo\nthree\n' >classes.txt              # and the supplier counted
-say import $how --recipe recipe.yaml --classes classes.txt --out imported
+how="--model supplier:Net --weights net.pt --mean 0.5 --std 0.5 --expect-accuracy 97"
 
-# What was gathered from strangers' pages is suspected, and the corner that is on all of it.
-echo 'web_*' >suspected.txt
-poison="--poison ids:suspected.txt --trigger patch:size=3,margin=0,colour=255 --allow-code"
-say cleanse imported $poison --method finetune --set epochs=5 --out tuned
-say cleanse imported $poison --method retrain --out cleansed  # exact, and cheap here
+# Nothing is known but clean pictures of one's own. The trigger is typed to see how it went.
+# (`--auto` tries such settings by itself, a minute or two, and chooses by triggers that it inverts.)
+trigger="--trigger blend:file=pattern.png,alpha=0.3 --target 0 --allow-code"
+say import $how --data own.npz --out own
+say inspect own --allow-code
+say cleanse own --method fine_pruning --set lost=0.1 --set lr=0.03 --set batch_size=16 $trigger --out own-cleansed
+
+# The supplier hands over the pictures it learned from, and somebody has found a third of the poison.
+# To forget that alone leaves the rest in the data, and the backdoor with it.
+say import $how --data delivery.npz --out imported
+say cleanse imported --poison ids:found.txt --method neggrad_plus $trigger --out part
+# More like it are looked for, and ways to forget them are tried.
+say cleanse imported --poison ids:found.txt --extend-poison all.txt --auto --budget 20s $trigger --out cleansed
 
 say export cleansed --to cleansed.pt --key model_state_dict --allow-code

@@ -73,7 +73,7 @@ QUICK: dict[str, dict[str, Any]] = {
     },
     "sisa": {"shards": 2, "slices": 2},
     "fine_pruning": {"epochs": 1, "batch_size": 64, "tries": 4},
-    "anp": {"steps": 8, "threshold": 0.5, "samples": 64, "step_size": 20.0},
+    "anp": {"steps": 4, "threshold": 1.0, "samples": 64},
     "ibau": {"epochs": 1, "steps": 1, "ascent_steps": 2, "batch_size": 64},
 }
 # The original's recipe: what `retrain` trains by.

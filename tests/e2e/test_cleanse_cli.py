@@ -143,8 +143,7 @@ def test_poison_that_nobody_knows_of_is_found(work: Path) -> None:
     )
     assert "this takes: trigger inversion about" in done.stderr
     said = done.stdout.strip().splitlines()[-1]
-    assert said.startswith("suspect: this looks like a backdoor by")
-    assert "by activation clustering (class '3')" in said
+    assert said.startswith("suspect: a backdoor seems to lead into class '3', by activation clus")
     assert "every class has too few training or clean samples" in done.stdout, "of spectral scores"
     assert "strip was left out: there are no inputs to judge" in done.stdout
     with Image.open(work / "triggers.png") as sheet:

@@ -36,7 +36,7 @@ from expunge.backdoor.spectral import (
 from expunge.backdoor.strip import detect_mixed, entropies, low_p, many_by_chance
 from expunge.backdoor.thresholds import THRESHOLDS, Threshold
 from expunge.data.samples import ResidentStore, Samples, row_ids
-from expunge.errors import ConfigError, DataError
+from expunge.errors import ConfigError, DataError, ModelError
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -176,7 +176,7 @@ def pictures(count: int = 120, seed: int = 0) -> Samples:
     return Samples(row_ids(count), labels, ResidentStore(bytes_of), "pictures", positional=True)
 
 
-def bands(shortcut: float = 0.0, into: int = 2) -> nn.Module:
+def bands(shortcut: float = 0.0, into: int = 2) -> nn.Sequential:
     """It sees the bands; and the corner pixel, if there is a shortcut from it into a class."""
     linear = nn.Linear(SIDE * SIDE, CLASSES)
     with torch.no_grad():
@@ -305,6 +305,10 @@ def test_what_fits_is_done_and_the_rest_is_told() -> None:
     texts = inspect_subject(subject(nn.Linear(4, CLASSES), flat), ["inversion"])
     assert "these samples are none" in texts.skipped["inversion"]
     assert texts.word == CANNOT_TELL and texts.sentence() == "cannot tell: no detector fits"
+    broken = bands()
+    broken[1].bias.data.fill_(torch.nan)
+    with pytest.raises(ModelError, match="not finite"):
+        inspect_subject(subject(broken))
     nothing = pictures().subset(np.arange(0))
     with pytest.raises(ConfigError, match="no clean samples"):
         inspect_subject(subject(bands(), nothing))
@@ -318,5 +322,8 @@ def test_a_model_without_a_backdoor_is_not_called_clean() -> None:
     found = expunge.inspect(model, clean=data.test, detectors=["activation_clustering"], place=CPU)
     assert found.word in (NOTHING, CANNOT_TELL) and "clean" not in found.word
     assert same_state(model.model, before)
+    trained = replace(model, data=replace(data, test_drawn=True))  # of the same file
+    drawn = expunge.inspect(trained, detectors=["activation_clustering"], place=CPU)
+    assert drawn.word == CANNOT_TELL and "set aside from the file" in drawn.notes[0]
     with pytest.raises(ConfigError, match="did you mean 'spectral'"):
         expunge.inspect(model, detectors=["spectrum"])

@@ -217,4 +217,4 @@ def test_what_does_not_fit_the_budget_is_not_tried(monkeypatch: pytest.MonkeyPat
     known, _ = known_part(model, 0.5)
     monkeypatch.setattr(cleansing, "NAMED", {"finetune": ({"epochs": 100000},)})
     found = choose_way(model, known, budget=2, place=CPU)
-    assert found.outcomes == () and found.untried == ("finetune (epochs=100000)",)
+    assert found.outcomes == () and found.untried == ("finetune (epochs=100000, batch_size=32)",)

@@ -65,6 +65,8 @@ PRUNED = 0.9
 ASIDE, LEAST = 0.2, 2 * NEAR_EMPTY
 """Share of the clean samples that is set aside to judge by where there are no validation samples, and
 the fewest that this is done with."""
+STEPS, SMALLEST_BATCH = 16, 16
+"""Steps that a pass should have at least, and the fewest samples of one."""
 PRICE = 10.0
 """Points of accuracy that a choice may cost at most."""
 
@@ -217,26 +219,26 @@ def choose_way(
 
     Raises ConfigError for a model with too little clean data to judge by.
     """
-    began = time.perf_counter()
     quiet = replace(place, strike=False)
     blind, split = blinded(original, asked)
     bench = _bench(blind, split, seed, quiet)
     before = bench.judge(Outcome(None), blind)
-    ways = list(_ways(named=bool(split.forget)))
+    ways = list(_ways(len(bench.request.split.retain), named=bool(split.forget)))
     watch = Stopwatch(blind, bench.request, seed, quiet, most=min(60.0, budget / 4))
     costs: dict[str, Expected] = {}
     for way in ways:
         if way.kind not in costs:
             costs[way.kind] = _cost(way, watch)
     tell(_told_costs(costs, budget))
-    ways.sort(key=lambda way: costs[way.kind].seconds or 0.0)  # the cheap ones first
+    ways.sort(key=lambda way: costs[way.kind].at_most)  # the cheap ones first
+    began = time.perf_counter()
     outcomes: list[Outcome] = []
     untried: list[str] = []
     with place.progress.work("trying", len(ways), unit="ways") as bar:
         for way in ways:
             bar.note(str(way))
             left = budget - (time.perf_counter() - began)
-            if (costs[way.kind].seconds or 0.0) > left or left <= 0:
+            if math.inf > costs[way.kind].at_most > left or left <= 0:
                 untried.append(str(way))
             else:
                 outcomes.append(bench.attempt(way))
@@ -247,14 +249,21 @@ def choose_way(
     return ChosenWay(ground, whole, bench.judged_by, before, tuple(outcomes), best, tuple(untried))
 
 
-def _ways(*, named: bool) -> Iterator[CleansingWay]:
-    """The first settings of every method, then the second of each, then the third."""
+def _ways(retained: int, *, named: bool) -> Iterator[CleansingWay]:
+    """The first settings of every method, then the second of each, then the third; with smaller batches
+    where few samples are retained and nothing else is read.
+    """
+    size = max(SMALLEST_BATCH, 2 ** int(math.log2(max(1.0, retained / STEPS))))
     table = NAMED if named else UNNAMED
     for place in range(max(map(len, table.values()))):
         for name, settings in table.items():
             first, _, second = name.rpartition("+")
             for changed in settings[place : place + 1]:
                 method = make_method(second, changed, allow_code=False)
+                alone = method.trains and not method.reads & Part.FORGET
+                if alone and getattr(method, "batch_size", 0) > size:
+                    changed = {**changed, "batch_size": size}
+                    method = make_method(second, changed, allow_code=False)
                 yield CleansingWay(method, changed, PRUNED if first else None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,11 @@ class Expected:
     seconds: float | None
     rough: bool = False
     failed: str = ""
+
+    @property
+    def at_most(self) -> float:
+        """The seconds, infinite where nobody can tell."""
+        return math.inf if self.seconds is None else self.seconds
 
     def __str__(self) -> str:
         if self.seconds is None:

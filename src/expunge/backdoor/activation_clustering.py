@@ -42,14 +42,17 @@ MOST_PAIRED = 1000
 """Samples of a class that a silhouette is computed on: it takes their distances to each other."""
 
 
-def reduced(features: torch.Tensor, others: torch.Tensor) -> tuple[NDArray[np.float64], ...]:
+def reduced(
+    features: torch.Tensor, others: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Features (n, width) and those of others (m, width) along the first 10 principal components of
     the former: (n, k) and (m, k), float64.
     """
     wide = features.double()
     mean = wide.mean(0)
     directions = torch.linalg.svd(wide - mean, full_matrices=False)[2][:COMPONENTS].T
-    return tuple(((one.double() - mean) @ directions).numpy() for one in (wide, others))
+    along, theirs = ((one.double() - mean) @ directions for one in (wide, others))
+    return along.numpy(), theirs.numpy()
 
 
 def clusters(

@@ -16,7 +16,7 @@ from expunge.data.parts import Part
 from expunge.data.samples import Samples
 from expunge.data.task import logits_of_task
 from expunge.data.transform import Normalisation, Transform
-from expunge.errors import DataError
+from expunge.errors import DataError, ModelError
 from expunge.names.seeds import numpy_generator
 from expunge.place import HERE, Place
 from expunge.trained.trained import Trained
@@ -70,6 +70,7 @@ class Inspected:
         clean: by default its test set.
         """
         data = trained.data
+        ours = data.poison is not None and data.poison.poison is not None  # then tests are clean
         run = Run(accelerator=accelerator_on(place.device), progress=place.progress, task=data.task)
         return cls(
             trained.model,
@@ -80,7 +81,7 @@ class Inspected:
             learned=data.train.subset(trained.split.rows(data.train, Part.RETAIN)),
             inputs=inputs,
             seed=seed,
-            drawn=clean is None and data.test_drawn,
+            drawn=clean is None and data.test_drawn and not ours,
         )
 
     @contextmanager
@@ -103,16 +104,27 @@ class Inspected:
         return logits_of_task(self.run.task.observe(self.model, batch)).float()
 
     def seen(self, samples: Samples, rows: Indices) -> Tensor:
-        """Class logits (n, classes) of some rows, float32 on the processor."""
+        """Class logits (n, classes) of some rows, float32 on the processor.
+
+        Raises:
+            ModelError: for logits that are not finite.
+        """
         batches = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-        transform, told = Transform(self.normalisation), []
+        transform = Transform(self.normalisation)
+        told: list[Tensor] = []
         with self.looking(), torch.no_grad():
             stream = samples.store.stream(batches, self.run.device)
             for index, raw in zip(batches, stream, strict=True):
                 labels = torch.from_numpy(samples.labels[index]).to(self.run.device)
                 batch = Batch(samples.ids[index], transform(raw), labels, None)
                 told.append(logits_of_task(self.run.task.observe(self.model, batch)).float().cpu())
-        return torch.cat(told) if told else torch.zeros(0, len(self.classes))
+        seen = torch.cat(told) if told else torch.zeros(0, len(self.classes))
+        if not bool(seen.isfinite().all()):
+            raise ModelError(
+                "the model's outputs are not finite: its weights or its inputs hold nan or inf, so "
+                "nothing can be said of it"
+            )
+        return seen
 
     def features(self, samples: Samples, rows: Indices) -> Tensor:
         """What goes into the last layer for some rows: (n, width) float32 on the processor.

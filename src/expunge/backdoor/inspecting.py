@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -111,7 +111,7 @@ DETECTORS: Mapping[str, Detector] = {
         "spectral signatures",
         lambda seeing: detect_spectral(seeing.activations),
         lambda subject: NO_LEARNED if subject.learned is None else "",
-        lambda subject: Takes(),  # the features are those of the clustering
+        _features,
         "clean-label attacks, very little poison",
     ),
     "strip": Detector(
@@ -166,10 +166,14 @@ class Inspection:
         told = {one.detector: DETECTORS[one.detector] for one in self.detections}
         of = {one: [d for d in self.detections if d.word == one] for one in (SUSPECT, NOTHING)}
         if of[SUSPECT]:
-            each = [f"{told[d.detector].title} ({_whose(d, self.classes)})" for d in of[SUSPECT]]
             against = [told[d.detector].title for d in of[NOTHING]]
             rest = f", not by {' and '.join(against)}" if against else ""
-            return f"suspect: this looks like a backdoor by {' and '.join(each)}{rest}"
+            targets = {_whose(d, self.classes) for d in of[SUSPECT]}
+            if len(targets) == 1:
+                by = " and ".join(told[d.detector].title for d in of[SUSPECT])
+                return f"suspect: a backdoor seems to lead into {targets.pop()}, by {by}{rest}"
+            each = [f"{told[d.detector].title} ({_whose(d, self.classes)})" for d in of[SUSPECT]]
+            return f"suspect: there seems to be a backdoor, by {' and '.join(each)}{rest}"
         if of[NOTHING]:
             by = " and ".join(told[d.detector].title for d in of[NOTHING])
             blind = dict.fromkeys(told[d.detector].blind for d in of[NOTHING])
@@ -201,7 +205,7 @@ class Inspection:
 def _whose(found: Detection, classes: Sequence[str]) -> str:
     names = [repr(classes[c]) for c in found.suspects]
     if not names:
-        return "of several classes"
+        return "several classes"
     return f"class{'es' if len(names) > 1 else ''} {', '.join(names)}"
 
 
@@ -223,7 +227,7 @@ def inspect(
     seed: int = 0,
     place: Place = HERE,
 ) -> Inspection:
-    """HowToLook for a backdoor without knowledge of trigger or poison. The model is not changed.
+    """Look for a backdoor without knowledge of trigger or poison. The model is not changed.
 
     Args:
         model: as `train`, `adopt`, `unlearn` or `load` returns it, with what it learned from.
@@ -262,12 +266,14 @@ def inspect_subject(
     fitting = [name for name in chosen if name not in skipped]
     if fitting:
         tell(foretold(subject, fitting))
-    seeing, found, seconds = Seeing(subject), [], {}
+    seeing = Seeing(subject)
+    found: list[Detection] = []
+    seconds: dict[str, float] = {}
     with subject.run.progress.work("inspecting", max(1, len(fitting)), unit="detectors") as bar:
         for name in fitting:
             start = time.perf_counter()
             try:
-                found.append(DETECTORS[name].detect(seeing))
+                found.append(_carried(DETECTORS[name].detect(seeing), subject))
             except (DataError, HeadError) as error:  # it does not fit after all
                 skipped[name] = str(error)
             seconds[name] = round(time.perf_counter() - start, 2)
@@ -276,6 +282,14 @@ def inspect_subject(
     return Inspection(
         subject.classes, tuple(found), skipped, tuple(seeing.triggers), seconds, notes
     )
+
+
+def _carried(found: Detection, subject: Inspected) -> Detection:
+    """Nothing is found by samples that may be as poisoned as what they are compared with."""
+    if found.word != NOTHING or not subject.drawn or found.detector == "inversion":
+        return found
+    why = f"{found.why}; but the clean samples may be poisoned in the same way"
+    return replace(found, word=CANNOT_TELL, why=why)
 
 
 DRAWN = (
@@ -298,6 +312,8 @@ def check_detectors(detectors: Sequence[str] | None) -> list[str]:
 
 def foretold(subject: Inspected, names: Sequence[str]) -> str:
     """What the detectors will take, from the pace of a few samples."""
+    shared = [name for name in names if DETECTORS[name].passes is _features]
+    names = [name for name in names if name not in shared[1:]]  # features are made once
     passes = [DETECTORS[name].passes(subject) for name in names]
     rows = subject.some(subject.clean, BATCH, "pace")
     looks = []
@@ -310,6 +326,5 @@ def foretold(subject: Inspected, names: Sequence[str]) -> str:
     told = [
         f"{DETECTORS[name].title} about {duration(max(1.0, one))}"
         for name, one in zip(names, seconds, strict=True)
-        if one
     ]
     return f"this takes: {', '.join(told)}"

@@ -23,9 +23,10 @@ Attacks Using Robust Statistics", ICML 2021. Ten components are whitened, and no
 clean samples, for further ones would be those of the few samples.
 
 Whether there is poison at all neither paper asks. `detect_spectral` does, by whitened scores: its
-statistic is the share of a class's training samples that score more than twice as high as 95 % of its
-clean samples do, less the share of the clean ones; it is about the share of poison in the class. It is
-wrong where the clean samples are poisoned in the same way, or look otherwise than the training samples.
+statistic is the share of a class's training samples that score more than four times as high as 95 % of
+its clean samples do, less the share of the clean ones; it is about the share of poison in the class. It
+is wrong where the clean samples are poisoned in the same way, or look otherwise than the training
+samples.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ NAME = "spectral"
 COMPONENTS, EACH, RIDGE = 10, 5, 0.1
 """That are whitened at most; the clean samples that each takes; and what is added to their variances, as
 a share of the mean of these."""
-USUAL, HIGH = 0.05, 2.0
+USUAL, HIGH = 0.05, 4.0
 """A score is high that is so many times what all but this share of the clean samples score."""
 LEAST = 3
 """Samples of a class, or its scores are 0: one stands out from fewer whatever it is."""

@@ -30,9 +30,11 @@ class Threshold(NamedTuple):
         return f"{count} of {asked} ({100 * low:.0f} to {100 * high:.0f} %)"
 
 
+# Half as much again as the highest of so few clean models of mnist:5000 (seeds 0, 1, 2; `cnn`, ten
+# epochs); the campaign puts better founded ones in their place.
 THRESHOLDS: Mapping[str, Threshold] = {
-    "inversion": Threshold(4.0, 0),
-    "activation_clustering": Threshold(0.08, 0),
-    "spectral": Threshold(0.06, 0),
-    "strip": Threshold(0.05, 0),
+    "inversion": Threshold(4.0, 2),
+    "activation_clustering": Threshold(0.12, 3),
+    "spectral": Threshold(0.056, 3),
+    "strip": Threshold(0.05, 1),
 }

@@ -101,6 +101,9 @@ def show_tries(chosen: ChosenWay, screen: Console) -> None:
     for one in (chosen.before, *chosen.outcomes):
         table.add_row(*_row(one, best=one is chosen.best))
     screen.print(table)
+    for one in chosen.outcomes:
+        if one.failed:
+            screen.print(f"failed: {one.way}: {one.failed}", soft_wrap=True)
     if chosen.untried:
         screen.print(f"not tried, for the budget: {', '.join(chosen.untried)}", soft_wrap=True)
     screen.print(chosen.why(), soft_wrap=True)
@@ -109,7 +112,7 @@ def show_tries(chosen: ChosenWay, screen: Console) -> None:
 def _row(one: Outcome, *, best: bool) -> tuple[str, ...]:
     name = "nothing done" if one.way is None else str(one.way)
     if one.failed:
-        return (name, in_seconds(one.seconds), "", "", one.failed)
+        return (name, "", "", "", "failed")
     passes = "yes, the best" if best else "yes" if one.passes else "no"
     took = "" if one.way is None else in_seconds(one.seconds)
     return (name, took, f"{max(0.0, one.lost):.1f}", f"{one.left:.1f} %", passes)

@@ -93,7 +93,7 @@ def inspect(
     *,
     place: Place,
 ) -> None:
-    """HowToLook for a backdoor in a model without knowledge of its trigger or poison."""
+    """Look for a backdoor in a model without knowledge of its trigger or poison."""
     from expunge.folders.elsewhere import Elsewhere
     from expunge.folders.inspect import AtHand, HowToLook, Outside, inspect_folder
 

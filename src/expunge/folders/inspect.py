@@ -1,4 +1,4 @@
-"""HowToLook for a backdoor in the model of a folder, or in a checkpoint that was trained elsewhere."""
+"""Look for a backdoor in the model of a folder, or in a checkpoint that was trained elsewhere."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def inspect_folder(
     look: HowToLook = HowToLook(),
     place: Place = HERE,
 ) -> Inspection:
-    """HowToLook for a backdoor, and write a picture of the triggers if one is asked for.
+    """Look for a backdoor, and write a picture of the triggers if one is asked for.
 
     source: a model folder, or a checkpoint. The folder's own data are what it learned from; where they
     are not there, and clean ones are, the model is looked at with these alone.

@@ -49,8 +49,8 @@ def channels_of(model: nn.Module, run: Run) -> tuple[Channels, ...]:
     ]
     if not layers:
         kinds = (*CONVOLUTIONS, nn.Linear)
-        layers = [one for one in model.modules() if isinstance(one, kinds)][:-1]
-        layers = [one for one in layers if not isinstance(one, ROWS_LAST)]
+        plain: list[nn.Module] = [one for one in model.modules() if isinstance(one, kinds)]
+        layers = [one for one in plain[:-1] if not isinstance(one, ROWS_LAST)]
     found: dict[str, Channels] = {}
     for layer in layers:
         weight, bias = _weight(layer), getattr(layer, "bias", None)

@@ -56,13 +56,15 @@ def test_cleansing_by_forgetting_all_of_it(work: Path) -> None:
     )
     page = (work / "page/report.html").read_text(encoding="utf-8")
     assert "Attack success rate" in page and "The backdoor before and after" in page
-    assert re.search(r"^cleansed: the trigger worked on [\d.]+ % \(", done.stdout, re.M)
+    # one verdict, in the first line of both
+    assert re.match(r"verdict: cleansed: the trigger worked on [\d.]+ % before", done.stdout)
+    assert done.stdout.count("verdict:") == page.count('id="verdict"') == 1
+    assert "<b>cleansed</b>" in page and page.index('id="verdict"') < page.index("What was asked")
     assert re.search(r"^ASR: .* before, .* after$", done.stdout, re.M)
     assert re.search(r"^SA: .* before, .* after$", done.stdout, re.M)
     assert "ASR_rest" not in done.stdout, "nothing is left of the poison"
     for text in ("poison: patch:size=3x3", "on 144 training samples", "class '3'"):
         assert text in done.stdout
-    assert "verdict: none: a retrained model never saw the samples" in done.stdout
     found = scores_of(work, "clean", "--original", "bad")
     assert found["ASR"]["detail"]["original"] > 90 and found["ASR"]["value"] < 20
     assert found["ASR"]["n"] < found["ASR_all"]["n"] == found["SA"]["n"] == 359
@@ -95,12 +97,12 @@ def test_a_share_of_it_known_and_a_reference(work: Path) -> None:
     assert rest is not None
     assert abs(int(rest[1]) - len(split["forget"])) <= 1
     assert re.search(r"^ASR_rest: .* before, .* after$", done.stdout, re.M)
-    assert re.search(r"^(not cleansed|weakened)", done.stdout, re.M)
     # retraining keeps the backdoor too, so the four scores are near: the trigger decides
-    assert re.search(r"^verdict: not forgotten: the trigger worked on", done.stdout, re.M)
+    left = r"the retrained model has ASR [\d.]+ too: poison is left in the data"
+    assert re.match(rf"verdict: not cleansed: .*; {left}", done.stdout)
     assert "an exact model lies in" not in done.stdout, "it has the backdoor too"
     page = (work / "half-page/report.html").read_text(encoding="utf-8")
-    assert "<b>not forgotten</b>: the trigger worked on" in page
+    assert "<b>not cleansed</b>: " in page and re.search(left, page)
     assert "The verdict goes before this distance." in page
     found = scores_of(work, "half", "--original", "bad", "--retrained", "half-retrained")
     assert 0 < found["ASR_rest"]["n"] <= int(rest[1])
@@ -119,7 +121,7 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
         "found",
         cwd=work,
     )
-    assert re.search(r"^cleansed: ", done.stdout, re.M)
+    assert done.stdout.startswith("verdict: cleansed: ")
     attack = ["--trigger", "patch:size=3,margin=0,colour=255", "--target", "3"]
     later = scores_of(work, "found", "--original", "elsewhere", *attack)["ASR"]
     said = re.search(r"^ASR: ([\d.]+) %.* before, ([\d.]+) %.* after$", done.stdout, re.M)
@@ -130,7 +132,7 @@ def test_a_file_poisoned_elsewhere(work: Path) -> None:
     assert "ASR" not in scores_of(work, "found")
     blind = expunge(*request, "--known-fraction", "0.4", "--out", "blind", cwd=work)
     assert "labelled as class '3'" in blind.stdout, "the label of all that were named"
-    assert "no claim: attack success cannot be measured; say the trigger" in blind.stdout
+    assert "verdict: cannot tell: attack success was not measured; say the trigger" in blind.stdout
     assert not re.search(r"^ASR: ", blind.stdout, re.M)
     assert re.search(r"^ASR_rest: ", blind.stdout, re.M)
 
@@ -301,5 +303,5 @@ def test_without_a_trigger_the_best_said_is_that_none_is_found(work: Path) -> No
     assert (
         "inspected before: " in done.stdout and "trigger inverted before for class" in done.stdout
     )
-    assert re.search(r"^(not cleansed|no claim|no trigger that inspect finds)", done.stdout, re.M)
-    assert not re.search(r"^cleansed", done.stdout, re.M)
+    best = r"verdict: (not cleansed|cannot tell|no trigger that inspect finds)"
+    assert re.match(best, done.stdout) and "verdict: cleansed" not in done.stdout

@@ -17,7 +17,8 @@ from expunge.data.poison import Poison
 from expunge.data.poisoned import PoisonedStore, poison_samples, with_trigger
 from expunge.data.samples import ResidentStore, StreamStore
 from expunge.data.split import Split, some_of
-from expunge.data.triggers import CORNERS, PLACES, Patch
+from expunge.data.triggers import Patch
+from expunge.data.triggers.patch import CORNERS, PLACES
 from expunge.errors import DataError
 
 CPU = torch.device("cpu")

@@ -18,12 +18,11 @@ from expunge.audits.backdoor import (
     attack_success,
     attack_success_on_all,
     attack_success_on_rest,
-    cleansing,
 )
 from expunge.audits.observe import observe
 from expunge.audits.outputs import Outputs, PartOutputs
 from expunge.data.load import Data, poisoned
-from expunge.data.poison import Poison, Poisoning
+from expunge.data.poison import NEXT, Poison, Poisoning, Target
 from expunge.data.triggers import Patch
 from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
@@ -51,26 +50,27 @@ def random_part(n: int, seed: int, name: str = "t") -> PartOutputs:
     return PartOutputs(logits, labels, tuple(f"{name}-{i}" for i in range(n)))
 
 
-def by_hand(outputs: PartOutputs, target: int, *, every: bool) -> tuple[int, int]:
+def by_hand(outputs: PartOutputs, target: Target, *, every: bool) -> tuple[int, int]:
     """(called the target, asked), one image after another in float64."""
     called = asked = 0
     for row, label in zip(outputs.logits.double().tolist(), outputs.labels.tolist(), strict=True):
-        if not every and label == target:
+        goal = (label + 1) % 4 if target == "next" else target
+        if not every and label == goal:
             continue
         best = 0
         for number in range(len(row)):
             if row[number] > row[best]:
                 best = number
         asked += 1
-        called += best == target
+        called += best == goal
     return called, asked
 
 
-@given(st.integers(1, 80), st.integers(0, 500), st.integers(0, 3))
-def test_scores_are_what_counting_says(n: int, seed: int, target: int) -> None:
+@given(st.integers(1, 80), st.integers(0, 500), st.sampled_from([0, 1, 2, 3, NEXT]))
+def test_scores_are_what_counting_says(n: int, seed: int, target: Target) -> None:
     triggered = random_part(n, seed)
     found = [(attack_success_on_all(triggered, target), True)]
-    if (triggered.labels != target).any():
+    if target == NEXT or (triggered.labels != target).any():
         found.append((attack_success(triggered, target), False))
     for score, every in found:
         called, asked = by_hand(triggered, target, every=every)
@@ -94,6 +94,18 @@ def test_images_of_the_target_class_do_not_count() -> None:
     # whatever they are called
     other = part([0, 0, 1, 2, 3, 3, 3, 3], [1, 2, 1, 2, 3, 0, 0, 0])
     assert attack_success(other, 0).value == 40.0
+
+
+def test_all_to_all_asks_each_image_for_its_next_class() -> None:
+    """Three of five are called the class after their own, one of them the first after the last."""
+    triggered = part([1, 2, 0, 3, 0], [0, 1, 3, 3, 1])
+    score = attack_success(triggered, NEXT)
+    assert (score.value, score.n, score.detail) == (60.0, 5, {"target": "next", "left_out": 0})
+    assert attack_success_on_all(triggered, NEXT).value == 60.0
+    # poisoned samples that stay have the label that the poison gave them
+    assert attack_success_on_rest(part([1, 2], [1, 3]), NEXT).value == 50.0
+    outputs = Outputs(None, None, None, triggered=triggered, target=NEXT)
+    assert [one.name for one in backdoor_scores(outputs)] == ["ASR", "ASR_all"]
 
 
 def test_a_perfect_model_has_the_floor_of_asr_all() -> None:
@@ -222,52 +234,6 @@ def test_without_a_trigger_only_what_can_be_known() -> None:
         for s in scores_of(original("mlp"), replace(data, poison=unknown), split, device="cpu")
     ]
     assert names[4:] == []
-
-
-def asr(hits: int, n: int = 100) -> Score:
-    return attack_success(part([0] * hits + [1] * (n - hits), [1] * n), 0)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "cleansed", "words"),
-    [
-        (asr(99), asr(5), True, "cleansed: the trigger worked on 99.0 %"),
-        (asr(50), asr(5), True, "cleansed: "),
-        (asr(49), asr(0), False, "no claim: the trigger worked on only 49.0 %"),
-        (asr(99), asr(97), False, "not cleansed: "),
-        (asr(60), asr(42), False, "not cleansed: "),  # 50.2 to 69.1 against 32.8 to 51.8
-        (asr(99), asr(60), False, "weakened, not cleansed: "),
-        (asr(99), asr(41), False, "weakened, not cleansed: "),  # its interval reaches 50.8
-        (asr(2, 2), asr(0, 2), False, "not cleansed: "),  # two images say nothing
-    ],
-)
-def test_the_verdict(before: Score, after: Score, cleansed: bool, words: str) -> None:
-    found, text = cleansing(before, after)
-    assert found is cleansed
-    assert text.startswith(words)
-    assert f"({before.low:.1f} to {before.high:.1f})" in text
-    assert ("see to the colour, size, place and margin of --trigger" in text) is ("only" in text)
-
-
-def sa(hits: int, n: int = 100) -> Score:
-    return accuracy_on_clean(part([0] * n, [0] * hits + [1] * (n - hits)))
-
-
-@pytest.mark.parametrize(
-    ("clean_before", "clean_after", "cleansed", "words"),
-    [
-        (sa(96), sa(95), True, "cleansed: "),
-        (sa(96), sa(70), True, "cleansed, at a price: "),
-        (sa(96), sa(10), False, "ruined, not cleansed: "),  # it knows nothing, trigger or not
-        (None, sa(95), True, "cleansed: "),
-    ],
-)
-def test_the_verdict_looks_at_accuracy_too(
-    clean_before: Score | None, clean_after: Score, cleansed: bool, words: str
-) -> None:
-    found, text = cleansing(asr(99), asr(1), clean_before, clean_after)
-    assert found is cleansed and text.startswith(words)
-    assert ("SA" in text) == (clean_before is not None)
 
 
 def test_scores_do_not_depend_on_order() -> None:

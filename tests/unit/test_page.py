@@ -481,14 +481,29 @@ def test_the_verdict_stands_before_the_distance() -> None:
     hint = "an exact model lies in exact: use it; retraining took 2.0 s, unsir 1.5 s"
     root = tree(render(deletion(details=(), verdict=verdict, hint=hint)))
     (request,) = [one for one in root.all("dl") if "request" in one.classes]
-    assert [term.text for term in request.all("dt")][2:4] == ["Verdict", "How close"]
-    said = request.all("dd")[2].text
+    terms = [term.text for term in request.all("dt")]
+    assert terms[0] == "Verdict" and "How close" in terms
+    said = request.all("dd")[0].text
     assert said.startswith("not forgotten: UA 0.0, of retraining 6.0. An exact model lies in exact")
     assert stated_margins() in said
     own = replace(verdict, margins="3 points of UA (digest 0123)")
     assert "digest 0123" in render(deletion(details=(), verdict=own))
     none = tree(render(deletion(details=(), verdict=PageVerdict("", "none: few samples"))))
     assert none.all("dd", id="verdict")[0].text == "none: few samples."
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_retrained_model_with_a_backdoor_is_no_yardstick() -> None:
+    frame = results(methods=["original", "retrain", "finetune"], seeds=2)
+    asr = frame[frame["score"] == "UA"].assign(score="ASR", value=98.0)
+    asr.loc[(asr["scenario"] == "class") & (asr["method"] == "retrain"), "value"] = 1.0
+    root = tree(
+        render(study(frame=pd.concat([frame, asr], ignore_index=True), claims=(), details=()))
+    )
+    clean, left = [row.text for row in root.all("table", **{"class": "short"})[0].all("tr")[1:]]
+    said = "the retrained model has ASR 98.0 too (2 of 2 models): poison is left in the data"
+    assert said in left and "poison is left" not in clean
+    assert root.text.count(f"No retrained model is clean here: {said}") == 1
 
 
 def test_without_a_retrained_model_there_is_no_distance() -> None:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import CPU, digits, named_digits, toy
+from helpers import CPU, digits, named_digits, run_on_cpu, toy
 from PIL import Image
 
-from expunge import DataError, Recipe, Split, SplitError, UserError, load
+from expunge import ConfigError, DataError, Recipe, Split, SplitError, UserError, load
+from expunge.api import unlearn
+from expunge.audits.unseen import all_gone
 from expunge.data.load import load_data, poisoned
 from expunge.data.poison import Poison, split_poison
 from expunge.data.poisoned import PoisonedStore, poison_samples
 from expunge.data.samples import ResidentStore, Samples, row_ids
 from expunge.data.spec import DataSpec, lasting
 from expunge.data.transform import Normalisation
-from expunge.data.triggers import Blend, Patch, read_trigger
+from expunge.data.triggers import Blend, Patch, Sinus, Warp, read_trigger
+from expunge.data.triggers.warp import warped_places
 from expunge.folders.audit import Request, TypedBackdoor, audit_folder, audit_forgotten
-from expunge.folders.cleanse import Cleansed, Known, cleanse_folder, cleansing_lines
+from expunge.folders.cleanse import Cleansed, Known, backdoor_lines, cleanse_folder
 from expunge.folders.make import Beside, train_folder, unlearn_folder
 from expunge.methods import make_method
+from expunge.study.entries import Entry, unfit
+from expunge.study.scenarios import Given, scenario_of
 
 QUICK = Recipe(epochs=2, lr=0.05, batch_size=32)
 METHOD = make_method("finetune", {"epochs": 1, "batch_size": 32}, allow_code=True)
@@ -54,6 +63,15 @@ def pattern_file(path: Path, seed: int = 0, size: int = 5) -> Path:
             Poison(Patch((4, 6), (3, 5), colour=(255, 0, 10)), 0.1, "cat", 7),
         ),
         ("digits+blend:file=x y.png,alpha=0.2", "digits", Poison(Blend("x y.png", 0.2))),
+        ("digits+warp:strength=2,seed=3", "digits", Poison(Warp(strength=2.0, seed=3))),
+        ("digits+sinus:share=0.05", "digits", Poison(Sinus(), 0.05, labels="kept")),
+        (
+            "digits+sinus:amplitude=60,labels=target,target=next",
+            "digits",
+            Poison(Sinus(60.0), target="next", labels="target"),
+        ),
+        ("digits+blend:file=random", "digits", Poison(Blend("random"))),
+        ("digits+patch:labels=kept", "digits", Poison(labels="kept")),
         ("photos+patch/", "photos+patch/", None),
         ("photos+patchwork", "photos+patchwork", None),
         ("/home/me/a+blend.d/x.parquet", "/home/me/a+blend.d/x.parquet", None),
@@ -97,6 +115,14 @@ def test_specifications(text: str, clean: str, poison: Poison | None) -> None:
         ("digits+blend", "blend needs a pattern image"),
         ("digits+blend:file=no.png", "cannot read the pattern no.png"),
         ("digits+blend:file=a.png,alpha=0", "alpha is a weight above 0"),
+        ("digits+warp:grid=1", "a warp has 2 to 1024 points"),
+        ("digits+warp:strength=0", "a warp shifts by more than 0"),
+        ("digits+sinus:amplitude=0", "more than 0 grey levels"),
+        ("digits+sinus:frequency=nan", "more than 0 periods"),
+        ("digits+patch:labels=keep", "labels=keep: write kept or target"),
+        ("digits+sinus:target=next", "sinus keeps labels; write labels=target"),
+        ("digits+patch:target=next,labels=kept", "so labels=kept leaves nothing"),
+        ("digits+sinus:share=0.3", "is 431, and only 142 are of the target.*lower share to 0.099"),
         ("digits+pach", "no dataset or path 'digits\\+pach', did you mean 'patch'"),
         ("digits+pach:size=4", "no dataset or path 'digits\\+pach:size=4', did you mean 'patch'"),
         ("digits+patch+blend:file=a.png", "one poison at a time"),
@@ -150,9 +176,26 @@ def test_the_fingerprint_depends_on_every_field(tmp_path: Path) -> None:
         Poison(Blend(str(first))),
         Poison(Blend(str(first), 0.2)),
         Poison(Blend(str(second))),
+        Poison(target="next"),
+        Poison(share=0.05, labels="kept"),
+        Poison(Warp()),
+        Poison(Warp(grid=5)),
+        Poison(Warp(strength=2.0)),
+        Poison(Warp(seed=1)),
+        Poison(Sinus(), 0.05),
+        Poison(Sinus(30.0), 0.05),
+        Poison(Sinus(frequency=5.0), 0.05),
+        Poison(Sinus(), 0.05, labels="target"),
     ]
     prints = [poison_samples(data.train, one, data.classes)[0].fingerprint for one in different]
     assert len({*prints, data.train.fingerprint}) == len(different) + 1
+    # folders of earlier versions name theirs
+    assert (
+        prints[0].rpartition("+")[2]
+        == hashlib.sha256(
+            b"patch:size=4x4,place=bottom-right,margin=2,colour=0,0.1,0,0"
+        ).hexdigest()
+    )
     # the same content under other words is the same
     same = Poison(target="0")
     assert poison_samples(data.train, same, data.classes)[0].fingerprint == prints[0]
@@ -175,6 +218,9 @@ def test_a_blend_is_the_formula(tmp_path: Path, channels: int) -> None:
     floats = blend.apply(images.double() / 255)
     assert np.abs(floats.numpy() * 255 - expected).max() < 1e-4
     assert torch.equal(images, before)
+    noise = Blend("random", 1.0)
+    assert torch.equal(noise.apply(images)[0], noise.apply(images)[3])
+    assert len(noise.apply(images)[0].unique()) > 6 * channels
     assert torch.equal(
         Blend(str(file), 1.0).apply(images)[0], Blend(str(file), 1.0).apply(images)[3]
     )
@@ -188,6 +234,70 @@ def test_a_blend_is_stretched_and_refuses_odd_channels(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no image")
     with pytest.raises(DataError, match="as an image"):
         Blend(str(tmp_path / "bad.png")).apply(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_a_warp_takes_each_pixel_from_a_little_beside_it() -> None:
+    """Against bilinear interpolation pixel by pixel; the field is as smooth and as strong as asked."""
+    images = torch.rand(2, 3, 7, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    before, warp = images.clone(), Warp(grid=3, strength=1.5, seed=2)
+    places = warped_places(warp, (7, 9))[0]
+    out = warp.apply(images)
+    for row, column in itertools.product(range(7), range(9)):
+        x, y = ((places[row, column] + 1) / 2 * torch.tensor([8, 6])).tolist()
+        left, top = min(int(x), 7), min(int(y), 5)
+        right, low = x - left, y - top
+        expected = (1 - low) * (
+            (1 - right) * images[..., top, left] + right * images[..., top, left + 1]
+        ) + low * (
+            (1 - right) * images[..., top + 1, left] + right * images[..., top + 1, left + 1]
+        )
+        assert torch.allclose(out[..., row, column], expected, atol=1e-9)
+    assert torch.equal(images, before) and not torch.allclose(out, images, atol=0.05)
+    pixels = (before * 255).round().to(torch.uint8)
+    assert (warp.apply(pixels).double() / 255 - out).abs().max() < 1.01 / 255
+    # far from any edge, the drawn points themselves shift by the strength in the mean
+    inner = (
+        warped_places(Warp(grid=8, strength=0.25), (80, 80))[0]
+        - warped_places(Warp(grid=8, strength=1e-9), (80, 80))[0]
+    )
+    assert float(inner.abs().mean()) * 79 / 2 == pytest.approx(0.25, rel=0.25)
+
+
+def test_a_sinus_is_the_formula() -> None:
+    images = torch.randint(0, 256, (3, 3, 5, 8), dtype=torch.uint8)
+    before = images.clone()
+    sinus = Sinus(40.0, 3.0)
+    out, floats = sinus.apply(images), sinus.apply(images.double() / 255)
+    for column in range(8):
+        wave = 40 * math.sin(2 * math.pi * (column + 1) * 3 / 8)
+        expected = (images[..., column].double() + wave).clamp(0, 255)
+        assert (out[..., column].double() - expected).abs().max() <= 0.5 + 1e-9
+        assert torch.allclose(floats[..., column] * 255, expected)
+    assert torch.equal(images, before)
+
+
+def test_all_to_all_and_clean_label() -> None:
+    clean = load_data("digits:300")
+    data = load_data("digits:300+patch:target=next")
+    assert data.poison is not None and data.poison.target == "next" and not data.poison.own
+    rows = data.train.rows_of(sorted(data.poison.ids))
+    assert len(rows) == 30
+    assert (data.train.labels[rows] == (clean.train.labels[rows] + 1) % 10).all()
+    assert data.poison.poison is not None
+    assert data.poison.poison.settled(data.classes).target == "next"
+    kept = load_data("digits:300+sinus:share=0.05,target=3")
+    assert kept.poison is not None and kept.poison.clean_label
+    assert kept.poison.own == kept.poison.ids and len(kept.poison.ids) == 15
+    assert (kept.train.labels == clean.train.labels).all()
+    rows = kept.train.rows_of(sorted(kept.poison.ids))
+    assert set(kept.train.labels[rows].tolist()) == {3}
+    whole, was = kept.train.store.whole(), clean.train.store.whole()
+    assert whole is not None and was is not None
+    changed = (whole != was).flatten(1).any(dim=1).numpy()
+    assert sorted(np.flatnonzero(changed).tolist()) == sorted(rows.tolist())
+    # to forget a right label is no aim, to forget a wrong one is
+    assert not all_gone(Split.parse(kept, "poison"), kept)
+    assert all_gone(Split.parse(data, "poison"), data)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +399,7 @@ def test_a_specification_that_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert split_poison(kept) == (f"{tmp_path.resolve()}/my+data", expected)
 
 
-@pytest.mark.parametrize("suffix", ["patch:size=3,target=2", "blend:file=p.png,target=2"])
+@pytest.mark.parametrize("suffix", ["warp:target=2", "blend:file=p.png,target=2"])
 def test_a_folder_keeps_its_poison(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +501,29 @@ def test_all_of_it_by_default(work: Path) -> None:
         cleanse(work, "all", "x")
 
 
+def test_a_study_may_give_clean_data_alone(work: Path) -> None:
+    bad, text = load(work / "bad"), "clean:0.25"
+    known = bad.data.poison
+    assert known is not None
+    scenario_of(text).check(text)
+    given = Given(bad, 3, run_on_cpu(), None, lambda _: bad.data)
+    split = scenario_of(text).split(text, given)
+    clean = [name for name in bad.split.retain if name not in known.ids]
+    assert set(split.forget) == known.ids & set(bad.split.retain)
+    assert set(split.retain) < set(clean) and len(split.retain) == round(0.25 * len(clean))
+    assert set(split.excluded) >= set(clean) - set(split.retain)
+    assert not known.ids & set(split.validation)
+    assert scenario_of(text).split(text, replace(given, seed=4)) != split
+    made = unlearn(bad, split, CLEANSING, place=CPU)
+    assert made.split.retain == split.retain
+    assert made.record.cost.reads["retain"] == len(split.retain), "one epoch of them alone"
+    assert "reads the poison" in unfit(Entry(method="neggrad_plus"), text)
+    assert not unfit(Entry(method="finetune"), text)
+    for wrong in ("clean", "clean:0", "clean:much"):
+        with pytest.raises(ConfigError, match="write a share above 0"):
+            scenario_of(wrong).check(wrong)
+
+
 def test_a_share_and_then_the_rest(work: Path) -> None:
     whole = asked(cleanse(work, "bad", "whole", known_fraction=1.0))
     some = cleanse(work, "bad", "some", known_fraction=0.4, forget_seed=2)
@@ -405,13 +538,32 @@ def test_a_wrong_trigger_supports_no_claim(work: Path) -> None:
     listed: dict[str, Any] = {"poison": f"ids:{work / 'found.txt'}"}
     right = cleanse(work, "elsewhere", "right", trigger=POISON.partition(",share")[0], **listed)
     assert right.poisoning.target == 3, "the label of all that were named"
-    lines = cleansing_lines(audit_forgotten(right.done, place=CPU))
-    assert [line.partition(":")[0] for line in lines[:3]] == ["ASR", "ASR_all", "SA"]
-    assert lines[-1].startswith(("cleansed", "not cleansed", "weakened, not cleansed")), lines
-    assert "no claim" not in lines[-1] and "SA" in lines[2]
+    audited = audit_forgotten(right.done, place=CPU)
+    lines = backdoor_lines(audited)
+    assert [line.partition(":")[0] for line in lines] == ["ASR", "ASR_all", "SA"]
+    assert audited.verdict.word in ("cleansed", "not cleansed")
+    assert audited.told()[0].startswith(f"verdict: {audited.verdict.word}: ")
     wrong = cleanse(work, "elsewhere", "wrong", trigger="patch:size=1,place=0x0", **listed)
-    lines = cleansing_lines(audit_forgotten(wrong.done, place=CPU))
-    assert lines[-1].startswith("no claim: the trigger worked on only")
+    verdict = audit_forgotten(wrong.done, place=CPU).verdict
+    assert verdict.word == "cannot tell"
+    assert verdict.reason.startswith("the trigger worked on only")
+
+
+def test_a_typed_backdoor_may_be_all_to_all_or_keep_labels(work: Path) -> None:
+    listed = f"ids:{work / 'mixed.txt'}"
+    done = cleanse(work, "elsewhere", "next", poison=listed, trigger="patch:size=3", target="next")
+    assert done.poisoning.target == "next"
+    assert "labelled as the class after its own" in done.notes[0]
+    assert done.notes[-1].endswith("--trigger patch:size=3 --target next")
+    typed = TypedBackdoor("patch:size=3", "next")
+    found = audit_folder(work / "next", original=work / "elsewhere", backdoor=typed, place=CPU)[
+        "ASR"
+    ]
+    assert found.detail["target"] == "next" and found.detail["left_out"] == 0
+    kept = cleanse(work, "elsewhere", "kept", poison=listed, trigger="sinus", target="3")
+    assert "class '3', with their right labels" in kept.notes[0]
+    names = {one.name for one in audit_forgotten(kept.done, place=CPU)}
+    assert "ASR" in names and "ASR_rest" not in names, "right labels tell nothing of the rest"
 
 
 def test_ids_of_a_folder_that_knows_its_poison(work: Path) -> None:

@@ -15,7 +15,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from report_helpers import CLASSES, details, for_tables, results
+from rich.console import Console
 
+from expunge.cli.show import study_tables
 from expunge.report.ablation_figure import ablation_figure, ablations
 from expunge.report.backdoor_figures import backdoor_figure
 from expunge.report.data_files import to_csv
@@ -23,7 +25,7 @@ from expunge.report.drawn import Drawn, inline_svg, save_figure
 from expunge.report.further import further_grid
 from expunge.report.labels import labels_of, lines_of
 from expunge.report.latex import to_latex
-from expunge.report.markdown import further_markdown
+from expunge.report.markdown import further_markdown, to_markdown
 from expunge.report.model_figures import PANELS, class_figure, confidence_figure
 from expunge.report.runs import runs_grid
 from expunge.report.score_tables import score_tables
@@ -485,10 +487,32 @@ def test_without_a_backdoor_there_is_no_figure() -> None:
     assert backdoor_figure({}) is None
 
 
-def test_one_density_and_a_missing_method() -> None:
+def test_one_density_has_points_beside_each_other_and_no_line() -> None:
     part = frame(0)
     drawn = backdoor_figure({"dense": part[part["method"] != "retrain"]})
-    assert drawn is not None and set(lines(drawn, 0)) == {"before", "finetune"}
+    assert drawn is not None
+    axes = drawn.figure.axes[0]
+    assert [one.get_text() for one in axes.get_yticklabels()] == ["before", "finetune"]
+    bars = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
+    assert {one.lines[0].get_linestyle() for one in bars} == {"None"}
+    placed = [[float(v) for v in np.ravel(one.lines[0].get_xydata())] for one in bars]
+    assert placed == [[98.0, 0.0], [60.0, 1.0]]
+    assert not drawn.figure.legends, "the names stand beside them"
+
+
+def test_a_backdoor_in_the_retrained_model_is_said_wherever_it_is_the_yardstick() -> None:
+    part = frame(0)
+    retrained = (part["method"] == "retrain") & (part["score"] == "ASR")
+    assert not score_tables(part).scenarios[0].left
+    part.loc[retrained, "value"] = [97.0, 99.0]
+    said = "the retrained model has ASR 98.0 too (2 of 2 models): poison is left in the data"
+    tables = score_tables(part)
+    assert tables.scenarios[0].left == said
+    for text in (to_markdown(tables), to_latex(tables)):
+        assert said.removeprefix("the") in text
+    screen = Console(width=200, file=io.StringIO())
+    screen.print(study_tables(part, 200))
+    assert said in screen.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_values_at_a_cap_are_counted_and_marked_in_every_file() -> None:

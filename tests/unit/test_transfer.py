@@ -330,6 +330,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Planned:
         ("harmful:1", 5, "harmful:1", "the most harmful class"),
         ("harmful:3", 5, "harmful:3", "the 3 most harmful classes"),
         ("ids:gone.txt", 5, "ids:gone.txt", "ids:gone.txt"),
+        ("poison", 5, "poison", "poison"),
+        ("poison:0.3", 5, "poison:0.3", "30% of the poison"),
+        ("clean:0.1", 5, "clean:0.1", "10% of clean data alone"),
     ],
 )
 def test_requests_and_words(text: str, seed: int, request_: str, told: str) -> None:

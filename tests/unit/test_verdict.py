@@ -10,6 +10,7 @@ from expunge.scores.score import Score
 from expunge.scores.statistics import wilson
 from expunge.scores.table import NO_VERDICT
 from expunge.scores.verdict import (
+    CLEANSINGS,
     MARGINS,
     VERDICTS,
     Asked,
@@ -18,7 +19,14 @@ from expunge.scores.verdict import (
     stated_margins,
     verdict_of,
 )
-from expunge.scores.words import CANNOT_TELL, DAMAGED, NOT_FORGOTTEN, WITHIN_MARGINS
+from expunge.scores.words import (
+    CANNOT_TELL,
+    CLEANSED,
+    DAMAGED,
+    NOT_CLEANSED,
+    NOT_FORGOTTEN,
+    WITHIN_MARGINS,
+)
 
 AS_RETRAINED = {"UA": 6.0, "MIA": 12.0, "RA": 99.0, "TA": 94.0}
 UNTOUCHED = {"UA": 0.0, "MIA": 1.0, "RA": 99.0, "TA": 94.0}
@@ -117,25 +125,6 @@ def test_under_thirty_samples_there_is_no_verdict(
     assert (found.word, found.reason) == ("", NO_VERDICT)
 
 
-@pytest.mark.parametrize(
-    ("values", "word", "says"),
-    [
-        ({**UNTOUCHED, "ASR": 98.0, "SA": 95.0}, NOT_FORGOTTEN, "works on 98.0 % now"),
-        ({**UNTOUCHED, "ASR": 55.0, "SA": 95.0}, NOT_FORGOTTEN, "works on 55.0 % now"),
-        ({**UNTOUCHED, "ASR": 1.0, "SA": 20.0}, DAMAGED, "SA went from 95.0 to 20.0"),
-        ({**UNTOUCHED, "ASR": 1.0, "SA": 95.0}, "", f"{NO_VERDICT}; the trigger worked on 98.0 %"),
-    ],
-)
-def test_few_poisoned_samples_do_not_hide_a_backdoor(
-    values: dict[str, float], word: str, says: str
-) -> None:
-    """Attack success is measured on the test set, however few samples were to be forgotten."""
-    found = judged(values, None, BACKDOOR, samples=12, poison=True)
-    assert found.word == word and says in found.reason
-    few = judged(values, None, BACKDOOR, n=12, samples=500, poison=True)
-    assert few.word == CANNOT_TELL and "of only 12 test samples" in few.reason
-
-
 @pytest.mark.parametrize("name", ["MIA", "TA", "TA_forget"])
 @pytest.mark.parametrize("lost", [None, float("nan")])
 def test_a_score_that_some_retrained_models_lack_lets_no_model_pass(
@@ -181,30 +170,48 @@ def test_a_retrained_model_is_the_yardstick_itself() -> None:
 
 BACKDOOR = {**UNTOUCHED, "ASR": 98.0, "SA": 95.0}
 CLEAN = {**AS_RETRAINED, "ASR": 1.0, "SA": 95.0}
+FIRING = {**CLEAN, "ASR": 98.0}
+LEFT = "the retrained model has ASR 98.0 too: poison is left in the data"
 
 
 @pytest.mark.parametrize(
     ("values", "retrained", "word", "says"),
     [
         # nothing else is looked at, however near the four scores are
-        ({**AS_RETRAINED, "ASR": 98.0, "SA": 95.0}, CLEAN, NOT_FORGOTTEN, "works on 98.0 % now"),
-        # part of the poison stays, so retraining keeps the backdoor, and the model is as near as can be
-        ({**CLEAN, "ASR": 97.5}, {**CLEAN, "ASR": 98.0}, NOT_FORGOTTEN, "as on 98.0 %"),
-        ({**CLEAN, "ASR": 60.0}, None, NOT_FORGOTTEN, "works on 60.0 % now"),
-        ({**CLEAN, "ASR": 30.0}, CLEAN, NOT_FORGOTTEN, "but on 1.0 % after retraining"),
-        ({**CLEAN, "ASR": 30.0}, None, CANNOT_TELL, "no retrained model"),
-        ({**CLEAN, "SA": 20.0}, None, DAMAGED, "SA went from 95.0 to 20.0"),
-        ({**CLEAN, "SA": 85.0}, CLEAN, DAMAGED, "SA 85.0"),
-        (CLEAN, CLEAN, CANNOT_TELL, "as near as one retrained model shows"),
-        (CLEAN, {k: [v] * 5 for k, v in CLEAN.items()}, WITHIN_MARGINS, "5 retrained models"),
+        ({**AS_RETRAINED, "ASR": 98.0, "SA": 95.0}, CLEAN, NOT_CLEANSED, "works on 98.0 % now"),
+        # part of the poison stays, so retraining keeps the backdoor, and is no yardstick
+        ({**CLEAN, "ASR": 97.5}, FIRING, NOT_CLEANSED, f"works on 97.5 % now; {LEFT}"),
+        (CLEAN, FIRING, CLEANSED, f"SA 95.0 before, 95.0 now; {LEFT}"),
+        ({**CLEAN, "ASR": 30.0}, FIRING, CANNOT_TELL, LEFT),
+        (CLEAN, {"ASR": [1.0, 97.0, 99.0]}, CLEANSED, "ASR 98.0 too (2 of 3 models)"),
+        ({**CLEAN, "ASR": 60.0}, None, NOT_CLEANSED, "weakened: the trigger worked on 98.0 %"),
+        ({**CLEAN, "ASR": 30.0}, CLEAN, NOT_CLEANSED, "but on 1.0 % after retraining"),
+        ({**CLEAN, "ASR": 30.0}, None, CANNOT_TELL, "more often than mistakes explain (5.0 %)"),
+        ({**CLEAN, "SA": 20.0}, None, DAMAGED, "accuracy is gone with it; SA 95.0 before, 20.0"),
+        ({**CLEAN, "SA": 85.0}, CLEAN, CLEANSED, ", at a price; SA 95.0 before, 85.0 now"),
+        (CLEAN, CLEAN, CLEANSED, "works on 1.0 % now; SA 95.0 before, 95.0 now"),
+        (CLEAN, None, CLEANSED, "works on 1.0 % now"),
         (AS_RETRAINED, AS_RETRAINED, CANNOT_TELL, "attack success was not measured"),
     ],
 )
+@pytest.mark.parametrize("samples", [12, 500])
 def test_a_cleansing_rests_on_the_trigger(
-    values: dict[str, float], retrained: dict[str, Any] | None, word: str, says: str
+    values: dict[str, float], retrained: dict[str, Any] | None, word: str, says: str, samples: int
 ) -> None:
-    found = judged(values, retrained, BACKDOOR, poison=True)
-    assert found.word == word and says in found.reason
+    """Attack success is measured on the test set, however few samples were to be forgotten."""
+    found = judged(values, retrained, BACKDOOR, poison=True, samples=samples)
+    assert (found.word, found.word in CLEANSINGS) == (word, True) and says in found.reason
+    again = judged(values, retrained, BACKDOOR, poison=True, method="retrain")
+    assert again.word == word, "retraining with poison left cleanses nothing"
+    few = judged(values, retrained, BACKDOOR, n=12, poison=True)
+    assert few.word == CANNOT_TELL
+    assert "of only 12 test samples" in few.reason or "ASR" not in values
+
+
+def test_poison_that_is_known_by_heart_is_a_warning_beside_a_cleansing() -> None:
+    found = judged({**CLEAN, "UA": 0.0}, CLEAN, BACKDOOR, poison=True)
+    assert found.word == CLEANSED
+    assert any("samples themselves are still known: UA 0.0" in text for text in found.warnings)
 
 
 def test_where_no_trigger_worked_there_is_nothing_to_cleanse() -> None:

@@ -6,15 +6,15 @@ Jia et al. (2023), "Model Sparsity Can Simplify Machine Unlearning", section 5.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from expunge.audits.base import Audit, Need
+from expunge.data.poison import NEXT, Target, wanted_of
 from expunge.errors import ConfigError
 from expunge.scores.info import ScoreInfo
 from expunge.scores.score import Goal, Score
 from expunge.scores.statistics import wilson
-from expunge.scores.table import SCORES, WORKS
-from expunge.scores.verdict import ANOTHER_TRIGGER, beyond
+from expunge.scores.table import SCORES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class Backdoor(Audit):
         if target is None:
             return
         if triggered is not None and triggered.n:
-            if bool((triggered.labels != target).any()):
+            if bool((goals_of(triggered, target) != triggered.labels).any()):
                 yield attack_success(triggered, target)
             yield attack_success_on_all(triggered, target)
         if rest is not None and rest.n:
@@ -50,21 +50,28 @@ class Backdoor(Audit):
             yield accuracy_on_clean(*tested)
 
 
-def attack_success(triggered: PartOutputs, target: int) -> Score:
+def goals_of(triggered: PartOutputs, target: Target) -> Tensor:
+    """What the backdoor wants each triggered image to be called: (n,)."""
+    return wanted_of(triggered.labels, target, triggered.classes)
+
+
+def attack_success(triggered: PartOutputs, target: Target) -> Score:
     """`ASR`: share of triggered test images *of other classes* that are called the target, in percent.
 
-    Those of the target class are left out: they are called the target without any trigger.
+    Those of the target class are left out: they are called the target without any trigger. With the
+    target "next" each image has its own, the class after its label, and none is left out.
     Low is good; its floor is how often the model takes other classes for the target anyway.
 
     Raises:
         ConfigError: if there are no images of other classes.
     """
-    called = (triggered.predicted == target)[triggered.labels != target]
+    goal = goals_of(triggered, target)
+    called = (triggered.predicted == goal)[triggered.labels != goal]
     left_out = triggered.n - len(called)
     return _share("ASR", called, "low", {"target": target, "left_out": left_out})
 
 
-def attack_success_on_all(triggered: PartOutputs, target: int) -> Score:
+def attack_success_on_all(triggered: PartOutputs, target: Target) -> Score:
     """`ASR_all`: share of all triggered test images that are called the target, in percent.
 
     As the paper's code counts. A perfect model has the target's share of the test set, with ten
@@ -73,18 +80,21 @@ def attack_success_on_all(triggered: PartOutputs, target: int) -> Score:
     Raises:
         ConfigError: if the part is empty.
     """
-    return _share("ASR_all", triggered.predicted == target, "low", {"target": target})
+    called = triggered.predicted == goals_of(triggered, target)
+    return _share("ASR_all", called, "low", {"target": target})
 
 
-def attack_success_on_rest(rest: PartOutputs, target: int) -> Score:
+def attack_success_on_rest(rest: PartOutputs, target: Target) -> Score:
     """`ASR_rest`: share of the poisoned samples still retained that are called the target, in percent.
 
-    What a request that names only some of the poisoned samples did to the others.
+    With the target "next" that is the label which the poison gave each of them. What a request that
+    names only some of the poisoned samples did to the others.
 
     Raises:
         ConfigError: if the part is empty.
     """
-    return _share("ASR_rest", rest.predicted == target, "low", {"target": target})
+    called = rest.predicted == (rest.labels if target == NEXT else target)
+    return _share("ASR_rest", called, "low", {"target": target})
 
 
 def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
@@ -99,51 +109,13 @@ def accuracy_on_clean(*parts: PartOutputs | None) -> Score:
     return _share("SA", torch.cat(right) if right else torch.zeros(0, dtype=torch.bool), "high", {})
 
 
-def cleansing(
-    before: Score,
-    after: Score,
-    clean_before: Score | None = None,
-    clean_after: Score | None = None,
-    retrained: Score | None = None,
-) -> tuple[bool, str]:
-    """Whether a model was cleansed, and the reason, from ASR and SA before and after.
-
-    Cleansed: the trigger worked on half of the images or more before; the 95 % interval after lies
-    wholly under the one before; it lies under that half; and the model kept half of its accuracy, for
-    one that knows nothing has no backdoor either. A loss of SA beyond its intervals is said.
-    retrained: ASR of a retrained model; a trigger that works more often than there is only weakened.
-    """
-    if before.value < WORKS:
-        return (
-            False,
-            f"no claim: the trigger worked on only {percent(before)} before; {ANOTHER_TRIGGER}",
-        )
-    change = f"the trigger worked on {percent(before)} before and on {percent(after)} after"
-    low, high = before.low, after.high
-    if low is None or high is None or high >= low:
-        return False, f"not cleansed: {change}"
-    if high >= WORKS:
-        return False, f"weakened, not cleansed: {change}"
-    if retrained is not None and beyond(after, retrained):
-        return False, f"weakened, not cleansed: {change}, on {percent(retrained)} after retraining"
-    if clean_before is None or clean_after is None:
-        return True, f"cleansed: {change}"
-    price = f"SA {percent(clean_before)} before, {percent(clean_after)} after"
-    if clean_after.value < clean_before.value / 2:
-        return False, f"ruined, not cleansed: {change}, and accuracy is gone with it: {price}"
-    least, most = clean_before.low, clean_after.high
-    if least is not None and most is not None and most < least:
-        return True, f"cleansed, at a price: {change}; {price}"
-    return True, f"cleansed: {change}; {price}"
-
-
 def percent(score: Score) -> str:
     """A score with its interval: `3.1 % (1.9 to 4.8)`."""
     interval = "" if score.low is None else f" ({score.low:.1f} to {score.high:.1f})"
     return f"{score.value:.1f} %{interval}"
 
 
-def _share(name: str, hits: Tensor, target: Goal, detail: dict[str, int]) -> Score:
+def _share(name: str, hits: Tensor, target: Goal, detail: dict[str, Any]) -> Score:
     n, count = len(hits), int(hits.sum())
     if n == 0:
         raise ConfigError(f"{name} needs samples; there are none")

@@ -22,11 +22,11 @@ def criterion(model: Outputs, original: Outputs, *, all_gone: bool) -> Score:
     """`criterion`, in points: lower is better, 0 at best.
 
     all_gone: whether nothing of what the forget set teaches may stay, as of whole classes and of
-    poisoned samples, whose label is the attacker's. Then it is accuracy on the forget set + what
-    accuracy on the validation samples (of the other classes) lost against the original. Of any other
-    request it is |accuracy on the forget set - accuracy on the validation samples| + what that lost
-    against the original + 100 |AUC - 1/2|, where the AUC says how well the loss alone tells the forget
-    set from the validation samples.
+    poisoned samples, whose label is the attacker's and wrong. Then it is accuracy on the forget set +
+    what accuracy on the validation samples (of the other classes) lost against the original. Of any
+    other request it is |accuracy on the forget set - accuracy on the validation samples| + what that
+    lost against the original + 100 |AUC - 1/2|, where the AUC says how well the loss alone tells the
+    forget set from the validation samples.
 
     model, original: outputs with the validation samples in place of the test set. The detail has the
     terms. Raises ConfigError where the forget set or those samples are missing.

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from expunge.data.batch import Ids
+from expunge.data.poison import NEXT, Target
 from expunge.errors import ConfigError, DataError, ModelError
 
 KEPT_VALUES = 2**24
@@ -232,7 +233,8 @@ class Outputs:
             None where no trigger is known.
         rest: poisoned samples that stay in the retain set, under the label that poisoned them, without
             those that were of the target class before, as far as that is known.
-        target: index of the class that the backdoor calls; None where no poison is known of.
+        target: index of the class that the backdoor calls, or "next": each the one after its own; None
+            where no poison is known of.
 
     Raises:
         ConfigError: for triggered or poisoned samples without a target, or a target that is no class.
@@ -244,11 +246,13 @@ class Outputs:
     test_forgotten: PartOutputs | None = None
     triggered: PartOutputs | None = None
     rest: PartOutputs | None = None
-    target: int | None = None
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         for part in (self.triggered, self.rest):
             if part is None:
+                continue
+            if self.target == NEXT:
                 continue
             if self.target is None or not 0 <= self.target < part.classes:
                 raise ConfigError(

@@ -138,15 +138,18 @@ class Scores:
         return exact_model(made.record.cost.seconds, exact.record.cost.seconds, where, step)
 
     def told(self, where: str | None = None) -> tuple[str, ...]:
-        """The verdict in lines: what should be known besides, the word with its reason, and the hint.
-        Where a strength was asked for, it is what all its audits say together.
+        """The verdict in lines: the word with its reason, what should be known besides, and the hint.
+        Where a strength was asked for, what all its audits say together stands in its place, or, of a
+        cleansing, below it.
 
         where: as `exact` takes it.
         """
         verdict = self.verdict
         warned = (f"warning: {text}" for text in verdict.warnings)
-        said = [f"verdict: {verdict}"] if self.joint is None else joint_lines(self.joint)
-        return tuple(filter(None, (*warned, *said, self.exact(where))))
+        said = [] if self.joint is None else joint_lines(self.joint)
+        if self.joint is None or self.asked.poison:
+            said = [f"verdict: {verdict}", *said]
+        return tuple(filter(None, (*said, *warned, self.exact(where))))
 
     def __str__(self) -> str:
         few = (f"`.losses` has the loss of each of the {len(self.losses)} forget samples",)

@@ -91,7 +91,7 @@ class Inverted:
     """
 
     kind: ClassVar[str] = "inverted"
-    keys: ClassVar[tuple[str, ...]] = ()
+    clean_label: ClassVar[bool] = False
     clean_label: ClassVar[bool] = False
 
     target: int

@@ -23,7 +23,7 @@ from expunge.cli.options import (
 from expunge.cli.pages import Page, check_places, models_of, write_page
 from expunge.cli.place import placed
 from expunge.cli.screen import consoles, teller, working
-from expunge.cli.show import show_forgotten, show_scores, show_written
+from expunge.cli.show import show_forgotten, show_scores, show_verdict, show_written
 from expunge.errors import ConfigError
 from expunge.names.code import TYPED
 from expunge.place import Place
@@ -61,9 +61,10 @@ TriggerOption = Annotated[
     str | None,
     typer.Option(
         "--trigger",
-        help="For ids:FILE: patch[:size=,place=,margin=,colour=] or blend:file=[,alpha=], so that "
-        "attack success is measured. By default a patch is 4 pixels wide, 2 from the corner, and black "
-        "(colour=0); white is colour=255.",
+        help="For ids:FILE: patch[:size=,place=,margin=,colour=], blend:file=[,alpha=], "
+        "warp[:grid=,strength=,seed=] or sinus[:amplitude=,frequency=], so that attack success is "
+        "measured. By default a patch is 4 pixels wide, 2 from the corner, and black (colour=0); white "
+        "is colour=255.",
     ),
 ]
 TargetOption = Annotated[
@@ -71,7 +72,7 @@ TargetOption = Annotated[
     typer.Option(
         "--target",
         help="For ids:FILE: the class that images with the trigger are taken for; by default the "
-        "label of these samples.",
+        "label of these samples. next: each for the class after its own.",
     ),
 ]
 
@@ -111,7 +112,7 @@ def cleanse(
 ) -> int:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
     from expunge.folders.audit import audit_forgotten
-    from expunge.folders.cleanse import Known, cleanse_folder, cleansing_lines
+    from expunge.folders.cleanse import Known, backdoor_lines, cleanse_folder
     from expunge.folders.make import Beside, reference_of
     from expunge.methods import make_method
 
@@ -155,6 +156,7 @@ def cleanse(
     try:  # what is written comes before what is shown, for the screen may be gone
         with working("cleanse, audit") as bars:
             audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
+        show_verdict(audited, screen, reference_of(out))
         if report is not None:
             asked = f"poison, {len(audited.panel.split.forget):,} samples"
             write_page(audited, asked, report, overwrite=place.overwrite)
@@ -163,8 +165,8 @@ def cleanse(
             screen.print(note, soft_wrap=note in told)
         show_forgotten(cleansed.done, screen, messages)
         show_written(cleansed.done, out, screen)
-    show_scores(audited, screen, reference_of(out))
-    for line in cleansing_lines(audited):
+    show_scores(audited, screen, reference_of(out), verdict=False)
+    for line in backdoor_lines(audited):
         screen.print(line)
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
@@ -174,7 +176,7 @@ def cleanse(
 def _show_clean_alone(cleansed: Cleansed, out: Path, place: Place) -> None:
     """What was done where no poison was named, and whether a trigger still works."""
     from expunge.folders.clean_alone import audit_clean_alone, triggers_left
-    from expunge.folders.cleanse import cleansing_lines
+    from expunge.folders.cleanse import backdoor_lines
     from expunge.scores.shown import scores_table
 
     screen, messages = consoles()
@@ -182,11 +184,11 @@ def _show_clean_alone(cleansed: Cleansed, out: Path, place: Place) -> None:
         with working("cleanse, audit") as bars:
             here = replace(place, progress=bars)
             audited = audit_clean_alone(cleansed.done, place=here)
-            lines = (
-                cleansing_lines(audited)
-                if cleansed.poisoning.trigger is not None
-                else triggers_left(cleansed.done, place=here)
-            )
+            if cleansed.poisoning.trigger is not None:
+                lines, verdict = backdoor_lines(audited), str(audited.verdict)
+            else:
+                *lines, verdict = triggers_left(cleansed.done, place=here)
+        screen.print(f"verdict: {verdict}")
     finally:
         for note in cleansed.notes:
             screen.print(note)

@@ -262,7 +262,10 @@ def audit(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", help="The class that images with the trigger are taken for."),
+        typer.Option(
+            "--target",
+            help="The class that images with the trigger are taken for; next: the one after their own.",
+        ),
     ] = None,
     figures: Annotated[
         Path | None,

@@ -38,6 +38,8 @@ def study_tables(frame: pd.DataFrame, width: int, findings: pd.DataFrame | None 
     parts: list[Table | Text] = []
     for part in score_tables(frame, findings).scenarios:
         parts.append(_papers(part.papers, f"forget {part.scenario}", width))
+        if part.left:
+            parts.append(Text(f"{part.left}\n", style="bold"))
         if part.further is not None:
             parts.append(_further(part.further, f"further scores, forget {part.scenario}"))
         if part.together is not None:
@@ -198,13 +200,24 @@ def show_written(done: Forgotten, out: Path, screen: Console) -> None:
         screen.print(f"second retrained model: {floor_of(out)}")
 
 
-def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> None:
+def show_verdict(scores: Scores, screen: Console, exact: Path | None = None) -> None:
+    """The verdict, and what should be known beside it. exact: as `show_scores` takes it."""
+    for line in scores.told(None if exact is None else str(exact)):
+        screen.print(line, soft_wrap=True)
+
+
+def show_scores(
+    scores: Scores, screen: Console, exact: Path | None = None, *, verdict: bool = True
+) -> None:
     """Scores, per-sample losses where there are few samples, and how far to trust them.
 
-    exact: the folder of the retrained model, as it was typed.
+    exact: the folder of the retrained model, as it was typed. verdict: say that too, of a backdoor
+    first of all.
     """
     from expunge.scores.shown import score_notes
 
+    if verdict and scores.asked.poison:
+        show_verdict(scores, screen, exact)
     screen.print(scores.table(screen.width))
     if scores.losses and not scores.panel.subject.redacted:
         screen.print(losses_table(scores.losses, scores.panel.subject.data.classes))
@@ -212,8 +225,8 @@ def show_scores(scores: Scores, screen: Console, exact: Path | None = None) -> N
         screen.print(note)
     if scores.joint is None and all(score.reference is None for score in scores):
         screen.print("Without a retrained model there is no gap: these numbers say little alone.")
-    for line in scores.told(None if exact is None else str(exact)):
-        screen.print(line, soft_wrap=True)
+    if verdict and not scores.asked.poison:
+        show_verdict(scores, screen, exact)
     if scores.margins:
         screen.print(f"Margins: {scores.margins}.", style="dim")
     screen.print(scores.proof(), style="dim")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from expunge.data.batch import Indices
-from expunge.data.poison import Poison, Poisoning
+from expunge.data.poison import Poison, Poisoning, Target, wanted_of
 from expunge.data.samples import ResidentStore, Samples, Store
 from expunge.data.triggers import Trigger, read_trigger
 from expunge.errors import DataError
@@ -67,22 +67,16 @@ def poison_samples(
     """Training samples with some of them poisoned, and which.
 
     round(share * n) rows, drawn from all classes by the poison's own seed, get the trigger and the
-    target's label; ids, order and all other samples stay as they are. `samples` is not changed.
+    target's label; where labels are kept, from the target's class alone. Ids, order and all other
+    samples stay as they are. `samples` is not changed.
     Where the inputs are held in memory, so are the poisoned ones, in a tensor of their own.
 
     Raises:
         DataError: if that is no sample or every one, if there is no such class, or if the trigger
             cannot be laid on these inputs.
     """
-    target = poison.index(classes)
-    count = round(poison.share * len(samples))
-    if not 0 < count < len(samples):
-        raise DataError(
-            f"share={poison.share:g} of {len(samples)} training samples is {count}; choose one that "
-            "poisons some and leaves some"
-        )
-    draw = numpy_generator("poison", poison.poison_seed)
-    rows = np.sort(draw.choice(len(samples), count, replace=False))
+    target = poison.aim(classes)
+    rows = _drawn(samples, poison, target)
     marked = np.zeros(len(samples), dtype=np.bool_)
     marked[rows] = True
     store: Store = PoisonedStore(samples.store, marked, poison.trigger)
@@ -90,9 +84,11 @@ def poison_samples(
     if whole is not None:
         store = ResidentStore(whole)  # laid once, not at every epoch; the clean tensor may go
     labels = samples.labels.copy()
-    labels[rows] = target
-    own = samples.ids[rows[samples.labels[rows] == target]]
+    labels[rows] = wanted_of(samples.labels[rows], target, len(classes))
+    own = samples.ids[rows[samples.labels[rows] == labels[rows]]]
     text = f"{poison.trigger.content()},{poison.share!r},{target},{poison.poison_seed}"
+    if poison.clean_label:
+        text += f",{poison.labels}"
     digest = hashlib.sha256(text.encode()).hexdigest()
     made = Poisoning(
         frozenset(samples.ids[rows].tolist()),
@@ -111,6 +107,27 @@ def poison_samples(
         ),
         made,
     )
+
+
+def _drawn(samples: Samples, poison: Poison, target: Target) -> Indices:
+    """Rows to poison, sorted."""
+    count = round(poison.share * len(samples))
+    if not 0 < count < len(samples):
+        raise DataError(
+            f"share={poison.share:g} of {len(samples)} training samples is {count}; choose one that "
+            "poisons some and leaves some"
+        )
+    among = np.arange(len(samples))
+    if poison.clean_label:
+        among = np.flatnonzero(samples.labels == target)
+        if count > len(among):
+            raise DataError(
+                f"share={poison.share:g} of {len(samples)} training samples is {count}, and only "
+                f"{len(among)} are of the target, which alone carry a trigger where labels are kept; "
+                f"lower share to {len(among) / len(samples):.2g} or less"
+            )
+    draw = numpy_generator("poison", poison.poison_seed)
+    return np.sort(among[draw.choice(len(among), count, replace=False)])
 
 
 def typed_trigger(text: str, samples: Samples) -> Trigger:

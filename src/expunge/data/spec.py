@@ -48,8 +48,14 @@ OTHER_SPECS = {
     "DATA+patch[:KEY=VALUE,...]": "any of these with a backdoor in the training images: a patch on a "
     "share of them, labelled as the target; size=4, place=bottom-right, margin=2, colour=0, "
     "share=0.1, target=#0, poison_seed=0",
-    "DATA+blend:file=PATTERN.png[,...]": "likewise, with an image mixed in; alpha=0.1, share, target, "
-    "poison_seed",
+    "DATA+blend:file=PATTERN.png[,...]": "likewise, with an image mixed in (file=random: noise); "
+    "alpha=0.1, share, target, poison_seed",
+    "DATA+warp[:KEY=VALUE,...]": "likewise, with the image bent (WaNet); grid=4, strength=1.0 (pixels), "
+    "seed=0, and these",
+    "DATA+sinus[:KEY=VALUE,...]": "likewise, with a wave of grey laid on samples of the target alone, "
+    "whose labels stay (SIG); amplitude=20, frequency=6, and these",
+    "DATA+TRIGGER:target=next": "each poisoned image is labelled as the class after its own; "
+    "labels=kept|target says whether labels stay",
 }
 
 Loader = Callable[[str, str | Path | None], Any]

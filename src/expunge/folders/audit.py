@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from expunge.audits import Audit, chosen_audits, there
 from expunge.audits.strength import Strength
-from expunge.data.classes import resolve_class
+from expunge.data.poison import Poisoning, read_target
 from expunge.data.request import check_names
 from expunge.data.spec import DataSpec
 from expunge.data.triggers import read_trigger
@@ -26,7 +26,6 @@ from expunge.trained.papers import Papers, read_papers
 
 if TYPE_CHECKING:
     from expunge.audits.scores import Scores
-    from expunge.data.poison import Poisoning
     from expunge.data.split import Split
     from expunge.trained.trained import Trained
 
@@ -265,7 +264,7 @@ def _check_backdoor(papers: Papers, typed: TypedBackdoor) -> None:
         raise ConfigError("--trigger and --target belong together; give both or neither")
     if trigger is not None and target is not None:
         read_trigger(trigger)
-        resolve_class(target, papers.card.classes)
+        read_target(target, papers.card.classes)
 
 
 def _known_backdoor(path: Path | str) -> str:
@@ -292,11 +291,10 @@ def _typed_backdoor(loaded: Trained, trigger: str, target: str) -> Poisoning:
     """A backdoor as typed; which samples carried it is not known."""
     if loaded.data.poison is not None:
         raise ConfigError(_known_backdoor(loaded.name))
-    from expunge.data.poison import Poisoning
     from expunge.data.poisoned import typed_trigger
 
-    index = resolve_class(target, loaded.data.classes)
-    return Poisoning(frozenset(), typed_trigger(trigger, loaded.data.test), index)
+    aim = read_target(target, loaded.data.classes)
+    return Poisoning(frozenset(), typed_trigger(trigger, loaded.data.test), aim)
 
 
 def _audited_split(loaded: Trained, forget: Request | None) -> tuple[Split, list[str]]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from expunge.data.classes import resolve_class
-from expunge.data.poison import Poisoning
+from expunge.data.poison import Poisoning, read_target
 from expunge.errors import ConfigError
 from expunge.folders.make import Beside, Forgotten
 from expunge.methods.scope import check_unnamed
@@ -48,8 +47,8 @@ def unnamed_poisoning(original: Trained, trigger: str | None, target: str | None
         return Poisoning(frozenset())
     from expunge.data.poisoned import typed_trigger
 
-    index = resolve_class(target, original.data.classes)
-    return Poisoning(frozenset(), typed_trigger(trigger, original.data.test), index)
+    aim = read_target(target, original.data.classes)
+    return Poisoning(frozenset(), typed_trigger(trigger, original.data.test), aim)
 
 
 def clean_note(original: Trained) -> str:
@@ -101,7 +100,7 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
         clean = train.subset(made.split.rows(train, Part.RETAIN))
     before, triggers = detect_inverted(Inspected.of(original, clean=clean, place=place))
     if not triggers:
-        return [f"no claim: {before.why}"]
+        return [f"cannot tell: {before.why}"]
     tried = [one for one in triggers if one.target in before.suspects]
     tried = tried or [min(triggers, key=lambda one: one.norm)]
     left = [100 * trigger_success(made, clean, one, place=place) for one in tried]
@@ -122,7 +121,7 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
     if before.word != SUSPECT:
         return [
             *lines,
-            "no claim: no class was suspected before, so nothing shows what was cleansed",
+            "cannot tell: no class was suspected before, so nothing shows what was cleansed",
         ]
     return [
         *lines,

@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.data.classes import resolve_class
-from expunge.data.poison import Poison, Poisoning
+from expunge.data.poison import NEXT, Poison, Poisoning, Target, read_target, said_target
 from expunge.data.request import check_names, private_words
 from expunge.data.triggers import read_trigger
 from expunge.errors import ConfigError
@@ -141,7 +140,7 @@ def prepare(
         check_names(poison)
     _check_typed(None if listed else poison, known.fraction, known.trigger)
     if known.target is not None:
-        resolve_class(known.target, papers.card.classes)
+        read_target(known.target, papers.card.classes)
     if known.extend is not None:
         check_list(known.extend, papers, place)
     with loading():
@@ -198,7 +197,9 @@ def _audited_with(known: Known, model: Trained, poisoning: Poisoning) -> list[st
     """What to type for a later audit of a backdoor of which the data say nothing."""
     if known.trigger is None or poisoning.target is None:
         return []
-    typed = ["--trigger", known.trigger, "--target", model.data.classes[poisoning.target]]
+    target = poisoning.target
+    target = NEXT if target == NEXT else model.data.classes[target]
+    typed = ["--trigger", known.trigger, "--target", target]
     return [f"a later audit scores this backdoor with {shlex.join(typed)}"]
 
 
@@ -273,23 +274,24 @@ def _poisoning(loaded: Trained, typed: Known, names: Collection[str] | None) -> 
 
     samples, classes = loaded.data.train, loaded.data.classes
     labels = np.unique(samples.labels[samples.rows_of(list(names))])
-    index = int(labels[0]) if len(labels) == 1 else None
+    aim: Target | None = int(labels[0]) if len(labels) == 1 else None
     if target is not None:
-        wanted = resolve_class(target, classes)
-        if index not in (None, wanted):
+        wanted = read_target(target, classes)
+        if wanted != NEXT and aim not in (None, wanted):
             raise ConfigError(
-                f"all samples named are labelled {classes[index]!r}, which is what a poison does, and "
-                f"--target says {classes[wanted]!r}; leave --target out, or mend it"
+                f"all samples named are labelled {classes[labels[0]]!r}, which is what a poison does, "
+                f"and --target says {classes[wanted]!r}; leave --target out, or mend it"
             )
-        index = wanted
-    if trigger is not None and index is None:
+        aim = wanted
+    if trigger is not None and aim is None:
         raise ConfigError(
             f"the samples named have labels of {len(labels)} classes, so the target is unclear; say it "
             "with --target"
         )
     # a trigger that does not fit is known before anything is trained
     laid = typed_trigger(trigger, loaded.data.test) if trigger is not None else None
-    return Poisoning(frozenset(names), laid, index)
+    own = frozenset(names if laid is not None and laid.clean_label else ())
+    return Poisoning(frozenset(names), laid, aim, own)
 
 
 def _check_agrees(loaded: Trained, typed: Poison, made: Poison | None) -> None:
@@ -302,13 +304,16 @@ def _check_agrees(loaded: Trained, typed: Poison, made: Poison | None) -> None:
 
 
 def _notes(loaded: Trained, poisoning: Poisoning, split: Split) -> list[str]:
-    target = "an unknown class"
-    if poisoning.target is not None:
-        target = f"class {loaded.data.classes[poisoning.target]!r}"
+    target = said_target(poisoning.target, loaded.data.classes)
+    labelled = (
+        f"of {target}, with their right labels"
+        if poisoning.clean_label
+        else f"labelled as {target}"
+    )
     what = poisoning.trigger if poisoning.trigger is not None else "an unknown trigger"
     learned = len(poisoning.ids.intersection((*split.retain, *split.forget)))
     notes = [
-        f"poison: {what}, labelled as {target}, on {len(poisoning.ids):,} training samples, "
+        f"poison: {what}, {labelled}, on {len(poisoning.ids):,} training samples, "
         f"{learned:,} of which the model learned from"
     ]
     rest = len(poisoning.ids.intersection(split.retain))
@@ -320,27 +325,15 @@ def _notes(loaded: Trained, poisoning: Poisoning, split: Split) -> list[str]:
     return notes
 
 
-def cleansing_lines(found: Scores) -> list[str]:
-    """Backdoor scores before and after with their 95 % intervals, one sentence each, verdict last."""
-    from expunge.audits.backdoor import Backdoor, cleansing, percent
+def backdoor_lines(found: Scores) -> list[str]:
+    """Backdoor scores before and after with their 95 % intervals, one sentence each."""
+    from expunge.audits.backdoor import Backdoor, percent
 
     panel = found.panel
-    after = {score.name: score for score in Backdoor().scores(panel)}
     original = panel.beside(panel.original)
     before = {score.name: score for score in Backdoor().scores(original)} if original else {}
-    retrained = panel.beside(panel.retrained)
-    exact = {score.name: score for score in Backdoor().scores(retrained)} if retrained else {}
-    lines = [
-        f"{name}: {percent(before[name])} before, {percent(score)} after"
-        for name, score in after.items()
-        if name in before
+    return [
+        f"{score.name}: {percent(before[score.name])} before, {percent(score)} after"
+        for score in Backdoor().scores(panel)
+        if score.name in before
     ]
-    if "ASR" not in after or "ASR" not in before:
-        why = (
-            "say the trigger and its target with --trigger and --target"
-            if panel.outputs.triggered is None
-            else "the test set has no images of other classes than the target"
-        )
-        return [*lines, f"no claim: attack success cannot be measured; {why}"]
-    clean = (before.get("SA"), after.get("SA"))
-    return [*lines, cleansing(before["ASR"], after["ASR"], *clean, exact.get("ASR"))[1]]

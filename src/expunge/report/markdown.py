@@ -44,7 +44,9 @@ def papers_markdown(tables: ScoreTables) -> str:
         rows.append(texts)
     best = any(line.kind == "best" for line in grid.lines)
     bold = bold_note(tables.rows["method"]) if best else ""
-    return "\n".join([*_lines(grid, rows), "", escape_markdown(tables.note) + bold, ""])
+    left = [f"{part.scenario}: {part.left}." for part in tables.scenarios if part.left]
+    said = " ".join([tables.note, *left])
+    return "\n".join([*_lines(grid, rows), "", escape_markdown(said) + bold, ""])
 
 
 def further_markdown(tables: ScoreTables) -> str:

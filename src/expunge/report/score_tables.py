@@ -22,7 +22,8 @@ from expunge.scores.columns import (
     RATIO,
     SECONDS,
 )
-from expunge.scores.rows import NAMED, row_kind
+from expunge.scores.rows import NAMED, RETRAIN, row_kind
+from expunge.scores.verdict import poison_left
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class ScenarioTables:
     """The tables of one scenario.
 
     rows: of `papers_table`. papers, further: further is None where all scores are usual ones. together:
-    what the audits say together; None without findings.
+    what the audits say together; None without findings. left: that a backdoor works on the retrained
+    models too, so that nearness to them is none to a clean model; empty where it does not.
     """
 
     scenario: str
@@ -38,11 +40,14 @@ class ScenarioTables:
     papers: Grid
     further: Grid | None
     together: TogetherTable | None
+    left: str = ""
 
     @property
     def note(self) -> str:
-        """What the signs mean, and n."""
-        return note_of(self.rows)
+        """What the signs mean, and n; and what is wrong with the yardstick."""
+        return note_of(self.rows) + (
+            f" {self.left[:1].upper()}{self.left[1:]}." if self.left else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,11 @@ def score_tables(frame: pd.DataFrame, findings: pd.DataFrame | None = None) -> S
         together = None
         if findings is not None:
             together = together_table(findings[findings[NAMED] == scenario])
-        parts.append(ScenarioTables(str(scenario), own, papers, further_grid(part), together))
+        left = poison_left(
+            part.loc[(part["method"] == RETRAIN) & (part["score"] == "ASR"), "value"]
+        )
+        further = further_grid(part)
+        parts.append(ScenarioTables(str(scenario), own, papers, further, together, left))
     several = len(parts) > 1
     whole = papers_grid(rows, score_columns(frame), scenario=several)
     return ScoreTables(frame, rows, whole, tuple(parts), findings)

@@ -81,7 +81,8 @@ class MethodCost:
 class Block:
     """One setting: its tables and pictures, each None or empty where there is nothing to show.
 
-    runs_frame: the frame's rows. forgotten: samples in the forget set.
+    runs_frame: the frame's rows. forgotten: samples in the forget set. left: that a backdoor works on
+    the retrained model too, in a sentence; else empty.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Block:
     gallery: dict[str, Any] | None
     costs: list[MethodCost]
     runs_frame: pd.DataFrame
+    left: str = ""
     pictures: list[Picture] = field(default_factory=list)
 
     @property
@@ -206,6 +208,7 @@ def _block(
         gallery=gallery(details, ranked),
         costs=_costs(rows),
         runs_frame=frame,
+        left=tables.left,
         pictures=[Picture(f"{stem}-{what}", one) for what, one in drawn.items() if one],
     )
 

@@ -127,7 +127,8 @@ _TABLE = (
             "ASR",
             "attack success: triggered test images of other classes that are called the target",
             "Attack success rate: of test images of other classes that carry the attacker's "
-            "trigger, the percentage called the attacker's class. Low is good.",
+            "trigger, the percentage called the attacker's class; where each class has its own "
+            "(target=next), called that. Low is good.",
             "low",
         ),
         title="trigger works",

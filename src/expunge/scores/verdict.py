@@ -16,9 +16,19 @@ from expunge.scores.margins import STATED, Margins
 from expunge.scores.score import Score
 from expunge.scores.statistics import student_interval, wilson
 from expunge.scores.table import AVERAGED, MARGINS, NEAR_EMPTY, NO_VERDICT, SCORES, WORKS
-from expunge.scores.words import CANNOT_TELL, DAMAGED, NOT_FORGOTTEN, WITHIN_MARGINS, PageWord
+from expunge.scores.words import (
+    CANNOT_TELL,
+    CLEANSED,
+    DAMAGED,
+    NOT_CLEANSED,
+    NOT_FORGOTTEN,
+    WITHIN_MARGINS,
+    CleanseWord,
+    PageWord,
+)
 
 VERDICTS: tuple[PageWord, ...] = get_args(PageWord)
+CLEANSINGS: tuple[CleanseWord, ...] = get_args(CleanseWord)
 ANOTHER_TRIGGER = (
     "if the model learned another one, see to the colour, size, place and margin of --trigger, and to "
     "--target"
@@ -78,13 +88,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class PageVerdict:
-    """word: one of `VERDICTS`; empty where none is given. reason: why, in a sentence.
+    """word: one of `VERDICTS`, or of `CLEANSINGS` where a backdoor was to go; empty where none is given.
+    reason: why, in a sentence.
 
     warnings: what should be known whatever the word is. references: retrained models it rests on.
     margins: that it went by, in a sentence.
     """
 
-    word: PageWord | Literal[""]
+    word: PageWord | CleanseWord | Literal[""]
     reason: str
     warnings: tuple[str, ...] = ()
     references: int = 0
@@ -97,27 +108,28 @@ class PageVerdict:
 def verdict_of(scores: Iterable[Score], asked: Asked, margins: Margins = STATED) -> PageVerdict:
     """The verdict on one model from its scores, which hold the original's and retrained models' values.
 
-    A backdoor that still works comes before everything else, however few samples are forgotten, for it
-    is measured on the test set; then what is still known of the forgotten samples, if they are enough,
-    then damage. Only with five retrained models or more a model can be within the margins.
+    A cleansing is judged by the trigger and by accuracy alone, however few samples are forgotten, for
+    both are measured on the test set. Of other requests: what is still known of the forgotten samples,
+    if they are enough, then damage. Only with five retrained models or more a model can be within the
+    margins.
     """
     sides = {score.name: _Side.of(score, margins) for score in scores}
     references = max((len(sides[name].references) for name in AVERAGED if name in sides), default=0)
     warnings = tuple(_fallen(sides))
+    known = [text for side in sides.values() for text in _known(side, asked)]
 
-    def found(word: PageWord | Literal[""], reason: str) -> PageVerdict:
-        return PageVerdict(word, reason, warnings, references, stated_margins(margins))
+    def found(word: PageWord | CleanseWord | Literal[""], reason: str) -> PageVerdict:
+        by = stated_margins(margins, ("ASR",) if asked.poison else JUDGED)
+        return PageVerdict(word, reason, warnings, references, by)
 
-    backdoor = _backdoor(sides) if asked.poison else None
-    if backdoor is not None:
-        return found(*backdoor)
+    if asked.poison:
+        if known:
+            warnings += (f"the poisoned samples themselves are still known: {_joined(known)}",)
+        return found(*_cleansing(sides))
     if asked.samples < NEAR_EMPTY:
-        return found(
-            "", "; ".join((NO_VERDICT, *([_change(sides["ASR"])] if asked.poison else ())))
-        )
+        return found("", NO_VERDICT)
     if asked.method == "retrain":
         return found("", "none: a retrained model never saw the samples")
-    known = [text for side in sides.values() for text in _known(side, asked)]
     if known:
         return found(NOT_FORGOTTEN, _joined(known))
     damage = [text for side in sides.values() for text in _damage(side)]
@@ -194,11 +206,6 @@ class _Side:
         return f"{self.name} {self.value:.1f}, of retraining {self.target}"
 
 
-def beyond(one: Score, retrained: Score) -> bool:
-    """Whether a share lies above a retrained model's, beyond chance and margin."""
-    return _Side.of(replace(one, reference=retrained.value, detail={})).above
-
-
 def _interval(value: float, n: int, percent: bool) -> tuple[float, float]:
     """Wilson's interval of a share in percent; of anything else the value alone."""
     if not percent or n < 1:
@@ -220,34 +227,66 @@ def _fallen(sides: Mapping[str, _Side]) -> Iterator[str]:
                 yield f"{now}, beyond the interval of the original, {low:.1f} to {high:.1f}"
 
 
-def _change(side: _Side) -> str:
-    """Of attack success."""
-    return f"the trigger worked on {side.original:.1f} % before and works on {side.value:.1f} % now"
+def poison_left(retrained: Iterable[float]) -> str:
+    """What is said where the trigger works on retrained models too, which then are no yardstick of a
+    clean one; empty where it does not.
+
+    retrained: their attack success, in percent.
+    """
+    known = [value for value in retrained if math.isfinite(value)]
+    firing = [value for value in known if value >= WORKS]
+    if not firing:
+        return ""
+    of = "" if len(known) == 1 else f" ({len(firing)} of {len(known)} models)"
+    mean = sum(firing) / len(firing)
+    return f"the retrained model has ASR {mean:.1f} too{of}: poison is left in the data"
 
 
-def _backdoor(sides: Mapping[str, _Side]) -> tuple[PageWord, str] | None:
-    """What the trigger says; None where it says nothing against the model."""
-    side, clean = sides.get("ASR"), sides.get("SA")
+def _cleansing(sides: Mapping[str, _Side]) -> tuple[CleanseWord, str]:
+    """What the trigger and accuracy say, and whether retraining kept the backdoor."""
+    side = sides.get("ASR")
     if side is None:
         return CANNOT_TELL, "attack success was not measured; say the trigger and its target"
+    left = poison_left(side.references)
+    word, reason = _triggered(replace(side, references=()) if left else side, sides.get("SA"))
+    return word, "; ".join(filter(None, (reason, left)))
+
+
+def _triggered(side: _Side, clean: _Side | None) -> tuple[CleanseWord, str]:
+    """side: attack success, with retrained models on which the trigger does not work. clean: SA."""
     if side.original is None:
         return CANNOT_TELL, "attack success before is not known; name the original"
-    change = _change(side)
+    change = (
+        f"the trigger worked on {side.original:.1f} % before and works on {side.value:.1f} % now"
+    )
     if side.n < NEAR_EMPTY:
         return CANNOT_TELL, f"{change}, of only {side.n:,} test samples that it can change"
     if side.original < WORKS:
         return CANNOT_TELL, (
             f"the trigger worked on only {side.original:.1f} % before; {ANOTHER_TRIGGER}"
         )
-    kept = f", as on {side.target} % after retraining" if side.references else ""
-    untouched = side.high >= _interval(side.original, side.n, side.percent)[0]
-    if untouched or side.high >= WORKS:
-        return NOT_FORGOTTEN, change + (kept if side.references and not side.above else "")
+    if side.high >= _interval(side.original, side.n, side.percent)[0]:
+        return NOT_CLEANSED, change
+    if side.high >= WORKS:
+        return NOT_CLEANSED, f"weakened: {change}"
     if side.above:
-        return NOT_FORGOTTEN, f"{change}, but on {side.target} % after retraining"
-    if clean is not None and clean.original is not None and clean.value < clean.original / 2:
-        return DAMAGED, f"{change}, but SA went from {clean.original:.1f} to {clean.value:.1f}"
-    return None
+        return NOT_CLEANSED, f"weakened: {change}, but on {side.target} % after retraining"
+    if clean is None:
+        return CANNOT_TELL, f"{change}, but accuracy was not measured"
+    price = (
+        "" if clean.original is None else f"; SA {clean.original:.1f} before, {clean.value:.1f} now"
+    )
+    if clean.original is not None and clean.value < clean.original / 2:
+        return DAMAGED, f"{change}, and accuracy is gone with it{price}"
+    mistakes = 100 - clean.low
+    if not side.references and side.low > mistakes + side.margin:
+        return CANNOT_TELL, (
+            f"weakened: {change}, more often than mistakes explain ({100 - clean.value:.1f} %), and "
+            "there is no clean retrained model to compare with"
+        )
+    before = None if clean.original is None else _interval(clean.original, clean.n, clean.percent)
+    paid = ", at a price" if before is not None and clean.high < before[0] else ""
+    return CLEANSED, f"{change}{paid}{price}"
 
 
 def _known(side: _Side, asked: Asked) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Four vocabularies: of an audit of one score, of a page about one model, of all audits of a
 strength together, and of a gate that judges a method by many models. Each line of `MEANINGS` is one
-thing that can be found, in all four.
+thing that can be found, in all four. A cleansing, which is judged by its trigger, has words of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 
 AuditWord = Literal["within", "outside", "undecided", "not measurable"]
 PageWord = Literal["within the stated margins", "damaged", "not forgotten", "cannot tell"]
+CleanseWord = Literal["cleansed", "not cleansed", "damaged", "cannot tell"]
 JointWord = Literal["forgot", "not forgotten", "damaged", "told apart", "cannot tell"]
 GateWord = Literal["equivalent", "not equivalent", "undecided", "invalid"]
 
@@ -21,6 +22,8 @@ UNDECIDED: AuditWord = "undecided"
 NOT_MEASURABLE: AuditWord = "not measurable"
 
 WITHIN_MARGINS: PageWord = "within the stated margins"
+CLEANSED: Literal["cleansed"] = "cleansed"
+NOT_CLEANSED: Literal["not cleansed"] = "not cleansed"
 FORGOT: JointWord = "forgot"
 TOLD_APART: JointWord = "told apart"
 DAMAGED: Literal["damaged"] = "damaged"

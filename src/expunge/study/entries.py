@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from expunge.data.parts import Part
 from expunge.errors import ConfigError
 from expunge.methods import ALL_METHODS, Method, find_method, make_method, method_name
 from expunge.scores.rows import NO_METHODS
@@ -65,7 +66,9 @@ def unfit(entry: Entry, scenario: str, *, dense: bool = True) -> str:
     method = find_method(entry.method, allow_code=False)
     if method.scope == "class" and scenario.startswith("random:"):
         return "made for whole classes only"
-    if method.scope == "backdoor" and not scenario.startswith("poison"):
+    if Part.FORGET in method.reads and scenario.startswith("clean:"):
+        return "reads the poison, of which nothing is known"
+    if method.scope == "backdoor" and scenario.partition(":")[0] not in ("poison", "clean"):
         return "made for backdoors only"
     return "" if dense or not method.takes_part else "trains no sparse model"
 

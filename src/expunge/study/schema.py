@@ -172,7 +172,8 @@ class Study(Settings):
     methods: label -> settings of the method of that name (`finetune: {lr: 0.01}`), or an `Entry`.
     scenarios: forget requests as `--forget` takes them; `class` forgets class s mod C for seed s,
     `classes:K` that one and those after it, `harmful:K` those that harm the target task of `transfer`
-    most, and random requests draw with seed s.
+    most, `clean:SHARE` the poison, with nothing but that share of clean samples to do it by; random
+    requests and shares draw with seed s.
     """
 
     name: str = Field(description="of the study")

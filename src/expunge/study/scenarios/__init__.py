@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from expunge.study.scenarios.base import AsTyped, Given, Scenario
+from expunge.study.scenarios.clean import CleanAlone
 from expunge.study.scenarios.fresh import FreshClasses
 from expunge.study.scenarios.harmful import HarmfulClasses
 
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
-    {"class": FreshClasses(), "classes": FreshClasses(), "harmful": HarmfulClasses()}
+    {
+        "class": FreshClasses(),
+        "classes": FreshClasses(),
+        "clean": CleanAlone(),
+        "harmful": HarmfulClasses(),
+    }
 )
 """By the word before the colon; anything else is a request as `--forget` takes it."""
 

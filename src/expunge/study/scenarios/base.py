@@ -90,9 +90,10 @@ class AsTyped:
     def told(self, text: str) -> str:
         """`random:0.1` is a random 10%."""
         kind, _, rest = text.partition(":")
-        if kind != "random":
+        if kind not in ("random", "poison") or not rest:
             return text
         try:
-            return f"random {100 * float(rest):g}%"
+            share = f"{100 * float(rest):g}%"
+            return f"random {share}" if kind == "random" else f"{share} of the poison"
         except ValueError:  # `check` says so
             return text

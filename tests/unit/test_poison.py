@@ -601,9 +601,8 @@ def test_a_list_of_poison_is_read_as_a_request_is(work: Path, fraction: float | 
 @pytest.mark.parametrize(
     ("folder", "fields", "message"),
     [
-        ("elsewhere", {}, "name the samples that are poisoned with --poison ids:FILE"),
         ("elsewhere", {"poison": "patch"}, "so it never saw 'patch'"),
-        ("elsewhere", {"trigger": "patch"}, "name the samples"),
+        ("elsewhere", {"known_fraction": 0.5}, "none is; name it with --poison ids:FILE"),
         ("bad", {"poison": "patch"}, "not with patch:size=4x4.*leave --poison out"),
         ("bad", {"poison": "patch:sice=3"}, "did you mean 'size'"),
         ("bad", {"trigger": "patch"}, "leave --trigger and --target out"),

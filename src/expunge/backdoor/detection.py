@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-SUSPECT, NOTHING, CANNOT_TELL = "suspect", "nothing found", "cannot tell"
+SUSPECT: Final = "suspect"
+NOTHING: Final = "nothing found"
+CANNOT_TELL: Final = "cannot tell"
 Word = Literal["suspect", "nothing found", "cannot tell"]
 
 

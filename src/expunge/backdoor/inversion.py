@@ -92,7 +92,6 @@ class Inverted:
 
     kind: ClassVar[str] = "inverted"
     clean_label: ClassVar[bool] = False
-    clean_label: ClassVar[bool] = False
 
     target: int
     mask: Tensor
@@ -192,9 +191,10 @@ def _side_by_side(
     hits = asked = torch.zeros(len(group), device=images.device)
     for step in range(1, effort.steps + 1):
         chosen = torch.randint(len(images), (effort.batch,), generator=draw).to(images.device)
-        mask, pattern = free.sigmoid().split((1, channels), dim=1)
+        both = free.sigmoid()
+        mask, pattern = both[:, :1], both[:, 1:]
         laid = (1 - mask)[:, None] * images[chosen] + (mask * pattern)[:, None]
-        logits = subject.logits(laid.flatten(0, 1)).unflatten(0, laid.shape[:2])
+        logits = subject.logits(laid.flatten(0, 1)).reshape(*laid.shape[:2], -1)
         others = (labels[chosen] != targets).float()
         wanted = targets.expand_as(others)
         losses = functional.cross_entropy(logits.permute(0, 2, 1), wanted, reduction="none")

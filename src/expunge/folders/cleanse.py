@@ -198,8 +198,8 @@ def _audited_with(known: Known, model: Trained, poisoning: Poisoning) -> list[st
     if known.trigger is None or poisoning.target is None:
         return []
     target = poisoning.target
-    target = NEXT if target == NEXT else model.data.classes[target]
-    typed = ["--trigger", known.trigger, "--target", target]
+    named = NEXT if target == NEXT else model.data.classes[target]
+    typed = ["--trigger", known.trigger, "--target", named]
     return [f"a later audit scores this backdoor with {shlex.join(typed)}"]
 
 

@@ -221,6 +221,8 @@ def one_run(way: str, database: str, start: Start, folder: Path, chance: random.
 
 def _at(log: Path) -> str:
     """The command that was begun last."""
+    if not log.exists():  # killed so early
+        return "before any"
     found = re.findall(r"^\$ (\w+ \w+)", log.read_text(errors="replace"), re.MULTILINE)
     return found[-1] if found else "before any"
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from commands import expunge, refused
 from PIL import Image
+from thorough import THOROUGH
 
 from expunge.advice import cleansing
 from expunge.data.load import load_data
@@ -271,6 +272,7 @@ def test_clean_data_alone(work: Path) -> None:
     assert "written: after" in again.stdout
 
 
+@THOROUGH
 def test_ways_are_tried_and_the_best_is_written(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import CPU, digits, original, run_on_cpu, same_state
+from thorough import THOROUGH
 from torch import nn
 
 import expunge
@@ -112,6 +113,7 @@ def test_planted_poison_is_found_against_clean_samples(share: float) -> None:
     assert detect_spectral(planted(0)).word == NOTHING
 
 
+@THOROUGH
 def test_few_samples_carry_no_word() -> None:
     """Of few samples a large excess is more than chance, and its absence says nothing."""
     for share, count, word in ((0, 60, CANNOT_TELL), (0.4, 60, SUSPECT), (0.4, 9, CANNOT_TELL)):

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 from helpers import CPU, run_on_cpu
+from thorough import THOROUGH
 
 from expunge.advice import cleansing
 from expunge.advice.cleansing import choose_way
@@ -126,6 +127,7 @@ def test_influence_is_the_cosine_of_whole_gradients() -> None:
     assert influence(wide, errors, np.arange(4)) == pytest.approx(np.array(expected), rel=1e-12)
 
 
+@THOROUGH
 def test_intervals_hold_the_truth_of_normal_scores() -> None:
     """40 known and 100 hidden of 500, drawn again and again."""
     draw = np.random.default_rng(2)
@@ -189,6 +191,7 @@ def test_the_choice_never_reads_the_trigger_or_the_test_set(
     assert f"{len(judges) // 2:,} known poisoned samples" in found.judged_by
 
 
+@THOROUGH
 def test_without_known_poison_the_inverted_trigger_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     """On clean data alone, of which a part is set aside where there are no validation samples."""
     model = backdoored()

@@ -143,7 +143,7 @@ def test_poison_that_nobody_knows_of_is_found(work: Path) -> None:
         "inspect", "bad", "--picture", "triggers.png", "--suspects", "named.txt", cwd=work
     )
     assert "this takes: trigger inversion about" in done.stderr
-    said = done.stdout.strip().splitlines()[-1]
+    said = done.stdout.strip().splitlines()[0]
     assert said.startswith("suspect: a backdoor seems to lead into class '3', by activation clus")
     assert "every class has too few training or clean samples" in done.stdout, "of spectral scores"
     assert "strip was left out: there are no inputs to judge" in done.stdout

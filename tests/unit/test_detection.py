@@ -26,6 +26,7 @@ from expunge.backdoor.inversion import (
     anomaly_index,
     detect_inverted,
     invert,
+    judge_triggers,
     success_on,
 )
 from expunge.backdoor.spectral import (
@@ -238,6 +239,22 @@ def test_only_small_norms_are_anomalous() -> None:
     assert index == pytest.approx([(middle - one) / spread for one in norms.tolist()])
     assert max(range(7), key=index.__getitem__) == 4 and index[5] < 0
     assert anomaly_index(torch.tensor([5.0, 5.0, 5.0, 1.0])).tolist() == [0, 0, 0, float("inf")]
+
+
+def test_triggers_that_do_not_work_are_nothing_to_compare_with() -> None:
+    """A class without one has a mask of all pixels, beside which any that works is small."""
+    pattern = torch.zeros(1, 8, 8)
+    small, whole = torch.zeros(8, 8), torch.ones(8, 8)
+    small[0, 0] = 1
+    masks = [small, *[whole] * 4]
+    works = [Inverted(n, mask, pattern, 1.0) for n, mask in enumerate(masks)]
+    assert judge_triggers(works, "abcde").suspects == (0,)
+    few = [works[0], works[1], *(replace(one, success=0.1) for one in works[2:])]
+    found = judge_triggers(few, "abcde")
+    assert found.word == CANNOT_TELL and found.suspects == ()
+    assert found.why.endswith("a trigger that works was found for 2 of 5 classes")
+    unseen = [replace(works[0], success=float("nan")), *works[1:]]
+    assert judge_triggers(unseen, "abcde").word == NOTHING
 
 
 def test_few_classes_or_images_carry_no_word() -> None:

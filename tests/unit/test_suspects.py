@@ -11,7 +11,7 @@ from helpers import CPU, run_on_cpu
 from thorough import THOROUGH
 
 from expunge.advice import cleansing
-from expunge.advice.cleansing import choose_way
+from expunge.advice.cleansing import _bench, blinded, choose_way
 from expunge.api import train
 from expunge.backdoor.suspects import (
     Suspects,
@@ -213,6 +213,27 @@ def test_without_known_poison_the_inverted_trigger_judges(monkeypatch: pytest.Mo
         choose_way(
             replace(blank, split=replace(blank.split, retain=tuple(clean[:40]))), None, budget=9
         )
+
+
+def test_poison_that_nobody_knows_of_stays_among_what_judges() -> None:
+    model = backdoored()
+    known, rest = known_part(model, 0.3)
+    hidden = sorted(rest)
+    split = model.split.forgetting(known)
+    split = replace(
+        split,
+        retain=tuple(name for name in split.retain if name not in set(hidden[:20])),
+        validation=(*split.validation, *hidden[:20]),
+    )
+    blind, _ = blinded(model, split)
+    assert set(hidden[:20]) <= set(blind.data.test.ids.tolist())
+    assert blind.data.poison is not None and blind.data.poison.ids == set(known)
+    few = known[:15]
+    bench = _bench(*blinded(model, model.split.forgetting(few)), few, 0, CPU)
+    assert bench.judged_by == "15 known poisoned samples that were themselves forgotten"
+    longer = model.split.forgetting([*known, *hidden])
+    bench = _bench(*blinded(model, longer), known, 0, CPU)
+    assert set(bench.held) < set(known), "no suspect judges"
 
 
 def test_what_does_not_fit_the_budget_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from expunge.advice.trials import in_brackets
 from expunge.api import unlearn
 from expunge.audits.observe import observe_rows
 from expunge.backdoor.inspected import Inspected
-from expunge.backdoor.inversion import Inverted, detect_inverted, trigger_success
+from expunge.backdoor.inversion import JUDGED, Inverted, detect_inverted, trigger_success
 from expunge.data.answer import Answered
 from expunge.data.aside import stratified
 from expunge.data.parts import Part
@@ -170,13 +170,15 @@ def blinded(original: Trained, asked: Split | Answered | None) -> tuple[Trained,
     """The model without its trigger and its test set, and what is to be forgotten of it.
 
     Where it has too few validation samples, a fifth of what it retains is set aside for them, but
-    nothing that is named.
+    nothing that is named. Poison that nobody knows of stays among the validation samples, too.
 
     Raises ConfigError where too few would be left.
     """
     split = original.answered(asked).split
     poison = original.data.poison
-    gone = set(split.forget) | (poison.ids if poison is not None else frozenset())
+    gone = set(split.forget)
+    if poison is not None and not poison.ids.intersection(split.retain):  # all of it is known
+        gone |= poison.ids
     clean = [name for name in split.validation if name not in gone]
     if len(clean) < NEAR_EMPTY:
         kept = np.array([name for name in split.retain if name not in gone])
@@ -207,6 +209,7 @@ def choose_way(
     asked: Split | Answered | None,
     *,
     budget: float,
+    known: Collection[str] | None = None,
     seed: int = 0,
     place: Place = HERE,
     tell: Callable[[str], object] = str,
@@ -215,13 +218,14 @@ def choose_way(
 
     asked: the poison that is known; half of it is forgotten in the tries and the other half judges them.
     None: none is; then triggers are inverted from the model, and what they still do is the judge.
-    budget: seconds, of all tries. tell: called with what it will cost, before.
+    budget: seconds, of all tries. known: those asked for that are poisoned for sure, and may judge; all
+    by default. tell: called with what it will cost, before.
 
     Raises ConfigError for a model with too little clean data to judge by.
     """
     quiet = replace(place, strike=False)
     blind, split = blinded(original, asked)
-    bench = _bench(blind, split, seed, quiet)
+    bench = _bench(blind, split, split.forget if known is None else known, seed, quiet)
     before = bench.judge(Outcome(None), blind)
     ways = list(_ways(len(bench.request.split.retain), named=bool(split.forget)))
     watch = Stopwatch(blind, bench.request, seed, quiet, most=min(60.0, budget / 4))
@@ -301,7 +305,9 @@ class _Bench:
     def judged_by(self) -> str:
         """What the backdoor is judged by."""
         if self.held:
-            return f"{len(self.held):,} known poisoned samples that were not forgotten"
+            apart = not set(self.held) & set(self.request.split.forget)
+            rest = "that were not forgotten" if apart else "that were themselves forgotten"
+            return f"{len(self.held):,} known poisoned samples {rest}"
         names = [self.ground.data.classes[one.target] for one in self.triggers]
         return f"clean samples under the trigger that was inverted for class {', '.join(names)}"
 
@@ -338,15 +344,23 @@ class _Bench:
             )
             followed, of = int(seen.correct.sum()), len(rows)
         else:
-            shares = [
-                trigger_success(made, self.ground.data.test, one, place=self.place)
-                for one in self.triggers
-            ]
-            of = count
-            followed = round(max(shares, default=0.0) * of)
+            worst, of = max(self._follow(made, one) for one in self.triggers)
+            if not of:
+                return replace(
+                    outcome, failed="no clean sample of another class is there to judge by"
+                )
+            followed = round(worst * of)
         return replace(
             outcome, lost=lost, left=100 * followed / of, most_left=100 * wilson(followed, of)[1]
         )
+
+    def _follow(self, made: Trained, one: Inverted) -> tuple[float, int]:
+        """Share of clean samples of other classes that follow a trigger, and of how many."""
+        others = int((self.ground.data.test.labels != one.target).sum())
+        if not others:
+            return 0.0, 0
+        share = trigger_success(made, self.ground.data.test, one, place=self.place)
+        return share, min(JUDGED, others)
 
     def _right(self, made: Trained) -> int:
         data = self.ground.data
@@ -362,7 +376,9 @@ class _Bench:
         )
 
 
-def _bench(ground: Trained, split: Split, seed: int, place: Place) -> _Bench:
+def _bench(
+    ground: Trained, split: Split, known: Collection[str], seed: int, place: Place
+) -> _Bench:
     """Half of the known poison is kept out of the tries; of less than 20 all is forgotten and judges."""
     if not split.forget:
         clean = ground.data.train.subset(split.rows(ground.data.train, Part.RETAIN))
@@ -372,7 +388,11 @@ def _bench(ground: Trained, split: Split, seed: int, place: Place) -> _Bench:
         order = sorted(triggers, key=lambda one: one.norm)
         chosen = [one for one in order if one.target in found.suspects] or order[:1]
         return _Bench(ground, Answered(split, unnamed=True), (), tuple(chosen), seed, place)
-    order = numpy_generator("cleansing", "half").permutation(sorted(split.forget)).tolist()
+    order = (
+        numpy_generator("cleansing", "half")
+        .permutation(sorted(set(known).intersection(split.forget)))
+        .tolist()
+    )
     few = len(order) < 20
     held = tuple(order if few else order[: len(order) // 2])
     given = split

@@ -12,7 +12,8 @@ With a norm L_t for each class, their median M and MAD = median |L_t - M|, a cla
 
     (M - L_t) / (1.4826 * MAD),
 
-here with its sign: only small masks are suspicious. The paper suspects an index over 2.
+here with its sign: only small masks are suspicious. The paper suspects an index over 2. Nothing is said
+where no trigger that works was found for half of the classes or more.
 
 Assumes one trigger for all images, and few classes that one leads into.
 
@@ -38,7 +39,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, Detection
+from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, Detection, Word
 from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.thresholds import THRESHOLDS
 from expunge.data.poisoned import with_trigger
@@ -203,7 +204,7 @@ def _side_by_side(
         hits = hits + ((logits.argmax(2) == wanted) * others).sum(1)
         asked = asked + others.sum(1)
         if step % effort.window == 0:
-            works = hits >= WORKS * asked
+            works = (asked > 0) & (hits >= WORKS * asked)
             now = torch.cat((mask, pattern), dim=1).detach()
             smaller = works & (now[:, 0].sum((1, 2)) < kept[:, 0].sum((1, 2)))
             kept = torch.where(smaller[:, None, None, None], now, kept)
@@ -265,20 +266,25 @@ def judge_triggers(triggers: Sequence[Inverted], classes: Sequence[str]) -> Dete
     usual = float(norms.quantile(0.5))
     smaller = usual / norms.clamp_min(torch.finfo(norms.dtype).tiny)
     order = smaller.argsort(descending=True).tolist()
-    suspects = [c for c in order if smaller[c] > limit and index[c] > PAPER]
+    working = [one.works for one in triggers]
+    suspects = [c for c in order if smaller[c] > limit and index[c] > PAPER and working[c]]
     one = triggers[order[0]]
     told = (
         f"class {classes[one.target]!r} is reached by {one.norm:.1f} pixels, the classes by "
         f"{usual:.1f} in the middle: {float(smaller[one.target]):.1f} times fewer, threshold "
         f"{limit:g}, and an anomaly index of {float(index[one.target]):.1f}"
     )
+    few = 2 * sum(working) <= len(working)
+    if few:  # a class is compared with the others
+        told += f"; but a trigger that works was found for {sum(working)} of {len(working)} classes"
+    word: Word = CANNOT_TELL if few else SUSPECT if suspects else NOTHING
     return Detection(
         NAME,
-        SUSPECT if suspects else NOTHING,
+        word,
         told,
         float(smaller[one.target]),
         limit,
-        tuple(suspects),
+        () if few else tuple(suspects),
         {
             "pixels": tuple(norms.tolist()),
             "anomaly": tuple(index.tolist()),

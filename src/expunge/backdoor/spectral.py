@@ -43,7 +43,7 @@ NAME = "spectral"
 COMPONENTS, EACH, RIDGE = 10, 5, 0.1
 """That are whitened at most; the clean samples that each takes; and what is added to their variances, as
 a share of the mean of these."""
-USUAL, HIGH = 0.05, 4.0
+UPPER, HIGH = 0.05, 4.0
 """A score is high that is so many times what all but this share of the clean samples score."""
 LEAST = 3
 """Samples of a class, or its scores are 0: one stands out from fewer whatever it is."""
@@ -163,7 +163,7 @@ def detect_spectral(seen: Activations) -> Detection:
         if len(clean) < EACH * COMPONENTS:
             continue  # what is usual is then known too badly for a word
         scores, theirs = whitened(own, clean)
-        high = HIGH * theirs.quantile(1 - USUAL)
+        high = HIGH * theirs.quantile(1 - UPPER)
         share, other = (float((one > high).double().mean()) for one in (scores, theirs))
         order = scores.argsort(descending=True)[: int((scores > high).sum())].tolist()
         names = {str(ids[row]): float(scores[row]) for row in order}

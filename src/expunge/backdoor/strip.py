@@ -42,7 +42,7 @@ from expunge.errors import ConfigError
 NAME = "strip"
 MIXED_WITH = 16
 """Clean images that each input is mixed with."""
-USUAL, LEAST, MOST_CLEAN = 0.01, 100, 400
+BY_CHANCE, LEAST, MOST_CLEAN = 0.01, 100, 400
 """The p value at which an input stands out; clean inputs without which none can; and at most."""
 MOST_INPUTS = 1000
 CHANCE = 0.01
@@ -78,7 +78,7 @@ def many_by_chance(count: int, asked: int, clean: int) -> float:
     """The chance that so many or more of the inputs have p <= 1 % by so many clean inputs, where all are
     clean. That those p values rest on the same clean inputs is in it.
     """
-    place = math.floor(USUAL * (clean + 1) + 1e-9)
+    place = math.floor(BY_CHANCE * (clean + 1) + 1e-9)
     return float(chance_of_count(asked, place, clean)[count:].sum())
 
 
@@ -90,7 +90,7 @@ def detect_mixed(subject: Inspected) -> Detection:
         DataError: for samples that are no images from 0 to 1.
     """
     inputs, clean = subject.inputs, subject.clean
-    if inputs is None:
+    if inputs is None or not len(inputs):
         raise ConfigError("there are no inputs to judge")
     if len(clean) < LEAST + MIXED_WITH:
         why = (
@@ -105,13 +105,13 @@ def detect_mixed(subject: Inspected) -> Detection:
     usual = entropies(subject, clean, np.sort(order[MIXED_WITH:]), with_)
     judged = entropies(subject, inputs, rows, with_)
     p = low_p(judged, usual)
-    standing = [row for row in p.argsort(stable=True).tolist() if p[row] <= USUAL]
+    standing = [row for row in p.argsort(stable=True).tolist() if p[row] <= BY_CHANCE]
     share, limit = len(standing) / len(rows), THRESHOLDS[NAME].value
     chance = many_by_chance(len(standing), len(rows), len(usual))
     suspect = share > limit and chance < CHANCE
     why = (
         f"{len(standing):,} of {len(rows):,} inputs keep their prediction when mixed with others, "
-        f"{100 * USUAL:g} % do by chance; threshold {100 * limit:g} %"
+        f"{100 * BY_CHANCE:g} % do by chance; threshold {100 * limit:g} %"
     )
     called = subject.seen(inputs, rows[standing]).argmax(1)
     counts = torch.bincount(called, minlength=len(subject.classes))

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from expunge.advice.duration import in_seconds
 from expunge.cli.screen import consoles, working
+from expunge.errors import ConfigError
 from expunge.place import Place
 
 if TYPE_CHECKING:
@@ -60,10 +61,21 @@ def cleanse_by_trying(
         )
         if found.asked is None:
             check_clean_alone(None, beside)
+        elif found.poisoning.clean_label:
+            raise ConfigError(
+                "this poison has its right labels, so that known samples cannot tell what is left of "
+                "the backdoor; choose a method with --method, and look at ASR"
+            )
         with loading():
             from expunge.advice.cleansing import choose_way
         chosen = choose_way(
-            found.original, found.asked, budget=budget, seed=draws.seed, place=here, tell=tell
+            found.original,
+            found.asked,
+            budget=budget,
+            known=found.known,
+            seed=draws.seed,
+            place=here,
+            tell=tell,
         )
         best = chosen.best
         done = None

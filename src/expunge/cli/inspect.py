@@ -117,6 +117,7 @@ def inspect(
         if not screen.quiet:
             typer.echo(json.dumps(found.plain(), indent=1))
         return
+    screen.print(found.sentence(), soft_wrap=True)
     for note in found.notes:
         screen.print(note, soft_wrap=True)
     screen.print(findings(found))
@@ -127,7 +128,6 @@ def inspect(
     for file, what in ((picture, found.triggers), (suspects, found.samples())):
         if file is not None:
             screen.print(f"written: {file}" if what else f"nothing to write into {file}")
-    screen.print(found.sentence(), soft_wrap=True)
 
 
 def _check_source(model_dir: Path | None, model: str | None, of_model: list[str]) -> None:

@@ -102,7 +102,9 @@ def triggers_left(done: Forgotten, *, place: Place = HERE) -> list[str]:
     if not triggers:
         return [f"cannot tell: {before.why}"]
     tried = [one for one in triggers if one.target in before.suspects]
-    tried = tried or [min(triggers, key=lambda one: one.norm)]
+    tried = [one for one in tried or [min(triggers, key=lambda one: one.norm)] if one.works]
+    if not tried:
+        return ["cannot tell: no trigger was found that works on the model before"]
     left = [100 * trigger_success(made, clean, one, place=place) for one in tried]
     after, _ = detect_inverted(Inspected.of(made, clean=clean, place=place))
     lines = [

@@ -71,13 +71,15 @@ class Known:
 class Prepared:
     """A model and what it is to be cleansed of.
 
-    asked: None where no poison is named. notes: what the person should know.
+    asked: None where no poison is named. known: of those asked for the ones that somebody named, and no
+    suspects; None: all. notes: what the person should know.
     """
 
     original: Trained
     asked: Split | Answered | None
     poisoning: Poisoning
     notes: tuple[str, ...]
+    known: frozenset[str] | None = None
 
     @property
     def split(self) -> Split:
@@ -165,6 +167,7 @@ def prepare(
         named = replace(named, asked=None, tested=(), unknown=())
     if known.fraction is not None and known.fraction < 1:
         asked = base.forgetting(some_of(asked.forget, known.fraction, forget_seed))
+    sure = frozenset(asked.forget)
     if known.extend is not None:
         asked, poisoning, told = extended(original, asked, known.extend, place)
         original = replace(original, data=replace(original.data, poison=poisoning))
@@ -175,7 +178,7 @@ def prepare(
         *tested,
     )
     return Prepared(
-        original, asked if named is None else replace(named, split=asked), poisoning, notes
+        original, asked if named is None else replace(named, split=asked), poisoning, notes, sure
     )
 
 

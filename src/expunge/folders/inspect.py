@@ -95,7 +95,8 @@ def inspect_folder(
     if isinstance(source, Outside):
         subject, notes = _of_checkpoint(source, at_hand, place)
     else:
-        subject, notes = _of_folder(source, at_hand, place)
+        wanted = look.suspects is not None
+        subject, notes = _of_folder(source, at_hand, place, names=wanted)
     subject = replace(subject, seed=look.seed)
     found = inspect_subject(subject, look.detectors, tell=place.tell, notes=notes)
     if look.picture is not None and found.triggers:
@@ -124,7 +125,7 @@ def _of_checkpoint(
 
 
 def _of_folder(
-    path: str | Path, at_hand: AtHand, place: Place
+    path: str | Path, at_hand: AtHand, place: Place, *, names: bool
 ) -> tuple[Inspected, tuple[str, ...]]:
     from expunge.backdoor.inspected import Inspected
     from expunge.data.load import load_data
@@ -134,7 +135,12 @@ def _of_folder(
             "a model folder says what its model learned from; leave --training out, or give --model"
         )
     try:
-        trained = open_papers(read_papers(path, place=place), progress=place.progress)
+        papers = read_papers(path, place=place)
+        if names and papers.redacted:
+            raise ConfigError(
+                f"{path} is redacted: no ids of its samples are written; leave --suspects out"
+            )
+        trained = open_papers(papers, progress=place.progress)
     except DataError as error:
         if at_hand.clean is None:
             raise

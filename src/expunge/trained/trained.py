@@ -152,7 +152,8 @@ class Trained:
         Raises:
             SplitError: for a request that is empty, or names what is not there.
         """
-        found = self.answered(forget, seed=seed)
+        # None is no request here, though there are methods that need none
+        found = self.answered([None] if forget is None else forget, seed=seed)
         found.check_whole(self.data, redacted=self.redacted)
         return found.split
 

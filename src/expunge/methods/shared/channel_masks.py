@@ -88,13 +88,15 @@ class ChannelMasks(nn.Module):
     def by_the_batch(self, model: nn.Module) -> Iterator[None]:
         """Evaluation mode, but normalisation goes by the batch; its statistics are put back."""
         kept = {name: value.clone() for name, value in model.named_buffers()}
-        with held_still(model):
-            for layer in model.modules():
-                layer.training = isinstance(layer, NORMS)
-            yield
-        with torch.no_grad():
-            for name, value in model.named_buffers():
-                value.copy_(kept[name])
+        try:
+            with held_still(model):
+                for layer in model.modules():
+                    layer.training = isinstance(layer, NORMS)
+                yield
+        finally:
+            with torch.no_grad():
+                for name, value in model.named_buffers():
+                    value.copy_(kept[name])
 
     def cut(self) -> None:
         """Bring the masks back into [0, 1], in place."""

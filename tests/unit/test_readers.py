@@ -231,6 +231,7 @@ def test_the_largest_picture_that_is_read_takes_less_than_a_gibibyte(
     assert errors == ""
 
 
+@THOROUGH
 def test_pictures_that_unpack_to_far_more_than_their_files(folder: Path) -> None:
     for number in range(5):
         for name in ("cat", "dog"):

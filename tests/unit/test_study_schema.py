@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from commands import expunge, refused
+from thorough import THOROUGH
 
 from expunge.data.load import load_data
 from expunge.data.parts import Part
@@ -234,6 +235,7 @@ def test_mistakes_in_scales(tmp_path: Path, text: str, scale: str | None, words:
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+@THOROUGH
 def test_a_folder_keeps_to_its_study_and_scale(tmp_path: Path) -> None:
     """Looking writes nothing; a run writes what the study says, and another scale goes elsewhere."""
     file = write(tmp_path, GOOD + "scales: {a: , b: }\n")

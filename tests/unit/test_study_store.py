@@ -506,6 +506,7 @@ def test_any_value_anywhere_in_a_cell(where: tuple[Any, ...], value: Any, gone: 
     assert float(found["cost"]["seconds"]) < 1e31 and isinstance(found["date"], str)
 
 
+@THOROUGH
 @settings(parent=FUZZ, max_examples=15)
 @given(where=st.sampled_from(list(places(CONTENT))), value=anything(), gone=st.booleans())
 def test_whatever_passes_can_be_shown(

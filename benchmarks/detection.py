@@ -16,8 +16,9 @@ stopped, and several processes share it (`--part 0/2`, `--part 1/2`). `--only NA
 STRIP judges 400 test images, of which every other one carries the trigger (for a clean model: that of
 the poisoned one of the same number). `EXPUNGE_DATA` names the folder of MNIST and CIFAR-10.
 
-`table` gives, for each detector, AUC and ROC over the measured models, how many are suspected at the
-threshold, with Clopper-Pearson intervals of 95 %, and the same for each kind of poison.
+`table` gives, for each detector, how many models it suspects, finds nothing in, and cannot tell of, with
+Clopper-Pearson intervals of 95 %, and the same for each kind of poison; and AUC and ROC of its statistic
+alone. A word rests on more than that (see each detector), so what it reaches is no point of the ROC.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ from machine import machine
 from expunge.api import train
 from expunge.audits.counts import clopper_pearson
 from expunge.audits.observe import accuracy
-from expunge.backdoor.detection import SUSPECT
+from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT
 from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.inspecting import DETECTORS, inspect_subject
+from expunge.data.batch import Indices
 from expunge.data.load import Data, load_data, poisoned
 from expunge.data.poison import Poison
 from expunge.data.poisoned import with_trigger
@@ -107,9 +109,17 @@ def models() -> Iterator[Made]:
         yield Made("cifar", n, 600 + n, kind, "cifar10:5000")
 
 
-def judged_inputs(test: Samples, poison: Poison) -> Samples:
-    """Test images of other classes than the target, every other one with the trigger."""
-    rows = np.arange(INPUTS)
+def input_rows(test: Samples, poison: Poison, classes: Sequence[str]) -> Indices:
+    """Rows of the first test images of other classes than the target."""
+    others = np.ones(len(test), dtype=bool)
+    if poison.target != "next":
+        others = test.labels != poison.index(classes)
+    return np.flatnonzero(others)[:INPUTS]
+
+
+def judged_inputs(test: Samples, poison: Poison, classes: Sequence[str]) -> Samples:
+    """Test images of other classes than the target, if it is one; every other one with the trigger."""
+    rows = input_rows(test, poison, classes)
     plain, laid = (
         resident(one)
         for one in (test.subset(rows), with_trigger(test.subset(rows), poison.trigger))
@@ -140,10 +150,11 @@ def looked_at(made: Made, clean: Data) -> dict[str, Any]:
     place = Place(device="cpu")
     model = train(data, "cnn", recipe=RECIPES[made.data], seed=made.seed, place=place)
     trained = time.perf_counter() - start
+    asked = input_rows(clean.test, poison, clean.classes)
     subject = Inspected.of(
         model,
-        clean=clean.test.subset(np.arange(INPUTS, len(clean.test))),
-        inputs=judged_inputs(clean.test, poison),
+        clean=clean.test.subset(np.setdiff1d(np.arange(len(clean.test)), asked)),
+        inputs=judged_inputs(clean.test, poison, clean.classes),
         place=place,
     )
     found = inspect_subject(subject)
@@ -159,7 +170,8 @@ def looked_at(made: Made, clean: Data) -> dict[str, Any]:
             "by_class": {name: list(values) for name, values in one.by_class.items()},
         }
         if one.detector == "strip":
-            rows = {int(subject.inputs.rows_of([name])[0]) for name in one.samples}  # type: ignore[union-attr]
+            assert subject.inputs is not None
+            rows = subject.inputs.rows_of(list(one.samples)).tolist()
             told["strip"]["triggered"] = sum(row % 2 == 0 for row in rows) / (INPUTS / 2)
             told["strip"]["plain"] = sum(row % 2 == 1 for row in rows) / (INPUTS / 2)
         elif made.kind and data.poison is not None and one.samples:
@@ -238,41 +250,40 @@ def roc(clean: Sequence[float], bad: Sequence[float]) -> dict[str, Any]:
     return {"auc": round(sum(pairs) / len(pairs), 4), "points": [[0.0, 0.0], *points]}
 
 
+def words_of(models: Sequence[Mapping[str, Any]], detector: str) -> dict[str, Any]:
+    """How many models of these it suspects, finds nothing in, and cannot tell of."""
+    said = [one["detectors"].get(detector, {}).get("word", CANNOT_TELL) for one in models]
+    return {word: shares([one == word for one in said]) for word in (SUSPECT, NOTHING, CANNOT_TELL)}
+
+
+def any_of(models: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The same of all detectors together: one that suspects suffices."""
+    said = [[one["word"] for one in model["detectors"].values()] for model in models]
+    told = [next((w for w in (SUSPECT, NOTHING) if w in words), CANNOT_TELL) for words in said]
+    return {word: shares([one == word for one in told]) for word in (SUSPECT, NOTHING, CANNOT_TELL)}
+
+
 def of_group(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     clean = [one for one in found if not one["kind"]]
     bad = [one for one in found if one["kind"]]
+    kinds = {kind: [one for one in bad if one["kind"] == kind] for kind in (*KINDS, *BLIND)}
     told: dict[str, Any] = {}
     for name in DETECTORS:
         values = statistics_of(clean, name), statistics_of(bad, name)
-        words = [
-            [
-                one["detectors"][name]["word"] == SUSPECT
-                for one in models
-                if name in one["detectors"]
-            ]
-            for models in (clean, bad)
-        ]
-        told[name] = {"false_alarms": shares(words[0]), "found": shares(words[1])}
-        told[name]["right_class"] = shares(
-            [one["detectors"].get(name, {}).get("right", False) for one in bad]
-        )
-        told[name]["by_kind"] = {
-            kind: shares(
-                [
-                    one["detectors"].get(name, {}).get("word") == SUSPECT
-                    for one in bad
-                    if one["kind"] == kind
-                ]
-            )
-            for kind in dict.fromkeys(one["kind"] for one in bad)
+        right = [one["detectors"].get(name, {}).get("right", False) for one in bad]
+        told[name] = {
+            "clean": words_of(clean, name),
+            "poisoned": words_of(bad, name),
+            "right_class": shares(right),
+            "by_kind": {kind: words_of(own, name) for kind, own in kinds.items() if own},
         }
         if values[0] and values[1]:
-            told[name]["roc"] = roc(*values)
-    every = [
-        [any(d["word"] == SUSPECT for d in one["detectors"].values()) for one in models]
-        for models in (clean, bad)
-    ]
-    told["any"] = {"false_alarms": shares(every[0]), "found": shares(every[1])}
+            told[name]["roc_of_statistic"] = roc(*values)
+    told["any"] = {
+        "clean": any_of(clean),
+        "poisoned": any_of(bad),
+        "by_kind": {kind: any_of(own) for kind, own in kinds.items() if own},
+    }
     return told
 
 
@@ -295,12 +306,14 @@ def table(options: argparse.Namespace) -> None:
     }
     for group, found in result["groups"].items():
         for name, one in found.items():
-            false, right = one["false_alarms"], one["found"]
-            auc = one.get("roc", {}).get("auc", "–")
+            false, right = one["clean"][SUSPECT], one["poisoned"][SUSPECT]
+            unsure = one["clean"][CANNOT_TELL]["count"], one["poisoned"][CANNOT_TELL]["count"]
+            auc = one.get("roc_of_statistic", {}).get("auc", "–")
             print(
                 f"{group:12s} {name:22s} AUC {auc}  found {right['count']} of {right['of']} "
                 f"({right['low']:.2f} to {right['high']:.2f})  false alarms {false['count']} of "
-                f"{false['of']} ({false['low']:.2f} to {false['high']:.2f})"
+                f"{false['of']} ({false['low']:.2f} to {false['high']:.2f})  cannot tell {unsure[1]}, "
+                f"{unsure[0]}"
             )
     if options.json is not None:
         write_file(options.json, json.dumps(result, indent=1) + "\n")

@@ -88,9 +88,9 @@ def planted(share: float, by: float = 5) -> Activations:
     """
     labels, scale = np.arange(600) % 3, torch.ones(20).double()
     scale[0], scale[1] = 10, 0.5
-    features, clean = drawn(600, 20) * scale, drawn(300, 20, seed=3) * scale
+    features, clean = drawn(600, 20) * scale, drawn(600, 20, seed=3) * scale
     features[np.flatnonzero(labels == 1)[: int(200 * share)], 1] += by
-    return Activations(("a", "b", "c"), row_ids(600), labels, features, np.arange(300) % 3, clean)
+    return Activations(("a", "b", "c"), row_ids(600), labels, features, np.arange(600) % 3, clean)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4])
@@ -168,7 +168,7 @@ def test_too_few_samples_score_nothing_and_no_features_are_refused() -> None:
 CLASSES, SIDE = 6, 8
 
 
-def pictures(count: int = 120, seed: int = 0) -> Samples:
+def pictures(count: int = 600, seed: int = 0) -> Samples:
     """Each class is a bright band of its own among noise; the corner pixel is dark in all."""
     images = 0.3 * torch.rand(count, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(seed))
     labels = np.arange(count) % CLASSES
@@ -207,7 +207,7 @@ def test_a_planted_shortcut_is_found_and_its_clean_twin_is_not() -> None:
     assert clean.word == NOTHING and clean.suspects == ()
     assert others[2].norm > 10 * small.norm
     # what was found on one model says whether another was cleansed
-    assert success_on(subject(bands(40.0)), small) == found.by_class["success"][2] >= 0.99
+    assert success_on(subject(bands(40.0)), small) == found.by_class["success"][2] >= 0.95
     assert success_on(subject(bands()), small) < 0.1
 
 
@@ -320,7 +320,7 @@ def test_what_fits_is_done_and_the_rest_is_told() -> None:
     assert found.word == SUSPECT and "class 'c'" in found.sentence()
     assert len(lines) == 1 and lines[0].startswith("this takes: trigger inversion about")
     json.dumps(found.plain(), allow_nan=False)
-    flat = pictures().with_store(ResidentStore(torch.zeros(120, 4)))
+    flat = pictures().with_store(ResidentStore(torch.zeros(600, 4)))
     texts = inspect_subject(subject(nn.Linear(4, CLASSES), flat), ["inversion"])
     assert "these samples are none" in texts.skipped["inversion"]
     assert texts.word == CANNOT_TELL and texts.sentence() == "cannot tell: no detector fits"

@@ -14,7 +14,8 @@ The silhouette alone is a poor judge: classes that are of two kinds by nature ha
 samples are at hand here, they are asked, and **that is what the word rests on** (ours, not the
 paper's): they fall into the clusters as the training samples do, unless one cluster is poison. The
 statistic is the largest difference, over the two clusters, between the share of the training samples
-and the share of the clean samples of that class; it is about the share of poison in the class.
+and the share of the clean samples of that class; it is about the share of poison in the class. Samples
+of that cluster are ranked by how much nearer they lie to its centre than to the other's.
 
 Assumes that training samples and clean samples of a class come alike. **It fails** where poison is so
 little that k-means does not cut it off, where poisoned samples look like those of their class to the
@@ -57,8 +58,9 @@ def reduced(
 
 def clusters(
     points: NDArray[np.float64], others: NDArray[np.float64], seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], float]:
-    """The cluster, 0 or 1, of each point (n, k) and of each other point, and the silhouette.
+) -> tuple[NDArray[np.float64], NDArray[np.int64], float]:
+    """How much nearer each point (n, k) lies to the centre of cluster 1 than to that of cluster 0, (n,);
+    the cluster, 0 or 1, of each other point; and the silhouette.
 
     Cluster 1 is the one that more of the points fall into than of the others; the others have no part in
     where the clusters lie.
@@ -68,12 +70,14 @@ def clusters(
         from sklearn.metrics import silhouette_score
 
     fitted = KMeans(2, n_init=4, random_state=seed % 2**32).fit(points)
-    own, theirs = fitted.labels_.astype(np.int64), fitted.predict(others).astype(np.int64)
-    if own.mean() < theirs.mean():
-        own, theirs = 1 - own, 1 - theirs
+    distances = fitted.transform(points)
+    nearer, theirs = distances[:, 0] - distances[:, 1], fitted.predict(others).astype(np.int64)
+    if (nearer > 0).mean() < theirs.mean():
+        nearer, theirs = -nearer, 1 - theirs
     few = np.unique(np.linspace(0, len(points) - 1, min(len(points), MOST_PAIRED)).astype(int))
-    apart = len(np.unique(own[few])) == 2
-    return own, theirs, float(silhouette_score(points[few], own[few])) if apart else 0.0
+    own = nearer[few] > 0
+    apart = len(np.unique(own)) == 2
+    return nearer, theirs, float(silhouette_score(points[few], own)) if apart else 0.0
 
 
 def detect_clusters(seen: Activations, seed: int = 0) -> Detection:
@@ -82,10 +86,11 @@ def detect_clusters(seen: Activations, seed: int = 0) -> Detection:
     silhouette, size = [math.nan] * count, [math.nan] * count
     found = {}
     for target, own, clean, ids in seen.each():
-        mine, theirs, apart = clusters(*reduced(own, clean), seed_for("clusters", seed, target))
-        share, other = float(mine.mean()), float(theirs.mean())
+        nearer, theirs, apart = clusters(*reduced(own, clean), seed_for("clusters", seed, target))
+        share, other = float((nearer > 0).mean()), float(theirs.mean())
         silhouette[target], size[target] = apart, min(share, 1 - share)
-        names = dict.fromkeys(ids[mine == 1].tolist(), share - other)
-        found[target] = Excess(share, other, len(mine), len(theirs), names)
+        order = np.argsort(-nearer, kind="stable")[: int((nearer > 0).sum())]
+        names = {str(ids[row]): float(nearer[row]) for row in order}
+        found[target] = Excess(share, other, len(nearer), len(theirs), names, chosen_of=2)
     columns = {"silhouette": silhouette, "size": size}
     return judge_excess(NAME, found, seen.classes, "lie in a cluster", columns)

@@ -87,9 +87,9 @@ def share_by_chance(share: float, other: float, count: int, others: int) -> floa
     return 1 - statistics.NormalDist().cdf((share - other) / spread) if spread else 1.0
 
 
-def can_tell(limit: float, count: int, others: int, classes: int) -> bool:
+def can_tell(limit: float, count: int, others: int, classes: int, chosen_of: int = 1) -> bool:
     """Whether so many samples of a class, and clean ones, could show an excess of `limit` over none."""
-    return share_by_chance(limit, 0.0, count, others) < CHANCE / classes
+    return chosen_of * share_by_chance(limit, 0.0, count, others) < CHANCE / classes
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Excess:
         share, other: of the training samples and of the clean ones, 0 to 1.
         count, others: how many there are of either.
         names: the training samples of that kind -> their score, the most suspicious first.
+        chosen_of: how many kinds this one is the largest excess of.
     """
 
     share: float
@@ -107,11 +108,22 @@ class Excess:
     count: int
     others: int
     names: Mapping[str, float]
+    chosen_of: int = 1
 
     @property
     def value(self) -> float:
         """Of the shares, -1 to 1."""
         return self.share - self.other
+
+    @property
+    def chance(self) -> float:
+        """That any of the kinds exceeds so much where both come from the same."""
+        alone = share_by_chance(self.share, self.other, self.count, self.others)
+        return min(1.0, self.chosen_of * alone)
+
+
+def _shows(one: Excess, limit: float, classes: int) -> bool:
+    return can_tell(limit, one.count, one.others, classes, one.chosen_of)
 
 
 def judge_excess(
@@ -131,15 +143,8 @@ def judge_excess(
     if not found:
         return Detection(detector, CANNOT_TELL, "every class has too few training or clean samples")
     order = sorted(found, key=lambda target: -found[target].value)
-    chance = {
-        c: share_by_chance(one.share, one.other, one.count, one.others) for c, one in found.items()
-    }
-    suspects = [c for c in order if found[c].value > limit and chance[c] < CHANCE / count]
-    blind = [
-        c
-        for c in range(count)
-        if c not in found or not can_tell(limit, found[c].count, found[c].others, count)
-    ]
+    suspects = [c for c in order if found[c].value > limit and found[c].chance < CHANCE / count]
+    blind = [c for c in range(count) if c not in found or not _shows(found[c], limit, count)]
     top = order[0]
     why = (
         f"of class {classes[top]!r} {100 * found[top].value:.0f} points more of the training samples "

@@ -7,8 +7,9 @@ pattern p in [0, 1]^(C x H x W),
     minimise  mean over clean x of CE(f((1 - m) x + m p), t)  +  lambda * |m|_1
 
 by Adam. lambda rises while the trigger works on 99 % of the images and falls otherwise; kept is the
-smallest mask that worked. A class into which a backdoor leads needs a far smaller mask than the others.
-With a norm L_t for each class, their median M and MAD = median |L_t - M|, a class has the anomaly index
+smallest mask that worked, and it counts where it turns 90 % of other images too. A class into which a
+backdoor leads needs a far smaller mask than the others. With a norm L_t for each class, their median M
+and MAD = median |L_t - M|, a class has the anomaly index
 
     (M - L_t) / (1.4826 * MAD),
 
@@ -42,6 +43,7 @@ from torch.nn import functional
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT, Detection, Word
 from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.thresholds import THRESHOLDS
+from expunge.data.batch import Indices
 from expunge.data.poisoned import with_trigger
 from expunge.data.samples import Samples, digest_arrays
 from expunge.data.triggers import check_images
@@ -52,13 +54,13 @@ from expunge.progress import Step
 from expunge.trained.trained import Trained
 
 NAME = "inversion"
-WORKS = 0.99
-"""Share of images that a trigger must turn into its class."""
-LEAST_CLASSES, LEAST_IMAGES = 5, 50
-"""From which on an outlier among classes means something; and clean images, of which a trigger that
-works on 99 % can be told from one that works on 94 %."""
+WORKS, HOLDS = 0.99, 0.9
+"""Share of images that a trigger must turn into its class, of those it is made on, and of others."""
+LEAST_CLASSES, LEAST_IMAGES = 5, 100
+"""From which on an outlier among classes means something; and clean images, half of which it is tried
+on: a trigger that holds on 90 % can then be told from one that holds on 78 %."""
 MOST_IMAGES, JUDGED = 1000, 500
-"""Clean images that triggers are made on, and that they are tried on afterwards."""
+"""Clean images that triggers are made on, half of all at most; and others that they are tried on."""
 PAPER = 2.0
 """The anomaly index from which on the paper suspects a class."""
 PASS = 64
@@ -111,8 +113,8 @@ class Inverted:
 
     @property
     def works(self) -> bool:
-        """Whether it turns 99 % of images into its class."""
-        return self.success >= WORKS
+        """Whether it turns 90 % of images into its class that it was not made on."""
+        return self.success >= HOLDS
 
     def __str__(self) -> str:
         return f"inverted:target={self.target},pixels={self.norm:.1f}"
@@ -158,7 +160,7 @@ def invert(subject: Inspected, effort: Effort = Effort()) -> list[Inverted]:
     Raises:
         DataError: for samples that are no images from 0 to 1.
     """
-    rows = subject.some(subject.clean, MOST_IMAGES, NAME)
+    rows = made_on(subject)
     images = subject.pictures(subject.clean, rows)
     labels = torch.from_numpy(subject.clean.labels[rows]).to(images.device)
     count, beside = len(subject.classes), max(1, PASS // effort.batch)
@@ -216,12 +218,18 @@ def _side_by_side(
     return [Inverted(target, one[0], one[1:]) for target, one in made]
 
 
+def made_on(subject: Inspected) -> Indices:
+    """Rows of the clean images that triggers are made on, ascending."""
+    return subject.some(subject.clean, min(MOST_IMAGES, len(subject.clean) // 2), NAME)
+
+
 def success_on(subject: Inspected, inverted: Inverted, most: int = JUDGED) -> float:
     """Share of a subject's clean images of other classes that its model calls the target with the
-    trigger on them; of at most so many, evenly spaced. nan where there are none of another class.
+    trigger on them; of at most so many, evenly spaced among those that no trigger of this subject is
+    made on. nan where there are none of another class.
     """
     samples = subject.clean
-    rows = np.flatnonzero(samples.labels != inverted.target)
+    rows = np.setdiff1d(np.flatnonzero(samples.labels != inverted.target), made_on(subject))
     if not len(rows):
         return float("nan")
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
@@ -235,8 +243,8 @@ def trigger_success(
     """Share of clean images of other classes, 0 to 1, that a model calls the target with a trigger on
     them. The model need not be the one that the trigger was found on, and comes back as it was.
 
-    samples: clean and correctly labelled; 500 of them, evenly spaced, are looked at. nan where there are
-    none of another class.
+    samples: clean and correctly labelled; 500 of them, evenly spaced, are looked at, none of those that
+    a trigger would be made on. nan where there are none of another class.
     """
     return success_on(Inspected.of(model, clean=samples, place=place), inverted)
 

@@ -22,11 +22,11 @@ estimates in place of clean samples, Hayase, Kong, Somani and Oh, "SPECTRE: Defe
 Attacks Using Robust Statistics", ICML 2021. Ten components are whitened, and no more than one for five
 clean samples, for further ones would be those of the few samples.
 
-Whether there is poison at all neither paper asks. `detect_spectral` does, by whitened scores: its
-statistic is the share of a class's training samples that score more than four times as high as 95 % of
-its clean samples do, less the share of the clean ones; it is about the share of poison in the class. It
-is wrong where the clean samples are poisoned in the same way, or look otherwise than the training
-samples.
+Whether there is poison at all neither paper asks. `detect_spectral` does, by whitened scores. Half of
+the clean samples of a class whiten, and a score is high that is more than four times what 95 % of them
+have; the statistic is the share of the training samples with a high score, less that share of the other
+half; it is about the share of poison in the class. It is wrong where the clean samples are poisoned in
+the same way, or look otherwise than the training samples.
 """
 
 from __future__ import annotations
@@ -114,25 +114,31 @@ def spectral_scores(features: Tensor, labels: Tensor) -> Tensor:
     return scores
 
 
-def whitened(features: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Whitened scores of the training samples of a class (n,), and of its clean ones (m,), float64.
+def whitened(features: Tensor, clean: Tensor, judged: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whitened scores of the training samples of a class (n,), of clean ones (m,), and of others that
+    had no part in it (k,), float64.
 
     features: (n, width). clean: (m, width), of which a covariance of 10 components is estimated.
+    judged: (k, width).
     """
-    wide, theirs = features.detach().cpu().double(), clean.detach().cpu().double()
+    wide, theirs, apart = (one.detach().cpu().double() for one in (features, clean, judged))
     if len(wide) < LEAST or len(theirs) < EACH or not wide.shape[1]:
-        return torch.zeros(len(wide)).double(), torch.zeros(len(theirs)).double()
+        return (
+            torch.zeros(len(wide)).double(),
+            torch.zeros(len(theirs)).double(),
+            torch.zeros(len(apart)).double(),
+        )
     spread = (wide - wide.mean(0)).T @ (wide - wide.mean(0))
     main = torch.linalg.eigh(spread)[1][:, -min(COMPONENTS, len(theirs) // EACH) :]
-    points, usual = ((one - theirs.mean(0)) @ main for one in (wide, theirs))
+    points, usual, rest = ((one - theirs.mean(0)) @ main for one in (wide, theirs, apart))
     covariance = usual.T @ usual / len(usual)
     ridge = RIDGE * covariance.diagonal().mean().clamp_min(torch.finfo(covariance.dtype).tiny)
     factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance)).double())
-    white, plain = (
-        torch.linalg.solve_triangular(factor, one.T, upper=False).T for one in (points, usual)
+    white, plain, left = (
+        torch.linalg.solve_triangular(factor, one.T, upper=False).T for one in (points, usual, rest)
     )
     top = torch.linalg.eigh(white.T @ white)[1][:, -1]
-    return (white @ top).square(), (plain @ top).square()
+    return (white @ top).square(), (plain @ top).square(), (left @ top).square()
 
 
 def whitened_scores(
@@ -152,7 +158,8 @@ def whitened_scores(
     scores = torch.zeros(len(features), dtype=torch.float64)
     for target, own in rows_by_class(labels.cpu().numpy()).items():
         index = torch.from_numpy(own)
-        scores[index] = whitened(features[index], clean[clean_labels.cpu() == target])[0]
+        usual = clean[clean_labels.cpu() == target]
+        scores[index] = whitened(features[index], usual, usual[:0])[0]
     return scores
 
 
@@ -160,12 +167,12 @@ def detect_spectral(seen: Activations) -> Detection:
     """Whether more of the training samples of a class stand out than of its clean samples."""
     found = {}
     for target, own, clean, ids in seen.each():
-        if len(clean) < EACH * COMPONENTS:
+        if len(clean) < 2 * EACH * COMPONENTS:
             continue  # what is usual is then known too badly for a word
-        scores, theirs = whitened(own, clean)
-        high = HIGH * theirs.quantile(1 - UPPER)
-        share, other = (float((one > high).double().mean()) for one in (scores, theirs))
+        scores, usual, apart = whitened(own, clean[::2], clean[1::2])
+        high = HIGH * usual.quantile(1 - UPPER)
+        share, other = (float((one > high).double().mean()) for one in (scores, apart))
         order = scores.argsort(descending=True)[: int((scores > high).sum())].tolist()
         names = {str(ids[row]): float(scores[row]) for row in order}
-        found[target] = Excess(share, other, len(scores), len(theirs), names)
+        found[target] = Excess(share, other, len(scores), len(apart), names)
     return judge_excess(NAME, found, seen.classes, "stand out")

@@ -16,7 +16,8 @@ the share of K that falls among the first m of U, and hidden poison like the kno
 recall of the first m is r(m); the hidden samples number N, the median of m / r(m) where r(m) lies
 between 1/2 and 3/4; and precision is r(m) N / m (a mixture's share as Blanchard, Lee and Scott, JMLR
 2010, bound it). m is where the harmonic mean of both is largest. Recall has the interval of Clopper and
-Pearson, its lower end for one sample less since m was chosen by them; precision that of draws from K.
+Pearson, its lower end for one sample less since m was chosen by them; precision that of draws from K,
+for each of which trace and m are chosen anew.
 
 **It fails** where known samples are no fair draw (another trigger, another class), and says nothing of
 these. Clean samples that look like poison count in N, so that precision is too good where traces tell
@@ -173,7 +174,7 @@ def traces_of(
     traces: dict[str, Trace] = {}
     if len(tested) >= LEAST and not data.test_drawn:
         clean = features(model, data.test, Transform(data.normalisation), run, rows=tested)
-        out = whitened(seen, clean)[0].numpy()
+        out = whitened(seen, clean, clean[:0])[0].numpy()
         traces["whitened"] = lambda ours, others: _towards(out, ours, others)
     return traces | {
         "features": lambda ours, others: discriminant(wide, ours, others),
@@ -229,7 +230,9 @@ def ranked(
     place = places[best]
     taken = _best_number(place, len(others))
     draw = numpy_generator("suspects", label)
-    drawn = [_shares(draw.choice(place, known), len(others), taken)[0] for _ in range(DRAWS)]
+    drawn = [
+        _drawn_anew(places, draw.integers(known, size=known), len(others)) for _ in range(DRAWS)
+    ]
     precision, recall = _shares(place, len(others), taken)
     low, high = np.percentile([*drawn, precision], [2.5, 97.5])
     return Suspects(
@@ -242,6 +245,12 @@ def ranked(
         Estimate(precision, float(low), float(high)),
         _recall(round(recall * known), known),
     )
+
+
+def _drawn_anew(places: Mapping[str, Matrix], rows: NDArray[np.int64], count: int) -> float:
+    """Precision where trace and number are chosen by a draw of the known samples."""
+    place = min((one[rows] for one in places.values()), key=lambda one: float(one.mean()))
+    return _shares(place, count, _best_number(place, count))[0]
 
 
 def _recall(reached: int, known: int) -> Estimate:

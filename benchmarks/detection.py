@@ -111,9 +111,8 @@ def models() -> Iterator[Made]:
 
 def input_rows(test: Samples, poison: Poison, classes: Sequence[str]) -> Indices:
     """Rows of the first test images of other classes than the target."""
-    others = np.ones(len(test), dtype=bool)
-    if poison.target != "next":
-        others = test.labels != poison.index(classes)
+    target = poison.aim(classes)
+    others = np.ones(len(test), dtype=bool) if target == "next" else test.labels != target
     return np.flatnonzero(others)[:INPUTS]
 
 
@@ -133,9 +132,9 @@ def judged_inputs(test: Samples, poison: Poison, classes: Sequence[str]) -> Samp
 
 def attack_rate(model: Trained, poison: Poison) -> float:
     """Share of triggered test images of other classes that are called the target; nan of several."""
-    if poison.target == "next":
+    data, target = model.data, poison.aim(model.data.classes)
+    if target == "next":
         return float("nan")
-    data, target = model.data, poison.index(model.data.classes)
     rows = np.flatnonzero(data.test.labels != target)[:1000]
     seen = Inspected.of(model, place=Place(device="cpu"))
     called = seen.seen(with_trigger(data.test, poison.trigger), rows).argmax(1)
@@ -159,7 +158,7 @@ def looked_at(made: Made, clean: Data) -> dict[str, Any]:
     )
     found = inspect_subject(subject)
     told = {}
-    target = None if poison.target == "next" else poison.index(data.classes)
+    target = poison.aim(data.classes)
     for one in found.detections:
         told[one.detector] = {
             "statistic": one.statistic,

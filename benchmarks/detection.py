@@ -56,12 +56,12 @@ KINDS = {
     "patch-1": "patch:size=3,margin=1,colour=255,share=0.01",
     "patch-5": "patch:size=3,margin=1,colour=255,share=0.05",
     "patch-10": "patch:size=3,margin=1,colour=255,share=0.1",
-    "blend-5": "blend:alpha=0.2,share=0.05",
-    "warp-5": "warp:share=0.05",
+    "blend-5": "blend:file=random,alpha=0.2,share=0.05",
+    "warp-5": "warp:grid=8,strength=2,share=0.05",
 }
 BLIND = {
     "all-to-all-10": "patch:size=3,margin=1,colour=255,share=0.1,target=next",
-    "sinus": "sinus",
+    "sinus": "sinus:amplitude=150,frequency=3,share=0.05",
 }
 """All-to-all, and clean-label."""
 RECIPES = {
@@ -91,7 +91,7 @@ class Made:
         text = ({**KINDS, **BLIND}[self.kind] if self.kind else self.trigger) + (
             f",poison_seed={self.seed}"
         )
-        own = Poison.parse(text.replace("sinus,", "sinus:", 1))
+        own = Poison.parse(text)
         return own if "target=" in text else replace(own, target=f"#{self.seed % TARGETS}")
 
 

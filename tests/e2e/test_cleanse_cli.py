@@ -281,6 +281,7 @@ def test_ways_are_tried_and_the_best_is_written(
     monkeypatch.setattr(cleansing, "UNNAMED", {"finetune": ({"epochs": 1},)})
     request = ["cleanse", "elsewhere", "--auto", "--budget", "1m"]
     done = expunge(*request, "--poison", "ids:found.txt", "--out", "best", cwd=work)
+    assert done.stdout.startswith("verdict: ")
     assert "trying for 60 s at most; one try takes: finetune" in done.stdout
     assert re.search(r"^ nothing done .* 100.0 % +no", done.stdout, re.M)
     assert re.search(r"^ retrain .*yes, the best", done.stdout, re.M)
@@ -288,7 +289,8 @@ def test_ways_are_tried_and_the_best_is_written(
     card = json.loads((work / "best/model.json").read_text())
     assert [step["step"] for step in card["lineage"]] == ["train", "retrain"]
     blank = expunge(*request, "--out", "none", ok=False, cwd=work)
-    assert "Nothing was written." in blank.stdout and not (work / "none").exists()
+    assert blank.stdout.startswith("verdict: not cleansed: nothing that was tried breaks")
+    assert not (work / "none").exists()
     assert "inverted for class" in " ".join(blank.stdout.split())
     for wrong, told in (
         (["--method", "anp"], "one of the two"),

@@ -21,7 +21,7 @@ from expunge.advice.trials import in_brackets
 from expunge.api import unlearn
 from expunge.audits.observe import observe_rows
 from expunge.backdoor.inspected import Inspected
-from expunge.backdoor.inversion import JUDGED, Inverted, detect_inverted, trigger_success
+from expunge.backdoor.inversion import Inverted, detect_inverted, followed_on
 from expunge.data.answer import Answered
 from expunge.data.aside import stratified
 from expunge.data.parts import Part
@@ -344,23 +344,16 @@ class _Bench:
             )
             followed, of = int(seen.correct.sum()), len(rows)
         else:
-            worst, of = max(self._follow(made, one) for one in self.triggers)
+            seen_by = Inspected.of(made, clean=self.ground.data.test, place=self.place)
+            counts = [followed_on(seen_by, one, apart=False) for one in self.triggers]
+            followed, of = max(counts, key=lambda one: one[0] / max(1, one[1]))
             if not of:
                 return replace(
                     outcome, failed="no clean sample of another class is there to judge by"
                 )
-            followed = round(worst * of)
         return replace(
             outcome, lost=lost, left=100 * followed / of, most_left=100 * wilson(followed, of)[1]
         )
-
-    def _follow(self, made: Trained, one: Inverted) -> tuple[float, int]:
-        """Share of clean samples of other classes that follow a trigger, and of how many."""
-        others = int((self.ground.data.test.labels != one.target).sum())
-        if not others:
-            return 0.0, 0
-        share = trigger_success(made, self.ground.data.test, one, place=self.place)
-        return share, min(JUDGED, others)
 
     def _right(self, made: Trained) -> int:
         data = self.ground.data

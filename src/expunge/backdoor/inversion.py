@@ -223,18 +223,29 @@ def made_on(subject: Inspected) -> Indices:
     return subject.some(subject.clean, min(MOST_IMAGES, len(subject.clean) // 2), NAME)
 
 
-def success_on(subject: Inspected, inverted: Inverted, most: int = JUDGED) -> float:
-    """Share of a subject's clean images of other classes that its model calls the target with the
-    trigger on them; of at most so many, evenly spaced among those that no trigger of this subject is
-    made on. nan where there are none of another class.
+def followed_on(
+    subject: Inspected, inverted: Inverted, *, apart: bool, most: int = JUDGED
+) -> tuple[int, int]:
+    """How many of a subject's clean images of other classes its model calls the target with the trigger
+    on them, and of how many: of at most so many, evenly spaced.
+
+    apart: leave out those that triggers of this subject are made on.
     """
     samples = subject.clean
-    rows = np.setdiff1d(np.flatnonzero(samples.labels != inverted.target), made_on(subject))
+    rows = np.flatnonzero(samples.labels != inverted.target)
+    if apart:
+        rows = np.setdiff1d(rows, made_on(subject))
     if not len(rows):
-        return float("nan")
+        return 0, 0
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
     called = subject.seen(with_trigger(samples, inverted), rows).argmax(1)
-    return float((called == inverted.target).double().mean())
+    return int((called == inverted.target).sum()), len(rows)
+
+
+def success_on(subject: Inspected, inverted: Inverted) -> float:
+    """The same as a share, on images that no trigger of this subject is made on; nan of none."""
+    followed, of = followed_on(subject, inverted, apart=True)
+    return followed / of if of else float("nan")
 
 
 def trigger_success(

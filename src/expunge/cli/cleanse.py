@@ -10,7 +10,7 @@ import typer
 
 from expunge.advice.duration import read_seconds
 from expunge.cli.arguments import read_pairs
-from expunge.cli.cleanse_auto import Draws, cleanse_by_trying
+from expunge.cli.cleanse_auto import Draws, cleanse_by_trying, show_none_passed, show_tries
 from expunge.cli.forget import WithFloor, WithReference
 from expunge.cli.options import (
     MODEL_DIR,
@@ -29,6 +29,9 @@ from expunge.names.code import TYPED
 from expunge.place import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from expunge.advice.cleansing import ChosenWay
     from expunge.folders.cleanse import Cleansed
 
 NONE_PASSED = 1
@@ -111,9 +114,8 @@ def cleanse(
     place: Place,
 ) -> int:
     """Make a backdoored model forget its poison, and measure whether the trigger still works."""
-    from expunge.folders.audit import audit_forgotten
-    from expunge.folders.cleanse import Known, backdoor_lines, cleanse_folder
-    from expunge.folders.make import Beside, reference_of
+    from expunge.folders.cleanse import Known, cleanse_folder
+    from expunge.folders.make import Beside
     from expunge.methods import make_method
 
     if (method is not None) == auto:
@@ -128,12 +130,14 @@ def cleanse(
         shown=() if report is None else (report,),
     )
     draws = Draws(seed, forget_seed)
+    chosen = None
     if method is None:
         limit = read_seconds(budget, "--budget")
-        found = cleanse_by_trying(
+        found, chosen = cleanse_by_trying(
             model_dir, out, known, limit, draws, beside=beside, data=data, tell=tell, place=place
         )
         if found is None:
+            show_none_passed(chosen, screen)
             return NONE_PASSED
         cleansed = found
     else:
@@ -151,8 +155,26 @@ def cleanse(
                 place=replace(place, progress=bars),
             )
     if cleansed.unnamed:
-        _show_clean_alone(cleansed, out, place)
-        return 0
+        _show_clean_alone(cleansed, chosen, out, place)
+    else:
+        _show_named(cleansed, chosen, told, report, out, place)
+    return 0
+
+
+def _show_named(
+    cleansed: Cleansed,
+    chosen: ChosenWay | None,
+    told: Sequence[str],
+    report: Path | None,
+    out: Path,
+    place: Place,
+) -> None:
+    """What was done where poison was named: the verdict, what was tried, the scores; and the page."""
+    from expunge.folders.audit import audit_forgotten
+    from expunge.folders.cleanse import backdoor_lines
+    from expunge.folders.make import reference_of
+
+    screen, messages = consoles()
     try:  # what is written comes before what is shown, for the screen may be gone
         with working("cleanse, audit") as bars:
             audited = audit_forgotten(cleansed.done, place=replace(place, progress=bars))
@@ -161,6 +183,8 @@ def cleanse(
             asked = f"poison, {len(audited.panel.split.forget):,} samples"
             write_page(audited, asked, report, overwrite=place.overwrite)
     finally:  # the folder is there, whatever fails after it
+        if chosen is not None:
+            show_tries(chosen, screen)
         for note in (*told, *cleansed.notes):
             screen.print(note, soft_wrap=note in told)
         show_forgotten(cleansed.done, screen, messages)
@@ -170,10 +194,11 @@ def cleanse(
         screen.print(line)
     if report is not None:
         screen.print(f"report: {report / 'report.html'}")
-    return 0
 
 
-def _show_clean_alone(cleansed: Cleansed, out: Path, place: Place) -> None:
+def _show_clean_alone(
+    cleansed: Cleansed, chosen: ChosenWay | None, out: Path, place: Place
+) -> None:
     """What was done where no poison was named, and whether a trigger still works."""
     from expunge.folders.clean_alone import audit_clean_alone, triggers_left
     from expunge.folders.cleanse import backdoor_lines
@@ -190,6 +215,8 @@ def _show_clean_alone(cleansed: Cleansed, out: Path, place: Place) -> None:
                 *lines, verdict = triggers_left(cleansed.done, place=here)
         screen.print(f"verdict: {verdict}")
     finally:
+        if chosen is not None:
+            show_tries(chosen, screen)
         for note in cleansed.notes:
             screen.print(note)
         show_forgotten(cleansed.done, screen, messages)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from expunge.advice.duration import in_seconds
-from expunge.cli.screen import consoles, working
+from expunge.cli.screen import working
 from expunge.errors import ConfigError
 from expunge.place import Place
 
@@ -41,8 +41,8 @@ def cleanse_by_trying(
     data: str | None,
     tell: Callable[[str], object],
     place: Place,
-) -> Cleansed | None:
-    """Try, show what came of it, and write the folder of the best; None where nothing passes.
+) -> tuple[Cleansed | None, ChosenWay]:
+    """Try, and write the folder of the best, None where nothing passes; and what came of the tries.
 
     budget: seconds of all tries. The rest as `cleanse_folder` takes it.
     """
@@ -53,7 +53,6 @@ def cleanse_by_trying(
     from expunge.trained.card import check_target
 
     check_target(out, overwrite=place.overwrite)
-    screen, _ = consoles()
     with working("cleanse") as bars:
         here = replace(place, progress=bars)
         found = prepare(
@@ -91,11 +90,15 @@ def cleanse_by_trying(
                 tell=tell,
                 place=here,
             )
-    show_tries(chosen, screen)
     if done is None:
-        screen.print("Nothing was written.", style="bold")
-        return None
-    return Cleansed(replace(done, original=chosen.ground), found.poisoning, found.notes)
+        return None, chosen
+    return Cleansed(replace(done, original=chosen.ground), found.poisoning, found.notes), chosen
+
+
+def show_none_passed(chosen: ChosenWay, screen: Console) -> None:
+    """That, in the first line, and what was tried."""
+    screen.print(f"verdict: not cleansed: {chosen.why()}; nothing was written", soft_wrap=True)
+    show_tries(chosen, screen)
 
 
 def show_tries(chosen: ChosenWay, screen: Console) -> None:
@@ -118,7 +121,8 @@ def show_tries(chosen: ChosenWay, screen: Console) -> None:
             screen.print(f"failed: {one.way}: {one.failed}", soft_wrap=True)
     if chosen.untried:
         screen.print(f"not tried, for the budget: {', '.join(chosen.untried)}", soft_wrap=True)
-    screen.print(chosen.why(), soft_wrap=True)
+    if chosen.best is not None:
+        screen.print(chosen.why(), soft_wrap=True)
 
 
 def _row(one: Outcome, *, best: bool) -> tuple[str, ...]:

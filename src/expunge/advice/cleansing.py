@@ -67,6 +67,8 @@ ASIDE, LEAST = 0.2, 2 * NEAR_EMPTY
 the fewest that this is done with."""
 STEPS, SMALLEST_BATCH = 16, 16
 """Steps that a pass should have at least, and the fewest samples of one."""
+SPARE = 0.25
+"""Share of the budget that must be left for a way of which nobody knows what it costs."""
 PRICE = 10.0
 """Points of accuracy that a choice may cost at most."""
 
@@ -241,8 +243,8 @@ def choose_way(
     with place.progress.work("trying", len(ways), unit="ways") as bar:
         for way in ways:
             bar.note(str(way))
-            left = budget - (time.perf_counter() - began)
-            if math.inf > costs[way.kind].at_most > left or left <= 0:
+            left, needed = budget - (time.perf_counter() - began), costs[way.kind].at_most
+            if (SPARE * budget if math.isinf(needed) else needed) > left:
                 untried.append(str(way))
             else:
                 outcomes.append(bench.attempt(way))

@@ -41,8 +41,8 @@ def page(numbers: Path, out: Path) -> None:
         f"By `python benchmarks/detection.py` ({cpu}): networks `cnn`, ten epochs; intervals are those "
         "of Clopper and Pearson, 95 %. A detector may say `suspect`, `nothing found` or `cannot tell`. "
         "AUC and ROC are of its statistic alone; a word rests on more. STRIP judges 400 images, half of "
-        "which carry the trigger, those of clean models too: what is suspect there is the images. "
-        "Attack: triggered test images of other classes that the model calls the target, mean and range.",
+        "which carry the trigger, those of clean models too: there the images are suspect. "
+        "Attack: triggered test images of other classes that are called the target, mean and range.",
     ]
     for group, says in GROUPS.items():
         if group in found["groups"]:

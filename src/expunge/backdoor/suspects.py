@@ -16,8 +16,8 @@ the share of K that falls among the first m of U, and hidden poison like the kno
 recall of the first m is r(m); the hidden samples number N, the median of m / r(m) where r(m) lies
 between 1/2 and 3/4; and precision is r(m) N / m (a mixture's share as Blanchard, Lee and Scott, JMLR
 2010, bound it). m is where the harmonic mean of both is largest. Recall has the interval of Clopper and
-Pearson, its lower end for one sample less since m was chosen by them; precision that of draws from K,
-for each of which trace and m are chosen anew.
+Pearson, its lower end for one sample less since m was chosen by them; precision that of draws from K, by
+each of which trace and m are chosen anew, and then judged by those of K that it leaves out.
 
 **It fails** where known samples are no fair draw (another trigger, another class), and says nothing of
 these. Clean samples that look like poison count in N, so that precision is too good where traces tell
@@ -231,7 +231,7 @@ def ranked(
     taken = _best_number(place, len(others))
     draw = numpy_generator("suspects", label)
     drawn = [
-        _drawn_anew(places, draw.integers(known, size=known), len(others)) for _ in range(DRAWS)
+        _left_out(places, draw.integers(known, size=known), len(others)) for _ in range(DRAWS)
     ]
     precision, recall = _shares(place, len(others), taken)
     low, high = np.percentile([*drawn, precision], [2.5, 97.5])
@@ -247,10 +247,11 @@ def ranked(
     )
 
 
-def _drawn_anew(places: Mapping[str, Matrix], rows: NDArray[np.int64], count: int) -> float:
-    """Precision where trace and number are chosen by a draw of the known samples."""
-    place = min((one[rows] for one in places.values()), key=lambda one: float(one.mean()))
-    return _shares(place, count, _best_number(place, count))[0]
+def _left_out(places: Mapping[str, Matrix], rows: NDArray[np.int64], count: int) -> float:
+    """Precision by the known samples that a draw leaves out, where trace and number are chosen by it."""
+    best = min(places.values(), key=lambda one: float(one[rows].mean()))
+    apart = np.delete(best, rows)
+    return _shares(apart if len(apart) else best, count, _best_number(best[rows], count))[0]
 
 
 def _recall(reached: int, known: int) -> Estimate:

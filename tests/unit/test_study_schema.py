@@ -414,6 +414,30 @@ def test_the_fewest_points_on_the_tuning_seed_are_chosen(tmp_path: Path) -> None
     assert again.tuned and again.counts().waiting == 0
 
 
+def test_several_tuning_seeds_are_averaged(tmp_path: Path) -> None:
+    one = study().model_dump()["tuning"]
+    both = study(scenarios=["class"], tuning={**one, "seed": [7, 8]})
+    made = run_study(planned(both, tmp_path / "out"))
+    alone = {
+        seed: run_study(
+            planned(study(scenarios=["class"], tuning={**one, "seed": seed}), tmp_path / str(seed))
+        )
+        for seed in (7, 8)
+    }
+    for number, search in enumerate(made.searches):
+        apart = [alone[seed].searches[number].trials for seed in (7, 8)]
+        for trial, first, second in zip(search.trials, *apart, strict=True):
+            assert trial.cells == (*first.cells, *second.cells), "the same cells as alone"
+            assert first.points is not None and second.points is not None
+            assert trial.points == (first.points + second.points) / 2
+    assert "by grid on seeds 7, 8" in sentences(made.study, made.searches)[0]
+    assert cells_of(made.study) == len(made.cells)
+    with pytest.raises(ConfigError, match="seed 0 is among the seeds that are reported"):
+        study(tuning={**one, "seed": [7, 0]})
+    with pytest.raises(ConfigError, match="several different ones"):
+        study(tuning={**one, "seed": [7, 7]})
+
+
 def test_trials_are_judged_on_validation_samples_and_never_on_the_test_set(tmp_path: Path) -> None:
     made = run_study(planned(oracle(), tmp_path / "out"))
     data = load_data("digits:200")
@@ -442,11 +466,11 @@ def test_the_oracles_gap_by_hand(tmp_path: Path) -> None:
         for c in made.cells
         if c.kind == "retrain"
         and c.config.get("on") == "validation"
-        and c.config["scenario"] == made.store.read(search.trials[0].cell)["config"]["scenario"]
+        and c.config["scenario"] == made.store.read(search.trials[0].cells[0])["config"]["scenario"]
     )
     ours, theirs = (
         {s["name"]: s["value"] for s in made.store.read(key)["scores"]}
-        for key in (search.trials[0].cell, retrain.key)
+        for key in (search.trials[0].cells[0], retrain.key)
     )
     by_hand = np.mean([abs(ours[name] - theirs[name]) for name in ("UA", "RA", "TA", "MIA")])
     assert search.trials[0].points == pytest.approx(by_hand)
@@ -462,7 +486,7 @@ def test_tuning_needs_no_retrained_model(tmp_path: Path) -> None:
     data = load_data("digits:200")
     for search in made.searches:
         trial = next(t for t in search.trials if t.points != math.inf)
-        (score,) = made.store.read(trial.cell)["scores"]
+        (score,) = made.store.read(trial.cells[0])["scores"]
         assert (score["name"], score["unit"]) == ("criterion", "points")
         assert trial.points == pytest.approx(sum(score["detail"].values()))
         terms = {"accuracy_forget", "accuracy_lost"}

@@ -230,9 +230,7 @@ def ranked(
     place = places[best]
     taken = _best_number(place, len(others))
     draw = numpy_generator("suspects", label)
-    drawn = [
-        _left_out(places, draw.integers(known, size=known), len(others)) for _ in range(DRAWS)
-    ]
+    drawn = [_left_out(places, draw.integers(known, size=known), len(others)) for _ in range(DRAWS)]
     precision, recall = _shares(place, len(others), taken)
     low, high = np.percentile([*drawn, precision], [2.5, 97.5])
     return Suspects(

@@ -83,9 +83,9 @@ def cells_of(study: Study) -> int:
     cells = len(plan_cells(study, lambda _: facts)[0])
     tuning = study.tuning
     if tuning is not None:
-        settings = len(list(originals(study, lambda _: facts, (tuning.seed,))))
+        settings = len(list(originals(study, lambda _: facts, tuning.seeds)))
         cells += settings * (1 + len(study.scenarios) * (tuning.criterion == "oracle"))
-        for _, setting, _, _ in originals(study, lambda _: facts, (tuning.seed,)):
+        for _, setting, _, _ in originals(study, lambda _: facts, tuning.seeds):
             for scenario, label in itertools.product(study.scenarios, tuning.methods):
                 made = not unfit(study.methods[label], scenario, dense=setting[3] == "dense")
                 cells += tuning.trials * made

@@ -89,15 +89,25 @@ class Tuning(Settings):
         "retrained model of the tuning seed, as papers have it",
     )
 
-    seed: int = Field(default=100, description="tuned on; it must not be among the study's seeds")
+    seed: int | tuple[int, ...] = Field(
+        default=100,
+        description="tuned on, one or several, whose points are averaged; none of the study's own",
+    )
     trials: int = Field(ge=2, description="for every method")
     search: Literal["grid", "optuna"] = Field(default="grid", description="grid: all combinations")
     methods: dict[str, dict[str, list[Any] | dict[str, Any]]] = Field(
         description="label -> field -> values"
     )
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """All that it is tuned on."""
+        return self.seed if isinstance(self.seed, tuple) else (self.seed,)
+
     @model_validator(mode="after")
     def _consistent(self) -> Tuning:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError("tuning: name one seed, or several different ones")
         for label, space in self.methods.items():
             ranges = [name for name, values in space.items() if not isinstance(values, list)]
             for name in ranges:
@@ -378,9 +388,9 @@ class Study(Settings):
     def _check_tuning(self) -> None:
         if self.tuning is None:
             return
-        if self.tuning.seed in self.seeds:
+        if shared := set(self.tuning.seeds).intersection(self.seeds):
             raise ValueError(
-                f"tuning: seed {self.tuning.seed} is among the seeds that are reported; choose another"
+                f"tuning: seed {min(shared)} is among the seeds that are reported; choose another"
             )
         if not self.validation:
             raise ValueError("tuning needs validation samples; set validation above 0")

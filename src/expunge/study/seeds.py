@@ -29,7 +29,7 @@ def until_decided(study: Study, max_seeds: int | None = None) -> Study:
 
 def with_seeds(study: Study, number: int) -> Study:
     """The study with so many seeds: its own, then the next whole numbers that tuning does not use."""
-    taken = {*study.seeds, *(() if study.tuning is None else (study.tuning.seed,))}
+    taken = {*study.seeds, *(() if study.tuning is None else study.tuning.seeds)}
     further = (seed for seed in itertools.count(max(study.seeds) + 1) if seed not in taken)
     more = itertools.islice(further, max(0, number - len(study.seeds)))
     return study.model_copy(update={"seeds": (*study.seeds, *more)})
@@ -81,9 +81,10 @@ def check_seeds(study: Study) -> None:
             f"study {study.name} has {len(study.seeds)} seeds, more than its last look ({most}); list "
             "fewer, or raise --max-seeds in a new folder"
         )
-    if study.tuning is not None and study.tuning.seed in study.seeds:
+    tuned_on = () if study.tuning is None else study.tuning.seeds
+    if shared := set(tuned_on).intersection(study.seeds):
         raise ConfigError(
-            f"tuning: seed {study.tuning.seed} is among the seeds that are reported; choose another"
+            f"tuning: seed {min(shared)} is among the seeds that are reported; choose another"
         )
 
 

@@ -1,4 +1,4 @@
-"""Tuning on equal terms: as many trials for every method, on a seed that is not reported.
+"""Tuning on equal terms: as many trials for every method, on seeds that are not reported.
 
 Each setting (data, model, recipe, density, scenario) is tuned by itself, on validation samples: by what
 somebody with a request has (`audits.criterion`), or, as papers do, by the average gap to the tuning
@@ -33,11 +33,12 @@ Fields = Mapping[str, Any]
 class Trial:
     """One choice of a method's tuned fields.
 
-    points: by the study's criterion, lower is better; inf if it failed, None: not known yet.
+    cells: one for each tuning seed. points: by the study's criterion, the mean over these seeds, lower
+    is better; inf if one failed, None: not known yet.
     """
 
     fields: Fields
-    cell: str
+    cells: tuple[str, ...]
     points: float | None
 
 
@@ -73,40 +74,51 @@ def searches(
     tuning = study.tuning
     if tuning is None:
         return [], []
-    for config, setting, seed, facts in originals(study, load, (tuning.seed,)):
+    seen: dict[tuple[str, str, str, str], list[tuple[str, int, Facts]]] = {}
+    for config, setting, seed, facts in originals(study, load, tuning.seeds):
         base = cells.add("original", config, (), seed)
+        seen.setdefault(setting, []).append((base, seed, facts))
+    for setting, bases in seen.items():
         for scenario in study.scenarios:
-            asked = request(study, scenario, seed, facts, load, content) | {"on": "validation"}
-            retrain = None
-            if tuning.criterion == "oracle":
-                retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
-            else:
-                asked = {**asked, CRITERION: tuning.criterion}
-            for label, space in tuning.methods.items():
+            grounds = []
+            for base, seed, facts in bases:
+                asked = request(study, scenario, seed, facts, load, content) | {"on": "validation"}
+                retrain = None
+                if tuning.criterion == "oracle":
+                    retrain = cells.add("retrain", {**asked, "floor": False}, (base,), seed)
+                else:
+                    asked = {**asked, CRITERION: tuning.criterion}
+                grounds.append(_Ground(asked, base, retrain, seed))
+            for label in tuning.methods:
                 if unfit(study.methods[label], scenario, dense=setting[3] == "dense"):
                     continue
                 here: Setting = (*setting, scenario)
-                trials = _trials(
-                    study, tuning, label, space, here, asked, base, retrain, cells, store
-                )
+                trials = _trials(study, tuning, label, here, grounds, cells, store)
                 found.append(TuningSearch(here, label, tuple(trials), tuning.trials))
     return cells.all(), found
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """What trials of a seed start from: the request, the original, and the oracle's retrained model."""
+
+    asked: Mapping[str, Any]
+    base: str
+    retrain: str | None
+    seed: int
 
 
 def _trials(
     study: Study,
     tuning: Tuning,
     label: str,
-    space: Mapping[str, Any],
     setting: Setting,
-    asked: Mapping[str, Any],
-    base: str,
-    retrain: str | None,
+    grounds: Sequence[_Ground],
     cells: Cells,
     store: CellStore,
 ) -> list[Trial]:
     """Trials as far as they can be planned: a grid at once, Optuna's one after another."""
-    entry = study.methods[label]
+    entry, space = study.methods[label], tuning.methods[label]
     proposals = (
         _grid(space) if tuning.search == "grid" else _Optuna(tuning, label, entry, space, setting)
     )
@@ -116,19 +128,30 @@ def _trials(
             f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in fields.items()
         )
-        config = {
-            **asked,
-            **tuned(entry, fields, allow_code=False),
-            "label": f"tuning {label} ({told})",
-        }
-        key = cells.add("unlearn", config, (base,), tuning.seed)
-        trial = Trial(fields, key, points_of(key, retrain, store))
+        keys = []
+        for ground in grounds:
+            config = {
+                **ground.asked,
+                **tuned(entry, fields, allow_code=False),
+                "label": f"tuning {label} ({told})",
+            }
+            keys.append(cells.add("unlearn", config, (ground.base,), ground.seed))
+        each = [
+            points_of(key, ground.retrain, store) for key, ground in zip(keys, grounds, strict=True)
+        ]
+        trial = Trial(fields, tuple(keys), _mean(each))
         trials.append(trial)
         if isinstance(proposals, _Optuna):
             if trial.points is None:
                 break
             proposals.tell(trial.points)
     return trials
+
+
+def _mean(each: Sequence[float | None]) -> float | None:
+    """Of the points of all seeds; None while one is not known."""
+    known = [one for one in each if one is not None]
+    return sum(known) / len(known) if len(known) == len(each) else None
 
 
 def points_of(key: str, retrain: str | None, store: CellStore) -> float | None:
@@ -180,7 +203,7 @@ class _Optuna:
                 "search: optuna needs Optuna; install it with pip install expunge[tune], or use grid"
             ) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        seed = seed_for("tuning", tuning.seed, label, *setting) % 2**32
+        seed = seed_for("tuning", tuning.seeds[0], label, *setting) % 2**32
         self.study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
         self.left = tuning.trials
         self.space: dict[str, BaseDistribution] = {
@@ -229,7 +252,7 @@ def check_tuned(found: Sequence[TuningSearch], cells: Sequence[Cell], store: Cel
         if search.best is None or search.best.points != math.inf:
             continue
         keys = [cell.key for cell in cells if cell.kind != "unlearn"]
-        keys += [trial.cell for trial in search.trials]
+        keys += [key for trial in search.trials for key in trial.cells]
         failures = [failure for key in keys if (failure := store.failure(key)) is not None]
         why = " ".join(f"{failures[0].error}: {failures[0].message}".split()) if failures else ""
         raise ConfigError(
@@ -248,7 +271,7 @@ def sentences(study: Study, found: Sequence[TuningSearch]) -> list[str]:
             f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
             for name, value in search.best.fields.items()
         )
-        + f", the best of {search.budget} by {study.tuning.search} on seed {study.tuning.seed}, "
+        + f", the best of {search.budget} by {study.tuning.search} on {_seeds(study.tuning)}, "
         f"{_judged(study.tuning, search.best)}"
         + "".join(f"; {remark}" for remark in _remarks(search, search.best, study.tuning))
         for search in found
@@ -258,6 +281,11 @@ def sentences(study: Study, found: Sequence[TuningSearch]) -> list[str]:
     if untuned:
         told.append(f"not tuned, settings as the study file has them: {', '.join(untuned)}")
     return told
+
+
+def _seeds(tuning: Tuning) -> str:
+    several = "s" if len(tuning.seeds) > 1 else ""
+    return f"seed{several} {', '.join(map(str, tuning.seeds))}"
 
 
 def _judged(tuning: Tuning, best: Trial) -> str:

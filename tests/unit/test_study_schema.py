@@ -590,7 +590,7 @@ def test_what_speaks_against_an_optimum_is_told() -> None:
     setting = ("d", "m", "r", "dense", "class")
 
     def told(gaps: list[float], asked: Study) -> str:
-        trials = [Trial({"lr": r}, str(r), g) for r, g in zip(RATES, gaps, strict=True)]
+        trials = [Trial({"lr": r}, (str(r),), g) for r, g in zip(RATES, gaps, strict=True)]
         return sentences(asked, [TuningSearch(setting, "ascent", tuple(trials), 3)])[0]
 
     without = "1.00 points on validation samples, without a retrained model"
@@ -642,14 +642,14 @@ def test_searches_that_do_not_fit(tuning: dict[str, Any], words: str) -> None:
 def test_the_first_of_equal_trials_wins_and_nothing_is_chosen_too_early() -> None:
     setting = ("d", "m", "r", "dense", "class")
     trials = (
-        Trial({"lr": 1}, "a", 2.0),
-        Trial({"lr": 2}, "b", 2.0),
-        Trial({"lr": 3}, "c", math.inf),
+        Trial({"lr": 1}, ("a",), 2.0),
+        Trial({"lr": 2}, ("b",), 2.0),
+        Trial({"lr": 3}, ("c",), math.inf),
     )
     found = TuningSearch(setting, "x", trials, 3)
     assert chosen([found]) == {(setting, "x"): {"lr": 1}}
     assert chosen([TuningSearch(setting, "x", trials[:2], 3)]) is None
-    unknown = (*trials[:2], Trial({"lr": 3}, "c", None))
+    unknown = (*trials[:2], Trial({"lr": 3}, ("c",), None))
     assert chosen([TuningSearch(setting, "x", unknown, 3)]) is None
 
 

@@ -60,9 +60,13 @@ def interval(values: pd.Series) -> tuple[float, float, float]:
     return mean, max(0.0, mean - half), min(100.0, mean + half)
 
 
-def said(values: pd.Series) -> str:
+def said(values: pd.Series, seeds: int, *, asked: bool) -> str:
+    """A cell. seeds: how many there should be. asked: whether the study asks the method for this."""
+    if not len(values):
+        return "failed" if asked else "–"
     mean, low, high = interval(values)
-    return f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} [{low:.0f}, {high:.0f}]"
+    told = f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} [{low:.0f}, {high:.0f}]"
+    return told if len(values) == seeds else f"{told}, {len(values)} of {seeds}"
 
 
 def table(frame: pd.DataFrame) -> str:
@@ -75,7 +79,8 @@ def table(frame: pd.DataFrame) -> str:
         "method. ASR: triggered test images of other classes that are called the attacker's class (all "
         "to all: the class after their own). SA: accuracy on clean test images. `retrain` is training "
         "without what is known to be poisoned, or on the clean images alone. Where ASR of `original` is "
-        "low, the attack had hardly worked.",
+        "low, the attack had hardly worked. *k of n*: in the other seeds the method diverged; *failed*: in "
+        "all; –: it reads what is not known here.",
     ]
     for data, own in frame.groupby("data", sort=False):
         lines += ["", f"## {attack_of(str(data))}", "", f"`{data}`", ""]
@@ -89,7 +94,8 @@ def table(frame: pd.DataFrame) -> str:
                 one = own[(own["method"] == name) & (own["scenario"] == scenario)]
                 for score in ("ASR", "SA"):
                     values = one.loc[one["score"] == score, "value"].dropna()
-                    cells.append(said(values) if len(values) else "–")
+                    read = name in frame.loc[frame["scenario"] == scenario, "method"].to_numpy()
+                    cells.append(said(values, seeds, asked=read))
                 took = one.loc[one["score"] == "RTE", "value"].dropna()
                 cells.append(f"{took.mean():.1f}" if len(took) else "–")
             lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -79,8 +79,8 @@ def table(frame: pd.DataFrame) -> str:
         "method. ASR: triggered test images of other classes that are called the attacker's class (all "
         "to all: the class after their own). SA: accuracy on clean test images. `retrain` is training "
         "without what is known to be poisoned, or on the clean images alone. Where ASR of `original` is "
-        "low, the attack had hardly worked. *k of n*: in the other seeds the method diverged; *failed*: in "
-        "all; –: it reads what is not known here.",
+        "low, the attack had hardly worked. *k of n*: in the other seeds the method diverged; *failed*: "
+        "in all; –: it reads what is not known here.",
     ]
     for data, own in frame.groupby("data", sort=False):
         lines += ["", f"## {attack_of(str(data))}", "", f"`{data}`", ""]

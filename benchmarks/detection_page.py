@@ -109,7 +109,7 @@ def _draw(group: Mapping[str, Any], file: Path) -> None:
         axes.errorbar(*at, **bars, fmt="o", color=f"C{number}", elinewidth=0.8, capsize=2)
     axes.set_xlabel("share of clean models suspected")
     axes.set_ylabel("share of poisoned models suspected")
-    axes.set_title("lines: by the statistic alone; points: by the word, with 95 % intervals")
+    axes.set_title("line: the statistic alone; point: the word, with 95 % intervals", fontsize=10)
     axes.legend(loc="lower right")
     drawn.savefig(file, dpi=110)
 

@@ -12,6 +12,15 @@ from typing import NamedTuple
 from expunge.audits.counts import clopper_pearson
 
 
+def alarms_told(alarms: tuple[int, int] | None) -> str:
+    """How often clean models are suspected, with the exact 95 % interval, or that nobody knows."""
+    if alarms is None:
+        return "not measured"
+    count, asked = alarms
+    low, high = clopper_pearson(count, asked)
+    return f"{count} of {asked} ({100 * low:.0f} to {100 * high:.0f} %)"
+
+
 class Threshold(NamedTuple):
     """value: of the statistic. clean: how many clean models it was fixed on. alarms: how many of so many
     other clean models it then suspected; None where nobody measured it.
@@ -22,19 +31,17 @@ class Threshold(NamedTuple):
     alarms: tuple[int, int] | None = None
 
     def told(self) -> str:
-        """How often a clean model is suspected, with the exact 95 % interval, or that nobody knows."""
-        if self.alarms is None:
-            return "not measured"
-        count, asked = self.alarms
-        low, high = clopper_pearson(count, asked)
-        return f"{count} of {asked} ({100 * low:.0f} to {100 * high:.0f} %)"
+        """Its false alarms, in words."""
+        return alarms_told(self.alarms)
 
 
 # Half as much again as the highest of eight clean models of mnist:5000 (`cnn`, ten epochs; seeds 100 to
-# 107), as `benchmarks/detection.py thresholds` says.
+# 107), as `benchmarks/detection.py thresholds` says; alarms on 20 others, as its results have them.
 THRESHOLDS: Mapping[str, Threshold] = {
-    "inversion": Threshold(4.6, 8),
-    "activation_clustering": Threshold(0.13, 8),
-    "spectral": Threshold(0.05, 8),
-    "strip": Threshold(0.015, 8),
+    "inversion": Threshold(4.6, 8, (0, 20)),
+    "activation_clustering": Threshold(0.13, 8, (0, 20)),
+    "spectral": Threshold(0.05, 8, (0, 20)),
+    "strip": Threshold(0.015, 8, (0, 20)),
 }
+ANY_ALARMS: tuple[int, int] | None = (0, 20)
+"""The same of all four together, of which one that suspects suffices."""

@@ -41,7 +41,15 @@ from expunge.data.samples import ResidentStore, Samples, StreamStore, resident, 
 from expunge.data.spec import DataSpec
 from expunge.data.split import Split
 from expunge.data.triggers import read_trigger
-from expunge.errors import DataError, DataWarning, ModelError, SplitError, UserError, listed, nearest
+from expunge.errors import (
+    DataError,
+    DataWarning,
+    ModelError,
+    SplitError,
+    UserError,
+    listed,
+    nearest,
+)
 from expunge.models.checkpoint import check_weights_file, load_weights
 from expunge.study.scenarios.base import AsTyped
 from expunge.trained.within import within

@@ -15,19 +15,19 @@ import numpy as np
 
 from expunge.backdoor.detection import SUSPECT
 from expunge.backdoor.inspecting import DETECTORS
+from expunge.backdoor.thresholds import told_of
 from expunge.disk.whole import write_file
 
 
 def counted(one: Mapping[str, Any]) -> str:
-    """`3 of 20 (3 to 38 %)`."""
-    return f"{one['count']} of {one['of']} ({100 * one['low']:.0f} to {100 * one['high']:.0f} %)"
+    """`3 of 20 (3 to 38 %)`; of no models nothing."""
+    return told_of((one["count"], one["of"])) if one["of"] else "–"
 
 
 GROUPS = {
     "measured": "20 clean and 20 poisoned models of `mnist:5000`; thresholds were fixed on others",
     "blind": "what the detectors are known not to see: all-to-all, and clean-label poison",
     "cifar": "three models of `cifar10:5000`, as a check",
-    "calibration": "the models that thresholds were fixed on: what is found here is no measurement",
 }
 
 

@@ -19,9 +19,10 @@ import tempfile
 from pathlib import Path
 
 import pandas as pd
-from scipy.stats import t
 
+from expunge.data.poison import split_poison
 from expunge.disk.whole import write_file
+from expunge.scores.statistics import student_interval
 
 KNOWN = {
     "poison": "all poison known",
@@ -45,27 +46,20 @@ def scores_of(record: Path) -> pd.DataFrame:
 
 def attack_of(data: str) -> str:
     """`mnist:2000+patch:colour=255,share=0.01` -> `patch, 1 %`."""
-    kind, _, rest = data.partition("+")[2].partition(":")
-    options = dict(one.split("=", 1) for one in rest.split(","))
-    into = ", all to all" if options.get("target") == "next" else ""
-    return f"{kind}, {100 * float(options['share']):g} %{into}"
-
-
-def interval(values: pd.Series) -> tuple[float, float, float]:
-    """Mean, and the ends of the 95 % interval; nan of a single value."""
-    mean, count = float(values.mean()), len(values)
-    if count < 2:
-        return mean, math.nan, math.nan
-    half = float(t.ppf(0.975, count - 1) * values.std(ddof=1) / math.sqrt(count))
-    return mean, max(0.0, mean - half), min(100.0, mean + half)
+    _, poison = split_poison(data)
+    if poison is None:
+        raise SystemExit(f"{data} has no poison")
+    into = ", all to all" if poison.target == "next" else ""
+    return f"{poison.trigger.kind}, {100 * poison.share:g} %{into}"
 
 
 def said(values: pd.Series, seeds: int, *, asked: bool) -> str:
     """A cell. seeds: how many there should be. asked: whether the study asks the method for this."""
     if not len(values):
         return "failed" if asked else "–"
-    mean, low, high = interval(values)
-    told = f"{mean:.1f}" if math.isnan(low) else f"{mean:.1f} [{low:.0f}, {high:.0f}]"
+    mean, low, high = student_interval(values.tolist())
+    ends = "" if math.isnan(low) else f" [{max(0.0, low):.0f}, {min(100.0, high):.0f}]"
+    told = f"{mean:.1f}{ends}"
     return told if len(values) == seeds else f"{told}, {len(values)} of {seeds}"
 
 

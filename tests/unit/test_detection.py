@@ -16,7 +16,7 @@ from torch import nn
 import expunge
 from expunge.backdoor import inversion
 from expunge.backdoor.activation_clustering import detect_clusters
-from expunge.backdoor.activations import Activations, can_tell, share_by_chance
+from expunge.backdoor.activations import Activations, Excess, share_by_chance
 from expunge.backdoor.detection import CANNOT_TELL, NOTHING, SUSPECT
 from expunge.backdoor.inspected import Inspected
 from expunge.backdoor.inspecting import DETECTORS, inspect_subject
@@ -25,8 +25,10 @@ from expunge.backdoor.inversion import (
     Inverted,
     anomaly_index,
     detect_inverted,
+    followed_on,
     invert,
     judge_triggers,
+    made_on,
     success_on,
 )
 from expunge.backdoor.spectral import (
@@ -112,6 +114,13 @@ def test_planted_poison_is_found_against_clean_samples(share: float) -> None:
     ]
     assert hits[0] < 0.6 * len(bad) < 0.9 * len(bad) < hits[1]
     assert detect_spectral(planted(0)).word == NOTHING
+    # what clean samples do that had no part in the limit is nothing in excess
+    same = np.flatnonzero(seen.clean_labels == 1)[1::2]
+    moved = seen.clean.clone()
+    moved[same[: int(len(same) * share)], 1] += 5
+    assert 1 not in detect_spectral(replace(seen, clean=moved)).suspects
+    ranked = list(detect_clusters(planted(0.4, by=60)).samples.values())
+    assert ranked == sorted(ranked, reverse=True), "the most suspicious first"
 
 
 @THOROUGH
@@ -150,7 +159,13 @@ def test_shares_differ_by_chance_as_a_normal_law_says() -> None:
     by_hand = 0.5 * math.erfc(z / 2**0.5)
     assert share_by_chance(0.3, 0.2, 100, 100) == pytest.approx(by_hand)
     assert share_by_chance(0.0, 0.0, 9, 9) == share_by_chance(0.5, 0.1, 0, 9) == 1
-    assert can_tell(0.1, 450, 250, 10) and not can_tell(0.1, 450, 20, 10)
+    many, few = (Excess(0.0, 0.0, 450, others, {}) for others in (250, 20))
+    assert many.can_tell(0.1, 10) and not few.can_tell(0.1, 10)
+    assert not replace(few, others=60).can_tell(0.1, 10)
+    one = Excess(
+        0.1, 0.05, 200, 200, {}
+    )  # of two kinds the larger excess is twice as likely by chance
+    assert replace(one, chosen_of=2).chance == pytest.approx(2 * one.chance)
 
 
 def test_too_few_samples_score_nothing_and_no_features_are_refused() -> None:
@@ -209,6 +224,26 @@ def test_a_planted_shortcut_is_found_and_its_clean_twin_is_not() -> None:
     # what was found on one model says whether another was cleansed
     assert success_on(subject(bands(40.0)), small) == found.by_class["success"][2] >= 0.95
     assert success_on(subject(bands()), small) < 0.1
+
+
+def test_a_trigger_is_tried_on_images_that_it_was_not_made_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looked: list[set[int]] = []
+    seen = Inspected.seen
+
+    def watched(self: Inspected, samples: Samples, rows: np.ndarray) -> torch.Tensor:
+        looked.append(set(rows.tolist()))
+        return seen(self, samples, rows)
+
+    monkeypatch.setattr(Inspected, "seen", watched)
+    found = subject(bands(40.0))
+    made = set(made_on(found).tolist())
+    trigger = Inverted(2, torch.zeros(SIDE, SIDE), torch.zeros(1, SIDE, SIDE))
+    _, apart = followed_on(found, trigger, apart=True)
+    _, of_all = followed_on(found, trigger, apart=False)
+    assert len(made) == 300 and not looked[0] & made and looked[1] & made
+    assert (apart, of_all) == (len(looked[0]), 500) and 200 < apart < 300
 
 
 def test_classes_side_by_side_get_what_each_gets_alone(monkeypatch: pytest.MonkeyPatch) -> None:

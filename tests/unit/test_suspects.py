@@ -242,3 +242,25 @@ def test_what_does_not_fit_the_budget_is_not_tried(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(cleansing, "NAMED", {"finetune": ({"epochs": 100000},)})
     found = choose_way(model, known, budget=2, place=CPU)
     assert found.outcomes == () and found.untried == ("finetune (epochs=100000, batch_size=32)",)
+
+
+@pytest.mark.parametrize(("hidden", "clean", "apart"), [(60, 90, 1.5), (60, 300, 2.0)])
+def test_the_interval_of_precision_holds_what_is_true(
+    hidden: int, clean: int, apart: float
+) -> None:
+    """Beside four traces that tell nothing. By the middle number alone a third of them held it."""
+    held = asked = 0
+    for seed in range(15):
+        draw = np.random.default_rng(seed)
+        poisoned = np.arange(31 + hidden + clean) < 31 + hidden
+        scores = [draw.normal(size=len(poisoned)) for _ in range(5)]
+        scores[0] = scores[0] + apart * poisoned
+        traces = {str(n): (lambda ours, others, one=one: one) for n, one in enumerate(scores)}
+        names = np.arange(hidden + clean).astype(str)
+        found = ranked(1, names, 31, traces)
+        if found.precision is None:
+            continue
+        true = np.mean([int(name) < hidden for name in found.ranked[: found.taken]])
+        asked += 1
+        held += found.precision.low <= true <= found.precision.high
+    assert asked >= 12 and held >= 0.8 * asked

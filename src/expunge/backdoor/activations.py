@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -87,11 +87,6 @@ def share_by_chance(share: float, other: float, count: int, others: int) -> floa
     return 1 - statistics.NormalDist().cdf((share - other) / spread) if spread else 1.0
 
 
-def can_tell(limit: float, count: int, others: int, classes: int, chosen_of: int = 1) -> bool:
-    """Whether so many samples of a class, and clean ones, could show an excess of `limit` over none."""
-    return chosen_of * share_by_chance(limit, 0.0, count, others) < CHANCE / classes
-
-
 @dataclass(frozen=True)
 class Excess:
     """How many more of a class's training samples than of its clean ones are of a kind.
@@ -121,9 +116,9 @@ class Excess:
         alone = share_by_chance(self.share, self.other, self.count, self.others)
         return min(1.0, self.chosen_of * alone)
 
-
-def _shows(one: Excess, limit: float, classes: int) -> bool:
-    return can_tell(limit, one.count, one.others, classes, one.chosen_of)
+    def can_tell(self, limit: float, classes: int) -> bool:
+        """Whether so many samples could show an excess of `limit` over none, in any of the classes."""
+        return replace(self, share=limit, other=0.0).chance < CHANCE / classes
 
 
 def judge_excess(
@@ -144,7 +139,7 @@ def judge_excess(
         return Detection(detector, CANNOT_TELL, "every class has too few training or clean samples")
     order = sorted(found, key=lambda target: -found[target].value)
     suspects = [c for c in order if found[c].value > limit and found[c].chance < CHANCE / count]
-    blind = [c for c in range(count) if c not in found or not _shows(found[c], limit, count)]
+    blind = [c for c in range(count) if c not in found or not found[c].can_tell(limit, count)]
     top = order[0]
     why = (
         f"of class {classes[top]!r} {100 * found[top].value:.0f} points more of the training samples "

@@ -17,7 +17,8 @@ recall of the first m is r(m); the hidden samples number N, the median of m / r(
 between 1/2 and 3/4; and precision is r(m) N / m (a mixture's share as Blanchard, Lee and Scott, JMLR
 2010, bound it). m is where the harmonic mean of both is largest. Recall has the interval of Clopper and
 Pearson, its lower end for one sample less since m was chosen by them; precision that of draws from K, by
-each of which trace and m are chosen anew, and then judged by those of K that it leaves out.
+each of which trace and m are chosen anew, and then judged by those of K that it leaves out. As m / r(m)
+counts clean samples too, its lower end is by the least of them where r(m) lies between 1/4 and 3/4.
 
 **It fails** where known samples are no fair draw (another trigger, another class), and says nothing of
 these. Clean samples that look like poison count in N, so that precision is too good where traces tell
@@ -54,8 +55,9 @@ LEAST = 10
 """Known samples of a class, and others, without which nothing is said of it."""
 TELLS = 0.65
 """Area under the curve from which on a trace tells poison from other samples."""
-MIDDLE = (0.5, 0.75)
-"""Shares of the known samples that the number of hidden ones is estimated from."""
+MIDDLE, FEWEST = (0.5, 0.75), 0.25
+"""Shares of the known samples that the number of hidden ones is estimated from; and from how many on the
+least of it is sought."""
 SHRINKAGE = 0.1
 """Of the covariance of features towards a multiple of the identity."""
 
@@ -232,7 +234,8 @@ def ranked(
     draw = numpy_generator("suspects", label)
     drawn = [_left_out(places, draw.integers(known, size=known), len(others)) for _ in range(DRAWS)]
     precision, recall = _shares(place, len(others), taken)
-    low, high = np.percentile([*drawn, precision], [2.5, 97.5])
+    least, middle = np.transpose([*drawn, (precision, precision)])
+    low, high = np.percentile(least, 2.5), np.percentile(middle, 97.5)
     return Suspects(
         label,
         known,
@@ -245,11 +248,17 @@ def ranked(
     )
 
 
-def _left_out(places: Mapping[str, Matrix], rows: NDArray[np.int64], count: int) -> float:
-    """Precision by the known samples that a draw leaves out, where trace and number are chosen by it."""
+def _left_out(
+    places: Mapping[str, Matrix], rows: NDArray[np.int64], count: int
+) -> tuple[float, float]:
+    """Precision by the known samples that a draw leaves out, where trace and number are chosen by it: by
+    the least number of hidden ones, and by the middle one.
+    """
     best = min(places.values(), key=lambda one: float(one[rows].mean()))
-    apart = np.delete(best, rows)
-    return _shares(apart if len(apart) else best, count, _best_number(best[rows], count))[0]
+    apart, taken = np.delete(best, rows), _best_number(best[rows], count)
+    recalls = _recalls(apart if len(apart) else best, count)
+    first = recalls[taken - 1] / taken
+    return min(1.0, first * least_hidden(recalls)), min(1.0, first * hidden_number(recalls))
 
 
 def _recall(reached: int, known: int) -> Estimate:
@@ -292,6 +301,13 @@ def _recalls(places: Matrix, count: int) -> Matrix:
     reached = np.searchsorted(np.sort(places), np.arange(1, count + 1), side="right")
     found: Matrix = reached / len(places)
     return found
+
+
+def least_hidden(recalls: Matrix) -> float:
+    """The least m / r(m) where 1/4 to 3/4 of the known samples are reached."""
+    at = np.arange(1, len(recalls) + 1)
+    some = (recalls >= FEWEST) & (recalls <= MIDDLE[1])
+    return float((at[some] / recalls[some]).min()) if some.any() else hidden_number(recalls)
 
 
 def hidden_number(recalls: Matrix) -> float:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from expunge.audits.counts import clopper_pearson
 
 
-def alarms_told(alarms: tuple[int, int] | None) -> str:
-    """How often clean models are suspected, with the exact 95 % interval, or that nobody knows."""
+def told_of(alarms: tuple[int, int] | None) -> str:
+    """How many of how many models are suspected, with the exact 95 % interval, or that nobody knows."""
     if alarms is None:
         return "not measured"
     count, asked = alarms
@@ -32,7 +32,7 @@ class Threshold(NamedTuple):
 
     def told(self) -> str:
         """Its false alarms, in words."""
-        return alarms_told(self.alarms)
+        return told_of(self.alarms)
 
 
 # Half as much again as the highest of eight clean models of mnist:5000 (`cnn`, ten epochs; seeds 100 to

@@ -15,13 +15,13 @@ import numpy as np
 
 from expunge.backdoor.detection import SUSPECT
 from expunge.backdoor.inspecting import DETECTORS
-from expunge.backdoor.thresholds import told_of
+from expunge.backdoor.thresholds import share_told
 from expunge.disk.whole import write_file
 
 
 def counted(one: Mapping[str, Any]) -> str:
     """`3 of 20 (3 to 38 %)`; of no models nothing."""
-    return told_of((one["count"], one["of"])) if one["of"] else "–"
+    return share_told((one["count"], one["of"])) if one["of"] else "–"
 
 
 GROUPS = {

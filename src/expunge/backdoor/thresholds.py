@@ -12,7 +12,7 @@ from typing import NamedTuple
 from expunge.audits.counts import clopper_pearson
 
 
-def told_of(alarms: tuple[int, int] | None) -> str:
+def share_told(alarms: tuple[int, int] | None) -> str:
     """How many of how many models are suspected, with the exact 95 % interval, or that nobody knows."""
     if alarms is None:
         return "not measured"
@@ -32,7 +32,7 @@ class Threshold(NamedTuple):
 
     def told(self) -> str:
         """Its false alarms, in words."""
-        return told_of(self.alarms)
+        return share_told(self.alarms)
 
 
 # Half as much again as the highest of eight clean models of mnist:5000 (`cnn`, ten epochs; seeds 100 to

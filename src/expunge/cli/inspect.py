@@ -94,7 +94,7 @@ def inspect(
     place: Place,
 ) -> None:
     """Look for a backdoor in a model without knowledge of its trigger or poison."""
-    from expunge.backdoor.thresholds import ANY_ALARMS, told_of
+    from expunge.backdoor.thresholds import ANY_ALARMS, share_told
     from expunge.folders.elsewhere import Elsewhere
     from expunge.folders.inspect import AtHand, HowToLook, Outside, inspect_folder
 
@@ -123,7 +123,7 @@ def inspect(
         screen.print(note, soft_wrap=True)
     screen.print(findings(found))
     if len(found.detections) > 1:
-        screen.print(f"false alarms of all four together: {told_of(ANY_ALARMS)}")
+        screen.print(f"false alarms of all four together: {share_told(ANY_ALARMS)}")
     if found.triggers:
         screen.print(smallest(found))
     for name, why in found.skipped.items():

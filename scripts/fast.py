@@ -22,7 +22,7 @@ BY_NAME = {"expunge.models.table": "expunge.models.", "expunge.cli.tree": "expun
 READERS = {
     "README.md": ["docs"],
     "docs/": ["docs"],
-    "benchmarks/": ["gpu_check"],
+    "benchmarks/": ["campaign", "claims_page", "gpu_check", "ranking"],
     "src/expunge/study/shipped/": ["docs", "cli", "study_schema"],
     "scripts/fast.py": ["architecture"],
 }

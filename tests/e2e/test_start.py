@@ -370,7 +370,7 @@ def test_help_and_lists_need_nothing_heavy(command: list[str], answers: dict[str
     if command == ["list"]:
         assert all(name in out for name in ("finetune", "omp", "resnet20", "TA_forget", "digits"))
     elif command == ["study", "list"]:
-        assert all(name in out for name in ("smoke", "sparsity-class", "cifar10:5556"))
+        assert all(name in out for name in ("smoke", "sparsity-class", "cifar10:2778"))
     elif command[-1] != "--help":
         assert command[-1] in out
     elif len(command) > 1 and COMMANDS[" ".join(command[:-1])].work:

@@ -339,7 +339,7 @@ def test_a_folder_without_a_study_is_told_before_data_that_are_missing(tmp_path:
     (tmp_path / "empty").mkdir()
     for out, told in (("out", "out does not exist"), ("empty", "empty is no folder of a study")):
         for command in ("status", "results"):
-            words = ("study", command, "sparsity-class", "--out", out, "--data-dir", "data")
+            words = ("study", command, "unsir", "--out", out, "--data-dir", "data")
             assert f"{told}; make one with `expunge study run`" in refused(*words, cwd=tmp_path)
 
 

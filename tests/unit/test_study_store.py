@@ -152,7 +152,7 @@ def test_a_cell_whose_config_was_changed_is_refused(mine: Path) -> None:
 def test_all_published_cells_have_the_key_of_their_config() -> None:
     root = Path(__file__).resolve().parents[2]
     files = sorted(root.glob(f"docs/results/*/{PACKED}"))
-    assert len(files) == 12 and sum(len(read_packed(file).cells) for file in files) > 1000
+    assert len(files) >= 12 and sum(len(read_packed(file).cells) for file in files) > 1000
 
 
 # --- links, pipes, devices, bombs

@@ -131,7 +131,7 @@ def cost_figure(table: pd.DataFrame) -> Drawn | None:
                 markerfacecolor=DOT if on else "white",
                 zorder=3,
             )
-        left = _names(figure, axes, points, front)
+        left = name_points(figure, axes, points, front)
     caption = (
         "Low and to the left is good. Filled dots and the line: the Pareto front, the methods that "
         f"no other beats in both. Front: {', '.join(front)}.{left_out(left, 'name')}"
@@ -281,7 +281,7 @@ def _level(axes: Axes, row: dict[Any, Any] | None, label: str, side: float) -> N
         axes.text(side, height, label, transform=beside, color="0.3", **look)
 
 
-def _names(
+def name_points(
     figure: Figure, axes: Axes, points: Mapping[str, tuple[float, float]], front: Sequence[str]
 ) -> int:
     """Write names beside points where there is room, the front's first; returns how many are not."""

@@ -1,0 +1,264 @@
+"""The papers' claims, one table each, as the records of docs/results decide them.
+
+    python benchmarks/claims.py docs/results            # prints the tables
+    python benchmarks/claims.py docs/results --write    # puts them between the marks of README.md, and a figure
+
+A claim is decided within its study, over that study's seeds; Holm's p stands for that family, and once
+more for all claims of the page together. Studies that are about no claim of these papers are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+from claims_figure import figure_of, where
+
+from expunge.disk.whole import write_file
+from expunge.errors import ExpungeError
+from expunge.report.claims import shown_claim
+from expunge.report.markdown import escape_markdown
+from expunge.scores.sequential import PValues, adjusted, pair_of
+from expunge.study.differences import differences
+from expunge.study.file import read_study
+from expunge.study.launch import FILE, Planned, planned
+from expunge.study.results import results, with_derived
+from expunge.study.verdicts import LEVEL, Found, by_chance, verdicts_of
+
+CLAIMS: Mapping[str, str] = {
+    "0": "What sparsity does to fine-tuning, gradient ascent and influence; the gain grows with it",
+    "1": "At 95 % sparsity the average gap is smaller than dense",
+    "2": "l1-sparse lifts the class-wise UA of fine-tuning, at its cost",
+    "3": "The decreasing schedule beats the constant and the increasing one",
+    "4": "OMP and SynFlow beat IMP as the prior for forgetting",
+    "5": "ASR after fine-tuning falls with sparsity, and SA stays",
+    "6": "Forgetting harmful source classes helps transfer",
+    "UNSIR": "Classes are forgotten without a sample of theirs, the others stay",
+}
+"""Number -> what the paper says: 0 to 6 of Jia et al. 2023, the last of Tarun et al. 2023."""
+NUMBERS: Mapping[str, str] = {
+    "sparsity-class": "1",
+    "sparsity-random": "1",
+    "sparsity-sweep": "0",
+    "l1-schedulers": "3",
+    "pruners": "4",
+    "trojan": "5",
+    "transfer": "6",
+    "unsir": "UNSIR",
+    "mnist-mlp": "UNSIR",
+}
+"""Study -> the number of its claims."""
+EXCEPTIONS: Sequence[tuple[str, str, str]] = (
+    ("sparsity-class|sparsity-random", r"\bl1_sparse\b", "2"),
+    ("sparsity-class", r"^(UA|MIA|RA change|TA change) of ", "0"),
+    ("l1-schedulers", r"\bfinetune\b", "2"),
+)
+"""Studies, a pattern of a claim's text, and the number of the claims that it finds; the first counts."""
+STAYS: Sequence[tuple[str, str]] = (("sparsity-class", r"^TA change of "), ("trojan", r"^SA of "))
+"""Studies and patterns of claims about a score of which the paper says that it stays."""
+BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
+FIGURE = "claims.png"
+HEADS = (
+    "claim, as asked",
+    "record",
+    "seeds",
+    "difference",
+    "verdict",
+    "after Holm, in its study",
+    "after Holm, all of this page",
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim in a table. both: its p values for Holm over the page, None of one that looks decided."""
+
+    number: str
+    study: str
+    record: str
+    found: Found
+    both: PValues | None
+    page: Found | None = None
+    data: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """After Holm over the page; of one that looks decided, theirs."""
+        return self.found.verdict if self.page is None else self.page.after_holm or "undecided"
+
+
+def number_of(study: str, text: str) -> str | None:
+    """The number of a study's claim; None of a study that is about none of these."""
+    for studies, pattern, number in EXCEPTIONS:
+        if study in studies.split("|") and re.search(pattern, text):
+            return number
+    return NUMBERS.get(study)
+
+
+def lines_of(record: Path) -> list[Line]:
+    """The claims of a record, decided; none of a study that is left out."""
+    file = record / FILE
+    study = read_study(file, recorded=file)
+    if study.name not in NUMBERS or not study.claims:
+        return []
+    with tempfile.TemporaryDirectory() as folder:  # nothing is written into the record
+        copy = Path(folder) / record.name
+        shutil.copytree(record, copy)
+        plan = planned(study, copy, recorded=True)
+        frame = results(plan.rows, plan.store)
+        found = verdicts_of(plan, frame)
+        both: Sequence[PValues | None] = [None] * len(found)
+        if plan.study.until_decided is None:
+            both = pairs_of(plan, frame, found)
+    numbers = (number_of(study.name, one.claim.text) or "" for one in found)
+    return [
+        Line(number, study.name, record.name, one, pair, data=where(study))
+        for number, one, pair in zip(numbers, found, both, strict=True)
+    ]
+
+
+def pairs_of(plan: Planned, frame: pd.DataFrame, found: Sequence[Found]) -> list[PValues]:
+    """Of each claim p of no difference, and p of one beyond the margin, as its study's Holm has them."""
+    whole = with_derived(frame)
+    pairs = []
+    for one in found:
+        apart = differences(one.claim, whole, plan.rows)
+        same = math.nan
+        if not one.lost:
+            same = pair_of([*apart.by_seed.values()], one.margin, apart.step)[1]
+        pairs.append((one.p, same))
+    return pairs
+
+
+def over_page(lines: Sequence[Line]) -> list[Line]:
+    """The lines, each with what Holm over all of them leaves of its claim."""
+    family = [line.both for line in lines if line.both is not None]
+    left = iter(adjusted(family))
+    made = []
+    for line in lines:
+        if line.both is None:
+            made.append(line)
+            continue
+        different, same = next(left)
+        after, p = "undecided", different
+        if different <= LEVEL:
+            after = "holds" if line.found.difference < 0 else "fails"
+        elif same <= LEVEL:
+            after, p = "equivalent", same
+        made.append(replace(line, page=replace(line.found, holm=p, after_holm=after)))
+    return made
+
+
+def stays(line: Line) -> bool:
+    """Whether the paper says that the score stays, where the claim asks whether it falls."""
+    text = line.found.claim.text
+    return any(line.study == study and re.search(one, text) for study, one in STAYS)
+
+
+def row_of(line: Line) -> str:
+    """A row of a table."""
+    shown = shown_claim(line.found)
+    further = f", {shown.further}" if shown.further else ""
+    why = f" ({escape_markdown(shown.why)})" if shown.why else ""
+    cells = (
+        escape_markdown(shown.text) + (" \\*" if stays(line) else ""),
+        f"[{line.record}]({line.record}/table.md)",
+        shown.n,
+        f"{shown.difference} {shown.interval}".strip() or "–",
+        f"{shown.verdict}{further}{why}",
+        "by its looks †" if line.both is None else shown.holm or "–",
+        "–" if line.page is None else shown_claim(line.page).holm or "–",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def counted(lines: Sequence[Line]) -> str:
+    """How many claims hold, fail, are equivalent or undecided, after Holm over the page or by looks."""
+    counts = Counter(line.verdict for line in lines)
+    told = {"holds": "hold", "fails": "fail", "equivalent": "equivalent", "undecided": "undecided"}
+    by = "By looks" if all(line.page is None for line in lines) else "After Holm over this page"
+    return f"{by}: {', '.join(f'{counts[word]} {says}' for word, says in told.items() if counts[word])}."
+
+
+def page_of(lines: Sequence[Line]) -> str:
+    """All tables, and what they count."""
+    family = sum(line.both is not None for line in lines)
+    parts = [
+        f"{by_chance(family)} In the column before the last these are the claims of one study, in the "
+        f"last one all {family}. A claim says that its left side is smaller: *holds* where the whole "
+        "95 % interval is below 0, *fails* where it is above, *equivalent* where a difference lies "
+        "within the margin by two one-sided tests.",
+    ]
+    for number, says in CLAIMS.items():
+        own = [line for line in lines if line.number == number]
+        if not own:
+            continue
+        head = f"**{number}{'.' if number.isdigit() else ':'} {says}.**"
+        table = [f"| {' | '.join(HEADS)} |", "|---|---|---:|---|---|---|---|"]
+        parts += [f"{head} {counted(own)}", "\n".join([*table, *map(row_of, own)])]
+    if any(stays(line) for line in lines):
+        parts.append(
+            "\\* The paper says that this score stays: *equivalent* speaks for it, *holds* and *fails* "
+            "tell of a change."
+        )
+    if family < len(lines):
+        parts.append(
+            "† Decided by looks, which share out the error of the study by a boundary of their own "
+            "([how](../studies.md)): no part of Holm's family of this page."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def written(file: Path, page: str) -> None:
+    """Put a page between the marks of a file. Raises SystemExit for a file without them."""
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(
+            f"{file} lacks {BEGIN} and after it {END}; write them where the tables belong"
+        )
+    write_file(file, f"{before}{begin}\n\n{page}\n{end}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="folder of records")
+    parser.add_argument(
+        "--write", action="store_true", help="into README.md of that folder, and claims.png"
+    )
+    parser.add_argument("--figure", type=Path, metavar="FILE.png", help="write the figure there")
+    asked = parser.parse_args(arguments)
+    try:
+        found = [
+            one for file in sorted(asked.results.glob(f"*/{FILE}")) for one in lines_of(file.parent)
+        ]
+    except ExpungeError as error:
+        raise SystemExit(f"{error}") from error
+    if not found:
+        raise SystemExit(f"{asked.results} holds no record with a claim of these papers")
+    lines = over_page(found)
+    page = page_of(lines)
+    if asked.write:
+        shown = page.replace("\n\n", f"\n\n![all claims]({FIGURE})\n\n", 1)
+        written(asked.results / "README.md", shown)
+    else:
+        print(page, end="")
+    for file in filter(None, (asked.figure, asked.results / FIGURE if asked.write else None)):
+        figure_of(lines, CLAIMS, stays).savefig(file, dpi=110)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """The papers' claims, one table each, as the records of docs/results decide them.
 
     python benchmarks/claims.py docs/results            # prints the tables
-    python benchmarks/claims.py docs/results --write    # puts them between the marks of README.md, and a figure
+    python benchmarks/claims.py docs/results --write    # puts them and a figure into its README.md
 
 A claim is decided within its study, over that study's seeds; Holm's p stands for that family, and once
 more for all claims of the page together. Studies that are about no claim of these papers are left out.
@@ -28,6 +28,7 @@ from expunge.errors import ExpungeError
 from expunge.report.claims import shown_claim
 from expunge.report.markdown import escape_markdown
 from expunge.scores.sequential import PValues, adjusted, pair_of
+from expunge.scores.statistics import seeds_needed, student_quantile
 from expunge.study.differences import differences
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, Planned, planned
@@ -68,19 +69,17 @@ STAYS: Sequence[tuple[str, str]] = (("sparsity-class", r"^TA change of "), ("tro
 BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
 FIGURE = "claims.png"
 HEADS = (
-    "claim, as asked",
-    "record",
-    "seeds",
-    "difference",
-    "verdict",
-    "after Holm, in its study",
-    "after Holm, all of this page",
+    "claim, as asked | record | seeds | difference | verdict | after Holm, in its study "
+    "| after Holm, all of this page | seeds it takes"
 )
 
 
 @dataclass(frozen=True)
 class Line:
-    """A claim in a table. both: its p values for Holm over the page, None of one that looks decided."""
+    """A claim in a table. both: its p values for Holm over the page, None of one that looks decided.
+
+    data: what its study ran on, in a few words. asked: claims of its study.
+    """
 
     number: str
     study: str
@@ -89,6 +88,17 @@ class Line:
     both: PValues | None
     page: Found | None = None
     data: str = ""
+    asked: int = 1
+
+    @property
+    def takes(self) -> str:
+        """The seeds that tell the difference seen, with a chance of 80 %; `–` where none are wanted."""
+        one = self.found
+        if one.after_holm != "undecided" or self.both is None or one.lost or not one.difference:
+            return "–"
+        sd = (one.high - one.low) / 2 * math.sqrt(one.n) / student_quantile(0.975, one.n - 1)
+        needed = seeds_needed(sd, one.difference, alpha=LEVEL / self.asked)
+        return "over 10,000" if needed is None else f"{needed:,}"
 
     @property
     def verdict(self) -> str:
@@ -121,7 +131,7 @@ def lines_of(record: Path) -> list[Line]:
             both = pairs_of(plan, frame, found)
     numbers = (number_of(study.name, one.claim.text) or "" for one in found)
     return [
-        Line(number, study.name, record.name, one, pair, data=where(study))
+        Line(number, study.name, record.name, one, pair, None, where(study), len(found))
         for number, one, pair in zip(numbers, found, both, strict=True)
     ]
 
@@ -177,6 +187,7 @@ def row_of(line: Line) -> str:
         f"{shown.verdict}{further}{why}",
         "by its looks †" if line.both is None else shown.holm or "–",
         "–" if line.page is None else shown_claim(line.page).holm or "–",
+        line.takes,
     )
     return f"| {' | '.join(cells)} |"
 
@@ -193,17 +204,18 @@ def page_of(lines: Sequence[Line]) -> str:
     """All tables, and what they count."""
     family = sum(line.both is not None for line in lines)
     parts = [
-        f"{by_chance(family)} In the column before the last these are the claims of one study, in the "
-        f"last one all {family}. A claim says that its left side is smaller: *holds* where the whole "
+        f"{by_chance(family)} One column has the claims of a study for a family, the next "
+        f"one all {family}. A claim says that its left side is smaller: *holds* where the whole "
         "95 % interval is below 0, *fails* where it is above, *equivalent* where a difference lies "
-        "within the margin by two one-sided tests.",
+        "within the margin by two one-sided tests. The last column: the seeds with which the difference that was "
+        "seen would be told from none in four of five tries, where a study leaves it undecided.",
     ]
     for number, says in CLAIMS.items():
         own = [line for line in lines if line.number == number]
         if not own:
             continue
         head = f"**{number}{'.' if number.isdigit() else ':'} {says}.**"
-        table = [f"| {' | '.join(HEADS)} |", "|---|---|---:|---|---|---|---|"]
+        table = [f"| {HEADS} |", "|---|---|---:|---|---|---|---|---:|"]
         parts += [f"{head} {counted(own)}", "\n".join([*table, *map(row_of, own)])]
     if any(stays(line) for line in lines):
         parts.append(
@@ -235,9 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="folder of records")
-    parser.add_argument(
-        "--write", action="store_true", help="into README.md of that folder, and claims.png"
-    )
+    parser.add_argument("--write", action="store_true", help="into README.md there, and claims.png")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="write the figure there")
     asked = parser.parse_args(arguments)
     try:
@@ -248,11 +258,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(f"{error}") from error
     if not found:
         raise SystemExit(f"{asked.results} holds no record with a claim of these papers")
-    lines = over_page(found)
-    page = page_of(lines)
+    page = page_of(lines := over_page(found))
     if asked.write:
-        shown = page.replace("\n\n", f"\n\n![all claims]({FIGURE})\n\n", 1)
-        written(asked.results / "README.md", shown)
+        page = page.replace("\n\n", f"\n\n![all claims]({FIGURE})\n\n", 1)
+        written(asked.results / "README.md", page)
     else:
         print(page, end="")
     for file in filter(None, (asked.figure, asked.results / FIGURE if asked.write else None)):

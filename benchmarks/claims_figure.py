@@ -72,7 +72,7 @@ def draw_panel(axes: Axes, lines: Sequence[Line], labels: Sequence[str], most: f
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.set_xscale("symlog", linthresh=1, linscale=0.6)
     axes.set_xlim(-most, most)
-    ticks = [sign * one for one in TICKS for sign in (-1, 1) if one < most]
+    ticks = sorted({sign * one for one in TICKS for sign in (-1, 1) if one < most})
     axes.set_xticks(ticks, [f"{one:+g}".replace("-", "−") if one else "0" for one in ticks])
     axes.minorticks_off()
     axes.tick_params(length=0)

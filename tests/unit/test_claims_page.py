@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -26,7 +27,8 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import claims
 
     yield claims
-    del sys.modules["claims"]
+    for name in ("claims", "claims_figure"):
+        del sys.modules[name]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,39 @@ def test_holm_is_over_all_claims_of_the_page(claims: ModuleType) -> None:
     assert "0.045, holds" in page and "by its looks †" in page and "\n\n† Decided" in page
 
 
+def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_path: Path) -> None:
+    seconds = parse_claim("mask_s of original at density 95 % omp < at density 95 % imp")
+    short = replace(found(math.nan, -200.0), low=math.nan, high=math.nan, n=1, verdict="undecided")
+    given = {
+        "sure": ("1", found(0.001), (0.001, math.nan)),
+        "alike": ("1", found(0.3, 0.1), (0.3, 0.002)),
+        "short": ("1", short, (math.nan, math.nan)),
+        "lacking": ("4", replace(short, difference=math.nan, n=0), (math.nan, math.nan)),
+        "slow": ("4", replace(found(0.001), claim=seconds), (0.001, math.nan)),
+        "looks": ("5", found(math.nan, 40.0), None),
+    }
+    lines = [
+        claims.Line(number, "trojan", "trojan", one, both, data=name)
+        for name, (number, one, both) in given.items()
+    ]
+    figure = claims.figure_of(claims.over_page(lines), claims.CLAIMS, lambda line: False)
+    told = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
+    claim = "average gap of a < of b"
+    assert told == [
+        [f"{claim} · sure", f"{claim} · alike", f"{claim} · short, 1 of 5 seeds"],
+        [f"{claim} · looks †"],
+    ]
+    dots = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
+    at = [float(dot.get_xdata()[0]) for dot in dots]
+    assert at == [-3.0, 0.1, -200.0, 40.0]
+    assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, False, True, False]
+    below = figure.get_supxlabel()
+    assert "the 5 claims" in below and "1 claim in seconds." in below and "no seed has" in below
+    figure.savefig(tmp_path / "claims.png", dpi=50)  # warnings are errors: nothing is out of place
+    for few in (lines[3:5], lines[:1]):
+        claims.figure_of(few, claims.CLAIMS, claims.stays).savefig(tmp_path / "few.png", dpi=50)
+
+
 def test_records_give_what_their_studies_decide(
     claims: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,3 +165,21 @@ def test_a_page_goes_between_its_marks(claims: ModuleType, tmp_path: Path) -> No
         assert file.read_text() == told
     with pytest.raises(SystemExit, match="holds no record"):
         claims.main([str(tmp_path)])
+
+
+def test_write_makes_the_figure_and_shows_it(
+    claims: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "trojan").symlink_to(RECORDS / "trojan")
+    with pytest.raises(SystemExit, match="lacks <!-- claims -->"):
+        claims.main([str(tmp_path), "--write"])
+    assert not (tmp_path / "claims.png").exists()
+    (tmp_path / "README.md").write_text("<!-- claims -->\n<!-- /claims -->\n")
+    assert claims.main([str(tmp_path), "--write"]) == 0
+    shown = "\n\n![all claims](claims.png)\n\n**5. ASR"
+    assert (tmp_path / "README.md").read_text().count(shown) == 1
+    made = (tmp_path / "claims.png").read_bytes()
+    assert made.startswith(b"\x89PNG") and len(made) > 10_000
+    assert claims.main([str(tmp_path), "--figure", str(tmp_path / "own.png")]) == 0
+    assert (tmp_path / "own.png").read_bytes() == made
+    assert "claims.png" not in capsys.readouterr().out

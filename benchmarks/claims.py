@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 from claims_figure import figure_of, where
+from PIL import Image
 
 from expunge.disk.whole import write_file
 from expunge.errors import ExpungeError
@@ -67,7 +68,7 @@ EXCEPTIONS: Sequence[tuple[str, str, str]] = (
 STAYS: Sequence[tuple[str, str]] = (("sparsity-class", r"^TA change of "), ("trojan", r"^SA of "))
 """Studies and patterns of claims about a score of which the paper says that it stays."""
 BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
-FIGURE = "claims.png"
+FIGURE, TABLES = "claims.png", "claims.md"
 HEADS = (
     "claim, as asked | record | seeds | difference | verdict | after Holm, in its study "
     "| after Holm, all of this page | seeds it takes"
@@ -102,8 +103,8 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """After Holm over the page; of one that looks decided, theirs."""
-        return self.found.verdict if self.page is None else self.page.after_holm or "undecided"
+        """After Holm in its study; of one that looks decided, theirs."""
+        return self.found.verdict if self.both is None else self.found.after_holm or "undecided"
 
 
 def number_of(study: str, text: str) -> str | None:
@@ -193,30 +194,53 @@ def row_of(line: Line) -> str:
 
 
 def counted(lines: Sequence[Line]) -> str:
-    """How many claims hold, fail, are equivalent or undecided, after Holm over the page or by looks."""
+    """How many claims hold, fail, are equivalent or undecided."""
     counts = Counter(line.verdict for line in lines)
     told = {"holds": "hold", "fails": "fail", "equivalent": "equivalent", "undecided": "undecided"}
-    by = "By looks" if all(line.page is None for line in lines) else "After Holm over this page"
-    return f"{by}: {', '.join(f'{counts[word]} {says}' for word, says in told.items() if counts[word])}."
+    return ", ".join(f"{counts[word]} {says}" for word, says in told.items() if counts[word])
+
+
+def sum_of(lines: Sequence[Line]) -> str:
+    """The verdicts by number and data, and the figure."""
+    bases = list(dict.fromkeys(re.split(r"[:+, ]", line.data)[0] for line in lines))
+    rows = [f"| what the paper says | {' | '.join(bases)} |", f"|---|{'---|' * len(bases)}"]
+    for number, says in CLAIMS.items():
+        own = [line for line in lines if line.number == number]
+        cells = [
+            counted([one for one in own if re.split(r"[:+, ]", one.data)[0] == base]) or "–"
+            for base in bases
+        ]
+        rows += [f"| ({number}) {says} | {' | '.join(cells)} |"] if own else []
+    family = sum(line.both is not None for line in lines)
+    told = (
+        f"Verdicts after Holm's correction within each study, (5) by its looks. Each claim with its "
+        f"difference, interval and seeds, and what a correction for all {family} claims of the page "
+        f"leaves of it: [claims]({TABLES})."
+    )
+    return "\n\n".join(["\n".join(rows), told, f"![all claims]({FIGURE})"])
 
 
 def page_of(lines: Sequence[Line]) -> str:
     """All tables, and what they count."""
     family = sum(line.both is not None for line in lines)
     parts = [
+        "# The papers' claims\n\nBy `python benchmarks/claims.py docs/results --write`.",
         f"{by_chance(family)} One column has the claims of a study for a family, the next "
         f"one all {family}. A claim says that its left side is smaller: *holds* where the whole "
         "95 % interval is below 0, *fails* where it is above, *equivalent* where a difference lies "
-        "within the margin by two one-sided tests. The last column: the seeds with which the difference that was "
-        "seen would be told from none in four of five tries, where a study leaves it undecided.",
+        "within the margin by two one-sided tests. The last column: the seeds with which the difference "
+        "that was seen would be told from none in four of five tries, where a study leaves it open.",
     ]
     for number, says in CLAIMS.items():
         own = [line for line in lines if line.number == number]
         if not own:
             continue
-        head = f"**{number}{'.' if number.isdigit() else ':'} {says}.**"
+        head = f"## ({number}) {says}\n\n"
+        head += (
+            "By looks" if all(one.page is None for one in own) else "After Holm, in their studies"
+        )
         table = [f"| {HEADS} |", "|---|---|---:|---|---|---|---|---:|"]
-        parts += [f"{head} {counted(own)}", "\n".join([*table, *map(row_of, own)])]
+        parts += [f"{head}: {counted(own)}.", "\n".join([*table, *map(row_of, own)])]
     if any(stays(line) for line in lines):
         parts.append(
             "\\* The paper says that this score stays: *equivalent* speaks for it, *holds* and *fails* "
@@ -247,7 +271,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="folder of records")
-    parser.add_argument("--write", action="store_true", help="into README.md there, and claims.png")
+    parser.add_argument("--write", action="store_true", help="into files of that folder")
     parser.add_argument("--figure", type=Path, metavar="FILE.png", help="write the figure there")
     asked = parser.parse_args(arguments)
     try:
@@ -260,12 +284,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise SystemExit(f"{asked.results} holds no record with a claim of these papers")
     page = page_of(lines := over_page(found))
     if asked.write:
-        page = page.replace("\n\n", f"\n\n![all claims]({FIGURE})\n\n", 1)
-        written(asked.results / "README.md", page)
+        written(asked.results / "README.md", sum_of(lines))
+        write_file(asked.results / TABLES, page)
     else:
         print(page, end="")
     for file in filter(None, (asked.figure, asked.results / FIGURE if asked.write else None)):
         figure_of(lines, CLAIMS, stays).savefig(file, dpi=110)
+        with Image.open(file) as drawn:  # few colours: a third of the bytes
+            fewer = drawn.convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        fewer.save(file, optimize=True)
     return 0
 
 

@@ -93,11 +93,9 @@ def above(
 
 def notes(lines: Sequence[Line], drawn: Sequence[Line], stays: Callable[[Line], bool]) -> str:
     """What is said below the figure."""
-    family = sum(line.both is not None for line in lines)
     told = [
         "Left side minus right side, in points; beyond ±1 the axis is logarithmic. Verdicts: after Holm "
-        f"over the {family} claims of the page, so that an interval may leave out 0 and yet decide "
-        "nothing."
+        "over the claims of the study, so that an interval may leave out 0 and yet decide nothing."
     ]
     if any(stays(line) for line in drawn):
         told.append("* The paper says that this score stays.")

@@ -70,9 +70,12 @@ def test_every_number_is_asked_by_a_study_that_ships(claims: ModuleType) -> None
     assert asked == {*claims.CLAIMS}
 
 
-def found(p: float, difference: float = -3.0) -> Found:
-    claim = parse_claim("average gap of a < average gap of b")
-    return Found(claim, "holds", difference, difference - 1, difference + 1, 5, 5, p=p)
+def found(p: float, difference: float = -3.0, after: str = "holds") -> Found:
+    claim, ends = (
+        parse_claim("average gap of a < average gap of b"),
+        (difference - 1, difference + 1),
+    )
+    return Found(claim, "holds", difference, *ends, 5, 5, p=p, after_holm=after)
 
 
 def test_holm_is_over_all_claims_of_the_page(claims: ModuleType) -> None:
@@ -90,16 +93,23 @@ def test_holm_is_over_all_claims_of_the_page(claims: ModuleType) -> None:
     assert pages[2].holm == pytest.approx(0.006)
     page = claims.page_of(made)
     assert "4 claims asked" in page and page.count("[trojan](trojan/table.md)") == 1
-    assert "2 hold, 1 equivalent, 1 undecided." in page and "By looks: 1 hold." in page
+    assert "After Holm, in their studies: 4 hold." in page and "By looks: 1 hold." in page
     assert "0.045, holds" in page and "by its looks †" in page and "\n\n† Decided" in page
 
 
 def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_path: Path) -> None:
     seconds = parse_claim("mask_s of original at density 95 % omp < at density 95 % imp")
-    short = replace(found(math.nan, -200.0), low=math.nan, high=math.nan, n=1, verdict="undecided")
+    short = replace(
+        found(math.nan, -200.0),
+        low=math.nan,
+        high=math.nan,
+        n=1,
+        verdict="undecided",
+        after_holm="",
+    )
     given = {
         "sure": ("1", found(0.001), (0.001, math.nan)),
-        "alike": ("1", found(0.3, 0.1), (0.3, 0.002)),
+        "alike": ("1", found(0.3, 0.1, "equivalent"), (0.3, 0.002)),
         "short": ("1", short, (math.nan, math.nan)),
         "lacking": ("4", replace(short, difference=math.nan, n=0), (math.nan, math.nan)),
         "slow": ("4", replace(found(0.001), claim=seconds), (0.001, math.nan)),
@@ -121,7 +131,7 @@ def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_pa
     assert at == [-3.0, 0.1, -200.0, 40.0]
     assert [dot.get_markerfacecolor() == "white" for dot in dots] == [False, False, True, False]
     below = figure.get_supxlabel()
-    assert "the 5 claims" in below and "1 claim in seconds." in below and "no seed has" in below
+    assert "of the study" in below and "1 claim in seconds." in below and "no seed has" in below
     figure.savefig(tmp_path / "claims.png", dpi=50)  # warnings are errors: nothing is out of place
     for few in (lines[3:5], lines[:1]):
         claims.figure_of(few, claims.CLAIMS, claims.stays).savefig(tmp_path / "few.png", dpi=50)
@@ -136,7 +146,7 @@ def test_records_give_what_their_studies_decide(
     assert claims.main([str(tmp_path)]) == 0
     assert {file: file.stat().st_mtime_ns for file in RECORDS.rglob("*")} == before
     page = capsys.readouterr().out
-    assert "(methods/table.md)" not in page and "**5. " in page and "**UNSIR: " in page
+    assert "(methods/table.md)" not in page and "## (5) " in page and "## (UNSIR) " in page
     for name, own in (("mnist-mlp", True), ("trojan", False)):
         lines = claims.lines_of(RECORDS / name)
         file = RECORDS / name / "study.yaml"
@@ -176,8 +186,10 @@ def test_write_makes_the_figure_and_shows_it(
     assert not (tmp_path / "claims.png").exists()
     (tmp_path / "README.md").write_text("<!-- claims -->\n<!-- /claims -->\n")
     assert claims.main([str(tmp_path), "--write"]) == 0
-    shown = "\n\n![all claims](claims.png)\n\n**5. ASR"
-    assert (tmp_path / "README.md").read_text().count(shown) == 1
+    told = (tmp_path / "README.md").read_text()
+    assert told.count("\n\n![all claims](claims.png)\n<!-- /claims -->") == 1
+    assert "| what the paper says | mnist |" in told and "| 3 hold, 1 undecided |" in told
+    assert "## (5) ASR" in (tmp_path / "claims.md").read_text()
     made = (tmp_path / "claims.png").read_bytes()
     assert made.startswith(b"\x89PNG") and len(made) > 10_000
     assert claims.main([str(tmp_path), "--figure", str(tmp_path / "own.png")]) == 0

@@ -62,11 +62,14 @@ NUMBERS: Mapping[str, str] = {
 EXCEPTIONS: Sequence[tuple[str, str, str]] = (
     ("sparsity-class|sparsity-random", r"\bl1_sparse\b", "2"),
     ("sparsity-class", r"^(UA|MIA|RA change|TA change) of ", "0"),
-    ("l1-schedulers", r"\bfinetune\b", "2"),
 )
 """Studies, a pattern of a claim's text, and the number of the claims that it finds; the first counts."""
 STAYS: Sequence[tuple[str, str]] = (("sparsity-class", r"^TA change of "), ("trojan", r"^SA of "))
 """Studies and patterns of claims about a score of which the paper says that it stays."""
+STAR = (
+    "\\* The paper says that this score stays: *equivalent* speaks for it, *holds* and *fails* tell of "
+    "a change."
+)
 BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
 FIGURE, TABLES = "claims.png", "claims.md"
 HEADS = (
@@ -79,7 +82,7 @@ HEADS = (
 class Line:
     """A claim in a table. both: its p values for Holm over the page, None of one that looks decided.
 
-    data: what its study ran on, in a few words. asked: claims of its study.
+    data: what its study ran on, in a few words. asked: claims of its study. scale: of its file.
     """
 
     number: str
@@ -90,6 +93,7 @@ class Line:
     page: Found | None = None
     data: str = ""
     asked: int = 1
+    scale: str = ""
 
     @property
     def takes(self) -> str:
@@ -132,7 +136,9 @@ def lines_of(record: Path) -> list[Line]:
             both = pairs_of(plan, frame, found)
     numbers = (number_of(study.name, one.claim.text) or "" for one in found)
     return [
-        Line(number, study.name, record.name, one, pair, None, where(study), len(found))
+        Line(
+            number, study.name, record.name, one, pair, None, where(study), len(found), study.scale
+        )
         for number, one, pair in zip(numbers, found, both, strict=True)
     ]
 
@@ -201,23 +207,31 @@ def counted(lines: Sequence[Line]) -> str:
 
 
 def sum_of(lines: Sequence[Line]) -> str:
-    """The verdicts by number and data, and the figure."""
-    bases = list(dict.fromkeys(re.split(r"[:+, ]", line.data)[0] for line in lines))
-    rows = [f"| what the paper says | {' | '.join(bases)} |", f"|---|{'---|' * len(bases)}"]
-    for number, says in CLAIMS.items():
-        own = [line for line in lines if line.number == number]
-        cells = [
-            counted([one for one in own if re.split(r"[:+, ]", one.data)[0] == base]) or "–"
-            for base in bases
-        ]
-        rows += [f"| ({number}) {says} | {' | '.join(cells)} |"] if own else []
+    """A table of verdicts for each number, claims by data, and the figure."""
     family = sum(line.both is not None for line in lines)
-    told = (
-        f"Verdicts after Holm's correction within each study, (5) by its looks. Each claim with its "
-        f"difference, interval and seeds, and what a correction for all {family} claims of the page "
-        f"leaves of it: [claims]({TABLES})."
-    )
-    return "\n\n".join(["\n".join(rows), told, f"![all claims]({FIGURE})"])
+    parts = [
+        "Each cell: the verdict after Holm's correction within its study, in (5) by its looks, and the "
+        f"difference, left side less right side, in points. Intervals, seeds, and what a correction for "
+        f"all {family} claims of the page leaves: [claims]({TABLES})."
+    ]
+    for number, says in CLAIMS.items():
+        cells: dict[str, dict[str, str]] = {}
+        for line in (one for one in lines if one.number == number):
+            data, _, scenario = line.data.partition(", ")
+            asked = escape_markdown(line.found.claim.text) + (" \\*" if stays(line) else "")
+            column = data if line.scale in ("", "two-cores", data.split(":")[0]) else line.scale
+            told = f"**{line.verdict}**" if line.verdict != "undecided" else line.verdict
+            if not math.isnan(line.found.difference):
+                told += f" {line.found.difference:+.1f}"
+            row = f"{asked} ({scenario})" if scenario else asked
+            cells.setdefault(row, {})[f"{data}, {column}" if column != data else data] = told
+        columns = list(dict.fromkeys(name for own in cells.values() for name in own))
+        table = [f"| ({number}) {says} | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+        for asked, own in cells.items():
+            table.append(f"| {asked} | {' | '.join(own.get(name, '–') for name in columns)} |")
+        parts += ["\n".join(table)] if cells else []
+    parts += [f"{STAR}", f"![all claims]({FIGURE})"]
+    return "\n\n".join(parts)
 
 
 def page_of(lines: Sequence[Line]) -> str:
@@ -242,10 +256,7 @@ def page_of(lines: Sequence[Line]) -> str:
         table = [f"| {HEADS} |", "|---|---|---:|---|---|---|---|---:|"]
         parts += [f"{head}: {counted(own)}.", "\n".join([*table, *map(row_of, own)])]
     if any(stays(line) for line in lines):
-        parts.append(
-            "\\* The paper says that this score stays: *equivalent* speaks for it, *holds* and *fails* "
-            "tell of a change."
-        )
+        parts.append(STAR)
     if family < len(lines):
         parts.append(
             "† Decided by looks, which share out the error of the study by a boundary of their own "

@@ -47,7 +47,6 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
         ("sparsity-random", "average gap of influence at sparsity 0.95 < at 0", "1"),
         ("sparsity-sweep", "average gap of finetune at sparsity 0.75 < at 0", "0"),
         ("l1-schedulers", "average gap of decreasing < average gap of constant", "3"),
-        ("l1-schedulers", "average gap of decreasing < average gap of finetune", "2"),
         ("pruners", "TA of original at density 95 % imp < at density dense", "4"),
         ("trojan", "ASR of l1_sparse at sparsity 0 < ASR of finetune", "5"),
         ("transfer", "full_finetune of finetune < full_finetune of l1_sparse", "6"),
@@ -188,7 +187,7 @@ def test_write_makes_the_figure_and_shows_it(
     assert claims.main([str(tmp_path), "--write"]) == 0
     told = (tmp_path / "README.md").read_text()
     assert told.count("\n\n![all claims](claims.png)\n<!-- /claims -->") == 1
-    assert "| what the paper says | mnist |" in told and "| 3 hold, 1 undecided |" in told
+    assert "SA stays | mnist:2000+patch |" in told and "(poison) | **holds** -22.4 |" in told
     assert "## (5) ASR" in (tmp_path / "claims.md").read_text()
     made = (tmp_path / "claims.png").read_bytes()
     assert made.startswith(b"\x89PNG") and len(made) > 10_000

@@ -53,10 +53,11 @@ def block_part(block: Block) -> Iterator[str]:
         f"\n## {block.name}\n\n{len(means)} methods, {n} seeds{left}, {len(block.pairs)} comparisons. "
         f"The best control: {best}.\n"
     )
-    heads = ["method", "mean rank", "95 %", "failed", "gap", "s / retrain", f"gap minus {BASE}'s"]
+    heads = ["method", "mean rank", "95 %", "failed", "gap", "median", "s / retrain"]
+    heads += [f"gap minus {BASE}'s"]
     heads += [f"than {BASE}", "than the best control", "shown nearer than"]
     heads += ["audits together"] if block.together else []
-    yield f"| {' | '.join(heads)} |\n|---|{'---:|' * 6}{'---|' * (len(heads) - 7)}"
+    yield f"| {' | '.join(heads)} |\n|---|{'---:|' * 7}{'---|' * (len(heads) - 8)}"
     for name in means.sort_values(kind="stable").index:
         low, high = ends[name]
         base, control = (block.pairs.get((name, other), Apart()) for other in (BASE, best))
@@ -71,7 +72,7 @@ def block_part(block: Block) -> Iterator[str]:
         f"retraining than every control here ({', '.join(block.controls) or 'there is none'}), or "
         "failed at some seeds, and none of these may be called good. Shown to be so: "
         f"{', '.join(shown) or 'none'}.\n\n"
-        "| not ranked | gap | s / retrain | |\n|---|---:|---:|---|"
+        "| not ranked | gap | median | s / retrain | |\n|---|---:|---:|---:|---|"
     )
     for name in (ORIGINAL, FLOOR, *CONTROLS, *OUTSIDE):
         if name in block.gaps:
@@ -127,8 +128,8 @@ Filled: shown to be nearer to retraining than every control. Lines: 95 % interva
 
 ![average gap against cost](pareto.png)
 
-Low and to the left is good. Filled: the Pareto front, the methods that no other beats in both. Crosses:
-controls, which do next to nothing. Dashed: `original`, and `floor`, a second retraining."""
+Low and to the left is good. Filled: the Pareto front, the methods that no other and no control beats in
+both. Crosses: controls, which do next to nothing. Dashed: `original`; `floor`, a second retraining."""
     return "\n".join([head, *parts, *over_part(blocks), ""])
 
 
@@ -187,7 +188,8 @@ def draw_costs(axes: Axes, block: Block) -> tuple[dict[str, tuple[float, float]]
     timed = {name: at for name, at in known.items() if at[0] > 0}
     points = {block.label(name): timed[name] for name in block.ranks.columns if name in timed}
     controls = {name: timed[name] for name in block.controls if name in timed}
-    front = pareto(points)
+    rivals = {**points, **controls, ORIGINAL: (0.0, float(gaps.get(ORIGINAL, math.inf)))}
+    front = [name for name in pareto(rivals) if name in points]
     across, down = zip(*points.values(), *controls.values(), strict=True)
     axes.set_xscale("log")
     axes.set_xlim(min(across) / ROOM, max(*across, 1.0) * ROOM)
@@ -204,7 +206,8 @@ def draw_costs(axes: Axes, block: Block) -> tuple[dict[str, tuple[float, float]]
             beside = axes.get_yaxis_transform()
             axes.text(*at, name, transform=beside, ha=side, va="bottom", size=8, color="0.3")
     steps = [points[name] for name in front]
-    axes.step(*zip(*steps, strict=True), where="post", color=DOT, linewidth=1.2, zorder=2)
+    if steps:
+        axes.step(*zip(*steps, strict=True), where="post", color=DOT, linewidth=1.2, zorder=2)
     for name, at in points.items():
         own, fill = (DOT, DOT) if name in front else ("0.45", "white")
         axes.plot(*at, "o", color=own, markersize=5, markerfacecolor=fill, zorder=3)

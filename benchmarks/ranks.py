@@ -102,12 +102,13 @@ class Block:
         return f"{method}†" if self.failed(method) else method
 
     def cells(self, row: str) -> list[str]:
-        """Its gap with the 95 % interval, and its share of retraining's seconds."""
+        """Its gap with the 95 % interval, the median of its seeds, its share of retraining's seconds."""
         values, share = self.gaps[row].dropna().tolist(), self.share.get(row, math.nan)
         mean, low, high = student_interval(values, least=self.step) if values else (math.nan,) * 3
         ends = "" if math.isnan(low) else f" [{max(0.0, low):.2f}, {min(100.0, high):.2f}]"
         told = f"{mean:.2f}{ends}" if values else "failed"
-        return [told, "–" if math.isnan(share) else f"{share:.2g}"]
+        middle = f"{np.median(values):.2f}" if values else "–"
+        return [told, middle, "–" if math.isnan(share) else f"{share:.2g}"]
 
 
 def ranked(gaps: pd.DataFrame) -> list[str]:

@@ -272,7 +272,7 @@ def test_the_page_says_what_is_shown_and_of_how_many_it_is_not(ranking: ModuleTy
     assert "| 1 of 4 |" in rows["breaks"] and rows["good"].endswith(
         "| not forgotten 3, cannot tell 1 |"
     )
-    assert rows["sisa"].count("|") == rows["floor"].count("|") == 5
+    assert rows["sisa"].count("|") == rows["floor"].count("|") == 6
     assert "1 block, 3 methods: a critical difference wants five blocks" in text
     assert "audits together" not in ranking.page([*ranking.blocks_of(scores(), NONE)])
 
@@ -297,3 +297,12 @@ def test_figures_are_drawn_with_a_panel_for_each_block(ranking: ModuleType, tmp_
     assert names == ["finetune", "good", "breaks†"], "the nearest on top"
     written = {text.get_text() for text in costs.axes[0].texts}
     assert {"floor", "original", "good", "head_zeroed"} <= written and "sisa" not in written
+
+
+def test_what_a_control_beats_is_not_on_the_front(ranking: ModuleType) -> None:
+    (block,) = ranking.blocks_of(scores(), NONE)
+    axes = ranking.canvas(4, 4).subplots()
+    points, front = ranking.draw_costs(axes, block)
+    control = points["head_zeroed"]
+    beaten = {name for name, at in points.items() if at[0] >= control[0] and at[1] > control[1]}
+    assert beaten and front and not beaten & {*front} and not {*front} & {*block.controls}

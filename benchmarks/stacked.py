@@ -10,6 +10,7 @@ import argparse
 import copy
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ NETWORKS = {
 """Architecture, shape of an input, batch size, steps that are timed."""
 
 
-def original(architecture: str, shape: tuple[int, ...], size: int) -> Trained:
+def original(architecture: str, shape: tuple[int, ...], size: int, place: Place = CPU) -> Trained:
     """A model that has learned next to nothing, of inputs that mean nothing."""
     draw = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (1200, *shape), generator=draw, dtype=torch.uint8)
@@ -45,12 +46,14 @@ def original(architecture: str, shape: tuple[int, ...], size: int) -> Trained:
         (TensorDataset(inputs, labels), TensorDataset(inputs[:50], labels[:50]))
     )
     recipe = Recipe(epochs=1, batch_size=size, lr=0.01, precision="float32", schedule="constant")
-    return expunge.train(data, architecture, recipe=recipe.but(augmentation="none"), place=CPU)
+    return expunge.train(data, architecture, recipe=recipe.but(augmentation="none"), place=place)
 
 
-def timed(made: Trained, count: int, steps: int, rounds: int) -> dict[str, Any]:
-    """Seconds a step and model, alone and at once."""
-    sessions = trial_sessions(made, count, CPU)
+def contest(
+    made: Trained, count: int, steps: int, place: Place = CPU
+) -> dict[str, Callable[[], None]]:
+    """Name -> so many steps: of one model alone, and of all at once."""
+    sessions = trial_sessions(made, count, place)
     networks = [one.run.fresh() for one in sessions]
     first = sessions[0]
     recipe = first.run.original_recipe()
@@ -68,9 +71,15 @@ def timed(made: Trained, count: int, steps: int, rounds: int) -> dict[str, Any]:
     def at_once() -> None:
         train_stacked(sessions, copy.deepcopy(networks), steps=steps)
 
+    return {"alone": alone, "at_once": at_once}
+
+
+def timed(made: Trained, count: int, steps: int, rounds: int) -> dict[str, Any]:
+    """Seconds a step and model, alone and at once."""
+    works = contest(made, count, steps)
     found: dict[str, list[float]] = {"alone": [], "at_once": []}
     for number in range(rounds + 1):
-        for name, work in (("alone", alone), ("at_once", at_once)):
+        for name, work in works.items():
             start = time.process_time()
             work()
             if number:  # the first round prepares kernels

@@ -1,4 +1,4 @@
-"""All studies of docs/results in one command, the cheapest that decides a claim first.
+"""The studies of forgetting of docs/results in one command, roughly the cheapest first.
 
     python benchmarks/campaign.py plan --data-dir DATA
     python benchmarks/campaign.py run --out runs/results --data-dir DATA --workers 2 --most-hours 6
@@ -193,7 +193,7 @@ def run(works: Sequence[Work], asked: argparse.Namespace) -> int:
         minutes = (time.perf_counter() - begin) / 60 - 60 * spent
         print(f"{work.record}: {how} after {minutes:.1f} min", flush=True)
     print(f"failed: {', '.join(failed) or 'none'}")
-    return 3 if stopped else int(bool(failed))
+    return 1 if failed else 3 * stopped
 
 
 def pack(folder: Path, to: Path, place: Place) -> bool:

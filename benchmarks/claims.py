@@ -12,9 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shutil
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -125,15 +123,12 @@ def lines_of(record: Path) -> list[Line]:
     study = read_study(file, recorded=file)
     if study.name not in NUMBERS or not study.claims:
         return []
-    with tempfile.TemporaryDirectory() as folder:  # nothing is written into the record
-        copy = Path(folder) / record.name
-        shutil.copytree(record, copy)
-        plan = planned(study, copy, recorded=True)
-        frame = results(plan.rows, plan.store)
-        found = verdicts_of(plan, frame)
-        both: Sequence[PValues | None] = [None] * len(found)
-        if plan.study.until_decided is None:
-            both = pairs_of(plan, frame, found)
+    plan = planned(study, record, recorded=True)
+    frame = results(plan.rows, plan.store)
+    found = verdicts_of(plan, frame)
+    both: Sequence[PValues | None] = [None] * len(found)
+    if plan.study.until_decided is None:
+        both = pairs_of(plan, frame, found)
     numbers = (number_of(study.name, one.claim.text) or "" for one in found)
     return [
         Line(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+from claims_beyond import Beyond, beyond
 from claims_figure import figure_of, where
 from PIL import Image
 
@@ -68,11 +69,15 @@ STAR = (
     "\\* The paper says that this score stays: *equivalent* speaks for it, *holds* and *fails* tell of "
     "a change."
 )
+NOT_BEYOND = (
+    "‡ Not shown to go beyond what a control, the zeroed row or doing nothing, gets in the same "
+    "comparison: its difference holds for the moved reference, and says nothing of the method."
+)
 BEGIN, END = "<!-- claims -->", "<!-- /claims -->"
 FIGURE, TABLES = "claims.png", "claims.md"
 HEADS = (
     "claim, as asked | record | seeds | difference | verdict | after Holm, in its study "
-    "| after Holm, all of this page | seeds it takes"
+    "| after Holm, all of this page | seeds it takes | the same of a control"
 )
 
 
@@ -81,6 +86,7 @@ class Line:
     """A claim in a table. both: its p values for Holm over the page, None of one that looks decided.
 
     data: what its study ran on, in a few words. asked: claims of its study. scale: of its file.
+    beyond: what a control does in the same comparison, of a claim for which that means something.
     """
 
     number: str
@@ -92,6 +98,7 @@ class Line:
     data: str = ""
     asked: int = 1
     scale: str = ""
+    beyond: Beyond | None = None
 
     @property
     def takes(self) -> str:
@@ -129,12 +136,19 @@ def lines_of(record: Path) -> list[Line]:
     both: Sequence[PValues | None] = [None] * len(found)
     if plan.study.until_decided is None:
         both = pairs_of(plan, frame, found)
-    numbers = (number_of(study.name, one.claim.text) or "" for one in found)
+    whole = with_derived(frame)
+    of_study = {"data": where(study), "asked": len(found), "scale": study.scale}
     return [
         Line(
-            number, study.name, record.name, one, pair, None, where(study), len(found), study.scale
+            number_of(study.name, one.claim.text) or "",
+            study.name,
+            record.name,
+            one,
+            pair,
+            beyond=beyond(one.claim, whole, plan.rows),
+            **of_study,
         )
-        for number, one, pair in zip(numbers, found, both, strict=True)
+        for one, pair in zip(found, both, strict=True)
     ]
 
 
@@ -176,6 +190,12 @@ def stays(line: Line) -> bool:
     return any(line.study == study and re.search(one, text) for study, one in STAYS)
 
 
+def moved_alone(line: Line) -> bool:
+    """Whether a claim holds or fails by no more than what a control does in its place."""
+    one = line.beyond
+    return line.verdict in ("holds", "fails") and one is not None and not one.is_shown
+
+
 def row_of(line: Line) -> str:
     """A row of a table."""
     shown = shown_claim(line.found)
@@ -190,6 +210,7 @@ def row_of(line: Line) -> str:
         "by its looks †" if line.both is None else shown.holm or "–",
         "–" if line.page is None else shown_claim(line.page).holm or "–",
         line.takes,
+        "–" if line.beyond is None else f"{line.beyond}",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -218,6 +239,7 @@ def sum_of(lines: Sequence[Line]) -> str:
             told = f"**{line.verdict}**" if line.verdict != "undecided" else line.verdict
             if not math.isnan(line.found.difference):
                 told += f" {line.found.difference:+.1f}"
+            told += " ‡" if moved_alone(line) else ""
             row = f"{asked} ({scenario})" if scenario else asked
             cells.setdefault(row, {})[f"{data}, {column}" if column != data else data] = told
         columns = list(dict.fromkeys(name for own in cells.values() for name in own))
@@ -225,7 +247,11 @@ def sum_of(lines: Sequence[Line]) -> str:
         for asked, own in cells.items():
             table.append(f"| {asked} | {' | '.join(own.get(name, '–') for name in columns)} |")
         parts += ["\n".join(table)] if cells else []
-    parts += [f"{STAR}", f"![all claims]({FIGURE})"]
+    parts += [
+        STAR,
+        *([NOT_BEYOND] if any(map(moved_alone, lines)) else []),
+        f"![all claims]({FIGURE})",
+    ]
     return "\n\n".join(parts)
 
 
@@ -237,8 +263,12 @@ def page_of(lines: Sequence[Line]) -> str:
         f"{by_chance(family)} One column has the claims of a study for a family, the next "
         f"one all {family}. A claim says that its left side is smaller: *holds* where the whole "
         "95 % interval is below 0, *fails* where it is above, *equivalent* where a difference lies "
-        "within the margin by two one-sided tests. The last column: the seeds with which the difference "
-        "that was seen would be told from none in four of five tries, where a study leaves it open.",
+        "within the margin by two one-sided tests.",
+        "*Seeds it takes*: those with which the difference that was seen would be told from none in "
+        "four of five tries, where a study leaves it open. *The same of a control*, of a claim about "
+        "the gap of one method under two settings: what a zeroed row of the last layer, or doing "
+        "nothing, gets in the same comparison, and the method's difference beyond that. Where it is the "
+        "control's, the setting has moved the reference, and nothing is shown of the method.",
     ]
     for number, says in CLAIMS.items():
         own = [line for line in lines if line.number == number]
@@ -248,7 +278,7 @@ def page_of(lines: Sequence[Line]) -> str:
         head += (
             "By looks" if all(one.page is None for one in own) else "After Holm, in their studies"
         )
-        table = [f"| {HEADS} |", "|---|---|---:|---|---|---|---|---:|"]
+        table = [f"| {HEADS} |", "|---|---|---:|---|---|---|---|---:|---|"]
         parts += [f"{head}: {counted(own)}.", "\n".join([*table, *map(row_of, own)])]
     if any(stays(line) for line in lines):
         parts.append(STAR)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
+from expunge.scores.rows import SETTING
 from expunge.scores.sequential import adjusted
+from expunge.scores.table import AVERAGE_GAP
 from expunge.study.catalogue import shipped_files
+from expunge.study.cells import Row
 from expunge.study.claims import parse_claim
 from expunge.study.file import read_study
 from expunge.study.verdicts import Found
@@ -27,7 +31,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import claims
 
     yield claims
-    for name in ("claims", "claims_figure"):
+    for name in ("claims", "claims_beyond", "claims_figure"):
         del sys.modules[name]
 
 
@@ -194,3 +198,73 @@ def test_write_makes_the_figure_and_shows_it(
     assert claims.main([str(tmp_path), "--figure", str(tmp_path / "own.png")]) == 0
     assert (tmp_path / "own.png").read_bytes() == made
     assert "claims.png" not in capsys.readouterr().out
+
+
+def gaps(values: Mapping[tuple[str, str], Sequence[float]]) -> pd.DataFrame:
+    """Average gaps by method and density, one of each seed."""
+    return pd.DataFrame(
+        [
+            {
+                "data": "digits",
+                "model": "cnn",
+                "recipe": "r",
+                "density": density,
+                "scenario": "class",
+            }
+            | {"method": method, "seed": seed, "score": AVERAGE_GAP, "value": value, "n": 1000}
+            for (method, density), own in values.items()
+            for seed, value in enumerate(own)
+        ]
+    )
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """What a study of these rows plans."""
+    whole = frame[[*SETTING, "method", "seed"]].to_dict("records")
+    return [
+        Row(tuple(one[name] for name in SETTING), one["method"], one["seed"], "", "")
+        for one in whole
+    ]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "moved", "mean", "shown"),
+    [
+        (
+            [3.0, 4.0, 5.0],
+            -3.0,
+            0.0,
+            False,
+        ),  # as much nearer as the method: the reference has moved
+        ([6.5, 7.0, 7.5], 0.0, -3.0, True),
+    ],
+)
+def test_a_control_stands_beside_a_claim_of_two_settings(
+    claims: ModuleType, theirs: list[float], moved: float, mean: float, shown: bool
+) -> None:
+    frame = gaps(
+        {
+            ("finetune", "dense"): [7.0, 8.0, 9.0],
+            ("finetune", "95 % omp"): [4.0, 5.0, 6.0],
+            ("head_zeroed", "dense"): [6.0, 7.0, 8.0] if moved else theirs,
+            ("head_zeroed", "95 % omp"): theirs,
+            ("original", "dense"): [20.0, 20.0, 20.0],
+            ("original", "95 % omp"): [1.0, 1.0, 1.0],
+        }
+    )
+    claim = parse_claim("average gap of finetune at sparsity 0.95 < at 0")
+    one = claims.beyond(claim, frame, rows_of(frame))
+    assert (one.control, one.moved, one.mean) == ("head_zeroed", moved, mean)
+    assert one.is_shown is shown and one.low <= mean <= one.high
+    line = claims.Line("1", "sparsity-class", "record", found(0.001), None, beyond=one)
+    assert claims.moved_alone(line) is not shown
+    assert ("‡" in claims.sum_of([line])) is not shown
+    assert f"head_zeroed {moved:+.2f}, beyond it {mean:+.2f} [" in claims.row_of(line)
+    none = frame[frame["method"] != "head_zeroed"]
+    assert claims.beyond(claim, none, rows_of(none)).control == "original"
+    for text in (
+        "UA of finetune at sparsity 0.95 < at 0",
+        "average gap of finetune at sparsity 0.95 < average gap of head_zeroed",
+        "average gap of head_zeroed at sparsity 0.95 < at 0",
+    ):
+        assert claims.beyond(parse_claim(text), frame, rows_of(frame)) is None

@@ -22,6 +22,7 @@ import pandas as pd
 from claims_beyond import Beyond, beyond
 from claims_figure import figure_of, where
 from PIL import Image
+from recorded import read_record
 
 from expunge.disk.whole import write_file
 from expunge.errors import ExpungeError
@@ -31,8 +32,8 @@ from expunge.scores.sequential import PValues, adjusted, pair_of
 from expunge.scores.statistics import seeds_needed, student_quantile
 from expunge.study.differences import differences
 from expunge.study.file import read_study
-from expunge.study.launch import FILE, Planned, planned
-from expunge.study.results import results, with_derived
+from expunge.study.launch import FILE, Planned
+from expunge.study.results import with_derived
 from expunge.study.verdicts import LEVEL, Found, by_chance, verdicts_of
 
 CLAIMS: Mapping[str, str] = {
@@ -126,12 +127,10 @@ def number_of(study: str, text: str) -> str | None:
 
 def lines_of(record: Path) -> list[Line]:
     """The claims of a record, decided; none of a study that is left out."""
-    file = record / FILE
-    study = read_study(file, recorded=file)
+    study = read_study(record / FILE, recorded=record / FILE)
     if study.name not in NUMBERS or not study.claims:
         return []
-    plan = planned(study, record, recorded=True)
-    frame = results(plan.rows, plan.store)
+    plan, frame = read_record(record)
     found = verdicts_of(plan, frame)
     both: Sequence[PValues | None] = [None] * len(found)
     if plan.study.until_decided is None:

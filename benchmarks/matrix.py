@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
+from recorded import read_record
 
 from expunge.data.poison import split_poison
 from expunge.disk.whole import write_file
@@ -30,18 +28,6 @@ KNOWN = {
     "clean:0.2": "clean images alone",
 }
 FIRST = ["original", "retrain"]
-
-
-def scores_of(record: Path) -> pd.DataFrame:
-    """One row for each cell and score of a record, as `expunge study results` writes them."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy, tables = Path(folder) / "copy", Path(folder) / "tables"
-        shutil.copytree(record, copy)
-        command = [sys.executable, "-m", "expunge", "study", "results", str(copy / "study.yaml")]
-        subprocess.run(
-            [*command, "--out", str(copy), "--tables", str(tables)], check=True, capture_output=True
-        )
-        return pd.read_csv(tables / "scores.csv")
 
 
 def attack_of(data: str) -> str:
@@ -131,7 +117,7 @@ def main() -> int:
     )
     parser.add_argument("record", type=Path)
     record = parser.parse_args().record
-    frame = scores_of(record)
+    _, frame = read_record(record)
     write_file(record / "matrix.md", table(frame))
     figure(frame, record / "matrix.png")
     print(table(frame))

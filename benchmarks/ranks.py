@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from recorded import read_record
 
 from expunge.scores.joint import holm
 from expunge.scores.rows import CONTROLS, FINDINGS_FILE, NO_METHODS, ORIGINAL, RETRAIN, SETTING
 from expunge.scores.statistics import p_values, student_interval
 from expunge.scores.table import AVERAGE_GAP
-from expunge.study.file import read_study
 from expunge.study.findings import findings_of
-from expunge.study.launch import FILE, planned
-from expunge.study.results import results, with_average_gap
+from expunge.study.results import with_average_gap
 from expunge.study.scenarios import scenario_of
 
 OUTSIDE = {
@@ -165,9 +164,8 @@ def mean_ranks(blocks: Sequence[Block]) -> pd.DataFrame:
 
 def recorded(record: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores of a record with average gaps, and findings of its audits; nothing is written."""
-    study = planned(read_study(record / FILE, recorded=record / FILE), record, recorded=True)
-    frame = results(study.rows, study.store)
-    findings = findings_of(study.rows, study.store, frame)
+    plan, frame = read_record(record)
+    findings = findings_of(plan.rows, plan.store, frame)
     if findings is None:
         findings = pd.DataFrame(columns=[*FINDINGS_FILE])
     return with_average_gap(frame), findings

@@ -31,7 +31,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import claims
 
     yield claims
-    for name in ("claims", "claims_beyond", "claims_figure"):
+    for name in ("claims", "claims_beyond", "claims_figure", "recorded"):
         del sys.modules[name]
 
 

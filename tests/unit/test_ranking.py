@@ -26,7 +26,7 @@ def opened(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield importlib.import_module(name)
-    for one in {"ranks", "ranking"} - before:
+    for one in {"ranks", "ranking", "recorded"} - before:
         sys.modules.pop(one, None)
 
 

@@ -52,13 +52,15 @@ def absent(line: Line) -> str:
     return "of which no seed has both sides" if math.isnan(line.found.difference) else ""
 
 
-def label_of(line: Line, stays: bool) -> str:
+def label_of(line: Line, stays: bool, by_reference: bool) -> str:
     """The claim, on which data, and how many of its seeds it has if it lacks some."""
     found = line.found
     score = found.claim.less.score
-    marks = f"{' *' if stays else ''}{' †' if line.both is None else ''}"
+    marks = {" *": stays, " †": line.both is None, " ‡": by_reference}
+    marked = "".join(mark for mark, is_so in marks.items() if is_so)
     seeds = "" if found.n == found.of else f", {found.n} of {found.of} seeds"
-    return f"{found.claim.text.replace(f'< {score} of ', '< of ')} · {line.data}{seeds}{marks}"
+    claim = found.claim.text.replace(f"< {score} of ", "< of ")
+    return f"{claim} · {line.data}{line.at_scale}{seeds}{marked}"
 
 
 def draw_panel(axes: Axes, lines: Sequence[Line], labels: Sequence[str], most: float) -> None:
@@ -91,7 +93,12 @@ def above(
     axes.annotate(text, (at, 1), xytext=(0, points), annotation_clip=False, in_layout=False, **look)
 
 
-def notes(lines: Sequence[Line], drawn: Sequence[Line], stays: Callable[[Line], bool]) -> str:
+def notes(
+    lines: Sequence[Line],
+    drawn: Sequence[Line],
+    stays: Callable[[Line], bool],
+    by_reference: Callable[[Line], bool],
+) -> str:
     """What is said below the figure."""
     told = [
         "Left side minus right side, in points; beyond ±1 the axis is logarithmic. Verdicts: after Holm "
@@ -101,17 +108,23 @@ def notes(lines: Sequence[Line], drawn: Sequence[Line], stays: Callable[[Line], 
         told.append("* The paper says that this score stays.")
     if any(line.both is None for line in drawn):
         told.append("† Decided by looks.")
+    if any(by_reference(line) for line in drawn):
+        told.append("‡ Not shown of the models alone, read against one and the same reference.")
     why = Counter(absent(line) for line in lines if absent(line))
     told += [f"Not drawn: {n} {'claim' if n == 1 else 'claims'} {says}." for says, n in why.items()]
     return "\n".join(wrap(" ".join(told), 150))
 
 
 def figure_of(
-    lines: Sequence[Line], heads: Mapping[str, str], stays: Callable[[Line], bool]
+    lines: Sequence[Line],
+    heads: Mapping[str, str],
+    stays: Callable[[Line], bool],
+    by_reference: Callable[[Line], bool],
 ) -> Figure:
     """All claims that are in points, a panel for each number of heads.
 
-    stays: whether the paper says of a claim's score that it stays.
+    stays: whether the paper says of a claim's score that it stays. by_reference: whether its models
+    alone are not shown to differ as it says.
     """
     drawn = [line for line in lines if not absent(line)]
     own = {number: [line for line in drawn if line.number == number] for number in heads}
@@ -125,7 +138,9 @@ def figure_of(
         figure = canvas(WIDTH, 1.3 + sum(HEAD + ROW * one for one in rows))
         grid = [*figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows).flat]
         for axes, (number, some) in zip(grid, own.items(), strict=False):
-            draw_panel(axes, some, [label_of(one, stays(one)) for one in some], most)
+            draw_panel(
+                axes, some, [label_of(one, stays(one), by_reference(one)) for one in some], most
+            )
             axes.set_title("\n " if axes is grid[0] else " ")  # room for what begins further left
             head = f"{number}{'.' if number.isdigit() else ':'} {heads[number]}"
             above(axes, head, 0.008, 6, "figure fraction", weight="bold", size=10)
@@ -136,5 +151,7 @@ def figure_of(
             for verdict, (colour, fill) in LOOKS.items()
         ]
         figure.legend(handles=dots, loc="outside upper left", ncols=len(dots), frameon=False)
-        figure.supxlabel(notes(lines, drawn, stays), x=0.008, ha="left", size=8.5, color="0.3")
+        figure.supxlabel(
+            notes(lines, drawn, stays, by_reference), x=0.008, ha="left", size=8.5, color="0.3"
+        )
     return figure

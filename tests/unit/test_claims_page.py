@@ -14,7 +14,6 @@ import pytest
 
 from expunge.scores.rows import SETTING
 from expunge.scores.sequential import adjusted
-from expunge.scores.table import AVERAGE_GAP
 from expunge.study.catalogue import shipped_files
 from expunge.study.cells import Row
 from expunge.study.claims import parse_claim
@@ -31,7 +30,7 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import claims
 
     yield claims
-    for name in ("claims", "claims_beyond", "claims_figure", "recorded"):
+    for name in ("claims", "claims_figure", "claims_parts", "recorded"):
         del sys.modules[name]
 
 
@@ -119,14 +118,27 @@ def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_pa
         "looks": ("5", found(math.nan, 40.0), None),
     }
     lines = [
-        claims.Line(number, "trojan", "trojan", one, both, data=name)
+        claims.Line(
+            number,
+            "trojan",
+            "trojan",
+            one,
+            both,
+            data=name,
+            scale="papers" if name == "sure" else "two-cores",
+        )
         for name, (number, one, both) in given.items()
     ]
-    figure = claims.figure_of(claims.over_page(lines), claims.CLAIMS, lambda line: False)
+    figure = claims.figure_of(
+        claims.over_page(lines),
+        claims.CLAIMS,
+        lambda line: False,
+        lambda line: line.data == "sure",
+    )
     told = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
     claim = "average gap of a < of b"
     assert told == [
-        [f"{claim} · sure", f"{claim} · alike", f"{claim} · short, 1 of 5 seeds"],
+        [f"{claim} · sure, papers ‡", f"{claim} · alike", f"{claim} · short, 1 of 5 seeds"],
         [f"{claim} · looks †"],
     ]
     dots = [line for axes in figure.axes for line in axes.lines if line.get_marker() == "o"]
@@ -137,7 +149,8 @@ def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_pa
     assert "of the study" in below and "1 claim in seconds." in below and "no seed has" in below
     figure.savefig(tmp_path / "claims.png", dpi=50)  # warnings are errors: nothing is out of place
     for few in (lines[3:5], lines[:1]):
-        claims.figure_of(few, claims.CLAIMS, claims.stays).savefig(tmp_path / "few.png", dpi=50)
+        drawn = claims.figure_of(few, claims.CLAIMS, claims.stays, claims.by_reference)
+        drawn.savefig(tmp_path / "few.png", dpi=50)
 
 
 def test_records_give_what_their_studies_decide(
@@ -200,71 +213,87 @@ def test_write_makes_the_figure_and_shows_it(
     assert "claims.png" not in capsys.readouterr().out
 
 
-def gaps(values: Mapping[tuple[str, str], Sequence[float]]) -> pd.DataFrame:
-    """Average gaps by method and density, one of each seed."""
+def scores(values: Mapping[tuple[str, str], Sequence[float]]) -> pd.DataFrame:
+    """RA of each seed by method and density, times 4; UA, MIA and TA are 0."""
+    setting = {"data": "digits", "model": "cnn", "recipe": "r", "scenario": "class"}
     return pd.DataFrame(
         [
-            {
-                "data": "digits",
-                "model": "cnn",
-                "recipe": "r",
-                "density": density,
-                "scenario": "class",
-            }
-            | {"method": method, "seed": seed, "score": AVERAGE_GAP, "value": value, "n": 1000}
+            setting
+            | {"density": density, "method": method, "seed": seed, "score": score, "n": 1000}
+            | {"value": 4 * value if score == "RA" else 0.0}
             for (method, density), own in values.items()
             for seed, value in enumerate(own)
+            for score in ("UA", "MIA", "RA", "TA")
         ]
     )
 
 
 def rows_of(frame: pd.DataFrame) -> list[Row]:
     """What a study of these rows plans."""
-    whole = frame[[*SETTING, "method", "seed"]].to_dict("records")
+    whole = frame[[*SETTING, "method", "seed"]].drop_duplicates().to_dict("records")
     return [
         Row(tuple(one[name] for name in SETTING), one["method"], one["seed"], "", "")
         for one in whole
     ]
 
 
+REFERENCES = {("retrain", "dense"): [20.0, 21.0], ("retrain", "95 % omp"): [14.0, 15.0]}
+ZEROED = {("head_zeroed", "dense"): [20.0, 21.0], ("head_zeroed", "95 % omp"): [18.0, 19.0]}
+
+
 @pytest.mark.parametrize(
-    ("theirs", "moved", "mean", "shown"),
+    ("dense", "sparse", "model", "reference", "borne"),
     [
-        (
-            [3.0, 4.0, 5.0],
-            -3.0,
-            0.0,
-            False,
-        ),  # as much nearer as the method: the reference has moved
-        ([6.5, 7.0, 7.5], 0.0, -3.0, True),
+        ([10.0, 11.0], [10.0, 11.0], 0.0, -6.0, False),  # below both, and nearer for the lower one
+        ([5.0, 6.0], [8.0, 9.0], -3.0, -6.0, True),
+        ([24.0, 25.0], [22.0, 23.0], -2.0, 6.0, False),  # above both, and farther for the lower one
+        ([24.0, 25.0], [26.0, 27.0], 2.0, 6.0, True),
     ],
 )
-def test_a_control_stands_beside_a_claim_of_two_settings(
-    claims: ModuleType, theirs: list[float], moved: float, mean: float, shown: bool
+def test_a_difference_parts_into_the_models_and_the_references(
+    claims: ModuleType,
+    dense: list[float],
+    sparse: list[float],
+    model: float,
+    reference: float,
+    borne: bool,
 ) -> None:
-    frame = gaps(
-        {
-            ("finetune", "dense"): [7.0, 8.0, 9.0],
-            ("finetune", "95 % omp"): [4.0, 5.0, 6.0],
-            ("head_zeroed", "dense"): [6.0, 7.0, 8.0] if moved else theirs,
-            ("head_zeroed", "95 % omp"): theirs,
-            ("original", "dense"): [20.0, 20.0, 20.0],
-            ("original", "95 % omp"): [1.0, 1.0, 1.0],
-        }
-    )
+    own = {("finetune", "dense"): dense, ("finetune", "95 % omp"): sparse}
+    frame = scores({**REFERENCES, **ZEROED, **own})
     claim = parse_claim("average gap of finetune at sparsity 0.95 < at 0")
-    one = claims.beyond(claim, frame, rows_of(frame))
-    assert (one.control, one.moved, one.mean) == ("head_zeroed", moved, mean)
-    assert one.is_shown is shown and one.low <= mean <= one.high
-    line = claims.Line("1", "sparsity-class", "record", found(0.001), None, beyond=one)
-    assert claims.moved_alone(line) is not shown
-    assert ("‡" in claims.sum_of([line])) is not shown
-    assert f"head_zeroed {moved:+.2f}, beyond it {mean:+.2f} [" in claims.row_of(line)
-    none = frame[frame["method"] != "head_zeroed"]
-    assert claims.beyond(claim, none, rows_of(none)).control == "original"
-    for text in (
+    one = claims.parts_of(claim, frame, rows_of(frame))
+    assert (one.model, one.reference) == (pytest.approx(model), pytest.approx(reference))
+    assert one.low <= model <= one.high
+    assert (one.control, one.moved) == ("head_zeroed", pytest.approx(4.0))
+    whole = model + reference
+    told = found(0.001, whole, "holds" if whole < 0 else "fails")
+    line = claims.Line("1", "sparsity-class", "record", told, (0.001, math.nan), parts=one)
+    assert claims.by_reference(line) is not borne
+    assert ("‡" in claims.sum_of([line])) is not borne
+    assert f"], {reference:+.2f}; head_zeroed +4.00 |" in claims.row_of(line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "UA of finetune at sparsity 0.95 < at 0",
         "average gap of finetune at sparsity 0.95 < average gap of head_zeroed",
-        "average gap of head_zeroed at sparsity 0.95 < at 0",
-    ):
-        assert claims.beyond(parse_claim(text), frame, rows_of(frame)) is None
+        "average gap of finetune at sparsity 0 < average gap of head_zeroed",
+        "average gap of finetune at sparsity 0.95 < at 0.5",
+    ],
+)
+def test_other_claims_have_no_parts(claims: ModuleType, text: str) -> None:
+    own = {("finetune", "dense"): [1.0, 2.0], ("finetune", "95 % omp"): [1.0, 2.0]}
+    frame = scores({**REFERENCES, **ZEROED, **own})
+    assert claims.parts_of(parse_claim(text), frame, rows_of(frame)) is None
+
+
+def test_without_a_zeroed_row_the_original_is_the_control(claims: ModuleType) -> None:
+    own = {("finetune", "dense"): [9.0, 9.0], ("finetune", "95 % omp"): [8.0, 8.0]}
+    claim = parse_claim("average gap of finetune at sparsity 0.95 < at 0")
+    frame = scores({**REFERENCES, **own})
+    assert claims.parts_of(claim, frame, rows_of(frame)).control == ""
+    own |= {("original", "dense"): [19.0, 20.0], ("original", "95 % omp"): [12.0, 13.0]}
+    frame = scores({**REFERENCES, **own})
+    one = claims.parts_of(claim, frame, rows_of(frame))
+    assert (one.control, one.moved) == ("original", pytest.approx(1.0))

@@ -122,12 +122,13 @@ def _planned(side: Side, rows: Iterable[Row], known: set[RunKey]) -> list[RunKey
     found = []
     for row in rows:
         setting = dict(zip(SETTING, row.setting, strict=True))
-        if row.method == side.method and row.setting in known and _is_at(side, setting):
+        if row.method == side.method and row.setting in known and is_at(side, setting):
             found.append((*row.setting, row.seed))
     return found
 
 
-def _is_at(side: Side, setting: Mapping[str, str]) -> bool:
+def is_at(side: Side, setting: Mapping[str, str]) -> bool:
+    """Whether a setting, by `SETTING`'s names, is one that a side of a claim speaks of."""
     for key, value in side.at.items():
         if key == "sparsity":
             if not _is_sparsity(setting["density"], side.sparsity or 0.0):

@@ -60,7 +60,8 @@ def parts_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Parts | 
     own = [{one["density"] for one in settings if is_at(side, one)} for side in (less, more)]
     if any(len(one) != 1 for one in own) or own[0] == own[1]:
         return None
-    whole = differences(claim, with_average_gap(frame), rows)
+    known = with_average_gap(frame)
+    whole = differences(claim, known, rows)
     alike = [
         differences(claim, with_average_gap(with_reference(frame, *one)), rows).by_seed
         for one in own
@@ -71,7 +72,7 @@ def parts_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Parts | 
     model = [sum(one[seed] for one in alike) / len(alike) for seed in seeds]
     ends = student_interval(model, least=whole.step)
     left = sum(whole.by_seed[seed] for seed in seeds) / len(seeds) - ends[0]
-    return Parts(*ends, left, *moved_of(claim, frame, rows))
+    return Parts(*ends, left, *moved_of(claim, known, rows))
 
 
 def with_reference(frame: pd.DataFrame, density: str) -> pd.DataFrame:
@@ -82,14 +83,16 @@ def with_reference(frame: pd.DataFrame, density: str) -> pd.DataFrame:
     return pd.concat([kept, *(one.assign(density=label) for label in labels)], ignore_index=True)
 
 
-def moved_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, float]:
-    """A control's name and difference: the zeroed row where the scenario has one, else the original."""
+def moved_of(claim: Claim, known: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, float]:
+    """A control's name and difference: the zeroed row where the scenario has one, else the original.
+
+    known: with average gaps. Over all seeds that have the control, which may be more than the method's.
+    """
     if claim.less.method in (*CONTROLS, ORIGINAL):
         return "", math.nan
-    whole = with_average_gap(frame)
     for control in (HEAD_ZEROED, ORIGINAL):
         sides = (replace(side, method=control) for side in (claim.less, claim.more))
-        found = differences(Claim(claim.text, *sides), whole, rows).by_seed
+        found = differences(Claim(claim.text, *sides), known, rows).by_seed
         if found:
             return control, sum(found.values()) / len(found)
     return "", math.nan

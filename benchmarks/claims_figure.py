@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from claims_lines import Line, by_reference, stays
 
 from expunge.report.drawn import LOOK, canvas
 from expunge.report.figures import DOT
 from expunge.report.plotting import Axes, Figure, Line2D, mpl
 from expunge.scores.table import DERIVED, score_info
-
-if TYPE_CHECKING:
-    from claims import Line
-
-    from expunge.study.schema import Study
 
 WIDTH, ROW, HEAD = 10.0, 0.185, 0.57
 """Inches: the figure's width, the height of a claim, and what a panel takes besides."""
@@ -33,16 +30,6 @@ LOOKS: Mapping[str, tuple[str, str]] = {
 TICKS = (0, 1, 3, 10, 30, 100)
 
 
-def where(study: Study) -> str:
-    """The data of a study, without their trigger's settings, and its scenario if it has but one."""
-    named = []
-    for one in study.data:
-        base, *triggers = one.split("+")
-        named.append("+".join([base, *(trigger.split(":")[0] for trigger in triggers)]))
-    alone = study.scenarios if len(study.scenarios) == 1 else ()
-    return ", ".join([*dict.fromkeys(named), *alone])
-
-
 def absent(line: Line) -> str:
     """Why a claim cannot be drawn; empty where it can."""
     score = line.found.claim.less.score
@@ -52,11 +39,11 @@ def absent(line: Line) -> str:
     return "of which no seed has both sides" if math.isnan(line.found.difference) else ""
 
 
-def label_of(line: Line, stays: bool, by_reference: bool) -> str:
+def label_of(line: Line) -> str:
     """The claim, on which data, and how many of its seeds it has if it lacks some."""
     found = line.found
     score = found.claim.less.score
-    marks = {" *": stays, " †": line.both is None, " ‡": by_reference}
+    marks = {" *": stays(line), " †": line.both is None, " ‡": by_reference(line)}
     marked = "".join(mark for mark, is_so in marks.items() if is_so)
     seeds = "" if found.n == found.of else f", {found.n} of {found.of} seeds"
     claim = found.claim.text.replace(f"< {score} of ", "< of ")
@@ -93,12 +80,7 @@ def above(
     axes.annotate(text, (at, 1), xytext=(0, points), annotation_clip=False, in_layout=False, **look)
 
 
-def notes(
-    lines: Sequence[Line],
-    drawn: Sequence[Line],
-    stays: Callable[[Line], bool],
-    by_reference: Callable[[Line], bool],
-) -> str:
+def notes(lines: Sequence[Line], drawn: Sequence[Line]) -> str:
     """What is said below the figure."""
     told = [
         "Left side minus right side, in points; beyond ±1 the axis is logarithmic. Verdicts: after Holm "
@@ -115,17 +97,8 @@ def notes(
     return "\n".join(wrap(" ".join(told), 150))
 
 
-def figure_of(
-    lines: Sequence[Line],
-    heads: Mapping[str, str],
-    stays: Callable[[Line], bool],
-    by_reference: Callable[[Line], bool],
-) -> Figure:
-    """All claims that are in points, a panel for each number of heads.
-
-    stays: whether the paper says of a claim's score that it stays. by_reference: whether its models
-    alone are not shown to differ as it says.
-    """
+def figure_of(lines: Sequence[Line], heads: Mapping[str, str]) -> Figure:
+    """All claims that are in points, a panel for each number of heads."""
     drawn = [line for line in lines if not absent(line)]
     own = {number: [line for line in drawn if line.number == number] for number in heads}
     own = {number: some for number, some in own.items() if some}
@@ -138,9 +111,7 @@ def figure_of(
         figure = canvas(WIDTH, 1.3 + sum(HEAD + ROW * one for one in rows))
         grid = [*figure.subplots(len(rows), 1, squeeze=False, height_ratios=rows).flat]
         for axes, (number, some) in zip(grid, own.items(), strict=False):
-            draw_panel(
-                axes, some, [label_of(one, stays(one), by_reference(one)) for one in some], most
-            )
+            draw_panel(axes, some, [label_of(one) for one in some], most)
             axes.set_title("\n " if axes is grid[0] else " ")  # room for what begins further left
             head = f"{number}{'.' if number.isdigit() else ':'} {heads[number]}"
             above(axes, head, 0.008, 6, "figure fraction", weight="bold", size=10)
@@ -151,7 +122,5 @@ def figure_of(
             for verdict, (colour, fill) in LOOKS.items()
         ]
         figure.legend(handles=dots, loc="outside upper left", ncols=len(dots), frameon=False)
-        figure.supxlabel(
-            notes(lines, drawn, stays, by_reference), x=0.008, ha="left", size=8.5, color="0.3"
-        )
+        figure.supxlabel(notes(lines, drawn), x=0.008, ha="left", size=8.5, color="0.3")
     return figure

@@ -30,8 +30,13 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     import claims
 
     yield claims
-    for name in ("claims", "claims_figure", "claims_parts", "recorded"):
+    for name in ("claims", "claims_figure", "claims_lines", "claims_parts", "recorded"):
         del sys.modules[name]
+
+
+@pytest.fixture
+def decided(claims: ModuleType) -> ModuleType:
+    return sys.modules["claims_lines"]
 
 
 @pytest.mark.parametrize(
@@ -58,15 +63,17 @@ def claims(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     ],
 )
 def test_a_claim_has_its_number(
-    claims: ModuleType, study: str, text: str, number: str | None
+    decided: ModuleType, study: str, text: str, number: str | None
 ) -> None:
-    assert claims.number_of(study, text) == number
+    assert decided.number_of(study, text) == number
 
 
-def test_every_number_is_asked_by_a_study_that_ships(claims: ModuleType) -> None:
+def test_every_number_is_asked_by_a_study_that_ships(
+    claims: ModuleType, decided: ModuleType
+) -> None:
     asked = {
-        claims.number_of(name, text)
-        for name in claims.NUMBERS
+        decided.number_of(name, text)
+        for name in decided.NUMBERS
         for text in read_study(shipped_files()[name]).claims
     }
     assert asked == {*claims.CLAIMS}
@@ -80,14 +87,14 @@ def found(p: float, difference: float = -3.0, after: str = "holds") -> Found:
     return Found(claim, "holds", difference, *ends, 5, 5, p=p, after_holm=after)
 
 
-def test_holm_is_over_all_claims_of_the_page(claims: ModuleType) -> None:
+def test_holm_is_over_all_claims_of_the_page(claims: ModuleType, decided: ModuleType) -> None:
     given = [(0.015, math.nan), (0.001, math.nan), (0.3, 0.002), (math.nan, math.nan)]
     lines = [
-        claims.Line("1", "sparsity-class", f"record-{row}", found(both[0]), both)
+        decided.Line("1", "sparsity-class", f"record-{row}", found(both[0]), both)
         for row, both in enumerate(given)
     ]
-    looked = claims.Line("5", "trojan", "trojan", found(math.nan), None)
-    made = claims.over_page([*lines[:2], looked, *lines[2:]])
+    looked = decided.Line("5", "trojan", "trojan", found(math.nan), None)
+    made = decided.over_page([*lines[:2], looked, *lines[2:]])
     assert made[2] == looked, "what is decided by looks stays out"
     pages = [line.page for line in made if line.page is not None]
     assert [one.after_holm for one in pages] == ["holds", "holds", "equivalent", "undecided"]
@@ -99,7 +106,9 @@ def test_holm_is_over_all_claims_of_the_page(claims: ModuleType) -> None:
     assert "0.045, holds" in page and "by its looks †" in page and "\n\n† Decided" in page
 
 
-def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_path: Path) -> None:
+def test_a_figure_has_a_line_for_each_claim_in_points(
+    claims: ModuleType, decided: ModuleType, tmp_path: Path
+) -> None:
     seconds = parse_claim("mask_s of original at density 95 % omp < at density 95 % imp")
     short = replace(
         found(math.nan, -200.0),
@@ -118,7 +127,7 @@ def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_pa
         "looks": ("5", found(math.nan, 40.0), None),
     }
     lines = [
-        claims.Line(
+        decided.Line(
             number,
             "trojan",
             "trojan",
@@ -126,15 +135,11 @@ def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_pa
             both,
             data=name,
             scale="papers" if name == "sure" else "two-cores",
+            parts=decided.Parts(-1.0, -2.0, 0.5, -2.0, "", math.nan) if name == "sure" else None,
         )
         for name, (number, one, both) in given.items()
     ]
-    figure = claims.figure_of(
-        claims.over_page(lines),
-        claims.CLAIMS,
-        lambda line: False,
-        lambda line: line.data == "sure",
-    )
+    figure = claims.figure_of(decided.over_page(lines), claims.CLAIMS)
     told = [[label.get_text() for label in axes.get_yticklabels()] for axes in figure.axes]
     claim = "average gap of a < of b"
     assert told == [
@@ -149,12 +154,12 @@ def test_a_figure_has_a_line_for_each_claim_in_points(claims: ModuleType, tmp_pa
     assert "of the study" in below and "1 claim in seconds." in below and "no seed has" in below
     figure.savefig(tmp_path / "claims.png", dpi=50)  # warnings are errors: nothing is out of place
     for few in (lines[3:5], lines[:1]):
-        drawn = claims.figure_of(few, claims.CLAIMS, claims.stays, claims.by_reference)
+        drawn = claims.figure_of(few, claims.CLAIMS)
         drawn.savefig(tmp_path / "few.png", dpi=50)
 
 
 def test_records_give_what_their_studies_decide(
-    claims: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    claims: ModuleType, decided: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("mnist-mlp", "trojan", "methods", "detection"):
         (tmp_path / name).symlink_to(RECORDS / name)
@@ -164,7 +169,7 @@ def test_records_give_what_their_studies_decide(
     page = capsys.readouterr().out
     assert "(methods/table.md)" not in page and "## (5) " in page and "## (UNSIR) " in page
     for name, own in (("mnist-mlp", True), ("trojan", False)):
-        lines = claims.lines_of(RECORDS / name)
+        lines = decided.lines_of(RECORDS / name)
         file = RECORDS / name / "study.yaml"
         assert [one.found.claim.text for one in lines] == [*read_study(file, recorded=file).claims]
         assert all((one.both is not None) == own for one in lines)
@@ -252,6 +257,7 @@ ZEROED = {("head_zeroed", "dense"): [20.0, 21.0], ("head_zeroed", "95 % omp"): [
 )
 def test_a_difference_parts_into_the_models_and_the_references(
     claims: ModuleType,
+    decided: ModuleType,
     dense: list[float],
     sparse: list[float],
     model: float,
@@ -261,14 +267,14 @@ def test_a_difference_parts_into_the_models_and_the_references(
     own = {("finetune", "dense"): dense, ("finetune", "95 % omp"): sparse}
     frame = scores({**REFERENCES, **ZEROED, **own})
     claim = parse_claim("average gap of finetune at sparsity 0.95 < at 0")
-    one = claims.parts_of(claim, frame, rows_of(frame))
+    one = decided.parts_of(claim, frame, rows_of(frame))
     assert (one.model, one.reference) == (pytest.approx(model), pytest.approx(reference))
     assert one.low <= model <= one.high
     assert (one.control, one.moved) == ("head_zeroed", pytest.approx(4.0))
     whole = model + reference
     told = found(0.001, whole, "holds" if whole < 0 else "fails")
-    line = claims.Line("1", "sparsity-class", "record", told, (0.001, math.nan), parts=one)
-    assert claims.by_reference(line) is not borne
+    line = decided.Line("1", "sparsity-class", "record", told, (0.001, math.nan), parts=one)
+    assert decided.by_reference(line) is not borne
     assert ("‡" in claims.sum_of([line])) is not borne
     assert f"], {reference:+.2f}; head_zeroed +4.00 |" in claims.row_of(line)
 
@@ -282,18 +288,18 @@ def test_a_difference_parts_into_the_models_and_the_references(
         "average gap of finetune at sparsity 0.95 < at 0.5",
     ],
 )
-def test_other_claims_have_no_parts(claims: ModuleType, text: str) -> None:
+def test_other_claims_have_no_parts(decided: ModuleType, text: str) -> None:
     own = {("finetune", "dense"): [1.0, 2.0], ("finetune", "95 % omp"): [1.0, 2.0]}
     frame = scores({**REFERENCES, **ZEROED, **own})
-    assert claims.parts_of(parse_claim(text), frame, rows_of(frame)) is None
+    assert decided.parts_of(parse_claim(text), frame, rows_of(frame)) is None
 
 
-def test_without_a_zeroed_row_the_original_is_the_control(claims: ModuleType) -> None:
+def test_without_a_zeroed_row_the_original_is_the_control(decided: ModuleType) -> None:
     own = {("finetune", "dense"): [9.0, 9.0], ("finetune", "95 % omp"): [8.0, 8.0]}
     claim = parse_claim("average gap of finetune at sparsity 0.95 < at 0")
     frame = scores({**REFERENCES, **own})
-    assert claims.parts_of(claim, frame, rows_of(frame)).control == ""
+    assert decided.parts_of(claim, frame, rows_of(frame)).control == ""
     own |= {("original", "dense"): [19.0, 20.0], ("original", "95 % omp"): [12.0, 13.0]}
     frame = scores({**REFERENCES, **own})
-    one = claims.parts_of(claim, frame, rows_of(frame))
+    one = decided.parts_of(claim, frame, rows_of(frame))
     assert (one.control, one.moved) == ("original", pytest.approx(1.0))

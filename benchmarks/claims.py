@@ -125,8 +125,8 @@ def page_of(lines: Sequence[Line]) -> str:
         "the retrained model changes with the density, too, so both models are read against one and "
         "the same reference as well, once against each. The mean of these two differences is the "
         "model's part, with its own 95 % interval, not adjusted; the rest of the difference is the "
-        "reference's. After it the whole difference of a control, the zeroed row of the last layer or "
-        "doing nothing, in the same comparison.",
+        "reference's. After them both parts of a control, the zeroed row of the last layer or doing "
+        "nothing, in the same comparison.",
     ]
     for number, says in CLAIMS.items():
         own = [line for line in lines if line.number == number]

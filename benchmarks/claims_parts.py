@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import mean
 
 import pandas as pd
 
@@ -27,7 +29,7 @@ from expunge.study.results import with_average_gap
 @dataclass(frozen=True)
 class Parts:
     """model, low, high: the model's part with its 95 % interval, nan for one seed. reference: the
-    reference's part. control: a row that does next to nothing, and `moved` its difference in the same
+    reference's part. control: a row that does next to nothing, with parts of its own in the same
     comparison, nan where there is none.
     """
 
@@ -35,8 +37,9 @@ class Parts:
     low: float
     high: float
     reference: float
-    control: str
-    moved: float
+    control: str = ""
+    control_model: float = math.nan
+    control_reference: float = math.nan
 
     def bears(self, difference: float) -> bool:
         """Whether the model's part alone is shown to lie on the difference's side of 0."""
@@ -44,8 +47,38 @@ class Parts:
 
     def __str__(self) -> str:
         ends = "" if math.isnan(self.low) else f" [{self.low:+.2f}, {self.high:+.2f}]"
-        beside = "" if math.isnan(self.moved) else f"; {self.control} {self.moved:+.2f}"
-        return f"{self.model:+.2f}{ends}, {self.reference:+.2f}{beside}"
+        beside = f"; {self.control} {self.control_model:+.2f}, {self.control_reference:+.2f}"
+        return f"{self.model:+.2f}{ends}, {self.reference:+.2f}{beside if self.control else ''}"
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The scores, read against the retrained model of each density's own, and of one for all.
+
+    frame: as `results` gives it.
+    """
+
+    frame: pd.DataFrame
+    rows: Sequence[Row]
+    densities: Sequence[str]
+
+    @cached_property
+    def each(self) -> pd.DataFrame:
+        """With average gaps, each density against its own reference."""
+        return with_average_gap(self.frame)
+
+    @cached_property
+    def alike(self) -> Sequence[pd.DataFrame]:
+        """With average gaps against the reference of one density, for each of them."""
+        return [with_average_gap(with_reference(self.frame, one)) for one in self.densities]
+
+    def parted(self, claim: Claim) -> tuple[list[float], list[float]]:
+        """The model's part and the whole difference of each seed at which all is there."""
+        whole = differences(claim, self.each, self.rows).by_seed
+        alike = [differences(claim, one, self.rows).by_seed for one in self.alike]
+        seeds = [seed for seed in whole if all(seed in one for one in alike)]
+        model = [sum(one[seed] for one in alike) / len(alike) for seed in seeds]
+        return model, [whole[seed] for seed in seeds]
 
 
 def parts_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Parts | None:
@@ -60,19 +93,12 @@ def parts_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Parts | 
     own = [{one["density"] for one in settings if is_at(side, one)} for side in (less, more)]
     if any(len(one) != 1 for one in own) or own[0] == own[1]:
         return None
-    known = with_average_gap(frame)
-    whole = differences(claim, known, rows)
-    alike = [
-        differences(claim, with_average_gap(with_reference(frame, *one)), rows).by_seed
-        for one in own
-    ]
-    seeds = [seed for seed in whole.by_seed if all(seed in one for one in alike)]
-    if not seeds:
+    readings = Readings(frame, rows, [*own[0], *own[1]])
+    model, whole = readings.parted(claim)
+    if not model:
         return None
-    model = [sum(one[seed] for one in alike) / len(alike) for seed in seeds]
-    ends = student_interval(model, least=whole.step)
-    left = sum(whole.by_seed[seed] for seed in seeds) / len(seeds) - ends[0]
-    return Parts(*ends, left, *moved_of(claim, known, rows))
+    ends = student_interval(model, least=differences(claim, readings.each, rows).step)
+    return Parts(*ends, mean(whole) - ends[0], *control_of(claim, readings))
 
 
 def with_reference(frame: pd.DataFrame, density: str) -> pd.DataFrame:
@@ -83,16 +109,16 @@ def with_reference(frame: pd.DataFrame, density: str) -> pd.DataFrame:
     return pd.concat([kept, *(one.assign(density=label) for label in labels)], ignore_index=True)
 
 
-def moved_of(claim: Claim, known: pd.DataFrame, rows: Sequence[Row]) -> tuple[str, float]:
-    """A control's name and difference: the zeroed row where the scenario has one, else the original.
+def control_of(claim: Claim, readings: Readings) -> tuple[str, float, float]:
+    """A control's name and parts: the zeroed row where the scenario has one, else the original.
 
-    known: with average gaps. Over all seeds that have the control, which may be more than the method's.
+    Over all seeds that have the control, which may be more than the method's.
     """
     if claim.less.method in (*CONTROLS, ORIGINAL):
-        return "", math.nan
+        return "", math.nan, math.nan
     for control in (HEAD_ZEROED, ORIGINAL):
         sides = (replace(side, method=control) for side in (claim.less, claim.more))
-        found = differences(Claim(claim.text, *sides), known, rows).by_seed
-        if found:
-            return control, sum(found.values()) / len(found)
-    return "", math.nan
+        model, whole = readings.parted(Claim(claim.text, *sides))
+        if model:
+            return control, mean(model), mean(whole) - mean(model)
+    return "", math.nan, math.nan

@@ -135,7 +135,7 @@ def test_a_figure_has_a_line_for_each_claim_in_points(
             both,
             data=name,
             scale="papers" if name == "sure" else "two-cores",
-            parts=decided.Parts(-1.0, -2.0, 0.5, -2.0, "", math.nan) if name == "sure" else None,
+            parts=decided.Parts(-1.0, -2.0, 0.5, -2.0) if name == "sure" else None,
         )
         for name, (number, one, both) in given.items()
     ]
@@ -270,13 +270,14 @@ def test_a_difference_parts_into_the_models_and_the_references(
     one = decided.parts_of(claim, frame, rows_of(frame))
     assert (one.model, one.reference) == (pytest.approx(model), pytest.approx(reference))
     assert one.low <= model <= one.high
-    assert (one.control, one.moved) == ("head_zeroed", pytest.approx(4.0))
+    assert (one.control, one.control_model) == ("head_zeroed", pytest.approx(0.0))
+    assert one.control_reference == pytest.approx(4.0)
     whole = model + reference
     told = found(0.001, whole, "holds" if whole < 0 else "fails")
     line = decided.Line("1", "sparsity-class", "record", told, (0.001, math.nan), parts=one)
     assert decided.by_reference(line) is not borne
     assert ("‡" in claims.sum_of([line])) is not borne
-    assert f"], {reference:+.2f}; head_zeroed +4.00 |" in claims.row_of(line)
+    assert f"], {reference:+.2f}; head_zeroed +0.00, +4.00 |" in claims.row_of(line)
 
 
 @pytest.mark.parametrize(
@@ -302,4 +303,5 @@ def test_without_a_zeroed_row_the_original_is_the_control(decided: ModuleType) -
     own |= {("original", "dense"): [19.0, 20.0], ("original", "95 % omp"): [12.0, 13.0]}
     frame = scores({**REFERENCES, **own})
     one = decided.parts_of(claim, frame, rows_of(frame))
-    assert (one.control, one.moved) == ("original", pytest.approx(1.0))
+    assert (one.control, one.control_model) == ("original", pytest.approx(2.0))
+    assert one.control_reference == pytest.approx(-1.0)

@@ -85,8 +85,9 @@ def sum_of(lines: Sequence[Line]) -> str:
     family = sum(line.both is not None for line in lines)
     parts = [
         "Each cell: the verdict after Holm's correction within its study, in (5) by its looks, and the "
-        f"difference, left side less right side, in points. Intervals, seeds, and what a correction for "
-        f"all {family} claims of the page leaves: [claims]({TABLES})."
+        "difference, left side less right side, in points: a minus speaks for the claim. Intervals, "
+        f"seeds, and what a correction for all {family} claims outside (5) leaves: "
+        f"[claims]({TABLES})."
     ]
     for number, says in CLAIMS.items():
         cells: dict[str, dict[str, str]] = {}
@@ -95,7 +96,8 @@ def sum_of(lines: Sequence[Line]) -> str:
             asked = escape_markdown(line.found.claim.text) + (" \\*" if stays(line) else "")
             told = f"**{line.verdict}**" if line.verdict != "undecided" else line.verdict
             if not math.isnan(line.found.difference):
-                told += f" {line.found.difference:+.1f}"
+                unit = "" if line.unit == "percent" else f" {line.unit}"
+                told += f" {line.found.difference:+.1f}{unit}"
             told += " ‡" if by_reference(line) else ""
             row = f"{asked} ({scenario})" if scenario else asked
             cells.setdefault(row, {})[f"{data}{line.at_scale}"] = told

@@ -16,7 +16,6 @@ from claims_lines import Line, by_reference, stays
 from expunge.report.drawn import LOOK, canvas
 from expunge.report.figures import DOT
 from expunge.report.plotting import Axes, Figure, Line2D, mpl
-from expunge.scores.table import DERIVED, score_info
 
 WIDTH, ROW, HEAD = 10.0, 0.185, 0.57
 """Inches: the figure's width, the height of a claim, and what a panel takes besides."""
@@ -32,10 +31,8 @@ TICKS = (0, 1, 3, 10, 30, 100)
 
 def absent(line: Line) -> str:
     """Why a claim cannot be drawn; empty where it can."""
-    score = line.found.claim.less.score
-    unit = "percent" if score in DERIVED else score_info(score).unit
-    if unit != "percent":
-        return f"in {unit}" if unit else "without a unit"
+    if line.unit != "percent":
+        return f"in {line.unit}" if line.unit else "without a unit"
     return "of which no seed has both sides" if math.isnan(line.found.difference) else ""
 
 

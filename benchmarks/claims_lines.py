@@ -18,6 +18,7 @@ from recorded import read_record
 
 from expunge.scores.sequential import PValues, adjusted, pair_of
 from expunge.scores.statistics import seeds_needed, student_quantile
+from expunge.scores.table import DERIVED, score_info
 from expunge.study.differences import differences
 from expunge.study.file import read_study
 from expunge.study.launch import FILE, Planned
@@ -70,6 +71,12 @@ class Line:
         """`, NAME` of a scale that the data do not name."""
         named = ("", "two-cores", self.data.split(":")[0])
         return "" if self.scale in named else f", {self.scale}"
+
+    @property
+    def unit(self) -> str:
+        """Of the claim's difference; `percent` of a change or a gap of such."""
+        score = self.found.claim.less.score
+        return "percent" if score in DERIVED else score_info(score).unit
 
     @property
     def takes(self) -> str:

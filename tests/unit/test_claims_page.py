@@ -11,7 +11,9 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from PIL import Image, ImageColor
 
+from expunge.report.figures import DOT
 from expunge.scores.rows import SETTING
 from expunge.scores.sequential import adjusted
 from expunge.study.catalogue import shipped_files
@@ -213,6 +215,9 @@ def test_write_makes_the_figure_and_shows_it(
     assert "## (5) ASR" in (tmp_path / "claims.md").read_text()
     made = (tmp_path / "claims.png").read_bytes()
     assert made.startswith(b"\x89PNG") and len(made) > 10_000
+    with Image.open(tmp_path / "claims.png") as drawn:
+        dots = drawn.convert("RGB").getcolors()
+    assert any(math.dist(colour, ImageColor.getrgb(DOT)) < 12 for _, colour in dots), "of a verdict"
     assert claims.main([str(tmp_path), "--figure", str(tmp_path / "own.png")]) == 0
     assert (tmp_path / "own.png").read_bytes() == made
     assert "claims.png" not in capsys.readouterr().out

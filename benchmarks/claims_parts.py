@@ -72,13 +72,15 @@ class Readings:
         """With average gaps against the reference of one density, for each of them."""
         return [with_average_gap(with_reference(self.frame, one)) for one in self.densities]
 
-    def parted(self, claim: Claim) -> tuple[list[float], list[float]]:
-        """The model's part and the whole difference of each seed at which all is there."""
-        whole = differences(claim, self.each, self.rows).by_seed
+    def parted(self, claim: Claim) -> tuple[list[float], list[float], float]:
+        """The model's part and the whole difference of each seed at which all is there, and the step
+        of such a difference.
+        """
+        whole = differences(claim, self.each, self.rows)
         alike = [differences(claim, one, self.rows).by_seed for one in self.alike]
-        seeds = [seed for seed in whole if all(seed in one for one in alike)]
+        seeds = [seed for seed in whole.by_seed if all(seed in one for one in alike)]
         model = [sum(one[seed] for one in alike) / len(alike) for seed in seeds]
-        return model, [whole[seed] for seed in seeds]
+        return model, [whole.by_seed[seed] for seed in seeds], whole.step
 
 
 def parts_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Parts | None:
@@ -94,10 +96,10 @@ def parts_of(claim: Claim, frame: pd.DataFrame, rows: Sequence[Row]) -> Parts | 
     if any(len(one) != 1 for one in own) or own[0] == own[1]:
         return None
     readings = Readings(frame, rows, [*own[0], *own[1]])
-    model, whole = readings.parted(claim)
+    model, whole, step = readings.parted(claim)
     if not model:
         return None
-    ends = student_interval(model, least=differences(claim, readings.each, rows).step)
+    ends = student_interval(model, least=step)
     return Parts(*ends, mean(whole) - ends[0], *control_of(claim, readings))
 
 
@@ -118,7 +120,7 @@ def control_of(claim: Claim, readings: Readings) -> tuple[str, float, float]:
         return "", math.nan, math.nan
     for control in (HEAD_ZEROED, ORIGINAL):
         sides = (replace(side, method=control) for side in (claim.less, claim.more))
-        model, whole = readings.parted(Claim(claim.text, *sides))
+        model, whole, _ = readings.parted(Claim(claim.text, *sides))
         if model:
             return control, mean(model), mean(whole) - mean(model)
     return "", math.nan, math.nan
